@@ -1,0 +1,142 @@
+"""Affine functions y = x W' + b: the parameters of linear regressors, true, fitted or by least squares (floor 0).
+
+Letters: N samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_BLOCK = 65_536  # rows that least_squares turns into float64 at a time: bounds its memory, whatever N
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The function x -> x W' + b.
+
+    Args:
+        weight: W, shape (K, D).
+        bias: b, shape (K,); None for a function without intercept.
+
+    Example:
+        >>> line = Affine(torch.tensor([[2.0]]), torch.tensor([1.0]))
+        >>> line(torch.tensor([[3.0]])).item()
+        7.0
+        >>> line.named()
+        {'w': 2.0, 'b': 1.0}
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Evaluate at x of shape (N, D); returns (N, K) in the dtype and on the device of x."""
+        y = x @ self.weight.to(x).T
+        return y if self.bias is None else y + self.bias.to(x)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, P."""
+        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+
+    def flat(self) -> Tensor:
+        """All parameters as one float64 vector of shape (P,): the weights row by row, then the biases."""
+        parts = [self.weight.flatten()] if self.bias is None else [self.weight.flatten(), self.bias]
+        return torch.cat([part.detach().cpu().double() for part in parts])
+
+    def named(self, features: Sequence[str] | None = None, targets: Sequence[str] | None = None) -> dict[str, float]:
+        """Return the parameters by name: ``w`` and ``b`` for a line, else with the features' and targets' names."""
+        names = parameter_names(self.weight.shape[1], self.weight.shape[0], self.bias is not None, features, targets)
+        return dict(zip(names, self.flat().tolist(), strict=True))
+
+    def after(self, mean: Tensor, scale: Tensor) -> Affine:
+        """Return this function of (x - mean) / scale as a function of x, in float64.
+
+        Args:
+            mean: Shape (D,).
+            scale: Shape (D,).
+        """
+        weight = self.weight.detach().cpu().double() / scale.cpu().double()
+        shift = weight @ mean.cpu().double()
+        return Affine(weight, -shift if self.bias is None else self.bias.detach().cpu().double() - shift)
+
+    def before(self, mean: Tensor, scale: Tensor) -> Affine:
+        """Return this function of x as a function of (x - mean) / scale, in float64: the inverse of :meth:`after`."""
+        weight, center = self.weight.detach().cpu().double(), mean.cpu().double()
+        bias = weight @ center if self.bias is None else self.bias.detach().cpu().double() + weight @ center
+        return Affine(weight * scale.cpu().double(), bias)
+
+
+def parameter_names(
+    n_features: int,
+    n_targets: int,
+    bias: bool,
+    features: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+) -> list[str]:
+    """Name the parameters of an affine function in the order of :meth:`Affine.flat`.
+
+    Example:
+        >>> parameter_names(1, 1, True)
+        ['w', 'b']
+        >>> parameter_names(2, 1, True, features=["hours", "sleep"])
+        ['w_hours', 'w_sleep', 'b']
+    """
+    xs = [""] if n_features == 1 else [f"_{name}" for name in features or [str(i) for i in range(n_features)]]
+    ys = [""] if n_targets == 1 else [f"_{name}" for name in targets or [str(i) for i in range(n_targets)]]
+    return [f"w{y}{x}" for y in ys for x in xs] + [f"b{y}" for y in ys if bias]
+
+
+def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, float]:
+    """Return the affine function with the smallest mean squared error on the data, and that error.
+
+    Blocks of rows of the centred design, with the targets beside it, are folded into one triangular factor by
+    successive QR decompositions, and the small triangular problem is solved with singular values. So the memory
+    does not grow with N, and where features are collinear the solution of smallest norm is returned.
+    Source: Golub and Van Loan, Matrix Computations, 4th edition, sections 5.3 and 5.5.
+
+    Args:
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        bias: Whether the function has an intercept.
+
+    Returns:
+        The function, in float64, and its mean squared error over samples and outputs.
+
+    Example:
+        >>> hours = torch.tensor([[10.0], [20.0], [30.0], [40.0]])
+        >>> scores = torch.tensor([[480.0], [520.0], [710.0], [680.0]])
+        >>> {name: round(value, 9) for name, value in least_squares(hours, scores)[0].named().items()}
+        {'w': 7.9, 'b': 400.0}
+    """
+    n, d = x.shape
+    x_mean = _column_means(x) if bias else torch.zeros(d, dtype=torch.float64)
+    y_mean = _column_means(y) if bias else torch.zeros(y.shape[1], dtype=torch.float64)
+    triangle = torch.zeros(0, d + y.shape[1], dtype=torch.float64)
+    for rows in _blocks(n):
+        block = torch.cat([_float64(x[rows]) - x_mean, _float64(y[rows]) - y_mean], dim=1)
+        triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
+    design, targets = triangle[:, :d], triangle[:, d:]
+    weight = torch.linalg.lstsq(design, targets, driver="gelsd").solution.T
+    residual = targets - design @ weight.T
+    fitted = Affine(weight, y_mean - weight @ x_mean if bias else None)
+    return fitted, (residual.square().sum() / y.numel()).item()
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))
+
+
+def _float64(block: Tensor) -> Tensor:
+    return block.detach().cpu().double()
+
+
+def _column_means(x: Tensor) -> Tensor:
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    for rows in _blocks(len(x)):
+        total += _float64(x[rows]).sum(dim=0)
+    return total / len(x)

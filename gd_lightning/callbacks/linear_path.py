@@ -1,0 +1,100 @@
+"""The path of a linear regressor's parameters and gradients, kept as tensors and named later.
+
+Letters: D features, K outputs, P parameters, R recorded updates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine, least_squares, parameter_names
+from gd_lightning.data import BatchLoader
+from gd_lightning.models import LinearRegressor
+from gd_lightning.module import RegressionModule
+from gd_lightning.problems import Problem
+
+_MOST_NAMED = 24  # a regressor with more parameters is followed by its distance to the least squares alone
+
+
+class Optimum(NamedTuple):
+    """The least-squares solution on the training set, in original units, and its mean squared error."""
+
+    affine: Affine
+    loss: float
+
+
+class LinearPath:
+    """Follows a linear regressor.
+
+    Args:
+        module: Whose network is linear.
+        network: That network.
+        loader: The training loader; the least-squares solution is computed where it holds its data in memory.
+        problem: Where names of features and targets come from, if it knows them.
+    """
+
+    def __init__(
+        self, module: RegressionModule, network: LinearRegressor, loader: object, problem: Problem | None
+    ) -> None:
+        self._network, self._standardize = network, module.standardize
+        self.features = None if problem is None else problem.feature_names
+        self.targets = None if problem is None else problem.target_names
+        self.optimum = self._least_squares(loader)
+        has_bias = network.bias is not None or self._standardize is not None
+        self.names = parameter_names(network.in_features, network.out_features, has_bias, self.features, self.targets)
+
+    @classmethod
+    def of(cls, module: object, loader: object, problem: Problem | None) -> LinearPath | None:
+        """Return the path of a module with a linear network; None for others."""
+        if isinstance(module, RegressionModule) and isinstance(module.network, LinearRegressor):
+            return cls(module, module.network, loader, problem)
+        return None
+
+    @torch.no_grad()
+    def _least_squares(self, loader: object) -> Optimum | None:
+        if not isinstance(loader, BatchLoader):
+            return None
+        layer = self._standardize
+        x = loader.x if layer is None else layer(loader.x)
+        affine, loss = least_squares(x, loader.y, bias=self._network.bias is not None)
+        return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
+
+    def parameters(self) -> Tensor:
+        """Copy the parameters, shape (P,)."""
+        return torch.cat([parameter.detach().flatten() for parameter in self._network.parameters()])
+
+    def gradients(self) -> Tensor:
+        """Copy the gradients, shape (P,)."""
+        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._network.parameters()]
+        return torch.cat([part.detach().flatten() for part in parts])
+
+    def named(self, parameters: Tensor, gradients: Tensor | None = None) -> list[dict[str, float]]:
+        """Name parameters in original units, their distance to the least squares, and gradients.
+
+        Args:
+            parameters: Shape (R, P), float64.
+            gradients: Shape (R, P), float64, or None.
+
+        Returns:
+            A dict for each of the R rows.
+        """
+        rows, (n_targets, n_features) = len(parameters), self._network.weight.shape
+        weights = parameters[:, : n_targets * n_features].reshape(rows, n_targets, n_features)
+        biases = parameters[:, n_targets * n_features :]
+        if self._standardize is not None:
+            weights = weights / self._standardize.scale.cpu().double()
+            shift = weights @ self._standardize.mean.cpu().double()
+            biases = biases - shift if biases.shape[1] else -shift
+        flat = torch.cat([weights.flatten(1), biases], dim=1)
+        columns: dict[str, list[float]] = {}
+        if len(self.names) <= _MOST_NAMED:
+            columns = dict(zip(self.names, flat.T.tolist(), strict=True))
+            # Gradients of standardised parameters have no place beside parameters in original units.
+            if gradients is not None and self._standardize is None:
+                columns |= {f"grad_{name}": column for name, column in zip(self.names, gradients.T.tolist(), strict=True)}
+        if self.optimum is not None:
+            columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [{}] * rows

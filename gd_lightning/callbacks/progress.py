@@ -1,0 +1,59 @@
+"""A progress bar that only long runs show."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class LongRunProgress(ProgressBar):
+    """One bar over all updates of a run, on a terminal, from its third second on.
+
+    Args:
+        delay: Seconds after which the bar appears.
+    """
+
+    def __init__(self, delay: float = 3.0) -> None:
+        super().__init__()
+        self.delay = delay
+        self._bar: tqdm[Any] | None = None
+
+    def disable(self) -> None:
+        """Show nothing; Lightning calls this on all processes but the first."""
+        self.delay = math.inf
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        if math.isfinite(self.delay) and sys.stderr.isatty():
+            total = float(trainer.estimated_stepping_batches)
+            self._bar = tqdm(
+                total=total if math.isfinite(total) else None,
+                unit=" updates",
+                delay=self.delay,
+                initial=trainer.global_step,
+                dynamic_ncols=True,
+                leave=False,
+            )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Count an update."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the bar away."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

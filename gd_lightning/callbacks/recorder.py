@@ -1,0 +1,291 @@
+"""When a run is measured, and where the record goes: the callback that makes the :class:`~gd_lightning.History`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.surroundings import (
+    batches_for_measuring,
+    ending,
+    is_squared_error,
+    learning_rate,
+    problem_of,
+    title_of,
+    validation_loader,
+    variant_of,
+)
+from gd_lightning.errors import InputError
+from gd_lightning.history import History, Outcome
+from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
+from gd_lightning.module import RegressionModule
+from gd_lightning.objective import summed_loss
+from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
+from gd_lightning.tracking.summary import RunSummary, run_card, summarize
+from gd_lightning.tracking.tensorboard import HistoryWriter
+from gd_lightning.variants import Variant
+
+_MOST_ROWS = 20_000  # where recording every update of a longer run would make more, only every k-th is recorded
+_PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
+_SECONDS_BETWEEN_WRITES = 5.0
+
+
+class HistoryRecorder(Callback):
+    """Records train loss, batch loss, learning rate and parameters, without changing a bit of the result.
+
+    Train loss and validation loss are measured at one set of weights: before the first update and at each epoch's
+    end, the train loss in a pass of its own over the training set. Batch loss, learning rate and, for linear
+    regressors, parameters and gradients are recorded at every update, or every k-th of a long run. The record goes to
+    ``history.csv`` and ``summary.json`` in the logger's directory, and to TensorBoard with a ``TensorBoardLogger``.
+    ``train_loss`` is also among the metrics that callbacks such as ``EarlyStopping`` can monitor.
+
+    It also serves on a ``LightningModule`` of your own that trains on batches (x, y): its ``forward`` gives the
+    predictions, and the loss is its ``summed_loss(prediction, target)``, or the squared error without one.
+
+    Args:
+        every_n_updates: How often an update is recorded; auto keeps at most 20,000 of them.
+        title: What the run is called in its run card; null: the name of the problem.
+
+    Example:
+        >>> recorder = HistoryRecorder()
+        >>> trainer = Trainer(callbacks=[recorder], logger=False)  # doctest: +SKIP
+        >>> len(recorder.history)
+        0
+    """
+
+    def __init__(self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None) -> None:
+        if every_n_updates != "auto" and every_n_updates < 1:
+            raise InputError(f"cannot record every {every_n_updates} updates; use auto or a whole number from 1")
+        self.every_n_updates = every_n_updates
+        self.title = title
+        self.history = History()
+        self.variant: Variant | None = None
+        self.summary: RunSummary | None = None
+        self._watch = Stopwatch()
+        self._recording = False
+
+    # Trainer hooks, in the order of their calls
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the writing of validation metrics over from the module."""
+        if stage == "fit" and isinstance(pl_module, RegressionModule):
+            pl_module.log_to_logger = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first update."""
+        self._watch = Stopwatch()
+        self._recording = True
+        self.history, self.summary = History(), None
+        self._marks: list[dict[str, float]] = []
+        self._tensors: list[Tensor] = []
+        self._validated_at = -1
+        self.variant = variant_of(trainer)
+        self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
+        self._loss = getattr(pl_module, "summed_loss", summed_loss)
+        updates = float(trainer.estimated_stepping_batches)
+        every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
+        self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
+        self._writer = self._make_writer(trainer, updates)
+        self._written_at = time.monotonic()
+        self._mark = self._mark_of(trainer, updates_in_epoch=0)
+        self._append_newest(trainer)
+        self._measure(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the clock run."""
+        self._watch.start()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Decide whether the coming update is recorded; the last of an epoch always is."""
+        self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._every == 0
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Keep what the update is about to use."""
+        self._lr = float(optimizer.param_groups[0]["lr"])
+        if self._recorded and self._path is not None:
+            self._gradients = self._path.gradients()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep what the update leaves behind, as tensors: to read each would be to wait for the device."""
+        self._mark = {**self._mark_of(trainer, batch_idx + 1), "lr": self._lr}
+        if not self._recorded:
+            return
+        kept = [_batch_loss(outputs)]
+        if self._path is not None:
+            kept += [self._path.parameters(), self._gradients]
+        self._marks.append(self._mark)
+        self._tensors.append(torch.cat(kept))
+        if len(self._marks) >= _PENDING:
+            self._collect(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is no training: stop the clock."""
+        self._resume = self._watch.running
+        self._watch.stop()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the clock run on."""
+        self._validated_at = trainer.global_step
+        if self._resume:
+            self._watch.start()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure at the epoch's end, and write from time to time."""
+        self._watch.stop()
+        self._collect(trainer)
+        self._append_newest(trainer)
+        self._measure(trainer, pl_module)
+        if self._writer is not None and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            self._writer.write_new(self.history)
+            self._written_at = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell how the run ended."""
+        outcome, reason = ending(trainer)
+        if self.history.has_diverged:
+            name = "train_loss" if "train_loss" in self.history else "batch_loss"
+            outcome, reason = Outcome.DIVERGED, f"the {name.replace('_', ' ')} grew to {self.history.last(name):.4g}"
+        self._finish(trainer, pl_module, outcome, reason)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lose nothing of what was recorded."""
+        if self._recording:
+            self._watch.stop()
+            self._collect(trainer)
+            reason = str(exception).splitlines()[0] if str(exception) else type(exception).__name__
+            self._finish(trainer, pl_module, Outcome.INTERRUPTED, reason)
+
+    # Recording
+
+    def _mark_of(self, trainer: Trainer, updates_in_epoch: int) -> dict[str, float]:
+        """Return where a run stands on each axis."""
+        epoch, samples = float(trainer.current_epoch), 0
+        if self.variant is not None:
+            epoch += updates_in_epoch / self.variant.updates_per_epoch
+            samples = trainer.current_epoch * self.variant.samples_per_epoch + self.variant.samples_at(updates_in_epoch)
+        return {
+            "update": trainer.global_step,
+            "epoch": epoch,
+            "samples": samples,
+            "seconds": self._watch.seconds,
+            "lr": learning_rate(trainer),
+        }
+
+    def _append_newest(self, trainer: Trainer) -> None:
+        """Make sure that the newest row is the one of the present weights."""
+        if not len(self.history) or self.history.last("update") != trainer.global_step:
+            named = {} if self._path is None else self._path.named(self._path.parameters()[None].double().cpu())[0]
+            self.history.append(**self._mark, **named)
+
+    def _collect(self, trainer: Trainer) -> None:
+        """Turn what updates left behind into rows of the history."""
+        if not self._marks:
+            return
+        kept = torch.stack(self._tensors)
+        if trainer.world_size > 1:
+            # Each process has its part of every batch; the average of the parts is the batch loss.
+            losses = trainer.strategy.reduce(kept[:, 0].contiguous(), reduce_op="mean")
+            assert isinstance(losses, Tensor)
+            kept[:, 0] = losses
+        kept = kept.double().cpu()
+        named: list[dict[str, float]] = [{}] * len(kept)
+        if self._path is not None:
+            parameters, gradients = kept[:, 1:].chunk(2, dim=1)
+            named = self._path.named(parameters, gradients)
+        for mark, loss, values in zip(self._marks, kept[:, 0].tolist(), named, strict=True):
+            self.history.append(**mark, batch_loss=loss, **values)
+        self._marks, self._tensors = [], []
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add train loss and validation measures, at the present weights, to the newest row."""
+        measured: dict[str, float] = {}
+        loaders = {"train_loss": trainer.train_dataloader}
+        if self._validated_at == trainer.global_step:
+            metrics = trainer.callback_metrics.items()
+            measured |= {name: float(value) for name, value in metrics if name.startswith("val_")}
+        else:
+            loaders["val_loss"] = validation_loader(trainer)
+        with unchanged(pl_module), trainer.precision_plugin.forward_context():
+            for name, loader in loaders.items():
+                batches = batches_for_measuring(loader, pl_module.device)
+                if batches is not None:
+                    measured[name] = mean_loss_over(batches, pl_module, self._loss)
+        self.history.add_to_last_row(measured)
+        if "train_loss" in measured:
+            trainer.callback_metrics["train_loss"] = torch.tensor(measured["train_loss"])
+
+    # Writing
+
+    def _make_writer(self, trainer: Trainer, updates: float) -> HistoryWriter | None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not loggers or not trainer.is_global_zero:
+            return None
+        return HistoryWriter(loggers[0].experiment, time.time(), updates)
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, outcome: Outcome, reason: str) -> None:
+        self._recording = False
+        self.history.outcome, self.history.reason = outcome, reason
+        path, problem = self._path, problem_of(trainer)
+        optimum = None if path is None else path.optimum
+        truth = None if path is None or problem is None else problem.true_parameters
+        affine = pl_module.affine() if isinstance(pl_module, RegressionModule) else None
+        names = (None, None) if path is None else (path.features, path.targets)
+        self.summary = summarize(
+            self.history,
+            self.variant,
+            parameters=None if affine is None else affine.named(*names),
+            least_squares=None if optimum is None else optimum.affine.named(*names),
+            least_squares_loss=optimum.loss if optimum is not None and is_squared_error(pl_module) else None,
+            truth=None if truth is None else truth.named(*names),
+        )
+        if trainer.is_global_zero and trainer.loggers and trainer.log_dir is not None:
+            directory = Path(trainer.log_dir)
+            directory.mkdir(parents=True, exist_ok=True)
+            write_text(directory / HISTORY, self.history.to_csv())
+            write_json(directory / SUMMARY, self.summary.as_dict())
+        if self._writer is not None:
+            self._writer.write_new(self.history)
+            self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
+            self._writer.write_hparams(_settings(trainer, pl_module), _results(self.summary))
+            self._writer.flush()
+
+
+def _batch_loss(outputs: Any) -> Tensor:
+    """Return the loss that an update was computed from, shape (1,), from what a training step returned."""
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("batch_loss", outputs.get("loss"))
+    if isinstance(outputs, Tensor):
+        return outputs.detach().reshape(1)
+    return torch.full((1,), math.nan)  # a training step may return nothing, to skip an update
+
+
+def _settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Return the settings of a run for the HParams tab."""
+    problem = problem_of(trainer)
+    data = getattr(trainer, "datamodule", None)
+    settings = {} if data is None else {name: value for name, value in data.hparams.items() if name != "problem"}
+    if "seed" in settings:
+        settings["data_seed"] = settings.pop("seed")
+    if problem is not None:
+        settings |= {"problem": type(problem).__name__}
+        settings |= {f"problem.{name}": value for name, value in problem.hyperparameters().items()}
+    return {**settings, **pl_module.hparams, "seed": torch.initial_seed()}
+
+
+def _results(summary: RunSummary) -> dict[str, float]:
+    """Return the results of a run for the HParams tab."""
+    results = {"train_loss": summary.train_loss_last, "updates": summary.updates, "seconds": summary.seconds}
+    results |= {"samples": summary.samples, **summary.measures}
+    return {name: float(value) for name, value in results.items() if value is not None}

@@ -1,0 +1,92 @@
+"""What a callback can learn about a run from its Trainer, whoever wrote the module, the data and the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gd_lightning.data import BatchLoader
+from gd_lightning.history import Outcome
+from gd_lightning.module import RegressionModule
+from gd_lightning.problems import Problem
+from gd_lightning.variants import Variant
+
+_MEASURED_AT_ONCE = 65_536  # samples
+
+
+def variant_of(trainer: Trainer) -> Variant | None:
+    """Return the variant of the training loader; None where its data have no length or batches no fixed size."""
+    loader = trainer.train_dataloader
+    if isinstance(loader, BatchLoader):
+        return loader.variant
+    if not isinstance(loader, DataLoader) or loader.batch_size is None or not hasattr(loader.dataset, "__len__"):
+        return None
+    n = len(loader.dataset)
+    return Variant(min(loader.batch_size * trainer.world_size, n), n, loader.drop_last)
+
+
+def problem_of(trainer: Trainer) -> Problem | None:
+    """Return the problem of a data module that has one."""
+    problem = getattr(getattr(trainer, "datamodule", None), "problem", None)
+    return problem if isinstance(problem, Problem) else None
+
+
+def title_of(trainer: Trainer) -> str:
+    """Return what a run is about: its problem, else its module."""
+    return type(problem_of(trainer) or trainer.lightning_module).__name__
+
+
+def is_squared_error(module: LightningModule) -> bool:
+    """Whether the loss of a module is known to be the mean squared error."""
+    return isinstance(module, RegressionModule) and module.hparams.loss == "mse"
+
+
+def learning_rate(trainer: Trainer) -> float:
+    """Return the learning rate in force."""
+    return float(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def batches_for_measuring(loader: object, device: torch.device) -> Iterator[tuple[Tensor, Tensor]] | None:
+    """Return all samples of a loader in their given order, on a device, without advancing the loader or a generator.
+
+    None where the data have no length, so that a pass over them may never end.
+    """
+    if isinstance(loader, BatchLoader):
+        starts = range(0, len(loader.x), _MEASURED_AT_ONCE)
+        slices = (slice(start, start + _MEASURED_AT_ONCE) for start in starts)
+        batches: Iterable[tuple[Tensor, ...]] = ((loader.x[part], loader.y[part]) for part in slices)
+    elif isinstance(loader, DataLoader) and hasattr(loader.dataset, "__len__") and loader.batch_size is not None:
+        # An own loader in order: iterating the user's would draw from the generator that shuffles it.
+        batches = DataLoader(
+            loader.dataset, loader.batch_size, collate_fn=loader.collate_fn, generator=torch.Generator().manual_seed(0)
+        )
+    else:
+        return None
+    return ((x.to(device), y.to(device)) for x, y in batches)
+
+
+def validation_loader(trainer: Trainer) -> object:
+    """Return the validation loader; None where there is none, or several."""
+    loaders = trainer.val_dataloaders
+    if isinstance(loaders, (list, tuple)):
+        return loaders[0] if len(loaders) == 1 else None
+    return loaders
+
+
+def ending(trainer: Trainer) -> tuple[Outcome, str]:
+    """Return how a run that was not interrupted ended, and why."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+            return Outcome.STOPPED, f"early stopping on {callback.monitor} after epoch {callback.stopped_epoch}"
+        if isinstance(callback, Timer) and (callback.time_remaining() or 1.0) <= 0:
+            return Outcome.COMPLETED, "the time that max_time gave was used"
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return Outcome.COMPLETED, f"max_steps {trainer.max_steps} reached"
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+        return Outcome.COMPLETED, f"max_epochs {trainer.max_epochs} reached"
+    return Outcome.STOPPED, "a callback asked the Trainer to stop"

@@ -1,0 +1,255 @@
+"""The ``LightningDataModule``: a problem, split, and loaded in the batches that make the algorithm.
+
+Letters: N training samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gd_lightning.data.loader import BatchLoader
+from gd_lightning.data.order import ORDERS, Order
+from gd_lightning.data.samples import Samples, draw, split_rows
+from gd_lightning.errors import InputError
+from gd_lightning.models import Standardize
+from gd_lightning.problems import Problem, problem_class
+from gd_lightning.variants import BatchSize, Variant
+
+_EVALUATION_BATCH = 65_536  # samples at a time in validation, test and predict; has no effect on any number
+
+
+class RegressionDataModule(LightningDataModule):
+    """Regression data whose batch size is the algorithm.
+
+    Args:
+        problem: What makes the data and knows their truth; a class name or class path.
+        batch_size: Samples per update over all devices: full (batch gradient descent), 1 (stochastic), or any
+            number between (mini-batch).
+        order: In which order an epoch visits the training samples: sequential (as given), shuffled (anew each epoch),
+            or with_replacement (independent draws).
+        drop_last: Leave out the last batch of an epoch where it would be shorter than the others.
+        val_size: Part of the data for validation, a fraction below 1 or a number of samples; null: the split that the
+            problem itself prescribes, or none.
+        test_size: Part of the data for test, a fraction below 1 or a number of samples.
+        seed: Seed of the split and of the order.
+        standardize: Bring each feature to mean 0 and deviation 1, by statistics of the training set, as the first
+            layer of the model; parameters are still reported in original units.
+        predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
+
+    Example:
+        >>> from gd_lightning import RegressionDataModule, SteepLine
+        >>> data = RegressionDataModule(SteepLine(), batch_size=16, val_size=20)
+        >>> data.setup("fit")
+        >>> print(data.variant)
+        mini-batch gradient descent: batch_size 16 of 80 samples, 5 updates per epoch (5 x 16)
+        >>> data.train_dataloader().batch_size
+        16
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        batch_size: BatchSize = "full",
+        order: Order = "shuffled",
+        drop_last: bool = False,
+        val_size: float | int | None = None,
+        test_size: float | int = 0,
+        seed: int = 0,
+        standardize: bool = False,
+        predict_inputs: str | None = None,
+    ) -> None:
+        super().__init__()
+        if order not in ORDERS:
+            raise InputError(f"order {order!r} is unknown; use one of {', '.join(ORDERS)}")
+        if not 0 <= seed < 2**63:
+            raise InputError(f"data seed {seed} is no seed; use a whole number from 0 to 2**63 - 1")
+        self.problem = problem
+        self.batch_size: BatchSize = batch_size
+        self.order: Order = order
+        self.drop_last = drop_last
+        self.val_size = val_size
+        self.test_size = test_size
+        self.seed = seed
+        self.standardize = standardize
+        self.predict_inputs = predict_inputs
+        self._parts: tuple[Samples, Samples, Samples] | None = None
+        self._limit_val_batches: int | float | None = None
+        made_by = {"class_path": f"{type(problem).__module__}.{type(problem).__qualname__}"}
+        self.save_hyperparameters(
+            {
+                "problem": {**made_by, "init_args": problem.hyperparameters()},
+                "batch_size": batch_size,
+                "order": order,
+                "drop_last": drop_last,
+                "val_size": val_size,
+                "test_size": test_size,
+                "seed": seed,
+                "standardize": standardize,
+            },
+            logger=False,  # the recorder fills TensorBoard's HParams tab, with the results beside them
+        )
+
+    def setup(self, stage: str = "fit") -> None:
+        """Make, check and split the data, once.
+
+        Raises:
+            InputError: The data, the split or the batch size cannot be used.
+        """
+        held_out = self.held_out("validate")
+        if stage == "fit" and self.trainer is not None and not held_out:
+            # Without validation data there is nothing to validate on, and Lightning warns of an empty loader.
+            self._limit_val_batches = self.trainer.limit_val_batches
+            self.trainer.limit_val_batches = 0
+
+    def teardown(self, stage: str) -> None:
+        """Give the Trainer back the limit that :meth:`setup` set."""
+        if self._limit_val_batches is not None and self.trainer is not None:
+            self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
+
+    def _make_parts(self) -> tuple[Samples, Samples, Samples]:
+        samples = draw(self.problem).to(self._dtype())
+        prescribed = self.problem.split() if self.val_size is None and not self.test_size else None
+        if prescribed is None:
+            rows = split_rows(len(samples.x), self.val_size or 0, self.test_size, self.seed)
+        else:
+            rows = (*prescribed, torch.empty(0, dtype=torch.long))
+        train, val, test = (samples.at(part) for part in rows)
+        Variant.of(self.batch_size, len(train.x), self.drop_last)  # refuses a batch size that does not fit
+        return train, val, test
+
+    def _dtype(self) -> torch.dtype:
+        if self.trainer is None:
+            return torch.get_default_dtype()
+        return torch.float64 if self.trainer.precision == "64-true" else torch.float32
+
+    @property
+    def parts(self) -> tuple[Samples, Samples, Samples]:
+        """The samples for training, validation and test; the latter two may be empty."""
+        if self._parts is None:
+            self._parts = self._make_parts()
+        return self._parts
+
+    @property
+    def variant(self) -> Variant:
+        """What the batch size means for the training set: the algorithm and its bookkeeping."""
+        return Variant.of(self.batch_size, len(self.train.x), self.drop_last)
+
+    @property
+    def train(self) -> Samples:
+        """The training samples, x (N, D) and y (N, K), in original units."""
+        return self.parts[0]
+
+    @property
+    def in_features(self) -> int:
+        """D."""
+        return self.train.x.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """K."""
+        return self.train.y.shape[1]
+
+    def standardization(self) -> Standardize | None:
+        """Return the layer that standardises features by the statistics of the training set, or None if not wanted."""
+        return Standardize.fit(self.train.x) if self.standardize else None
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the loader whose ``batch_size`` is the variant's B.
+
+        Raises:
+            InputError: The Trainer would split batches among processes a second time, or the model would not
+                standardise.
+        """
+        self._check_standardized()
+        train = self._placed(self.train)
+        return BatchLoader(*train, self.variant, self.order, self.seed, *self._process())
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Return a loader over the validation samples in their order.
+
+        Where none are held out there is nothing to load while fitting, and ``Trainer.validate`` judges the training
+        samples; :meth:`held_out` tells.
+        """
+        if self.held_out("validate"):
+            return self._evaluation_loader(self.parts[1])
+        fitting = self.trainer is None or self.trainer.state.fn == "fit"
+        return [] if fitting else self._evaluation_loader(self.train)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Return a loader over the test samples in their order, or the training samples where none are held out."""
+        return self._evaluation_loader(self.parts[2] if self.held_out("test") else self.train)
+
+    def held_out(self, stage: Literal["validate", "test"]) -> int:
+        """Return the number of samples that were kept from training for a stage."""
+        return len(self.parts[1 if stage == "validate" else 2].x)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return a loader over the inputs to predict at, as batches x of shape (B, D)."""
+        x = self.prediction_inputs()
+        return DataLoader([x[i : i + _EVALUATION_BATCH] for i in range(0, len(x), _EVALUATION_BATCH)], batch_size=None)
+
+    def prediction_inputs(self) -> Tensor:
+        """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
+        if self.predict_inputs is None:
+            return draw(self.problem).x.to(self._dtype())
+        return self.problem.read_inputs(Path(self.predict_inputs)).to(self._dtype())
+
+    def _evaluation_loader(self, samples: Samples) -> BatchLoader:
+        self._check_standardized()
+        n = len(samples.x)
+        rank, world_size = self._process()
+        return BatchLoader(*self._placed(samples), Variant(min(n, _EVALUATION_BATCH), n), rank=rank, world_size=world_size)
+
+    def _check_standardized(self) -> None:
+        """The layer that standardises is the model's, so a model without one may not train on such data."""
+        model = None if self.trainer is None else self.trainer.lightning_module
+        if self.standardize and model is not None and not hasattr(model, "standardize"):
+            raise InputError(
+                f"cannot standardize for {type(model).__name__}, because only a RegressionModule takes the layer from "
+                "the data; put data.standardization() before your network, and set standardize to false"
+            )
+
+    def _process(self) -> tuple[int, int]:
+        """Return which process this is, and how many there are."""
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
+            return 0, 1
+        if trainer._accelerator_connector.use_distributed_sampler:
+            raise InputError(
+                f"cannot share batches among {trainer.world_size} processes while Lightning shards them a second time; "
+                "give Trainer(use_distributed_sampler=False)"
+            )
+        return trainer.global_rank, trainer.world_size
+
+    def _placed(self, samples: Samples) -> Samples:
+        """Move samples to the training device where they fit in half of its free memory; else batches travel."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type == "cuda" and samples.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+            return samples
+        return samples.to(device)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> RegressionDataModule:
+        """Make the data module of a checkpoint again, its problem too, without arguments.
+
+        Args:
+            checkpoint_path: A checkpoint file; it is loaded as plain values and tensors only.
+            args: As Lightning's.
+            kwargs: As Lightning's; a ``problem`` given here is used instead of the saved one.
+
+        Raises:
+            InputError: The saved problem is a class that has not been imported.
+        """
+        if "problem" not in kwargs:
+            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            saved = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]["problem"]
+            kwargs["problem"] = problem_class(saved["class_path"])(**saved["init_args"])
+        loaded = super().load_from_checkpoint(checkpoint_path, *args, weights_only=True, **kwargs)
+        assert isinstance(loaded, cls)
+        return loaded

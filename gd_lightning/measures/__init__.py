@@ -1,0 +1,6 @@
+"""What is happening, measured at one set of weights (floor 2)."""
+
+from gd_lightning.measures.loss import mean_loss_over, unchanged
+from gd_lightning.measures.stopwatch import Stopwatch
+
+__all__ = ["Stopwatch", "mean_loss_over", "unchanged"]

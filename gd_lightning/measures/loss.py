@@ -1,0 +1,50 @@
+"""The mean loss at one set of weights, and the guard that measuring changes nothing.
+
+Letters: B samples of a batch, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored."""
+    modes = [(part, part.training) for part in module.modules()]
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        module.eval()
+        try:
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+
+
+def mean_loss_over(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    predict: Callable[[Tensor], Tensor],
+    summed_loss: Callable[[Tensor, Tensor], Tensor],
+) -> float:
+    """Average a loss over all samples and outputs of some batches, summed in float64.
+
+    Args:
+        batches: Pairs x of shape (B, D) and y of shape (B, K); empty ones are fine.
+        predict: From x to predictions of shape (B, K).
+        summed_loss: From predictions and targets to the sum of the loss over samples and outputs.
+
+    Returns:
+        The mean; nan where there are no samples.
+    """
+    total, count = 0.0, 0
+    for x, y in batches:
+        if len(x):
+            total += summed_loss(predict(x), y).item()
+            count += y.numel()
+    return total / count if count else float("nan")

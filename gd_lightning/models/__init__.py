@@ -1,0 +1,17 @@
+"""Linear and multilayer-perceptron regressors, and where they start (floor 1)."""
+
+from gd_lightning.models.initialization import Scheme, from_seed, given_start, initialize, set_parameters
+from gd_lightning.models.regressors import Activation, LinearRegressor, MLPRegressor
+from gd_lightning.models.standardize import Standardize
+
+__all__ = [
+    "Activation",
+    "LinearRegressor",
+    "MLPRegressor",
+    "Scheme",
+    "Standardize",
+    "from_seed",
+    "given_start",
+    "initialize",
+    "set_parameters",
+]

@@ -1,0 +1,106 @@
+"""Where the parameters start.
+
+Every start is drawn in float32 on the CPU, so that it is the same number in every precision and on every device;
+given values are set in the precision of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+from gd_lightning.models.regressors import LinearRegressor
+
+Scheme = Literal["auto", "default", "zero", "normal", "xavier", "he"]
+
+_SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "zero": nn.init.zeros_,
+    "normal": nn.init.normal_,
+    "xavier": nn.init.xavier_uniform_,
+    "he": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+}
+
+
+def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Make a network in float32 from a seed, and leave the global generator and default dtype as they were."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(seed)
+            return make()
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def initialize(network: nn.Module, scheme: str) -> None:
+    """Draw the weights of all linear layers anew, and set their biases to 0.
+
+    Args:
+        network: Changed in place.
+        scheme: ``default`` keeps PyTorch's own start; ``zero``; ``normal`` (mean 0, deviation 1); ``xavier`` (Glorot
+            and Bengio, 2010, uniform); ``he`` (He et al., 2015, uniform, gain of the ReLU).
+
+    Raises:
+        InputError: The scheme is unknown.
+    """
+    if scheme == "default":
+        return
+    if scheme not in _SCHEMES:
+        raise InputError(f"initialization {scheme!r} is unknown; use auto, default, {', '.join(_SCHEMES)}, or given values")
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            with torch.no_grad():
+                _SCHEMES[scheme](layer.weight)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+
+
+def set_parameters(network: LinearRegressor, start: Affine) -> None:
+    """Give a linear regressor these parameters; a missing or extra bias is an error.
+
+    Raises:
+        InputError: The shapes do not fit, or one has a bias and the other has not.
+    """
+    if start.bias is not None and network.bias is None:
+        if start.bias.abs().max() > 0:
+            raise InputError("cannot start at a given bias, because the regressor has none; leave bias on, or out of the values")
+        start = Affine(start.weight)
+    with torch.no_grad():
+        network.weight.copy_(_fitting(start.weight, network.weight, "weight"))
+        if network.bias is not None:
+            bias = torch.zeros(()) if start.bias is None else start.bias
+            network.bias.copy_(_fitting(bias, network.bias, "bias"))
+
+
+def given_start(values: Mapping[str, Any]) -> Affine:
+    """Read given values such as ``{"weight": -10, "bias": -20}``; a number, or a list for several features or targets.
+
+    Raises:
+        InputError: Another key, no weight, or values that are no numbers.
+    """
+    if unknown := sorted(set(values) - {"weight", "bias"}):
+        raise InputError(f"cannot start at a given {unknown[0]!r}; the values that can be given are weight and bias")
+    if "weight" not in values:
+        raise InputError("cannot start at a given bias alone; give weight too")
+    try:
+        weight = torch.as_tensor(values["weight"], dtype=torch.float64)
+        bias = torch.as_tensor(values["bias"], dtype=torch.float64) if "bias" in values else None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"cannot start at {dict(values)}, because the values are no numbers or lists of numbers") from error
+    return Affine(weight, bias)
+
+
+def _fitting(values: Tensor, parameter: Tensor, name: str) -> Tensor:
+    try:
+        return values.broadcast_to(parameter.shape)
+    except RuntimeError:
+        raise InputError(
+            f"cannot start at a {name} of shape {tuple(values.shape)}, because the regressor's has shape "
+            f"{tuple(parameter.shape)}; give one number, or a list of that shape"
+        ) from None

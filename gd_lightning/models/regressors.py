@@ -1,0 +1,81 @@
+"""Linear and multilayer-perceptron regressors.
+
+Letters: B samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+
+class LinearRegressor(nn.Linear):
+    """x -> x W' + b: ``torch.nn.Linear`` that gives its parameters as an :class:`~gd_lightning.Affine`.
+
+    Args:
+        in_features: D.
+        out_features: K.
+        bias: Whether it has an intercept.
+    """
+
+    def affine(self) -> Affine:
+        """Return the parameters, sharing memory with this module."""
+        # nn.Linear declares its bias as a Parameter, but it is None with bias=False.
+        bias = None if self.bias is None else self.bias.detach()
+        return Affine(self.weight.detach(), bias)
+
+
+class MLPRegressor(nn.Sequential):
+    """A multilayer perceptron: linear layers with an activation, and dropout if asked for, after each but the last.
+
+    Args:
+        in_features: D.
+        out_features: K.
+        hidden_sizes: Width of each hidden layer, at least one.
+        activation: Which activation.
+        bias: Whether the linear layers have biases.
+        dropout: Probability that a hidden unit is left out while training.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden_sizes: Sequence[int],
+        activation: Activation = "relu",
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        if not hidden_sizes or min(hidden_sizes) < 1:
+            raise InputError(f"hidden_sizes {list(hidden_sizes)} are no layer widths; use whole numbers from 1")
+        if activation not in _ACTIVATIONS:
+            raise InputError(f"activation {activation!r} is unknown; use one of {', '.join(_ACTIVATIONS)}")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout {dropout} is no probability below 1; use a number from 0 to below 1")
+        layers: list[nn.Module] = []
+        widths = [in_features, *hidden_sizes]
+        for width, next_width in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width, next_width, bias=bias), _ACTIVATIONS[activation]()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(widths[-1], out_features, bias=bias))
+        super().__init__(*layers)

@@ -1,0 +1,350 @@
+"""The ``LightningModule``: a regressor, its loss and its optimiser (floor 4).
+
+Letters: B samples of a batch, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+from gd_lightning.models import (
+    Activation,
+    LinearRegressor,
+    MLPRegressor,
+    Scheme,
+    Standardize,
+    from_seed,
+    given_start,
+    initialize,
+    set_parameters,
+)
+from gd_lightning.objective import Loss, summed_loss
+from gd_lightning.problems import Problem
+from gd_lightning.variants import Variant
+
+T = TypeVar("T")
+ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
+NetworkFactory = Callable[[int, int], nn.Module]
+
+
+class RegressionModule(LightningModule):
+    """A linear or multilayer-perceptron regressor, trained by gradient descent.
+
+    How many features and outputs there are comes from the data. The batch loss is the mean over the samples of a batch
+    and over outputs, so an update is theta <- theta - lr * gradient of that mean, whatever the batch size, and
+    however a batch is shared among processes.
+
+    The start is drawn from torch's seed as ``seed_everything`` or ``torch.manual_seed`` last set it, not from the
+    state that the generator has reached: variants that are compared start alike, whatever drew numbers before.
+
+    Args:
+        lr: Learning rate.
+        momentum: Momentum of SGD, as torch defines it: v <- momentum * v + gradient.
+        nesterov: Nesterov's form of the momentum.
+        weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter, as torch does.
+        l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update, whatever its batch size. Biases are
+            free.
+        loss: mse (squared error, no factor 1/2), mae (absolute error) or huber; means over samples and outputs.
+        huber_delta: Where the Huber loss turns linear, in units of the targets.
+        hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.
+        activation: Activation of the hidden layers.
+        bias: Whether layers have biases.
+        dropout: Probability that a hidden unit is left out while training.
+        initialization: auto (the start that the problem prescribes, else default), default (PyTorch's), zero, normal,
+            xavier, he, or given values of a linear regressor in original units, such as {weight: -10, bias: -20}.
+        network: A network of your own instead: a module, or a class or function called with D and K that gives one.
+        in_features: D, where no RegressionDataModule tells it.
+        out_features: K, where no RegressionDataModule tells it.
+        optimizer: Another optimiser than SGD: a callable on parameters, or its class path and init_args.
+        lr_scheduler: A scheduler stepped at each epoch's end: a callable on the optimiser, or its class path and
+            init_args.
+
+    Example:
+        >>> module = RegressionModule(initialization={"weight": 2.0, "bias": 1.0}, in_features=1, out_features=1)
+        >>> module.configure_model()
+        >>> module(torch.tensor([[3.0]])).item()
+        7.0
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        loss: Loss = "mse",
+        huber_delta: float = 1.0,
+        hidden_sizes: list[int] | None = None,
+        activation: Activation = "relu",
+        bias: bool = True,
+        dropout: float = 0.0,
+        initialization: Scheme | dict[str, float | list[Any]] = "auto",
+        network: nn.Module | NetworkFactory | None = None,
+        in_features: int | None = None,
+        out_features: int | None = None,
+        optimizer: ClassSpec | Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        lr_scheduler: ClassSpec | Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        options: dict[str, Any] = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+            "l1": l1,
+            "loss": loss,
+            "huber_delta": huber_delta,
+            "hidden_sizes": list(hidden_sizes or []),
+            "activation": activation,
+            "bias": bias,
+            "dropout": dropout,
+            "initialization": dict(initialization) if isinstance(initialization, Mapping) else initialization,
+            "in_features": in_features,
+            "out_features": out_features,
+            "optimizer": optimizer if isinstance(optimizer, dict) else None,
+            "lr_scheduler": lr_scheduler if isinstance(lr_scheduler, dict) else None,
+        }
+        _check(options, has_optimizer=optimizer is not None)
+        # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
+        self.save_hyperparameters(options, logger=False)
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._make_network = None if isinstance(network, nn.Module) else network
+        self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
+        self.standardize: Standardize | None = None
+        self.log_to_logger = True
+        """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
+        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()})
+        self.val_metrics = metrics.clone(prefix="val_")
+        self.test_metrics = metrics.clone(prefix="test_")
+
+    # The network
+
+    def build_network(self, in_features: int, out_features: int) -> nn.Module:
+        """Make the network; override this for one of your own, and its checkpoints load without arguments.
+
+        Args:
+            in_features: D.
+            out_features: K.
+
+        Returns:
+            A module from (B, D) to (B, K).
+        """
+        options = self.hparams
+        if self._make_network is not None:
+            return self._make_network(in_features, out_features)
+        if options.hidden_sizes:
+            return MLPRegressor(
+                in_features, out_features, options.hidden_sizes, options.activation, options.bias, options.dropout
+            )
+        return LinearRegressor(in_features, out_features, options.bias)
+
+    def configure_model(self) -> None:
+        """Make the network once the number of features and outputs is known; Lightning calls this after data set-up."""
+        data = None if self._trainer is None else self.trainer.datamodule
+        for name in ("in_features", "out_features"):
+            if self.hparams[name] is None and hasattr(data, name):
+                self.hparams[name] = getattr(data, name)
+        if self.standardize is None and hasattr(data, "standardization"):
+            self.standardize = data.standardization()
+        if self.network is None and None not in (self.hparams.in_features, self.hparams.out_features):
+            self.network = from_seed(self._initialized_network, torch.initial_seed())
+            self.to(torch.get_default_dtype())  # Lightning sets it to the precision of the run
+            self._set_start(getattr(data, "problem", None))
+        if self.network is None and self._trainer is not None:
+            raise InputError(
+                "cannot make the network, because the number of features is not known; train with a "
+                "RegressionDataModule, or give in_features and out_features"
+            )
+        if self.standardize is not None:
+            self.standardize.to(torch.get_default_dtype())
+
+    def _initialized_network(self) -> nn.Module:
+        network = self.build_network(self.hparams.in_features, self.hparams.out_features)
+        scheme = self.hparams.initialization
+        if isinstance(scheme, str) and scheme != "auto":
+            initialize(network, scheme)
+        return network
+
+    def _set_start(self, problem: object) -> None:
+        """Set given or prescribed values, which are in original units; they are kept in full precision."""
+        values, network = self.hparams.initialization, self.network
+        linear = isinstance(network, LinearRegressor)
+        if isinstance(values, Mapping):
+            if not linear:
+                raise InputError(
+                    "cannot start at given values, because only a linear regressor has a weight and a bias to set; "
+                    "leave hidden_sizes empty, or choose another initialization"
+                )
+            start: Affine | None = given_start(values)
+        else:
+            start = problem.start if values == "auto" and linear and isinstance(problem, Problem) else None
+            if start is not None and self.hparams.bias is False:
+                start = Affine(start.weight)
+        if start is not None:
+            assert isinstance(network, LinearRegressor)
+            if self.standardize is not None:
+                weight = start.weight.broadcast_to(network.weight.shape)
+                start = Affine(weight, start.bias).before(self.standardize.mean, self.standardize.scale)
+            set_parameters(network, start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict from features x of shape (B, D) in original units; returns (B, K)."""
+        if self.network is None:
+            raise InputError("cannot predict before the network is made; train first, or call configure_model()")
+        prediction = self.network(x if self.standardize is None else self.standardize(x))
+        assert isinstance(prediction, Tensor)
+        return prediction
+
+    def affine(self) -> Affine | None:
+        """Return the parameters of a linear regressor in original units; None for other networks."""
+        if not isinstance(self.network, LinearRegressor):
+            return None
+        affine = self.network.affine()
+        return affine if self.standardize is None else affine.after(self.standardize.mean, self.standardize.scale)
+
+    # The loss
+
+    def summed_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
+        return summed_loss(prediction, target, self.hparams.loss, self.hparams.huber_delta)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss that an update descends, and the batch loss in it."""
+        x, y = batch
+        samples, processes = self._whole_batch(len(x), batch_idx)
+        batch_loss = self.summed_loss(self(x), y) * (processes / (samples * y.shape[1]))
+        loss = batch_loss
+        if self.hparams.l1:
+            weights = [p for name, p in self.named_parameters() if p.ndim > 1]
+            loss = loss + self.hparams.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        return {"loss": loss, "batch_loss": batch_loss.detach()}
+
+    def _whole_batch(self, local: int, batch_idx: int) -> tuple[int, int]:
+        """Return the samples of the whole batch, and among how many processes it is shared.
+
+        DDP averages the gradients of the processes. A sum over the local samples, divided by the samples of the whole
+        batch and multiplied by the number of processes, makes that average the gradient of the mean over the batch.
+        """
+        variant = getattr(self.trainer.train_dataloader, "variant", None) if self._trainer is not None else None
+        if isinstance(variant, Variant) and self.trainer.world_size > 1:
+            return variant.size_of(batch_idx), self.trainer.world_size
+        return local, 1
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Refuse what would change the algorithm behind the back of ``batch_size``."""
+        parts = self.trainer.accumulate_grad_batches
+        if parts != 1:
+            raise InputError(
+                f"cannot accumulate {parts} batches, because Lightning weights a short batch like a full one and "
+                f"batch_size would no longer be the samples of an update; multiply data.batch_size by {parts} instead"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
+        options, parameters = self.hparams, [p for p in self.parameters() if p.requires_grad]
+        if self._optimizer is None:
+            optimizer: Optimizer = SGD(
+                parameters,
+                lr=options.lr,
+                momentum=options.momentum,
+                nesterov=options.nesterov,
+                weight_decay=options.weight_decay,
+            )
+        else:
+            optimizer = _made(self._optimizer, Optimizer, parameters)
+        if self._lr_scheduler is None:
+            return optimizer
+        scheduler = _made(self._lr_scheduler, LRScheduler, optimizer)
+        config: Any = {"scheduler": scheduler}
+        if hasattr(scheduler, "monitor"):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    # Validation, test, prediction
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Measure loss, MSE, MAE and R2 on validation data."""
+        self._measure("val", self.val_metrics, *batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Measure loss, MSE, MAE and R2 on test data."""
+        self._measure("test", self.test_metrics, *batch)
+
+    def _measure(self, stage: str, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
+        prediction = self(x)
+        loss = self.summed_loss(prediction, y) / y.numel()
+        metrics.update(prediction, y)
+        shown: Mapping[str, Any] = metrics
+        if metrics[f"{stage}_r2" if f"{stage}_r2" in metrics else "r2"].total < 2:
+            shown = {name: metric for name, metric in metrics.items() if not name.endswith("r2")}  # R2 needs two samples
+        self.log(f"{stage}_loss", loss, batch_size=len(x), sync_dist=True, logger=self.log_to_logger)
+        self.log_dict(shown, logger=self.log_to_logger)
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Predict at x of shape (B, D); returns (B, K)."""
+        prediction = self(batch)
+        assert isinstance(prediction, Tensor)
+        return prediction
+
+    # Checkpoints
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make what the checkpoint's tensors are loaded into: the layer that standardises, in their precision."""
+        state = checkpoint["state_dict"]
+        if self.standardize is None and "standardize.mean" in state:
+            self.standardize = Standardize(state["standardize.mean"].clone(), state["standardize.scale"].clone())
+        if self.network is None:
+            raise InputError(
+                "cannot load this checkpoint, because it holds a network of your own that only you can make; "
+                "give network= as in training"
+            )
+        floating = [value.dtype for value in state.values() if value.is_floating_point()]
+        if self._trainer is None and floating:
+            self.to(floating[0])
+
+
+def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
+    """Refuse options that no training can follow."""
+    lr = options["lr"]
+    if not (math.isfinite(lr) and lr > 0):
+        raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
+    for name in ("momentum", "weight_decay", "l1"):
+        if not (math.isfinite(options[name]) and options[name] >= 0):
+            raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
+    if options["nesterov"] and not options["momentum"]:
+        raise InputError("nesterov needs momentum; set momentum above 0, for example 0.9")
+    if not options["huber_delta"] > 0:
+        raise InputError(f"huber_delta {options['huber_delta']} is not above 0; use a number above 0")
+    if options["dropout"] and not options["hidden_sizes"]:
+        raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
+    if has_optimizer and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
+        raise InputError(
+            "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
+        )
+
+
+def _made(spec: ClassSpec | Callable[..., T], base: type[T], argument: object) -> T:
+    """Call a factory, or the class that a spec names; a class is looked up, never imported, and must be a ``base``."""
+    if not isinstance(spec, dict):
+        return spec(argument)
+    module, _, name = spec["class_path"].rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise InputError(f"cannot use {spec['class_path']} as {base.__name__}; name an imported subclass of it")
+    return cls(argument, **spec.get("init_args", {}))

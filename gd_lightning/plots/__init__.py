@@ -1,0 +1,1 @@
+"""How a history is drawn (floor 3)."""

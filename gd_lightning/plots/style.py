@@ -1,0 +1,40 @@
+"""How every picture looks: one colour a variant everywhere, readable in print and by the colour-blind.
+
+Colours: Okabe and Ito, Color Universal Design, 2008.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D55E00"}
+UNKNOWN_VARIANT_COLOR = "#56B4E9"
+TRUTH_COLOR = "#009E73"
+DATA_COLOR = "#7F7F7F"
+
+PANEL_WIDTH, PANEL_HEIGHT, DPI = 4.8, 3.8, 100  # inches, inches, pixels per inch
+
+
+def new_figure(panels: int) -> Figure:
+    """Make a figure for some panels side by side, without the state and windows of ``matplotlib.pyplot``."""
+    figure = Figure(figsize=(PANEL_WIDTH * panels, PANEL_HEIGHT), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Draw a figure; returns shape (height, width, 3)."""
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
+
+
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write pixels of shape (height, width, 3) as a PNG file."""
+    imsave(path, image, format="png", dpi=DPI)

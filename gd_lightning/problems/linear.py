@@ -1,0 +1,89 @@
+"""A general linear problem whose size, noise and difficulty are chosen.
+
+Letters: N samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+from gd_lightning.problems.problem import Problem
+
+
+@dataclass
+class LinearProblem(Problem):
+    """y = x W' + b + noise, with features whose Hessian has exactly the condition number asked for.
+
+    The features are centred and X'X / N has eigenvalues spaced geometrically from 1 down to 1 / condition_number,
+    so the Hessian of the mean squared error, 2 X'X / N with the column of the bias (whose eigenvalue is 2), has the
+    largest eigenvalue 2 and that condition number.
+
+    Args:
+        n_samples: N.
+        n_features: D, less than N.
+        n_targets: K.
+        noise: Standard deviation of the Gaussian noise, in units of y.
+        bias: Whether the true function has an intercept.
+        condition_number: Largest over smallest eigenvalue of the Hessian, at least 1.
+        seed: What features, true parameters and noise are drawn from.
+    """
+
+    n_samples: int = 1000
+    n_features: int = 10
+    n_targets: int = 1
+    noise: float = 0.1
+    bias: bool = True
+    condition_number: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.n_features, self.n_targets) < 1:
+            raise InputError("cannot make a LinearProblem without features or targets; n_features and n_targets start at 1")
+        if self.n_samples <= self.n_features:
+            raise InputError(
+                f"cannot make a LinearProblem of {self.n_samples} samples with {self.n_features} features and a chosen "
+                f"condition number; use n_samples above n_features"
+            )
+        if not self.condition_number >= 1:
+            raise InputError(f"condition_number {self.condition_number} is below 1, the smallest there is; use 1 or more")
+        if self.n_features == 1 and not self.bias and self.condition_number != 1:
+            raise InputError(
+                "a single feature without bias has condition number 1; set condition_number to 1, or more features"
+            )
+        if not self.noise >= 0:
+            raise InputError(f"noise {self.noise} is no standard deviation; use 0 or more")
+
+    def _draw(self) -> tuple[Tensor, Affine, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (self.n_samples, self.n_features)
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        directions = torch.linalg.qr(x - x.mean(dim=0)).Q  # orthonormal columns, each with mean 0
+        rotation = torch.linalg.qr(torch.randn(shape[1], shape[1], generator=generator, dtype=torch.float64)).Q
+        scales = torch.logspace(0, -0.5, shape[1], base=self.condition_number, dtype=torch.float64)
+        if shape[1] == 1:
+            scales = scales / self.condition_number**0.5  # against the bias, whose eigenvalue is the larger one
+        x = self.n_samples**0.5 * (directions * scales) @ rotation
+        weight = torch.randn(self.n_targets, self.n_features, generator=generator, dtype=torch.float64)
+        bias = torch.randn(self.n_targets, generator=generator, dtype=torch.float64) if self.bias else None
+        noise = torch.randn(self.n_samples, self.n_targets, generator=generator, dtype=torch.float64)
+        return x, Affine(weight, bias), self.noise * noise
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Make x of shape (N, D) and y of shape (N, K), float64."""
+        x, truth, noise = self._draw()
+        return x, truth(x) + noise
+
+    @property
+    def true_parameters(self) -> Affine:
+        """Standard normal weights and biases, drawn from the seed."""
+        return self._draw()[1]
+
+    @property
+    def irreducible_loss(self) -> float:
+        """Variance of the noise."""
+        return self.noise**2

@@ -1,0 +1,144 @@
+"""What a problem is: how data come about, and the truth behind them.
+
+Letters: N samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+
+
+class Problem(ABC):
+    """Makes regression data and knows their truth.
+
+    A problem of your own needs one method, :meth:`sample`, and keeps each argument of its constructor as an
+    attribute of the same name (a dataclass does); everything else it may know is optional. It then serves in
+    Python, and from the command line by its class path::
+
+        @dataclass
+        class Cubic(Problem):
+            seed: int = 0
+
+            def sample(self) -> tuple[Tensor, Tensor]:
+                x = torch.rand(200, 1, generator=torch.Generator().manual_seed(self.seed))
+                return x, x**3
+    """
+
+    @abstractmethod
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Make the data, the same at each call, without touching the global random generators.
+
+        Returns:
+            x of shape (N, D) and y of shape (N, K), both float32 or float64.
+        """
+
+    def function(self, x: Tensor) -> Tensor | None:
+        """Return the expected target at x without noise, E[y | x], or None where it is not known.
+
+        Args:
+            x: Shape (N, D).
+
+        Returns:
+            Shape (N, K), or None.
+        """
+        return None if self.true_parameters is None else self.true_parameters(x)
+
+    @property
+    def true_parameters(self) -> Affine | None:
+        """The parameters of :meth:`function` where it is affine and known."""
+        return None
+
+    @property
+    def irreducible_loss(self) -> float | None:
+        """Expected mean squared error of :meth:`function`, the variance of the noise, or None if not known."""
+        return None
+
+    @property
+    def start(self) -> Affine | None:
+        """The parameters from which a published protocol starts on this problem, for linear regressors."""
+        return None
+
+    def split(self) -> tuple[Tensor, Tensor] | None:
+        """Return the rows for training and for validation where a published protocol fixes them, else None."""
+        return None
+
+    @property
+    def feature_names(self) -> Sequence[str] | None:
+        """Names of the D features, or None."""
+        return None
+
+    @property
+    def target_names(self) -> Sequence[str] | None:
+        """Names of the K targets, or None."""
+        return None
+
+    def read_inputs(self, path: str | Path) -> Tensor:
+        """Read features, shape (N, D), for predictions on new inputs; only a table knows how to.
+
+        Raises:
+            InputError: This problem has no columns to look for.
+        """
+        raise InputError(f"cannot predict on {path}, because {type(self).__name__} is no table; give a Table problem")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the arguments that make this problem again, as plain values by the names of the constructor.
+
+        Raises:
+            InputError: An argument is not kept as an attribute, or is no plain value.
+        """
+        name = type(self).__name__
+        values = {}
+        for argument in inspect.signature(type(self)).parameters:
+            if not hasattr(self, argument):
+                raise InputError(
+                    f"cannot save how {name} was made, because its argument {argument!r} is not kept; "
+                    f"set self.{argument} in its constructor"
+                )
+            values[argument] = _plain(getattr(self, argument), f"{name}.{argument}")
+        return values
+
+
+def _plain(value: object, name: str) -> Any:
+    """Return a value as one that every checkpoint reader can load: None, bool, int, float, str, list or dict."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item, name) for key, item in value.items()}
+    raise InputError(
+        f"cannot save {name}, because {type(value).__name__} is no plain value; "
+        "use numbers, strings, lists and dicts as arguments"
+    )
+
+
+def problem_class(name: str) -> type[Problem]:
+    """Return the problem class with this class path or name, among those already imported.
+
+    Nothing is imported here: a checkpoint names its problem, and a checkpoint may come from a stranger.
+
+    Raises:
+        InputError: No such class has been imported.
+    """
+    pending, found = [Problem], {}
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    for path, cls in found.items():
+        if name in (path, cls.__qualname__) and not inspect.isabstract(cls):
+            return cls
+    raise InputError(
+        f"cannot make the data again, because the problem {name} has not been imported; import it first, or give problem="
+    )

@@ -1,0 +1,1 @@
+"""How a history reaches files, terminal and TensorBoard (floor 3)."""

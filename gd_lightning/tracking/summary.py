@@ -1,0 +1,176 @@
+"""What a run came to, for programs (``summary.json``), for the terminal and for TensorBoard's Text tab."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from gd_lightning.history import History
+from gd_lightning.variants import Variant
+
+Parameters = dict[str, float]
+
+
+@dataclass
+class RunSummary:
+    """A run in twenty lines; the attributes are the keys of ``summary.json``.
+
+    Args:
+        variant: batch, mini-batch or stochastic; None, as the two below, for data without a length.
+        batch_size: Samples per update.
+        train_samples: N.
+        updates: Optimiser steps made.
+        epochs: Epochs made; a fraction where the run ended within one.
+        samples: Training samples consumed.
+        seconds: Seconds of training; measuring is left out.
+        train_loss_first: Train loss before the first update.
+        train_loss_last: Train loss at the final weights.
+        outcome: completed, converged, stopped, diverged or interrupted.
+        reason: Why it ended, in words.
+        parameters: Final parameters of a linear regressor by name, in original units; None for others.
+        least_squares: The parameters with the smallest train loss, likewise.
+        truth: The true parameters, where the problem knows them.
+        engine: What carried out the updates.
+        least_squares_loss: The smallest train loss that a linear regressor can reach.
+        measures: Final values of everything else that was measured, such as val_loss.
+        description: The variant in words, with the sizes of its batches.
+    """
+
+    variant: str | None
+    batch_size: int | None
+    train_samples: int | None
+    updates: int
+    epochs: float
+    samples: int
+    seconds: float
+    train_loss_first: float | None
+    train_loss_last: float | None
+    outcome: str
+    reason: str
+    parameters: Parameters | None
+    least_squares: Parameters | None
+    truth: Parameters | None
+    engine: str
+    least_squares_loss: float | None = None
+    measures: dict[str, float] = field(default_factory=dict)
+    description: str = "gradient descent"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the content of ``summary.json``."""
+        return asdict(self)
+
+
+def summarize(
+    history: History,
+    variant: Variant | None,
+    parameters: Parameters | None = None,
+    least_squares: Parameters | None = None,
+    least_squares_loss: float | None = None,
+    truth: Parameters | None = None,
+    engine: str = "autograd",
+) -> RunSummary:
+    """Bring a history and what is known about the problem together."""
+    special = {"update", "epoch", "samples", "seconds", "train_loss", "batch_loss", "lr", *(parameters or {})}
+    measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
+    return RunSummary(
+        variant=None if variant is None else variant.name,
+        batch_size=None if variant is None else variant.batch_size,
+        train_samples=None if variant is None else variant.train_samples,
+        updates=int(history.last("update")),
+        epochs=history.last("epoch"),
+        samples=int(history.last("samples")),
+        seconds=history.last("seconds"),
+        train_loss_first=history.first("train_loss") if "train_loss" in history else None,
+        train_loss_last=history.last("train_loss") if "train_loss" in history else None,
+        outcome=str(history.outcome),
+        reason=history.reason,
+        parameters=parameters,
+        least_squares=least_squares,
+        truth=truth,
+        engine=engine,
+        least_squares_loss=least_squares_loss,
+        measures={name: history.last(name) for name in measured},
+        description=RunSummary.description if variant is None else str(variant),
+    )
+
+
+def milestones(epochs: int, at_most: int = 21) -> list[int]:
+    """Choose epochs to print: all of a short run, else 0, 1, 2, 5, 10, 20, 50, ... and the last.
+
+    Example:
+        >>> milestones(100)
+        [0, 1, 2, 5, 10, 20, 50, 100]
+    """
+    if epochs < at_most:
+        return list(range(epochs + 1))
+    steps = (mantissa * 10**power for power in range(int(math.log10(epochs)) + 1) for mantissa in (1, 2, 5))
+    return [0, *(step for step in steps if step < epochs), epochs]
+
+
+def epoch_table(history: History, names: Sequence[str]) -> str:
+    """Return a table of measured columns at the ends of epochs, epoch 0 standing before the first update."""
+    ends = [row for row in history.rows() if row["epoch"] == int(row["epoch"]) and "train_loss" in row]
+    chosen = set(milestones(int(ends[-1]["epoch"]))) if ends else set()
+    rows = [row for row in ends if int(row["epoch"]) in chosen]
+    shown = [name for name in names if any(name in row for row in rows)]
+    cells = [["epoch", *shown]]
+    cells += [[str(int(row["epoch"])), *(number(row.get(name)) for name in shown)] for row in rows]
+    return aligned(cells)
+
+
+def number(value: float | None) -> str:
+    """Write a number with eight significant digits; nothing for a missing one."""
+    return "" if value is None else f"{value:.8g}"
+
+
+def aligned(cells: Iterable[Sequence[str]]) -> str:
+    """Lay out rows of cells as right-aligned columns."""
+    rows = [list(row) for row in cells]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def run_card(summary: RunSummary, title: str) -> str:
+    """Return the summary as Markdown."""
+    lines = [f"## {title}", "", summary.description, "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {value} |" for label, value in _facts(summary)]
+    if summary.parameters:
+        lines += ["", "| | fitted | least squares | truth |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in _parameter_rows(summary)]
+    return "\n".join(lines)
+
+
+def run_report(summary: RunSummary, title: str) -> str:
+    """Return the summary for a terminal."""
+    facts = _facts(summary)
+    width = max(len(label) for label, _ in facts)
+    lines = [f"{title}: {summary.description}", "", *(f"{label.ljust(width)}  {value}" for label, value in facts)]
+    if summary.parameters:
+        header = ["", "fitted", "least squares", "truth"]
+        lines += ["", aligned([header, *_parameter_rows(summary)])]
+    return "\n".join(lines)
+
+
+def _facts(summary: RunSummary) -> list[tuple[str, str]]:
+    per_update = f" ({1e6 * summary.seconds / summary.updates:.0f} microseconds an update)" if summary.updates else ""
+    facts = [
+        ("updates", f"{summary.updates:,} in {summary.epochs:g} epochs, {summary.samples:,} samples"),
+        ("training time", f"{summary.seconds:.3g} s{per_update}, {summary.engine}"),
+        ("train loss", f"{number(summary.train_loss_first)} -> {number(summary.train_loss_last)}"),
+    ]
+    if summary.least_squares_loss is not None:
+        facts[-1] = (facts[-1][0], f"{facts[-1][1]}, least squares {number(summary.least_squares_loss)}")
+    facts += [(name.replace("_", " "), number(value)) for name, value in summary.measures.items()]
+    return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
+
+
+_SHOWN_PARAMETERS = 12
+
+
+def _parameter_rows(summary: RunSummary) -> list[list[str]]:
+    names = list(summary.parameters or {})
+    columns = [summary.parameters or {}, summary.least_squares or {}, summary.truth or {}]
+    rows = [[name, *(number(column.get(name)) for column in columns)] for name in names[:_SHOWN_PARAMETERS]]
+    hidden = len(names) - len(rows)
+    return [*rows, [f"({hidden} more)", "", "", ""]] if hidden else rows

@@ -1,0 +1,89 @@
+"""How a history reaches TensorBoard: each quantity against each axis, in a tag family per axis.
+
+TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
+different batch sizes overlay in the family of the axis that they are to be compared on:
+
+- ``updates/...``, ``samples/...``: the number of optimiser steps, or of training samples consumed;
+- ``epochs/...``: whole epochs, for what is measured at their ends;
+- ``microseconds/...``: training time; the *relative* axis of the other families is training time as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from gd_lightning.history import AXES, History
+
+# TensorBoard shows about a thousand points of a series, whatever it is given.
+POINTS = 1000
+
+
+class HistoryWriter:
+    """Writes the rows of a growing history to event files, each row once.
+
+    Args:
+        writer: Where to.
+        started: Wall-clock time at which training began, in seconds since the epoch.
+        updates: Expected number of updates, from which it follows how many rows are left out.
+    """
+
+    def __init__(self, writer: SummaryWriter, started: float, updates: float) -> None:
+        self._writer = writer
+        self._started = started
+        self._stride = max(1, int(updates / POINTS)) if np.isfinite(updates) else 1
+        self._written = 0
+
+    def write_new(self, history: History) -> None:
+        """Write the rows that came since the last call: all that hold a train loss, and about a thousand others."""
+        for row in history.rows(self._written):
+            if "train_loss" in row or int(row["update"]) % self._stride == 0:
+                self._write_row(row)
+        self._written = len(history)
+
+    def _write_row(self, row: Mapping[str, float]) -> None:
+        measured = {name: value for name, value in row.items() if name not in AXES}
+        steps = {
+            "updates": row["update"],
+            "samples": row["samples"],
+            "microseconds": round(row["seconds"] * 1e6),
+        }
+        if row["epoch"] == int(row["epoch"]):
+            steps["epochs"] = row["epoch"]
+        for axis, step in steps.items():
+            # One event holds all values of a row on an axis: several times faster than add_scalar for each.
+            values = [Summary.Value(tag=f"{axis}/{name}", simple_value=value) for name, value in measured.items()]
+            file_writer = self._writer._get_file_writer()
+            file_writer.add_summary(Summary(value=values), int(step), walltime=self._started + row["seconds"])
+
+    def write_hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``."""
+        plain = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for name, value in settings.items()
+            if value is not None
+        }
+        finals = {f"final/{name}": value for name, value in results.items()}
+        file_writer = self._writer._get_file_writer()
+        for summary in hparams_summaries(plain, finals):
+            file_writer.add_summary(summary)
+        for tag, value in finals.items():
+            self._writer.add_scalar(tag, value, 0)
+
+    def write_text(self, tag: str, text: str) -> None:
+        """Show Markdown in the Text tab."""
+        self._writer.add_text(tag, text, 0)
+
+    def write_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Show a picture, shape (height, width, 3), in the Images tab."""
+        self._writer.add_image(tag, pixels, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Hand everything to the file system."""
+        self._writer.flush()

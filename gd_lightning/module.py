@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -68,9 +68,9 @@ class RegressionModule(LightningModule):
         network: A network of your own instead: a module, or a class or function called with D and K that gives one.
         in_features: D, where no RegressionDataModule tells it.
         out_features: K, where no RegressionDataModule tells it.
-        optimizer: Another optimiser than SGD: a callable on parameters, or its class path and init_args.
-        lr_scheduler: A scheduler stepped at each epoch's end: a callable on the optimiser, or its class path and
-            init_args.
+        optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
+            unless it has its own. In Python, configure_optimizers can be overridden instead.
+        lr_scheduler: A scheduler that is stepped at each epoch's end, likewise.
 
     Example:
         >>> module = RegressionModule(initialization={"weight": 2.0, "bias": 1.0}, in_features=1, out_features=1)
@@ -96,8 +96,8 @@ class RegressionModule(LightningModule):
         network: nn.Module | NetworkFactory | None = None,
         in_features: int | None = None,
         out_features: int | None = None,
-        optimizer: ClassSpec | Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
-        lr_scheduler: ClassSpec | Callable[[Optimizer], LRScheduler] | None = None,
+        optimizer: ClassSpec | None = None,
+        lr_scheduler: ClassSpec | None = None,
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {
@@ -115,13 +115,12 @@ class RegressionModule(LightningModule):
             "initialization": dict(initialization) if isinstance(initialization, Mapping) else initialization,
             "in_features": in_features,
             "out_features": out_features,
-            "optimizer": optimizer if isinstance(optimizer, dict) else None,
-            "lr_scheduler": lr_scheduler if isinstance(lr_scheduler, dict) else None,
+            "optimizer": optimizer,
+            "lr_scheduler": lr_scheduler,
         }
         _check(options, has_optimizer=optimizer is not None)
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
         self.save_hyperparameters(options, logger=False)
-        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -258,7 +257,7 @@ class RegressionModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
         options, parameters = self.hparams, [p for p in self.parameters() if p.requires_grad]
-        if self._optimizer is None:
+        if options.optimizer is None:
             optimizer: Optimizer = SGD(
                 parameters,
                 lr=options.lr,
@@ -267,10 +266,10 @@ class RegressionModule(LightningModule):
                 weight_decay=options.weight_decay,
             )
         else:
-            optimizer = _made(self._optimizer, Optimizer, parameters)
-        if self._lr_scheduler is None:
+            optimizer = _made(options.optimizer, Optimizer, parameters, {"lr": options.lr})
+        if options.lr_scheduler is None:
             return optimizer
-        scheduler = _made(self._lr_scheduler, LRScheduler, optimizer)
+        scheduler = _made(options.lr_scheduler, LRScheduler, optimizer)
         config: Any = {"scheduler": scheduler}
         if hasattr(scheduler, "monitor"):
             config["monitor"] = scheduler.monitor
@@ -339,12 +338,13 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         )
 
 
-def _made(spec: ClassSpec | Callable[..., T], base: type[T], argument: object) -> T:
-    """Call a factory, or the class that a spec names; a class is looked up, never imported, and must be a ``base``."""
-    if not isinstance(spec, dict):
-        return spec(argument)
-    module, _, name = spec["class_path"].rpartition(".")
+def _made(spec: ClassSpec, base: type[T], argument: object, defaults: Mapping[str, Any] | None = None) -> T:
+    """Make an object of the class that a spec names; it is looked up, never imported, and must be a ``base``.
+
+    A spec can come from a checkpoint, and a checkpoint from a stranger.
+    """
+    module, _, name = str(spec.get("class_path", "")).rpartition(".")
     cls = getattr(sys.modules.get(module), name, None)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise InputError(f"cannot use {spec['class_path']} as {base.__name__}; name an imported subclass of it")
-    return cls(argument, **spec.get("init_args", {}))
+        raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
+    return cls(argument, **{**(defaults or {}), **spec.get("init_args", {})})

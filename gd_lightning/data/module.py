@@ -200,6 +200,10 @@ class RegressionDataModule(LightningDataModule):
             return draw(self.problem).x.to(self._dtype())
         return self.problem.read_inputs(Path(self.predict_inputs)).to(self._dtype())
 
+    def prediction_targets(self) -> Tensor | None:
+        """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
+        return draw(self.problem).y.to(self._dtype()) if self.predict_inputs is None else None
+
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()
         n = len(samples.x)

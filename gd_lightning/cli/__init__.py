@@ -1,0 +1,35 @@
+"""The command line (floor 7): ``main(args)`` returns the exit code, and imports Lightning only when it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C, SIGTERM = 0, 1, 2, 3, 130, 143
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: Arguments without the program's name; None for those of this process.
+
+    Returns:
+        The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    if given == ["--version"]:
+        from gd_lightning import __version__
+
+        print(f"gd_lightning {__version__}")
+        return COMPLETED
+    try:
+        from gd_lightning.cli.execution import execute
+    except KeyboardInterrupt:
+        return CTRL_C
+    return execute(given)
+
+
+def run() -> None:
+    """Run the command line on this process's arguments and exit: the console script and ``python -m``."""
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""The ``LightningCLI`` of this package: its options, defaults and files, and what each subcommand ends with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgress, StopWhenNotFinite
+from gd_lightning.callbacks.pictures import Pictures
+from gd_lightning.cli.examples import EXAMPLES
+from gd_lightning.cli.parser import PROGRAM, Parser
+from gd_lightning.cli.runs import LOGS, FinishedRun, differences, find_run
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.history import Outcome
+from gd_lightning.module import RegressionModule
+from gd_lightning.tracking.run_directory import CONFIG, free_name, run_name, write_text
+from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
+
+_DEFAULTS = {
+    # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
+    "accelerator": "cpu",
+    "devices": 1,
+    "max_epochs": 20,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    # The data module shares batches among processes itself, exactly.
+    "use_distributed_sampler": False,
+}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the config into the directory of a run, and nowhere else."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save where a logger has a directory; without one, ``log_dir`` would be where the person stands."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class Command(LightningCLI):
+    """``python -m gd_lightning``.
+
+    Args:
+        args: Arguments without the program's name.
+        model_class: The module that is trained.
+        datamodule_class: The data module that it is trained on.
+    """
+
+    config: Namespace
+    model: RegressionModule
+    datamodule: RegressionDataModule
+
+    def __init__(
+        self,
+        args: list[str],
+        model_class: type[RegressionModule] = RegressionModule,
+        datamodule_class: type[RegressionDataModule] = RegressionDataModule,
+    ) -> None:
+        self.arguments = args
+        self.run: FinishedRun | None = None
+        self.run_directory: Path | None = None
+        self.outcome: Outcome | None = None
+        parsers = {
+            name: {"examples": text, "usage": f"{PROGRAM} {name} [options]", "default_env": True}
+            for name, text in EXAMPLES.items()
+        }
+        super().__init__(
+            model_class,
+            datamodule_class,
+            save_config_callback=SaveConfig,
+            trainer_defaults=dict(_DEFAULTS),
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={
+                "prog": PROGRAM,
+                "usage": f"{PROGRAM} {{{','.join(EXAMPLES)}}} [options]",
+                "description": "Gradient descent where batch_size is the algorithm; SUBCOMMAND --help for its options.",
+                "default_env": True,
+                **parsers,
+            },
+            args=args,
+            auto_configure_optimizers=False,
+            # The classes save plain hyperparameters themselves; Lightning would add the path of an instantiator.
+            load_from_checkpoint_support=False,
+        )
+
+    # Options
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the subcommands and the arguments of the Trainer's methods that are no options."""
+        judged = {"model", "dataloaders", "datamodule", "verbose", "weights_only", "return_predictions"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": judged,
+            "test": judged,
+            "predict": judged,
+        }
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add data and model before the many options of the Trainer."""
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.set_defaults({"data.problem": {"class_path": "gd_lightning.problems.SteepLine"}})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add optimiser, scheduler, recording and Trainer."""
+        parser.add_optimizer_args((Optimizer,), link_to="model.optimizer")
+        parser.add_lr_scheduler_args(LRSchedulerTypeTuple, link_to="model.lr_scheduler")
+        parser.add_lightning_class_args(HistoryRecorder, "recorder")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a run that is given supplies what it was made with, below what a person gives."""
+        self.config = parser.parse_args(args)
+        stage = self.config.subcommand
+        if stage is None:
+            raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
+        given = self.config[stage].get("ckpt_path")
+        if given is None and stage != "fit":
+            raise InputError(
+                f"cannot {stage} without a checkpoint, because the weights would be random; give --ckpt_path with the "
+                "directory of a run"
+            )
+        if given is not None:
+            root = Path(self.config[stage].trainer.default_root_dir or ".")
+            self.run = find_run(str(given), root / LOGS)
+            at = self.arguments.index(stage) + 1
+            settings = ["--config", json.dumps(self.run.settings)]
+            self.config = parser.parse_args([*args[:at], *settings, *args[at:]])
+            self.config[stage].ckpt_path = str(self.run.checkpoint)
+            self._refuse_another_run(stage)
+        if stage == "fit":
+            self._settle_learning_rate()
+            self._settle_length()
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave Lightning's own way out: it silently overrules what a person gives."""
+
+    def _given(self) -> Namespace:
+        """Return the options that were given, in arguments, configs or the environment, without defaults."""
+        given = self.parser.parse_args(self.arguments, defaults=False)[self.config.subcommand]
+        assert isinstance(given, Namespace)
+        return given
+
+    def _refuse_another_run(self, stage: str) -> None:
+        """Refuse model and data that differ from those of the run that is judged or continued."""
+        assert self.run is not None
+        now = {name: _plain(self.config[stage][name]) for name in ("model", "data") if name in self.run.settings}
+        for name, settings in now.items():
+            made_with = self.run.settings[name]
+            # What a checkpoint alone leaves open cannot differ.
+            comparable = {key: value for key, value in settings.items() if key in made_with and key != "predict_inputs"}
+            for option, value, before in differences(comparable, made_with, f"{name}."):
+                raise InputError(
+                    f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option out, "
+                    "or train anew without --ckpt_path"
+                )
+
+    def _settle_learning_rate(self) -> None:
+        """Let --model.lr and --optimizer.lr mean the same one number."""
+        config, optimizer = self.config.fit, self.config.fit.get("optimizer")
+        if optimizer is None or "lr" not in optimizer.init_args:
+            return
+        given = self._given()
+        model_lr, optimizer_lr = given.get("model.lr"), given.get("optimizer.init_args.lr")
+        if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
+            raise InputError(f"model.lr {model_lr} and optimizer.lr {optimizer_lr} differ; give one of them")
+        lr = optimizer_lr if model_lr is None else model_lr
+        lr = optimizer.init_args.lr if lr is None else lr
+        config.model.lr = optimizer.init_args.lr = lr
+        config.model.optimizer = optimizer
+
+    def _settle_length(self) -> None:
+        """Let a number of updates or a time that is given alone not be cut short by the default number of epochs."""
+        trainer = self.config.fit.trainer
+        limited = trainer.max_steps != -1 or trainer.max_time is not None
+        if limited and self._given().get("trainer.max_epochs") is None:
+            trainer.max_epochs = -1
+        if 0 in (trainer.max_epochs, trainer.max_steps):
+            name = "max_epochs" if trainer.max_epochs == 0 else "max_steps"
+            raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")
+        if trainer.accumulate_grad_batches != 1:
+            raise InputError(
+                f"cannot accumulate {trainer.accumulate_grad_batches} batches, because batch_size would no longer be the "
+                "samples of an update; multiply data.batch_size instead"
+            )
+
+    # Making
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer, with the recorder before and the pictures behind the callbacks that a person adds."""
+        config = self.config_init[self.subcommand].trainer
+        self._logs_itself = config.logger in (None, True)
+        config.logger = False if self._logs_itself or self.subcommand != "fit" else config.logger
+        callbacks = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]
+        added = [callback for callback in callbacks if callback is not None]
+        own = [self._get(self.config_init, "recorder"), *added]
+        if self.subcommand == "fit":
+            own += [StopWhenNotFinite(), LongRunProgress(), Pictures()]
+            if config.enable_checkpointing is not False:
+                own.append(self._get(self.config_init, "checkpoint"))
+        config.callbacks = own
+        # Lightning demands the option for a bar that is its own or not, and warns of none.
+        config.enable_progress_bar = any(isinstance(callback, LongRunProgress) for callback in own)
+        return self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
+
+    # Running
+
+    def before_fit(self) -> None:
+        """Check the data before anything is written, then name the run."""
+        self.datamodule.trainer = self.trainer
+        variant = self.datamodule.variant
+        if not self._logs_itself or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        logs = Path(self.trainer.default_root_dir) / LOGS
+        problem = type(self.datamodule.problem).__name__
+        name = free_name(logs, run_name(problem, variant, self.model.hparams.lr, self._get(self.config, "seed_everything")))
+        logger = TensorBoardLogger(logs, name="", version=name, default_hp_metric=False)
+        self.trainer.loggers = [logger]
+        self.run_directory = Path(logger.log_dir)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, and say what it came to."""
+        try:
+            self.trainer.fit(weights_only=None if self.run is None else True, **kwargs)
+        finally:
+            recorder = self._recorder()
+            if recorder.summary is None and self.run_directory is not None and self.trainer.is_global_zero:
+                # It failed before the first update: what it left is a directory without a run.
+                shutil.rmtree(self.run_directory, ignore_errors=True)
+            elif recorder.summary is not None and self.trainer.is_global_zero:
+                self.outcome = recorder.history.outcome
+                self._report(recorder)
+
+    def _recorder(self) -> HistoryRecorder:
+        recorder = self._get(self.config_init, "recorder")
+        assert isinstance(recorder, HistoryRecorder)
+        return recorder
+
+    def _report(self, recorder: HistoryRecorder) -> None:
+        assert recorder.summary is not None
+        names = list(recorder.summary.parameters or {}) if len(recorder.summary.parameters or {}) <= 6 else []
+        print(epoch_table(recorder.history, ["train_loss", "val_loss", *names]))
+        print()
+        print(run_report(recorder.summary, type(self.datamodule.problem).__name__))
+        if self.run_directory is not None:
+            print(f"\nfiles        {self.run_directory}\nto see them  tensorboard --logdir {self.run_directory.parent}")
+
+    def validate(self, **kwargs: Any) -> None:
+        """Judge a run on held-out samples."""
+        self._judge("validate", self.trainer.validate, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Judge a run on held-out samples."""
+        self._judge("test", self.trainer.test, **kwargs)
+
+    def _judge(self, stage: Any, judge: Callable[..., list[Any]], **kwargs: Any) -> None:
+        results = judge(weights_only=True, verbose=False, **kwargs)[0]
+        held_out = self.datamodule.held_out(stage)
+        samples = f"{held_out} held-out samples"
+        if not held_out:
+            samples = f"its {len(self.datamodule.train.x)} training samples, because none were held out for {stage}"
+        print(f"{self._run_name()}, on {samples}:")
+        print(aligned([[name, number(value)] for name, value in results.items()]))
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict, into a CSV file that did not exist before."""
+        batches = self.trainer.predict(weights_only=True, return_predictions=True, **kwargs)
+        assert self.run is not None
+        assert batches is not None
+        directory = self.run.directory or Path()
+        name = free_name(directory, "predictions.csv")
+        predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
+        write_text(directory / name, _as_csv(self.datamodule, predictions))
+        print(f"{len(predictions)} predictions of {self._run_name()} in {directory / name}")
+
+    def _run_name(self) -> str:
+        assert self.run is not None
+        return str(self.run.directory or self.run.checkpoint)
+
+
+def _as_csv(data: LightningDataModule, predictions: Tensor) -> str:
+    """Return features and predictions as CSV, with the targets where they are known."""
+    assert isinstance(data, RegressionDataModule)
+    x = data.prediction_inputs()
+    y = data.prediction_targets()
+    features = list(data.problem.feature_names or (["x"] if x.shape[1] == 1 else [f"x{i}" for i in range(x.shape[1])]))
+    targets = list(data.problem.target_names or (["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])]))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header, columns = [*features, *(f"predicted_{name}" for name in targets)], [x, predictions.to(x)]
+    if y is not None:
+        header, columns = [*header, *targets], [*columns, y]
+    writer.writerow(header)
+    writer.writerows(torch.cat(columns, dim=1).tolist())
+    return out.getvalue()
+
+
+def _plain(config: Namespace) -> dict[str, Any]:
+    values = json.loads(json.dumps(config.as_dict(), default=str))
+    assert isinstance(values, dict)
+    return values

@@ -1,0 +1,41 @@
+"""The examples that the help of each subcommand begins with; a test runs every one of them."""
+
+EXAMPLES = {
+    "fit": """\
+Train a regressor by gradient descent. Examples:
+
+  python -m gd_lightning fit
+      the steep line, by batch gradient descent
+  python -m gd_lightning fit --data.batch_size 1 --model.lr 0.01
+      the same by stochastic gradient descent
+  python -m gd_lightning fit --data.problem Parabola --data.batch_size 16 --model.hidden_sizes [10] --model.lr 0.2
+      a curve, by mini-batch gradient descent on a multilayer perceptron
+  python -m gd_lightning fit --data.problem Table --data.problem.path scores.csv --data.val_size 0.2
+      your own data: the last column is predicted from the others
+  python -m gd_lightning fit --optimizer Adam --optimizer.lr 0.05 --trainer.max_epochs 100
+      another optimiser of torch
+  python -m gd_lightning fit --config configs/noisy_line.yaml --trainer.precision 64-true
+      a config, and what differs from it
+  tensorboard --logdir lightning_logs
+      see all runs
+""",
+    "validate": """\
+Judge a run on the samples that were held out for validation. Example:
+
+  python -m gd_lightning validate --ckpt_path lightning_logs/RUN
+""",
+    "test": """\
+Judge a run on the samples that were held out for test. Examples:
+
+  python -m gd_lightning test --ckpt_path lightning_logs/RUN
+  python -m gd_lightning test --ckpt_path last
+""",
+    "predict": """\
+Predict with a run, into a CSV file. Examples:
+
+  python -m gd_lightning predict --ckpt_path lightning_logs/RUN
+      at the inputs that it was trained on
+  python -m gd_lightning predict --ckpt_path lightning_logs/RUN --data.predict_inputs new.csv
+      at new inputs, for a run that was trained on a table
+""",
+}

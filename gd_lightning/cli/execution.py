@@ -1,0 +1,77 @@
+"""Carrying out a command line, and turning every way it can end into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from types import TracebackType
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
+from gd_lightning.cli.command import Command
+from gd_lightning.cli.quiet import quiet
+from gd_lightning.errors import InputError
+from gd_lightning.history import Outcome
+
+# Whoever raises from here was given options that it cannot follow.
+_FRAMEWORKS = ("lightning", "jsonargparse", "torch.optim")
+
+
+def execute(args: list[str]) -> int:
+    """Run a command line; returns its exit code and prints no traceback for anything that a user can cause."""
+    try:
+        with quiet():
+            command = Command(args)
+        return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
+    except InputError as error:
+        return _say(str(error), BAD_INPUT)
+    except SIGTERMException:
+        return _say("ended by SIGTERM", SIGTERM)
+    except KeyboardInterrupt:
+        return _say("ended by Ctrl-C", CTRL_C)
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning exits with 1
+            return _say("ended by Ctrl-C", CTRL_C)
+        return exit_.code if isinstance(exit_.code, int) else COMPLETED
+    except OSError as error:
+        return _say(f"cannot go on, because of {_where(error)}; what was finished before is kept", FAILED)
+    except Exception as error:
+        if isinstance(error, MisconfigurationException) or _raised_by_framework(error.__traceback__):
+            return _say(_first_sentence(error), BAD_INPUT)
+        traceback.print_exc()
+        return FAILED
+    finally:
+        _leave_process_group()
+
+
+def _say(message: str, code: int) -> int:
+    print(f"gd_lightning: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _where(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{reason.lower()}: {error.filename}" if error.filename else reason.lower()
+
+
+def _first_sentence(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _raised_by_framework(trace: TracebackType | None) -> bool:
+    """Whether an exception was raised by a framework, rather than in this package or a user's own class."""
+    name = ""
+    for frame, _ in traceback.walk_tb(trace):
+        name = str(frame.f_globals.get("__name__", ""))
+    return name.startswith(_FRAMEWORKS)
+
+
+def _leave_process_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        time.sleep(0.2)  # gloo's threads abort the interpreter where it exits before they are gone

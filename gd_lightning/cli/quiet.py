@@ -1,0 +1,71 @@
+"""Noise of the frameworks that a person at the command line can do nothing about, each by a narrow filter.
+
+Nothing here happens at import or in Python use: only the command line enters :func:`quiet`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
+# not at all: which accelerators a machine lacks, adverts of other products, the seed, the reason of the end.
+_LINES = (
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "💡 Tip:",
+    "Seed set to",
+    "`Trainer.fit` stopped:",
+    "Loaded model weights from",
+    "Restoring states from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Detected KeyboardInterrupt",
+    "Using default `ModelCheckpoint`",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+    "`weights_only` was not set",
+    "Initializing distributed:",
+    "-----",
+    "distributed_backend=",
+    "All distributed processes registered",
+)
+_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "lightning.pytorch.callbacks.model_summary",
+    "lightning.pytorch.accelerators.cuda",
+    "lightning.fabric.utilities.distributed",
+    "lightning.pytorch.trainer.connectors.signal_connector",
+)
+_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 against torch 2.13, in its own code
+    r".*does not have many workers.*",  # data in memory need none
+    r".*You are using `torch.load` with `weights_only=False`.*",
+    r"Checkpoint directory .* exists and is not empty.*",  # the directory is this run's own
+    r".*The `srun` command is available on your system.*",
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().strip().startswith(_LINES)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave the known noise out while the command line runs."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(_is_news)
+    with warnings.catch_warnings():
+        for message in _WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(_is_news)

@@ -31,6 +31,7 @@ from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_directory import CONFIG, free_name, run_name, write_text
 from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
 
+_DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
     "accelerator": "cpu",
@@ -118,12 +119,14 @@ class Command(LightningCLI):
         """Add data and model before the many options of the Trainer."""
         parser.add_lightning_class_args(self._datamodule_class, "data")
         parser.add_lightning_class_args(self._model_class, "model")
-        parser.set_defaults({"data.problem": {"class_path": "gd_lightning.problems.SteepLine"}})
+        parser.set_defaults({"data.problem": {"class_path": _DEFAULT_PROBLEM}})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add optimiser, scheduler, recording and Trainer."""
-        parser.add_optimizer_args((Optimizer,), link_to="model.optimizer")
-        parser.add_lr_scheduler_args(LRSchedulerTypeTuple, link_to="model.lr_scheduler")
+        parser.add_optimizer_args((Optimizer,))
+        parser.add_lr_scheduler_args(LRSchedulerTypeTuple)
+        for name in ("optimizer", "lr_scheduler"):
+            parser.link_arguments(name, f"model.{name}", compute_fn=_class_spec)
         parser.add_lightning_class_args(HistoryRecorder, "recorder")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(self.trainer_class, "trainer")
@@ -158,9 +161,11 @@ class Command(LightningCLI):
 
     def _given(self) -> Namespace:
         """Return the options that were given, in arguments, configs or the environment, without defaults."""
-        given = self.parser.parse_args(self.arguments, defaults=False)[self.config.subcommand]
-        assert isinstance(given, Namespace)
-        return given
+        at = self.arguments.index(self.config.subcommand) + 1
+        # Without defaults, what is required must be there; what a person gives comes later and wins.
+        required = ["--data.problem", _DEFAULT_PROBLEM]
+        given = self.parser.parse_args([*self.arguments[:at], *required, *self.arguments[at:]], defaults=False)
+        return given[self.config.subcommand]
 
     def _refuse_another_run(self, stage: str) -> None:
         """Refuse model and data that differ from those of the run that is judged or continued."""
@@ -188,7 +193,7 @@ class Command(LightningCLI):
         lr = optimizer_lr if model_lr is None else model_lr
         lr = optimizer.init_args.lr if lr is None else lr
         config.model.lr = optimizer.init_args.lr = lr
-        config.model.optimizer = optimizer
+        config.model.optimizer = _class_spec(optimizer)
 
     def _settle_length(self) -> None:
         """Let a number of updates or a time that is given alone not be cut short by the default number of epochs."""
@@ -220,7 +225,7 @@ class Command(LightningCLI):
             if config.enable_checkpointing is not False:
                 own.append(self._get(self.config_init, "checkpoint"))
         config.callbacks = own
-        # Lightning demands the option for a bar that is its own or not, and warns of none.
+        # The bar above is one of Lightning's kind, for which the option must be on.
         config.enable_progress_bar = any(isinstance(callback, LongRunProgress) for callback in own)
         return self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
 
@@ -314,6 +319,11 @@ def _as_csv(data: LightningDataModule, predictions: Tensor) -> str:
     writer.writerow(header)
     writer.writerows(torch.cat(columns, dim=1).tolist())
     return out.getvalue()
+
+
+def _class_spec(config: Namespace | None) -> dict[str, Any] | None:
+    """Return the class that was chosen as the plain values that a checkpoint holds."""
+    return None if config is None else config.as_dict()
 
 
 def _plain(config: Namespace) -> dict[str, Any]:

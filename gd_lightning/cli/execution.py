@@ -41,7 +41,7 @@ def execute(args: list[str]) -> int:
         return _say(f"cannot go on, because of {_where(error)}; what was finished before is kept", FAILED)
     except Exception as error:
         if isinstance(error, MisconfigurationException) or _raised_by_framework(error.__traceback__):
-            return _say(_first_sentence(error), BAD_INPUT)
+            return _say(f"cannot follow these options: {_first_sentence(error)}", BAD_INPUT)
         traceback.print_exc()
         return FAILED
     finally:

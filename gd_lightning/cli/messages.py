@@ -34,7 +34,10 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
     ):
         if found := re.search(pattern, one_line):
             return say(found[1], options)
-    if found := re.search(r"[Aa]rguments are required: (.+)", one_line):
+    # The parser of a nested class has put its own message through here already.
+    if found := re.search(r'Parser key "([^"]+)":.*these options are missing: ([^;]+)', one_line):
+        return f"cannot make {found[1]} without {found[2]}; give {_missing(found[1], found[2])}"
+    if found := re.search(r"arguments are required: (.+)", one_line):
         return f"these options are missing: {found[1]}; give them, or see --help"
     if found := re.search(r"File does not exist: '([^']+)'", one_line):
         return f"cannot read the config {found[1]}, because there is no such file; check the path"
@@ -45,6 +48,10 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
     if found := re.match(r'Parser key "([^"]+)":', one_line):
         return _unusable(found[1], one_line)
     return one_line
+
+
+def _missing(key: str, names: str) -> str:
+    return " and ".join(f"--{key}.{name.strip()}" for name in names.split(","))
 
 
 def _unknown(name: str, options: Iterable[str]) -> str:

@@ -16,11 +16,11 @@ def _public_names() -> dict[str, str]:
     """Return the room that each public name lives in, read from the stub."""
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
-    return {alias.name: f"{__name__}.{node.module}" for node in imports for alias in node.names}
+    return {alias.name: f"{node.module}" for node in imports for alias in node.names}
 
 
 _ROOMS = _public_names()
-__all__ = ["__version__", *_ROOMS]  # noqa: PLE0604 (plain strings, read from the stub)
+__all__ = ["__version__", *_ROOMS]
 
 
 def __getattr__(name: str) -> object:

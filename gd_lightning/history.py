@@ -1,4 +1,4 @@
-"""The record of a run: whatever trains produces a :class:`History`, whatever shows or compares consumes one (floor 0)."""
+"""The record of a run: whatever trains produces a :class:`History`, what shows or compares consumes one (floor 0)."""
 
 from __future__ import annotations
 

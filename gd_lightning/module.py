@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -35,7 +35,6 @@ from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
-T = TypeVar("T")
 ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
 NetworkFactory = Callable[[int, int], nn.Module]
 
@@ -126,7 +125,7 @@ class RegressionModule(LightningModule):
         self.standardize: Standardize | None = None
         self.log_to_logger = True
         """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
-        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()})
+        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": _R2()})
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
 
@@ -145,21 +144,26 @@ class RegressionModule(LightningModule):
         options = self.hparams
         if self._make_network is not None:
             return self._make_network(in_features, out_features)
-        if options.hidden_sizes:
+        if options["hidden_sizes"]:
             return MLPRegressor(
-                in_features, out_features, options.hidden_sizes, options.activation, options.bias, options.dropout
+                in_features,
+                out_features,
+                options["hidden_sizes"],
+                options["activation"],
+                options["bias"],
+                options["dropout"],
             )
-        return LinearRegressor(in_features, out_features, options.bias)
+        return LinearRegressor(in_features, out_features, options["bias"])
 
     def configure_model(self) -> None:
         """Make the network once the number of features and outputs is known; Lightning calls this after data set-up."""
-        data = None if self._trainer is None else self.trainer.datamodule
+        data: Any = getattr(self._trainer, "datamodule", None)
         for name in ("in_features", "out_features"):
             if self.hparams[name] is None and hasattr(data, name):
                 self.hparams[name] = getattr(data, name)
         if self.standardize is None and hasattr(data, "standardization"):
             self.standardize = data.standardization()
-        if self.network is None and None not in (self.hparams.in_features, self.hparams.out_features):
+        if self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"]):
             self.network = from_seed(self._initialized_network, torch.initial_seed())
             self.to(torch.get_default_dtype())  # Lightning sets it to the precision of the run
             self._set_start(getattr(data, "problem", None))
@@ -172,15 +176,15 @@ class RegressionModule(LightningModule):
             self.standardize.to(torch.get_default_dtype())
 
     def _initialized_network(self) -> nn.Module:
-        network = self.build_network(self.hparams.in_features, self.hparams.out_features)
-        scheme = self.hparams.initialization
+        network = self.build_network(self.hparams["in_features"], self.hparams["out_features"])
+        scheme = self.hparams["initialization"]
         if isinstance(scheme, str) and scheme != "auto":
             initialize(network, scheme)
         return network
 
     def _set_start(self, problem: object) -> None:
         """Set given or prescribed values, which are in original units; they are kept in full precision."""
-        values, network = self.hparams.initialization, self.network
+        values, network = self.hparams["initialization"], self.network
         linear = isinstance(network, LinearRegressor)
         if isinstance(values, Mapping):
             if not linear:
@@ -191,7 +195,7 @@ class RegressionModule(LightningModule):
             start: Affine | None = given_start(values)
         else:
             start = problem.start if values == "auto" and linear and isinstance(problem, Problem) else None
-            if start is not None and self.hparams.bias is False:
+            if start is not None and self.hparams["bias"] is False:
                 start = Affine(start.weight)
         if start is not None:
             assert isinstance(network, LinearRegressor)
@@ -219,7 +223,7 @@ class RegressionModule(LightningModule):
 
     def summed_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
-        return summed_loss(prediction, target, self.hparams.loss, self.hparams.huber_delta)
+        return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the loss that an update descends, and the batch loss in it."""
@@ -227,9 +231,9 @@ class RegressionModule(LightningModule):
         samples, processes = self._whole_batch(len(x), batch_idx)
         batch_loss = self.summed_loss(self(x), y) * (processes / (samples * y.shape[1]))
         loss = batch_loss
-        if self.hparams.l1:
+        if self.hparams["l1"]:
             weights = [p for name, p in self.named_parameters() if p.ndim > 1]
-            loss = loss + self.hparams.l1 * torch.stack([weight.abs().sum() for weight in weights]).sum()
+            loss = loss + self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
         return {"loss": loss, "batch_loss": batch_loss.detach()}
 
     def _whole_batch(self, local: int, batch_idx: int) -> tuple[int, int]:
@@ -257,19 +261,21 @@ class RegressionModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
         options, parameters = self.hparams, [p for p in self.parameters() if p.requires_grad]
-        if options.optimizer is None:
+        if options["optimizer"] is None:
             optimizer: Optimizer = SGD(
                 parameters,
-                lr=options.lr,
-                momentum=options.momentum,
-                nesterov=options.nesterov,
-                weight_decay=options.weight_decay,
+                lr=options["lr"],
+                momentum=options["momentum"],
+                nesterov=options["nesterov"],
+                weight_decay=options["weight_decay"],
             )
         else:
-            optimizer = _made(options.optimizer, Optimizer, parameters, {"lr": options.lr})
-        if options.lr_scheduler is None:
+            spec = options["optimizer"]
+            optimizer = _class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
+        if options["lr_scheduler"] is None:
             return optimizer
-        scheduler = _made(options.lr_scheduler, LRScheduler, optimizer)
+        spec = options["lr_scheduler"]
+        scheduler = _class_of(spec, LRScheduler)(optimizer, **spec.get("init_args", {}))
         config: Any = {"scheduler": scheduler}
         if hasattr(scheduler, "monitor"):
             config["monitor"] = scheduler.monitor
@@ -289,11 +295,8 @@ class RegressionModule(LightningModule):
         prediction = self(x)
         loss = self.summed_loss(prediction, y) / y.numel()
         metrics.update(prediction, y)
-        shown: Mapping[str, Any] = metrics
-        if metrics[f"{stage}_r2" if f"{stage}_r2" in metrics else "r2"].total < 2:
-            shown = {name: metric for name, metric in metrics.items() if not name.endswith("r2")}  # R2 needs two samples
         self.log(f"{stage}_loss", loss, batch_size=len(x), sync_dist=True, logger=self.log_to_logger)
-        self.log_dict(shown, logger=self.log_to_logger)
+        self.log_dict(metrics, logger=self.log_to_logger)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Predict at x of shape (B, D); returns (B, K)."""
@@ -338,8 +341,16 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         )
 
 
-def _made(spec: ClassSpec, base: type[T], argument: object, defaults: Mapping[str, Any] | None = None) -> T:
-    """Make an object of the class that a spec names; it is looked up, never imported, and must be a ``base``.
+class _R2(R2Score):
+    """The coefficient of determination, which is undefined for a single sample."""
+
+    def compute(self) -> Tensor:
+        """Return R2, or nan where it is undefined."""
+        return super().compute() if self.total >= 2 else torch.full((), math.nan)
+
+
+def _class_of(spec: ClassSpec, base: type) -> Any:
+    """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
 
     A spec can come from a checkpoint, and a checkpoint from a stranger.
     """
@@ -347,4 +358,4 @@ def _made(spec: ClassSpec, base: type[T], argument: object, defaults: Mapping[st
     cls = getattr(sys.modules.get(module), name, None)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
-    return cls(argument, **{**(defaults or {}), **spec.get("init_args", {})})
+    return cls

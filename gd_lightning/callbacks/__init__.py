@@ -2,8 +2,9 @@
 
 from gd_lightning.callbacks.checkpoint import LastCheckpoint
 from gd_lightning.callbacks.not_finite import StopWhenNotFinite
+from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.callbacks.steps import ShowSteps
 
-__all__ = ["HistoryRecorder", "LastCheckpoint", "LongRunProgress", "ShowSteps", "StopWhenNotFinite"]
+__all__ = ["HistoryRecorder", "LastCheckpoint", "LongRunProgress", "Pictures", "ShowSteps", "StopWhenNotFinite"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gd_lightning.callbacks.surroundings import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 
@@ -43,7 +43,7 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        directory = trainer.log_dir
-        if trainer.loggers and directory is not None:
-            trainer.save_checkpoint(Path(directory) / LAST_CHECKPOINT, weights_only=False)
+        directory = directory_of(trainer)
+        if directory is not None:
+            trainer.save_checkpoint(directory / LAST_CHECKPOINT, weights_only=False)
         self._saved_at = time.monotonic()

@@ -43,7 +43,8 @@ class LinearPath:
         self.features = None if problem is None else problem.feature_names
         self.targets = None if problem is None else problem.target_names
         self.optimum = self._least_squares(loader)
-        has_bias = network.bias is not None or self._standardize is not None
+        # A regressor without bias on centred features has an intercept in original units.
+        has_bias = network.affine().bias is not None or self._standardize is not None
         self.names = parameter_names(network.in_features, network.out_features, has_bias, self.features, self.targets)
 
     @classmethod
@@ -59,7 +60,7 @@ class LinearPath:
             return None
         layer = self._standardize
         x = loader.x if layer is None else layer(loader.x)
-        affine, loss = least_squares(x, loader.y, bias=self._network.bias is not None)
+        affine, loss = least_squares(x, loader.y, bias=self._network.affine().bias is not None)
         return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
 
     def parameters(self) -> Tensor:
@@ -94,7 +95,9 @@ class LinearPath:
             columns = dict(zip(self.names, flat.T.tolist(), strict=True))
             # Gradients of standardised parameters have no place beside parameters in original units.
             if gradients is not None and self._standardize is None:
-                columns |= {f"grad_{name}": column for name, column in zip(self.names, gradients.T.tolist(), strict=True)}
+                columns |= {
+                    f"grad_{name}": column for name, column in zip(self.names, gradients.T.tolist(), strict=True)
+                }
         if self.optimum is not None:
             columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).tolist()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [{}] * rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.surroundings import is_squared_error, problem_of
+from gd_lightning.callbacks.surroundings import directory_of, is_squared_error, problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.measures import unchanged
 from gd_lightning.plots.panels import Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
@@ -39,7 +38,8 @@ class Pictures(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         recorder = next((callback for callback in callbacks if isinstance(callback, HistoryRecorder)), None)
-        if recorder is None or recorder.summary is None or not (trainer.is_global_zero and trainer.loggers):
+        directory = directory_of(trainer)
+        if recorder is None or recorder.summary is None or directory is None or not trainer.is_global_zero:
             return
         panels = list(_panels(trainer, pl_module, recorder))
         figure = new_figure(len(panels))
@@ -47,9 +47,7 @@ class Pictures(Callback):
         for part, (_, draw) in zip(parts, panels, strict=True):
             draw(part.subplots())
         image = pixels(figure)
-        directory = trainer.log_dir
-        if directory is not None:
-            save_png(Path(directory) / CURVES, image)
+        save_png(directory / CURVES, image)
         width = round(PANEL_WIDTH * figure.dpi)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -70,7 +68,8 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     def predict(values: Values) -> Values:
         inputs = torch.from_numpy(values)[:, None].to(pl_module.device, loader.x.dtype)
         with unchanged(pl_module):
-            return pl_module(inputs)[:, 0].double().cpu().numpy()
+            fitted: Values = pl_module(inputs)[:, 0].double().cpu().numpy()
+        return fitted
 
     problem = problem_of(trainer)
     truth = None if problem is None else problem.function(torch.from_numpy(fit_grid(x))[:, None])
@@ -79,5 +78,5 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     best = summary.least_squares
     if best is not None and set(best) == {"w", "b"} and is_squared_error(pl_module):
         surface = Surface.of_squared_error(x, y, (best["w"], best["b"]))
-        panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"])))
+        panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"], variant)))
     return panels

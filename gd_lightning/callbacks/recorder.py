@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
+    directory_of,
     ending,
     is_squared_error,
     learning_rate,
@@ -250,8 +250,8 @@ class HistoryRecorder(Callback):
             least_squares_loss=optimum.loss if optimum is not None and is_squared_error(pl_module) else None,
             truth=None if truth is None else truth.named(*names),
         )
-        if trainer.is_global_zero and trainer.loggers and trainer.log_dir is not None:
-            directory = Path(trainer.log_dir)
+        directory = directory_of(trainer)
+        if trainer.is_global_zero and directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             write_text(directory / HISTORY, self.history.to_csv())
             write_json(directory / SUMMARY, self.summary.as_dict())

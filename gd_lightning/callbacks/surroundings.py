@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -43,7 +44,13 @@ def title_of(trainer: Trainer) -> str:
 
 def is_squared_error(module: LightningModule) -> bool:
     """Whether the loss of a module is known to be the mean squared error."""
-    return isinstance(module, RegressionModule) and module.hparams.loss == "mse"
+    return isinstance(module, RegressionModule) and module.hparams["loss"] == "mse"
+
+
+def directory_of(trainer: Trainer) -> Path | None:
+    """Return the logger's directory, or None without a logger; every process must ask, for it is broadcast."""
+    directory = trainer.log_dir if trainer.loggers else None
+    return None if directory is None else Path(directory)
 
 
 def learning_rate(trainer: Trainer) -> float:

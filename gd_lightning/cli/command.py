@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgress, StopWhenNotFinite
-from gd_lightning.callbacks.pictures import Pictures
+from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgress, Pictures, StopWhenNotFinite
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.parser import PROGRAM, Parser
 from gd_lightning.cli.runs import LOGS, FinishedRun, differences, find_run
@@ -28,7 +26,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import CONFIG, free_name, run_name, write_text
+from gd_lightning.tracking.run_directory import free_name, run_name, write_text
 from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
@@ -75,6 +73,7 @@ class Command(LightningCLI):
         datamodule_class: type[RegressionDataModule] = RegressionDataModule,
     ) -> None:
         self.arguments = args
+        self._default_problem = _DEFAULT_PROBLEM
         self.run: FinishedRun | None = None
         self.run_directory: Path | None = None
         self.outcome: Outcome | None = None
@@ -134,7 +133,7 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a run that is given supplies what it was made with, below what a person gives."""
-        self.config = parser.parse_args(args)
+        self.config = self._parse(args)
         stage = self.config.subcommand
         if stage is None:
             raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
@@ -149,12 +148,27 @@ class Command(LightningCLI):
             self.run = find_run(str(given), root / LOGS)
             at = self.arguments.index(stage) + 1
             settings = ["--config", json.dumps(self.run.settings)]
-            self.config = parser.parse_args([*args[:at], *settings, *args[at:]])
+            self.config = self._parse([*args[:at], *settings, *args[at:]])
             self.config[stage].ckpt_path = str(self.run.checkpoint)
             self._refuse_another_run(stage)
         if stage == "fit":
             self._settle_learning_rate()
             self._settle_length()
+
+    def _parse(self, args: list[str]) -> Namespace:
+        """Parse with the defaults of the problem that is chosen.
+
+        Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
+        noise of the default problem. So the choice is made the default, and all is parsed again.
+        """
+        config = self.parser.parse_args(args)
+        stage = config.subcommand
+        if stage is not None and (chosen := config[stage].data.problem.class_path) != self._default_problem:
+            self._default_problem = chosen
+            self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
+            config = self.parser.parse_args(args)
+        assert isinstance(config, Namespace)
+        return config
 
     def _parse_ckpt_path(self) -> None:
         """Leave Lightning's own way out: it silently overrules what a person gives."""
@@ -163,9 +177,11 @@ class Command(LightningCLI):
         """Return the options that were given, in arguments, configs or the environment, without defaults."""
         at = self.arguments.index(self.config.subcommand) + 1
         # Without defaults, what is required must be there; what a person gives comes later and wins.
-        required = ["--data.problem", _DEFAULT_PROBLEM]
+        required = ["--data.problem", self._default_problem]
         given = self.parser.parse_args([*self.arguments[:at], *required, *self.arguments[at:]], defaults=False)
-        return given[self.config.subcommand]
+        of_stage = given[self.config.subcommand]
+        assert isinstance(of_stage, Namespace)
+        return of_stage
 
     def _refuse_another_run(self, stage: str) -> None:
         """Refuse model and data that differ from those of the run that is judged or continued."""
@@ -177,8 +193,8 @@ class Command(LightningCLI):
             comparable = {key: value for key, value in settings.items() if key in made_with and key != "predict_inputs"}
             for option, value, before in differences(comparable, made_with, f"{name}."):
                 raise InputError(
-                    f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option out, "
-                    "or train anew without --ckpt_path"
+                    f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
+                    "out, or train anew without --ckpt_path"
                 )
 
     def _settle_learning_rate(self) -> None:
@@ -206,8 +222,8 @@ class Command(LightningCLI):
             raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")
         if trainer.accumulate_grad_batches != 1:
             raise InputError(
-                f"cannot accumulate {trainer.accumulate_grad_batches} batches, because batch_size would no longer be the "
-                "samples of an update; multiply data.batch_size instead"
+                f"cannot accumulate {trainer.accumulate_grad_batches} batches, because batch_size would no longer "
+                "be the samples of an update; multiply data.batch_size instead"
             )
 
     # Making
@@ -239,7 +255,9 @@ class Command(LightningCLI):
             return
         logs = Path(self.trainer.default_root_dir) / LOGS
         problem = type(self.datamodule.problem).__name__
-        name = free_name(logs, run_name(problem, variant, self.model.hparams.lr, self._get(self.config, "seed_everything")))
+        name = free_name(
+            logs, run_name(problem, variant, self.model.hparams["lr"], self._get(self.config, "seed_everything"))
+        )
         logger = TensorBoardLogger(logs, name="", version=name, default_hp_metric=False)
         self.trainer.loggers = [logger]
         self.run_directory = Path(logger.log_dir)
@@ -310,7 +328,10 @@ def _as_csv(data: LightningDataModule, predictions: Tensor) -> str:
     x = data.prediction_inputs()
     y = data.prediction_targets()
     features = list(data.problem.feature_names or (["x"] if x.shape[1] == 1 else [f"x{i}" for i in range(x.shape[1])]))
-    targets = list(data.problem.target_names or (["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])]))
+    targets = list(
+        data.problem.target_names
+        or (["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])])
+    )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header, columns = [*features, *(f"predicted_{name}" for name in targets)], [x, predictions.to(x)]

@@ -65,11 +65,17 @@ def _unusable(key: str, message: str) -> str:
     if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message):
         return f"cannot use {found[1]} as {key}, because it is no subclass of {found[2]}; give the class path of one"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"cannot use {found[1]} as {key}, because there is no such class; give its name or class path, see --help"
+        return (
+            f"cannot use {found[1]} as {key}, because there is no such class; give its name or class path, see --help"
+        )
     if found := re.search(r"(?:Unexpected import path format|Problem with given class_path) '?(\S+?)'?[:\s]", message):
-        return f"cannot use {found[1]} as {key}, because it cannot be imported; check its name and where it is installed"
+        return (
+            f"cannot use {found[1]} as {key}, because it cannot be imported; check its name and where it is installed"
+        )
     value = re.search(r"(?:Got value|Given value): (.*)$", message)
-    expected = re.search(r"Subtypes: \[(.*?)\] Errors", message) or re.search(r"Expected an? (.*?)\.? Got value", message)
+    expected = re.search(r"Subtypes: \[(.*?)\] Errors", message) or re.search(
+        r"Expected an? (.*?)\.? Got value", message
+    )
     if value and expected:
         return f"cannot use {value[1][:80]} as {key}; give {_types(expected[1])}"
     return f"cannot use what is given as {key}: {message.partition(': ')[2][:200]}"
@@ -80,7 +86,9 @@ def _types(text: str) -> str:
     text = re.sub(r"typing\.|<class '([\w.]+)'>", lambda found: found[1] or "", text)
     text = re.sub(r"Literal\[([^\]]*)\]", lambda found: " or ".join(re.findall(r"'([^']*)'", found[1])), text)
     parts = [_TYPES.get(part.partition("[")[0].strip(), part.strip()) for part in _split(text)]
-    return " or ".join(dict.fromkeys(part.rpartition(".")[2] if "." in part and " " not in part else part for part in parts))
+    return " or ".join(
+        dict.fromkeys(part.rpartition(".")[2] if "." in part and " " not in part else part for part in parts)
+    )
 
 
 def _split(text: str) -> list[str]:

@@ -25,9 +25,9 @@ class Parser(LightningArgumentParser):
         self.examples = examples
         super().__init__(*args, **kwargs)
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the examples, then the options."""
-        text = super().format_help()
+        text = super().format_help(*args, **kwargs)
         return f"{self.examples}\n{text}" if self.examples else text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

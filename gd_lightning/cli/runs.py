@@ -43,7 +43,9 @@ def find_run(given: str, logs: Path) -> FinishedRun:
     if given == "last" and not Path(given).exists():
         checkpoints = sorted(logs.glob(f"*/{LAST_CHECKPOINT}"), key=lambda file: file.stat().st_mtime)
         if not checkpoints:
-            raise InputError(f"cannot find the last run, because {logs} holds no finished one; train first, or give its path")
+            raise InputError(
+                f"cannot find the last run, because {logs} holds no finished one; train first, or give its path"
+            )
         path = checkpoints[-1]
     else:
         path = Path(given)
@@ -51,8 +53,8 @@ def find_run(given: str, logs: Path) -> FinishedRun:
             path = path / LAST_CHECKPOINT
         if not path.is_file():
             raise InputError(
-                f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
-                "or last"
+                f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
+                "file, or last"
             )
     directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
     checkpoint = load_checkpoint(path)
@@ -82,10 +84,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _from_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        kept = {key: config[key] for key in ("seed_everything", "model", "data", "optimizer", "lr_scheduler") if key in config}
+        kept = {
+            key: config[key]
+            for key in ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
+            if key in config
+        }
         return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"cannot read how the run was made from {path}, because it is damaged; mend or delete it") from error
+        raise InputError(
+            f"cannot read how the run was made from {path}, because it is damaged; mend or delete it"
+        ) from error
 
 
 def _from_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class BatchLoader(DataLoader[tuple[Tensor, ...]]):
             TensorDataset(x, y), batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private class
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
         variant, rows = self.variant, None
         # All samples are in the one batch whatever their order, so they are taken as they lie.

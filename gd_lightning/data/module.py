@@ -5,13 +5,14 @@ Letters: N training samples, D features, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
@@ -22,6 +23,19 @@ from gd_lightning.problems import Problem, problem_class
 from gd_lightning.variants import BatchSize, Variant
 
 _EVALUATION_BATCH = 65_536  # samples at a time in validation, test and predict; has no effect on any number
+
+
+class _Batches(Dataset[Tensor]):
+    """Batches that are there already, one an item."""
+
+    def __init__(self, batches: Sequence[Tensor]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.batches[index]
 
 
 class RegressionDataModule(LightningDataModule):
@@ -192,7 +206,7 @@ class RegressionDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return a loader over the inputs to predict at, as batches x of shape (B, D)."""
         x = self.prediction_inputs()
-        return DataLoader([x[i : i + _EVALUATION_BATCH] for i in range(0, len(x), _EVALUATION_BATCH)], batch_size=None)
+        return DataLoader(_Batches(x.split(_EVALUATION_BATCH)), batch_size=None)
 
     def prediction_inputs(self) -> Tensor:
         """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
@@ -208,7 +222,9 @@ class RegressionDataModule(LightningDataModule):
         self._check_standardized()
         n = len(samples.x)
         rank, world_size = self._process()
-        return BatchLoader(*self._placed(samples), Variant(min(n, _EVALUATION_BATCH), n), rank=rank, world_size=world_size)
+        return BatchLoader(
+            *self._placed(samples), Variant(min(n, _EVALUATION_BATCH), n), rank=rank, world_size=world_size
+        )
 
     def _check_standardized(self) -> None:
         """The layer that standardises is the model's, so a model without one may not train on such data."""
@@ -239,13 +255,14 @@ class RegressionDataModule(LightningDataModule):
         return samples.to(device)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> RegressionDataModule:
+    def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is no choice
+        cls, checkpoint_path: str | Path, **kwargs: Any
+    ) -> RegressionDataModule:
         """Make the data module of a checkpoint again, its problem too, without arguments.
 
         Args:
             checkpoint_path: A checkpoint file; it is loaded as plain values and tensors only.
-            args: As Lightning's.
-            kwargs: As Lightning's; a ``problem`` given here is used instead of the saved one.
+            kwargs: Arguments that replace saved ones; a ``problem`` given here is used instead of the saved one.
 
         Raises:
             InputError: The saved problem is a class that has not been imported.
@@ -254,6 +271,6 @@ class RegressionDataModule(LightningDataModule):
             checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
             saved = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]["problem"]
             kwargs["problem"] = problem_class(saved["class_path"])(**saved["init_args"])
-        loaded = super().load_from_checkpoint(checkpoint_path, *args, weights_only=True, **kwargs)
+        loaded = super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
         assert isinstance(loaded, cls)
         return loaded

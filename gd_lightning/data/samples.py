@@ -59,9 +59,7 @@ def draw(problem: Problem) -> Samples:
     return Samples(x, y)
 
 
-def split_rows(
-    n: int, val_size: float, test_size: float, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Choose the rows for training, validation and test at random, each set in the given order of the samples.
 
     Args:
@@ -82,12 +80,9 @@ def split_rows(
             f"cannot split {n} samples into {n_val} for validation and {n_test} for test, because none is left for "
             "training; use a smaller val_size or test_size"
         )
-    if n_val + n_test == 0:
-        rows = torch.arange(n)
-    else:
-        rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     n_train = n - n_val - n_test
-    train, val, test = rows.split([n_train, n_val, n_test])
+    train, val, test = rows[:n_train], rows[n_train : n_train + n_val], rows[n_train + n_val :]
     return train.sort().values, val.sort().values, test.sort().values
 
 

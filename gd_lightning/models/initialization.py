@@ -52,7 +52,9 @@ def initialize(network: nn.Module, scheme: str) -> None:
     if scheme == "default":
         return
     if scheme not in _SCHEMES:
-        raise InputError(f"initialization {scheme!r} is unknown; use auto, default, {', '.join(_SCHEMES)}, or given values")
+        raise InputError(
+            f"initialization {scheme!r} is unknown; use auto, default, {', '.join(_SCHEMES)}, or given values"
+        )
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             with torch.no_grad():
@@ -67,13 +69,16 @@ def set_parameters(network: LinearRegressor, start: Affine) -> None:
     Raises:
         InputError: The shapes do not fit, or one has a bias and the other has not.
     """
-    if start.bias is not None and network.bias is None:
+    has_bias = network.affine().bias is not None
+    if start.bias is not None and not has_bias:
         if start.bias.abs().max() > 0:
-            raise InputError("cannot start at a given bias, because the regressor has none; leave bias on, or out of the values")
+            raise InputError(
+                "cannot start at a given bias, because the regressor has none; leave bias on, or out of the values"
+            )
         start = Affine(start.weight)
     with torch.no_grad():
         network.weight.copy_(_fitting(start.weight, network.weight, "weight"))
-        if network.bias is not None:
+        if has_bias:
             bias = torch.zeros(()) if start.bias is None else start.bias
             network.bias.copy_(_fitting(bias, network.bias, "bias"))
 
@@ -92,7 +97,9 @@ def given_start(values: Mapping[str, Any]) -> Affine:
         weight = torch.as_tensor(values["weight"], dtype=torch.float64)
         bias = torch.as_tensor(values["bias"], dtype=torch.float64) if "bias" in values else None
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"cannot start at {dict(values)}, because the values are no numbers or lists of numbers") from error
+        raise InputError(
+            f"cannot start at {dict(values)}, because the values are no numbers or lists of numbers"
+        ) from error
     return Affine(weight, bias)
 
 

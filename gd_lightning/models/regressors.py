@@ -6,6 +6,7 @@ Letters: B samples, D features, K outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -73,7 +74,7 @@ class MLPRegressor(nn.Sequential):
             raise InputError(f"dropout {dropout} is no probability below 1; use a number from 0 to below 1")
         layers: list[nn.Module] = []
         widths = [in_features, *hidden_sizes]
-        for width, next_width in zip(widths, widths[1:], strict=False):
+        for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width, bias=bias), _ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(nn.Dropout(dropout))

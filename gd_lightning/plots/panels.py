@@ -104,13 +104,13 @@ class Surface:
         mean_x, mean_y = x.mean(), y.mean()
 
         def loss(w: Values, b: Values) -> Values:
-            value = w * w * xx + b * b + yy + 2 * (w * b * mean_x - w * xy - b * mean_y)
-            return np.maximum(value, 0.0)  # rounding can push an exact fit below 0
+            value: Values = w * w * xx + b * b + yy + 2 * (w * b * mean_x - w * xy - b * mean_y)
+            return value.clip(min=0.0)  # rounding can push an exact fit below 0
 
         return cls(loss, minimum)
 
 
-def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
+def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: str | None) -> None:
     """Draw the loss over weight and bias as contours, with the path of the parameters.
 
     Args:
@@ -118,6 +118,7 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
         surface: The loss.
         w: Weight after each recorded update, shape (rows,).
         b: Bias, likewise.
+        variant: The variant, for the colour of the path; None if unknown.
     """
     w_best, b_best = surface.minimum
     # A diverging path leaves every picture: show what lies within three times the distance of the start.
@@ -129,9 +130,9 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
     losses = surface.loss(ws, bs)
     low, high = max(float(losses.min()), 1e-12 * float(losses.max())), float(losses.max())
     axes.contour(ws, bs, losses, levels=np.geomspace(low, high, 14), colors=DATA_COLOR, linewidths=0.6)
-    marker = "o" if len(w) <= 50 else None
+    marker, color = "o" if len(w) <= 50 else None, VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
     path_w, path_b = _no_infinity(w), _no_infinity(b)
-    axes.plot(path_w, path_b, color=VARIANT_COLORS["batch"], marker=marker, markersize=3, linewidth=1, label="path")
+    axes.plot(path_w, path_b, color=color, marker=marker, markersize=3, linewidth=1, label="path")
     axes.plot(w[0], b[0], "s", color="black", markersize=5, label="start")
     axes.plot(w_best, b_best, "*", color=TRUTH_COLOR, markersize=10, label="least squares")
     axes.set_xlim(*w_range)

@@ -43,14 +43,18 @@ class LinearProblem(Problem):
 
     def __post_init__(self) -> None:
         if min(self.n_features, self.n_targets) < 1:
-            raise InputError("cannot make a LinearProblem without features or targets; n_features and n_targets start at 1")
+            raise InputError(
+                "cannot make a LinearProblem without features or targets; n_features and n_targets start at 1"
+            )
         if self.n_samples <= self.n_features:
             raise InputError(
                 f"cannot make a LinearProblem of {self.n_samples} samples with {self.n_features} features and a chosen "
                 f"condition number; use n_samples above n_features"
             )
         if not self.condition_number >= 1:
-            raise InputError(f"condition_number {self.condition_number} is below 1, the smallest there is; use 1 or more")
+            raise InputError(
+                f"condition_number {self.condition_number} is below 1, the smallest there is; use 1 or more"
+            )
         if self.n_features == 1 and not self.bias and self.condition_number != 1:
             raise InputError(
                 "a single feature without bias has condition number 1; set condition_number to 1, or more features"

@@ -140,5 +140,5 @@ def problem_class(name: str) -> type[Problem]:
         if name in (path, cls.__qualname__) and not inspect.isabstract(cls):
             return cls
     raise InputError(
-        f"cannot make the data again, because the problem {name} has not been imported; import it first, or give problem="
+        f"cannot make the data again, because the problem {name} has not been imported; import it, or give problem="
     )

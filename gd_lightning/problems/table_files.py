@@ -1,4 +1,4 @@
-"""Reading columns of numbers from CSV, Parquet, ``.npy`` and ``.npz`` files, with errors that name file, column and line."""
+"""Reading columns of numbers from CSV, Parquet, ``.npy`` and ``.npz`` files; errors name file, column and line."""
 
 from __future__ import annotations
 
@@ -143,7 +143,9 @@ def _named_columns(arrays: dict[str, NDArray[np.generic]], wanted: Sequence[str]
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
             what = f"of type {array.dtype} and shape {array.shape}"
-            raise InputError(f"cannot use the array {name or 'in'} {path}, because it is {what}; use numbers (N, columns)")
+            raise InputError(
+                f"cannot use the array {name or 'in'} {path}, because it is {what}; use numbers (N, columns)"
+            )
         if array.ndim == 1 and name:
             columns[name] = array.astype(np.float64)
         else:

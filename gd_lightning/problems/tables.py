@@ -32,7 +32,9 @@ class Table(Problem):
         self.targets = targets
         named = [*(features or []), *(targets or [])]
         if duplicates := sorted({name for name in named if named.count(name) > 1}):
-            raise InputError(f"cannot use column {duplicates[0]!r} of {path} twice; name it once, in features or targets")
+            raise InputError(
+                f"cannot use column {duplicates[0]!r} of {path} twice; name it once, in features or targets"
+            )
         if features == [] or targets == []:
             raise InputError(f"cannot train on {path} without features and targets; name at least one column of each")
         self._names: tuple[list[str], list[str]] | None = None

@@ -11,7 +11,13 @@ from typing import Any
 
 from gd_lightning.variants import Variant
 
-HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = "history.csv", "summary.json", "curves.png", "config.yaml", "checkpoints"
+HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
+    "history.csv",
+    "summary.json",
+    "curves.png",
+    "config.yaml",
+    "checkpoints",
+)
 LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"
 
 

@@ -295,8 +295,10 @@ class RegressionModule(LightningModule):
         prediction = self(x)
         loss = self.summed_loss(prediction, y) / y.numel()
         metrics.update(prediction, y)
-        self.log(f"{stage}_loss", loss, batch_size=len(x), sync_dist=True, logger=self.log_to_logger)
-        self.log_dict(metrics, logger=self.log_to_logger)
+        # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
+        to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
+        self.log(f"{stage}_loss", loss, batch_size=len(x), sync_dist=True, logger=to_logger)
+        self.log_dict(metrics, logger=to_logger)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Predict at x of shape (B, D); returns (B, K)."""

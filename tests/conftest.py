@@ -1,0 +1,87 @@
+"""What tests share: quiet Trainers, and the command line run in-process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import gd_lightning
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Start each test from the same seed, and find no default dtype of another."""
+    torch.manual_seed(0)
+    yield
+    assert torch.get_default_dtype() is torch.float32
+
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> MakeTrainer:
+    """Return a function that makes a Trainer without noise; ``logs=True`` gives it a TensorBoardLogger in tmp_path."""
+
+    def make(*, logs: bool = False, **options: Any) -> Trainer:
+        logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False) if logs else False
+        defaults: dict[str, Any] = {
+            "accelerator": "cpu",
+            "logger": logger,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+        }
+        return Trainer(**{**defaults, **options})
+
+    return make
+
+
+class CommandLine:
+    """Runs the command line in-process; runs land in a directory of the test.
+
+    Args:
+        root: The directory.
+        capture: Pytest's capture of the output.
+    """
+
+    def __init__(self, root: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self._capture = capture
+        self.out, self.err = "", ""
+
+    def __call__(self, stage: str, *options: str | Path) -> int:
+        """Run a subcommand; returns the exit code and keeps what was printed in ``out`` and ``err``."""
+        root = ["--trainer.default_root_dir", str(self.root)]
+        code = gd_lightning.main([stage, *(str(option) for option in options), *root])
+        self.out, self.err = self._capture.readouterr()
+        return code
+
+    @property
+    def runs(self) -> list[Path]:
+        """Directories of all runs so far, oldest first."""
+        return sorted((self.root / "lightning_logs").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+
+    def fit(self, *options: str | Path, code: int = 0) -> Path:
+        """Train, expect an exit code, and return the directory of the run."""
+        before = set(self.runs) if (self.root / "lightning_logs").exists() else set()
+        assert self("fit", *options) == code, self.err
+        (new,) = set(self.runs) - before
+        return new
+
+
+@pytest.fixture
+def command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """Return a command line whose runs land in tmp_path."""
+    return CommandLine(tmp_path, capfd)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gd_lightning.errors import InputError
+from gd_lightning.problems import Table
+from gd_lightning.problems.table_files import read_columns
+
+X = np.arange(12.0).reshape(4, 3)
+
+
+def _write(path: Path) -> Path:
+    if path.suffix == ".csv":
+        path.write_text("a, b ,c\n" + "\n".join(",".join(map(str, row)) for row in X) + "\n")
+    elif path.suffix == ".npy":
+        np.save(path, X)
+    elif path.suffix == ".npz":
+        np.savez(path, x=X[:, :2], y=X[:, 2])
+    else:
+        pa = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2]}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ending", "names"),
+    [(".csv", ["a", "b", "c"]), (".npy", ["0", "1", "2"]), (".npz", ["x0", "x1", "y"]), (".parquet", ["a", "b", "c"])],
+)
+def test_every_format_gives_the_same_columns(tmp_path: Path, ending: str, names: list[str]) -> None:
+    path = _write(tmp_path / f"table{ending}")
+    table = Table(str(path))
+    x, y = table.sample()
+    assert np.array_equal(x.numpy(), X[:, :2])
+    assert np.array_equal(y.numpy(), X[:, 2:])
+    assert [*table.feature_names, *table.target_names] == names
+    chosen = Table(str(path), features=[names[2]], targets=[names[1], names[0]])
+    assert np.array_equal(chosen.sample()[0].numpy(), X[:, 2:])
+    assert np.array_equal(chosen.sample()[1].numpy(), X[:, [1, 0]])
+    assert np.array_equal(chosen.read_inputs(path).numpy(), X[:, 2:])
+
+
+def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b'\xef\xbb\xbf"a","b, with comma"\r\n"1",2e-1\r\n\r\n3,"-4.5"\r\n')
+    columns = read_columns(path)
+    assert {name: column.tolist() for name, column in columns.items()} == {"a": [1, 3], "b, with comma": [0.2, -4.5]}
+
+
+BAD = {
+    "missing cell": ("a,b\n1,2\n3,\n", "column 'b' .*line 3: the cell is empty"),
+    "short row": ("a,b\n1,2\n3\n", "column 'b' .*line 3: the cell is empty"),
+    "text": ("a,b\n1,2\n3,four\n", "column 'b' .*line 3: 'four' is no number"),
+    "nan": ("a,b\n1,2\n3,nan\n", "column 'b' .*row 2 of the data is nan"),
+    "infinity": ("a,b\ninf,2\n", "column 'a' .*row 1 of the data is inf"),
+    "no rows": ("a,b\n", "no rows"),
+    "empty": ("", "no rows"),
+    "twice": ("a,a\n1,2\n", "names 'a' twice"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data:UserWarning")  # NumPy's word for an empty table
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_csv_is_refused_with_the_place(tmp_path: Path, case: str) -> None:
+    text, message = BAD[case]
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Table(str(path)).sample()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": ["z"], "targets": ["c"]}, "cannot find column 'z'"),
+        ({"targets": ["z"]}, "cannot find column 'z'"),
+        ({"features": ["a"], "targets": ["a"]}, "'a' .*twice"),
+        ({"features": []}, "without features"),
+        ({"targets": ["a", "b", "c"]}, "no column is left"),
+    ],
+)
+def test_bad_choices_of_columns_are_refused(tmp_path: Path, options: dict[str, list[str]], message: str) -> None:
+    path = _write(tmp_path / "table.csv")
+    with pytest.raises(InputError, match=message):
+        Table(str(path), **options).sample()
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    for name in ("no.csv", "table.xlsx"):
+        with pytest.raises(InputError, match="cannot read the table"):
+            read_columns(tmp_path / name)
+    for name in ("broken.npz", "broken.npy"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(InputError, match="cannot read the table"):
+            read_columns(tmp_path / name)
+    (tmp_path / "latin.csv").write_bytes("a,é\n1,2\n".encode("latin-1"))
+    with pytest.raises(InputError, match="cannot read the table"):
+        read_columns(tmp_path / "latin.csv")
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    with pytest.raises(InputError, match="use numbers"):
+        read_columns(tmp_path / "text.npy")
+    np.savez(tmp_path / "uneven.npz", a=np.zeros(3), b=np.zeros(4))
+    with pytest.raises(InputError, match="different lengths"):
+        read_columns(tmp_path / "uneven.npz")
+
+
+def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="cannot read the table"):
+        read_columns(tmp_path / "objects.npy")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "table.parquet").touch()
+    with pytest.raises(InputError, match=r"gd-lightning\[parquet\]"):
+        read_columns(tmp_path / "table.parquet")

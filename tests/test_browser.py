@@ -1,0 +1,258 @@
+"""What a person sees of the three variants in TensorBoard, in a real browser.
+
+The browser is headless Chromium, driven over chromedriver's W3C WebDriver protocol, which is JSON over HTTP.
+``GD_LIGHTNING_SCREENSHOTS=docs pytest -m browser`` renews the picture of the README.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gd_lightning
+from tests.conftest import CONFIGS
+
+HOST = "127.0.0.1"
+CHROMEDRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
+SECONDS = 60.0
+
+pytestmark = [
+    pytest.mark.browser,
+    # Lightning 2.6 calls functions that jsonargparse 4.49 deprecates.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning.pytorch.cli"),
+    pytest.mark.skipif(
+        CHROMEDRIVER is None or CHROMIUM is None,
+        reason="chromedriver or chromium is missing: apt-get install chromium chromium-driver",
+    ),
+]
+
+RUNS = (
+    "SteepLine-batch-b100-lr0.04-seed0",
+    "SteepLine-mini-batch-b16-lr0.04-seed0",
+    "SteepLine-stochastic-b1-lr0.04-seed0",
+)
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1600,1200",
+)
+
+# TensorBoard is made of web components, and document.querySelectorAll stops at their shadow roots.
+SEARCH = """
+const all = root => [...root.querySelectorAll('*')]
+  .flatMap(element => [element, ...(element.shadowRoot ? all(element.shadowRoot) : [])]);
+const search = selector => all(document).filter(element => element.matches(selector));
+"""
+
+# Text that is not shown, as of a hidden tab or of a style sheet, covers no rectangles.
+SHOWN_TEXT = """
+const texts = node => [
+  ...(node.shadowRoot ? texts(node.shadowRoot) : []),
+  ...[...node.childNodes].flatMap(child => child.nodeType === Node.TEXT_NODE ? [child] : texts(child)),
+];
+const shown = text => {
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return text.data.trim() !== '' && range.getClientRects().length > 0;
+};
+return search(arguments[0]).flatMap(texts).filter(shown).map(text => text.data.trim()).join('\\n');
+"""
+
+CARD = "scalar-card:has([title='samples/train_loss'])"
+
+# The whole of each curve, as it was measured.
+CHART_SETTINGS = {"ignoreOutliers": False, "scalarSmoothing": 0, "timeSeriesSettingsPaneOpened": False}
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Wait for a condition; after the deadline, fail with what was waited for."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what()}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@contextmanager
+def served(command: list[str], log: Path) -> Iterator[int]:
+    """Run a program that serves on ``--port``, from when it listens; gives the port."""
+    port = free_port()
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([*command, f"--port={port}"], stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            wait_until(lambda: process.poll() is not None or listens(port), lambda: f"{command} listens")
+            assert process.poll() is None, log.read_text()
+            yield port
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+class Browser:
+    """A WebDriver session.
+
+    Args:
+        port: Where chromedriver listens.
+        profile: Directory of a fresh browser profile.
+    """
+
+    def __init__(self, port: int, profile: Path) -> None:
+        self._port = port
+        self._session = ""
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
+        self._session = "/" + self._send("POST", "", capabilities=capabilities)["sessionId"]
+
+    def _send(self, method: str, command: str, **body: Any) -> Any:
+        # Not urllib.request, which would send this through a proxy of the environment.
+        with closing(HTTPConnection(HOST, self._port, timeout=SECONDS)) as connection:
+            content = json.dumps(body) if method == "POST" else None
+            connection.request(method, f"/session{self._session}{command}", content)
+            response = connection.getresponse()
+            value = json.load(response)["value"]
+        assert response.status == 200, value
+        return value
+
+    def open(self, url: str) -> None:
+        # A URL that differs after its # alone would not load the page anew.
+        for address in ("about:blank", url):
+            self._send("POST", "/url", url=address)
+
+    def run(self, script: str, *args: object) -> Any:
+        """Run JavaScript, which may ``search(selector)`` through shadow roots; returns what it returns."""
+        return self._send("POST", "/execute/sync", script=SEARCH + script, args=args)
+
+    def click(self, selector: str) -> None:
+        wait_until(lambda: bool(self.run("return search(arguments[0]).length", selector)), lambda: selector)
+        self.run("search(arguments[0])[0].click()", selector)
+
+    def text(self, selector: str, *expected: str) -> str:
+        """Return the text shown in all elements of a selector, once it has all that is expected."""
+        text = ""
+
+        def complete() -> bool:
+            nonlocal text
+            text = self.run(SHOWN_TEXT, selector)
+            return all(part in text for part in expected)
+
+        wait_until(complete, lambda: f"{expected} in {selector}, which shows:\n{text}")
+        return text
+
+    def resize(self, width: int, height: int) -> None:
+        self._send("POST", "/window/rect", width=width, height=height)
+
+    def screenshot(self) -> bytes:
+        """Return a PNG of the window, once nothing in it moves."""
+        pictures = [self._send("GET", "/screenshot")]
+
+        def still() -> bool:
+            pictures.append(self._send("GET", "/screenshot"))
+            return bool(pictures[-1] == pictures[-2])
+
+        wait_until(still, lambda: "a page without motion")
+        return base64.b64decode(pictures[-1])
+
+    def close(self) -> None:
+        self._send("DELETE", "")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def tensorboard(directory: Path) -> Iterator[str]:
+    """Train the three variants, and serve their runs; gives the address."""
+    for name in ("batch", "mini_batch", "stochastic"):
+        config = str(CONFIGS / f"{name}.yaml")
+        assert gd_lightning.main(["fit", "--config", config, "--trainer.default_root_dir", str(directory)]) == 0
+    logs = str(directory / "lightning_logs")
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", logs, "--host", HOST]
+    with served(command, directory / "tensorboard.log") as port:
+        yield f"http://{HOST}:{port}/"
+
+
+@pytest.fixture(scope="module")
+def browser(directory: Path) -> Iterator[Browser]:
+    assert CHROMEDRIVER is not None
+    with (
+        served([CHROMEDRIVER], directory / "chromedriver.log") as port,
+        closing(Browser(port, directory / "profile")) as browser,
+    ):
+        yield browser
+
+
+def test_time_series_overlay_the_variants_on_the_samples_axis(
+    tensorboard: str, browser: Browser, tmp_path: Path
+) -> None:
+    url = f"{tensorboard}?tagFilter=%5Esamples%2Ftrain_loss%24#timeseries"
+    browser.open(url)
+    browser.run("localStorage.setItem('_tb_global_settings', arguments[0])", json.dumps(CHART_SETTINGS))
+    browser.open(url)
+    card = browser.text(CARD, *RUNS)
+    assert card.count("2,000") == len(RUNS)  # each run ends after 20 epochs of 100 samples, whatever its batch size
+    folder = Path(os.environ.get("GD_LIGHTNING_SCREENSHOTS", tmp_path))
+    (folder / "tensorboard.png").write_bytes(photograph_card(browser))
+
+
+def photograph_card(browser: Browser) -> bytes:
+    """Return a screenshot of the card at full width and on a logarithmic scale."""
+    browser.resize(1200, 900)
+    browser.click(f"{CARD} [aria-label='Toggle full size mode']")
+    browser.click(f"{CARD} [aria-label='More line chart options']")
+    browser.click("[role=menuitem][aria-label*='log scale'], [role=menuitem]:first-of-type")
+    browser.run("document.activeElement.blur()")
+    return browser.screenshot()
+
+
+def test_hparams_list_the_variants_with_their_final_train_loss(tensorboard: str, browser: Browser) -> None:
+    browser.open(f"{tensorboard}#hparams")
+    browser.text("tf-hparams-table-view", *RUNS, "batch_size", "final/train_loss")
+    assert "hp_metric" not in browser.text("body")
+
+
+def test_images_show_the_fit_and_the_loss_surface_of_each_variant(tensorboard: str, browser: Browser) -> None:
+    browser.open(f"{tensorboard}#images")
+    browser.text("tf-image-loader", "data and fit", "loss surface", *RUNS)
+    loaded = "return search('tf-image-loader img').filter(image => image.naturalWidth > 0).length"
+    wait_until(lambda: browser.run(loaded) >= 2 * len(RUNS), lambda: "two pictures of each run")

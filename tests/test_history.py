@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gd_lightning.errors import InputError
+from gd_lightning.history import History
+
+
+def _history() -> History:
+    history = History()
+    history.append(update=0, epoch=0, samples=0, seconds=0.0, train_loss=4.0)
+    history.append(update=1, epoch=0.5, samples=8, seconds=0.125, batch_loss=3.0)
+    history.append(update=2, epoch=1, samples=16, seconds=0.25, batch_loss=math.inf, w=1 / 3)
+    history.add_to_last_row({"train_loss": math.nan})
+    return history
+
+
+def test_missing_and_not_finite_values_survive_a_file(tmp_path: Path) -> None:
+    history = _history()
+    path = tmp_path / "history.csv"
+    path.write_text(history.to_csv())
+    read = History.from_csv(path)
+    assert read.columns == history.columns
+    for name in history.columns:
+        assert (name in read) == (name in history)
+        if name in history:
+            for ours, theirs in zip(history.series(name), read.series(name), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_csv_has_a_row_an_update_and_empty_cells_for_what_was_not_measured() -> None:
+    assert _history().to_csv().splitlines() == [
+        "update,epoch,samples,seconds,train_loss,batch_loss,lr,w",
+        "0,0,0,0,4,,,",
+        "1,0.5,8,0.125,,3,,",
+        "2,1,16,0.25,nan,inf,,0.3333333333333333",
+    ]
+
+
+def test_rows_from_the_middle_equal_the_tail_of_all_rows() -> None:
+    history = _history()
+    everything = list(history.rows())
+    for start in range(4):
+        assert str(list(history.rows(start))) == str(everything[start:])
+
+
+def test_series_are_where_they_were_measured() -> None:
+    at, values = _history().series("train_loss", "samples")
+    np.testing.assert_array_equal(at, [0, 16])
+    np.testing.assert_array_equal(values, [4, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "diverged"),
+    [
+        (1.0, 0.1, False),
+        (1.0, 1e6, False),
+        (1.0, 1.1e6, True),
+        (1.0, math.nan, True),
+        (0.0, 5.0, False),
+        (0.0, math.inf, True),
+    ],
+)
+def test_divergence_is_growth_beyond_every_fluctuation(first: float, last: float, diverged: bool) -> None:
+    history = History()
+    history.append(update=0, train_loss=first)
+    history.append(update=1, train_loss=last)
+    assert history.has_diverged is diverged
+
+
+@pytest.mark.parametrize("text", ["update,epoch\n1,x\n", "a,b\n1,2\n", "update,epoch,samples,seconds\n1,2,3,\n"])
+def test_a_file_that_is_no_history_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match="line 2"):
+        History.from_csv(path)

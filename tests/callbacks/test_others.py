@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+
+from gd_lightning import (
+    HistoryRecorder,
+    LastCheckpoint,
+    LongRunProgress,
+    NoisyLine,
+    Parabola,
+    Pictures,
+    Problem,
+    RegressionDataModule,
+    RegressionModule,
+    ShowSteps,
+    SteepLine,
+)
+from gd_lightning.errors import InputError
+from tests.conftest import MakeTrainer
+
+
+def test_the_last_checkpoint_is_the_end_and_holds_plain_values(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    module, data = RegressionModule(lr=0.1), RegressionDataModule(SteepLine())
+    make_trainer(callbacks=[LastCheckpoint()], max_epochs=3, logs=True, enable_checkpointing=True).fit(module, data)
+    (path,) = (tmp_path / "run" / "checkpoints").iterdir()
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["global_step"] == 3
+    assert torch.equal(checkpoint["state_dict"]["network.weight"], module.state_dict()["network.weight"])
+    assert "_instantiator" not in checkpoint["hyper_parameters"]
+    with pytest.raises(InputError, match="interval"):
+        LastCheckpoint(interval=0)
+
+
+def test_a_run_is_saved_at_intervals(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(LastCheckpoint, "_save", lambda self, trainer: saved.append(trainer.current_epoch))
+    trainer = make_trainer(
+        callbacks=[LastCheckpoint(interval=1e-9)], max_epochs=3, logs=True, enable_checkpointing=True
+    )
+    trainer.fit(RegressionModule(lr=0.1), RegressionDataModule(SteepLine()))
+    assert saved == [0, 1, 2, 3]  # at each epoch's end, and at the end
+
+
+def test_the_first_update_is_shown_as_published(make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = make_trainer(callbacks=[ShowSteps()], max_epochs=3, precision="64-true")
+    trainer.fit(RegressionModule(lr=0.1), RegressionDataModule(NoisyLine()))
+    shown = capsys.readouterr().out
+    for figure in ("2.742157", "-3.0448114", "-1.8337537", "0.80119529", "0.04511107"):
+        assert figure in shown
+    assert shown.count("update ") == 1
+    with pytest.raises(InputError, match="0 updates"):
+        ShowSteps(updates=0)
+
+
+@pytest.mark.parametrize(("problem", "hidden_sizes", "panels"), [(SteepLine(), [], 3), (Parabola(), [3], 2)])
+def test_pictures_are_drawn(
+    make_trainer: MakeTrainer, tmp_path: Path, problem: Problem, hidden_sizes: list[int], panels: int
+) -> None:
+    trainer = make_trainer(callbacks=[HistoryRecorder(), Pictures()], max_epochs=3, logs=True)
+    trainer.fit(RegressionModule(lr=0.1, hidden_sizes=hidden_sizes), RegressionDataModule(problem))
+    image = matplotlib.image.imread(tmp_path / "run" / "curves.png")
+    height, width, _ = image.shape
+    assert width / height == pytest.approx(panels * 4.8 / 3.8, rel=0.01)
+    for i in range(panels):  # something is drawn in each
+        assert image[:, i * width // panels : (i + 1) * width // panels].std() > 0.05
+
+
+def test_a_diverged_run_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    for lr in (0.2, 1e3):
+        trainer = make_trainer(callbacks=[HistoryRecorder(), Pictures()], max_epochs=60, logs=True)
+        trainer.fit(RegressionModule(lr=lr), RegressionDataModule(SteepLine()))
+        assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("delay", "shown"), [(0.0, True), (60.0, False)])
+def test_a_bar_shows_on_long_runs_only(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, delay: float, shown: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    options = {"callbacks": [LongRunProgress(delay)], "max_epochs": 200, "enable_progress_bar": True}
+    make_trainer(**options).fit(RegressionModule(lr=0.01), RegressionDataModule(SteepLine(), batch_size=50))
+    assert ("updates" in terminal.getvalue()) is shown

@@ -36,6 +36,7 @@ from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
 ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
+_GIVEN_NETWORK = "given_network"  # a key of checkpoints
 NetworkFactory = Callable[[int, int], nn.Module]
 
 
@@ -91,7 +92,7 @@ class RegressionModule(LightningModule):
         activation: Activation = "relu",
         bias: bool = True,
         dropout: float = 0.0,
-        initialization: Scheme | dict[str, float | list[Any]] = "auto",
+        initialization: Scheme | dict[str, Any] = "auto",
         network: nn.Module | NetworkFactory | None = None,
         in_features: int | None = None,
         out_features: int | None = None,
@@ -120,6 +121,7 @@ class RegressionModule(LightningModule):
         _check(options, has_optimizer=optimizer is not None)
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
         self.save_hyperparameters(options, logger=False)
+        self._given_network = network is not None
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -308,16 +310,28 @@ class RegressionModule(LightningModule):
 
     # Checkpoints
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say whether the network is one that was given, which only whoever gave it can make again."""
+        checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make what the checkpoint's tensors are loaded into: the layer that standardises, in their precision."""
+        """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.
+
+        Raises:
+            InputError: The network was given, and is not given now.
+        """
+        given = checkpoint.get(_GIVEN_NETWORK)
+        if given is not None and not self._given_network:
+            raise InputError(
+                f"cannot load this checkpoint, because it holds a network of your own, {given}; give network="
+            )
+        # A subclass need not take the sizes as arguments; they are known all the same.
+        for name in ("in_features", "out_features"):
+            self.hparams[name] = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY][name]
+        self.configure_model()
         state = checkpoint["state_dict"]
         if self.standardize is None and "standardize.mean" in state:
             self.standardize = Standardize(state["standardize.mean"].clone(), state["standardize.scale"].clone())
-        if self.network is None:
-            raise InputError(
-                "cannot load this checkpoint, because it holds a network of your own that only you can make; "
-                "give network= as in training"
-            )
         floating = [value.dtype for value in state.values() if value.is_floating_point()]
         if self._trainer is None and floating:
             self.to(floating[0])

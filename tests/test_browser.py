@@ -31,8 +31,6 @@ SECONDS = 60.0
 
 pytestmark = [
     pytest.mark.browser,
-    # Lightning 2.6 calls functions that jsonargparse 4.49 deprecates.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning.pytorch.cli"),
     pytest.mark.skipif(
         CHROMEDRIVER is None or CHROMIUM is None,
         reason="chromedriver or chromium is missing: apt-get install chromium chromium-driver",
@@ -80,8 +78,13 @@ return search(arguments[0]).flatMap(texts).filter(shown).map(text => text.data.t
 
 CARD = "scalar-card:has([title='samples/train_loss'])"
 
-# The whole of each curve, as it was measured.
-CHART_SETTINGS = {"ignoreOutliers": False, "scalarSmoothing": 0, "timeSeriesSettingsPaneOpened": False}
+# The whole of each curve, as it was measured, and room for it and for the names of the runs.
+SETTINGS = {
+    "ignoreOutliers": False,
+    "scalarSmoothing": 0,
+    "timeSeriesSettingsPaneOpened": False,
+    "sideBarWidthInPercent": 26,
+}
 
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
@@ -227,20 +230,21 @@ def test_time_series_overlay_the_variants_on_the_samples_axis(
 ) -> None:
     url = f"{tensorboard}?tagFilter=%5Esamples%2Ftrain_loss%24#timeseries"
     browser.open(url)
-    browser.run("localStorage.setItem('_tb_global_settings', arguments[0])", json.dumps(CHART_SETTINGS))
+    browser.run("localStorage.setItem('_tb_global_settings', arguments[0])", json.dumps(SETTINGS))
     browser.open(url)
-    card = browser.text(CARD, *RUNS)
-    assert card.count("2,000") == len(RUNS)  # each run ends after 20 epochs of 100 samples, whatever its batch size
+    table = browser.text(f"{CARD} scalar-card-data-table", *RUNS)
+    assert table.count("2,000") == len(RUNS)  # each run ends after 20 epochs of 100 samples, whatever its batch size
     folder = Path(os.environ.get("GD_LIGHTNING_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "tensorboard.png").write_bytes(photograph_card(browser))
 
 
 def photograph_card(browser: Browser) -> bytes:
     """Return a screenshot of the card at full width and on a logarithmic scale."""
-    browser.resize(1200, 900)
+    browser.resize(1200, 825)
     browser.click(f"{CARD} [aria-label='Toggle full size mode']")
     browser.click(f"{CARD} [aria-label='More line chart options']")
-    browser.click("[role=menuitem][aria-label*='log scale'], [role=menuitem]:first-of-type")
+    browser.click("[role=menuitem][aria-label*='log scale']")
     browser.run("document.activeElement.blur()")
     return browser.screenshot()
 
@@ -254,5 +258,5 @@ def test_hparams_list_the_variants_with_their_final_train_loss(tensorboard: str,
 def test_images_show_the_fit_and_the_loss_surface_of_each_variant(tensorboard: str, browser: Browser) -> None:
     browser.open(f"{tensorboard}#images")
     browser.text("tf-image-loader", "data and fit", "loss surface", *RUNS)
-    loaded = "return search('tf-image-loader img').filter(image => image.naturalWidth > 0).length"
+    loaded = "return search('img').filter(image => image.naturalWidth > 0).length"
     wait_until(lambda: browser.run(loaded) >= 2 * len(RUNS), lambda: "two pictures of each run")

@@ -61,13 +61,13 @@ def test_a_run_equals_a_plain_loop_of_autograd(
             with torch.no_grad():
                 for parameter in network.parameters():
                     assert parameter.grad is not None
-                    parameter -= 0.05 * parameter.grad
+                    parameter.sub_(0.05 * parameter.grad)
     for ours, plain in zip(module.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("penalty", [{}, {"weight_decay": 0.1}])
-def test_stochastic_descent_equals_scikit_learn(make_trainer: MakeTrainer, penalty: dict[str, float]) -> None:
+def test_stochastic_descent_equals_scikit_learn(make_trainer: MakeTrainer, penalty: dict[str, Any]) -> None:
     """SGDRegressor's squared error has a factor 1/2, so that its eta0 is 2 lr; it leaves the intercept unpenalised."""
     problem, lr = LinearProblem(n_samples=40, n_features=3, bias="weight_decay" not in penalty), 0.02
     module, data = _trained(
@@ -176,7 +176,7 @@ def test_the_start_is_the_same_at_every_batch_size_and_whatever_drew_numbers_bef
 
 
 def test_standardised_training_is_reported_in_original_units(make_trainer: MakeTrainer) -> None:
-    """With standardised features the Hessian is 2 I, so that one update of batch descent at lr 1/2 solves the problem."""
+    """With standardised features the Hessian is 2 I: one update of batch descent at lr 1/2 solves the problem."""
     module, data = _trained(make_trainer, ExamScores(), epochs=1, lr=0.5, standardize=True)
     affine = module.affine()
     assert affine is not None
@@ -217,9 +217,12 @@ def test_any_network_can_be_trained_and_saved(make_trainer: MakeTrainer, tmp_pat
     trainer.fit(module, data)
     assert mean_loss(module(data.train.x), data.train.y).item() < 0.005
     trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=False)
-    again = {} if wrapped == "subclass" else {"network": Quadratic(1, 1)}
+    again: dict[str, Any] = {} if wrapped == "subclass" else {"network": Quadratic(1, 1)}
     loaded = type(module).load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True, **again)
     assert torch.equal(loaded(data.train.x), module(data.train.x))
+    if again:
+        with pytest.raises(InputError, match="a network of your own, Quadratic; give network="):
+            RegressionModule.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
 
 
 def test_a_float64_checkpoint_is_loaded_in_full_precision(make_trainer: MakeTrainer, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ class HistoryRecorder(Callback):
         if self._writer is not None:
             self._writer.write_new(self.history)
             self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
-            self._writer.write_hparams(_settings(trainer, pl_module), _results(self.summary))
+            self._writer.write_hparams(_settings(trainer, pl_module, self.variant), _results(self.summary))
             self._writer.flush()
 
 
@@ -271,17 +271,18 @@ def _batch_loss(outputs: Any) -> Tensor:
     return torch.full((1,), math.nan)  # a training step may return nothing, to skip an update
 
 
-def _settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:
     """Return the settings of a run for the HParams tab."""
     problem = problem_of(trainer)
-    data = getattr(trainer, "datamodule", None)
-    settings = {} if data is None else {name: value for name, value in data.hparams.items() if name != "problem"}
-    if "seed" in settings:
-        settings["data_seed"] = settings.pop("seed")
+    settings = dict(getattr(getattr(trainer, "datamodule", None), "hparams", {}))
+    settings["data_seed"] = settings.pop("seed", None)
+    settings["problem"] = None if problem is None else type(problem).__name__
     if problem is not None:
-        settings |= {"problem": type(problem).__name__}
         settings |= {f"problem.{name}": value for name, value in problem.hyperparameters().items()}
-    return {**settings, **pl_module.hparams, "seed": torch.initial_seed()}
+    settings |= pl_module.hparams
+    if variant is not None:
+        settings |= {"variant": variant.name, "batch_size": variant.batch_size}
+    return {**settings, "lr": learning_rate(trainer), "seed": torch.initial_seed()}
 
 
 def _results(summary: RunSummary) -> dict[str, float]:

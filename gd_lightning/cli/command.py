@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgress, Pictures, StopWhenNotFinite
 from gd_lightning.cli.examples import EXAMPLES
+from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser
 from gd_lightning.cli.runs import LOGS, FinishedRun, differences, find_run
 from gd_lightning.data import RegressionDataModule
@@ -42,15 +42,6 @@ _DEFAULTS = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the config into the directory of a run, and nowhere else."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save where a logger has a directory; without one, ``log_dir`` would be where the person stands."""
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
 
 
 class Command(LightningCLI):
@@ -258,7 +249,7 @@ class Command(LightningCLI):
         name = free_name(
             logs, run_name(problem, variant, self.model.hparams["lr"], self._get(self.config, "seed_everything"))
         )
-        logger = TensorBoardLogger(logs, name="", version=name, default_hp_metric=False)
+        logger = RunLogger(logs, name="", version=name, default_hp_metric=False)
         self.trainer.loggers = [logger]
         self.run_directory = Path(logger.log_dir)
 
@@ -312,7 +303,7 @@ class Command(LightningCLI):
         assert self.run is not None
         assert batches is not None
         directory = self.run.directory or Path()
-        name = free_name(directory, "predictions.csv")
+        name = free_name(directory, "predictions", ".csv")
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
         write_text(directory / name, _as_csv(self.datamodule, predictions))
         print(f"{len(predictions)} predictions of {self._run_name()} in {directory / name}")

@@ -10,7 +10,7 @@ Train a regressor by gradient descent. Examples:
       the same by stochastic gradient descent
   python -m gd_lightning fit --data.problem Parabola --data.batch_size 16 --model.hidden_sizes [10] --model.lr 0.2
       a curve, by mini-batch gradient descent on a multilayer perceptron
-  python -m gd_lightning fit --data.problem Table --data.problem.path scores.csv --data.val_size 0.2
+  python -m gd_lightning fit --data.problem Table --data.problem.path scores.csv --data.standardize true
       your own data: the last column is predicted from the others
   python -m gd_lightning fit --optimizer Adam --optimizer.lr 0.05 --trainer.max_epochs 100
       another optimiser of torch

@@ -13,13 +13,7 @@ PROGRAM = "python -m gd_lightning"
 
 
 class Parser(LightningArgumentParser):
-    """A ``LightningArgumentParser`` for people.
-
-    Args:
-        args: As its base class.
-        examples: Text that its help begins with.
-        kwargs: As its base class.
-    """
+    """A ``LightningArgumentParser`` for people; ``examples`` is a text that its help begins with."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         self.examples = examples

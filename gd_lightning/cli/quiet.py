@@ -6,6 +6,7 @@ Nothing here happens at import or in Python use: only the command line enters :f
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ _WARNINGS = (
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().strip().startswith(_LINES)
+    message = re.sub(r"^\[rank: \d+\] ", "", record.getMessage().strip())
+    return not message.startswith(_LINES)
 
 
 @contextmanager

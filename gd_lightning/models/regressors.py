@@ -38,6 +38,9 @@ class LinearRegressor(nn.Linear):
         bias: Whether it has an intercept.
     """
 
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+
     def affine(self) -> Affine:
         """Return the parameters, sharing memory with this module."""
         # nn.Linear declares its bias as a Parameter, but it is None with bias=False.

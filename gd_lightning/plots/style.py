@@ -18,7 +18,9 @@ UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
 
-PANEL_WIDTH, PANEL_HEIGHT, DPI = 4.8, 3.8, 100  # inches, inches, pixels per inch
+PANEL_WIDTH, PANEL_HEIGHT = 4.8, 3.8  # inches
+# 700 pixels a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels where the ratio is not whole.
+DPI = 700 / PANEL_WIDTH
 
 
 def new_figure(panels: int) -> Figure:

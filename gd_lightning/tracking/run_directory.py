@@ -31,12 +31,12 @@ def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
     return f"{problem}-{variant.name}-b{variant.batch_size}-lr{lr:g}-seed{seed}"
 
 
-def free_name(parent: Path, name: str) -> str:
-    """Return the name, or the first of name-2, name-3, ... that nothing in the parent directory bears yet."""
-    candidate, number = name, 1
+def free_name(parent: Path, name: str, ending: str = "") -> str:
+    """Return name + ending, or the first of name-2, name-3, ... that nothing in the parent directory bears yet."""
+    candidate, number = name + ending, 1
     while (parent / candidate).exists():
         number += 1
-        candidate = f"{name}-{number}"
+        candidate = f"{name}-{number}{ending}"
     return candidate
 
 

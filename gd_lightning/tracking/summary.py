@@ -133,10 +133,10 @@ def aligned(cells: Iterable[Sequence[str]]) -> str:
 
 def run_card(summary: RunSummary, title: str) -> str:
     """Return the summary as Markdown."""
-    lines = [f"## {title}", "", summary.description, "", "| | |", "|---|---|"]
+    lines = [f"## {title}", "", summary.description, "", "| run | |", "|---|---|"]
     lines += [f"| {label} | {value} |" for label, value in _facts(summary)]
     if summary.parameters:
-        lines += ["", "| | fitted | least squares | truth |", "|---|---|---|---|"]
+        lines += ["", "| parameter | fitted | least squares | truth |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in _parameter_rows(summary)]
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -23,6 +24,19 @@ from gd_lightning.history import AXES, History
 
 # TensorBoard shows about a thousand points of a series, whatever it is given.
 POINTS = 1000
+
+SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed")
+RESULTS = (
+    "train_loss",
+    "val_loss",
+    "val_mse",
+    "val_mae",
+    "val_r2",
+    "distance_to_least_squares",
+    "updates",
+    "samples",
+    "seconds",
+)
 
 
 class HistoryWriter:
@@ -65,16 +79,18 @@ class HistoryWriter:
     def write_hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``."""
         plain = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            name: value if type(value) in (int, float, str) else str(value)
             for name, value in settings.items()
             if value is not None
         }
-        finals = {f"final/{name}": value for name, value in results.items()}
+        # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
+        announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
         file_writer = self._writer._get_file_writer()
-        for summary in hparams_summaries(plain, finals):
+        experiment, start, end = hparams_summaries(plain, announced)
+        for summary in (_with_shown_columns(experiment), start, end):
             file_writer.add_summary(summary)
-        for tag, value in finals.items():
-            self._writer.add_scalar(tag, value, 0)
+        for name, value in results.items():
+            self._writer.add_scalar(f"final/{name}", value, 0)
 
     def write_text(self, tag: str, text: str) -> None:
         """Show Markdown in the Text tab."""
@@ -87,3 +103,13 @@ class HistoryWriter:
     def flush(self) -> None:
         """Hand everything to the file system."""
         self._writer.flush()
+
+
+def _with_shown_columns(experiment: Summary) -> Summary:
+    """Mark the settings that runs usually differ in: TensorBoard shows these columns first, the others on request."""
+    metadata = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(metadata.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in SHOWN_SETTINGS
+    metadata.content = content.SerializeToString()
+    return experiment

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -265,6 +266,22 @@ def test_tensorboard_holds_the_history_on_every_axis(
     assert events.Scalars("final/train_loss")[0].value == pytest.approx(history.last("train_loss"), rel=1e-6)
     assert any("run card" in tag for tag in tags["tensors"])
     assert any("_hparams_" in tag for tag in events.summary_metadata)
+
+
+def test_the_hparams_tab_shows_what_runs_differ_in_as_numbers(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    _recorded(make_trainer, SteepLine(), of_trainer={"logs": True}, lr=0.01)
+    metadata = _events(tmp_path / "run").summary_metadata
+    content = {
+        tag.rpartition("/")[2]: HParamsPluginData.FromString(value.plugin_data.content)
+        for tag, value in metadata.items()
+        if tag.startswith("_hparams_")
+    }
+    infos = content["experiment"].experiment.hparam_infos
+    assert {info.name for info in infos if info.differs} == {"problem", "variant", "batch_size", "lr", "seed"}
+    metrics = {info.name.tag for info in content["experiment"].experiment.metric_infos}
+    assert {"final/train_loss", "final/val_loss"} <= metrics
+    assert not any("hp_metric" in tag for tag in metrics)
+    assert content["session_start_info"].session_start_info.hparams["batch_size"].number_value == 100
 
 
 def test_series_of_long_runs_are_thinned_for_tensorboard_but_not_in_the_history(

@@ -130,7 +130,7 @@ class Foreign(LightningModule):
         self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return (self.layer(batch[0]) - batch[1]).square().mean()
+        return torch.nn.functional.mse_loss(self.layer(batch[0]), batch[1])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Lightning warns of data for validation without it."""
@@ -147,7 +147,7 @@ def test_a_module_that_would_not_standardise_is_refused(make_trainer: MakeTraine
 def test_the_trainer_keeps_its_limit_of_validation_batches(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(max_epochs=1, limit_val_batches=3)
     trainer.fit(RegressionModule(lr=0.01), RegressionDataModule(SteepLine()))
-    assert trainer.limit_val_batches == 3  # type: ignore[attr-defined]
+    assert trainer.limit_val_batches == 3
 
 
 def test_predictions_on_new_inputs_need_a_table_with_the_same_features(tmp_path: Path) -> None:

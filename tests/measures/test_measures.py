@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
+from gd_lightning.objective import mean_loss, summed_loss
+
+
+def test_the_mean_over_batches_is_the_mean_over_samples() -> None:
+    x, y, layer = torch.randn(23, 2), torch.randn(23, 3), nn.Linear(2, 3)
+    batches = [(x[:5], y[:5]), (x[5:5], y[5:5]), (x[5:], y[5:])]
+    with torch.no_grad():
+        expected = mean_loss(layer(x), y).item()
+    assert mean_loss_over(batches, layer, summed_loss) == pytest.approx(expected, rel=1e-6)
+    assert math.isnan(mean_loss_over([], layer, summed_loss))
+
+
+def test_measuring_leaves_no_trace() -> None:
+    module = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+    module[2].eval()  # a part that does not train
+    modes, state = [part.training for part in module.modules()], torch.get_rng_state()
+    running = {name: value.clone() for name, value in module.state_dict().items()}
+    with unchanged(module):
+        assert not module(torch.rand(5, 1)).requires_grad
+    assert [part.training for part in module.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, running[name]) for name, value in module.state_dict().items())
+
+
+def test_a_stopwatch_counts_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    watch = Stopwatch()
+    for running, seconds in ((True, 1.0), (True, 0.5), (False, 7.0), (True, 0.25)):
+        (watch.start if running else watch.stop)()
+        assert watch.running is running
+        now += seconds
+    assert watch.seconds == 1.75

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gd_lightning.history import History
+from gd_lightning.plots.panels import Surface, draw_fit, draw_losses, draw_surface
+from gd_lightning.plots.style import VARIANT_COLORS, new_figure, pixels
+from gd_lightning.problems import SteepLine
+
+
+def _xy() -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    x, y = SteepLine().sample()
+    return x[:, 0].double().numpy(), y[:, 0].double().numpy()
+
+
+def test_the_surface_is_the_mean_squared_error() -> None:
+    x, y = _xy()
+    surface = Surface.of_squared_error(x, y, (-5.0, 0.0))
+    ws, bs = np.meshgrid(np.linspace(-10, 2, 4), np.linspace(-20, 5, 5))
+    expected = [[((w * x + b - y) ** 2).mean() for w, b in zip(*row, strict=True)] for row in zip(ws, bs, strict=True)]
+    np.testing.assert_allclose(surface.loss(ws, bs), expected, rtol=1e-12)
+
+
+def test_the_surface_of_an_exact_fit_is_nowhere_below_0() -> None:
+    x = np.linspace(100, 101, 50)
+    surface = Surface.of_squared_error(x, 3 * x, (3.0, 0.0))
+    assert surface.loss(np.full((2, 2), 3.0), np.zeros((2, 2))).min() >= 0
+
+
+@pytest.mark.parametrize("path", ["converging", "diverging", "standing"])
+def test_a_path_is_drawn_near_the_minimum(path: str) -> None:
+    x, y = _xy()
+    factor = {"converging": 0.5, "diverging": -3.0, "standing": 1.0}[path]
+    w, b = -5 - 5 * factor ** np.arange(40.0), -20 * factor ** np.arange(40.0)
+    axes = new_figure(1).subplots()
+    draw_surface(axes, Surface.of_squared_error(x, y, (-5.0, 0.0)), w, b, "batch")
+    low, high = axes.get_xlim()
+    assert low <= -10 <= high
+    assert high - low < 100
+
+
+def test_losses_are_drawn_where_their_weights_stand() -> None:
+    """The batch loss of update u belongs to the weights after u - 1 updates, where the train loss is drawn."""
+    history = History()
+    history.append(update=0, train_loss=3.0)
+    history.append(update=1, train_loss=2.0, batch_loss=3.0)
+    history.append(update=2, train_loss=np.inf, batch_loss=2.0)
+    axes = new_figure(1).subplots()
+    draw_losses(axes, history, "mini-batch", floor=1.0)
+    batch, train, floor = axes.lines
+    np.testing.assert_array_equal(batch.get_xdata(), [0, 1])
+    np.testing.assert_array_equal(train.get_xdata(), [0, 1, 2])
+    np.testing.assert_array_equal(train.get_ydata(), [3, 2, np.nan])
+    assert batch.get_color() == train.get_color() == VARIANT_COLORS["mini-batch"]
+    assert floor.get_label() == "least squares"
+
+
+def test_a_diverged_fit_does_not_flatten_the_data() -> None:
+    x, y = _xy()
+    for predict in (lambda values: 1e9 * values, lambda values: values * np.inf):
+        figure = new_figure(1)
+        axes = figure.subplots()
+        draw_fit(axes, x, y, predict, truth=-5 * np.linspace(-5, 4.9, 200))
+        with np.errstate(invalid="ignore"):
+            assert axes.get_ylim()[1] < 200
+            assert pixels(figure).shape == (554, 700, 3)

@@ -1,0 +1,169 @@
+"""The package as others get it: a wheel in an environment of its own, and a project beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+TIMEOUT = 300
+
+
+def _run(*command: str | Path, cwd: Path) -> str:
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of a new environment that has the built wheel.
+
+    The dependencies, gigabytes to copy, are lent by the environment that the tests run in; that all of them are
+    declared is tested beside, and CI installs them anew.
+    """
+    directory = tmp_path_factory.mktemp("environment")
+    build: list[str | Path] = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        directory,
+        ROOT,
+    ]
+    _run(sys.executable, *build, cwd=directory)
+    (wheel,) = directory.glob("gd_lightning-*.whl")
+    home = directory / "venv"
+    venv.create(home, with_pip=False, symlinks=True)
+    python = home / "bin" / "python"
+    _run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=directory,
+    )
+    (packages,) = home.glob("lib/python*/site-packages")
+    lent = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "lent.pth").write_text("\n".join(lent))
+    return python
+
+
+def test_the_wheel_works_from_an_empty_directory(environment: Path, tmp_path: Path) -> None:
+    where = _run(environment, "-c", "import gd_lightning; print(gd_lightning.__file__)", cwd=tmp_path)
+    assert str(environment.parent.parent) in where
+    shown = _run(environment, "-m", "gd_lightning", "fit", cwd=tmp_path)
+    assert "0.22152576" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
+    assert _run(environment.parent / "gd-lightning", "--version", cwd=tmp_path).startswith("gd_lightning ")
+
+
+PROJECT = '''
+"""A project of its own: another module, another problem, the Trainer, and no command line."""
+
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from gd_lightning import HistoryRecorder, Problem, RegressionDataModule, RegressionModule
+
+
+@dataclass
+class Cubic(Problem):
+    n_samples: int = 200
+    seed: int = 0
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        x = 2 * torch.rand(self.n_samples, 1, generator=torch.Generator().manual_seed(self.seed)) - 1
+        return x, self.function(x)
+
+    def function(self, x: Tensor) -> Tensor:
+        return x**3
+
+
+class Features(nn.Module):
+    def __init__(self, in_features: int, out_features: int, degree: int) -> None:
+        super().__init__()
+        self.degree = degree
+        self.layer = nn.Linear(in_features * degree, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        powers = torch.cat([x ** (i + 1) for i in range(self.degree)], dim=1)
+        prediction: Tensor = self.layer(powers)
+        return prediction
+
+
+class PolynomialModule(RegressionModule):
+    def __init__(self, degree: int = 3, lr: float = 0.1) -> None:
+        super().__init__(lr=lr)
+        self.degree = degree
+        self.save_hyperparameters("degree")
+
+    def build_network(self, in_features: int, out_features: int) -> nn.Module:
+        return Features(in_features, out_features, self.degree)
+
+
+def main() -> None:
+    seed_everything(0)
+    recorder = HistoryRecorder()
+    data = RegressionDataModule(Cubic(), batch_size=20, val_size=0.2, seed=1)
+    module = PolynomialModule(degree=3, lr=0.3)
+    trainer = Trainer(
+        max_epochs=100,
+        accelerator="cpu",
+        callbacks=[recorder],
+        logger=TensorBoardLogger("logs", default_hp_metric=False),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    print(data.variant)
+    trainer.save_checkpoint("mine.ckpt", weights_only=False)
+    again = PolynomialModule.load_from_checkpoint("mine.ckpt", weights_only=True)
+    x = torch.tensor([[0.5]])
+    assert torch.equal(again(x), module(x))
+    assert again.degree == 3
+    assert recorder.history.last("val_loss") < 1e-4
+    print("cubic", float(again(x)[0, 0]))
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def test_another_project_builds_on_it_and_is_typed(environment: Path, tmp_path: Path) -> None:
+    project = tmp_path / "mine"
+    (project / "src" / "cubic").mkdir(parents=True)
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "cubic"\nversion = "1"\ndependencies = ["gd-lightning"]\n'
+    )
+    (project / "src" / "cubic" / "__init__.py").write_text(PROJECT)
+    install: list[str | Path] = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", project]
+    packages = next(environment.parent.parent.glob("lib/python*/site-packages"))
+    _run(sys.executable, "-m", "pip", *install, "--target", packages, cwd=tmp_path)
+    shown = _run(environment, "-c", "import cubic; cubic.main()", cwd=tmp_path)
+    assert "mini-batch gradient descent: batch_size 20 of 160 samples" in shown
+    assert float(shown.split("cubic")[1]) == pytest.approx(0.125, abs=0.01)
+    _run(sys.executable, "-m", "mypy", "--strict", "--python-executable", environment, project / "src", cwd=tmp_path)

@@ -1,0 +1,108 @@
+"""The README: its commands and its example run, its pictures are made by the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import gd_lightning
+from gd_lightning.cli.examples import EXAMPLES
+from gd_lightning.plots.style import save_png
+from tests.conftest import CONFIGS, ROOT, CommandLine
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def _in_a_clone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand where a person would: in a clone, with a table of one's own."""
+    shutil.copytree(CONFIGS, directory / "configs")
+    (directory / "scores.csv").write_text("hours,score\n10,480\n20,520\n30,710\n40,680\n50,790\n")
+    monkeypatch.chdir(directory)
+
+
+def _commands(text: str) -> list[list[str]]:
+    return [shlex.split(command) for command in re.findall(r"python -m gd_lightning (\w+ .*)", text)]
+
+
+def test_every_command_of_the_readme_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _in_a_clone(tmp_path, monkeypatch)
+    commands = [command for block in _blocks("bash") for command in _commands(block)]
+    assert len(commands) == 6
+    for command in commands:
+        assert gd_lightning.main(command) == 0, capfd.readouterr().err
+
+
+def test_every_example_of_the_help_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _in_a_clone(tmp_path, monkeypatch)
+    for stage, text in EXAMPLES.items():
+        for command in _commands(text):
+            assert command[0] == stage
+            table = sorted(tmp_path.glob("lightning_logs/Table-*"))
+            run = str(table[0]) if table else "none"
+            new = ["scores.csv" if word == "new.csv" else word for word in command]
+            given = [word.replace("lightning_logs/RUN", run) for word in new]
+            assert gd_lightning.main(given) == 0, capfd.readouterr().err
+
+
+def test_the_two_commands_are_those_of_ci() -> None:
+    install, test = _blocks("bash")[:2]
+    assert install.strip() == "pip install . && python -m gd_lightning fit"
+    assert test.strip() == "pip install '.[test]' && python -m pytest"
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "pip install --quiet '.[test]'" in ci
+    assert ci.rstrip().endswith("python -m pytest")
+
+
+def test_the_example_of_the_readme_works_and_prints_what_it_says(tmp_path: Path) -> None:
+    (example,) = _blocks("python")
+    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    said = re.search(r"print\(data.variant\)  # (.*)", example)
+    assert said is not None
+    lines = result.stdout.splitlines()
+    assert said[1] in lines
+    first, last = map(float, lines[-2].split())
+    assert last < 0.01 < first
+    assert lines[-1].endswith("completed")
+    (run,) = (tmp_path / "lightning_logs" / "wave").iterdir()
+    assert {"curves.png", "history.csv", "checkpoints"} <= {path.name for path in run.iterdir()}
+
+
+def test_the_house_in_the_readme_is_the_house() -> None:
+    rooms = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", README.split("## The house")[1].split("##")[0]))
+    folders = {path.name for path in (ROOT / "gd_lightning").iterdir() if (path / "__init__.py").exists()}
+    files = {path.stem for path in (ROOT / "gd_lightning").glob("*.py")} - {"__init__"}
+    assert rooms == folders | files
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
+def test_links_of_the_readme_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+def test_the_picture_of_the_readme_is_made_by_the_project(command_line: CommandLine, tmp_path: Path) -> None:
+    """With GD_LIGHTNING_SCREENSHOTS=docs, the picture of the README is written anew."""
+    runs = [command_line.fit("--config", CONFIGS / f"{name}.yaml") for name in ("batch", "mini_batch", "stochastic")]
+    rows = [matplotlib.image.imread(run / "curves.png")[..., :3] for run in runs]
+    path = Path(os.environ.get("GD_LIGHTNING_SCREENSHOTS", tmp_path)) / "variants.png"
+    save_png(path, (255 * np.concatenate(rows)).astype(np.uint8))
+    shown = matplotlib.image.imread(ROOT / "docs" / "variants.png")[..., :3]
+    assert np.concatenate(rows).shape == shown.shape
+    assert np.abs(np.concatenate(rows) - shown).mean() < 0.02  # but for fonts, the same picture

@@ -1,0 +1,218 @@
+"""The house: floors, names, docstrings, dependencies."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import metadata, packages_distributions
+from pathlib import Path
+
+import pytest
+
+import gd_lightning
+from tests.conftest import ROOT
+
+PUBLIC: list[str] = vars(gd_lightning)["__all__"]
+PACKAGE = ROOT / "gd_lightning"
+FLOORS = {
+    "errors": 0,
+    "variants": 0,
+    "objective": 0,
+    "affine": 0,
+    "history": 0,
+    "problems": 1,
+    "models": 1,
+    "measures": 2,
+    "plots": 3,
+    "tracking": 3,
+    "module": 4,
+    "data": 4,
+    "callbacks": 5,
+    "cli": 7,
+    "__main__": 7,
+}
+# Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
+GROUND = ["errors", "variants", "objective", "affine", "history"]
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which room is meant"
+            yield f"{node.module}"
+
+
+def _own(imports: Iterator[str]) -> Iterator[str]:
+    return (name.split(".")[1] for name in imports if name.startswith("gd_lightning."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+    room = _room(path)
+    for other in _own(_imports(path)):
+        if other == room:
+            continue
+        below = (
+            GROUND.index(other) < GROUND.index(room) if {room, other} <= set(GROUND) else FLOORS[other] < FLOORS[room]
+        )
+        assert below or {room, other} == {"__main__", "cli"}, f"{room} imports {other}"
+
+
+def test_there_are_no_cycles_within_rooms() -> None:
+    graph = {}
+    for path in FILES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        # A room's face only hands on names; who imports it is not part of a cycle through it.
+        graph[name] = set(_imports(path)) if path.name != "__init__.py" else set()
+    visited: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name in visited or name not in graph:
+            return
+        for other in graph[name]:
+            visit(other, (*above, name))
+        visited.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if FLOORS[_room(p)] <= 3], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_lower_floors_know_no_lightning(path: Path) -> None:
+    assert not any(name.split(".")[0] in {"lightning", "torchmetrics", "jsonargparse"} for name in _imports(path))
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    assert {_room(path) for path in FILES} == set(FLOORS)
+
+
+def _fresh(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_importing_the_package_is_light_and_changes_nothing() -> None:
+    loaded = _fresh(
+        "import sys, gd_lightning; print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'lightning'})"
+    )
+    assert loaded.strip() == "set()"
+    code = """
+import logging, random, warnings
+import numpy, torch
+import lightning.pytorch.cli, jsonargparse, matplotlib, tensorboard, torch.utils.tensorboard
+torch.manual_seed(1), random.seed(1), numpy.random.seed(1)
+def state():
+    loggers = {name: (str(l.handlers), l.level, str(l.filters)) for name, l in logging.root.manager.loggerDict.items()
+               if isinstance(l, logging.Logger) and not name.startswith('gd_lightning')}
+    return str(torch.get_rng_state()), random.getstate(), str(numpy.random.get_state()), warnings.filters[:], loggers
+before = state()
+import gd_lightning
+for name in gd_lightning.__all__:
+    getattr(gd_lightning, name)
+import gd_lightning.cli.execution
+after = state()
+print([a == b for a, b in zip(before[:4], after[:4])], {k: v for k, v in after[4].items() if before[4].get(k, v) != v})
+"""
+    assert _fresh(code).strip() == "[True, True, True, True] {}"
+
+
+def test_public_names_are_listed_once_and_all_there() -> None:
+    assert sorted(PUBLIC) == dir(gd_lightning)
+    for name in PUBLIC:
+        value = getattr(gd_lightning, name)
+        assert name == "__version__" or value.__doc__, f"{name} has no docstring"
+    assert {"RegressionDataModule", "RegressionModule", "Problem", "History", "Variant"} <= set(PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        getattr(gd_lightning, "Nothing")  # noqa: B009  # a type checker knows that it is not there
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert metadata("gd-lightning")["Version"] == gd_lightning.__version__
+    assert f"## {gd_lightning.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+MODULES = sorted(
+    info.name for info in pkgutil.walk_packages([str(PACKAGE)], "gd_lightning.") if "__main__" not in info.name
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def _documented(docstring: str) -> list[str]:
+    section = re.search(
+        r"^ *Args:\n(.*?)(?=^ *(?:Returns|Raises|Yields|Example|Attributes):|\Z)", docstring, re.M | re.S
+    )
+    if section is None:
+        return []
+    indent = len(section[1]) - len(section[1].lstrip(" "))
+    return re.findall(rf"^ {{{indent}}}(\w+): ", section[1], re.M)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documented_arguments_are_those_there_are(name: str) -> None:
+    module = importlib.import_module(name)
+    for _, value in inspect.getmembers(module, lambda v: inspect.isclass(v) or inspect.isfunction(v)):
+        if value.__module__ != name:
+            continue
+        # A class documents its arguments itself, and its methods theirs.
+        members = [
+            value,
+            *(m for _, m in inspect.getmembers(value, inspect.isfunction) if m.__module__ == name and m.__doc__),
+        ]
+        for member in members:
+            documented = _documented(member.__doc__ or "")
+            if documented:
+                taken = [p for p in inspect.signature(member).parameters if p not in ("self", "cls")]
+                assert documented == [p for p in taken if p in documented], f"{member.__qualname__}: {documented}"
+                assert set(documented) == set(taken), f"{member.__qualname__} documents {documented}, takes {taken}"
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    imported = {name.split(".")[0] for path in FILES for name in _imports(path)} - set(sys.stdlib_module_names)
+    requirements = metadata("gd-lightning").get_all("Requires-Dist") or []
+    declared = {re.split(r"[\[<>=;! ]", requirement)[0].lower() for requirement in requirements}
+    homes = packages_distributions()
+    for name in imported - {"gd_lightning"}:
+        assert {home.lower() for home in homes[name]} & declared, f"{name} is not declared"
+
+
+@pytest.mark.parametrize("requirement", ["torch<2.14,>=2.6", "lightning<3,>=2.6.4", "jsonargparse[signatures]"])
+def test_requirements_with_a_reason_are_kept(requirement: str) -> None:
+    requirements = metadata("gd-lightning").get_all("Requires-Dist") or []
+    assert any(declared.startswith(requirement) for declared in requirements)
+
+
+def test_the_top_level_is_tidy() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not in a git checkout")
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines() if not line.startswith(".")}
+    allowed = {
+        "pyproject.toml",
+        "README.md",
+        "gd_lightning",
+        "tests",
+        "configs",
+        "lightning_logs",
+        "LICENSE",
+        "CHANGELOG.md",
+        "docs",
+    }
+    assert top <= allowed

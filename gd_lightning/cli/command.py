@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,13 +19,13 @@ from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgr
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser
+from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, FinishedRun, differences, find_run
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import free_name, run_name, write_text
-from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
+from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _DEFAULTS = {
@@ -245,13 +243,11 @@ class Command(LightningCLI):
         if not self._logs_itself or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         logs = Path(self.trainer.default_root_dir) / LOGS
-        problem = type(self.datamodule.problem).__name__
-        name = free_name(
-            logs, run_name(problem, variant, self.model.hparams["lr"], self._get(self.config, "seed_everything"))
-        )
-        logger = RunLogger(logs, name="", version=name, default_hp_metric=False)
-        self.trainer.loggers = [logger]
-        self.run_directory = Path(logger.log_dir)
+        seed = self._get(self.config, "seed_everything")
+        name = run_name(type(self.datamodule.problem).__name__, variant, self.model.hparams["lr"], seed)
+        # Of several processes the first one decides, and tells the others when it is asked for the directory.
+        self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
+        self.trainer.loggers = [RunLogger(logs, name="", version=self.run_directory.name, default_hp_metric=False)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say what it came to."""
@@ -264,21 +260,12 @@ class Command(LightningCLI):
                 shutil.rmtree(self.run_directory, ignore_errors=True)
             elif recorder.summary is not None and self.trainer.is_global_zero:
                 self.outcome = recorder.history.outcome
-                self._report(recorder)
+                print_run(recorder, self.trainer, self.run_directory)
 
     def _recorder(self) -> HistoryRecorder:
         recorder = self._get(self.config_init, "recorder")
         assert isinstance(recorder, HistoryRecorder)
         return recorder
-
-    def _report(self, recorder: HistoryRecorder) -> None:
-        assert recorder.summary is not None
-        names = list(recorder.summary.parameters or {}) if len(recorder.summary.parameters or {}) <= 6 else []
-        print(epoch_table(recorder.history, ["train_loss", "val_loss", *names]))
-        print()
-        print(run_report(recorder.summary, type(self.datamodule.problem).__name__))
-        if self.run_directory is not None:
-            print(f"\nfiles        {self.run_directory}\nto see them  tensorboard --logdir {self.run_directory.parent}")
 
     def validate(self, **kwargs: Any) -> None:
         """Judge a run on held-out samples."""
@@ -290,12 +277,8 @@ class Command(LightningCLI):
 
     def _judge(self, stage: Any, judge: Callable[..., list[Any]], **kwargs: Any) -> None:
         results = judge(weights_only=True, verbose=False, **kwargs)[0]
-        held_out = self.datamodule.held_out(stage)
-        samples = f"{held_out} held-out samples"
-        if not held_out:
-            samples = f"its {len(self.datamodule.train.x)} training samples, because none were held out for {stage}"
-        print(f"{self._run_name()}, on {samples}:")
-        print(aligned([[name, number(value)] for name, value in results.items()]))
+        assert self.run is not None
+        print_judgement(self.run.name, stage, self.datamodule, results)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict, into a CSV file that did not exist before."""
@@ -305,32 +288,8 @@ class Command(LightningCLI):
         directory = self.run.directory or Path()
         name = free_name(directory, "predictions", ".csv")
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
-        write_text(directory / name, _as_csv(self.datamodule, predictions))
-        print(f"{len(predictions)} predictions of {self._run_name()} in {directory / name}")
-
-    def _run_name(self) -> str:
-        assert self.run is not None
-        return str(self.run.directory or self.run.checkpoint)
-
-
-def _as_csv(data: LightningDataModule, predictions: Tensor) -> str:
-    """Return features and predictions as CSV, with the targets where they are known."""
-    assert isinstance(data, RegressionDataModule)
-    x = data.prediction_inputs()
-    y = data.prediction_targets()
-    features = list(data.problem.feature_names or (["x"] if x.shape[1] == 1 else [f"x{i}" for i in range(x.shape[1])]))
-    targets = list(
-        data.problem.target_names
-        or (["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])])
-    )
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    header, columns = [*features, *(f"predicted_{name}" for name in targets)], [x, predictions.to(x)]
-    if y is not None:
-        header, columns = [*header, *targets], [*columns, y]
-    writer.writerow(header)
-    writer.writerows(torch.cat(columns, dim=1).tolist())
-    return out.getvalue()
+        write_text(directory / name, predictions_csv(self.datamodule, predictions))
+        print(f"{len(predictions)} predictions of {self.run.name} in {directory / name}")
 
 
 def _class_spec(config: Namespace | None) -> dict[str, Any] | None:

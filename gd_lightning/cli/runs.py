@@ -29,6 +29,11 @@ class FinishedRun:
     directory: Path | None
     settings: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return str(self.directory or self.checkpoint)
+
 
 def find_run(given: str, logs: Path) -> FinishedRun:
     """Find a run by its directory, a checkpoint file, or ``last``, the newest run.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gd_lightning.history import History
@@ -47,6 +48,7 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
     values = np.concatenate(shown) if shown else np.empty(0)
     if len(values) and values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("updates")
     axes.set_ylabel("loss")
     axes.set_title(f"{variant or ''} gradient descent: loss".strip())

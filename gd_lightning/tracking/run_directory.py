@@ -40,6 +40,18 @@ def free_name(parent: Path, name: str, ending: str = "") -> str:
     return candidate
 
 
+def claim_directory(parent: Path, name: str) -> Path:
+    """Make the directory with the first free name, so that no other process that runs now takes it too."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        directory = parent / free_name(parent, name)
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or none: a reader, or a crash, never sees a part of it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

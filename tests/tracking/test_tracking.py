@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gd_lightning.history import History, Outcome
-from gd_lightning.tracking.run_directory import free_name, run_name, write_json, write_text
+from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_json, write_text
 from gd_lightning.tracking.summary import epoch_table, milestones, run_card, run_report, summarize
 from gd_lightning.variants import Variant
 
@@ -25,9 +26,16 @@ def test_names_are_free_and_readable(tmp_path: Path) -> None:
     assert name == "SteepLine-batch-b100-lr1e-05-seed3"
     for expected in (name, f"{name}-2", f"{name}-3"):
         assert free_name(tmp_path, name) == expected
+        assert claim_directory(tmp_path / "logs", name) == tmp_path / "logs" / expected
         (tmp_path / expected).mkdir()
     (tmp_path / "a.csv").touch()
     assert free_name(tmp_path, "a", ".csv") == "a-2.csv"
+
+
+def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim_directory(tmp_path / "logs", "run"), range(40)))
+    assert len(set(claimed)) == 40
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""What a subcommand ends with: tables on the terminal, predictions as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from gd_lightning.callbacks import HistoryRecorder
+from gd_lightning.callbacks.surroundings import title_of
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
+
+_MOST_COLUMNS = 6  # parameters in the table of epochs
+
+
+def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path | None) -> None:
+    """Print the epochs of a run, what it came to, and where its files are."""
+    summary = recorder.summary
+    assert summary is not None
+    parameters = list(summary.parameters or {})
+    columns = parameters if len(parameters) <= _MOST_COLUMNS else []
+    print(epoch_table(recorder.history, ["train_loss", "val_loss", *columns]))
+    print()
+    print(run_report(summary, title_of(trainer)))
+    directory = getattr(trainer.logger, "log_dir", None)
+    if directory is not None:
+        print(f"\nfiles        {_from_here(Path(directory))}")
+    if run_directory is not None:
+        print(f"to see them  tensorboard --logdir {_from_here(run_directory.parent)}")
+
+
+def print_judgement(
+    run: str, stage: Literal["validate", "test"], data: RegressionDataModule, results: Mapping[str, float]
+) -> None:
+    """Print the metrics of a run, and of which samples they are."""
+    held_out = data.held_out(stage)
+    samples = f"{held_out} held-out samples"
+    if not held_out:
+        samples = f"its {len(data.train.x)} training samples, because none were held out for {stage}"
+    print(f"{run}, on {samples}:")
+    print(aligned([[name, number(value)] for name, value in results.items()]))
+
+
+def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
+    """Return features and predictions as CSV, with the targets where they are known."""
+    x, y = data.prediction_inputs(), data.prediction_targets()
+    targets = list(data.problem.target_names or _numbered("y", predictions.shape[1]))
+    header = [*(data.problem.feature_names or _numbered("x", x.shape[1])), *(f"predicted_{name}" for name in targets)]
+    columns = [x, predictions.to(x)]
+    if y is not None:
+        header, columns = [*header, *targets], [*columns, y]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(torch.cat(columns, dim=1).tolist())
+    return out.getvalue()
+
+
+def _numbered(letter: str, count: int) -> list[str]:
+    return [letter] if count == 1 else [f"{letter}{i}" for i in range(count)]
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path as a person would type it from where they stand."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

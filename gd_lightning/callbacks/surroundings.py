@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,6 +19,12 @@ from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
 _MEASURED_AT_ONCE = 65_536  # samples
+_EARLY_STOPS = {
+    EarlyStoppingReason.STOPPING_THRESHOLD: Outcome.CONVERGED,
+    EarlyStoppingReason.PATIENCE_EXHAUSTED: Outcome.STOPPED,
+    EarlyStoppingReason.DIVERGENCE_THRESHOLD: Outcome.DIVERGED,
+    EarlyStoppingReason.NON_FINITE_METRIC: Outcome.DIVERGED,
+}
 
 
 def variant_of(trainer: Trainer) -> Variant | None:
@@ -88,10 +95,13 @@ def validation_loader(trainer: Trainer) -> object:
 def ending(trainer: Trainer) -> tuple[Outcome, str]:
     """Return how a run that was not interrupted ended, and why."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
-            return Outcome.STOPPED, f"early stopping on {callback.monitor} after epoch {callback.stopped_epoch}"
-        if isinstance(callback, Timer) and (callback.time_remaining() or 1.0) <= 0:
-            return Outcome.COMPLETED, "the time that max_time gave was used"
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:
+            reason = f"early stopping: {callback.stopping_reason_message}"
+            return _EARLY_STOPS[callback.stopping_reason], reason
+        if isinstance(callback, Timer):
+            remaining = callback.time_remaining()
+            if remaining is not None and remaining <= 0:
+                return Outcome.COMPLETED, "the time that max_time gave was used"
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return Outcome.COMPLETED, f"max_steps {trainer.max_steps} reached"
     if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):

@@ -180,12 +180,22 @@ def test_a_stop_within_an_epoch_is_measured_where_it_happened(make_trainer: Make
     assert "max_steps" in history.reason
 
 
-def test_the_train_loss_can_be_monitored(make_trainer: MakeTrainer) -> None:
-    stopping = EarlyStopping("train_loss", min_delta=1e9, patience=2, check_on_train_epoch_end=True)
+@pytest.mark.parametrize(
+    ("criterion", "outcome", "epochs"),
+    [
+        ({"min_delta": 1e9, "patience": 2}, Outcome.STOPPED, 3),
+        ({"stopping_threshold": 300.0, "patience": 100}, Outcome.CONVERGED, 2),  # after 599, 345: 204
+        ({"divergence_threshold": 300.0, "patience": 100}, Outcome.DIVERGED, 1),
+    ],
+)
+def test_the_train_loss_can_be_monitored(
+    make_trainer: MakeTrainer, criterion: dict[str, Any], outcome: Outcome, epochs: int
+) -> None:
+    stopping = EarlyStopping("train_loss", check_on_train_epoch_end=True, **criterion)
     recorder, *_ = _recorded(make_trainer, SteepLine(), stopping, lr=0.1, of_trainer={"max_epochs": 50})
-    assert recorder.history.outcome is Outcome.STOPPED
-    assert "early stopping on train_loss" in recorder.history.reason
-    assert recorder.history.last("epoch") == 3
+    assert recorder.history.outcome is outcome
+    assert recorder.history.reason.startswith("early stopping: ")
+    assert recorder.history.last("epoch") == epochs
 
 
 def test_a_diverging_run_stops_where_it_is_not_finite(make_trainer: MakeTrainer) -> None:

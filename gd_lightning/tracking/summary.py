@@ -145,7 +145,7 @@ def run_report(summary: RunSummary, title: str) -> str:
     """Return the summary for a terminal."""
     facts = _facts(summary)
     width = max(len(label) for label, _ in facts)
-    lines = [f"{title}: {summary.description}", "", *(f"{label.ljust(width)}  {value}" for label, value in facts)]
+    lines = [f"{title} by {summary.description}", "", *(f"{label.ljust(width)}  {value}" for label, value in facts)]
     if summary.parameters:
         header = ["", "fitted", "least squares", "truth"]
         lines += ["", aligned([header, *_parameter_rows(summary)])]

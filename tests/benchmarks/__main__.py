@@ -23,8 +23,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine
-from tests.conftest import ROOT
 
+DOCS = Path(__file__).parents[2] / "docs"
 Row = tuple[str, str, float, float]
 
 
@@ -112,7 +112,7 @@ def main() -> None:
     ]
     text = "\n\n".join(parts) + "\n"
     print(text)
-    Path(ROOT / "docs" / "benchmarks.md").write_text(text, encoding="utf-8")
+    (DOCS / "benchmarks.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,11 +38,6 @@ class Affine:
         y = x @ self.weight.to(x).T
         return y if self.bias is None else y + self.bias.to(x)
 
-    @property
-    def size(self) -> int:
-        """Number of parameters, P."""
-        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
-
     def flat(self) -> Tensor:
         """All parameters as one float64 vector of shape (P,): the weights row by row, then the biases."""
         parts = [self.weight.flatten()] if self.bias is None else [self.weight.flatten(), self.bias]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
@@ -122,12 +122,14 @@ class RegressionModule(LightningModule):
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
         self.save_hyperparameters(options, logger=False)
         self._given_network = network is not None
+        self._configured = False
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
         self.log_to_logger = True
         """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
         metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": _R2()})
+        self.val_mean_loss, self.test_mean_loss = _MeanLoss(), _MeanLoss()
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
 
@@ -161,9 +163,16 @@ class RegressionModule(LightningModule):
         """Make the network once the number of features and outputs is known; Lightning calls this after data set-up."""
         data: Any = getattr(self._trainer, "datamodule", None)
         for name in ("in_features", "out_features"):
-            if self.hparams[name] is None and hasattr(data, name):
-                self.hparams[name] = getattr(data, name)
-        if self.standardize is None and hasattr(data, "standardization"):
+            there = getattr(data, name, None)
+            if self.hparams[name] is None:
+                self.hparams[name] = there
+            elif there not in (None, self.hparams[name]):
+                raise InputError(
+                    f"cannot train a network of {name} {self.hparams[name]} on data with {there}; leave {name} out, or "
+                    "make a new module for these data"
+                )
+        # Later data, to test on for example, do not change how the features of this model are standardised.
+        if not self._configured and hasattr(data, "standardization"):
             self.standardize = data.standardization()
         if self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"]):
             self.network = from_seed(self._initialized_network, torch.initial_seed())
@@ -176,6 +185,7 @@ class RegressionModule(LightningModule):
             )
         if self.standardize is not None:
             self.standardize.to(torch.get_default_dtype())
+        self._configured = self._configured or self.network is not None
 
     def _initialized_network(self) -> nn.Module:
         network = self.build_network(self.hparams["in_features"], self.hparams["out_features"])
@@ -287,19 +297,19 @@ class RegressionModule(LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure loss, MSE, MAE and R2 on validation data."""
-        self._measure("val", self.val_metrics, *batch)
+        self._measure("val", self.val_mean_loss, self.val_metrics, *batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure loss, MSE, MAE and R2 on test data."""
-        self._measure("test", self.test_metrics, *batch)
+        self._measure("test", self.test_mean_loss, self.test_metrics, *batch)
 
-    def _measure(self, stage: str, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
+    def _measure(self, stage: str, mean: _MeanLoss, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
         prediction = self(x)
-        loss = self.summed_loss(prediction, y) / y.numel()
+        mean.update(self.summed_loss(prediction, y), y.numel())
         metrics.update(prediction, y)
         # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
         to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
-        self.log(f"{stage}_loss", loss, batch_size=len(x), sync_dist=True, logger=to_logger)
+        self.log(f"{stage}_loss", mean, logger=to_logger)
         self.log_dict(metrics, logger=to_logger)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -342,6 +352,9 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
+    for name, known in (("loss", get_args(Loss)), ("activation", get_args(Activation))):
+        if options[name] not in known:
+            raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(known)}")
     for name in ("momentum", "weight_decay", "l1"):
         if not (math.isfinite(options[name]) and options[name] >= 0):
             raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
@@ -355,6 +368,27 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         raise InputError(
             "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
         )
+
+
+class _MeanLoss(Metric):
+    """The mean of a loss over samples and outputs, exact however they are shared among batches and processes."""
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, summed: Tensor, count: int) -> None:
+        """Add a loss that is summed over ``count`` elements."""
+        self.total = self.total + summed.detach()
+        self.count = self.count + count
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        return self.total / self.count
 
 
 class _R2(R2Score):

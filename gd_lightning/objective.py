@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from gd_lightning.errors import ShapeError
+from gd_lightning.errors import InputError, ShapeError
 
 Loss = Literal["mse", "mae", "huber"]
 
@@ -53,13 +53,16 @@ def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_de
 
     Raises:
         ShapeError: The shapes differ.
+        InputError: The loss is unknown.
     """
     check_shapes(prediction, target)
     if loss == "mse":
         return F.mse_loss(prediction, target, reduction="sum")
     if loss == "mae":
         return F.l1_loss(prediction, target, reduction="sum")
-    return F.huber_loss(prediction, target, reduction="sum", delta=huber_delta)
+    if loss == "huber":
+        return F.huber_loss(prediction, target, reduction="sum", delta=huber_delta)
+    raise InputError(f"loss {loss!r} is unknown; use mse, mae or huber")
 
 
 def mean_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:

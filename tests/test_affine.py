@@ -70,5 +70,4 @@ def test_names_follow_features_and_targets() -> None:
         "b_score": 5,
         "b_mood": 6,
     }
-    assert function.size == len(named)
     assert np.allclose(function.flat().numpy(), list(named.values()))

@@ -282,11 +282,37 @@ def test_a_single_validation_sample_has_no_r2(make_trainer: MakeTrainer) -> None
     assert trainer.callback_metrics["val_r2"].isnan()
 
 
+def test_other_data_do_not_change_how_a_trained_model_standardises(make_trainer: MakeTrainer) -> None:
+    x = torch.tensor([[1.0]])
+    for trained, other in ((False, True), (True, False)):
+        module = RegressionModule(lr=0.05)
+        make_trainer(max_epochs=3).fit(module, RegressionDataModule(SteepLine(), standardize=trained))
+        before = module(x)
+        make_trainer().test(module, RegressionDataModule(ExamScores(), standardize=other), verbose=False)
+        assert torch.equal(module(x), before)
+    with pytest.raises(InputError, match="in_features 1 on data with 10"):
+        make_trainer(max_epochs=1).fit(module, RegressionDataModule(LinearProblem()))
+
+
+def test_one_data_module_serves_every_precision(make_trainer: MakeTrainer) -> None:
+    data = RegressionDataModule(NoisyLine())
+    assert data.variant.name == "batch"  # data made before any Trainer is known
+    for precision in ("64-true", "32-true", "64-true"):
+        module = RegressionModule(lr=0.1)
+        make_trainer(max_epochs=1000, precision=precision).fit(module, data)
+        affine = module.affine()
+        assert affine is not None
+        digits = 1e-8 if precision == "64-true" else 1e-4
+        assert affine.named() == pytest.approx({"w": 1.96896411, "b": 1.02354094}, abs=digits)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"lr": 0.0},
         {"lr": float("nan")},
+        {"loss": "MSE"},
+        {"activation": "ReLU"},
         {"momentum": -1},
         {"nesterov": True},
         {"l1": -0.1},

@@ -21,6 +21,7 @@ from gd_lightning.callbacks.surroundings import (
     is_squared_error,
     learning_rate,
     problem_of,
+    summed_squared_error,
     title_of,
     validation_loader,
     variant_of,
@@ -29,7 +30,6 @@ from gd_lightning.errors import InputError
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule
-from gd_lightning.objective import summed_loss
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import RunSummary, run_card, summarize
 from gd_lightning.tracking.tensorboard import HistoryWriter
@@ -77,28 +77,36 @@ class HistoryRecorder(Callback):
     # Trainer hooks, in the order of their calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the writing of validation metrics over from the module."""
-        if stage == "fit" and isinstance(pl_module, RegressionModule):
+        """Take the writing of validation metrics to TensorBoard over from the module."""
+        writes = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+        if stage == "fit" and writes and isinstance(pl_module, RegressionModule):
             pl_module.log_to_logger = False
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give it back."""
+        if isinstance(pl_module, RegressionModule):
+            pl_module.log_to_logger = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure before the first update."""
         self._watch = Stopwatch()
-        self._recording = True
+        self._recording = False
         self.history, self.summary = History(), None
         self._marks: list[dict[str, float]] = []
         self._tensors: list[Tensor] = []
         self._validated_at = -1
         self.variant = variant_of(trainer)
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        self._loss = getattr(pl_module, "summed_loss", summed_loss)
+        self._loss = getattr(pl_module, "summed_loss", summed_squared_error)
         updates = float(trainer.estimated_stepping_batches)
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
         self._writer = self._make_writer(trainer, updates)
         self._written_at = time.monotonic()
         self._mark = self._mark_of(trainer, updates_in_epoch=0)
+        self._lr = self._mark["lr"]
         self._append_newest(trainer)
+        self._recording = True
         self._measure(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,10 +127,12 @@ class HistoryRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep what the update leaves behind, as tensors: to read each would be to wait for the device."""
+        made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
         self._mark = {**self._mark_of(trainer, batch_idx + 1), "lr": self._lr}
-        if not self._recorded:
+        loss = batch_loss(outputs)
+        if not self._recorded or not made_update or loss is None:
             return
-        kept = [_batch_loss(outputs)]
+        kept = [loss]
         if self._path is not None:
             kept += [self._path.parameters(), self._gradients]
         self._marks.append(self._mark)
@@ -137,7 +147,13 @@ class HistoryRecorder(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the clock run on."""
-        self._validated_at = trainer.global_step
+        if self._recording:
+            # They belong to the present weights, in the middle of an epoch too.
+            self._collect(trainer)
+            self._append_newest(trainer)
+            metrics = trainer.callback_metrics.items()
+            self.history.add_to_last_row({name: float(value) for name, value in metrics if name.startswith("val_")})
+            self._validated_at = trainer.global_step
         if self._resume:
             self._watch.start()
 
@@ -173,8 +189,11 @@ class HistoryRecorder(Callback):
         """Return where a run stands on each axis."""
         epoch, samples = float(trainer.current_epoch), 0
         if self.variant is not None:
-            epoch += updates_in_epoch / self.variant.updates_per_epoch
-            samples = trainer.current_epoch * self.variant.samples_per_epoch + self.variant.samples_at(updates_in_epoch)
+            # Less than a pass over the data where limit_train_batches says so.
+            updates = int(min(self.variant.updates_per_epoch, trainer.num_training_batches))
+            epoch += updates_in_epoch / updates
+            samples = trainer.current_epoch * self.variant.samples_at(updates)
+            samples += self.variant.samples_at(updates_in_epoch)
         return {
             "update": trainer.global_step,
             "epoch": epoch,
@@ -212,10 +231,7 @@ class HistoryRecorder(Callback):
         """Add train loss and validation measures, at the present weights, to the newest row."""
         measured: dict[str, float] = {}
         loaders = {"train_loss": trainer.train_dataloader}
-        if self._validated_at == trainer.global_step:
-            metrics = trainer.callback_metrics.items()
-            measured |= {name: float(value) for name, value in metrics if name.startswith("val_")}
-        else:
+        if self._validated_at != trainer.global_step:
             loaders["val_loss"] = validation_loader(trainer)
         with unchanged(pl_module), trainer.precision_plugin.forward_context():
             for name, loader in loaders.items():
@@ -232,7 +248,8 @@ class HistoryRecorder(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not loggers or not trainer.is_global_zero:
             return None
-        return HistoryWriter(loggers[0].experiment, time.time(), updates)
+        epochs = updates / (1 if self.variant is None else self.variant.updates_per_epoch)
+        return HistoryWriter(loggers[0].experiment, time.time(), updates, epochs)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, outcome: Outcome, reason: str) -> None:
         self._recording = False
@@ -249,6 +266,7 @@ class HistoryRecorder(Callback):
             least_squares=None if optimum is None else optimum.affine.named(*names),
             least_squares_loss=optimum.loss if optimum is not None and is_squared_error(pl_module) else None,
             truth=None if truth is None else truth.named(*names),
+            irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
         )
         directory = directory_of(trainer)
         if trainer.is_global_zero and directory is not None:
@@ -256,19 +274,19 @@ class HistoryRecorder(Callback):
             write_text(directory / HISTORY, self.history.to_csv())
             write_json(directory / SUMMARY, self.summary.as_dict())
         if self._writer is not None:
-            self._writer.write_new(self.history)
+            self._writer.write_new(self.history, to_the_end=True)
             self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
             self._writer.write_hparams(_settings(trainer, pl_module, self.variant), _results(self.summary))
             self._writer.flush()
 
 
-def _batch_loss(outputs: Any) -> Tensor:
-    """Return the loss that an update was computed from, shape (1,), from what a training step returned."""
+def batch_loss(outputs: Any) -> Tensor | None:
+    """Return the loss that an update was computed from, shape (1,), from what a training step returned, if any."""
     if isinstance(outputs, Mapping):
         outputs = outputs.get("batch_loss", outputs.get("loss"))
     if isinstance(outputs, Tensor):
         return outputs.detach().reshape(1)
-    return torch.full((1,), math.nan)  # a training step may return nothing, to skip an update
+    return None
 
 
 def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:

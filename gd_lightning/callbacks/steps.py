@@ -9,7 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gd_lightning.callbacks.recorder import batch_loss
+from gd_lightning.callbacks.surroundings import variant_of
 from gd_lightning.errors import InputError
+from gd_lightning.measures import unchanged
 from gd_lightning.tracking.summary import number
 
 _SHOWN = 5
@@ -40,17 +43,23 @@ class ShowSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Print the update that was just made."""
-        if trainer.global_step > self.updates or not trainer.is_global_zero:
+        if trainer.global_step > self.updates or not self._before:
             return
         x, y = batch
+        variant, loss = variant_of(trainer), batch_loss(outputs)
+        samples = len(x) if variant is None else variant.size_of(batch_idx)
+        if loss is not None and trainer.world_size > 1:  # each process has its part
+            loss = torch.as_tensor(trainer.strategy.reduce(loss, reduce_op="mean"))
+        if not trainer.is_global_zero:
+            return
         after = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
-        with torch.no_grad():
+        with unchanged(pl_module):
             predictions = torch.func.functional_call(pl_module, self._before, (x[:_SHOWN],))
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        print(f"update {trainer.global_step}, from {len(x)} samples")
+        standardized = getattr(pl_module, "standardize", None) is not None
+        print(f"update {trainer.global_step}, from {samples} samples{', with standardised features' * standardized}")
         print(f"  predictions  {_row(predictions)}")
         print(f"  targets      {_row(y[:_SHOWN])}")
-        print(f"  batch loss   {number(float(loss))}")
+        print(f"  batch loss   {number(None if loss is None else loss.item())}")
         for name, gradient in self._gradients.items():
             print(f"  {name}: gradient {_row(gradient)}, {_row(self._before[name])} -> {_row(after[name])}")
 

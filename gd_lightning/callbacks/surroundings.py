@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 
 import torch
@@ -10,11 +10,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
+from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
@@ -32,9 +34,9 @@ def variant_of(trainer: Trainer) -> Variant | None:
     loader = trainer.train_dataloader
     if isinstance(loader, BatchLoader):
         return loader.variant
-    if not isinstance(loader, DataLoader) or loader.batch_size is None or not hasattr(loader.dataset, "__len__"):
+    if not isinstance(loader, DataLoader) or loader.batch_size is None or not isinstance(loader.sampler, Sized):
         return None
-    n = len(loader.dataset)
+    n = len(loader.sampler)
     return Variant(min(loader.batch_size * trainer.world_size, n), n, loader.drop_last)
 
 
@@ -68,13 +70,13 @@ def learning_rate(trainer: Trainer) -> float:
 def batches_for_measuring(loader: object, device: torch.device) -> Iterator[tuple[Tensor, Tensor]] | None:
     """Return all samples of a loader in their given order, on a device, without advancing the loader or a generator.
 
-    None where the data have no length, so that a pass over them may never end.
+    None where the data have no length, so that a pass over them may never end, or are no pairs (x, y).
     """
     if isinstance(loader, BatchLoader):
         starts = range(0, len(loader.x), _MEASURED_AT_ONCE)
         slices = (slice(start, start + _MEASURED_AT_ONCE) for start in starts)
         batches: Iterable[tuple[Tensor, ...]] = ((loader.x[part], loader.y[part]) for part in slices)
-    elif isinstance(loader, DataLoader) and hasattr(loader.dataset, "__len__") and loader.batch_size is not None:
+    elif isinstance(loader, DataLoader) and loader.batch_size is not None and _has_pairs(loader.dataset):
         # An own loader in order: iterating the user's would draw from the generator that shuffles it.
         batches = DataLoader(
             loader.dataset, loader.batch_size, collate_fn=loader.collate_fn, generator=torch.Generator().manual_seed(0)
@@ -82,6 +84,23 @@ def batches_for_measuring(loader: object, device: torch.device) -> Iterator[tupl
     else:
         return None
     return ((x.to(device), y.to(device)) for x, y in batches)
+
+
+def _has_pairs(dataset: object) -> bool:
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        return False
+    return len(dataset) > 0 and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) == 2
+
+
+def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum the squared error of a module of another project, whose predictions may have any one shape.
+
+    Raises:
+        ShapeError: Predictions and targets differ in shape, so that torch would broadcast them.
+    """
+    if prediction.shape != target.shape:
+        check_shapes(prediction, target)
+    return functional.mse_loss(prediction, target, reduction="sum")
 
 
 def validation_loader(trainer: Trainer) -> object:
@@ -95,7 +114,7 @@ def validation_loader(trainer: Trainer) -> object:
 def ending(trainer: Trainer) -> tuple[Outcome, str]:
     """Return how a run that was not interrupted ended, and why."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:
+        if trainer.should_stop and isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:
             reason = f"early stopping: {callback.stopping_reason_message}"
             return _EARLY_STOPS[callback.stopping_reason], reason
         if isinstance(callback, Timer):

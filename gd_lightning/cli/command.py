@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,6 +33,7 @@ from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
+_PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
     "accelerator": "cpu",
@@ -126,6 +132,8 @@ class Command(LightningCLI):
         stage = self.config.subcommand
         if stage is None:
             raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
+        if stage not in self.arguments:  # it was given by a config or by the environment
+            self.arguments = [*self.arguments, stage]
         given = self.config[stage].get("ckpt_path")
         if given is None and stage != "fit":
             raise InputError(
@@ -137,7 +145,7 @@ class Command(LightningCLI):
             self.run = find_run(str(given), root / LOGS)
             at = self.arguments.index(stage) + 1
             settings = ["--config", json.dumps(self.run.settings)]
-            self.config = self._parse([*args[:at], *settings, *args[at:]])
+            self.config = self._parse([*self.arguments[:at], *settings, *self.arguments[at:]])
             self.config[stage].ckpt_path = str(self.run.checkpoint)
             self._refuse_another_run(stage)
         if stage == "fit":
@@ -150,11 +158,15 @@ class Command(LightningCLI):
         Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
         noise of the default problem. So the choice is made the default, and all is parsed again.
         """
-        config = self.parser.parse_args(args)
+        without_printing = [argument for argument in args if not argument.startswith("--print_config")]
+        config = self.parser.parse_args(without_printing)
         stage = config.subcommand
-        if stage is not None and (chosen := config[stage].data.problem.class_path) != self._default_problem:
+        chosen = self._default_problem if stage is None else config[stage].data.problem.class_path
+        if chosen != self._default_problem:
             self._default_problem = chosen
             self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
+            config = self.parser.parse_args(args)
+        elif without_printing != args:
             config = self.parser.parse_args(args)
         assert isinstance(config, Namespace)
         return config
@@ -194,6 +206,12 @@ class Command(LightningCLI):
         given = self._given()
         model_lr, optimizer_lr = given.get("model.lr"), given.get("optimizer.init_args.lr")
         if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
+            # A config that --print_config printed holds the defaults too; they are no choice.
+            if model_lr == self._parser("fit").get_default("model.lr"):
+                model_lr = None
+            elif optimizer_lr == _default_lr(optimizer.class_path):
+                optimizer_lr = None
+        if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
             raise InputError(f"model.lr {model_lr} and optimizer.lr {optimizer_lr} differ; give one of them")
         lr = optimizer_lr if model_lr is None else model_lr
         lr = optimizer.init_args.lr if lr is None else lr
@@ -209,6 +227,12 @@ class Command(LightningCLI):
         if 0 in (trainer.max_epochs, trainer.max_steps):
             name = "max_epochs" if trainer.max_epochs == 0 else "max_steps"
             raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")
+        for name, whole in (("limit_train_batches", (None, 1.0)), ("overfit_batches", (0, 0.0))):
+            if trainer[name] not in whole:
+                raise InputError(
+                    f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all "
+                    "training samples; hold samples out with data.test_size instead"
+                )
         if trainer.accumulate_grad_batches != 1:
             raise InputError(
                 f"cannot accumulate {trainer.accumulate_grad_batches} batches, because batch_size would no longer "
@@ -226,12 +250,14 @@ class Command(LightningCLI):
         added = [callback for callback in callbacks if callback is not None]
         own = [self._get(self.config_init, "recorder"), *added]
         if self.subcommand == "fit":
-            own += [StopWhenNotFinite(), LongRunProgress(), Pictures()]
+            own += [StopWhenNotFinite(), Pictures()]
+            if not config.barebones and not any(isinstance(callback, ProgressBar) for callback in added):
+                own.append(LongRunProgress())
             if config.enable_checkpointing is not False:
                 own.append(self._get(self.config_init, "checkpoint"))
         config.callbacks = own
         # The bar above is one of Lightning's kind, for which the option must be on.
-        config.enable_progress_bar = any(isinstance(callback, LongRunProgress) for callback in own)
+        config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in own)
         return self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
 
     # Running
@@ -239,28 +265,41 @@ class Command(LightningCLI):
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""
         self.datamodule.trainer = self.trainer
+        if self.trainer.precision not in _PRECISIONS:
+            raise InputError(f"cannot train in {self.trainer.precision}; use one of {', '.join(_PRECISIONS)}")
+        if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
+            raise InputError("cannot train in processes that are spawned or forked; use --trainer.strategy ddp")
         variant = self.datamodule.variant
-        if not self._logs_itself or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]
             return
         logs = Path(self.trainer.default_root_dir) / LOGS
         seed = self._get(self.config, "seed_everything")
         name = run_name(type(self.datamodule.problem).__name__, variant, self.model.hparams["lr"], seed)
+        self._made_logs = not logs.exists()
         # Of several processes the first one decides, and tells the others when it is asked for the directory.
         self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
         self.trainer.loggers = [RunLogger(logs, name="", version=self.run_directory.name, default_hp_metric=False)]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say what it came to."""
+        recorder = self._recorder()
         try:
             self.trainer.fit(weights_only=None if self.run is None else True, **kwargs)
+            if recorder.summary is None:
+                raise InputError("these options train nothing; leave out what limits the run to no update")
         finally:
-            recorder = self._recorder()
-            if recorder.summary is None and self.run_directory is not None and self.trainer.is_global_zero:
-                # It failed before the first update: what it left is a directory without a run.
-                shutil.rmtree(self.run_directory, ignore_errors=True)
-            elif recorder.summary is not None and self.trainer.is_global_zero:
+            if self.trainer.is_global_zero and recorder.summary is not None:
                 self.outcome = recorder.history.outcome
                 print_run(recorder, self.trainer, self.run_directory)
+            elif self.trainer.is_global_zero and self.run_directory is not None:
+                self._remove_empty_run(self.run_directory)
+
+    def _remove_empty_run(self, directory: Path) -> None:
+        """Remove what a run left that failed before its first update."""
+        shutil.rmtree(directory, ignore_errors=True)
+        if self._made_logs:
+            with contextlib.suppress(OSError):  # another run may have begun there
+                directory.parent.rmdir()
 
     def _recorder(self) -> HistoryRecorder:
         recorder = self._get(self.config_init, "recorder")
@@ -278,6 +317,8 @@ class Command(LightningCLI):
     def _judge(self, stage: Any, judge: Callable[..., list[Any]], **kwargs: Any) -> None:
         results = judge(weights_only=True, verbose=False, **kwargs)[0]
         assert self.run is not None
+        if not self.trainer.is_global_zero:
+            return
         print_judgement(self.run.name, stage, self.datamodule, results)
 
     def predict(self, **kwargs: Any) -> None:
@@ -285,11 +326,19 @@ class Command(LightningCLI):
         batches = self.trainer.predict(weights_only=True, return_predictions=True, **kwargs)
         assert self.run is not None
         assert batches is not None
+        if not self.trainer.is_global_zero:
+            return
         directory = self.run.directory or Path()
         name = free_name(directory, "predictions", ".csv")
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
         write_text(directory / name, predictions_csv(self.datamodule, predictions))
         print(f"{len(predictions)} predictions of {self.run.name} in {directory / name}")
+
+
+def _default_lr(class_path: str) -> object:
+    """Return the default lr of an optimiser, which the parser has imported."""
+    module, _, name = class_path.rpartition(".")
+    return signature(getattr(sys.modules[module], name)).parameters["lr"].default
 
 
 def _class_spec(config: Namespace | None) -> dict[str, Any] | None:

@@ -62,6 +62,8 @@ def _unknown(name: str, options: Iterable[str]) -> str:
 
 
 def _unusable(key: str, message: str) -> str:
+    if found := re.search(r"NestedArg\(key='([^']+)', val='([^']*)'\)", message):
+        return f"cannot use {found[2]} as {key}.{found[1]}; there is no such option of it, or not with this value"
     if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message):
         return f"cannot use {found[1]} as {key}, because it is no subclass of {found[2]}; give the class path of one"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):

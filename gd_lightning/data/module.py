@@ -72,8 +72,8 @@ class RegressionDataModule(LightningDataModule):
         batch_size: BatchSize = "full",
         order: Order = "shuffled",
         drop_last: bool = False,
-        val_size: float | int | None = None,
-        test_size: float | int = 0,
+        val_size: int | float | None = None,
+        test_size: int | float = 0,
         seed: int = 0,
         standardize: bool = False,
         predict_inputs: str | None = None,
@@ -92,7 +92,7 @@ class RegressionDataModule(LightningDataModule):
         self.seed = seed
         self.standardize = standardize
         self.predict_inputs = predict_inputs
-        self._parts: tuple[Samples, Samples, Samples] | None = None
+        self._parts: dict[torch.dtype, tuple[Samples, Samples, Samples]] = {}
         self._limit_val_batches: int | float | None = None
         made_by = {"class_path": f"{type(problem).__module__}.{type(problem).__qualname__}"}
         self.save_hyperparameters(
@@ -115,6 +115,7 @@ class RegressionDataModule(LightningDataModule):
         Raises:
             InputError: The data, the split or the batch size cannot be used.
         """
+        self.teardown(stage)  # an exception may have ended the last run before its own
         held_out = self.held_out("validate")
         if stage == "fit" and self.trainer is not None and not held_out:
             # Without validation data there is nothing to validate on, and Lightning warns of an empty loader.
@@ -126,9 +127,14 @@ class RegressionDataModule(LightningDataModule):
         if self._limit_val_batches is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
-    def _make_parts(self) -> tuple[Samples, Samples, Samples]:
-        samples = draw(self.problem).to(self._dtype())
-        prescribed = self.problem.split() if self.val_size is None and not self.test_size else None
+    def _make_parts(self, dtype: torch.dtype) -> tuple[Samples, Samples, Samples]:
+        samples = draw(self.problem, dtype)
+        prescribed = self.problem.split() if self.val_size is None else None
+        if prescribed is not None and self.test_size:
+            raise InputError(
+                f"cannot hold out test_size {self.test_size} from {type(self.problem).__name__}, because it prescribes "
+                "its own split; give val_size too, to split anew"
+            )
         if prescribed is None:
             rows = split_rows(len(samples.x), self.val_size or 0, self.test_size, self.seed)
         else:
@@ -145,9 +151,10 @@ class RegressionDataModule(LightningDataModule):
     @property
     def parts(self) -> tuple[Samples, Samples, Samples]:
         """The samples for training, validation and test; the latter two may be empty."""
-        if self._parts is None:
-            self._parts = self._make_parts()
-        return self._parts
+        dtype = self._dtype()
+        if dtype not in self._parts:
+            self._parts[dtype] = self._make_parts(dtype)
+        return self._parts[dtype]
 
     @property
     def variant(self) -> Variant:
@@ -211,12 +218,12 @@ class RegressionDataModule(LightningDataModule):
     def prediction_inputs(self) -> Tensor:
         """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
         if self.predict_inputs is None:
-            return draw(self.problem).x.to(self._dtype())
+            return draw(self.problem, self._dtype()).x
         return self.problem.read_inputs(Path(self.predict_inputs)).to(self._dtype())
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
-        return draw(self.problem).y.to(self._dtype()) if self.predict_inputs is None else None
+        return draw(self.problem, self._dtype()).y if self.predict_inputs is None else None
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()

@@ -34,16 +34,26 @@ class Samples(NamedTuple):
         return self.x.nbytes + self.y.nbytes
 
 
-def draw(problem: Problem) -> Samples:
-    """Make the data of a problem and refuse what cannot be trained on.
+def draw(problem: Problem, dtype: torch.dtype) -> Samples:
+    """Make the data of a problem in a precision, and refuse what cannot be trained on.
+
+    Args:
+        problem: What makes the data.
+        dtype: The precision.
 
     Raises:
         InputError: x or y is no floating-point tensor of shape (N, D) or (N, K), they differ in length, or a value is
             not finite.
     """
+    name, seed = type(problem).__name__, getattr(problem, "seed", 0)
+    if not (isinstance(seed, int) and 0 <= seed < 2**32):
+        raise InputError(f"problem seed {seed} is no seed; use a whole number from 0 to 2**32 - 1")
     x, y = problem.sample()
-    name = type(problem).__name__
     for letter, values, shape in (("x", x, "(N, D)"), ("y", y, "(N, K)")):
+        if not isinstance(values, Tensor):
+            raise InputError(
+                f"cannot use {letter} of {name}, because it is a {type(values).__name__}; make it a tensor"
+            )
         if values.ndim != 2 or 0 in values.shape:
             raise InputError(
                 f"cannot use {letter} of shape {tuple(values.shape)} from {name}, because it must be {shape} with x of "
@@ -51,12 +61,13 @@ def draw(problem: Problem) -> Samples:
             )
         if not values.is_floating_point():
             raise InputError(f"cannot use {letter} of type {values.dtype} from {name}; make it float32 or float64")
-        if not torch.isfinite(values).all():
-            row = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
+        finite = torch.isfinite(values.to(dtype))  # a large float64 may be infinite in float32
+        if not finite.all():
+            row = int((~finite).any(dim=1).nonzero()[0])
             raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
     if len(x) != len(y):
         raise InputError(f"cannot pair the data of {name}, because x has {len(x)} rows and y has {len(y)}")
-    return Samples(x, y)
+    return Samples(x.to(dtype), y.to(dtype))
 
 
 def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,6 +105,7 @@ def count_of(name: str, size: float, n: int) -> int:
     """
     if isinstance(size, float) and 0 <= size < 1:
         return round(size * n)
-    if size == int(size) and size >= 0:
+    # 1.0 could mean all of them, or one.
+    if size == int(size) and size >= 0 and not (isinstance(size, float) and size == 1):
         return int(size)
     raise InputError(f"{name} {size} is neither a fraction below 1 nor a number of samples; use for example 0.2 or 20")

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
     """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored."""
-    modes = [(part, part.training) for part in module.modules()]
+    trained = [part for part in module.modules() if part.training]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        module.eval()
         try:
+            for part in trained:
+                part.training = False
             yield
         finally:
-            for part, training in modes:
-                part.training = training
+            for part in trained:
+                part.training = True
 
 
 def mean_loss_over(

@@ -74,6 +74,7 @@ def _read_csv(path: Path, wanted: Sequence[str] | None) -> Columns:
         header = [name.strip() for name in next(csv.reader(lines), [])]
         if duplicates := {name for name in header if header.count(name) > 1}:
             raise InputError(f"cannot read the table {path}, because its header names {sorted(duplicates)[0]!r} twice")
+        _check_shape_of_csv(path, header)
         names = _select(header, wanted, path)
         positions = [header.index(name) for name in names]
         try:
@@ -84,6 +85,28 @@ def _read_csv(path: Path, wanted: Sequence[str] | None) -> Columns:
     if table is None:
         table = _read_csv_slowly(path, names, positions)
     return dict(zip(names, table.T, strict=True)) if table.size else {}
+
+
+def _check_shape_of_csv(path: Path, header: list[str]) -> None:
+    """Refuse what would be read as other numbers than those that are meant."""
+    if header and all(_is_number(name) for name in header):
+        raise InputError(f"cannot read the table {path}, because its first line is numbers; begin it with column names")
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.reader(lines)
+        for row in reader:
+            if len(row) > len(header):
+                raise InputError(
+                    f"cannot read the table {path}, because line {reader.line_num} has {len(row)} cells and the header "
+                    f"{len(header)}; use a point in decimals and commas between cells"
+                )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_csv_slowly(path: Path, names: Sequence[str], positions: Sequence[int]) -> NDArray[np.float64]:

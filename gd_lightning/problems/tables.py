@@ -43,12 +43,12 @@ class Table(Problem):
         """Read x of shape (N, D) and y of shape (N, K), float64."""
         columns = read_columns(self.path, [*self.features, *self.targets] if self.features and self.targets else None)
         names = list(columns)
-        targets = self.targets or names[-1:]
+        targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
         features = self.features or [name for name in names if name not in targets]
         if missing := [name for name in (*features, *targets) if name not in columns]:
             raise InputError(f"cannot find column {missing[0]!r} in {self.path}; it has the columns {', '.join(names)}")
-        if not features:
-            raise InputError(f"cannot train on {self.path}, because no column is left for the features")
+        if not features or not targets:
+            raise InputError(f"cannot train on {self.path}, because no column is left for features or targets")
         self._names = (features, targets)
         return _stack(columns, features), _stack(columns, targets)
 

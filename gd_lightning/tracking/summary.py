@@ -33,6 +33,7 @@ class RunSummary:
         truth: The true parameters, where the problem knows them.
         engine: What carried out the updates.
         least_squares_loss: The smallest train loss that a linear regressor can reach.
+        irreducible_loss: The variance of the noise, where the problem knows it.
         measures: Final values of everything else that was measured, such as val_loss.
         description: The variant in words, with the sizes of its batches.
     """
@@ -53,6 +54,7 @@ class RunSummary:
     truth: Parameters | None
     engine: str
     least_squares_loss: float | None = None
+    irreducible_loss: float | None = None
     measures: dict[str, float] = field(default_factory=dict)
     description: str = "gradient descent"
 
@@ -68,6 +70,7 @@ def summarize(
     least_squares: Parameters | None = None,
     least_squares_loss: float | None = None,
     truth: Parameters | None = None,
+    irreducible_loss: float | None = None,
     engine: str = "autograd",
 ) -> RunSummary:
     """Bring a history and what is known about the problem together."""
@@ -90,6 +93,7 @@ def summarize(
         truth=truth,
         engine=engine,
         least_squares_loss=least_squares_loss,
+        irreducible_loss=irreducible_loss,
         measures={name: history.last(name) for name in measured},
         description=RunSummary.description if variant is None else str(variant),
     )
@@ -161,6 +165,8 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
     ]
     if summary.least_squares_loss is not None:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, least squares {number(summary.least_squares_loss)}")
+    if summary.irreducible_loss is not None:
+        facts[-1] = (facts[-1][0], f"{facts[-1][1]}, noise {number(summary.irreducible_loss)}")
     facts += [(name.replace("_", " "), number(value)) for name, value in summary.measures.items()]
     return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -46,18 +45,27 @@ class HistoryWriter:
         writer: Where to.
         started: Wall-clock time at which training began, in seconds since the epoch.
         updates: Expected number of updates, from which it follows how many rows are left out.
+        epochs: Expected number of epochs, likewise.
     """
 
-    def __init__(self, writer: SummaryWriter, started: float, updates: float) -> None:
+    def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
         self._writer = writer
         self._started = started
-        self._stride = max(1, int(updates / POINTS)) if np.isfinite(updates) else 1
+        self._stride, self._epoch_stride = (
+            max(1, int(count / POINTS)) if np.isfinite(count) else 1 for count in (updates, epochs)
+        )
         self._written = 0
 
-    def write_new(self, history: History) -> None:
-        """Write the rows that came since the last call: all that hold a train loss, and about a thousand others."""
-        for row in history.rows(self._written):
-            if "train_loss" in row or int(row["update"]) % self._stride == 0:
+    def write_new(self, history: History, to_the_end: bool = False) -> None:
+        """Write the rows that came since the last call: about a thousand updates and a thousand ends of epochs in all.
+
+        Args:
+            history: The growing history.
+            to_the_end: Write the newest row in any case; it is the last one.
+        """
+        for number, row in enumerate(history.rows(self._written), start=self._written):
+            ends_epoch = "train_loss" in row and int(row["epoch"]) % self._epoch_stride == 0
+            if ends_epoch or int(row["update"]) % self._stride == 0 or (to_the_end and number == len(history) - 1):
                 self._write_row(row)
         self._written = len(history)
 
@@ -95,10 +103,6 @@ class HistoryWriter:
     def write_text(self, tag: str, text: str) -> None:
         """Show Markdown in the Text tab."""
         self._writer.add_text(tag, text, 0)
-
-    def write_image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Show a picture, shape (height, width, 3), in the Images tab."""
-        self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Hand everything to the file system."""

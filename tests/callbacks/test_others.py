@@ -60,6 +60,21 @@ def test_the_first_update_is_shown_as_published(make_trainer: MakeTrainer, capsy
         ShowSteps(updates=0)
 
 
+def test_showing_steps_changes_nothing_and_shows_the_loss_without_penalty(
+    make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = []
+    for callbacks in ([], [ShowSteps(updates=3)]):
+        torch.manual_seed(0)
+        module = RegressionModule(lr=0.1, hidden_sizes=[10], dropout=0.3)
+        make_trainer(max_epochs=3, callbacks=callbacks).fit(module, RegressionDataModule(Parabola(), batch_size=16))
+        states.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(*states)
+    trainer = make_trainer(callbacks=[ShowSteps()], max_epochs=1)
+    trainer.fit(RegressionModule(lr=0.1, l1=10), RegressionDataModule(SteepLine()))
+    assert "batch loss   599.12" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("problem", "hidden_sizes", "panels"), [(SteepLine(), [], 3), (Parabola(), [3], 2)])
 def test_pictures_are_drawn(
     make_trainer: MakeTrainer, tmp_path: Path, problem: Problem, hidden_sizes: list[int], panels: int

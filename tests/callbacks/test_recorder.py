@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor, nn
@@ -344,6 +345,65 @@ def test_the_recorder_serves_on_a_module_of_another_project(make_trainer: MakeTr
     assert len(recorder.history) == 1 + 3 * 7
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["variant"] == "mini-batch"
+
+
+class Unusual(Theirs):
+    """Optimises by hand, returns nothing, and predicts and compares vectors (B,)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, 0]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_modules_that_step_by_hand_or_accumulate_are_recorded_too(make_trainer: MakeTrainer) -> None:
+    x, y = LinearProblem(n_samples=40, n_features=3).sample()
+    vectors = DataLoader(TensorDataset(x.float(), y[:, 0].float()), batch_size=8)
+    recorder = HistoryRecorder()
+    make_trainer(callbacks=[recorder], max_epochs=3).fit(Unusual(), vectors)
+    assert recorder.history.outcome is Outcome.COMPLETED
+    assert recorder.history.last("train_loss") < recorder.history.first("train_loss")
+    assert "batch_loss" not in recorder.history
+
+    columns = DataLoader(TensorDataset(x.float(), y.float()), batch_size=8)
+    make_trainer(callbacks=[recorder], max_epochs=3, accumulate_grad_batches=2).fit(Theirs(), columns)
+    assert recorder.history["update"].tolist() == list(range(10))  # 2 + 2 + 1 batches an epoch
+
+    triples = DataLoader(TensorDataset(x.float(), y.float(), y.float()), batch_size=8)
+    make_trainer(callbacks=[recorder], max_epochs=1).fit(Theirs(), triples)
+    assert "train_loss" not in recorder.history
+    assert "batch_loss" in recorder.history
+
+
+def test_a_part_of_an_epoch_counts_as_what_it_is(make_trainer: MakeTrainer) -> None:
+    of_data, of_trainer = {"batch_size": 10}, {"limit_train_batches": 3}
+    recorder, *_ = _recorded(make_trainer, SteepLine(), of_data=of_data, of_trainer=of_trainer, lr=0.01)
+    assert recorder.history["samples"].tolist() == [10 * update for update in range(13)]
+    assert recorder.history.last("epoch") == 4
+
+
+def test_validation_within_an_epoch_is_recorded_where_it_happened(make_trainer: MakeTrainer) -> None:
+    of_data, of_trainer = {"batch_size": 10, "val_size": 20}, {"val_check_interval": 0.5, "max_epochs": 2}
+    recorder, *_ = _recorded(make_trainer, SteepLine(), of_data=of_data, of_trainer=of_trainer, lr=0.01)
+    assert recorder.history.series("val_mse")[0].tolist() == [4, 8, 12, 16]
+    assert recorder.history["update"].tolist() == list(range(17))
+
+
+def test_a_module_logs_its_metrics_itself_where_no_recorder_does(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    module, data = RegressionModule(lr=0.01), RegressionDataModule(SteepLine(), val_size=20)
+    make_trainer(callbacks=[HistoryRecorder()], max_epochs=1, logs=True).fit(module, data)
+    make_trainer(max_epochs=1, logger=CSVLogger(tmp_path, name="", version="csv")).fit(module, data)
+    assert "val_mse" in (tmp_path / "csv" / "metrics.csv").read_text()
 
 
 def test_two_fits_with_one_recorder_are_two_histories(make_trainer: MakeTrainer) -> None:

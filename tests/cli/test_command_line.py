@@ -114,6 +114,44 @@ def test_environment_variables_are_options(tmp_path: Path) -> None:
     assert run.name == "SteepLine-batch-b100-lr0.05-seed0"
 
 
+def test_a_subcommand_from_the_environment(tmp_path: Path) -> None:
+    result = _process(cwd=tmp_path, PL_SUBCOMMAND="fit", PL_FIT__TRAINER__MAX_STEPS="3")
+    assert result.returncode == 0, result.stderr
+    assert "max_steps 3 reached" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--optimizer", "Adam"],
+        ["--optimizer", "Adam", "--model.lr", "0.3"],
+        ["--data.problem", "NoisyLine", "--data.batch_size", "8"],
+        [
+            "--data.problem",
+            "Sine",
+            "--model.hidden_sizes",
+            "[4]",
+            "--lr_scheduler",
+            "StepLR",
+            "--lr_scheduler.step_size=3",
+        ],
+    ],
+)
+def test_a_printed_config_makes_the_same_run(command_line: CommandLine, tmp_path: Path, options: list[str]) -> None:
+    run = command_line.fit(*options)
+    assert command_line("fit", *options, "--print_config") == 0
+    (tmp_path / "printed.yaml").write_text(command_line.out)
+    again = command_line.fit("--config", tmp_path / "printed.yaml")
+    losses = [json.loads((path / "summary.json").read_text())["train_loss_last"] for path in (run, again)]
+    assert losses[0] == losses[1]
+
+
+def test_a_bar_of_ones_own_replaces_ours(command_line: CommandLine) -> None:
+    command_line.fit("--trainer.callbacks+=TQDMProgressBar")
+    assert "Epoch 19" in command_line.out + command_line.err
+
+
 def test_version_and_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert gd_lightning.main(["--version"]) == 0
     assert capsys.readouterr().out == f"gd_lightning {gd_lightning.__version__}\n"
@@ -225,7 +263,11 @@ def test_a_network_of_ones_own_by_its_class_path(command_line: CommandLine, monk
 
 @pytest.mark.parametrize(
     ("overlay", "options"),
-    [("batch", []), ("mini_batch", []), ("stochastic", ["--trainer.max_epochs", "2"])],
+    [
+        ("batch", ["--data.val_size", "3"]),
+        ("mini_batch", ["--data.val_size", "1"]),
+        ("stochastic", ["--trainer.max_epochs", "2"]),
+    ],
 )
 def test_two_processes_give_the_result_of_one(tmp_path: Path, overlay: str, options: list[str]) -> None:
     config = ["--config", str(CONFIGS / f"{overlay}.yaml"), "--trainer.precision", "64-true", *options]
@@ -243,6 +285,9 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, overlay: str, opti
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-12)
     assert shared["batch_loss"][1:] == pytest.approx(history["batch_loss"][1:], rel=1e-10)
     assert one["samples"] == two["samples"]
+    for name in {"val_loss", "val_mse"} & set(one["measures"]):
+        assert two["measures"][name] == pytest.approx(one["measures"][name], rel=1e-6)
+        assert shared[name] == pytest.approx(history[name], rel=1e-6, nan_ok=True)
 
 
 @pytest.mark.gpu

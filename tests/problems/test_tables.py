@@ -60,6 +60,8 @@ BAD = {
     "infinity": ("a,b\ninf,2\n", "column 'a' .*row 1 of the data is inf"),
     "no rows": ("a,b\n", "no rows"),
     "empty": ("", "no rows"),
+    "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the header 2"),
+    "no header": ("1,2\n3,4\n", "its first line is numbers"),
     "twice": ("a,a\n1,2\n", "names 'a' twice"),
 }
 
@@ -88,6 +90,11 @@ def test_bad_choices_of_columns_are_refused(tmp_path: Path, options: dict[str, l
     path = _write(tmp_path / "table.csv")
     with pytest.raises(InputError, match=message):
         Table(str(path), **options).sample()
+
+
+def test_a_column_is_not_trained_on_itself(tmp_path: Path) -> None:
+    table = Table(str(_write(tmp_path / "table.csv")), features=["c"])
+    assert table.target_names == ["b"]  # the last one that is no feature
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:

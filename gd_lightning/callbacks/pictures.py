@@ -67,7 +67,7 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
 
     def predict(values: Values) -> Values:
         inputs = torch.from_numpy(values)[:, None].to(pl_module.device, loader.x.dtype)
-        with unchanged(pl_module):
+        with unchanged(pl_module, pl_module.device):
             fitted: Values = pl_module(inputs)[:, 0].double().cpu().numpy()
         return fitted
 

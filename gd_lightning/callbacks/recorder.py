@@ -233,7 +233,7 @@ class HistoryRecorder(Callback):
         loaders = {"train_loss": trainer.train_dataloader}
         if self._validated_at != trainer.global_step:
             loaders["val_loss"] = validation_loader(trainer)
-        with unchanged(pl_module), trainer.precision_plugin.forward_context():
+        with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context():
             for name, loader in loaders.items():
                 batches = batches_for_measuring(loader, pl_module.device)
                 if batches is not None:

@@ -53,7 +53,7 @@ class ShowSteps(Callback):
         if not trainer.is_global_zero:
             return
         after = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
-        with unchanged(pl_module):
+        with unchanged(pl_module, pl_module.device):
             predictions = torch.func.functional_call(pl_module, self._before, (x[:_SHOWN],))
         standardized = getattr(pl_module, "standardize", None) is not None
         print(f"update {trainer.global_step}, from {samples} samples{', with standardised features' * standardized}")

@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored."""
+def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored.
+
+    Args:
+        module: What is evaluated.
+        device: Where it is, for the generator there.
+    """
     trained = [part for part in module.modules() if part.training]
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         try:

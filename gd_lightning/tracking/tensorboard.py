@@ -10,10 +10,10 @@ different batch sizes overlay in the family of the axis that they are to be comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -21,8 +21,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.history import AXES, History
 
-# TensorBoard shows about a thousand points of a series, whatever it is given.
-POINTS = 1000
+# Of each series, so that writing them does not cost more than the training; the history has them all.
+POINTS = 500
 
 SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed")
 RESULTS = (
@@ -52,12 +52,12 @@ class HistoryWriter:
         self._writer = writer
         self._started = started
         self._stride, self._epoch_stride = (
-            max(1, int(count / POINTS)) if np.isfinite(count) else 1 for count in (updates, epochs)
+            max(1, math.ceil(count / POINTS)) if math.isfinite(count) else 1 for count in (updates, epochs)
         )
         self._written = 0
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
-        """Write the rows that came since the last call: about a thousand updates and a thousand ends of epochs in all.
+        """Write the rows that came since the last call: at most 500 updates and 500 ends of epochs in all.
 
         Args:
             history: The growing history.
@@ -70,7 +70,7 @@ class HistoryWriter:
         self._written = len(history)
 
     def _write_row(self, row: Mapping[str, float]) -> None:
-        measured = {name: value for name, value in row.items() if name not in AXES}
+        measured = {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}
         steps = {
             "updates": row["update"],
             "samples": row["samples"],

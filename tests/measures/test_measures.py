@@ -25,7 +25,7 @@ def test_measuring_leaves_no_trace() -> None:
     module[2].eval()  # a part that does not train
     modes, state = [part.training for part in module.modules()], torch.get_rng_state()
     running = {name: value.clone() for name, value in module.state_dict().items()}
-    with unchanged(module):
+    with unchanged(module, torch.device("cpu")):
         assert not module(torch.rand(5, 1)).requires_grad
     assert [part.training for part in module.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)

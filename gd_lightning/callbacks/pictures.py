@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.surroundings import directory_of, is_squared_error, problem_of
+from gd_lightning.callbacks.surroundings import is_squared_error, problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.measures import unchanged
 from gd_lightning.plots.panels import Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
@@ -38,8 +38,7 @@ class Pictures(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         recorder = next((callback for callback in callbacks if isinstance(callback, HistoryRecorder)), None)
-        directory = directory_of(trainer)
-        if recorder is None or recorder.summary is None or directory is None or not trainer.is_global_zero:
+        if recorder is None or recorder.summary is None or recorder.directory is None or not trainer.is_global_zero:
             return
         panels = list(_panels(trainer, pl_module, recorder))
         figure = new_figure(len(panels))
@@ -47,7 +46,7 @@ class Pictures(Callback):
         for part, (_, draw) in zip(parts, panels, strict=True):
             draw(part.subplots())
         image = pixels(figure)
-        save_png(directory / CURVES, image)
+        save_png(recorder.directory / CURVES, image)
         width = round(PANEL_WIDTH * figure.dpi)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from gd_lightning.callbacks.surroundings import (
     validation_loader,
     variant_of,
 )
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule
@@ -71,6 +72,7 @@ class HistoryRecorder(Callback):
         self.history = History()
         self.variant: Variant | None = None
         self.summary: RunSummary | None = None
+        self.directory: Path | None = None
         self._watch = Stopwatch()
         self._recording = False
 
@@ -95,6 +97,8 @@ class HistoryRecorder(Callback):
         self._marks: list[dict[str, float]] = []
         self._tensors: list[Tensor] = []
         self._validated_at = -1
+        # Asked for now, while every process can answer: in an exception the others may be gone.
+        self.directory = directory_of(trainer)
         self.variant = variant_of(trainer)
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
         self._loss = getattr(pl_module, "summed_loss", summed_squared_error)
@@ -103,8 +107,8 @@ class HistoryRecorder(Callback):
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
         self._writer = self._make_writer(trainer, updates)
         self._written_at = time.monotonic()
+        self._lr = learning_rate(trainer)
         self._mark = self._mark_of(trainer, updates_in_epoch=0)
-        self._lr = self._mark["lr"]
         self._append_newest(trainer)
         self._recording = True
         self._measure(trainer, pl_module)
@@ -128,7 +132,7 @@ class HistoryRecorder(Callback):
     ) -> None:
         """Keep what the update leaves behind, as tensors: to read each would be to wait for the device."""
         made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
-        self._mark = {**self._mark_of(trainer, batch_idx + 1), "lr": self._lr}
+        self._mark = self._mark_of(trainer, batch_idx + 1)
         loss = batch_loss(outputs)
         if not self._recorded or not made_update or loss is None:
             return
@@ -179,9 +183,9 @@ class HistoryRecorder(Callback):
         """Lose nothing of what was recorded."""
         if self._recording:
             self._watch.stop()
-            self._collect(trainer)
-            reason = str(exception).splitlines()[0] if str(exception) else type(exception).__name__
-            self._finish(trainer, pl_module, Outcome.INTERRUPTED, reason)
+            if trainer.world_size == 1:  # the other processes may be gone, and their parts of the losses with them
+                self._collect(trainer)
+            self._finish(trainer, pl_module, Outcome.INTERRUPTED, first_line(exception))
 
     # Recording
 
@@ -199,7 +203,7 @@ class HistoryRecorder(Callback):
             "epoch": epoch,
             "samples": samples,
             "seconds": self._watch.seconds,
-            "lr": learning_rate(trainer),
+            "lr": self._lr,
         }
 
     def _append_newest(self, trainer: Trainer) -> None:
@@ -268,11 +272,10 @@ class HistoryRecorder(Callback):
             truth=None if truth is None else truth.named(*names),
             irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
         )
-        directory = directory_of(trainer)
-        if trainer.is_global_zero and directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_text(directory / HISTORY, self.history.to_csv())
-            write_json(directory / SUMMARY, self.summary.as_dict())
+        if trainer.is_global_zero and self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_text(self.directory / HISTORY, self.history.to_csv())
+            write_json(self.directory / SUMMARY, self.summary.as_dict())
         if self._writer is not None:
             self._writer.write_new(self.history, to_the_end=True)
             self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))

@@ -162,11 +162,11 @@ class Command(LightningCLI):
         config = self.parser.parse_args(without_printing)
         stage = config.subcommand
         chosen = self._default_problem if stage is None else config[stage].data.problem.class_path
-        if chosen != self._default_problem:
+        changed = chosen != self._default_problem
+        if changed:
             self._default_problem = chosen
             self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
-            config = self.parser.parse_args(args)
-        elif without_printing != args:
+        if changed or without_printing != args:
             config = self.parser.parse_args(args)
         assert isinstance(config, Namespace)
         return config
@@ -233,11 +233,6 @@ class Command(LightningCLI):
                     f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all "
                     "training samples; hold samples out with data.test_size instead"
                 )
-        if trainer.accumulate_grad_batches != 1:
-            raise InputError(
-                f"cannot accumulate {trainer.accumulate_grad_batches} batches, because batch_size would no longer "
-                "be the samples of an update; multiply data.batch_size instead"
-            )
 
     # Making
 

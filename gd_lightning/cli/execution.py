@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.quiet import quiet
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
 
 # Whoever raises from here was given options that it cannot follow.
@@ -41,7 +41,7 @@ def execute(args: list[str]) -> int:
         return _say(f"cannot go on, because of {_where(error)}; what was finished before is kept", FAILED)
     except Exception as error:
         if isinstance(error, MisconfigurationException) or _raised_by_framework(error.__traceback__):
-            return _say(f"cannot follow these options: {_first_sentence(error)}", BAD_INPUT)
+            return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
         traceback.print_exc()
         return FAILED
     finally:
@@ -56,11 +56,6 @@ def _say(message: str, code: int) -> int:
 def _where(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{reason.lower()}: {error.filename}" if error.filename else reason.lower()
-
-
-def _first_sentence(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _raised_by_framework(trace: TracebackType | None) -> bool:

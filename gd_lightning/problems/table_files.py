@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -43,8 +43,7 @@ def read_columns(path: str | Path, wanted: Sequence[str] | None = None) -> Colum
     except InputError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read the table {path} as {path.suffix}, because {reason}") from error
+        raise InputError(f"cannot read the table {path} as {path.suffix}, because {first_line(error)}") from error
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise InputError(f"cannot read the table {path}, because its columns have different lengths: {sorted(lengths)}")

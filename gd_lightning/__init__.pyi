@@ -11,10 +11,12 @@ from gd_lightning.callbacks import StopWhenNotFinite as StopWhenNotFinite
 from gd_lightning.cli import main as main
 from gd_lightning.data import BatchLoader as BatchLoader
 from gd_lightning.data import RegressionDataModule as RegressionDataModule
+from gd_lightning.data import Samples as Samples
 from gd_lightning.errors import InputError as InputError
 from gd_lightning.errors import ShapeError as ShapeError
 from gd_lightning.history import History as History
 from gd_lightning.history import Outcome as Outcome
+from gd_lightning.micro_batches import MicroBatches as MicroBatches
 from gd_lightning.models import LinearRegressor as LinearRegressor
 from gd_lightning.models import MLPRegressor as MLPRegressor
 from gd_lightning.models import Standardize as Standardize

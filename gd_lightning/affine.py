@@ -5,7 +5,7 @@ Letters: N samples, D features, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,30 +108,36 @@ def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, floa
         >>> {name: round(value, 9) for name, value in least_squares(hours, scores)[0].named().items()}
         {'w': 7.9, 'b': 400.0}
     """
-    n, d = x.shape
-    x_mean = _column_means(x) if bias else torch.zeros(d, dtype=torch.float64)
-    y_mean = _column_means(y) if bias else torch.zeros(y.shape[1], dtype=torch.float64)
-    triangle = torch.zeros(0, d + y.shape[1], dtype=torch.float64)
-    for rows in _blocks(n):
-        block = torch.cat([_float64(x[rows]) - x_mean, _float64(y[rows]) - y_mean], dim=1)
-        triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
+    starts = range(0, len(x), _BLOCK)
+    return least_squares_over(lambda: ((x[i : i + _BLOCK], y[i : i + _BLOCK]) for i in starts), bias)
+
+
+def least_squares_over(
+    blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], bias: bool = True
+) -> tuple[Affine, float]:
+    """Do as :func:`least_squares` on data that come block by block, in two passes.
+
+    Args:
+        blocks: Gives all blocks, x of shape (rows, D) and y of shape (rows, K), each time it is called.
+        bias: Whether the function has an intercept.
+
+    Returns:
+        As :func:`least_squares`.
+    """
+    n, d, totals = 0, 0, torch.zeros((), dtype=torch.float64)
+    for x, y in blocks():
+        n, d = n + len(x), x.shape[1]
+        totals = totals + _side_by_side(x, y).sum(dim=0)
+    means = totals / n if bias else torch.zeros_like(totals)
+    triangle = torch.zeros(0, len(means), dtype=torch.float64)
+    for x, y in blocks():
+        triangle = torch.linalg.qr(torch.cat([triangle, _side_by_side(x, y) - means]), mode="r").R
     design, targets = triangle[:, :d], triangle[:, d:]
     weight = torch.linalg.lstsq(design, targets, driver="gelsd").solution.T
     residual = targets - design @ weight.T
-    fitted = Affine(weight, y_mean - weight @ x_mean if bias else None)
-    return fitted, (residual.square().sum() / y.numel()).item()
+    fitted = Affine(weight, means[d:] - weight @ means[:d] if bias else None)
+    return fitted, (residual.square().sum() / (n * targets.shape[1])).item()
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))
-
-
-def _float64(block: Tensor) -> Tensor:
-    return block.detach().cpu().double()
-
-
-def _column_means(x: Tensor) -> Tensor:
-    total = torch.zeros(x.shape[1], dtype=torch.float64)
-    for rows in _blocks(len(x)):
-        total += _float64(x[rows]).sum(dim=0)
-    return total / len(x)
+def _side_by_side(x: Tensor, y: Tensor) -> Tensor:
+    return torch.cat([block.detach().cpu().double() for block in (x, y)], dim=1)

@@ -26,6 +26,7 @@ FLOORS = {
     "variants": 0,
     "objective": 0,
     "affine": 0,
+    "micro_batches": 0,
     "history": 0,
     "problems": 1,
     "models": 1,
@@ -39,7 +40,7 @@ FLOORS = {
     "__main__": 7,
 }
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
-GROUND = ["errors", "variants", "objective", "affine", "history"]
+GROUND = ["errors", "variants", "micro_batches", "objective", "affine", "history"]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -102,7 +102,7 @@ def test_the_published_table_of_system_1_follows_from_its_optimum(make_trainer: 
         assert history["w"][row + 1] == pytest.approx(w, rel=FLOAT32)
         assert history["b"][row + 1] == pytest.approx(b, rel=FLOAT32)
     # All of its rows follow from the first by theta <- theta - lr H (theta - theta*).
-    x, y = data.train
+    x, y = data.train.x, data.train.y
     optimum = least_squares(x, y)[0].flat().numpy()
     design = np.hstack([x.numpy(), np.ones((100, 1))])
     theta, step = np.array([-10.0, -20.0]), 0.1 * 2 * design.T @ design / 100

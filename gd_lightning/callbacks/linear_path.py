@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import Affine, least_squares, parameter_names
+from gd_lightning.affine import Affine, least_squares_over, parameter_names
 from gd_lightning.data import BatchLoader
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module import RegressionModule
@@ -58,9 +58,11 @@ class LinearPath:
     def _least_squares(self, loader: object) -> Optimum | None:
         if not isinstance(loader, BatchLoader):
             return None
-        layer = self._standardize
-        x = loader.x if layer is None else layer(loader.x)
-        affine, loss = least_squares(x, loader.y, bias=self._network.affine().bias is not None)
+        layer, samples = self._standardize, loader.samples
+        affine, loss = least_squares_over(
+            lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()),
+            bias=self._network.affine().bias is not None,
+        )
         return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
 
     def parameters(self) -> Tensor:

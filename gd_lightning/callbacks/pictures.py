@@ -8,12 +8,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.callbacks.surroundings import is_squared_error, problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.measures import unchanged
-from gd_lightning.plots.panels import Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
+from gd_lightning.plots.panels import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
 from gd_lightning.plots.style import PANEL_WIDTH, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
 
@@ -60,12 +61,13 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     assert summary is not None
     variant = summary.variant
     panels: list[Panel] = [("losses", lambda axes: draw_losses(axes, history, variant, summary.least_squares_loss))]
-    if not isinstance(loader, BatchLoader) or loader.x.shape[1] != 1 or loader.y.shape[1] != 1:
+    if not isinstance(loader, BatchLoader) or (loader.samples.in_features, loader.samples.out_features) != (1, 1):
         return panels
-    x, y = loader.x[:, 0].double().cpu().numpy(), loader.y[:, 0].double().cpu().numpy()
+    samples = loader.samples
+    x, y = _columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
 
     def predict(values: Values) -> Values:
-        inputs = torch.from_numpy(values)[:, None].to(pl_module.device, loader.x.dtype)
+        inputs = torch.from_numpy(values)[:, None].to(pl_module.device, samples.dtype)
         with unchanged(pl_module, pl_module.device):
             fitted: Values = pl_module(inputs)[:, 0].double().cpu().numpy()
         return fitted
@@ -76,6 +78,12 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     panels.append(("data and fit", lambda axes: draw_fit(axes, x, y, predict, true_values)))
     best = summary.least_squares
     if best is not None and set(best) == {"w", "b"} and is_squared_error(pl_module):
-        surface = Surface.of_squared_error(x, y, (best["w"], best["b"]))
+        surface = Surface.of_squared_error(map(_columns, samples.pieces()), (best["w"], best["b"]))
         panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"], variant)))
     return panels
+
+
+def _columns(pair: tuple[Tensor, Tensor]) -> tuple[Values, Values]:
+    """Return the one feature and the one target of some samples, shape (n,) each."""
+    x, y = (values[:, 0].double().cpu().numpy() for values in pair)
+    return x, y

@@ -13,6 +13,7 @@ from gd_lightning.callbacks.recorder import batch_loss
 from gd_lightning.callbacks.surroundings import variant_of
 from gd_lightning.errors import InputError
 from gd_lightning.measures import unchanged
+from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.tracking.summary import number
 
 _SHOWN = 5
@@ -45,7 +46,7 @@ class ShowSteps(Callback):
         """Print the update that was just made."""
         if trainer.global_step > self.updates or not self._before:
             return
-        x, y = batch
+        x, y = batch.part(0) if isinstance(batch, MicroBatches) else batch
         variant, loss = variant_of(trainer), batch_loss(outputs)
         samples = len(x) if variant is None else variant.size_of(batch_idx)
         if loss is not None and trainer.world_size > 1:  # each process has its part

@@ -73,9 +73,7 @@ def batches_for_measuring(loader: object, device: torch.device) -> Iterator[tupl
     None where the data have no length, so that a pass over them may never end, or are no pairs (x, y).
     """
     if isinstance(loader, BatchLoader):
-        starts = range(0, len(loader.x), _MEASURED_AT_ONCE)
-        slices = (slice(start, start + _MEASURED_AT_ONCE) for start in starts)
-        batches: Iterable[tuple[Tensor, ...]] = ((loader.x[part], loader.y[part]) for part in slices)
+        batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(loader.micro_batch_size or _MEASURED_AT_ONCE)
     elif isinstance(loader, DataLoader) and loader.batch_size is not None and _has_pairs(loader.dataset):
         # An own loader in order: iterating the user's would draw from the generator that shuffles it.
         batches = DataLoader(

@@ -43,7 +43,7 @@ def print_judgement(
     held_out = data.held_out(stage)
     samples = f"{held_out} held-out samples"
     if not held_out:
-        samples = f"its {len(data.train.x)} training samples, because none were held out for {stage}"
+        samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
     print(f"{run}, on {samples}:")
     print(aligned([[name, number(value)] for name, value in results.items()]))
 

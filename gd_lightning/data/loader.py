@@ -1,4 +1,4 @@
-"""A ``DataLoader`` over tensors in memory that fetches a batch at a time.
+"""A ``DataLoader`` that fetches a batch at a time, or hands a large one over in parts.
 
 Letters: N samples, D features, K outputs, B batch.
 """
@@ -9,74 +9,120 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from gd_lightning.data.order import EpochOrder, Order
+from gd_lightning.data.samples import PIECE, Samples
+from gd_lightning.errors import InputError
+from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.variants import Variant
 
-_GATHER = 65_536  # samples gathered in their new order at a time; batches are then views of them
 
-
-class BatchLoader(DataLoader[tuple[Tensor, ...]]):
+class BatchLoader(DataLoader[Pair]):
     """Yields batches (x, y) of shapes (B, D) and (B, K); its ``batch_size`` is the variant's B.
 
-    ``DataLoader`` would fetch single samples and stack them. Here a batch is a slice of the tensors, which may live
+    ``DataLoader`` would fetch single samples and stack them. Here a batch is a slice of the samples, which may live
     on the training device; in another order than the given one, many batches are gathered at once.
 
     With several processes, each yields its contiguous part of every batch, without padding, so that together they see
     exactly the batch; a part is empty where a batch has fewer samples than there are processes.
 
-    Outside a ``Trainer``, each complete pass is the next epoch.
+    It can be stopped and continued anywhere: ``state_dict`` says how many samples of the epoch are consumed, which
+    holds for any number of processes and any size of micro-batches. Outside a ``Trainer``, each complete pass is
+    the next epoch.
 
     Args:
-        x: Features, shape (N, D).
-        y: Targets, shape (N, K).
+        samples: The samples.
         variant: B, N and whether a short last batch is dropped.
         order: In which order an epoch visits the samples.
         seed: Seed of the order.
         rank: Which process this is, from 0.
         world_size: Number of processes.
+        micro_batch_size: The most samples of a batch to hand over at once; a larger batch comes as
+            :class:`~gd_lightning.MicroBatches`. None: batches come whole.
     """
 
     def __init__(
         self,
-        x: Tensor,
-        y: Tensor,
+        samples: Samples,
         variant: Variant,
         order: Order = "sequential",
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        micro_batch_size: int | None = None,
     ) -> None:
-        self.x, self.y = x, y
+        self.samples = samples
         self.variant = variant
         self.epoch_order = EpochOrder(order, variant.train_samples, seed)
         self.rank, self.world_size = rank, world_size
-        super().__init__(
-            TensorDataset(x, y), batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last
-        )
+        self.micro_batch_size = micro_batch_size
+        self._consumed = self._resume_at = 0
+        super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private class
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
-        variant, rows = self.variant, None
-        # All samples are in the one batch whatever their order, so they are taken as they lie.
-        if self.epoch_order.order == "with_replacement" or (
-            self.epoch_order.order == "shuffled" and variant.updates_per_epoch > 1
-        ):
-            rows = self.epoch_order.rows().to(self.x.device)
-        per_gather = max(1, _GATHER // variant.batch_size)
-        for first in range(0, variant.updates_per_epoch, per_gather):
+        variant, rows = self.variant, self._rows()
+        done, self._resume_at = self._resume_at, 0
+        in_parts = self._in_parts(variant.batch_size)
+        per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
+        for first in range(-(-done // variant.batch_size), variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)
             begin, end = variant.samples_at(first), variant.samples_at(last)
-            x, y = self.x[begin:end], self.y[begin:end]
-            if rows is not None:
-                x, y = self.x[rows[begin:end]], self.y[rows[begin:end]]
+            if in_parts:
+                self._consumed = end
+                yield self._micro_batches(rows, begin, end)
+                continue
+            x, y = self.samples.take(slice(begin, end) if rows is None else rows[begin:end])
             for update in range(first, last):
-                part = self._part(variant.samples_at(update) - begin, variant.samples_at(update + 1) - begin)
+                self._consumed = variant.samples_at(update + 1)
+                part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield x[part], y[part]
+        self._consumed = 0
         self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
 
-    def _part(self, start: int, stop: int) -> slice:
+    def _rows(self) -> Tensor | None:
+        """Return the order of the epoch; None where the samples are taken as they lie."""
+        order = self.epoch_order.order
+        # All samples are in the one batch of batch descent, whatever their order.
+        if order == "sequential" or (order == "shuffled" and self.variant.updates_per_epoch == 1):
+            return None
+        return self.epoch_order.rows().to(self.samples.device)
+
+    def _in_parts(self, batch: int) -> bool:
+        """Whether batches of so many samples come in parts."""
+        share = -(-batch // self.world_size)
+        return self.micro_batch_size is not None and share > self.micro_batch_size
+
+    def _micro_batches(self, rows: Tensor | None, begin: int, end: int) -> MicroBatches:
+        assert self.micro_batch_size is not None
+        first, last = self._share(begin, end)
+
+        def take(start: int, stop: int) -> Pair:
+            where = slice(first + start, first + stop)
+            return self.samples.take(where if rows is None else rows[where])
+
+        return MicroBatches(take, last - first, self.micro_batch_size)
+
+    def _share(self, start: int, stop: int) -> tuple[int, int]:
         """Return this process's contiguous part of the samples from start to stop."""
         size = stop - start
-        return slice(start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size)
+        return start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many samples of the present epoch are consumed."""
+        return {"samples": self._consumed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the coming pass behind the samples that were consumed.
+
+        Raises:
+            InputError: They are no whole batches of this batch size.
+        """
+        samples = state["samples"]
+        if samples % self.variant.batch_size and samples != self.variant.samples_per_epoch:
+            raise InputError(
+                f"cannot continue an epoch of batch_size {self.variant.batch_size} behind {samples} samples, because "
+                "they are no whole batches; continue with the batch_size of the checkpoint"
+            )
+        self._consumed = self._resume_at = samples

@@ -22,7 +22,9 @@ from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
 from gd_lightning.variants import BatchSize, Variant
 
-_EVALUATION_BATCH = 65_536  # samples at a time in validation, test and predict; has no effect on any number
+# How many numbers of the widest layer are computed at a time, where micro_batch_size does not say it. On a CPU, parts
+# that stay in its cache are several times faster than whole large batches; a GPU needs more to be busy.
+_NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 
 
 class _Batches(Dataset[Tensor]):
@@ -54,6 +56,8 @@ class RegressionDataModule(LightningDataModule):
         seed: Seed of the split and of the order.
         standardize: Bring each feature to mean 0 and deviation 1, by statistics of the training set, as the first
             layer of the model; parameters are still reported in original units.
+        micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large
+            batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
 
     Example:
@@ -76,6 +80,7 @@ class RegressionDataModule(LightningDataModule):
         test_size: int | float = 0,
         seed: int = 0,
         standardize: bool = False,
+        micro_batch_size: int | None = None,
         predict_inputs: str | None = None,
     ) -> None:
         super().__init__()
@@ -83,6 +88,10 @@ class RegressionDataModule(LightningDataModule):
             raise InputError(f"order {order!r} is unknown; use one of {', '.join(ORDERS)}")
         if not 0 <= seed < 2**63:
             raise InputError(f"data seed {seed} is no seed; use a whole number from 0 to 2**63 - 1")
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise InputError(
+                f"micro_batch_size {micro_batch_size} is no number of samples; use a whole number from 1, or null"
+            )
         self.problem = problem
         self.batch_size: BatchSize = batch_size
         self.order: Order = order
@@ -91,6 +100,7 @@ class RegressionDataModule(LightningDataModule):
         self.test_size = test_size
         self.seed = seed
         self.standardize = standardize
+        self.micro_batch_size = micro_batch_size
         self.predict_inputs = predict_inputs
         self._parts: dict[torch.dtype, tuple[Samples, Samples, Samples]] = {}
         self._limit_val_batches: int | float | None = None
@@ -105,6 +115,7 @@ class RegressionDataModule(LightningDataModule):
                 "test_size": test_size,
                 "seed": seed,
                 "standardize": standardize,
+                "micro_batch_size": micro_batch_size,
             },
             logger=False,  # the recorder fills TensorBoard's HParams tab, with the results beside them
         )
@@ -135,12 +146,15 @@ class RegressionDataModule(LightningDataModule):
                 f"cannot hold out test_size {self.test_size} from {type(self.problem).__name__}, because it prescribes "
                 "its own split; give val_size too, to split anew"
             )
-        if prescribed is None:
-            rows = split_rows(len(samples.x), self.val_size or 0, self.test_size, self.seed)
+        none = torch.empty(0, dtype=torch.long)
+        if prescribed is not None:
+            train, val, test = samples.subset(prescribed[0]), samples.subset(prescribed[1]), samples.subset(none)
+        elif self.val_size or self.test_size:
+            rows = split_rows(len(samples), self.val_size or 0, self.test_size, self.seed)
+            train, val, test = samples.subset(rows[0]), samples.subset(rows[1]), samples.subset(rows[2])
         else:
-            rows = (*prescribed, torch.empty(0, dtype=torch.long))
-        train, val, test = (samples.at(part) for part in rows)
-        Variant.of(self.batch_size, len(train.x), self.drop_last)  # refuses a batch size that does not fit
+            train, val, test = samples, samples.subset(none), samples.subset(none)
+        Variant.of(self.batch_size, len(train), self.drop_last)  # refuses a batch size that does not fit
         return train, val, test
 
     def _dtype(self) -> torch.dtype:
@@ -159,26 +173,28 @@ class RegressionDataModule(LightningDataModule):
     @property
     def variant(self) -> Variant:
         """What the batch size means for the training set: the algorithm and its bookkeeping."""
-        return Variant.of(self.batch_size, len(self.train.x), self.drop_last)
+        return Variant.of(self.batch_size, len(self.train), self.drop_last)
 
     @property
     def train(self) -> Samples:
-        """The training samples, x (N, D) and y (N, K), in original units."""
+        """The training samples; ``train.x`` (N, D) and ``train.y`` (N, K) are in original units."""
         return self.parts[0]
 
     @property
     def in_features(self) -> int:
         """D."""
-        return self.train.x.shape[1]
+        return self.train.in_features
 
     @property
     def out_features(self) -> int:
         """K."""
-        return self.train.y.shape[1]
+        return self.train.out_features
 
     def standardization(self) -> Standardize | None:
         """Return the layer that standardises features by the statistics of the training set, or None if not wanted."""
-        return Standardize.fit(self.train.x) if self.standardize else None
+        if not self.standardize:
+            return None
+        return Standardize.fit(lambda: (x for x, _ in self.train.pieces()))
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader whose ``batch_size`` is the variant's B.
@@ -188,8 +204,10 @@ class RegressionDataModule(LightningDataModule):
                 standardise.
         """
         self._check_standardized()
-        train = self._placed(self.train)
-        return BatchLoader(*train, self.variant, self.order, self.seed, *self._process())
+        parts = self._at_once() if self._in_micro_batches() else None
+        return BatchLoader(
+            self._placed(self.train), self.variant, self.order, self.seed, *self._process(), micro_batch_size=parts
+        )
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return a loader over the validation samples in their order.
@@ -208,12 +226,12 @@ class RegressionDataModule(LightningDataModule):
 
     def held_out(self, stage: Literal["validate", "test"]) -> int:
         """Return the number of samples that were kept from training for a stage."""
-        return len(self.parts[1 if stage == "validate" else 2].x)
+        return len(self.parts[1 if stage == "validate" else 2])
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return a loader over the inputs to predict at, as batches x of shape (B, D)."""
         x = self.prediction_inputs()
-        return DataLoader(_Batches(x.split(_EVALUATION_BATCH)), batch_size=None)
+        return DataLoader(_Batches(x.split(self._at_once())), batch_size=None)
 
     def prediction_inputs(self) -> Tensor:
         """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
@@ -227,11 +245,33 @@ class RegressionDataModule(LightningDataModule):
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()
-        n = len(samples.x)
+        variant = Variant(min(len(samples), self._at_once()), len(samples))
         rank, world_size = self._process()
-        return BatchLoader(
-            *self._placed(samples), Variant(min(n, _EVALUATION_BATCH), n), rank=rank, world_size=world_size
-        )
+        return BatchLoader(self._placed(samples), variant, rank=rank, world_size=world_size)
+
+    def _at_once(self) -> int:
+        """Return how many samples are on the device at once."""
+        if self.micro_batch_size is not None:
+            return self.micro_batch_size
+        model = None if self.trainer is None else self.trainer.lightning_module
+        shapes = [] if model is None else [parameter.shape for parameter in model.parameters()]
+        widest = max([self.in_features, self.out_features, *(size for shape in shapes for size in shape)])
+        return max(1, _NUMBERS_AT_ONCE.get(self._device().type, _NUMBERS_AT_ONCE["cuda"]) // widest)
+
+    def _in_micro_batches(self) -> bool:
+        """Whether large batches come in parts.
+
+        Raises:
+            InputError: micro_batch_size is given, and the model cannot take parts.
+        """
+        model = None if self.trainer is None else self.trainer.lightning_module
+        obstacle = getattr(model, "needs_whole_batches", f"{type(model).__name__} is no RegressionModule")
+        if obstacle and self.micro_batch_size is not None and model is not None:
+            raise InputError(
+                f"cannot train in parts of micro_batch_size {self.micro_batch_size}, because {obstacle}; leave "
+                "micro_batch_size out"
+            )
+        return not obstacle
 
     def _check_standardized(self) -> None:
         """The layer that standardises is the model's, so a model without one may not train on such data."""
@@ -256,10 +296,13 @@ class RegressionDataModule(LightningDataModule):
 
     def _placed(self, samples: Samples) -> Samples:
         """Move samples to the training device where they fit in half of its free memory; else batches travel."""
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        device = self._device()
         if device.type == "cuda" and samples.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return samples
         return samples.to(device)
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is no choice

@@ -5,33 +5,110 @@ Letters: N samples, D features, K outputs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from gd_lightning.errors import InputError
+from gd_lightning.micro_batches import Pair
 from gd_lightning.problems import Problem
 
+PIECE = 65_536  # samples that are looked at, converted or copied at a time
 
-class Samples(NamedTuple):
-    """Features x of shape (N, D) and targets y of shape (N, K)."""
 
-    x: Tensor
-    y: Tensor
+class Samples(Dataset[Pair]):
+    """Features x of shape (N, D) and targets y of shape (N, K), in memory or mapped from a file.
 
-    def at(self, rows: Tensor) -> Samples:
-        """Return the samples in these rows, in this order."""
-        return Samples(self.x[rows], self.y[rows])
+    Mapped samples stay as they lie: rows are chosen, and values converted, for each piece that is asked for.
 
-    def to(self, target: torch.dtype | torch.device) -> Samples:
-        """Return the samples in another dtype or on another device."""
-        return Samples(self.x.to(target), self.y.to(target))
+    Args:
+        x: Features, shape (M, D).
+        y: Targets, shape (M, K).
+        dtype: What values are converted to; None: the dtype of x.
+        mapped: Whether x and y are mapped from a file.
+        rows: Which of the M rows the N samples are; None: all.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        dtype: torch.dtype | None = None,
+        mapped: bool = False,
+        rows: Tensor | None = None,
+    ) -> None:
+        self.dtype = dtype or x.dtype
+        self.mapped = mapped
+        self._rows = rows
+        self._x, self._y = (x, y) if mapped else (x.to(self.dtype), y.to(self.dtype))
+
+    def __len__(self) -> int:
+        return len(self._x) if self._rows is None else len(self._rows)
+
+    def __getitem__(self, index: int) -> Pair:
+        x, y = self.take(slice(index, index + 1) if index >= 0 else slice(index, index + 1 or None))
+        return x[0], y[0]
+
+    @property
+    def x(self) -> Tensor:
+        """All features, in memory, shape (N, D)."""
+        return self.take(slice(None))[0]
+
+    @property
+    def y(self) -> Tensor:
+        """All targets, in memory, shape (N, K)."""
+        return self.take(slice(None))[1]
+
+    @property
+    def in_features(self) -> int:
+        """D."""
+        return self._x.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """K."""
+        return self._y.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are."""
+        return self._x.device
 
     @property
     def nbytes(self) -> int:
-        """Size in memory, in bytes."""
-        return self.x.nbytes + self.y.nbytes
+        """Size of all samples in memory, in bytes."""
+        return len(self) * (self.in_features + self.out_features) * self.dtype.itemsize
+
+    def take(self, where: slice | Tensor) -> Pair:
+        """Return the samples at these positions, in this order; a view where they are in memory and side by side."""
+        if self._rows is not None:
+            where = self._rows[where]
+        x, y = self._x[where], self._y[where]
+        return (x.to(self.dtype).contiguous(), y.to(self.dtype).contiguous()) if self.mapped else (x, y)
+
+    def pieces(self, size: int = PIECE) -> Iterator[Pair]:
+        """Yield all samples in their order, at most ``size`` at a time."""
+        return (self.take(slice(start, start + size)) for start in range(0, len(self), size))
+
+    def subset(self, rows: Tensor) -> Samples:
+        """Return the samples in these rows, in this order."""
+        if self.mapped:
+            return Samples(self._x, self._y, self.dtype, True, rows if self._rows is None else self._rows[rows])
+        return Samples(*self.take(rows))
+
+    def to(self, device: torch.device) -> Samples:
+        """Return the samples on another device, in memory there."""
+        if device == self.device:
+            return self
+        x = torch.empty(len(self), self.in_features, dtype=self.dtype, device=device)
+        y = torch.empty(len(self), self.out_features, dtype=self.dtype, device=device)
+        start = 0
+        for x_piece, y_piece in self.pieces():
+            x[start : start + len(x_piece)], y[start : start + len(x_piece)] = x_piece, y_piece
+            start += len(x_piece)
+        return Samples(x, y)
 
 
 def draw(problem: Problem, dtype: torch.dtype) -> Samples:
@@ -61,13 +138,17 @@ def draw(problem: Problem, dtype: torch.dtype) -> Samples:
             )
         if not values.is_floating_point():
             raise InputError(f"cannot use {letter} of type {values.dtype} from {name}; make it float32 or float64")
-        finite = torch.isfinite(values.to(dtype))  # a large float64 may be infinite in float32
-        if not finite.all():
-            row = int((~finite).any(dim=1).nonzero()[0])
-            raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
     if len(x) != len(y):
         raise InputError(f"cannot pair the data of {name}, because x has {len(x)} rows and y has {len(y)}")
-    return Samples(x.to(dtype), y.to(dtype))
+    samples, start = Samples(x, y, dtype, problem.mapped), 0
+    for pair in samples.pieces():
+        for letter, values in zip("xy", pair, strict=True):
+            finite = torch.isfinite(values)  # a large float64 may be infinite in float32
+            if not finite.all():
+                row = start + int((~finite).any(dim=1).nonzero()[0])
+                raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
+        start += len(pair[0])
+    return samples
 
 
 def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,8 @@ Letters: B samples, D features.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -29,11 +31,20 @@ class Standardize(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def fit(cls, x: Tensor) -> Standardize:
-        """Take mean and standard deviation (divisor N) from x of shape (N, D); a constant feature is only centred."""
-        x = x.double()
-        mean = x.mean(dim=0)
-        scale = (x - mean).square().mean(dim=0).sqrt()
+    def fit(cls, blocks: Callable[[], Iterable[Tensor]]) -> Standardize:
+        """Take mean and standard deviation (divisor N) of each feature; a constant feature is only centred.
+
+        Args:
+            blocks: Gives all samples, block by block, each of shape (rows, D), each time it is called.
+        """
+        n, total = 0, torch.zeros((), dtype=torch.float64)
+        for block in blocks():
+            n, total = n + len(block), total + block.double().sum(dim=0)
+        mean = total / n
+        squares = torch.zeros_like(mean)
+        for block in blocks():
+            squares += (block.double() - mean).square().sum(dim=0)
+        scale = (squares / n).sqrt()
         constant = scale <= 1e-12 * mean.abs()
         return cls(mean, torch.where(constant, torch.ones_like(scale), scale))
 

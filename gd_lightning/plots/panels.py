@@ -5,7 +5,7 @@ Letters: N samples, of which each has one feature and one target here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, UNKNOWN_VARIANT_CO
 
 Values = NDArray[np.float64]
 
-_DRAWN_SAMPLES = 2000  # more points only blacken the picture
+DRAWN_SAMPLES = 2000  # more points only blacken the picture
 _GRID = 80  # points along each axis of a loss surface
 
 
@@ -65,7 +65,7 @@ def draw_fit(axes: Axes, x: Values, y: Values, predict: Callable[[Values], Value
         predict: The fitted function, from shape (n,) to (n,).
         truth: Values of the true function on 200 equidistant points over the range of x, or None.
     """
-    every = -(-len(x) // _DRAWN_SAMPLES)
+    every = -(-len(x) // DRAWN_SAMPLES)
     axes.scatter(x[::every], y[::every], s=8, color=DATA_COLOR, label="data")
     grid = fit_grid(x)
     if truth is not None:
@@ -100,10 +100,18 @@ class Surface:
     minimum: tuple[float, float]
 
     @classmethod
-    def of_squared_error(cls, x: Values, y: Values, minimum: tuple[float, float]) -> Surface:
-        """Return the surface of mean((w x + b - y)^2) on data of shape (N,), from five moments of the data."""
-        xx, xy, yy = (x * x).mean(), (x * y).mean(), (y * y).mean()
-        mean_x, mean_y = x.mean(), y.mean()
+    def of_squared_error(cls, pieces: Iterable[tuple[Values, Values]], minimum: tuple[float, float]) -> Surface:
+        """Return the surface of mean((w x + b - y)^2), from five moments of the data.
+
+        Args:
+            pieces: All data in pieces, features and targets of shape (n,) each.
+            minimum: Weight and bias with the smallest loss.
+        """
+        total, n = np.zeros(5), 0
+        for x, y in pieces:
+            total += [(x * x).sum(), (x * y).sum(), (y * y).sum(), x.sum(), y.sum()]
+            n += len(x)
+        xx, xy, yy, mean_x, mean_y = total / n
 
         def loss(w: Values, b: Values) -> Values:
             value: Values = w * w * xx + b * b + yy + 2 * (w * b * mean_x - w * xy - b * mean_y)

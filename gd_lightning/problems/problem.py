@@ -72,6 +72,14 @@ class Problem(ABC):
         return None
 
     @property
+    def mapped(self) -> bool:
+        """Whether the tensors of :meth:`sample` are mapped from a file that may be larger than memory.
+
+        Such tensors are then converted, split and moved to the device a piece at a time.
+        """
+        return False
+
+    @property
     def feature_names(self) -> Sequence[str] | None:
         """Names of the D features, or None."""
         return None

@@ -1,103 +1,124 @@
-"""Reading columns of numbers from CSV, Parquet, ``.npy`` and ``.npz`` files; errors name file, column and line."""
+"""Reading columns of numbers from CSV, Parquet, ``.npy`` and ``.npz`` files, of any size.
+
+Files are read block by block. A small table ends in memory. A large one stays in its file (``.npy``), or goes block by
+block into a temporary file, and is mapped: the system reads a page when it is used, and takes its memory back when it
+needs it. Errors name file, column and line.
+
+Letters: N rows, C columns.
+"""
 
 from __future__ import annotations
 
 import csv
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError, first_line
 
-Columns = dict[str, NDArray[np.float64]]
+Block = NDArray[np.float64]
+Array = NDArray[Any]
+
+ROWS_AT_ONCE = 65_536
+IN_MEMORY = 16 * 2**20  # bytes; a larger table is mapped
 
 
-def read_columns(path: str | Path, wanted: Sequence[str] | None = None) -> Columns:
-    """Read columns of finite numbers by name.
-
-    A CSV file has a header line; ``.npy`` holds an array (N, columns) whose columns are called 0, 1, ...; in ``.npz``
-    each array (N,) is a column, and an array ``x`` of shape (N, D) gives the columns x0, x1, ...
+class TableFile(ABC):
+    """A file with named columns of numbers.
 
     Args:
-        path: The file; its ending tells the format.
-        wanted: Names of the columns to read; None for all.
-
-    Returns:
-        Float64 arrays of shape (N,), all of the same length, in the order wanted (or of the file).
-
-    Raises:
-        InputError: The file is missing, not readable as what its ending says, lacks a column, or has a value that
-            is no finite number.
+        path: The file.
     """
-    path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"cannot read the table {path}, because its ending is none of {', '.join(_READERS)}")
-    if not path.is_file():
-        raise InputError(f"cannot read the table {path}, because there is no such file; check the path")
-    try:
-        columns = reader(path, wanted)
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
-        raise InputError(f"cannot read the table {path} as {path.suffix}, because {first_line(error)}") from error
-    lengths = {len(column) for column in columns.values()}
-    if len(lengths) > 1:
-        raise InputError(f"cannot read the table {path}, because its columns have different lengths: {sorted(lengths)}")
-    if not lengths or lengths == {0}:
-        raise InputError(f"cannot read the table {path}, because it has no rows")
-    for name, column in columns.items():
-        if not np.isfinite(column).all():
-            row = int(np.flatnonzero(~np.isfinite(column))[0])
-            raise InputError(
-                f"cannot use column {name!r} of {path}, because row {row + 1} of the data is {column[row]}; "
-                "remove or fill the rows that are no finite numbers"
-            )
-    return columns
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = self._read_names()
+
+    @abstractmethod
+    def _read_names(self) -> list[str]:
+        """Return the names of the columns."""
+
+    @abstractmethod
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        """Yield the rows of some columns in blocks of shape (rows, C), at most 65,536 rows each."""
+
+    def as_it_lies(self, names: Sequence[str]) -> Array | None:
+        """Map columns of a large file, shape (N, C); None where they have to be read."""
+        return None
 
 
-def _select(available: Sequence[str], wanted: Sequence[str] | None, path: Path) -> Sequence[str]:
-    if wanted is None:
-        return available
-    if missing := [name for name in wanted if name not in available]:
-        shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
-        raise InputError(f"cannot find column {missing[0]!r} in {path}; it has the columns {shown}")
-    return wanted
-
-
-def _read_csv(path: Path, wanted: Sequence[str] | None) -> Columns:
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        header = [name.strip() for name in next(csv.reader(lines), [])]
+class _Csv(TableFile):
+    def _read_names(self) -> list[str]:
+        with self.path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            header = [name.strip() for name in next(reader, [])]
+            self._lines_of_header = reader.line_num
         if duplicates := {name for name in header if header.count(name) > 1}:
-            raise InputError(f"cannot read the table {path}, because its header names {sorted(duplicates)[0]!r} twice")
-        _check_shape_of_csv(path, header)
-        names = _select(header, wanted, path)
-        positions = [header.index(name) for name in names]
+            raise InputError(
+                f"cannot read the table {self.path}, because its header names {sorted(duplicates)[0]!r} twice"
+            )
+        if header and all(_is_number(name) for name in header):
+            raise InputError(
+                f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
+            )
+        return header
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        positions = [self.names.index(name) for name in names]
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            lines = enumerate(file, start=1)
+            for _ in range(self._lines_of_header):
+                next(lines)
+            while block := list(islice(lines, ROWS_AT_ONCE)):
+                if filled := [(number, line) for number, line in block if line.strip()]:
+                    yield self._parse(filled, names, positions)
+
+    def _parse(self, lines: list[tuple[int, str]], names: Sequence[str], positions: Sequence[int]) -> Block:
+        self._check_widths(lines)
         try:
-            # The fast path: NumPy parses in C, but its message for a bad cell names no column.
-            table = np.loadtxt(lines, delimiter=",", quotechar='"', comments=None, usecols=positions, ndmin=2)
+            # NumPy parses in C, but its message for a bad cell names no column.
+            return np.loadtxt(
+                [line for _, line in lines], delimiter=",", quotechar='"', comments=None, usecols=positions, ndmin=2
+            )
         except ValueError:
-            table = None
-    if table is None:
-        table = _read_csv_slowly(path, names, positions)
-    return dict(zip(names, table.T, strict=True)) if table.size else {}
+            rows = [self._parse_row(number, line, names, positions) for number, line in lines]
+            return np.array(rows)
 
-
-def _check_shape_of_csv(path: Path, header: list[str]) -> None:
-    """Refuse what would be read as other numbers than those that are meant."""
-    if header and all(_is_number(name) for name in header):
-        raise InputError(f"cannot read the table {path}, because its first line is numbers; begin it with column names")
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.reader(lines)
-        for row in reader:
-            if len(row) > len(header):
+    def _check_widths(self, lines: list[tuple[int, str]]) -> None:
+        """Refuse rows that would be read as other numbers than those that are meant."""
+        width = len(self.names)
+        for number, line in lines:
+            if line.count(",") >= width and (cells := len(_cells(line))) > width:
                 raise InputError(
-                    f"cannot read the table {path}, because line {reader.line_num} has {len(row)} cells and the header "
-                    f"{len(header)}; use a point in decimals and commas between cells"
+                    f"cannot read the table {self.path}, because line {number} has {cells} cells and the header "
+                    f"{width}; use a point in decimals and commas between cells"
                 )
+
+    def _parse_row(self, number: int, line: str, names: Sequence[str], positions: Sequence[int]) -> list[float]:
+        cells, values = _cells(line), []
+        for name, position in zip(names, positions, strict=True):
+            cell = cells[position].strip() if position < len(cells) else ""
+            try:
+                values.append(float(cell))
+            except ValueError:
+                what = f"{cell!r} is no number" if cell else "the cell is empty"
+                raise InputError(
+                    f"cannot use column {name!r} of {self.path}, because of line {number}: {what}; "
+                    "correct the cell, or choose other columns with features and targets"
+                ) from None
+        return values
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line]))
 
 
 def _is_number(text: str) -> bool:
@@ -108,77 +129,181 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_csv_slowly(path: Path, names: Sequence[str], positions: Sequence[int]) -> NDArray[np.float64]:
-    """Parse cell by cell, so that the first bad one can be named."""
-    table = []
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.reader(lines)
-        next(reader)
-        for row in reader:
-            if not row:
-                continue
-            values = []
-            for name, position in zip(names, positions, strict=True):
-                cell = row[position].strip() if position < len(row) else ""
-                try:
-                    values.append(float(cell))
-                except ValueError:
-                    what = f"{cell!r} is no number" if cell else "the cell is empty"
-                    raise InputError(
-                        f"cannot use column {name!r} of {path}, because of line {reader.line_num}: {what}; "
-                        "correct the cell, or choose other columns with features and targets"
-                    ) from None
-            table.append(values)
-    return np.array(table)
-
-
-def _read_parquet(path: Path, wanted: Sequence[str] | None) -> Columns:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise InputError(
-            f"cannot read {path} without pyarrow; install it with: pip install 'gd-lightning[parquet]'"
-        ) from None
-    names = _select(parquet.ParquetFile(path).schema_arrow.names, wanted, path)
-    table = parquet.read_table(path, columns=list(names))
-    columns = {}
-    for name in names:
+class _Parquet(TableFile):
+    def _read_names(self) -> list[str]:
         try:
-            columns[name] = np.asarray(table.column(name).to_numpy(), dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"cannot use column {name!r} of {path}, because it is not numeric") from None
+            from pyarrow import parquet
+        except ImportError:
+            raise InputError(
+                f"cannot read {self.path} without pyarrow; install it with: pip install 'gd-lightning[parquet]'"
+            ) from None
+        # Columns are decoded as they are asked for; a buffer would hold whole row groups beside them.
+        self._file = parquet.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+        return list(self._file.schema_arrow.names)
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=list(names), use_threads=False):
+            block = np.empty((batch.num_rows, len(names)))
+            for i, name in enumerate(names):
+                try:
+                    block[:, i] = batch.column(name).to_numpy(zero_copy_only=False)
+                except (TypeError, ValueError):
+                    raise InputError(f"cannot use column {name!r} of {self.path}, because it is not numeric") from None
+            yield block
+
+
+class _Npy(TableFile):
+    def _read_names(self) -> list[str]:
+        # Copied on write, so that nothing can change the file, and torch may take it for its own.
+        array = np.load(self.path, mmap_mode="c", allow_pickle=False)
+        _check_array(array, "in", self.path)
+        self._table: Array = array.reshape(len(array), -1)
+        return [str(i) for i in range(self._table.shape[1])]
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        positions = [self.names.index(name) for name in names]
+        for start in range(0, len(self._table), ROWS_AT_ONCE):
+            yield self._table[start : start + ROWS_AT_ONCE][:, positions].astype(np.float64)
+
+    def as_it_lies(self, names: Sequence[str]) -> Array | None:
+        positions = [self.names.index(name) for name in names]
+        side_by_side = positions == list(range(positions[0], positions[0] + len(positions)))
+        if self._table.nbytes <= IN_MEMORY or self._table.dtype not in (np.float32, np.float64) or not side_by_side:
+            return None
+        return self._table[:, positions[0] : positions[-1] + 1]
+
+
+class _Npz(TableFile):
+    def _read_names(self) -> list[str]:
+        self._columns: dict[str, Array] = {}
+        with np.load(self.path, allow_pickle=False) as arrays:
+            for name, array in arrays.items():
+                _check_array(array, name, self.path)
+                if array.ndim == 1:
+                    self._columns[name] = array
+                else:
+                    self._columns |= {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
+        lengths = {len(column) for column in self._columns.values()}
+        if len(lengths) > 1:
+            raise InputError(
+                f"cannot read the table {self.path}, because its columns have different lengths: {sorted(lengths)}"
+            )
+        return list(self._columns)
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        for start in range(0, len(self._columns[names[0]]), ROWS_AT_ONCE):
+            part = [self._columns[name][start : start + ROWS_AT_ONCE] for name in names]
+            yield np.stack(part, axis=1).astype(np.float64)
+
+
+def _check_array(array: Array, name: str, path: Path) -> None:
+    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
+        raise InputError(
+            f"cannot use the array {name} {path}, because it is of type {array.dtype} and shape {array.shape}; "
+            "use numbers (N, columns)"
+        )
+
+
+_FORMATS: dict[str, type[TableFile]] = {".csv": _Csv, ".parquet": _Parquet, ".npy": _Npy, ".npz": _Npz}
+
+
+def open_table(path: str | Path) -> TableFile:
+    """Open a table; the ending of the file tells its format.
+
+    A CSV file has a header line; ``.npy`` holds an array (N, columns) whose columns are called 0, 1, ...; in ``.npz``
+    each array (N,) is a column, and an array ``x`` of shape (N, D) gives the columns x0, x1, ...
+
+    Raises:
+        InputError: The file is missing, or not readable as what its ending says.
+    """
+    path = Path(path)
+    table = _FORMATS.get(path.suffix.lower())
+    if table is None:
+        raise InputError(f"cannot read the table {path}, because its ending is none of {', '.join(_FORMATS)}")
+    if not path.is_file():
+        raise InputError(f"cannot read the table {path}, because there is no such file; check the path")
+    with _explained(path):
+        return table(path)
+
+
+def read_columns(table: TableFile, names: Sequence[str]) -> Array:
+    """Read some columns of finite numbers, into memory where they are few, else mapped.
+
+    Args:
+        table: An open table.
+        names: Names of the columns, in the order wanted.
+
+    Returns:
+        Shape (N, C), float64, or float32 where a mapped file has it.
+
+    Raises:
+        InputError: A column is missing, not numeric, empty, or has a value that is no finite number.
+    """
+    if missing := [name for name in names if name not in table.names]:
+        shown = ", ".join(table.names[:20]) + (", ..." if len(table.names) > 20 else "")
+        raise InputError(f"cannot find column {missing[0]!r} in {table.path}; it has the columns {shown}")
+    with _explained(table.path):
+        as_it_lies = table.as_it_lies(names)
+        if as_it_lies is not None:
+            for start in range(0, len(as_it_lies), ROWS_AT_ONCE):
+                _check_finite(as_it_lies[start : start + ROWS_AT_ONCE], start, table, names)
+            return as_it_lies
+        columns = _collect(table, names)
+    if not len(columns):
+        raise InputError(f"cannot read the table {table.path}, because it has no rows")
     return columns
 
 
-def _read_npy(path: Path, wanted: Sequence[str] | None) -> Columns:
-    array = np.load(path, allow_pickle=False)
-    return _named_columns({"": array}, wanted, path)
+def _collect(table: TableFile, names: Sequence[str]) -> Array:
+    """Put the blocks of a table one behind the other: in memory, or in a temporary file once they are many."""
+    waiting: list[Block] = []
+    rows, nbytes = 0, 0
+    with ExitStack() as stack:
+        file = None
+        for block in table.blocks(names):
+            _check_finite(block, rows, table, names)
+            waiting.append(block)
+            rows, nbytes = rows + len(block), nbytes + block.nbytes
+            if nbytes > IN_MEMORY:
+                file = file or stack.enter_context(tempfile.TemporaryFile())
+                file.write(b"".join(block.tobytes() for block in waiting))
+                waiting = []
+        if file is None:
+            return np.concatenate(waiting) if waiting else np.empty((0, len(names)))
+        file.flush()
+        # The map holds the file, which has no name any more and is gone with the map.
+        return np.memmap(file, np.float64, mode="c", shape=(rows, len(names)))
 
 
-def _read_npz(path: Path, wanted: Sequence[str] | None) -> Columns:
-    with np.load(path, allow_pickle=False) as arrays:
-        return _named_columns(dict(arrays), wanted, path)
+def _check_finite(block: Array, first: int, table: TableFile, names: Sequence[str]) -> None:
+    finite = np.isfinite(block)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"cannot use column {names[column]!r} of {table.path}, because row {first + row + 1} of the data is "
+            f"{block[row, column]}; remove or fill the rows that are no finite numbers"
+        )
 
 
-def _named_columns(arrays: dict[str, NDArray[np.generic]], wanted: Sequence[str] | None, path: Path) -> Columns:
-    columns: Columns = {}
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
-            what = f"of type {array.dtype} and shape {array.shape}"
-            raise InputError(
-                f"cannot use the array {name or 'in'} {path}, because it is {what}; use numbers (N, columns)"
-            )
-        if array.ndim == 1 and name:
-            columns[name] = array.astype(np.float64)
-        else:
-            table = array.reshape(len(array), -1)
-            columns.update({f"{name}{i}": table[:, i].astype(np.float64) for i in range(table.shape[1])})
-    return {name: columns[name] for name in _select(list(columns), wanted, path)}
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say what a library stumbles on in a file, in one line.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
+        raise _unreadable(path, first_line(error)) from error
+    except OSError as error:
+        # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.
+        if error.errno is not None and not isinstance(error, (PermissionError, IsADirectoryError)):
+            raise
+        raise _unreadable(path, first_line(error)) from error
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str] | None], Columns]] = {
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-}
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(f"cannot read the table {path} as {path.suffix}, because {reason}")

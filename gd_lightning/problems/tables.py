@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.problem import Problem
-from gd_lightning.problems.table_files import Columns, read_columns
+from gd_lightning.problems.table_files import TableFile, open_table, read_columns
 
 
 class Table(Problem):
     """Columns of a CSV, Parquet, ``.npy`` or ``.npz`` file.
+
+    A large file is never in memory as a whole: ``.npy`` is mapped, the others are unpacked into a temporary file, in
+    the directory that TMPDIR names, and mapped from there.
 
     Args:
         path: The file. A CSV file begins with a line of column names; the columns of ``.npy`` are called 0, 1, ...;
@@ -38,25 +43,38 @@ class Table(Problem):
         if features == [] or targets == []:
             raise InputError(f"cannot train on {path} without features and targets; name at least one column of each")
         self._names: tuple[list[str], list[str]] | None = None
+        self._mapped = False
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """Read x of shape (N, D) and y of shape (N, K), float64."""
-        columns = read_columns(self.path, [*self.features, *self.targets] if self.features and self.targets else None)
-        names = list(columns)
+        """Read x of shape (N, D) and y of shape (N, K), float64, or float32 where a mapped file has it."""
+        table = open_table(self.path)
+        features, targets = self._choose(table)
+        columns = read_columns(table, [*features, *targets])
+        self._mapped = isinstance(columns, np.memmap)
+        return self._tensor(columns[:, : len(features)]), self._tensor(columns[:, len(features) :])
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the file is a large one; known once it is read."""
+        return self._mapped
+
+    def _tensor(self, columns: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(columns if self._mapped else np.ascontiguousarray(columns))
+
+    def _choose(self, table: TableFile) -> tuple[list[str], list[str]]:
+        """Return the names of features and targets."""
+        names = table.names
         targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
         features = self.features or [name for name in names if name not in targets]
-        if missing := [name for name in (*features, *targets) if name not in columns]:
-            raise InputError(f"cannot find column {missing[0]!r} in {self.path}; it has the columns {', '.join(names)}")
+        if not names:
+            raise InputError(f"cannot read the table {self.path}, because it has no rows")
         if not features or not targets:
             raise InputError(f"cannot train on {self.path}, because no column is left for features or targets")
         self._names = (features, targets)
-        return _stack(columns, features), _stack(columns, targets)
+        return self._names
 
     def _resolved_names(self) -> tuple[list[str], list[str]]:
-        if self._names is None:
-            self.sample()
-        assert self._names is not None
-        return self._names
+        return self._names or self._choose(open_table(self.path))
 
     @property
     def feature_names(self) -> list[str]:
@@ -69,9 +87,5 @@ class Table(Problem):
         return self._resolved_names()[1]
 
     def read_inputs(self, path: str | Path) -> Tensor:
-        """Read the feature columns, shape (N, D), float64, from another file; it needs no targets."""
-        return _stack(read_columns(path, self.feature_names), self.feature_names)
-
-
-def _stack(columns: Columns, names: list[str]) -> Tensor:
-    return torch.from_numpy(np.stack([columns[name] for name in names], axis=1))
+        """Read the feature columns, shape (N, D), from another file; it needs no targets."""
+        return torch.from_numpy(np.ascontiguousarray(read_columns(open_table(path), self.feature_names)))

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[str, str]] = {
     "negative seed": ("--data.seed -1", "data seed -1"),
     "no epochs": ("--trainer.max_epochs 0", "max_epochs 0 trains nothing"),
     "no updates": ("--trainer.max_steps 0", "max_steps 0 trains nothing"),
-    "accumulation": ("--trainer.accumulate_grad_batches 2", "cannot accumulate 2 batches"),
+    "accumulation": ("--trainer.accumulate_grad_batches 2", "accumulate_grad_batches 2, because Lightning"),
     "no GPU": ("--trainer.accelerator tpu", "cannot follow these options"),
     "unknown precision": ("--trainer.precision 31", "cannot use 31 as trainer.precision"),
     "validation interval above an epoch": (

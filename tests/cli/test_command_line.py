@@ -255,7 +255,7 @@ def test_a_run_is_continued_by_its_directory(command_line: CommandLine) -> None:
 
 
 def test_a_network_of_ones_own_by_its_class_path(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["--model.network", "tests.test_module.Quadratic", "--data.problem", "Parabola"]
+    options = ["--model.network", "tests.module.test_regression.Quadratic", "--data.problem", "Parabola"]
     run = command_line.fit(*options, "--trainer.max_epochs", "300")
     assert json.loads((run / "summary.json").read_text())["train_loss_last"] < 0.005
     assert command_line("test", "--ckpt_path", run) == 0

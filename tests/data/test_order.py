@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from gd_lightning.data import BatchLoader, Order, epoch_order
+from gd_lightning.data import BatchLoader, Order, Samples, epoch_order
 from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
 
@@ -39,10 +39,10 @@ def test_draws_with_replacement_are_uniform() -> None:
 def test_the_loader_yields_the_order_in_batches(
     monkeypatch: pytest.MonkeyPatch, order: Order, n: int, b: int, drop_last: bool, gather: int
 ) -> None:
-    monkeypatch.setattr("gd_lightning.data.loader._GATHER", gather)
+    monkeypatch.setattr("gd_lightning.data.loader.PIECE", gather)
     x = torch.arange(float(n))[:, None]
     variant = Variant.of(b, n, drop_last)
-    loader = BatchLoader(x, -x, variant, order, seed=3)
+    loader = BatchLoader(Samples(x, -x), variant, order, seed=3)
     assert loader.batch_size == b
     for epoch in range(3):  # each complete pass is the next epoch
         expected = epoch_order(order, n, 3, epoch).float()
@@ -62,8 +62,8 @@ def test_the_parts_of_processes_make_up_each_batch(order: Order, world_size: int
     n, b = 23, 4
     x = torch.arange(float(n))[:, None]
     variant = Variant.of(b, n)
-    whole = list(BatchLoader(x, x, variant, order))
-    parts = [list(BatchLoader(x, x, variant, order, rank=r, world_size=world_size)) for r in range(world_size)]
+    whole = list(BatchLoader(Samples(x, x), variant, order))
+    parts = [list(BatchLoader(Samples(x, x), variant, order, rank=r, world_size=world_size)) for r in range(world_size)]
     for batch, *shared in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat([part[0] for part in shared]), batch[0])
     sizes = {len(part[0]) for part in itertools.chain(*parts)}
@@ -72,7 +72,7 @@ def test_the_parts_of_processes_make_up_each_batch(order: Order, world_size: int
 
 def test_the_epoch_is_read_at_the_first_batch() -> None:
     x = torch.arange(10.0)[:, None]
-    loader = BatchLoader(x, x, Variant.of(2, 10), "shuffled")
+    loader = BatchLoader(Samples(x, x), Variant.of(2, 10), "shuffled")
     batches = iter(loader)
     loader.epoch_order.set_epoch(7)  # as Lightning does, after it made the iterator
     assert torch.equal(torch.cat([batch[0] for batch in batches])[:, 0], epoch_order("shuffled", 10, 0, 7).float())
@@ -80,4 +80,4 @@ def test_the_epoch_is_read_at_the_first_batch() -> None:
 
 def test_an_unknown_order_is_refused() -> None:
     with pytest.raises(InputError, match="random"):
-        BatchLoader(torch.zeros(2, 1), torch.zeros(2, 1), Variant.of(1, 2), "random")  # type: ignore[arg-type]
+        BatchLoader(Samples(torch.zeros(2, 1), torch.zeros(2, 1)), Variant.of(1, 2), "random")  # type: ignore[arg-type]

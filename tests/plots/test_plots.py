@@ -16,7 +16,7 @@ def _xy() -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tupl
 
 def test_the_surface_is_the_mean_squared_error() -> None:
     x, y = _xy()
-    surface = Surface.of_squared_error(x, y, (-5.0, 0.0))
+    surface = Surface.of_squared_error([(x, y)], (-5.0, 0.0))
     ws, bs = np.meshgrid(np.linspace(-10, 2, 4), np.linspace(-20, 5, 5))
     expected = [[((w * x + b - y) ** 2).mean() for w, b in zip(*row, strict=True)] for row in zip(ws, bs, strict=True)]
     np.testing.assert_allclose(surface.loss(ws, bs), expected, rtol=1e-12)
@@ -24,7 +24,7 @@ def test_the_surface_is_the_mean_squared_error() -> None:
 
 def test_the_surface_of_an_exact_fit_is_nowhere_below_0() -> None:
     x = np.linspace(100, 101, 50)
-    surface = Surface.of_squared_error(x, 3 * x, (3.0, 0.0))
+    surface = Surface.of_squared_error([(x, 3 * x)], (3.0, 0.0))
     assert surface.loss(np.full((2, 2), 3.0), np.zeros((2, 2))).min() >= 0
 
 
@@ -34,7 +34,7 @@ def test_a_path_is_drawn_near_the_minimum(path: str) -> None:
     factor = {"converging": 0.5, "diverging": -3.0, "standing": 1.0}[path]
     w, b = -5 - 5 * factor ** np.arange(40.0), -20 * factor ** np.arange(40.0)
     axes = new_figure(1).subplots()
-    draw_surface(axes, Surface.of_squared_error(x, y, (-5.0, 0.0)), w, b, "batch")
+    draw_surface(axes, Surface.of_squared_error([(x, y)], (-5.0, 0.0)), w, b, "batch")
     low, high = axes.get_xlim()
     assert low <= -10 <= high
     assert high - low < 100

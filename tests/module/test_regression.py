@@ -51,7 +51,7 @@ def test_a_run_equals_a_plain_loop_of_autograd(
     torch.manual_seed(torch.initial_seed())
     layers = [nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 2)] if hidden_sizes else [nn.Linear(2, 2)]
     network = nn.Sequential(*layers).double()
-    x, y = data.train
+    x, y = data.train.x, data.train.y
     b = len(x) if batch_size == "full" else batch_size
     for epoch in range(3):
         rows = epoch_order(order, len(x), data.seed, epoch)
@@ -120,7 +120,7 @@ def test_a_gradient_equals_finite_differences(make_trainer: MakeTrainer, loss: L
     data = RegressionDataModule(NoisyLine())
     module = RegressionModule(lr=lr, loss=loss, huber_delta=0.5, initialization=start)
     make_trainer(max_epochs=1, precision="64-true").fit(module, data)
-    x, y = data.train
+    x, y = data.train.x, data.train.y
 
     def value(w: float, b: float) -> float:
         return mean_loss(w * x + b, y, loss, 0.5).item()
@@ -256,7 +256,7 @@ def test_a_plain_loader_needs_the_number_of_features(make_trainer: MakeTrainer) 
 
 
 def test_accumulation_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(InputError, match="accumulate 3 batches"):
+    with pytest.raises(InputError, match=r"accumulate_grad_batches 3.*data.micro_batch_size"):
         make_trainer(max_epochs=1, accumulate_grad_batches=3).fit(RegressionModule(), RegressionDataModule(SteepLine()))
 
 

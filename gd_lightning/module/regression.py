@@ -14,12 +14,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
     Activation,
     LinearRegressor,
@@ -31,6 +33,7 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
+from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -123,13 +126,14 @@ class RegressionModule(LightningModule):
         self.save_hyperparameters(options, logger=False)
         self._given_network = network is not None
         self._configured = False
+        self._has_earlier_gradients = False
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
         self.log_to_logger = True
         """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
-        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": _R2()})
-        self.val_mean_loss, self.test_mean_loss = _MeanLoss(), _MeanLoss()
+        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2()})
+        self.val_mean_loss, self.test_mean_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
 
@@ -237,27 +241,69 @@ class RegressionModule(LightningModule):
         """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss that an update descends, and the batch loss in it."""
-        x, y = batch
-        samples, processes = self._whole_batch(len(x), batch_idx)
-        batch_loss = self.summed_loss(self(x), y) * (processes / (samples * y.shape[1]))
+    @property
+    def needs_whole_batches(self) -> str:
+        """Why batches cannot be split into micro-batches; empty where they can."""
+        if type(self).training_step is not RegressionModule.training_step:
+            return f"{type(self).__name__} has a training step of its own"
+        mixing = [type(part).__name__ for part in self.modules() if isinstance(part, _BatchNorm)]
+        return f"{mixing[0]} mixes the samples of a batch" if mixing else ""
+
+    def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss that an update descends, and the batch loss in it.
+
+        Of a batch in micro-batches, the gradients of all parts but the last are computed here, one part after the
+        other; the returned loss has the value of the whole, and the gradient of the last part.
+        """
+        if isinstance(batch, MicroBatches):
+            batch_loss = self._descend_parts(batch, batch_idx)
+        else:
+            batch_loss = self.summed_loss(self(batch[0]), batch[1]) * self._weight(*batch, batch_idx)
         loss = batch_loss
         if self.hparams["l1"]:
             weights = [p for name, p in self.named_parameters() if p.ndim > 1]
             loss = loss + self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
         return {"loss": loss, "batch_loss": batch_loss.detach()}
 
-    def _whole_batch(self, local: int, batch_idx: int) -> tuple[int, int]:
-        """Return the samples of the whole batch, and among how many processes it is shared.
+    def _descend_parts(self, batch: MicroBatches, batch_idx: int) -> Tensor:
+        optimizer = self.trainer.optimizers[0]
+        optimizer.zero_grad()
+        earlier = None
+        for i in range(batch.count):
+            x, y = batch.part(i)
+            part = self.summed_loss(self(x), y) * self._weight(x, y, batch_idx, batch.samples)
+            if i == batch.count - 1:
+                break
+            # The strategy scales the loss where the precision needs it. It does not yet share gradients among
+            # processes: that is prepared behind the training step, for the last part.
+            with torch.autocast(self.device.type, enabled=False):
+                self.trainer.strategy.backward(part, optimizer)
+            earlier = part.detach() if earlier is None else earlier + part.detach()
+        self._has_earlier_gradients = earlier is not None
+        return part if earlier is None else part + earlier
+
+    def _weight(self, x: Tensor, y: Tensor, batch_idx: int, local: int | None = None) -> float:
+        """Return what makes the sum over some samples of a batch their share of the mean over the batch.
 
         DDP averages the gradients of the processes. A sum over the local samples, divided by the samples of the whole
         batch and multiplied by the number of processes, makes that average the gradient of the mean over the batch.
+
+        Args:
+            x: Features of the samples.
+            y: Their targets, shape (n, K).
+            batch_idx: Which batch of the epoch.
+            local: Samples of the batch in this process; None: those of x.
         """
         variant = getattr(self.trainer.train_dataloader, "variant", None) if self._trainer is not None else None
         if isinstance(variant, Variant) and self.trainer.world_size > 1:
-            return variant.size_of(batch_idx), self.trainer.world_size
-        return local, 1
+            return self.trainer.world_size / (variant.size_of(batch_idx) * y.shape[1])
+        return 1 / ((len(x) if local is None else local) * y.shape[1])
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Clear the gradients, but for those of earlier parts of the same batch."""
+        if not self._has_earlier_gradients:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+        self._has_earlier_gradients = False
 
     # Training
 
@@ -266,8 +312,8 @@ class RegressionModule(LightningModule):
         parts = self.trainer.accumulate_grad_batches
         if parts != 1:
             raise InputError(
-                f"cannot accumulate {parts} batches, because Lightning weights a short batch like a full one and "
-                f"batch_size would no longer be the samples of an update; multiply data.batch_size by {parts} instead"
+                f"cannot train with accumulate_grad_batches {parts}, because Lightning weights a short batch like a "
+                "full one; give data.batch_size, and bound what is on the device with data.micro_batch_size"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -303,7 +349,7 @@ class RegressionModule(LightningModule):
         """Measure loss, MSE, MAE and R2 on test data."""
         self._measure("test", self.test_mean_loss, self.test_metrics, *batch)
 
-    def _measure(self, stage: str, mean: _MeanLoss, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
+    def _measure(self, stage: str, mean: MeanLoss, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
         prediction = self(x)
         mean.update(self.summed_loss(prediction, y), y.numel())
         metrics.update(prediction, y)
@@ -368,35 +414,6 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         raise InputError(
             "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
         )
-
-
-class _MeanLoss(Metric):
-    """The mean of a loss over samples and outputs, exact however they are shared among batches and processes."""
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(self, summed: Tensor, count: int) -> None:
-        """Add a loss that is summed over ``count`` elements."""
-        self.total = self.total + summed.detach()
-        self.count = self.count + count
-
-    def compute(self) -> Tensor:
-        """Return the mean."""
-        return self.total / self.count
-
-
-class _R2(R2Score):
-    """The coefficient of determination, which is undefined for a single sample."""
-
-    def compute(self) -> Tensor:
-        """Return R2, or nan where it is undefined."""
-        return super().compute() if self.total >= 2 else torch.full((), math.nan)
 
 
 def _class_of(spec: ClassSpec, base: type) -> Any:

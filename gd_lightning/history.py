@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
@@ -94,6 +96,19 @@ class History:
             column.rows.append(row)
             column.values.append(value)
 
+    def forget_last(self, names: Iterable[str]) -> None:
+        """Empty some cells of the newest row."""
+        for name in names:
+            column = self._columns.get(name)
+            if column is not None and column.rows and column.rows[-1] == self._length - 1:
+                column.rows.pop()
+                column.values.pop()
+
+    def drop_last(self) -> None:
+        """Remove the newest row."""
+        self.forget_last(self._columns)
+        self._length -= 1
+
     def __contains__(self, name: str) -> bool:
         return name in self._columns and len(self._columns[name].rows) > 0
 
@@ -144,6 +159,26 @@ class History:
             return False
         first, last = self.first("train_loss"), self.last("train_loss")
         return 0 < first < last / DIVERGENCE_FACTOR
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain values and tensors, for a checkpoint."""
+        columns = {
+            name: (torch.tensor(column.rows, dtype=torch.int64), torch.tensor(column.values, dtype=torch.float64))
+            for name, column in self._columns.items()
+        }
+        outcome = None if self.outcome is None else str(self.outcome)
+        return {"columns": columns, "length": self._length, "outcome": outcome, "reason": self.reason}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> History:
+        """Make a history again from what :meth:`state_dict` returned."""
+        history = cls()
+        for name, (rows, values) in state["columns"].items():
+            history._columns[name] = _Column(array("q", rows.tolist()), array("d", values.tolist()))
+        history._length = state["length"]
+        history.outcome = None if state["outcome"] is None else Outcome(state["outcome"])
+        history.reason = state["reason"]
+        return history
 
     def to_csv(self) -> str:
         """Return the history as CSV: a header, then one line a row; a missing value is an empty cell."""

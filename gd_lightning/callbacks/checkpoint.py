@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gd_lightning.callbacks.surroundings import directory_of
 from gd_lightning.errors import InputError
+from gd_lightning.module import is_at_its_end
+from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
+
+_UPDATES_BETWEEN_QUESTIONS = 100  # among several processes, where to ask whether a checkpoint is due takes time
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a whole checkpoint or none: neither a kill nor a full disk leaves a part, or harms the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint to a local file."""
+        write_checkpoint(checkpoint, Path(path))
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves ``checkpoints/last.ckpt`` in the logger's directory at the end, and at intervals at an epoch's end.
+    """Saves ``checkpoints/last.ckpt`` in the logger's directory: at the start, at intervals, and at the end.
+
+    Between the start and the end it saves where an update or an epoch ends later than ``interval`` after the last time.
+    With it, all checkpoints of the run, those of Lightning's ``ModelCheckpoint`` too, are written as a whole or not at
+    all.
 
     Lightning's ``ModelCheckpoint`` saves at the end of every epoch, which takes longer than an update of a small
     model; it can be used beside this one.
@@ -28,22 +47,65 @@ class LastCheckpoint(Checkpoint):
         self.interval = interval
         self._saved_at = time.monotonic()
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have all checkpoints of the run written whole."""
+        if stage == "fit" and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Save the start, from which a run that is killed early can be made again; and see whether it can be loaded.
+
+        Raises:
+            InputError: Something that the checkpoint holds is no plain value.
+        """
         self._saved_at = time.monotonic()
+        directory = directory_of(trainer)
+        if directory is None:
+            return
+        path = directory / LAST_CHECKPOINT
+        if trainer.is_global_zero:
+            clear_parts(path.parent)
+        if not trainer.fit_loop.is_resuming:
+            self.save(trainer)
+            if trainer.is_global_zero:
+                _check_plain(path)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within a long epoch; behind its last update, the epoch's end is near."""
+        if trainer.world_size > 1 and trainer.global_step % _UPDATES_BETWEEN_QUESTIONS:
+            return
+        if not trainer.is_last_batch and self._is_due(trainer):
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where the last checkpoint is old; every process decides as the first one does."""
-        due = time.monotonic() - self._saved_at >= self.interval
-        if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
-            self._save(trainer)
+        """Save where the last checkpoint is old, and the end of the run is not at hand."""
+        if not is_at_its_end(trainer) and self._is_due(trainer):
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final weights."""
-        self._save(trainer)
+        self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether the last checkpoint is old; every process decides as the first one does."""
+        due = time.monotonic() - self._saved_at >= self.interval
+        return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
+
+    def save(self, trainer: Trainer) -> None:
+        """Save where the run stands; every process must call it."""
         directory = directory_of(trainer)
         if directory is not None:
             trainer.save_checkpoint(directory / LAST_CHECKPOINT, weights_only=False)
         self._saved_at = time.monotonic()
+
+
+def _check_plain(path: Path) -> None:
+    try:
+        read_checkpoint(path)
+    except InputError as error:
+        raise InputError(
+            "cannot train with checkpoints that could not be loaded again, because the options or callbacks of this "
+            "run hold more than plain values and tensors; use numbers, strings, lists and dicts"
+        ) from error

@@ -39,6 +39,7 @@ from gd_lightning.variants import Variant
 _MOST_ROWS = 20_000  # where recording every update of a longer run would make more, only every k-th is recorded
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
 _SECONDS_BETWEEN_WRITES = 5.0
+_RECORD = "gd_lightning_record"  # a key of checkpoints
 
 
 class HistoryRecorder(Callback):
@@ -75,6 +76,7 @@ class HistoryRecorder(Callback):
         self.directory: Path | None = None
         self._watch = Stopwatch()
         self._recording = False
+        self._resumed: dict[str, Any] | None = None
 
     # Trainer hooks, in the order of their calls
 
@@ -90,8 +92,9 @@ class HistoryRecorder(Callback):
             pl_module.log_to_logger = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure before the first update."""
-        self._watch = Stopwatch()
+        """Measure before the first update, or go on with the record of the run that is continued."""
+        resumed, self._resumed = self._resumed, None
+        self._watch = Stopwatch(0.0 if resumed is None else resumed["seconds"])
         self._recording = False
         self.history, self.summary = History(), None
         self._marks: list[dict[str, float]] = []
@@ -105,13 +108,35 @@ class HistoryRecorder(Callback):
         updates = float(trainer.estimated_stepping_batches)
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
-        self._writer = self._make_writer(trainer, updates)
+        self._stop_measures: list[str] = []
         self._written_at = time.monotonic()
         self._lr = learning_rate(trainer)
+        self._recording = True
+        if resumed is not None:
+            self._continue(trainer, resumed)
+            return
+        self._writer = self._make_writer(trainer, updates)
         self._mark = self._mark_of(trainer, updates_in_epoch=0)
         self._append_newest(trainer)
-        self._recording = True
         self._measure(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the record, so that a continued run has it from its beginning."""
+        if self._recording:
+            self._collect(trainer)
+        if len(self.history):
+            checkpoint[_RECORD] = {
+                "history": self.history.state_dict(),
+                "seconds": self._watch.seconds,
+                "every": self._every,
+                "validated_at": self._validated_at,
+                "measured_at": self._measured_at,
+                "stop_measures": self._stop_measures,
+            }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the record of the run that is continued."""
+        self._resumed = checkpoint.get(_RECORD)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the clock run."""
@@ -167,12 +192,17 @@ class HistoryRecorder(Callback):
         self._collect(trainer)
         self._append_newest(trainer)
         self._measure(trainer, pl_module)
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            # Stopped within the epoch: without the stop, nothing would have been measured here.
+            self._stop_measures = list(self._measured)
         if self._writer is not None and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self._writer.write_new(self.history)
             self._written_at = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell how the run ended."""
+        if self._measured_at != trainer.global_step:  # continued, and at its end at once
+            self._measure(trainer, pl_module)
         outcome, reason = ending(trainer)
         if self.history.has_diverged:
             name = "train_loss" if "train_loss" in self.history else "batch_loss"
@@ -188,6 +218,25 @@ class HistoryRecorder(Callback):
             self._finish(trainer, pl_module, Outcome.INTERRUPTED, first_line(exception))
 
     # Recording
+
+    def _continue(self, trainer: Trainer, resumed: dict[str, Any]) -> None:
+        """Go on with the record of a run, as if it had never been stopped."""
+        self.history = History.from_state_dict(resumed["history"])
+        self.history.outcome, self.history.reason = None, ""
+        self._every = resumed["every"]
+        self._validated_at, self._measured_at = resumed["validated_at"], resumed["measured_at"]
+        if resumed["stop_measures"]:
+            self.history.forget_last(resumed["stop_measures"])
+            self._measured_at = -1
+            if trainer.global_step % self._every and self._validated_at != trainer.global_step:
+                self.history.drop_last()
+        within_epoch = trainer.fit_loop.restarted_mid_epoch
+        self._mark = self._mark_of(trainer, trainer.fit_loop.batch_idx + 1 if within_epoch else 0)
+        self._writer = self._make_writer(trainer, float(trainer.estimated_stepping_batches))
+        if self._writer is not None and self.directory is not None:
+            self._writer.begin_again(self.directory, trainer.global_step)
+        if within_epoch:  # no epoch starts
+            self._watch.start()
 
     def _mark_of(self, trainer: Trainer, updates_in_epoch: int) -> dict[str, float]:
         """Return where a run stands on each axis."""
@@ -243,6 +292,7 @@ class HistoryRecorder(Callback):
                 if batches is not None:
                     measured[name] = mean_loss_over(batches, pl_module, self._loss)
         self.history.add_to_last_row(measured)
+        self._measured, self._measured_at = measured, trainer.global_step
         if "train_loss" in measured:
             trainer.callback_metrics["train_loss"] = torch.tensor(measured["train_loss"])
 

@@ -20,12 +20,19 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint, LongRunProgress, Pictures, StopWhenNotFinite
+from gd_lightning.callbacks import (
+    EndBetweenUpdates,
+    HistoryRecorder,
+    LastCheckpoint,
+    LongRunProgress,
+    Pictures,
+    StopWhenNotFinite,
+)
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
-from gd_lightning.cli.runs import LOGS, FinishedRun, differences, find_run
+from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
@@ -34,6 +41,8 @@ from gd_lightning.tracking.run_directory import claim_directory, free_name, run_
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+# A run is the same run, whatever these are.
+_FREE_OPTIONS = {"predict_inputs", "micro_batch_size"}
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
     "accelerator": "cpu",
@@ -69,7 +78,7 @@ class Command(LightningCLI):
     ) -> None:
         self.arguments = args
         self._default_problem = _DEFAULT_PROBLEM
-        self.run: FinishedRun | None = None
+        self.run: EarlierRun | None = None
         self.run_directory: Path | None = None
         self.outcome: Outcome | None = None
         parsers = {
@@ -143,14 +152,27 @@ class Command(LightningCLI):
         if given is not None:
             root = Path(self.config[stage].trainer.default_root_dir or ".")
             self.run = find_run(str(given), root / LOGS)
+            if self.run.checkpoint is None and stage != "fit":
+                raise InputError(f"cannot {stage} {self.run.name}, because it was ended before its first checkpoint")
             at = self.arguments.index(stage) + 1
-            settings = ["--config", json.dumps(self.run.settings)]
+            settings = ["--config", json.dumps(self._settings_for(stage))]
             self.config = self._parse([*self.arguments[:at], *settings, *self.arguments[at:]])
-            self.config[stage].ckpt_path = str(self.run.checkpoint)
+            self.config[stage].ckpt_path = None if self.run.checkpoint is None else str(self.run.checkpoint)
             self._refuse_another_run(stage)
         if stage == "fit":
             self._settle_learning_rate()
             self._settle_length()
+
+    def _settings_for(self, stage: str) -> dict[str, Any]:
+        """Return what a run was made with, as far as the stage needs it; only fit goes on as the run began."""
+        assert self.run is not None
+        settings = self.run.settings
+        if stage == "fit":
+            return settings
+        names = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
+        kept: dict[str, Any] = {name: settings[name] for name in names if name in settings}
+        precision = settings["trainer"].get("precision")
+        return kept if precision is None else {**kept, "trainer": {"precision": precision}}
 
     def _parse(self, args: list[str]) -> Namespace:
         """Parse with the defaults of the problem that is chosen.
@@ -191,7 +213,8 @@ class Command(LightningCLI):
         for name, settings in now.items():
             made_with = self.run.settings[name]
             # What a checkpoint alone leaves open cannot differ.
-            comparable = {key: value for key, value in settings.items() if key in made_with and key != "predict_inputs"}
+            compared = set(settings) & set(made_with) - _FREE_OPTIONS
+            comparable = {key: value for key, value in settings.items() if key in compared}
             for option, value, before in differences(comparable, made_with, f"{name}."):
                 raise InputError(
                     f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
@@ -245,7 +268,7 @@ class Command(LightningCLI):
         added = [callback for callback in callbacks if callback is not None]
         own = [self._get(self.config_init, "recorder"), *added]
         if self.subcommand == "fit":
-            own += [StopWhenNotFinite(), Pictures()]
+            own += [StopWhenNotFinite(), Pictures(), EndBetweenUpdates()]
             if not config.barebones and not any(isinstance(callback, ProgressBar) for callback in added):
                 own.append(LongRunProgress())
             if config.enable_checkpointing is not False:
@@ -271,23 +294,42 @@ class Command(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         name = run_name(type(self.datamodule.problem).__name__, variant, self.model.hparams["lr"], seed)
         self._made_logs = not logs.exists()
-        # Of several processes the first one decides, and tells the others when it is asked for the directory.
-        self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
+        if self._goes_on_in_place:
+            assert self.run is not None
+            assert self.run.directory is not None
+            logs, self.run_directory = self.run.directory.parent, self.run.directory
+        else:
+            # Of several processes the first one decides, and tells the others when it is asked for the directory.
+            self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
         self.trainer.loggers = [RunLogger(logs, name="", version=self.run_directory.name, default_hp_metric=False)]
+
+    @property
+    def _goes_on_in_place(self) -> bool:
+        return self.run is not None and self.run.goes_on_in_place
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say what it came to."""
         recorder = self._recorder()
         try:
-            self.trainer.fit(weights_only=None if self.run is None else True, **kwargs)
+            self.trainer.fit(weights_only=True, **kwargs)
+            if recorder.summary is None and self.run is not None:
+                self._end_without_training()
             if recorder.summary is None:
                 raise InputError("these options train nothing; leave out what limits the run to no update")
         finally:
             if self.trainer.is_global_zero and recorder.summary is not None:
                 self.outcome = recorder.history.outcome
                 print_run(recorder, self.trainer, self.run_directory)
-            elif self.trainer.is_global_zero and self.run_directory is not None:
+            elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
                 self._remove_empty_run(self.run_directory)
+
+    def _end_without_training(self) -> None:
+        """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
+        for hook in ("on_train_start", "on_train_end"):
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, (HistoryRecorder, Pictures, LastCheckpoint)):
+                    getattr(callback, hook)(self.trainer, self.model)
+            getattr(self.model, hook)()
 
     def _remove_empty_run(self, directory: Path) -> None:
         """Remove what a run left that failed before its first update."""

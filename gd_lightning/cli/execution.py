@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 import traceback
@@ -38,14 +39,26 @@ def execute(args: list[str]) -> int:
             return _say("ended by Ctrl-C", CTRL_C)
         return exit_.code if isinstance(exit_.code, int) else COMPLETED
     except OSError as error:
-        return _say(f"cannot go on, because of {_where(error)}; what was finished before is kept", FAILED)
+        return _say(f"cannot go on, because of {_where(error)}; {_way_out(error)}", FAILED)
     except Exception as error:
+        if (cause := _cause_outside(error)) is not None:
+            return _say(f"cannot go on, because {cause}", FAILED)
         if isinstance(error, MisconfigurationException) or _raised_by_framework(error.__traceback__):
             return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
         traceback.print_exc()
         return FAILED
     finally:
         _leave_process_group()
+
+
+def _cause_outside(error: Exception) -> str | None:
+    """Return what of the machine, rather than of the options, ended a run; None where it was something else."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "memory is short; give a smaller data.micro_batch_size, or a smaller network"
+    if isinstance(error, torch.distributed.DistError) or "gloo" in text:
+        return "another process of the run ended; go on with --ckpt_path and the directory of the run"
+    return None
 
 
 def _say(message: str, code: int) -> int:
@@ -56,6 +69,15 @@ def _say(message: str, code: int) -> int:
 def _where(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{reason.lower()}: {error.filename}" if error.filename else reason.lower()
+
+
+def _way_out(error: OSError) -> str:
+    kept = "what was finished before is kept"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{kept}: make room, then go on with --ckpt_path and the directory of the run"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{kept}; choose another directory with --trainer.default_root_dir"
+    return kept
 
 
 def _raised_by_framework(trace: TracebackType | None) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from gd_lightning.tracking.run_directory import CONFIG, write_text
 
 
 class RunLogger(TensorBoardLogger):
@@ -19,5 +23,11 @@ class SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save where a logger has a directory; without one, ``log_dir`` would be where the person stands."""
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+        if not trainer.loggers or trainer.log_dir is None:
+            return
+        directory = Path(trainer.strategy.broadcast(trainer.log_dir))
+        if trainer.is_global_zero:
+            config = self.config.clone()
+            config.pop("ckpt_path", None)  # the config makes the whole run again
+            directory.mkdir(parents=True, exist_ok=True)
+            write_text(directory / CONFIG, self.parser.dump(config, skip_none=False, skip_validation=True))

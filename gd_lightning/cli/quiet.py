@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,12 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not message.startswith(_LINES)
 
 
+def _say_nothing_of_the_disk(args: threading.ExceptHookArgs) -> None:
+    """Leave an error of TensorBoard's writing thread to its next call in the main thread, which raises it again."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Leave the known noise out while the command line runs."""
@@ -66,8 +73,10 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in _WARNINGS:
             warnings.filterwarnings("ignore", message=message)
+        thread_hook, threading.excepthook = threading.excepthook, _say_nothing_of_the_disk
         try:
             yield
         finally:
+            threading.excepthook = thread_hook
             for logger in loggers:
                 logger.removeFilter(_is_news)

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from gd_lightning.callbacks import HistoryRecorder
 from gd_lightning.callbacks.surroundings import title_of
+from gd_lightning.cli.parser import PROGRAM
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.history import Outcome
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
 
 _MOST_COLUMNS = 6  # parameters in the table of epochs
@@ -34,6 +37,8 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path |
         print(f"\nfiles        {_from_here(Path(directory))}")
     if run_directory is not None:
         print(f"to see them  tensorboard --logdir {_from_here(run_directory.parent)}")
+        if recorder.history.outcome is Outcome.INTERRUPTED and (run_directory / LAST_CHECKPOINT).is_file():
+            print(f"to go on     {PROGRAM} fit --ckpt_path {_from_here(run_directory)}")
 
 
 def print_judgement(

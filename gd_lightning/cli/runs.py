@@ -6,26 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from gd_lightning.errors import InputError
+from gd_lightning.module import saved_limits
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT
 
 LOGS = "lightning_logs"
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class EarlierRun:
     """A run to judge, to use or to continue.
 
     Args:
-        checkpoint: Its checkpoint file.
+        checkpoint: Its checkpoint file; None for a run that was ended before it wrote one.
         directory: Its directory; None for a checkpoint that stands alone.
-        settings: The ``model``, ``data``, ``seed_everything`` and ``trainer.precision`` that it was made with.
+        settings: The options that it was made with, as far as they are known.
     """
 
-    checkpoint: Path
+    checkpoint: Path | None
     directory: Path | None
     settings: dict[str, Any]
 
@@ -34,8 +35,13 @@ class FinishedRun:
         """What a person calls it."""
         return str(self.directory or self.checkpoint)
 
+    @property
+    def goes_on_in_place(self) -> bool:
+        """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""
+        return self.directory is not None and self.checkpoint in (None, self.directory / LAST_CHECKPOINT)
 
-def find_run(given: str, logs: Path) -> FinishedRun:
+
+def find_run(given: str, logs: Path) -> EarlierRun:
     """Find a run by its directory, a checkpoint file, or ``last``, the newest run.
 
     Args:
@@ -48,62 +54,47 @@ def find_run(given: str, logs: Path) -> FinishedRun:
     if given == "last" and not Path(given).exists():
         checkpoints = sorted(logs.glob(f"*/{LAST_CHECKPOINT}"), key=lambda file: file.stat().st_mtime)
         if not checkpoints:
-            raise InputError(
-                f"cannot find the last run, because {logs} holds no finished one; train first, or give its path"
-            )
+            raise InputError(f"cannot find the last run, because {logs} holds none; train first, or give its path")
         path = checkpoints[-1]
     else:
         path = Path(given)
         if path.is_dir():
             path = path / LAST_CHECKPOINT
+            config = Path(given) / CONFIG
+            if not path.exists() and config.is_file():
+                return EarlierRun(None, Path(given), _from_config(config))
         if not path.is_file():
             raise InputError(
                 f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
                 "file, or last"
             )
     directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
-    checkpoint = load_checkpoint(path)
-    config = None if directory is None else directory / CONFIG
-    settings = _from_checkpoint(checkpoint) if config is None or not config.is_file() else _from_config(config)
-    return FinishedRun(path, directory, settings)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint as plain values and tensors only: no code of whoever wrote it runs.
-
-    Raises:
-        InputError: It is damaged, or holds more.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(checkpoint, dict) and {"state_dict", "hyper_parameters"} <= set(checkpoint):
-            return checkpoint
-    except Exception as error:  # whatever a damaged file makes the reader stumble on
-        raise InputError(
-            f"cannot load the checkpoint {path}, because it is damaged or holds more than plain values and tensors; "
-            "train again, or give another one"
-        ) from error
-    raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
+    checkpoint = read_checkpoint(path)
+    if not (isinstance(checkpoint, dict) and {"state_dict", "hyper_parameters"} <= set(checkpoint)):
+        raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
+    has_config = directory is not None and (directory / CONFIG).is_file()
+    settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)
+    return EarlierRun(path, directory, settings)
 
 
 def _from_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        kept = {
-            key: config[key]
-            for key in ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
-            if key in config
-        }
-        return {**kept, "trainer": {"precision": config["trainer"]["precision"]}}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        kept = {key: value for key, value in config.items() if key != "ckpt_path"}
+        if not all(isinstance(kept[name], dict) for name in ("model", "data", "trainer")):
+            raise TypeError
+        return kept
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot read how the run was made from {path}, because it is damaged; mend or delete it"
+            f"cannot read how the run was made from {path}, because it is damaged; mend it, or delete it to go on with "
+            "what the checkpoint says"
         ) from error
 
 
 def _from_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     model = {key: value for key, value in checkpoint["hyper_parameters"].items() if value is not None}
-    return {"model": model, "data": checkpoint.get("datamodule_hyper_parameters", {})}
+    data = checkpoint.get("datamodule_hyper_parameters", {})
+    return {"model": model, "data": data, "trainer": saved_limits(checkpoint)}
 
 
 def differences(given: dict[str, Any], made_with: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

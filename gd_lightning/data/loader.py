@@ -61,9 +61,13 @@ class BatchLoader(DataLoader[Pair]):
         super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a private class
+        done, self._resume_at = self._resume_at, 0
+        return self._batches(done)
+
+    def _batches(self, done: int) -> Iterator[Pair | MicroBatches]:
+        """Yield the batches of the epoch behind the samples that are done."""
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
         variant, rows = self.variant, self._rows()
-        done, self._resume_at = self._resume_at, 0
         in_parts = self._in_parts(variant.batch_size)
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
         for first in range(-(-done // variant.batch_size), variant.updates_per_epoch, per_gather):

@@ -8,14 +8,17 @@ import time
 class Stopwatch:
     """Counts seconds while it runs; stopped and started as often as needed.
 
+    Args:
+        seconds: What has been counted before.
+
     Example:
         >>> watch = Stopwatch()
         >>> watch.seconds
         0.0
     """
 
-    def __init__(self) -> None:
-        self._counted = 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._counted = seconds
         self._started: float | None = None
 
     def start(self) -> None:

@@ -1,5 +1,6 @@
-"""The ``LightningModule`` (floor 4)."""
+"""The ``LightningModule``, and how it continues a run (floor 4)."""
 
+from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule
 
-__all__ = ["RegressionModule"]
+__all__ = ["RegressionModule", "is_at_its_end", "saved_limits"]

@@ -34,6 +34,7 @@ from gd_lightning.models import (
     set_parameters,
 )
 from gd_lightning.module.metrics import R2, MeanLoss
+from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -127,6 +128,7 @@ class RegressionModule(LightningModule):
         self._given_network = network is not None
         self._configured = False
         self._has_earlier_gradients = False
+        self._resumed_from: dict[str, Any] | None = None
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -316,6 +318,12 @@ class RegressionModule(LightningModule):
                 "full one; give data.batch_size, and bound what is on the device with data.micro_batch_size"
             )
 
+    def on_train_start(self) -> None:
+        """Continue exactly where a checkpoint was written."""
+        if self._resumed_from is not None:
+            resume_position(self.trainer, self._resumed_from)
+            self._resumed_from = None
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
         options, parameters = self.hparams, [p for p in self.parameters() if p.requires_grad]
@@ -367,15 +375,20 @@ class RegressionModule(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say whether the network is one that was given, which only whoever gave it can make again."""
+        """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
+        save_position(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.
 
         Raises:
-            InputError: The network was given, and is not given now.
+            InputError: The network was given, and is not given now; or a run is continued with other options.
         """
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._refuse_other_options(checkpoint)
+            settle_position(checkpoint)
+            self._resumed_from = checkpoint
         given = checkpoint.get(_GIVEN_NETWORK)
         if given is not None and not self._given_network:
             raise InputError(
@@ -391,6 +404,21 @@ class RegressionModule(LightningModule):
         floating = [value.dtype for value in state.values() if value.is_floating_point()]
         if self._trainer is None and floating:
             self.to(floating[0])
+
+    def _refuse_other_options(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue a run with another algorithm: Lightning would take the old lr, and the new batches."""
+        data = getattr(self.trainer, "datamodule", None)
+        for part, key in ((self, self.CHECKPOINT_HYPER_PARAMS_KEY), (data, "datamodule_hyper_parameters")):
+            given, before = dict(getattr(part, "hparams", {})), checkpoint.get(key, {})
+            for name in sorted(set(given) & set(before) - _FREE):
+                if given[name] != before[name]:
+                    raise InputError(
+                        f"cannot continue with {name} {given[name]}, because the run was made with {before[name]}; "
+                        "leave it as it was, or train anew without the checkpoint"
+                    )
+
+
+_FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs"}  # of these, a run may take others
 
 
 def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:

@@ -11,9 +11,12 @@ different batch sizes overlay in the family of the axis that they are to be comp
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -23,6 +26,8 @@ from gd_lightning.history import AXES, History
 
 # Of each series, so that writing them does not cost more than the training; the history has them all.
 POINTS = 500
+
+_OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
 
 SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed")
 RESULTS = (
@@ -68,6 +73,23 @@ class HistoryWriter:
             if ends_epoch or int(row["update"]) % self._stride == 0 or (to_the_end and number == len(history) - 1):
                 self._write_row(row)
         self._written = len(history)
+
+    def begin_again(self, directory: Path, before: int) -> None:
+        """Make TensorBoard forget what earlier processes of this run wrote, for it is about to be written again.
+
+        They may have got further than the checkpoint that is continued from, or have lost their newest points. What
+        others logged up to there is kept.
+
+        Args:
+            directory: Where the event files of the run are.
+            before: The update at which the run continues.
+        """
+        self.flush()
+        kept = list(_events_of_others(directory, before))
+        file_writer = self._writer._get_file_writer()
+        file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=0)
+        for event in kept:
+            file_writer.add_event(event, step=event.step, walltime=event.wall_time)
 
     def _write_row(self, row: Mapping[str, float]) -> None:
         measured = {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}
@@ -117,3 +139,12 @@ def _with_shown_columns(experiment: Summary) -> Summary:
         info.differs = info.name in SHOWN_SETTINGS
     metadata.content = content.SerializeToString()
     return experiment
+
+
+def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
+    """Yield what other callbacks and the user's code logged in a run before an update, from all its event files."""
+    for path in sorted(directory.glob("*tfevents*")):
+        for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
+            foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
+            if foreign and event.step < before:
+                yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))

@@ -3,10 +3,12 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from gd_lightning import (
     HistoryRecorder,
@@ -21,7 +23,9 @@ from gd_lightning import (
     ShowSteps,
     SteepLine,
 )
+from gd_lightning.callbacks import checkpoint
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.checkpoint_file import write_checkpoint
 from tests.conftest import MakeTrainer
 
 
@@ -37,16 +41,36 @@ def test_the_last_checkpoint_is_the_end_and_holds_plain_values(make_trainer: Mak
         LastCheckpoint(interval=0)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "updates"),
+    [("full", [0, 1, 2, 3]), (50, [0, 1, 2, 3, 4, 5, 6])],  # at the start, behind updates and epochs, and at the end
+)
 def test_a_run_is_saved_at_intervals(
-    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: Any, updates: list[int]
 ) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(LastCheckpoint, "_save", lambda self, trainer: saved.append(trainer.current_epoch))
+
+    def write(content: dict[str, Any], path: Path) -> None:
+        saved.append(content["global_step"])
+        write_checkpoint(content, path)
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", write)
     trainer = make_trainer(
         callbacks=[LastCheckpoint(interval=1e-9)], max_epochs=3, logs=True, enable_checkpointing=True
     )
-    trainer.fit(RegressionModule(lr=0.1), RegressionDataModule(SteepLine()))
-    assert saved == [0, 1, 2, 3]  # at each epoch's end, and at the end
+    trainer.fit(RegressionModule(lr=0.01), RegressionDataModule(SteepLine(), batch_size=batch_size))
+    assert saved == updates
+
+
+def test_options_that_could_not_be_loaded_again_are_refused_before_training(make_trainer: MakeTrainer) -> None:
+    class Stateful(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"path": Path()}
+
+    trainer = make_trainer(callbacks=[LastCheckpoint(), Stateful()], max_epochs=3, logs=True, enable_checkpointing=True)
+    with pytest.raises(InputError, match="plain values and tensors"):
+        trainer.fit(RegressionModule(lr=0.1), RegressionDataModule(SteepLine()))
+    assert trainer.global_step == 0
 
 
 def test_the_first_update_is_shown_as_published(make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -246,8 +246,9 @@ def test_a_run_is_continued_by_its_directory(command_line: CommandLine) -> None:
     options = ["--data.batch_size", "16", "--model.momentum", "0.5", "--model.lr", "0.01"]
     whole = command_line.fit(*options, "--trainer.max_epochs", "6")
     part = command_line.fit(*options, "--trainer.max_epochs", "3")
-    rest = command_line.fit("--ckpt_path", part, "--trainer.max_epochs", "6")
-    parameters = [json.loads((run / "summary.json").read_text())["parameters"] for run in (whole, rest)]
+    assert command_line("fit", "--ckpt_path", part, "--trainer.max_epochs", "6") == 0
+    assert sorted(command_line.runs) == sorted([whole, part])  # it goes on where it is
+    parameters = [json.loads((run / "summary.json").read_text())["parameters"] for run in (whole, part)]
     assert parameters[0] == parameters[1]  # to the bit, shuffled order included
     assert command_line("fit", "--ckpt_path", part, "--model.lr", "0.5") == 2
     assert "model.lr 0.5" in command_line.err

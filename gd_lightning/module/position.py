@@ -1,0 +1,151 @@
+"""Where a run stands, and how Lightning is brought back there exactly.
+
+A checkpoint can be written by any hook: behind an update, behind a validation, at an epoch's end, or where
+``max_steps`` or a callback stopped the run within an epoch. Lightning's counters say which hook it was, and Lightning
+2.6 guesses from them what is still to do; it then skips the rest of an epoch, its validation or its end, or adds an
+epoch without updates (its issues 19617 and 19815). Here the counters are brought to one of two plain forms, both of
+which it continues rightly:
+
+- *between epochs*: every hook of the last epoch was called;
+- *within an epoch*: some of its batches are done, all of them perhaps, and its end is still to come.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+_POSITION = "gd_lightning_position"  # a key of checkpoints
+
+
+def save_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Add what Lightning does not save: metrics, states of the random generators, and the limits of the run.
+
+    All processes must call it.
+    """
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    checkpoint[_POSITION] = {
+        "callback_metrics": metrics,
+        "generators": _generator_states(trainer),
+        "limits": {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps},
+    }
+
+
+def saved_limits(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """Return ``max_epochs`` and ``max_steps`` of the run that a checkpoint is of, as far as it says them."""
+    limits = checkpoint.get(_POSITION, {}).get("limits", {})
+    return {name: value for name, value in limits.items() if value is not None}
+
+
+def settle_position(checkpoint: dict[str, Any]) -> None:
+    """Bring the counters of a checkpoint to a plain form, in place, before Lightning reads them."""
+    loops = checkpoint["loops"]["fit_loop"]
+    batch, epoch = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    done, started, ended = batch["current"]["processed"], epoch["current"]["started"], epoch["current"]["processed"]
+    within = started > ended and done > 0
+    if started == ended and done > 0 and not batch["is_last_batch"]:
+        # Stopped within an epoch: Lightning counts the epoch as one that is over.
+        within, ended = True, ended - 1
+    # Behind an update, its validation is to come; behind any other hook, it is done.
+    validation_to_come = within and batch["current"]["completed"] < done
+    # Schedulers that watch a metric are stepped behind the hooks of an update, and behind those of an epoch.
+    plateau_to_come = "step" if validation_to_come else "epoch" if epoch["current"]["completed"] < ended else None
+    checkpoint.setdefault(_POSITION, {})["plateau_to_come"] = plateau_to_come
+    if not within:
+        done = 0
+        batch["is_last_batch"] = False
+        loops["state_dict"]["combined_loader"] = []
+    _set(epoch["current"], begun=ended + within, over=ended)
+    _set(epoch["total"], begun=ended + within, over=ended)
+    _set(batch["current"], begun=done, over=done)
+    _set(batch["total"], begun=batch["total"]["processed"], over=batch["total"]["processed"])
+    validation = loops["epoch_loop.val_loop.batch_progress"]
+    validation["is_last_batch"] = False
+    _set(validation["current"], begun=0, over=0)
+    # One batch begun and none over makes Lightning begin the validation anew.
+    _set(validation["total"], begun=int(validation_to_come), over=0)
+
+
+def _set(counter: dict[str, int], begun: int, over: int) -> None:
+    counter.update(ready=begun, started=begun, processed=over, completed=over)
+
+
+def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Restore the rest, when the loops have been set up and no batch is fetched yet.
+
+    Args:
+        trainer: Which continues.
+        checkpoint: What it continues from, or the part of it that :func:`save_position` added.
+    """
+    fit_loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    updates, again = trainer.global_step, False
+    if fit_loop.restarted_mid_epoch:
+        # Lightning carries out the end of this batch once more, and counts it there.
+        fetcher: Any = fit_loop._data_fetcher
+        again = trainer.val_dataloaders is not None and epoch_loop._should_check_val_fx(fetcher)
+        epoch_loop._batches_that_stepped = updates - int(again)
+    else:
+        # With max_steps, Lightning takes every start for one within an epoch.
+        epoch_loop.restarting = False
+        epoch_loop._batches_that_stepped = updates
+    # Else plateau schedulers would not be stepped at the end of this epoch; their metrics are restored below.
+    fit_loop._restarting = False
+    position = checkpoint[_POSITION]
+    for name, value in position.get("callback_metrics", {}).items():
+        trainer.callback_metrics[name] = torch.tensor(value)
+    _restore_generators(trainer, position.get("generators", {}))
+    if not again:
+        _step_plateau_schedulers(trainer, position["plateau_to_come"])
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+            trainer.should_stop = True  # it had asked for that before the checkpoint was written
+
+
+def _step_plateau_schedulers(trainer: Trainer, to_come: str | None) -> None:
+    if to_come is None:
+        return
+    progress = trainer.fit_loop.epoch_progress.current
+    if to_come == "epoch":
+        progress.completed -= 1  # they are stepped before the epoch counts as completed
+    trainer.fit_loop.epoch_loop.update_lr_schedulers(to_come, update_plateau_schedulers=True)
+    if to_come == "epoch":
+        progress.completed += 1
+
+
+def _generator_states(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Return the states of torch's generators in all processes, each of shape (processes, bytes)."""
+    device = trainer.strategy.root_device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if trainer.world_size == 1:
+        return {kind: state[None] for kind, state in states.items()}
+    gathered = {}
+    for kind, state in states.items():
+        of_all = [torch.empty_like(state, device=device) for _ in range(trainer.world_size)]
+        torch.distributed.all_gather(of_all, state.to(device))
+        gathered[kind] = torch.stack(of_all).cpu()
+    return gathered
+
+
+def _restore_generators(trainer: Trainer, states: dict[str, torch.Tensor]) -> None:
+    for kind, of_all in states.items():
+        if len(of_all) != trainer.world_size:
+            continue  # another number of processes draws other numbers in any case
+        state = of_all[trainer.global_rank].contiguous()
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif trainer.strategy.root_device.type == "cuda":
+            torch.cuda.set_rng_state(state, trainer.strategy.root_device)
+
+
+def is_at_its_end(trainer: Trainer) -> bool:
+    """Whether the limits of a run are reached behind the present update or epoch."""
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return trainer.should_stop or progress.processed >= float(epochs or 0) or trainer.global_step >= steps

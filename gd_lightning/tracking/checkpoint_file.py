@@ -1,0 +1,78 @@
+"""Checkpoint files: written whole or not at all, and loaded as plain values and tensors only."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gd_lightning.errors import InputError
+
+_PART = ".part"
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that the file is, at any moment, the one before or the new one.
+
+    Args:
+        checkpoint: What to write.
+        path: Where to; its directory is made.
+
+    Raises:
+        OSError: It cannot be written; the file before, if any, is as it was.
+    """
+    content = io.BytesIO()  # torch's own writer aborts on a full disk
+    torch.save(checkpoint, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target: only within a file system is a file renamed in one step.
+    part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a renaming outlive a loss of power."""
+    if os.name == "posix":  # elsewhere a directory cannot be opened
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def clear_parts(directory: Path) -> None:
+    """Remove what a process that was killed while it wrote has left."""
+    for part in directory.glob(f".*{_PART}"):
+        process = part.name.split(".")[-2]
+        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+            part.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Read a checkpoint as plain values and tensors only: no code of whoever wrote it runs.
+
+    Raises:
+        InputError: It cannot be read, is damaged, or holds more.
+    """
+    others = sorted(str(other) for other in path.parent.glob("*.ckpt") if other != path)
+    way_out = f"give another one, such as {others[-1]}" if others else "give another one, or train again"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {way_out}") from error
+    except Exception as error:  # whatever a damaged file makes the reader stumble on
+        raise InputError(
+            f"cannot load the checkpoint {path}, because it is damaged or holds more than plain values and tensors; "
+            f"{way_out}"
+        ) from error

@@ -31,6 +31,7 @@ from gd_lightning.callbacks import (
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser
+from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.data import RegressionDataModule
@@ -89,7 +90,7 @@ class Command(LightningCLI):
             model_class,
             datamodule_class,
             save_config_callback=SaveConfig,
-            trainer_defaults=dict(_DEFAULTS),
+            trainer_defaults={**_DEFAULTS, **torchrun_defaults()},
             seed_everything_default=0,
             parser_class=Parser,
             parser_kwargs={
@@ -262,6 +263,7 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with the recorder before and the pictures behind the callbacks that a person adds."""
         config = self.config_init[self.subcommand].trainer
+        check_against_torchrun(config.devices)
         self._logs_itself = config.logger in (None, True)
         config.logger = False if self._logs_itself or self.subcommand != "fit" else config.logger
         callbacks = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks]

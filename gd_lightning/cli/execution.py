@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.processes import is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
@@ -62,7 +63,8 @@ def _cause_outside(error: Exception) -> str | None:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"gd_lightning: {' '.join(message.split())}", file=sys.stderr)
+    if code == FAILED or is_first_process():
+        print(f"gd_lightning: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -1,0 +1,35 @@
+"""Several processes of one run: started by Lightning, or by torchrun."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gd_lightning.errors import InputError
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for the run; the others would only say the same."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+
+
+def torchrun_defaults() -> dict[str, Any]:
+    """Return the options of the Trainer that torchrun has decided by starting these processes."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+        return {}
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
+
+
+def check_against_torchrun(devices: Any) -> None:
+    """Refuse another number of devices than torchrun has started processes.
+
+    Raises:
+        InputError: They differ.
+    """
+    started = torchrun_defaults().get("devices")
+    if started is not None and str(devices).isdigit() and int(devices) != started:
+        raise InputError(
+            f"cannot train on {devices} devices, because torchrun has started {started} processes; leave "
+            f"trainer.devices out, or give torchrun --nproc-per-node {devices}"
+        )

@@ -1,0 +1,141 @@
+"""Several processes of one run, started by Lightning or by torchrun: the result, the messages, and the ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TIMEOUT = 240
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+RUN = ["--data.batch_size", "16", "--model.lr", "0.01", "--trainer.precision", "64-true", "--trainer.max_epochs", "6"]
+
+
+def _start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _fit(*options: str, cwd: Path, launch: list[str] | None = None) -> tuple[int, str, str]:
+    process = _start(*(launch or []), "-m", "gd_lightning", "fit", *options, cwd=cwd)
+    out, err = process.communicate(timeout=TIMEOUT)
+    return process.returncode, out, err
+
+
+def _weights(root: Path) -> torch.Tensor:
+    (run,) = (root / "lightning_logs").iterdir()
+    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return torch.cat([value.flatten() for value in state.values()])
+
+
+def _updates(root: Path) -> list[str]:
+    (history,) = root.glob("lightning_logs/*/history.csv")
+    with history.open() as lines:
+        return [row["update"] for row in csv.DictReader(lines)]
+
+
+def test_torchrun_says_how_many_processes_there_are(tmp_path: Path) -> None:
+    for name, launch, options in (("one", None, []), ("default", TORCHRUN, []), ("said", TORCHRUN, TWO)):
+        (tmp_path / name).mkdir()
+        code, _, err = _fit(*RUN, *options, cwd=tmp_path / name, launch=launch)
+        assert code == 0, err
+        assert "gd_lightning: " not in err
+        assert np.allclose(_weights(tmp_path / name), _weights(tmp_path / "one"), rtol=1e-12, atol=0)
+    code, _, err = _fit("--trainer.devices", "3", cwd=tmp_path, launch=TORCHRUN)
+    assert code != 0
+    said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]
+    assert said == [
+        "gd_lightning: cannot train on 3 devices, because torchrun has started 2 processes; leave trainer.devices out, "
+        "or give torchrun --nproc-per-node 3"
+    ]
+
+
+def test_bad_input_is_said_once(tmp_path: Path) -> None:
+    code, _, err = _fit(*TWO, "--data.batch_size", "101", cwd=tmp_path)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+
+
+def _running(root: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """Start a long run on two processes; returns it and the processes it has started."""
+    long = ["--data.batch_size", "1", "--trainer.max_epochs", "200", "--checkpoint.interval", "0.5"]
+    process = _start("-m", "gd_lightning", "fit", *RUN, *long, *TWO, cwd=root)
+    deadline = time.monotonic() + TIMEOUT
+    while not list(root.glob("lightning_logs/*/checkpoints/last.ckpt")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    return process, [child for child, text in commands.items() if "gd_lightning" in text]
+
+
+def _assert_gone(processes: list[int]) -> None:
+    assert processes
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+def test_sigterm_ends_all_processes_and_the_run_goes_on_with_another_number_of_them(tmp_path: Path) -> None:
+    process, others = _running(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 143
+    assert err == "gd_lightning: ended by SIGTERM\n"
+    _assert_gone(others)
+    done = len(_updates(tmp_path)) - 1
+    epochs = str(done // 100 + 2)
+    code, _, err = _fit(
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs",
+        epochs,
+        "--trainer.devices",
+        "1",
+        "--trainer.strategy",
+        "auto",
+        cwd=tmp_path,
+    )
+    assert code == 0, err
+    assert _updates(tmp_path) == [str(update) for update in range(100 * int(epochs) + 1)]
+    (tmp_path / "whole").mkdir()
+    code, _, err = _fit(*RUN, "--data.batch_size", "1", "--trainer.max_epochs", epochs, cwd=tmp_path / "whole")
+    assert np.allclose(_weights(tmp_path), _weights(tmp_path / "whole"), rtol=1e-9, atol=0)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+@pytest.mark.parametrize("whom", ["first", "other"])
+def test_a_kill_leaves_no_process_behind(tmp_path: Path, whom: str) -> None:
+    process, others = _running(tmp_path)
+    os.kill(process.pid if whom == "first" else others[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=TIMEOUT)
+    _assert_gone(others)
+    if whom == "other":
+        assert process.returncode == 1
+        assert err.count("because another process of the run ended; go on with --ckpt_path") == 1
+        assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_forty_runs_on_two_processes_end_with_0(tmp_path: Path) -> None:
+    codes = [_fit(*RUN, *TWO, "--trainer.max_epochs", "1", cwd=tmp_path)[0] for _ in range(40)]
+    assert codes == [0] * 40

@@ -18,9 +18,15 @@ CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    """Start each test from the same seed, and find no default dtype of another."""
+def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start each test from the same seed, and find neither the seed nor the default dtype of another.
+
+    The command line leaves its seed in the environment, where Lightning's processes would find it.
+    """
     torch.manual_seed(0)
+    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(variable, "")  # so that what a test leaves is taken away behind it
+        monkeypatch.delenv(variable)
     yield
     assert torch.get_default_dtype() is torch.float32
 

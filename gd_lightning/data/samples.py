@@ -5,6 +5,7 @@ Letters: N samples, D features, K outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -187,6 +188,6 @@ def count_of(name: str, size: float, n: int) -> int:
     if isinstance(size, float) and 0 <= size < 1:
         return round(size * n)
     # 1.0 could mean all of them, or one.
-    if size == int(size) and size >= 0 and not (isinstance(size, float) and size == 1):
+    if math.isfinite(size) and size == int(size) and size >= 0 and not (isinstance(size, float) and size == 1):
         return int(size)
     raise InputError(f"{name} {size} is neither a fraction below 1 nor a number of samples; use for example 0.2 or 20")

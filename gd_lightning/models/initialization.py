@@ -87,7 +87,7 @@ def given_start(values: Mapping[str, Any]) -> Affine:
     """Read given values such as ``{"weight": -10, "bias": -20}``; a number, or a list for several features or targets.
 
     Raises:
-        InputError: Another key, no weight, or values that are no numbers.
+        InputError: Another key, no weight, or values that are no finite numbers.
     """
     if unknown := sorted(set(values) - {"weight", "bias"}):
         raise InputError(f"cannot start at a given {unknown[0]!r}; the values that can be given are weight and bias")
@@ -100,6 +100,8 @@ def given_start(values: Mapping[str, Any]) -> Affine:
         raise InputError(
             f"cannot start at {dict(values)}, because the values are no numbers or lists of numbers"
         ) from error
+    if not all(torch.isfinite(given.float()).all() for given in (weight, bias) if given is not None):
+        raise InputError(f"cannot start at {dict(values)}, because the values are not finite; use numbers below 1e38")
     return Affine(weight, bias)
 
 

@@ -434,8 +434,8 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
             raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
     if options["nesterov"] and not options["momentum"]:
         raise InputError("nesterov needs momentum; set momentum above 0, for example 0.9")
-    if not options["huber_delta"] > 0:
-        raise InputError(f"huber_delta {options['huber_delta']} is not above 0; use a number above 0")
+    if not 0 < options["huber_delta"] < math.inf:
+        raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
     if options["dropout"] and not options["hidden_sizes"]:
         raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
     if has_optimizer and (options["momentum"] or options["nesterov"] or options["weight_decay"]):

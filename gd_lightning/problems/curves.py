@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gd_lightning.errors import InputError
-from gd_lightning.problems.problem import Problem
+from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 
 @dataclass
@@ -23,6 +22,9 @@ class Parabola(Problem):
 
     seed: int = 0
     noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_noise(self.noise)
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (100, 1), float32."""
@@ -56,8 +58,8 @@ class Sine(Problem):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_samples < 1:
-            raise InputError(f"cannot make {self.n_samples} samples; n_samples starts at 1")
+        check_count("n_samples", self.n_samples)
+        check_noise(self.noise)
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (N, 1), float32."""

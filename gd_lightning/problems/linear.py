@@ -5,6 +5,7 @@ Letters: N samples, D features, K outputs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.problems.problem import Problem
+from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 
 @dataclass
@@ -42,25 +43,20 @@ class LinearProblem(Problem):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.n_features, self.n_targets) < 1:
-            raise InputError(
-                "cannot make a LinearProblem without features or targets; n_features and n_targets start at 1"
-            )
+        for name in ("n_samples", "n_features", "n_targets"):
+            check_count(name, getattr(self, name))
         if self.n_samples <= self.n_features:
             raise InputError(
                 f"cannot make a LinearProblem of {self.n_samples} samples with {self.n_features} features and a chosen "
                 f"condition number; use n_samples above n_features"
             )
-        if not self.condition_number >= 1:
-            raise InputError(
-                f"condition_number {self.condition_number} is below 1, the smallest there is; use 1 or more"
-            )
+        if not 1 <= self.condition_number < math.inf:
+            raise InputError(f"condition_number {self.condition_number} is no condition number; use 1 or more")
         if self.n_features == 1 and not self.bias and self.condition_number != 1:
             raise InputError(
                 "a single feature without bias has condition number 1; set condition_number to 1, or more features"
             )
-        if not self.noise >= 0:
-            raise InputError(f"noise {self.noise} is no standard deviation; use 0 or more")
+        check_noise(self.noise)
 
     def _draw(self) -> tuple[Tensor, Affine, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)

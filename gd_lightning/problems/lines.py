@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.problems.problem import Problem
+from gd_lightning.problems.problem import Problem, check_noise
 
 
 def line(w: float, b: float) -> Affine:
@@ -31,6 +31,9 @@ class SteepLine(Problem):
 
     seed: int = 0
     noise: float = 0.4
+
+    def __post_init__(self) -> None:
+        check_noise(self.noise)
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (100, 1), float32."""
@@ -67,6 +70,9 @@ class NoisyLine(Problem):
 
     seed: int = 42
     noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_noise(self.noise)
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
         generator = np.random.RandomState(self.seed)

@@ -6,6 +6,7 @@ Letters: N samples, D features, K outputs.
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+
+_TOO_MANY = 2**40
 
 
 class Problem(ABC):
@@ -113,6 +116,28 @@ class Problem(ABC):
                 )
             values[argument] = _plain(getattr(self, argument), f"{name}.{argument}")
         return values
+
+
+def check_noise(noise: float) -> None:
+    """Refuse what is no width of noise.
+
+    Raises:
+        InputError: It is below 0, infinite or nan.
+    """
+    if not 0 <= noise < math.inf:
+        raise InputError(f"noise {noise} is no standard deviation; use 0 or more")
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse what is no number of samples, features or targets, or one that no tensor can have.
+
+    Raises:
+        InputError: It is below 1, or too large for a tensor's size.
+    """
+    if not 1 <= count < _TOO_MANY:
+        raise InputError(
+            f"{name} {count} is no number of rows or columns; use a whole number from 1 to {_TOO_MANY - 1}"
+        )
 
 
 def _plain(value: object, name: str) -> Any:

@@ -176,7 +176,8 @@ class _Npy(TableFile):
 class _Npz(TableFile):
     def _read_names(self) -> list[str]:
         self._columns: dict[str, Array] = {}
-        with np.load(self.path, allow_pickle=False) as arrays:
+        # NumPy leaves a file that it opened itself, and that is damaged, open.
+        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name, array in arrays.items():
                 _check_array(array, name, self.path)
                 if array.ndim == 1:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jsonargparse import Namespace
@@ -28,12 +29,15 @@ from gd_lightning.callbacks import (
     Pictures,
     StopWhenNotFinite,
 )
+from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
-from gd_lightning.cli.parser import PROGRAM, Parser
+from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
+from gd_lightning.cli.rehearsal import epochs_of, rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
+from gd_lightning.cli.settings import refuse_nonsense, refuse_unknown_variables
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
@@ -138,7 +142,9 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a run that is given supplies what it was made with, below what a person gives."""
-        self.config = self._parse(args)
+        printing = [argument for argument in args if argument.startswith("--print_config")]
+        self.arguments = [argument for argument in args if argument not in printing]
+        self.config = self._parse(self.arguments)
         stage = self.config.subcommand
         if stage is None:
             raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
@@ -163,6 +169,20 @@ class Command(LightningCLI):
         if stage == "fit":
             self._settle_learning_rate()
             self._settle_length()
+        refuse_unknown_variables(stage, options_of(self._parser(stage)), os.environ)
+        refuse_nonsense(self.config[stage])
+        for flags in printing:
+            self._print(stage, flags.partition("=")[2])
+
+    def _print(self, stage: str, flags: str) -> NoReturn:
+        """Print the config as it is settled, so that it says what would run, and end."""
+        known = ("skip_default", "skip_unset")
+        given = [flag for flag in flags.split(",") if flag]
+        if unknown := [flag for flag in given if flag not in known]:
+            raise InputError(f"cannot print the config with {unknown[0]}; use {' or '.join(known)}")
+        parser = self._parser(stage)
+        print(parser.dump(self.config[stage], **{"skip_unset": False, **dict.fromkeys(given, True)}), end="")
+        parser.exit()
 
     def _settings_for(self, stage: str) -> dict[str, Any]:
         """Return what a run was made with, as far as the stage needs it; only fit goes on as the run began."""
@@ -181,15 +201,12 @@ class Command(LightningCLI):
         Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
         noise of the default problem. So the choice is made the default, and all is parsed again.
         """
-        without_printing = [argument for argument in args if not argument.startswith("--print_config")]
-        config = self.parser.parse_args(without_printing)
+        config = self.parser.parse_args(args)
         stage = config.subcommand
         chosen = self._default_problem if stage is None else config[stage].data.problem.class_path
-        changed = chosen != self._default_problem
-        if changed:
+        if chosen != self._default_problem:
             self._default_problem = chosen
             self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
-        if changed or without_printing != args:
             config = self.parser.parse_args(args)
         assert isinstance(config, Namespace)
         return config
@@ -290,6 +307,13 @@ class Command(LightningCLI):
         if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
             raise InputError("cannot train in processes that are spawned or forked; use --trainer.strategy ddp")
         variant = self.datamodule.variant
+        if self.trainer.world_size > variant.train_samples:
+            raise InputError(
+                f"cannot share {variant.train_samples} training samples among {self.trainer.world_size} processes; use "
+                "fewer trainer.devices"
+            )
+        options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
+        rehearse(options, epochs_of(self.trainer, variant))
         if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]
             return
         logs = Path(self.trainer.default_root_dir) / LOGS
@@ -311,15 +335,19 @@ class Command(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say what it came to."""
-        recorder = self._recorder()
+        recorder, refused = self._recorder(), False
         try:
             self.trainer.fit(weights_only=True, **kwargs)
             if recorder.summary is None and self.run is not None:
                 self._end_without_training()
             if recorder.summary is None:
                 raise InputError("these options train nothing; leave out what limits the run to no update")
+        except Exception as error:
+            # What only the first epoch can tell, such as a metric to monitor that there is not; little is lost.
+            refused = self.trainer.current_epoch == 0 and is_bad_input(error)
+            raise
         finally:
-            if self.trainer.is_global_zero and recorder.summary is not None:
+            if self.trainer.is_global_zero and recorder.summary is not None and not refused:
                 self.outcome = recorder.history.outcome
                 print_run(recorder, self.trainer, self.run_directory)
             elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
@@ -334,7 +362,7 @@ class Command(LightningCLI):
             getattr(self.model, hook)()
 
     def _remove_empty_run(self, directory: Path) -> None:
-        """Remove what a run left that failed before its first update."""
+        """Remove what a run left that failed before its first update, or in its first epoch by its options."""
         shutil.rmtree(directory, ignore_errors=True)
         if self._made_logs:
             with contextlib.suppress(OSError):  # another run may have begun there

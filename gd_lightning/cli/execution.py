@@ -6,21 +6,19 @@ import errno
 import sys
 import time
 import traceback
-from types import TracebackType
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
+from gd_lightning.cli.causes import cause_outside, is_bad_input, origin
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.processes import is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
 
-# Whoever raises from here was given options that it cannot follow.
-_FRAMEWORKS = ("lightning", "jsonargparse", "torch.optim")
+_LONGEST = 300  # characters of a message
 
 
 def execute(args: list[str]) -> int:
@@ -42,9 +40,10 @@ def execute(args: list[str]) -> int:
     except OSError as error:
         return _say(f"cannot go on, because of {_where(error)}; {_way_out(error)}", FAILED)
     except Exception as error:
-        if (cause := _cause_outside(error)) is not None:
+        error = origin(error)
+        if (cause := cause_outside(error)) is not None:
             return _say(f"cannot go on, because {cause}", FAILED)
-        if isinstance(error, MisconfigurationException) or _raised_by_framework(error.__traceback__):
+        if is_bad_input(error):
             return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
         traceback.print_exc()
         return FAILED
@@ -52,20 +51,17 @@ def execute(args: list[str]) -> int:
         _leave_process_group()
 
 
-def _cause_outside(error: Exception) -> str | None:
-    """Return what of the machine, rather than of the options, ended a run; None where it was something else."""
-    text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "memory is short; give a smaller data.micro_batch_size, or a smaller network"
-    if isinstance(error, torch.distributed.DistError) or "gloo" in text:
-        return "another process of the run ended; go on with --ckpt_path and the directory of the run"
-    return None
-
-
 def _say(message: str, code: int) -> int:
     if code == FAILED or is_first_process():
-        print(f"gd_lightning: {' '.join(message.split())}", file=sys.stderr)
+        print(f"gd_lightning: {_one_line(message)}", file=sys.stderr)
     return code
+
+
+def _one_line(message: str) -> str:
+    """Return a message without line breaks and control characters, shortened in the middle where it is very long."""
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    line = " ".join(line.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
 def _where(error: OSError) -> str:
@@ -80,14 +76,6 @@ def _way_out(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{kept}; choose another directory with --trainer.default_root_dir"
     return kept
-
-
-def _raised_by_framework(trace: TracebackType | None) -> bool:
-    """Whether an exception was raised by a framework, rather than in this package or a user's own class."""
-    name = ""
-    for frame, _ in traceback.walk_tb(trace):
-        name = str(frame.f_globals.get("__name__", ""))
-    return name.startswith(_FRAMEWORKS)
 
 
 def _leave_process_group() -> None:

@@ -6,93 +6,206 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_TYPES = {
+_LONGEST_VALUE = 80
+_WORDS = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
     "str": "text",
     "list": "a list",
-    "dict": "a mapping",
     "tuple": "a list",
+    "dict": "a mapping",
     "NoneType": "null",
     "None": "null",
+    "timedelta": "a duration such as {seconds: 90}",
+    "Path": "a path",
 }
+_LISTS = {"list[int]": "a list of whole numbers", "list[float]": "a list of numbers", "list[str]": "a list of texts"}
+_UNTYPABLE = ("Tensor", "Callable", "Iterable", "device", "dtype")
+_SENTENCES = (
+    (r"arguments are required: (.+)", "cannot go on without {0}; give it, or see --help"),
+    (r"argument (?:\S+/)?(\S+): expected one argument", "cannot use {0} without a value; give one, as in {0} VALUE"),
+    (r"argument \S+ --> model\.(\w+): .*", "cannot use what is given as model.{0}; give it as {0}, beside model"),
+    (r"argument (?:\S+/)?(\S+): ignored explicit argument (.+)", "cannot use {1} as {0}, because it takes no value"),
+    (r"invalid choice: ('[^']*') \(choose from (.+)\)", "there is no subcommand {0}; use one of {1}"),
+    (r"Config file loop detected: (.+)", "cannot read the config, because it includes itself: {0}; include it once"),
+    (
+        r"Option '([^']*)' is not accepted before",
+        "cannot use {0} before the subcommand; give it, or its config, after it",
+    ),
+    (
+        r'(?:Empty nested key|Spaces not allowed in keys): (".*")',
+        "cannot use {0} as an option; see --help for what there is",
+    ),
+    (r'Invalid option "([^"]*)" for (\S+)', "cannot use {0} as {1}; see --help for what there is"),
+)
+_UNKNOWN = (
+    r"unrecognized arguments: (\S*)",
+    r"does not accept option '([^']*)'",
+    r"Option '([^']*)' is not accepted(?! before)",
+)
 
 
 def plain(message: str, options: Iterable[str] = ()) -> str:
     """Say a parser's message in one line: what cannot be used, for what, and what to give instead.
 
     Args:
-        message: What jsonargparse reports, over several lines at times.
+        message: What jsonargparse reports, over several lines at times; what it reports on the options of a nested
+            class is indented below the option that names the class.
         options: Names of the options there are, from which one that resembles an unknown one is proposed.
     """
-    one_line = " ".join(message.split())
-    for pattern, say in (
-        (r"unrecognized arguments: (\S+)", _unknown),
-        (r"does not accept option '([^']+)'", _unknown),
-        (r"Option '([^']+)' is not accepted", _unknown),
+    message = with_hint(message, options)
+    if found := re.match(r'Parser key "([^"]+)"[^:\n]*:(.*)', message, re.S):
+        return _unusable(found[1], found[2].splitlines())
+    return _sentence(" ".join(message.split()))
+
+
+def with_hint(message: str, options: Iterable[str]) -> str:
+    """Say of an unknown option that there is none, and which one may be meant; return other messages as they are."""
+    for pattern in _UNKNOWN:
+        if (found := re.search(pattern, message)) and not message.startswith("Parser key"):
+            name = found[1].split("=")[0]
+            known = [option for option in options if option != name]
+            close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
+            hint = (
+                f"did you mean {'--' * name.startswith('--')}{close[0]}?" if close else "see --help for what there is"
+            )
+            return f"there is no option {_short(name)}; {hint}"
+    return message
+
+
+def _sentence(message: str) -> str:
+    for pattern, sentence in _SENTENCES:
+        if found := re.search(pattern, message):
+            return sentence.format(*found.groups())
+    return message
+
+
+def _unusable(key: str, lines: list[str]) -> str:
+    """Say why the value of an option cannot be used, from the lines of the report on it."""
+    if key == "config":
+        return _no_config(" ".join(line.strip() for line in lines))
+    for number, line in enumerate(lines):
+        if found := re.match(r'[\s-]*Parser key "([^"]+)"', line):
+            inner = [other for other in lines[number + 1 :] if _indent(other) > _indent(line)]
+            inner_key = found[1] if f"{found[1]}.".startswith(f"{key}.") else f"{key}.{found[1]}"
+            return _unusable(inner_key, inner or lines[:number])
+    reports = [line.strip().removeprefix("- ") for line in lines]
+    for report in reports:
+        if found := re.match(r"there is no option (\S*); (?:did you mean (.*)\?)?", report):
+            hint = f"did you mean {key}.{found[2]}?" if found[2] else "see --help for what there is"
+            return f"there is no option {key}.{found[1]}; {hint}"
+        if found := re.search(r"arguments are required: (.+)", report):
+            missing = " and ".join(f"--{key}.{name.strip()}" for name in found[1].split(","))
+            return f"cannot make {key} without {found[1]}; give {missing}"
+    if found := re.search(r"Unable to load config (?:'([^']*)'|\"([^\"]*)\")\n?(.*)", "\n".join(reports)):
+        value, reason = found[1] or found[2] or "nothing", found[3] or "it is neither a mapping nor a config file"
+        return f"cannot use {_short(value)} as {key}, because {reason}; give its options"
+    key, value = _value(key, reports)
+    expected = _expected(reports)
+    if reason := _reason(reports, expected):
+        return f"cannot use {value} as {key}, because {reason}"
+    if expected:
+        return f"cannot use {value} as {key}; give {expected}"
+    return f"cannot use {value} as {key}; see --help for what it can be"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _no_config(reason: str) -> str:
+    if found := re.search(r"(?:File|Path) (does not exist|is not a file|is not readable): '([^']*)'", reason):
+        why = {
+            "does not exist": "there is no such file; check the path",
+            "is not a file": "it is no file; give the path of one",
+            "is not readable": "it may not be read; change its permissions",
+        }[found[1]]
+        return f"cannot read the config {found[2]}, because {why}"
+    said = _sentence(reason)
+    return said if said.startswith("cannot") else f"cannot read the config, because {said}; correct it"
+
+
+def _value(key: str, reports: list[str]) -> tuple[str, str]:
+    """Return the option and the value that cannot be used, which may be nested in the one that is reported on."""
+    given = [found[1] for line in reports if (found := re.search(r"(?:Given|Got) value: (.*)$", line))]
+    paths = [found[1] for line in reports if (found := re.match(r"Expected a path but (.*) either not acc", line))]
+    value = (given[-1:] or paths or ["what is given"])[0]
+    if found := re.fullmatch(r"NestedArg\(key='([^']+)', val=(.*)\)", value):
+        key, value = f"{key}.{found[1]}", found[2].strip("'")
+    return key, _short(value) if value else "nothing"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+
+
+def _expected(reports: list[str]) -> str:
+    """Say in words which types an option has."""
+    for pattern in (
+        r"Subtypes: \[(.*)\]$",
+        r"(?:Expected an?|Not a valid subclass of) (.*?)\.? Got value",
+        r"Expected an? (<class .*>|typing\..*)$",
+        r"Not a valid subclass of (\w+)",
     ):
-        if found := re.search(pattern, one_line):
-            return say(found[1], options)
-    # The parser of a nested class has put its own message through here already.
-    if found := re.search(r'Parser key "([^"]+)":.*these options are missing: ([^;]+)', one_line):
-        return f"cannot make {found[1]} without {found[2]}; give {_missing(found[1], found[2])}"
-    if found := re.search(r"arguments are required: (.+)", one_line):
-        return f"these options are missing: {found[1]}; give them, or see --help"
-    if found := re.search(r"File does not exist: '([^']+)'", one_line):
-        return f"cannot read the config {found[1]}, because there is no such file; check the path"
-    if one_line.startswith("Unexpected config"):
-        return f"cannot read the config, because it is no mapping of options: {one_line.partition(':')[2].strip()[:80]}"
-    if found := re.search(r"Problems parsing config: (.+)", one_line):
-        return f"cannot read the config, because it is no valid YAML: {found[1]}"
-    if found := re.match(r'Parser key "([^"]+)":', one_line):
-        return _unusable(found[1], one_line)
-    return one_line
-
-
-def _missing(key: str, names: str) -> str:
-    return " and ".join(f"--{key}.{name.strip()}" for name in names.split(","))
-
-
-def _unknown(name: str, options: Iterable[str]) -> str:
-    name = name.split("=")[0]
-    close = difflib.get_close_matches(name.lstrip("-"), list(options), n=1)
-    hint = f"did you mean {'--' * name.startswith('--')}{close[0]}?" if close else "see --help for those there are"
-    return f"there is no option {name}; {hint}"
-
-
-def _unusable(key: str, message: str) -> str:
-    if found := re.search(r"NestedArg\(key='([^']+)', val='([^']*)'\)", message):
-        return f"cannot use {found[2]} as {key}.{found[1]}; there is no such option of it, or not with this value"
-    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message):
-        return f"cannot use {found[1]} as {key}, because it is no subclass of {found[2]}; give the class path of one"
-    if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return (
-            f"cannot use {found[1]} as {key}, because there is no such class; give its name or class path, see --help"
-        )
-    if found := re.search(r"(?:Unexpected import path format|Problem with given class_path) '?(\S+?)'?[:\s]", message):
-        return (
-            f"cannot use {found[1]} as {key}, because it cannot be imported; check its name and where it is installed"
-        )
-    value = re.search(r"(?:Got value|Given value): (.*)$", message)
-    expected = re.search(r"Subtypes: \[(.*?)\] Errors", message) or re.search(
-        r"Expected an? (.*?)\.? Got value", message
-    )
-    if value and expected:
-        return f"cannot use {value[1][:80]} as {key}; give {_types(expected[1])}"
-    return f"cannot use what is given as {key}: {message.partition(': ')[2][:200]}"
+        for report in reports:
+            if found := re.match(pattern, report):
+                return _types(found[1])
+    return ""
 
 
 def _types(text: str) -> str:
     """Say types as jsonargparse prints them, such as ``<class 'int'>, typing.Literal['full']``, in words."""
-    text = re.sub(r"typing\.|<class '([\w.]+)'>", lambda found: found[1] or "", text)
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text.replace("typing.", "").replace("collections.abc.", ""))
     text = re.sub(r"Literal\[([^\]]*)\]", lambda found: " or ".join(re.findall(r"'([^']*)'", found[1])), text)
-    parts = [_TYPES.get(part.partition("[")[0].strip(), part.strip()) for part in _split(text)]
-    return " or ".join(
-        dict.fromkeys(part.rpartition(".")[2] if "." in part and " " not in part else part for part in parts)
-    )
+    parts = [_in_words(part.strip()) for part in _split(text)]
+    return " or ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _in_words(name: str) -> str:
+    """Say one type in words; nothing for those that nobody can type at a command line."""
+    if found := re.fullmatch(r"tuple with (\d+) elements", name):
+        return f"a list of {found[1]}"
+    if name in _LISTS:
+        return _LISTS[name]
+    head = name.partition("[")[0].rpartition(".")[2]
+    if head in _UNTYPABLE:
+        return ""
+    if head[:1].isupper():
+        return _WORDS.get(head) or f"the class path of {'an' if head[0] in 'AEIO' else 'a'} {head}"
+    return _WORDS.get(head, name)
 
 
 def _split(text: str) -> list[str]:
     """Split at the commas that stand in no bracket."""
-    return [part for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _reason(reports: list[str], expected: str) -> str | None:
+    """Say why a class path cannot be used, where the report is about one."""
+    text = "\n".join(reports)
+    if found := re.search(r"correspond to a subclass of (\w+)", text) or re.search(
+        r"Expected '.*' to be a (?:function that returns|subclass of) <class '(\w+)'>", text
+    ):
+        return f"it is no subclass of {found[1]}; give the class path of one"
+    if "Expected an instantiatable class" in text:
+        return "it is only the base of such classes; give the class path of one that is complete"
+    if found := re.search(r"Multiple subclasses with name .*: (.*)\.", text):
+        return f"there are several of that name; give one of {found[1]}"
+    name = re.search(r"Expected a dot import path string: ([A-Za-z_]\w*$)?", text, re.M)
+    if name and (not expected or (name[1] and "class path" in expected)):
+        return "there is no such class; give its name or class path, see --help"
+    if found := re.search(r"Importing '(.*)' is not allowed", text):
+        return f"{found[1]} may not be named in a config; use it in Python"
+    if re.search(r"Unexpected import path format|No module named|(?:module|type object) '.*' has no attribute", text):
+        return "it cannot be imported; check its name and where it is installed"
+    if found := re.search(r"Problem with given class_path .*:\n(.*)", text):
+        return f"its arguments cannot be used ({_short(found[1])}); give a mapping of them as init_args"
+    return None

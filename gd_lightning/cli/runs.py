@@ -93,8 +93,10 @@ def _from_config(path: Path) -> dict[str, Any]:
 
 def _from_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     model = {key: value for key, value in checkpoint["hyper_parameters"].items() if value is not None}
+    # The model's copies of what the command line takes beside it.
+    chosen = {name: model.pop(name) for name in ("optimizer", "lr_scheduler") if name in model}
     data = checkpoint.get("datamodule_hyper_parameters", {})
-    return {"model": model, "data": data, "trainer": saved_limits(checkpoint)}
+    return {"model": model, "data": data, "trainer": saved_limits(checkpoint), **chosen}
 
 
 def differences(given: dict[str, Any], made_with: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

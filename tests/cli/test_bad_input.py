@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from torch import Tensor
 
+import gd_lightning
 from gd_lightning import Problem
 from tests.conftest import CommandLine
 
@@ -29,11 +32,14 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown key in a config": ("--config unknown.yaml", "there is no option model.lrr; did you mean model.lr?"),
     "unknown problem": ("--data.problem Nope", "cannot use Nope as data.problem"),
     "unknown module": ("--data.problem nope.Nope", "cannot use nope.Nope as data.problem"),
-    "no problem": ("--data.problem os.system", "os.system as data.problem, because it is no subclass of Problem"),
-    "unknown argument of a problem": ("--data.problem.sed 3", "there is no option sed"),
+    "no problem": ("--data.problem torch.nn.Linear", "torch.nn.Linear as data.problem, because it is no subclass of"),
+    "unknown argument of a problem": (
+        "--data.problem.sed 3",
+        "there is no option data.problem.sed; did you mean data.problem.seed?",
+    ),
     "missing argument of a problem": ("--data.problem Table", "cannot make data.problem without path"),
     "missing config": ("--config none.yaml", "none.yaml, because there is no such file"),
-    "malformed config": ("--config malformed.yaml", "no valid YAML"),
+    "malformed config": ("--config malformed.yaml", "the config malformed.yaml, because it is no valid YAML: line 2"),
     "config is a list": ("--config list.yaml", "no mapping of options"),
     "missing table": (f"{TABLE} none.csv", "none.csv, because there is no such file"),
     "table with a missing column": (f"{TABLE} good.csv --data.problem.targets [z]", "cannot find column 'z'"),
@@ -46,7 +52,10 @@ BAD: dict[str, tuple[str, str]] = {
     "momentum beside an optimiser": ("--optimizer Adam --model.momentum 0.9", "belong to its own SGD"),
     "unknown optimiser": ("--optimizer Adamm", "cannot use Adamm as optimizer"),
     "unknown activation": ("--model.activation step", "cannot use step as model.activation; give relu or"),
-    "hidden sizes no list": ("--model.hidden_sizes 10", "cannot use 10 as model.hidden_sizes; give a list or null"),
+    "hidden sizes no list": (
+        "--model.hidden_sizes 10",
+        "cannot use 10 as model.hidden_sizes; give a list of whole numbers or null",
+    ),
     "hidden size 0": ("--model.hidden_sizes [0]", "hidden_sizes [0]"),
     "start of an MLP": ("--model.hidden_sizes [3] --model.initialization.weight 1", "only a linear regressor"),
     "start without weight": ("--model.initialization.bias 1", "give weight too"),
@@ -78,13 +87,149 @@ BAD: dict[str, tuple[str, str]] = {
     "half precision": ("--trainer.precision bf16-true", "cannot train in bf16-true; use one of 32-true"),
     "problem seed below 0": ("--data.problem NoisyLine --data.problem.seed -1", "problem seed -1 is no seed"),
     "problem seed too large": ("--data.problem.seed 99999999999999999999", "problem seed 99999999999999999999"),
-    "unknown option of an optimiser": ("--optimizer Adam --optimizer.foo 3", "cannot use 3 as optimizer.foo"),
+    "unknown option of an optimiser": ("--optimizer Adam --optimizer.foo 3", "there is no option optimizer.foo"),
     "features that the data have not": ("--model.in_features 3", "in_features 3 on data with 1"),
     "test split of a prescribed split": ("--data.problem NoisyLine --data.test_size 0.2", "prescribes its own split"),
     "split 1.0": ("--data.val_size 1.0", "val_size 1.0 is neither"),
     "NumPy arrays": ("--data.problem tests.cli.test_bad_input.Arrays", "because it is a ndarray; make it a tensor"),
     "too large for float32": ("--data.problem tests.cli.test_bad_input.Large", "y is not finite in row 0"),
     "seed text": ("--seed_everything abc", "cannot use abc as seed_everything"),
+    "batch size 1e2": ("--data.batch_size 1e2", "cannot use 1e2 as data.batch_size; give a whole number or full"),
+    "batch size true": ("--data.batch_size true", "cannot use true as data.batch_size"),
+    "batch size null in a config": ("--config no_batch_size.yaml", "batch_size None is no number of samples"),
+    "split nan": ("--data.val_size .nan", "val_size nan is neither a fraction below 1"),
+    "split infinite": ("--data.test_size .inf", "test_size inf is neither a fraction below 1"),
+    "abbreviated option": ("--data.batch 4", "there is no option --data.batch; did you mean --data.batch_size?"),
+    "option without value": ("--data.batch_size", "cannot use --data.batch_size without a value"),
+    "stray argument": ("noise", "there is no option noise"),
+    "lr nan": ("--model.lr .nan", "lr nan trains nothing"),
+    "lr nan of an optimiser": ("--optimizer Adam --optimizer.lr .nan", "lr nan trains nothing"),
+    "lr null of an optimiser": ("--optimizer Adam --optimizer.lr null", "optimizer.lr null is no learning rate"),
+    "lr text of an optimiser": ("--optimizer Adam --optimizer.lr x", "cannot use x as optimizer.lr; give a number"),
+    "betas of an optimiser": ("--optimizer Adam --optimizer.betas [1]", "[1] as optimizer.betas; give a list of 2"),
+    "optimiser for sparse gradients": ("--optimizer SparseAdam", "options of SparseAdam: SparseAdam does not support"),
+    "optimiser that is none": (
+        "--optimizer torch.nn.Linear",
+        "torch.nn.Linear as optimizer, because it is no subclass",
+    ),
+    "scheduler without period": ("--lr_scheduler StepLR --lr_scheduler.step_size 0", "cannot train with these options"),
+    "scheduler that ends early": (
+        "--lr_scheduler OneCycleLR --lr_scheduler.max_lr 1 --lr_scheduler.total_steps 5",
+        "cannot train with these options of OneCycleLR: Tried to step 6 times",
+    ),
+    "scheduler to nan": (
+        "--lr_scheduler ExponentialLR --lr_scheduler.gamma .nan",
+        "the learning rate is not finite after epoch 1",
+    ),
+    "scheduler without its argument": (
+        "--lr_scheduler StepLR",
+        "cannot make lr_scheduler without step_size; give --lr_scheduler.step_size",
+    ),
+    "scheduler that watches nothing": (
+        "--lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor loss",
+        "conditioned on metric loss which is not available",
+    ),
+    "huber delta infinite": ("--model.loss huber --model.huber_delta .inf", "huber_delta inf is no finite number"),
+    "start nan": ("--model.initialization.weight .nan", "because the values are not finite"),
+    "start beyond float32": ("--model.initialization.weight 1e300", "because the values are not finite"),
+    "network that is none": (
+        "--model.network torch.optim.SGD",
+        "as model.network, because it is no subclass of Module",
+    ),
+    "network without parameters": ("--model.network torch.nn.ReLU", "optimizer got an empty parameter list"),
+    "noise below 0": ("--data.problem.noise -1", "noise -1.0 is no standard deviation"),
+    "noise nan": ("--data.problem Sine --data.problem.noise .nan", "noise nan is no standard deviation"),
+    "samples beyond any tensor": (
+        "--data.problem Sine --data.problem.n_samples 99999999999999999999",
+        "n_samples 99999999999999999999 is no number of rows",
+    ),
+    "condition number infinite": (
+        "--data.problem LinearProblem --data.problem.condition_number .inf",
+        "condition_number inf is no condition number",
+    ),
+    "problem null": ("--data.problem null", "cannot use None as data.problem; give the class path of a Problem"),
+    "problem that is incomplete": ("--data.problem Problem", "because it is only the base of such classes"),
+    "problem that is a number": ("--data.problem 3", "cannot use 3 as data.problem, because there is no such class"),
+    "seed true": ("--seed_everything true", "seed_everything true is no seed"),
+    "seed below 0": ("--seed_everything -1", "seed_everything -1 is no seed"),
+    "epochs below -1": ("--trainer.max_epochs -2", "cannot use -2 as trainer.max_epochs"),
+    "epochs null": ("--trainer.max_epochs null", "trainer.max_epochs null leaves open when to stop"),
+    "fewer epochs than the least": (
+        "--trainer.max_epochs 1 --trainer.min_epochs 5",
+        "trainer.min_epochs 5 is more than trainer.max_epochs 1",
+    ),
+    "duration that is none": ("--trainer.max_time soon", "is not a valid duration"),
+    "gradient clip nan": ("--trainer.gradient_clip_val .nan", "cannot use nan as trainer.gradient_clip_val"),
+    "gradient clip below 0": ("--trainer.gradient_clip_val -1", "cannot use -1 as trainer.gradient_clip_val"),
+    "validation interval 0": ("--trainer.val_check_interval 0 --data.val_size 9", "trainer.val_check_interval 0"),
+    "validation every 0 epochs": ("--trainer.check_val_every_n_epoch 0", "cannot use 0 as trainer.check_val_every_n"),
+    "more processes than samples": (
+        "--trainer.devices 101 --trainer.strategy ddp",
+        "cannot share 100 training samples among 101 processes",
+    ),
+    "unknown strategy": ("--trainer.strategy magic", "cannot follow these options: You selected an invalid strategy"),
+    "unknown profiler": ("--trainer.profiler magic", "cannot follow these options: When passing string value"),
+    "logger without its package": ("--trainer.logger WandbLogger", "Requirement 'wandb"),
+    "callback without its argument": (
+        "--trainer.callbacks+=EarlyStopping",
+        "cannot make trainer.callbacks without monitor; give --trainer.callbacks.monitor",
+    ),
+    "callback that watches nothing": (
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss",
+        "Early stopping conditioned on metric `loss` which is not available",
+    ),
+    "callback with a wrong mode": (
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor train_loss --trainer.callbacks.mode up",
+        "cannot follow these options: `mode` can be",
+    ),
+    "callback that finds a learning rate": (
+        "--trainer.callbacks+=LearningRateFinder",
+        "cannot train with the callback",
+    ),
+    "callback for another model": ("--trainer.callbacks+=BackboneFinetuning", "no attribute 'backbone'"),
+    "callbacks that are numbers": (
+        "--trainer.callbacks [3]",
+        "cannot use [3] as trainer.callbacks; give a list or the",
+    ),
+    "section that is a number": ("--config number.yaml", "cannot read model in the config number.yaml, because '3'"),
+    "section that is text": ("--model text", "cannot use text as model, because it is neither a mapping nor a config"),
+    "section of another subcommand": ("--config test.yaml", "there is no option test.model.lr"),
+    "option in a config with a wrong type": ("--config text_lr.yaml", "model.lr; give a number (in the config text_lr"),
+    "number with a nested option": ("--config nested.yaml", "cannot use {'x': 1} as model.lr; give a number"),
+    "key twice in a config": (
+        "--config twice.yaml",
+        "cannot read the config twice.yaml, because the key 'lr' stands in line 2 and again in line 4",
+    ),
+    "key twice in a config of a section": (
+        "--model twice_lr.yaml",
+        "the key 'lr' stands in line 1 and again in line 2",
+    ),
+    "key that is a number": ("--config key.yaml", "cannot use 1 as an option in the config key.yaml"),
+    "empty config": ("--config empty.yaml", "cannot read the config empty.yaml, because it is empty"),
+    "binary config": ("--config binary.yaml", "cannot read the config binary.yaml, because it is no text in UTF-8"),
+    "config with tabs": ("--config tabs.yaml", "line 2: found character that cannot start any token"),
+    "config with an alias in itself": ("--config alias.yaml", "the alias *a in line 1 stands for a value that it is"),
+    "config of a billion values": ("--config billion.yaml", "it holds more than 100,000 values"),
+    "config that is very deep": ("--config deep.yaml", "line 1 nests values more than 50 deep"),
+    "config with a bad tag": ("--config tag.yaml", "could not convert string to float"),
+    "config that includes itself": ("--config loop.yaml", "it includes itself"),
+    "config that is a directory": ("--config directory", "directory, because it is no file"),
+    "config on the net": ("--config http://127.0.0.1:9/c.yaml", "because there is no such file"),
+    "copy of the optimiser": (
+        "--config copy.yaml",
+        "cannot use model.optimizer in the config copy.yaml; give it as opt",
+    ),
+    "printing with an unknown flag": ("--print_config=all", "cannot print the config with all"),
+    "table that is empty": (f"{TABLE} empty.csv", "cannot read the table empty.csv, because it has no rows"),
+    "table with a header alone": (f"{TABLE} header.csv", "cannot read the table header.csv, because it has no rows"),
+    "table with long rows": (f"{TABLE} ragged.csv", "line 3 has 4 cells and the header 3"),
+    "table with short rows": (f"{TABLE} short.csv", "because of line 3: the cell is empty"),
+    "table that is a directory": (f"{TABLE} directory.csv", "directory.csv"),
+    "truncated .npy": (f"{TABLE} truncated.npy", "cannot read the table truncated.npy as .npy"),
+    "truncated .npz": (f"{TABLE} truncated.npz", "cannot read the table truncated.npz as .npz"),
+    "truncated Parquet": (f"{TABLE} truncated.parquet", "cannot read the table truncated.parquet as .parquet"),
+    "array of objects": (f"{TABLE} objects.npy", "cannot read the table objects.npy as .npy"),
+    "array of three dimensions": (f"{TABLE} cube.npy", "shape (2, 2, 2)"),
 }
 
 
@@ -125,11 +270,46 @@ def materials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "nan.csv": "a,b,y\n1,nan,3\n3,4,5\n",
         "good.xlsx": "",
         "damaged.ckpt": "PK\x03\x04 and nothing more",
+        "no_batch_size.yaml": "data: {batch_size: null}\n",
+        "number.yaml": "model: 3\n",
+        "test.yaml": "test: {model: {lr: 0.1}}\n",
+        "text_lr.yaml": "model: {lr: fast}\n",
+        "nested.yaml": "model: {lr: {x: 1}}\n",
+        "twice.yaml": "model:\n  lr: 0.1\n  momentum: 0.5\n  lr: 0.2\n",
+        "twice_lr.yaml": "lr: 0.1\nlr: 0.2\n",
+        "key.yaml": "1: 2\n",
+        "empty.yaml": "# model: {lr: 0.1}\n",
+        "tabs.yaml": "model:\n\tlr: 0.1\n",
+        "alias.yaml": "model: &a {lr: *a}\n",
+        "billion.yaml": "a0: &a0 [0]\n"
+        + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
+        "deep.yaml": "model: " + 5000 * "[" + 5000 * "]",
+        "tag.yaml": "model: {lr: !!float fast}\n",
+        "loop.yaml": "config: loop.yaml\n",
+        "copy.yaml": "model: {optimizer: {class_path: torch.optim.Adam}}\n",
+        "empty.csv": "",
+        "header.csv": "a,b,y\n",
+        "ragged.csv": "a,b,y\n1,2,3\n1,2,3,4\n",
+        "short.csv": "a,b,y\n1,2,3\n1,2\n",
     }.items():
         Path(name).write_text(text)
     Path("evil.ckpt").write_bytes(pickle.dumps({"state_dict": Evil(), "hyper_parameters": {}}))
     torch.save({"weights": torch.zeros(3)}, "other.ckpt")
+    for name in ("directory", "directory.csv"):
+        Path(name).mkdir()
+    Path("binary.yaml").write_bytes(b"\x00\xff\xfe")
+    _save_damaged_arrays()
     return directory
+
+
+def _save_damaged_arrays() -> None:
+    np.save("cube.npy", np.zeros((2, 2, 2)))
+    np.save("objects.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    np.save("truncated.npy", np.zeros((100, 3)))
+    np.savez("truncated.npz", x=np.zeros((100, 3)), y=np.zeros(100))
+    parquet.write_table(pyarrow.table({"x": np.zeros(100), "y": np.zeros(100)}), "truncated.parquet")
+    for name in ("truncated.npy", "truncated.npz", "truncated.parquet"):
+        Path(name).write_bytes(Path(name).read_bytes()[:-200])
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -162,10 +342,52 @@ def test_another_run_than_the_one_that_is_judged_is_refused_by_name(command_line
 
 
 def test_no_subcommand_or_an_unknown_one(command_line: CommandLine) -> None:
-    import gd_lightning
-
     assert gd_lightning.main([]) == 2
     assert gd_lightning.main(["train"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PL_FIT__MODEL__LR", "fast", "cannot use fast as model.lr; give a number"),
+        ("PL_FIT__MODEL", "3", "cannot use 3 as model"),
+        ("PL_FIT__CONFIG", "none.yaml", "none.yaml, because there is no such file"),
+        ("PL_FIT__CONFIG", "{model: {lr: 1, lr: 2}}", "the key 'lr' stands in line 1 and again in line 1"),
+        (
+            "PL_FIT__MODEL__LEARNING_RATE",
+            "1",
+            "there is no option for the environment variable PL_FIT__MODEL__LEARNING_",
+        ),
+    ],
+)
+def test_a_bad_environment_is_refused(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert command_line("fit") == 2
+    assert message in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+    assert command_line.runs == []
+
+
+def test_a_config_that_comes_before_the_subcommand_is_refused(
+    materials: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gd_lightning.main(["--config", "text_lr.yaml", "fit"]) == 2
+    assert "cannot use model.lr before the subcommand" in capfd.readouterr().err
+
+
+def test_logs_in_the_cloud_are_refused(materials: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert gd_lightning.main(["fit", "--trainer.default_root_dir", "s3://bucket"]) == 2
+    assert "cannot write to s3://bucket" in capfd.readouterr().err
+    assert not Path("s3:").exists()
+
+
+def test_more_memory_than_there_is_fails_in_one_line(command_line: CommandLine) -> None:
+    assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 1
+    assert command_line.err.startswith("gd_lightning: cannot go on, because memory is not enough")
+    assert len(command_line.err.splitlines()) == 1
+    assert command_line.runs == []
 
 
 @dataclass

@@ -126,6 +126,8 @@ def test_a_subcommand_from_the_environment(tmp_path: Path) -> None:
         [],
         ["--optimizer", "Adam"],
         ["--optimizer", "Adam", "--model.lr", "0.3"],
+        ["--optimizer", "Adam", "--model.lr", "0.1"],  # the model's own default
+        ["--trainer.max_steps", "30"],
         ["--data.problem", "NoisyLine", "--data.batch_size", "8"],
         [
             "--data.problem",
@@ -253,6 +255,26 @@ def test_a_run_is_continued_by_its_directory(command_line: CommandLine) -> None:
     assert command_line("fit", "--ckpt_path", part, "--model.lr", "0.5") == 2
     assert "model.lr 0.5" in command_line.err
     assert "made with 0.01" in command_line.err
+
+
+def test_a_checkpoint_that_stands_alone_is_continued_with_its_optimizer(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    options = [
+        "--optimizer",
+        "Adam",
+        "--optimizer.lr",
+        "0.05",
+        "--lr_scheduler",
+        "StepLR",
+        "--lr_scheduler.step_size=2",
+    ]
+    whole = command_line.fit(*options, "--trainer.max_epochs", "6")
+    part = command_line.fit(*options, "--trainer.max_epochs", "3")
+    (part / "checkpoints" / "last.ckpt").rename(tmp_path / "alone.ckpt")
+    rest = command_line.fit("--ckpt_path", tmp_path / "alone.ckpt", "--trainer.max_epochs", "6")
+    parameters = [json.loads((run / "summary.json").read_text())["parameters"] for run in (whole, rest)]
+    assert parameters[0] == parameters[1]
 
 
 def test_a_network_of_ones_own_by_its_class_path(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

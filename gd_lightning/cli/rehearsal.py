@@ -1,0 +1,77 @@
+"""Trying an optimiser and a scheduler on a single weight, before a run of hours fails at one of its epochs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from gd_lightning.errors import InputError, first_line
+from gd_lightning.module import RegressionModule
+from gd_lightning.variants import Variant
+
+_MOST_EPOCHS = 1000
+
+
+def rehearse(options: dict[str, Any], epochs: int) -> None:
+    """Make an update, and step the scheduler through the epochs.
+
+    Args:
+        options: ``lr``, ``optimizer`` and ``lr_scheduler`` of a RegressionModule.
+        epochs: How many epochs to step through.
+
+    Raises:
+        InputError: The optimiser or the scheduler fails, or the learning rate is not finite any more.
+    """
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            epoch = _first_without_finite_lr(options, epochs)
+    except InputError:
+        raise
+    except Exception as error:
+        name = str((options["lr_scheduler"] or options["optimizer"])["class_path"]).rpartition(".")[2]
+        raise InputError(f"cannot train with these options of {name}: {first_line(error)}; change them") from error
+    if epoch is not None:
+        raise InputError(
+            f"cannot train with this lr_scheduler, because the learning rate is not finite after epoch {epoch}; "
+            "change its options"
+        )
+
+
+def _first_without_finite_lr(options: dict[str, Any], epochs: int) -> int | None:
+    module = RegressionModule(**options, initialization="zero", bias=False, in_features=1, out_features=1)
+    module.configure_model()
+    made: Any = module.configure_optimizers()
+    optimizer, scheduler = (
+        (made["optimizer"], made["lr_scheduler"]["scheduler"]) if isinstance(made, dict) else (made, None)
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value: Tensor = (module(torch.ones(1, 1)) - 1).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    for epoch in range(1, epochs + 1):
+        if scheduler is None:
+            break
+        scheduler.step(1.0) if hasattr(scheduler, "monitor") else scheduler.step()
+        if not all(math.isfinite(group["lr"]) for group in optimizer.param_groups):
+            return epoch
+    return None
+
+
+def epochs_of(trainer: Trainer, variant: Variant) -> int:
+    """Return how many epochs a run can have at most, and no more than a rehearsal takes no time for."""
+    limits = [_MOST_EPOCHS]
+    if trainer.max_epochs not in (None, -1):
+        limits.append(trainer.max_epochs or 0)
+    if trainer.max_steps != -1:
+        limits.append(-(-trainer.max_steps // variant.updates_per_epoch))
+    return min(limits)

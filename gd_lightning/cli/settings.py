@@ -1,0 +1,99 @@
+"""Options that Lightning would follow silently into nonsense, or refuse only when a run has begun."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jsonargparse import Namespace
+
+from gd_lightning.errors import InputError
+
+_LARGEST_SEED = 2**32 - 1
+_LOWEST = {
+    "max_epochs": (-1, "a number of epochs, or -1 for no limit"),
+    "max_steps": (-1, "a number of updates, or -1 for no limit"),
+    "min_epochs": (0, "a number of epochs"),
+    "min_steps": (0, "a number of updates"),
+    "check_val_every_n_epoch": (1, "a number of epochs"),
+    "log_every_n_steps": (0, "a number of updates"),
+    "num_sanity_val_steps": (-1, "a number of batches, or -1 for all"),
+    "gradient_clip_val": (0, "a bound of 0 or more"),
+}
+# By the names of their classes, and what they would do behind the back of batch_size or model.lr.
+_CALLBACKS = {
+    "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
+    "BatchSizeFinder": "batch_size is the algorithm, and no matter of memory; give data.batch_size",
+    "Timer": "its options cannot be saved in a config; give trainer.max_time",
+    "LearningRateFinder": "what it finds is far from a good learning rate here; give model.lr",
+}
+
+
+def refuse_nonsense(config: Mapping[str, Any]) -> None:
+    """Check the options of a subcommand.
+
+    Args:
+        config: The parsed options.
+
+    Raises:
+        InputError: One of them cannot be followed.
+    """
+    seed = config["seed_everything"]
+    if isinstance(seed, bool) or not 0 <= seed <= _LARGEST_SEED:
+        raise InputError(f"seed_everything {_typed(seed)} is no seed; use a whole number from 0 to {_LARGEST_SEED}")
+    optimizer = config["optimizer"]
+    if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
+        raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
+    _check_trainer(config["trainer"])
+
+
+def refuse_unknown_variables(stage: str, options: Iterable[str], environment: Iterable[str]) -> None:
+    """Refuse environment variables that look like options of a subcommand and are none.
+
+    Args:
+        stage: The subcommand.
+        options: The names of its options.
+        environment: The names of all variables.
+
+    Raises:
+        InputError: There is no such option.
+    """
+    prefix = f"PL_{stage.upper()}__"
+    known = {prefix + option.upper().replace(".", "__") for option in options}
+    for name in environment:
+        if name.startswith(prefix) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"see {stage} --help for what there is"
+            raise InputError(f"there is no option for the environment variable {name}; {hint}")
+
+
+def _check_trainer(trainer: Namespace) -> None:
+    if trainer.max_epochs is None:
+        raise InputError(
+            "trainer.max_epochs null leaves open when to stop; give a number of epochs, or -1 for no limit"
+        )
+    for name, (lowest, what) in _LOWEST.items():
+        if (value := trainer[name]) is not None and not lowest <= value < math.inf:
+            raise InputError(f"cannot use {value} as trainer.{name}; give {what}")
+    for name in ("epochs", "steps"):
+        least, most = trainer[f"min_{name}"], trainer[f"max_{name}"]
+        if least is not None and -1 < most < least:
+            raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
+    if trainer.val_check_interval in (0, 0.0):
+        raise InputError("cannot validate at intervals of trainer.val_check_interval 0; give a part of an epoch, or 1")
+    if "://" in str(trainer.default_root_dir):
+        raise InputError(f"cannot write to {trainer.default_root_dir}; give a directory as trainer.default_root_dir")
+    for callback in _callbacks(trainer):
+        if reason := _CALLBACKS.get(callback.rpartition(".")[2]):
+            raise InputError(f"cannot train with the callback {callback}, because {reason}")
+
+
+def _callbacks(trainer: Namespace) -> Iterator[str]:
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    return (str(callback.class_path) for callback in callbacks if isinstance(callback, Namespace))
+
+
+def _typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -38,10 +38,12 @@ from gd_lightning.cli.rehearsal import epochs_of, rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.cli.settings import refuse_nonsense, refuse_unknown_variables
+from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
+from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
@@ -81,6 +83,7 @@ class Command(LightningCLI):
         model_class: type[RegressionModule] = RegressionModule,
         datamodule_class: type[RegressionDataModule] = RegressionDataModule,
     ) -> None:
+        distrust()
         self.arguments = args
         self._default_problem = _DEFAULT_PROBLEM
         self.run: EarlierRun | None = None
@@ -203,7 +206,13 @@ class Command(LightningCLI):
         """
         config = self.parser.parse_args(args)
         stage = config.subcommand
-        chosen = self._default_problem if stage is None else config[stage].data.problem.class_path
+        problem = None if stage is None else config[stage].data.problem
+        if isinstance(problem, Problem):
+            raise InputError(
+                f"cannot use an object of {type(problem).__name__} as data.problem, because a config can name classes "
+                "only; give the class path"
+            )
+        chosen = self._default_problem if problem is None else problem.class_path
         if chosen != self._default_problem:
             self._default_problem = chosen
             self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
@@ -276,6 +285,12 @@ class Command(LightningCLI):
                 )
 
     # Making
+
+    def before_instantiate_classes(self) -> None:
+        """Look at every class that the config names before one of them is called."""
+        parser = self._parser(self.config.subcommand)
+        assert isinstance(parser, Parser)
+        refuse_foreign_code(parser, self.config[self.config.subcommand])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with the recorder before and the pictures behind the callbacks that a person adds."""

@@ -385,7 +385,7 @@ def test_logs_in_the_cloud_are_refused(materials: Path, capfd: pytest.CaptureFix
 
 def test_more_memory_than_there_is_fails_in_one_line(command_line: CommandLine) -> None:
     assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 1
-    assert command_line.err.startswith("gd_lightning: cannot go on, because memory is not enough")
+    assert command_line.err.startswith("gd_lightning: cannot go on, because memory is short")
     assert len(command_line.err.splitlines()) == 1
     assert command_line.runs == []
 

@@ -50,6 +50,7 @@ _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size"}
+_LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
     "accelerator": "cpu",
@@ -359,7 +360,8 @@ class Command(LightningCLI):
                 raise InputError("these options train nothing; leave out what limits the run to no update")
         except Exception as error:
             # What only the first epoch can tell, such as a metric to monitor that there is not; little is lost.
-            refused = self.trainer.current_epoch == 0 and is_bad_input(error)
+            lost = recorder.history["seconds"][-1] if len(recorder.history) else 0.0
+            refused = self.trainer.current_epoch == 0 and lost < _LITTLE and is_bad_input(error)
             raise
         finally:
             if self.trainer.is_global_zero and recorder.summary is not None and not refused:

@@ -1,0 +1,116 @@
+"""Data larger than memory: batch gradient descent over a file, with memory that does not grow with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning import History, RegressionDataModule, RegressionModule, Table
+from gd_lightning.problems import table_files
+from tests.conftest import MakeTrainer
+
+TIMEOUT = 540
+LR, UPDATES = 0.1, 3
+COLUMNS, ALLOWED = 5, 64 * 1024  # kB
+TRUTH = np.array([0.5, -1.0, 2.0, 0.25])
+
+
+def _write(path: Path, rows: int) -> Path:
+    """Write a table of a linear function with noise, in pieces."""
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, COLUMNS))
+    random = np.random.default_rng(0)
+    for start in range(0, rows, 1_000_000):
+        piece = table[start : start + 1_000_000]
+        piece[:, :-1] = random.standard_normal((len(piece), COLUMNS - 1), dtype=np.float32)
+        piece[:, -1] = piece[:, :-1] @ TRUTH + 1 + 0.1 * random.standard_normal(len(piece), dtype=np.float32)
+    table.flush()
+    return path
+
+
+def _fit(path: Path, root: Path, *options: str) -> int:
+    """Train by batch gradient descent; returns the peak of the anonymous memory, in kB."""
+    arguments = [
+        *("--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "true"),
+        *("--model.lr", str(LR), "--trainer.max_epochs", str(UPDATES), "--trainer.default_root_dir", str(root)),
+    ]
+    command = [sys.executable, "-m", "gd_lightning", "fit", *arguments, *options]
+    peak, deadline = 0, time.monotonic() + TIMEOUT
+    with (root.parent / "output").open("w+") as output:
+        process = subprocess.Popen(command, cwd=path.parent, stdout=output, stderr=output)
+        while process.poll() is None:
+            assert time.monotonic() < deadline
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:"))])
+            time.sleep(0.005)
+        output.seek(0)
+        assert process.returncode == 0, output.read()
+    return peak
+
+
+def _train_loss(root: Path) -> float:
+    (history,) = root.glob("lightning_logs/*/history.csv")
+    return History.from_csv(history).last("train_loss")
+
+
+def _expected_loss(path: Path, lr: float, updates: int) -> float:
+    """Return the loss of a linear regressor on standardised features that starts at zero, from moments in float64."""
+    table = np.load(path, mmap_mode="r")
+    rows = len(table)
+    pieces = [slice(start, start + 1_000_000) for start in range(0, rows, 1_000_000)]
+    mean = sum(table[piece].sum(axis=0, dtype=np.float64) for piece in pieces) / rows
+    moments = sum((table[piece] - mean).T @ (table[piece] - mean) for piece in pieces) / rows
+    deviation = np.sqrt(np.diag(moments)[:-1])
+    hessian = moments[:-1, :-1] / np.outer(deviation, deviation)
+    covariance, variance = moments[:-1, -1] / deviation, moments[-1, -1]
+    weight, bias = np.zeros(COLUMNS - 1), 0.0
+    for _ in range(updates):
+        weight = weight - 2 * lr * (hessian @ weight - covariance)
+        bias = bias - 2 * lr * (bias - mean[-1])
+    loss = weight @ hessian @ weight - 2 * weight @ covariance + variance + (bias - mean[-1]) ** 2
+    return float(loss)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads anonymous memory in /proc")
+@pytest.mark.parametrize("hidden_sizes", ["[]", "[32]"], ids=["linear", "mlp"])
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, hidden_sizes: str) -> None:
+    start = "zero" if hidden_sizes == "[]" else "auto"
+    options = ["--model.hidden_sizes", hidden_sizes, "--model.initialization", start]
+    large = _write(tmp_path / "many.npy", 40_000_000)
+    few = _fit(_write(tmp_path / "few.npy", 1_000), tmp_path / "few", *options)
+    many = _fit(large, tmp_path / "many", *options)
+    assert many <= few + ALLOWED, f"{few / 1024:.0f} MB grew to {many / 1024:.0f} MB"
+    if hidden_sizes == "[]":
+        expected = _expected_loss(large, lr=LR, updates=UPDATES)
+        assert np.isclose(_train_loss(tmp_path / "many"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".parquet"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 32}, {"val_size": 0.2, "micro_batch_size": 100}], ids=str)
+def test_a_mapped_table_trains_as_in_memory(
+    make_trainer: MakeTrainer, tmp_path: Path, ending: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "table.npy", 1_000)
+    if ending == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
+        from pyarrow import parquet
+
+        table = np.load(path)
+        path = tmp_path / "table.parquet"
+        parquet.write_table(pyarrow.table({f"x{i}": table[:, i] for i in range(COLUMNS)}), path)
+    found = []
+    for in_memory in (table_files.IN_MEMORY, 10):
+        monkeypatch.setattr(table_files, "IN_MEMORY", in_memory)
+        data = RegressionDataModule(Table(str(path)), standardize=True, **options)
+        module = RegressionModule(lr=0.05, hidden_sizes=[4])
+        make_trainer(max_epochs=2, precision="64-true").fit(module, data)
+        assert data.problem.mapped == (in_memory == 10)
+        found.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
+    assert torch.equal(found[0], found[1])

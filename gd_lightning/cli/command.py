@@ -37,7 +37,7 @@ from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.rehearsal import epochs_of, rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
-from gd_lightning.cli.settings import refuse_nonsense, refuse_unknown_variables
+from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
 from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -170,6 +170,7 @@ class Command(LightningCLI):
             self.config = self._parse([*self.arguments[:at], *settings, *self.arguments[at:]])
             self.config[stage].ckpt_path = None if self.run.checkpoint is None else str(self.run.checkpoint)
             self._refuse_another_run(stage)
+        refuse_null(self._parser(stage), self.config[stage])
         if stage == "fit":
             self._settle_learning_rate()
             self._settle_length()

@@ -150,19 +150,22 @@ def _expected(reports: list[str]) -> str:
     ):
         for report in reports:
             if found := re.match(pattern, report):
-                return _types(found[1])
+                return in_words(found[1])
     return ""
 
 
-def _types(text: str) -> str:
+def in_words(text: str) -> str:
     """Say types as jsonargparse prints them, such as ``<class 'int'>, typing.Literal['full']``, in words."""
+    if union := re.fullmatch(r"typing\.Union\[(.*)\]", text):
+        text = union[1]
+    text = text.replace(" | ", ", ")
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text.replace("typing.", "").replace("collections.abc.", ""))
     text = re.sub(r"Literal\[([^\]]*)\]", lambda found: " or ".join(re.findall(r"'([^']*)'", found[1])), text)
-    parts = [_in_words(part.strip()) for part in _split(text)]
+    parts = [_word(part.strip()) for part in _split(text)]
     return " or ".join(dict.fromkeys(part for part in parts if part))
 
 
-def _in_words(name: str) -> str:
+def _word(name: str) -> str:
     """Say one type in words; nothing for those that nobody can type at a command line."""
     if found := re.fullmatch(r"tuple with (\d+) elements", name):
         return f"a list of {found[1]}"

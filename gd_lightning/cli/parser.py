@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -71,6 +72,8 @@ class Parser(LightningArgumentParser):
         except ConfigError as error:
             raise InputError(f"cannot read the config, because {error}; correct it") from error
         _refuse_no_mapping(self, config)
+        if _drop_empty_sections(self, config):
+            content = yaml.safe_dump(config, sort_keys=False)
         parsed: Namespace = super().parse_string(content, *args, **kwargs)
         return parsed
 
@@ -107,6 +110,16 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
             _refuse_no_mapping(subcommands[name], value, f"{section}{name}.")
         elif name in (parser.groups or {}) and not isinstance(value, str):  # the path of a config of the section
             _refuse_no_mapping(parser, value, f"{section}{name}.")
+
+
+def _drop_empty_sections(parser: LightningArgumentParser, config: Any) -> bool:
+    """Take sections out of a config whose options are all commented out; returns whether there were any."""
+    subcommands = _subcommands(parser)
+    nested = [_drop_empty_sections(subcommands[name], config[name]) for name in subcommands if config.get(name)]
+    empty = [name for name in parser.groups or {} if name in config and config[name] is None]
+    for name in empty:
+        del config[name]
+    return bool(empty) or any(nested)
 
 
 def _subcommands(parser: LightningArgumentParser) -> dict[str, LightningArgumentParser]:

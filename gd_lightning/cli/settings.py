@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 
+from gd_lightning.cli.messages import in_words
 from gd_lightning.errors import InputError
 
 _LARGEST_SEED = 2**32 - 1
@@ -47,6 +48,25 @@ def refuse_nonsense(config: Mapping[str, Any]) -> None:
     if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
         raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
     _check_trainer(config["trainer"])
+
+
+def refuse_null(parser: ArgumentParser, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse null for options that need a value; jsonargparse lets it pass in a config.
+
+    Args:
+        parser: The parser of the options.
+        values: The parsed options.
+        prefix: What comes before the names of the options, for messages.
+
+    Raises:
+        InputError: An option is null that cannot be.
+    """
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        if hint is None or action.default is None or action.dest not in values or values[action.dest] is not None:
+            continue
+        if type(None) not in get_args(hint):
+            raise InputError(f"cannot use null as {prefix}{action.dest}; give {in_words(str(hint))}")
 
 
 def refuse_unknown_variables(stage: str, options: Iterable[str], environment: Iterable[str]) -> None:

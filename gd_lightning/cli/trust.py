@@ -14,6 +14,7 @@ import torch
 from jsonargparse import Namespace, set_parsing_settings
 
 from gd_lightning.cli.parser import Parser
+from gd_lightning.cli.settings import refuse_null
 from gd_lightning.errors import InputError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, timedelta, PurePath, Enum, torch.device, torch.dtype)
@@ -83,7 +84,9 @@ def _check_class(spec: Namespace | Mapping[str, Any], expected: tuple[type, ...]
         )
     parser = Parser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
-    refuse_foreign_code(parser, spec.get("init_args") or {}, f"{name}.")
+    arguments = spec.get("init_args") or {}
+    refuse_null(parser, arguments, f"{name}.")
+    refuse_foreign_code(parser, arguments, f"{name}.")
     _check(spec.get("dict_kwargs"), (), name)
 
 

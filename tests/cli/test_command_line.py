@@ -372,3 +372,12 @@ def test_a_signal_ends_a_run_with_its_code_and_keeps_the_record(
     summary = json.loads((run / "summary.json").read_text())
     assert summary["outcome"] == "interrupted"
     assert gd_lightning.History.from_csv(run / "history.csv").last("update") == summary["updates"]
+
+
+@pytest.mark.parametrize("config", ["data:\nmodel:\nrecorder:\ncheckpoint:\ntrainer:\n", "fit:\n  data:\n"])
+def test_sections_without_options_are_left_out(command_line: CommandLine, tmp_path: Path, config: str) -> None:
+    path = tmp_path / "commented.yaml"
+    path.write_text(config)
+    before = ["--config", str(path)] if config.startswith("fit") else []
+    after = [] if before else ["--config", str(path)]
+    assert gd_lightning.main([*before, "fit", *after, "--print_config"]) == 0

@@ -18,7 +18,7 @@ from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
 
-_LONGEST = 300  # characters of a message
+_LONGEST = 600  # characters of a message
 
 
 def execute(args: list[str]) -> int:

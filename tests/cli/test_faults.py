@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import shutil
@@ -126,6 +127,9 @@ def test_a_run_that_a_signal_ended_is_continued(tmp_path: Path, whole: Path, num
     assert "to go on     python -m gd_lightning fit --ckpt_path lightning_logs/" in out
     assert 0 < _state(run)["global_step"] < _state(whole)["global_step"]
     assert len(_rows(run)) == _state(run)["global_step"] + 1
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["outcome"] == "interrupted"
+    assert summary["updates"] == _state(run)["global_step"]
     _finish(_start("--ckpt_path", "last", cwd=tmp_path), 0)
     _assert_same_run(run, whole)
 
@@ -197,7 +201,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
-@pytest.mark.parametrize("free", [0, 20_000, 200_000])
+@pytest.mark.parametrize(
+    "free", [pytest.param(0, marks=pytest.mark.slow), 20_000, pytest.param(200_000, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_ends_a_run_in_one_line(small_disk: Path, free: int) -> None:
     """The run begins with room for little; what had been finished before is as it was."""
     _finish(_start(*RUN, cwd=small_disk), 0)

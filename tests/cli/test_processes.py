@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import CommandLine
+
 TIMEOUT = 240
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -49,13 +51,14 @@ def _updates(root: Path) -> list[str]:
         return [row["update"] for row in csv.DictReader(lines)]
 
 
-def test_torchrun_says_how_many_processes_there_are(tmp_path: Path) -> None:
-    for name, launch, options in (("one", None, []), ("default", TORCHRUN, []), ("said", TORCHRUN, TWO)):
-        (tmp_path / name).mkdir()
-        code, _, err = _fit(*RUN, *options, cwd=tmp_path / name, launch=launch)
-        assert code == 0, err
-        assert "gd_lightning: " not in err
-        assert np.allclose(_weights(tmp_path / name), _weights(tmp_path / "one"), rtol=1e-12, atol=0)
+def test_torchrun_says_how_many_processes_there_are(command_line: CommandLine, tmp_path: Path) -> None:
+    command_line.fit(*RUN)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    code, _, err = _fit(*RUN, cwd=shared, launch=TORCHRUN)
+    assert code == 0, err
+    assert "gd_lightning: " not in err
+    assert np.allclose(_weights(shared), _weights(tmp_path), rtol=1e-12, atol=0)
     code, _, err = _fit("--trainer.devices", "3", cwd=tmp_path, launch=TORCHRUN)
     assert code != 0
     said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]

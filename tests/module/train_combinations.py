@@ -44,7 +44,7 @@ def main(out: Path) -> None:
     warnings.simplefilter("ignore")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     found = {}
-    for name, batch_size, size in product(NETWORKS, ("full", 32, 2), (None, 7)):
+    for name, batch_size, size in product(("linear with everything", "mlp"), ("full", 32, 2), (None, 7)):
         trainer = Trainer(
             accelerator="cpu",
             devices=world_size,

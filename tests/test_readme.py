@@ -42,9 +42,17 @@ def test_every_command_of_the_readme_works(
 ) -> None:
     _in_a_clone(tmp_path, monkeypatch)
     commands = [command for block in _blocks("bash") for command in _commands(block)]
-    assert len(commands) == 6
+    assert len(commands) == 8
     for command in commands:
-        assert gd_lightning.main(command) == 0, capfd.readouterr().err
+        if "--trainer.devices" not in command:
+            assert gd_lightning.main(command) == 0, capfd.readouterr().err
+    # Several processes are started from one of their own.
+    several = [line for line in "\n".join(_blocks("bash")).splitlines() if " 2 " in line]
+    assert len(several) == 2
+    for line in several:
+        words = shlex.split(line.replace("torchrun", "python -m torch.distributed.run --standalone"))
+        result = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=300, check=False)
+        assert result.returncode == 0, result.stderr
 
 
 def test_every_example_of_the_help_works(

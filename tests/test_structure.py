@@ -31,6 +31,7 @@ FLOORS = {
     "problems": 1,
     "models": 1,
     "measures": 2,
+    "theory": 2,
     "plots": 3,
     "tracking": 3,
     "module": 4,

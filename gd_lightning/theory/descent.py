@@ -1,0 +1,151 @@
+"""Batch gradient descent on a quadratic loss: stable or not, how fast, and the whole curve, exactly.
+
+In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD acts on error d and velocity v as
+
+    v <- mu v + lam d,    d <- d - lr v            (momentum mu)
+    v <- mu v + lam d,    d <- d - lr (lam d + mu v)    (Nesterov, with the new v)
+
+so every statement follows from a 2 by 2 matrix a direction. Sources: Polyak, USSR Comp. Math. 4 (1964); Nesterov,
+Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017).
+
+Letters: R directions, K outputs, T updates.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.theory.linear_loss import LinearLoss
+
+_MOST_UPDATES = 2**60
+
+
+def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return the learning rate below which gradient descent converges: 2 (1 + mu) / lambda_max.
+
+    With Nesterov's momentum it is 2 (1 + mu) / ((1 + 2 mu) lambda_max).
+
+    Args:
+        lambda_max: Largest eigenvalue of the Hessian of the loss.
+        momentum: mu, from 0 to below 1.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Example:
+        >>> round(largest_stable_lr(16.67068), 5), round(largest_stable_lr(1, momentum=0.9), 9)
+        (0.11997, 3.8)
+    """
+    return 2 * (1 + momentum) / ((1 + 2 * momentum if nesterov else 1) * lambda_max)
+
+
+def best_lr(lambda_min: float, lambda_max: float) -> float:
+    """Return the learning rate that shrinks the error fastest without momentum, 2 / (lambda_min + lambda_max)."""
+    return 2 / (lambda_min + lambda_max)
+
+
+def best_heavy_ball(lambda_min: float, lambda_max: float) -> tuple[float, float]:
+    """Return learning rate and momentum that shrink the error fastest.
+
+    lr = 4 / (sqrt(lambda_max) + sqrt(lambda_min))^2 and mu = ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^2, with kappa the
+    condition number. Source: Polyak (1964).
+    """
+    low, high = math.sqrt(lambda_min), math.sqrt(lambda_max)
+    return 4 / (high + low) ** 2, ((high - low) / (high + low)) ** 2
+
+
+def contraction(eigenvalues: Tensor, lr: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return the factor by which an update shrinks the error in the long run; 1 or more where it does not.
+
+    Args:
+        eigenvalues: Of the Hessian, shape (R,).
+        lr: The learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Returns:
+        The largest modulus of the eigenvalues of the update.
+    """
+    return float(torch.linalg.eigvals(_update(eigenvalues, lr, momentum, nesterov)).abs().max())
+
+
+def predicted_losses(
+    loss: LinearLoss, start: Affine, lr: float, updates: int, momentum: float = 0.0, nesterov: bool = False
+) -> Tensor:
+    """Return the train loss of batch gradient descent before the first and after every update, shape (T + 1,).
+
+    It is exact: what a run in float64 measures differs by rounding alone.
+
+    Args:
+        loss: The loss on the training set.
+        start: The parameters before the first update.
+        lr: The learning rate.
+        updates: T.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+    """
+    error = loss.error(start)
+    if momentum == 0:
+        factors = 1 - lr * loss.eigenvalues
+        # The powers of one direction after another: all at once would be T * R numbers.
+        steps = torch.arange(updates + 1, dtype=torch.float64)
+        excess = torch.zeros(updates + 1, dtype=torch.float64)
+        for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
+            excess += eigenvalue / 2 * squared * (factor * factor) ** steps
+        return loss.irreducible + excess
+    update = _update(loss.eigenvalues, lr, momentum, nesterov)
+    state = torch.stack([error, torch.zeros_like(error)], dim=1)
+    errors = [error]
+    for _ in range(updates):
+        state = update @ state
+        errors.append(state[:, 0])
+    return loss.irreducible + torch.stack([loss.excess(error) for error in errors])
+
+
+def updates_to_excess(
+    loss: LinearLoss, start: Affine, lr: float, excess: float, momentum: float = 0.0, nesterov: bool = False
+) -> float:
+    """Return how many updates of batch gradient descent bring the loss to the irreducible one plus an excess.
+
+    Args:
+        loss: The loss on the training set.
+        start: The parameters before the first update.
+        lr: The learning rate.
+        excess: How far above the irreducible loss, in units of the loss; more than 0.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Returns:
+        A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: it is
+        there after so many updates, but may have been there before.
+    """
+    error = loss.error(start)
+    if excess >= loss.excess(error):
+        return 0
+    if contraction(loss.eigenvalues, lr, momentum, nesterov) >= 1:
+        return math.inf
+    update = _update(loss.eigenvalues, lr, momentum, nesterov)
+    state = torch.stack([error, torch.zeros_like(error)], dim=1)
+
+    def is_there(updates: int) -> bool:
+        return bool(loss.excess((torch.linalg.matrix_power(update, updates) @ state)[:, 0]) <= excess)
+
+    high = 1
+    while not is_there(high):
+        if high >= _MOST_UPDATES:
+            return math.inf
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_there(middle) else (middle, high)
+    return high
+
+
+def _update(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:
+    """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2)."""
+    lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, momentum, dtype=torch.float64)
+    first = [1 - lr * lam * (1 + mu), -lr * mu * mu] if nesterov else [1 - lr * lam, -lr * mu]
+    return torch.stack([torch.stack(first, dim=-1), torch.stack([lam, mu], dim=-1)], dim=-2)

@@ -1,0 +1,155 @@
+"""Largest eigenvalues, linear systems and powers of operators that are too large to write down as matrices.
+
+Sources: Golub and Van Loan, Matrix Computations, 4th edition, sections 10.1 (Lanczos), 10.5 (Arnoldi) and 11.3
+(conjugate gradients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Operator = Callable[[Tensor], Tensor]
+
+_SETTLED = 1e-10
+_CHECKED = 20  # applications between two looks at whether the values have settled
+_FEW = 40
+
+
+def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float:
+    """Return the largest eigenvalue of a symmetric operator by Lanczos' method, all vectors kept orthogonal.
+
+    Args:
+        apply: The operator on tensors of any one shape.
+        start: A tensor of this shape that is not orthogonal to the eigenvector.
+        most: Largest number of applications.
+
+    Returns:
+        The eigenvalue, to about ten digits unless ``most`` ended the search.
+    """
+    basis = [start / start.norm()]
+    diagonal: list[Tensor] = []
+    beside: list[Tensor] = []
+    found, quiet = 0.0, 0
+    for _ in range(min(most, start.numel())):
+        vector = apply(basis[-1])
+        diagonal.append((vector * basis[-1]).sum())
+        tridiagonal = torch.diag(torch.stack(diagonal))
+        if beside:
+            sides = torch.stack(beside)
+            tridiagonal = tridiagonal + torch.diag(sides, 1) + torch.diag(sides, -1)
+        before, found = found, torch.linalg.eigvalsh(tridiagonal)[-1].item()
+        # Twice in a row: a direction of its own may only begin to show.
+        quiet = quiet + 1 if abs(found - before) <= _SETTLED * abs(found) else 0
+        vector = _orthogonal(vector, basis)
+        norm = vector.norm()
+        if quiet == 2 or norm <= _SETTLED * abs(found):
+            break
+        beside.append(norm)
+        basis.append(vector / norm)
+    return found
+
+
+def solve(apply: Operator, right: Tensor, most: int = 10_000) -> Tensor:
+    """Solve A x = right for a symmetric positive definite operator by conjugate gradients, to about ten digits."""
+    x, residual = torch.zeros_like(right), right
+    direction, size = residual, residual.square().sum()
+    enough = _SETTLED**2 * size
+    for _ in range(most):
+        if size <= enough:
+            break
+        image = apply(direction)
+        length = size / (direction * image).sum()
+        x, residual = x + length * direction, residual - length * image
+        size, before = residual.square().sum(), size
+        direction = residual + size / before * direction
+    return x
+
+
+def powers(apply: Operator, start: Tensor, observe: Tensor, times: Sequence[int], most: int = 240) -> Tensor:
+    """Return <observe, A^t start> for several t by Arnoldi's method; exact where the space is exhausted.
+
+    Args:
+        apply: The operator A on vectors of shape (n,).
+        start: Shape (n,).
+        observe: Shape (n,).
+        times: The powers t.
+        most: Largest number of applications; it ends earlier where the values have settled to nine digits.
+
+    Returns:
+        Shape of ``times``.
+    """
+    return _projected(apply, start, lambda states, basis: states @ (basis @ observe), times, most)[0]
+
+
+def power(apply: Operator, start: Tensor, times: int, most: int = 240) -> Tensor:
+    """Return A^t start, shape (n,), as :func:`powers` does, or by applying A t times where that is less."""
+    if times <= _FEW:
+        for _ in range(times):
+            start = apply(start)
+        return start
+    return _projected(apply, start, lambda states, basis: states.norm(dim=1), [times], most)[1]
+
+
+def _projected(
+    apply: Operator, start: Tensor, observe: Callable[[Tensor, Tensor], Tensor], times: Sequence[int], most: int
+) -> tuple[Tensor, Tensor]:
+    """Return what is observed of A^t start at all times, and the last of these, from the projection on a Krylov space.
+
+    Args:
+        apply: The operator.
+        start: Shape (n,).
+        observe: Makes values of shape (times,) of coordinates, shape (times, k), in an orthonormal basis, shape (k, n).
+        times: The powers t.
+        most: Largest k.
+    """
+    scale = start.norm()
+    basis = [start / scale]
+    columns: list[Tensor] = []
+    found: Tensor | None = None
+    for size in range(1, min(most, start.numel()) + 1):
+        vector = apply(basis[-1])
+        inner = torch.stack([(vector * other).sum() for other in basis])
+        rest = _orthogonal(vector, basis)
+        norm = rest.norm()
+        last = bool(norm <= 1e-13 * vector.norm()) or size == min(most, start.numel())
+        columns.append(torch.cat([inner, norm[None]]))
+        if size % _CHECKED == 0 or last:
+            states = scale * _states(columns, times)
+            before, found = found, observe(states, torch.stack(basis))
+            settled = before is not None and bool(((found - before).abs() <= 1e-9 * found.abs()).all())
+            if last or settled:
+                return found, states[-1] @ torch.stack(basis)
+        basis.append(rest / norm)
+    raise AssertionError("the last vector of the basis ends the loop")
+
+
+def _states(columns: list[Tensor], times: Sequence[int]) -> Tensor:
+    """Return H^t e_1 for each t, shape (times, k), with H the Hessenberg matrix whose columns are given."""
+    size = len(columns)
+    hessenberg = torch.zeros(size, size, dtype=columns[0].dtype)
+    for index, column in enumerate(columns):
+        rows = min(len(column), size)
+        hessenberg[:rows, index] = column[:rows]
+    state = torch.zeros(size, dtype=hessenberg.dtype)
+    state[0] = 1.0
+    states, reached = torch.zeros(len(times), size, dtype=hessenberg.dtype), 0
+    matrices: dict[int, Tensor] = {}  # steps between times repeat
+    for place in sorted(range(len(times)), key=lambda place: times[place]):
+        step = times[place] - reached
+        if step not in matrices:
+            matrices[step] = torch.linalg.matrix_power(hessenberg, step)
+        state, reached = matrices[step] @ state, times[place]
+        states[place] = state
+    return states
+
+
+def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
+    """Return a vector less its parts along a basis; twice is enough."""
+    flat = torch.stack([other.flatten() for other in basis])
+    rest = vector.flatten()
+    for _ in range(2):
+        rest = rest - flat.T @ (flat @ rest)
+    return rest.view_as(vector)

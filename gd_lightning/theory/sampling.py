@@ -1,0 +1,248 @@
+"""Stochastic and mini-batch gradient descent with drawn batches, in the mean square: stable or not, curve and floor.
+
+The statements hold for updates whose batches are drawn independently of each other, with replacement (the order
+``with_replacement``), or each without (``replacement=False``; with B = N that is batch gradient descent). A shuffled
+epoch is neither: its batches depend on each other, and its noise floor is lower; the stability limit is a good guide
+there. For the sequential order see ``sequential.py``.
+
+With the error d = theta - theta*, samples z, residuals e and s = 1 / B (without replacement (N - B) / ((N - 1) B)), the
+update
+
+    d <- d - lr (2 / K) mean over the batch of z (z'd - e)
+
+takes the second moment M = E[d d'], summed over outputs, and the mean m = E[d] exactly to
+
+    M <- (I - lr H) M (I - lr H) + (2 lr / K)^2 s (mean over all samples of E|z'd - e|^2 z z' - G M G)
+    m <- (I - lr H) m
+
+with G = Z'Z / N and H = 2 G / K. The map of M is positive and symmetric, so it is stable if and only if 2 lr / K is
+below one over the largest eigenvalue of L^-1 R, where L M = G M + M G and R M = G M G + s (mean of z z'M z z' - G M G).
+Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma, Bassily and Belkin, The power of
+interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all batches.
+
+Letters: N samples, K outputs, B batch, R directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, solve
+from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.variants import Variant
+
+_SMALL = 400  # numbers of a state up to which its map is written down as a matrix
+
+
+def largest_stable_lr_of_batches(loss: LinearLoss, batch_size: int, replacement: bool = True) -> float:
+    """Return the learning rate below which the expected squared error of drawn batches stays bounded.
+
+    Args:
+        loss: The loss on the training set.
+        batch_size: B.
+        replacement: Whether a batch may hold a sample twice.
+
+    Example:
+        >>> x = torch.arange(-5, 5, 0.1)[:, None]
+        >>> loss = LinearLoss.of(x, -5 * x)
+        >>> round(largest_stable_lr_of_batches(loss, 1), 4), round(largest_stable_lr_of_batches(loss, 10), 4)
+        (0.0642, 0.111)
+    """
+    moments = _Moments(loss, _spread(loss, batch_size, replacement))
+    scale = moments.lyapunov.rsqrt()
+    largest = largest_eigenvalue(
+        lambda m: scale * moments.products(scale * m), torch.eye(len(loss.eigenvalues)).double()
+    )
+    return loss.n_outputs / (2 * largest)
+
+
+def mean_square_contraction(loss: LinearLoss, lr: float, batch_size: int, replacement: bool = True) -> float:
+    """Return the factor by which an update shrinks the expected squared error in the long run, above its floor.
+
+    Args:
+        loss: The loss on the training set.
+        lr: The learning rate.
+        batch_size: B.
+        replacement: Whether a batch may hold a sample twice.
+    """
+    moments = _Moments(loss, _spread(loss, batch_size, replacement))
+    return largest_eigenvalue(lambda m: moments.after(m, lr), torch.eye(len(loss.eigenvalues)).double())
+
+
+def best_lr_of_batches(loss: LinearLoss, batch_size: int, replacement: bool = True) -> float:
+    """Return the learning rate with the smallest :func:`mean_square_contraction`.
+
+    The contraction is a maximum of convex functions of the learning rate, so a golden-section search finds it, to three
+    digits. Source: Kiefer, Proc. AMS 4 (1953).
+
+    Args:
+        loss: The loss on the training set.
+        batch_size: B.
+        replacement: Whether a batch may hold a sample twice.
+    """
+    low, high = 0.0, largest_stable_lr_of_batches(loss, batch_size, replacement)
+    golden = (math.sqrt(5) - 1) / 2
+    enough = 5e-4 * high
+
+    def value(lr: float) -> float:
+        return mean_square_contraction(loss, lr, batch_size, replacement)
+
+    inner = [high - golden * (high - low), low + golden * (high - low)]
+    values = [value(lr) for lr in inner]
+    while high - low > enough:
+        if values[0] < values[1]:
+            high, inner[1], values[1] = inner[1], inner[0], values[0]
+            inner[0] = high - golden * (high - low)
+            values[0] = value(inner[0])
+        else:
+            low, inner[0], values[0] = inner[0], inner[1], values[1]
+            inner[1] = low + golden * (high - low)
+            values[1] = value(inner[1])
+    return (low + high) / 2
+
+
+def noise_floor(loss: LinearLoss, lr: float, batch_size: int, replacement: bool = True) -> float:
+    """Return how far above the irreducible loss the expected train loss ends at a constant learning rate.
+
+    It solves the discrete Lyapunov equation M = T M + noise, with T and noise as above; ``inf`` where the learning rate
+    is not stable.
+
+    Args:
+        loss: The loss on the training set.
+        lr: The learning rate.
+        batch_size: B.
+        replacement: Whether a batch may hold a sample twice.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [1.0]])
+        >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
+        >>> noise_floor(loss, lr=0.1, batch_size=1)  # lr / (1 - lr) times the irreducible loss 1
+        0.1111111111111111
+    """
+    spread = _spread(loss, batch_size, replacement)
+    if lr >= largest_stable_lr_of_batches(loss, batch_size, replacement):
+        return math.inf
+    if spread == 0:
+        return 0.0
+    moments, step = _Moments(loss, spread), 2 * lr / loss.n_outputs
+    scale = moments.lyapunov.rsqrt()
+    right = scale * (step * spread * moments.weighted(loss.residuals.square().sum(dim=1)))
+    found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
+    return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
+
+
+def expected_losses(
+    loss: LinearLoss, start: Affine, lr: float, variant: Variant, epochs: int, replacement: bool = True
+) -> Tensor:
+    """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
+
+    Args:
+        loss: The loss on the training set.
+        start: The parameters before the first update.
+        lr: The learning rate.
+        variant: The batches of an epoch; a short last one counts as it is.
+        epochs: How many epochs.
+        replacement: Whether a batch may hold a sample twice.
+    """
+    sizes = [(count, size) for count, size in variant.batch_sizes if count]
+    steps = [(count, _Moments(loss, _spread(loss, size, replacement)).update(lr)) for count, size in sizes]
+    error = loss.error(start)
+    state = torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
+    observe = torch.zeros_like(state)
+    directions = len(loss.eigenvalues)
+    observe[: directions**2] = torch.diag(loss.eigenvalues / 2).flatten()
+    if len(state) <= _SMALL:
+        epoch = torch.eye(len(state), dtype=torch.float64)
+        for count, update in steps:
+            matrix = torch.stack([update(unit) for unit in torch.eye(len(state), dtype=torch.float64)], dim=1)
+            epoch = torch.linalg.matrix_power(matrix, count) @ epoch
+        excess = _iterated(lambda state: epoch @ state, state, observe, epochs)
+    elif len(steps) == 1:
+        count, update = steps[0]
+        excess = powers(update, state, observe, [count * epoch for epoch in range(epochs + 1)])
+    else:
+
+        def carry_out(state: Tensor) -> Tensor:
+            for count, update in steps:
+                state = power(update, state, count)
+            return state
+
+        excess = _iterated(carry_out, state, observe, epochs)
+    return loss.irreducible + excess
+
+
+def _iterated(apply: Callable[[Tensor], Tensor], state: Tensor, observe: Tensor, times: int) -> Tensor:
+    values = [observe @ state]
+    for _ in range(times):
+        state = apply(state)
+        values.append(observe @ state)
+    return torch.stack(values)
+
+
+def _spread(loss: LinearLoss, batch_size: int, replacement: bool) -> float:
+    """Return s: the variance of a batch's mean in units of that of one sample."""
+    n = loss.n_samples
+    if replacement or n == 1:
+        return (1 if replacement else 0) / batch_size
+    return (n - batch_size) / ((n - 1) * batch_size)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """The second moments of the error under drawn batches; ``spread`` is s."""
+
+    loss: LinearLoss
+    spread: float
+
+    @property
+    def gram(self) -> Tensor:
+        """The diagonal of G, shape (R,)."""
+        return self.loss.eigenvalues * (self.loss.n_outputs / 2)
+
+    @property
+    def lyapunov(self) -> Tensor:
+        """The factors by which L multiplies each entry of M, shape (R, R)."""
+        return self.gram[:, None] + self.gram
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Return the mean of w z z' over all samples, for w of shape (N,)."""
+        rows = self.loss.rows
+        return rows.T @ (rows * weights[:, None]) / len(rows)
+
+    def products(self, m: Tensor) -> Tensor:
+        """Return R M, the expectation of G_B M G_B over batches."""
+        inside = self.gram[:, None] * m * self.gram
+        if self.spread == 0:
+            return inside
+        return inside + self.spread * (self.weighted((self.loss.rows @ m * self.loss.rows).sum(dim=1)) - inside)
+
+    def after(self, m: Tensor, lr: float) -> Tensor:
+        """Return M after an update, without the noise of the residuals."""
+        step = 2 * lr / self.loss.n_outputs
+        return m - step * self.lyapunov * m + step**2 * self.products(m)
+
+    def update(self, lr: float) -> Callable[[Tensor], Tensor]:
+        """Return the map of the flat state (M, m, 1) by an update."""
+        directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
+        step = 2 * lr / outputs
+        squared = self.loss.residuals.square().sum(dim=1)
+
+        def apply(state: Tensor) -> Tensor:
+            m = state[: directions**2].view(directions, directions)
+            mean = state[directions**2 : -1].view(directions, outputs)
+            shrunk = 1 - lr * self.loss.eigenvalues
+            after = shrunk[:, None] * m * shrunk
+            if self.spread:
+                rows = self.loss.rows
+                errors = (rows @ m * rows).sum(dim=1) - 2 * (rows @ mean * self.loss.residuals).sum(dim=1)
+                drawn = self.weighted(errors + state[-1] * squared) - self.gram[:, None] * m * self.gram
+                after = after + step**2 * self.spread * drawn
+            return torch.cat([after.flatten(), (shrunk[:, None] * mean).flatten(), state[-1:]])
+
+        return apply

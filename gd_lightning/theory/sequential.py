@@ -1,0 +1,87 @@
+"""Gradient descent over batches in a fixed order (``sequential``): the exact map of an epoch.
+
+An update with batch b takes the error d to (I - lr H_b) d + lr g_b, so an epoch is an affine map d -> E d + c. E
+decides whether epochs shrink the distance to the fixed point of the map. The largest norm of the products that lead to
+E says how much an error may grow within an epoch, even where every epoch shrinks it. Source, for the epoch as one map:
+Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
+Processing 67 (2019).
+
+Letters: N samples, K outputs, R directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.variants import Variant
+
+_NORMS = 200  # products of an epoch whose norm is taken, at most: a norm costs R^3
+
+
+@dataclass(frozen=True)
+class SequentialEpoch:
+    """An epoch of updates in the order of the samples.
+
+    Args:
+        loss: The loss on the training set, its rows in their order.
+        matrix: E, shape (R, R), in the directions of ``loss``.
+        shift: c, shape (R, K).
+        largest_growth: By how much the error can grow within an epoch: the largest spectral norm of the product of its
+            first updates, at up to 200 places; at least 1, before the first update.
+    """
+
+    loss: LinearLoss
+    matrix: Tensor
+    shift: Tensor
+    largest_growth: float
+
+    @classmethod
+    def of(cls, loss: LinearLoss, lr: float, variant: Variant) -> SequentialEpoch:
+        """Carry out an epoch on all directions at once.
+
+        Args:
+            loss: The loss on the training set, its rows in the order of the samples.
+            lr: The learning rate.
+            variant: The batches of an epoch.
+        """
+        directions = len(loss.eigenvalues)
+        state = torch.cat([torch.eye(directions), torch.zeros(directions, loss.n_outputs)], dim=1).double()
+        updates = variant.updates_per_epoch
+        looks = set(torch.linspace(1, updates, min(updates, _NORMS)).round().long().tolist())
+        growth = 1.0
+        for index in range(updates):
+            batch = slice(variant.samples_at(index), variant.samples_at(index + 1))
+            rows, residuals = loss.rows[batch], loss.residuals[batch]
+            wrong = rows @ state
+            wrong[:, directions:] -= residuals
+            state = state - (2 * lr / (loss.n_outputs * len(rows))) * (rows.T @ wrong)
+            if index + 1 in looks:
+                growth = max(growth, torch.linalg.matrix_norm(state[:, :directions], ord=2).item())
+        return cls(loss, state[:, :directions], state[:, directions:], growth)
+
+    @property
+    def contraction(self) -> float:
+        """The factor by which an epoch shrinks the error in the long run: the spectral radius of E."""
+        return float(torch.linalg.eigvals(self.matrix).abs().max())
+
+    @property
+    def floor(self) -> float:
+        """How far above the irreducible loss the epochs end, at the fixed point of the map; ``inf`` where unstable."""
+        if self.contraction >= 1:
+            return float("inf")
+        fixed = torch.linalg.solve(torch.eye(len(self.matrix), dtype=torch.float64) - self.matrix, self.shift)
+        return self.loss.excess(fixed).item()
+
+    def predicted_losses(self, start: Affine, epochs: int) -> Tensor:
+        """Return the train loss before the first and after every epoch, shape (epochs + 1,); exact up to rounding."""
+        error = self.loss.error(start)
+        errors = [error]
+        for _ in range(epochs):
+            error = self.matrix @ error + self.shift
+            errors.append(error)
+        return self.loss.irreducible + self.loss.excess(torch.stack(errors))

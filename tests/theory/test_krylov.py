@@ -1,0 +1,46 @@
+"""Iterative methods against dense linear algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, solve
+
+
+def _symmetric(size: int, low: float, high: float) -> torch.Tensor:
+    directions = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64)).Q
+    matrix: torch.Tensor = directions * torch.linspace(low, high, size, dtype=torch.float64) @ directions.T
+    return matrix
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_the_largest_eigenvalue(size: int) -> None:
+    matrix = _symmetric(size, -3.0, 2.0 if size > 1 else -3.0)
+    found = largest_eigenvalue(lambda vector: matrix @ vector, torch.randn(size, dtype=torch.float64))
+    assert found == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-9)
+
+
+def test_an_eigenvector_to_start_from_is_found_at_once() -> None:
+    assert largest_eigenvalue(lambda matrix: 2 * matrix, torch.eye(3, dtype=torch.float64)) == pytest.approx(2)
+
+
+def test_a_linear_system() -> None:
+    matrix, right = _symmetric(60, 0.01, 5.0), torch.randn(60, dtype=torch.float64)
+    found = solve(lambda vector: matrix @ vector, right)
+    np.testing.assert_allclose(found, np.linalg.solve(matrix, right), rtol=1e-7)
+    assert solve(lambda vector: matrix @ vector, torch.zeros(60)).norm() == 0
+
+
+@pytest.mark.parametrize("size", [3, 50, 600])
+def test_powers(size: int) -> None:
+    matrix = _symmetric(size, 0.2, 0.9999) + 1e-3 * torch.randn(size, size, dtype=torch.float64) / size
+    start, observe = torch.rand(size, dtype=torch.float64), torch.rand(size, dtype=torch.float64)
+    times = [0, 1, 7, 7, 500, 20_000, 3]
+    found = powers(lambda vector: matrix @ vector, start, observe, times)
+    expected = [observe.numpy() @ np.linalg.matrix_power(matrix.numpy(), time) @ start.numpy() for time in times]
+    np.testing.assert_allclose(found, np.array(expected), rtol=1e-6)
+    for time in (3, 500):
+        state = power(lambda vector: matrix @ vector, start, time)
+        np.testing.assert_allclose(state, np.linalg.matrix_power(matrix.numpy(), time) @ start.numpy(), atol=1e-8)

@@ -1,0 +1,165 @@
+"""Drawn batches: against the enumeration of all batches, and against many real runs."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from gd_lightning import Affine, LinearProblem, SteepLine, Variant
+from gd_lightning.data.order import epoch_order
+from gd_lightning.theory import (
+    LinearLoss,
+    best_lr_of_batches,
+    expected_losses,
+    largest_stable_lr,
+    largest_stable_lr_of_batches,
+    mean_square_contraction,
+    noise_floor,
+    predicted_losses,
+    sampling,
+)
+
+Matrix = NDArray[np.float64]
+
+
+class Enumerated:
+    """A small problem whose batches are all written down."""
+
+    def __init__(self, batch_size: int, replacement: bool, outputs: int = 1) -> None:
+        random = np.random.default_rng(3)
+        n = 4
+        self.z = np.hstack([random.standard_normal((n, 1)) + 0.5, np.ones((n, 1))])
+        self.y = random.standard_normal((n, outputs))
+        self.loss = LinearLoss.of(torch.from_numpy(self.z[:, :1]), torch.from_numpy(self.y))
+        self.outputs = outputs
+        draws = product(range(n), repeat=batch_size) if replacement else combinations(range(n), batch_size)
+        self.batches = [list(draw) for draw in draws]
+
+    def after(self, theta: Matrix, batch: list[int], lr: float) -> Matrix:
+        z, y = self.z[batch], self.y[batch]
+        after: Matrix = theta - lr * 2 / (len(batch) * self.outputs) * z.T @ (z @ theta - y)
+        return after
+
+    def value(self, theta: Matrix) -> float:
+        return float(np.square(self.z @ theta - self.y).mean())
+
+    def limit(self) -> float:
+        """Return the learning rate at which the spectral radius of E[A (x) A], A = I - lr H_b, is one, by bisection."""
+
+        def radius(lr: float) -> float:
+            maps = [np.eye(2) - lr * 2 / (len(b) * self.outputs) * self.z[b].T @ self.z[b] for b in self.batches]
+            return float(np.abs(np.linalg.eigvals(np.mean([np.kron(a, a) for a in maps], axis=0))).max())
+
+        low, high = 0.01, 10.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if radius(middle) < 1 else (low, middle)
+        return low
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(("batch_size", "replacement"), [(1, True), (2, True), (3, True), (2, False), (4, False)])
+def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> None:
+    small = Enumerated(batch_size, replacement, outputs)
+    lr = 0.2
+    thetas = [np.full((2, outputs), 0.7)]
+    start = Affine(torch.full((outputs, 1), 0.7, dtype=torch.float64), torch.full((outputs,), 0.7, dtype=torch.float64))
+    variant = Variant(batch_size, batch_size)  # one batch an epoch
+    expected = []
+    for _ in range(3 if len(small.batches) > 20 else 4):
+        expected.append(np.mean([small.value(theta) for theta in thetas]))
+        thetas = [small.after(theta, batch, lr) for theta in thetas for batch in small.batches]
+    predicted = expected_losses(small.loss, start, lr, variant, len(expected) - 1, replacement)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-12)
+
+    limit = largest_stable_lr_of_batches(small.loss, batch_size, replacement)
+    assert limit == pytest.approx(small.limit(), rel=1e-8)
+    assert mean_square_contraction(small.loss, 0.999 * limit, batch_size, replacement) < 1
+    assert mean_square_contraction(small.loss, 1.001 * limit, batch_size, replacement) > 1
+    best = best_lr_of_batches(small.loss, batch_size, replacement)
+    fastest = mean_square_contraction(small.loss, best, batch_size, replacement)
+    others = [
+        mean_square_contraction(small.loss, lr, batch_size, replacement) for lr in np.linspace(0.05, 0.99, 40) * limit
+    ]
+    assert fastest <= min(others) + 1e-6
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
+    small = Enumerated(batch_size, replacement=True)
+    lr = 0.3 * small.limit()
+    start = Affine(torch.zeros(1, 1), torch.zeros(1))
+    end = expected_losses(small.loss, start, lr, Variant(batch_size, 4), 1000)[-1].item()
+    if batch_size == 1:  # 3 of 4 samples, then a short batch: no floor of one batch size
+        assert noise_floor(small.loss, lr, 1) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    else:
+        whole = expected_losses(small.loss, start, lr, Variant(3, 3), 3000)[-1].item()
+        assert noise_floor(small.loss, lr, 3) == pytest.approx(whole - small.loss.irreducible, rel=1e-8)
+        assert end > whole  # the short batch is noisier
+    assert noise_floor(small.loss, 1.01 * small.limit(), batch_size) == math.inf
+    assert noise_floor(small.loss, lr, 4, replacement=False) == 0
+
+
+def test_large_problems_take_the_iterative_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = LinearProblem(n_samples=60, n_features=8, n_targets=2, condition_number=50).sample()
+    loss, start = LinearLoss.of(x, y), Affine(torch.ones(2, 8), torch.zeros(2))
+    for batch_size in (4, 7):  # 60 = 8 * 7 + 4
+        lr = 0.5 * largest_stable_lr_of_batches(loss, batch_size)
+        variant = Variant(batch_size, 60)
+        dense = expected_losses(loss, start, lr, variant, 30)
+        with monkeypatch.context() as patch:
+            patch.setattr(sampling, "_SMALL", 0)
+            iterative = expected_losses(loss, start, lr, variant, 30)
+        np.testing.assert_allclose(iterative, dense, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "limit"),
+    [(1, 0.0642), (2, 0.0843), (4, 0.0994), (5, 0.1030), (10, 0.1110), (16, 0.1142), (20, 0.1153), (50, 0.1181)],
+)
+def test_the_limits_of_system_1(batch_size: int, limit: float) -> None:
+    loss = LinearLoss.of(*SteepLine().sample())
+    assert largest_stable_lr_of_batches(loss, batch_size) == pytest.approx(limit, abs=1e-4)
+
+
+def test_batch_gradient_descent_is_the_batch_of_all_without_replacement() -> None:
+    loss, start = LinearLoss.of(*SteepLine().sample()), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    assert largest_stable_lr_of_batches(loss, 100, replacement=False) == pytest.approx(0.11997, abs=5e-6)
+    assert largest_stable_lr(loss.lambda_max) == pytest.approx(0.11997, abs=5e-6)
+    expected = expected_losses(loss, start, 0.1, Variant.of("full", 100), 20, replacement=False)
+    np.testing.assert_allclose(expected, predicted_losses(loss, start, 0.1, 20), rtol=1e-11)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 16])
+def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
+    """The runs draw as the order ``with_replacement`` does, 200 seeds side by side."""
+    x, y = SteepLine().sample()
+    z = np.hstack([x.double().numpy(), np.ones((100, 1))])
+    targets, lr, runs, epochs = y.double().numpy().ravel(), 0.02, 200, 20
+    variant = Variant.of(batch_size, 100)
+    theta = np.tile([-10.0, -20.0], (runs, 1))
+    measured = [np.square(theta @ z.T - targets).mean(axis=1)]
+    for epoch in range(epochs):
+        orders = np.stack([epoch_order("with_replacement", 100, seed, epoch).numpy() for seed in range(runs)])
+        for update in range(variant.updates_per_epoch):
+            batch = orders[:, variant.samples_at(update) : variant.samples_at(update + 1)]
+            wrong = (z[batch] * theta[:, None]).sum(axis=2) - targets[batch]
+            theta = theta - lr * 2 * (wrong[:, :, None] * z[batch]).mean(axis=1)
+        measured.append(np.square(theta @ z.T - targets).mean(axis=1))
+    start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    expected = expected_losses(LinearLoss.of(x, y), start, lr, variant, epochs).numpy()
+    curves = np.stack(measured)
+    errors = curves.std(axis=1, ddof=1) / math.sqrt(runs)
+    assert (np.abs(curves.mean(axis=1) - expected) <= 3 * errors + 1e-4).all()
+
+
+@pytest.mark.parametrize(("lr", "batch_size", "excess"), [(0.01, 1, 0.0153), (0.01, 10, 0.0014), (0.03, 1, 0.072)])
+def test_the_floors_of_system_1(lr: float, batch_size: int, excess: float) -> None:
+    """The published figures are those of one draw of the noise, which scales them: they are divided by its variance."""
+    loss = LinearLoss.of(*SteepLine().sample())
+    assert noise_floor(loss, lr, batch_size) == pytest.approx(excess * loss.irreducible / 0.1653, rel=0.03)

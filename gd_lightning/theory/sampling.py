@@ -33,10 +33,12 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, solve
+from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
 from gd_lightning.theory.linear_loss import LinearLoss
 from gd_lightning.variants import Variant
 
+_PRECISION = 5e-3  # of a learning rate that is searched for
+_MOST_EPOCHS = 10_000  # until a floor has settled
 _SMALL = 400  # numbers of a state up to which its map is written down as a matrix
 
 
@@ -51,8 +53,8 @@ def largest_stable_lr_of_batches(loss: LinearLoss, batch_size: int, replacement:
     Example:
         >>> x = torch.arange(-5, 5, 0.1)[:, None]
         >>> loss = LinearLoss.of(x, -5 * x)
-        >>> round(largest_stable_lr_of_batches(loss, 1), 4), round(largest_stable_lr_of_batches(loss, 10), 4)
-        (0.0642, 0.111)
+        >>> [round(largest_stable_lr_of_batches(loss, batch_size), 4) for batch_size in (1, 10, 50)]
+        [0.0642, 0.1109, 0.1181]
     """
     moments = _Moments(loss, _spread(loss, batch_size, replacement))
     scale = moments.lyapunov.rsqrt()
@@ -76,57 +78,67 @@ def mean_square_contraction(loss: LinearLoss, lr: float, batch_size: int, replac
 
 
 def best_lr_of_batches(loss: LinearLoss, batch_size: int, replacement: bool = True) -> float:
-    """Return the learning rate with the smallest :func:`mean_square_contraction`.
+    """Return the learning rate with the smallest :func:`mean_square_contraction`, to about two digits.
 
-    The contraction is a maximum of convex functions of the learning rate, so a golden-section search finds it, to three
-    digits. Source: Kiefer, Proc. AMS 4 (1953).
+    With a = 2 lr / K the contraction is 1 less the smallest eigenvalue of a L - a^2 R, a minimum of concave functions
+    of a, so a golden-section search finds it. Source of the search: Kiefer, Proc. AMS 4 (1953).
 
     Args:
         loss: The loss on the training set.
         batch_size: B.
         replacement: Whether a batch may hold a sample twice.
     """
+    moments = _Moments(loss, _spread(loss, batch_size, replacement))
+    lyapunov = moments.lyapunov
+    vector = torch.eye(len(loss.eigenvalues), dtype=torch.float64) / lyapunov
+
+    def gain(lr: float) -> float:
+        nonlocal vector  # near the one of the learning rate before
+        a = 2 * lr / loss.n_outputs
+        value, vector = smallest_eigenvalue(
+            lambda m: a * lyapunov * m - a**2 * moments.products(m), vector, lambda m: m / lyapunov
+        )
+        return value
+
     low, high = 0.0, largest_stable_lr_of_batches(loss, batch_size, replacement)
-    golden = (math.sqrt(5) - 1) / 2
-    enough = 5e-4 * high
-
-    def value(lr: float) -> float:
-        return mean_square_contraction(loss, lr, batch_size, replacement)
-
+    golden, enough = (math.sqrt(5) - 1) / 2, _PRECISION * high
     inner = [high - golden * (high - low), low + golden * (high - low)]
-    values = [value(lr) for lr in inner]
+    gains = [gain(lr) for lr in inner]
     while high - low > enough:
-        if values[0] < values[1]:
-            high, inner[1], values[1] = inner[1], inner[0], values[0]
+        if gains[0] > gains[1]:
+            high, inner[1], gains[1] = inner[1], inner[0], gains[0]
             inner[0] = high - golden * (high - low)
-            values[0] = value(inner[0])
+            gains[0] = gain(inner[0])
         else:
-            low, inner[0], values[0] = inner[0], inner[1], values[1]
+            low, inner[0], gains[0] = inner[0], inner[1], gains[1]
             inner[1] = low + golden * (high - low)
-            values[1] = value(inner[1])
+            gains[1] = gain(inner[1])
     return (low + high) / 2
 
 
-def noise_floor(loss: LinearLoss, lr: float, batch_size: int, replacement: bool = True) -> float:
-    """Return how far above the irreducible loss the expected train loss ends at a constant learning rate.
+def noise_floor(loss: LinearLoss, lr: float, variant: Variant, replacement: bool = True) -> float:
+    """Return how far above the irreducible loss the expected train loss stays at a constant learning rate.
 
-    It solves the discrete Lyapunov equation M = T M + noise, with T and noise as above; ``inf`` where the learning rate
-    is not stable.
+    It is that at the ends of epochs. For batches of one size it solves the discrete Lyapunov equation M = T M + noise,
+    with T and noise as above. A short last batch is noisier than the others, and counts.
 
     Args:
         loss: The loss on the training set.
         lr: The learning rate.
-        batch_size: B.
+        variant: The batches of an epoch.
         replacement: Whether a batch may hold a sample twice.
+
+    Returns:
+        The excess, in units of the loss; ``inf`` where the learning rate is not stable.
 
     Example:
         >>> x = torch.tensor([[1.0], [1.0]])
         >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
-        >>> noise_floor(loss, lr=0.1, batch_size=1)  # lr / (1 - lr) times the irreducible loss 1
-        0.1111111111111111
+        >>> round(noise_floor(loss, 0.1, Variant.of(1, 2)), 9)  # lr / (1 - lr) times the irreducible loss 1
+        0.111111111
     """
-    spread = _spread(loss, batch_size, replacement)
-    if lr >= largest_stable_lr_of_batches(loss, batch_size, replacement):
+    spread = _spread(loss, variant.batch_size, replacement)
+    if lr >= largest_stable_lr_of_batches(loss, variant.batch_size, replacement):
         return math.inf
     if spread == 0:
         return 0.0
@@ -134,7 +146,19 @@ def noise_floor(loss: LinearLoss, lr: float, batch_size: int, replacement: bool 
     scale = moments.lyapunov.rsqrt()
     right = scale * (step * spread * moments.weighted(loss.residuals.square().sum(dim=1)))
     found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
-    return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
+    if not variant.short_batch:
+        return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
+    # A short batch disturbs what the others have settled to; the epochs settle again, from there.
+    state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
+    state[-1] = 1.0
+    epoch, observe = _epoch(loss, lr, variant, replacement), _observation(loss)
+    value = (observe @ state).item()
+    for _ in range(_MOST_EPOCHS):
+        state = epoch(state)
+        before, value = value, (observe @ state).item()
+        if abs(value - before) <= 1e-10 * value:
+            return value
+    return math.inf
 
 
 def expected_losses(
@@ -150,39 +174,47 @@ def expected_losses(
         epochs: How many epochs.
         replacement: Whether a batch may hold a sample twice.
     """
-    sizes = [(count, size) for count, size in variant.batch_sizes if count]
-    steps = [(count, _Moments(loss, _spread(loss, size, replacement)).update(lr)) for count, size in sizes]
-    error = loss.error(start)
+    error, observe = loss.error(start), _observation(loss)
     state = torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
-    observe = torch.zeros_like(state)
-    directions = len(loss.eigenvalues)
-    observe[: directions**2] = torch.diag(loss.eigenvalues / 2).flatten()
-    if len(state) <= _SMALL:
-        epoch = torch.eye(len(state), dtype=torch.float64)
-        for count, update in steps:
-            matrix = torch.stack([update(unit) for unit in torch.eye(len(state), dtype=torch.float64)], dim=1)
-            epoch = torch.linalg.matrix_power(matrix, count) @ epoch
-        excess = _iterated(lambda state: epoch @ state, state, observe, epochs)
-    elif len(steps) == 1:
-        count, update = steps[0]
-        excess = powers(update, state, observe, [count * epoch for epoch in range(epochs + 1)])
-    else:
-
-        def carry_out(state: Tensor) -> Tensor:
-            for count, update in steps:
-                state = power(update, state, count)
-            return state
-
-        excess = _iterated(carry_out, state, observe, epochs)
-    return loss.irreducible + excess
-
-
-def _iterated(apply: Callable[[Tensor], Tensor], state: Tensor, observe: Tensor, times: int) -> Tensor:
+    if len(state) > _SMALL and not variant.short_batch:
+        update = _Moments(loss, _spread(loss, variant.batch_size, replacement)).update(lr)
+        times = [variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
+        return loss.irreducible + powers(update, state, observe, times)
+    epoch = _epoch(loss, lr, variant, replacement)
     values = [observe @ state]
-    for _ in range(times):
-        state = apply(state)
+    for _ in range(epochs):
+        state = epoch(state)
         values.append(observe @ state)
-    return torch.stack(values)
+    return loss.irreducible + torch.stack(values)
+
+
+def _observation(loss: LinearLoss) -> Tensor:
+    """Return what makes the excess of a state (M, m, 1)."""
+    directions, outputs = len(loss.eigenvalues), loss.n_outputs
+    rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
+    return torch.cat([torch.diag(loss.eigenvalues / 2).flatten(), rest])
+
+
+def _epoch(loss: LinearLoss, lr: float, variant: Variant, replacement: bool) -> Callable[[Tensor], Tensor]:
+    """Return the map of a state (M, m, 1) by an epoch."""
+    updates = [
+        (count, _Moments(loss, _spread(loss, size, replacement)).update(lr))
+        for count, size in variant.batch_sizes
+        if count
+    ]
+    size = len(_observation(loss))
+    if size <= _SMALL:
+        matrix, units = torch.eye(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
+        for count, update in updates:
+            matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+        return lambda state: matrix @ state
+
+    def carry_out(state: Tensor) -> Tensor:
+        for count, update in updates:
+            state = power(update, state, count)
+        return state
+
+    return carry_out
 
 
 def _spread(loss: LinearLoss, batch_size: int, replacement: bool) -> float:

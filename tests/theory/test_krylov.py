@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, solve
+from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
 
 
 def _symmetric(size: int, low: float, high: float) -> torch.Tensor:
@@ -19,11 +19,21 @@ def _symmetric(size: int, low: float, high: float) -> torch.Tensor:
 def test_the_largest_eigenvalue(size: int) -> None:
     matrix = _symmetric(size, -3.0, 2.0 if size > 1 else -3.0)
     found = largest_eigenvalue(lambda vector: matrix @ vector, torch.randn(size, dtype=torch.float64))
-    assert found == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-9)
+    assert found == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-7)
 
 
 def test_an_eigenvector_to_start_from_is_found_at_once() -> None:
     assert largest_eigenvalue(lambda matrix: 2 * matrix, torch.eye(3, dtype=torch.float64)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_the_smallest_eigenvalue(size: int) -> None:
+    large = torch.linspace(1, 1000, size, dtype=torch.float64)
+    matrix = torch.diag(large) + _symmetric(size, -0.3, 0.3)
+    start = torch.ones(size, dtype=torch.float64)
+    found, vector = smallest_eigenvalue(lambda vector: matrix @ vector, start, lambda vector: vector / large)
+    assert found == pytest.approx(np.linalg.eigvalsh(matrix)[0], rel=1e-6)
+    assert (matrix @ vector - found * vector).norm() < 1e-2 * vector.norm()
 
 
 def test_a_linear_system() -> None:

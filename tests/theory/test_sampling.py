@@ -78,7 +78,7 @@ def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> Non
     np.testing.assert_allclose(predicted, expected, rtol=1e-12)
 
     limit = largest_stable_lr_of_batches(small.loss, batch_size, replacement)
-    assert limit == pytest.approx(small.limit(), rel=1e-8)
+    assert limit == pytest.approx(small.limit(), rel=1e-7)
     assert mean_square_contraction(small.loss, 0.999 * limit, batch_size, replacement) < 1
     assert mean_square_contraction(small.loss, 1.001 * limit, batch_size, replacement) > 1
     best = best_lr_of_batches(small.loss, batch_size, replacement)
@@ -86,36 +86,33 @@ def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> Non
     others = [
         mean_square_contraction(small.loss, lr, batch_size, replacement) for lr in np.linspace(0.05, 0.99, 40) * limit
     ]
-    assert fastest <= min(others) + 1e-6
+    assert fastest <= min(others) + 1e-3 * (1 - fastest)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
+    """Of 4 samples, 3 leave a short batch."""
     small = Enumerated(batch_size, replacement=True)
-    lr = 0.3 * small.limit()
-    start = Affine(torch.zeros(1, 1), torch.zeros(1))
-    end = expected_losses(small.loss, start, lr, Variant(batch_size, 4), 1000)[-1].item()
-    if batch_size == 1:  # 3 of 4 samples, then a short batch: no floor of one batch size
-        assert noise_floor(small.loss, lr, 1) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
-    else:
-        whole = expected_losses(small.loss, start, lr, Variant(3, 3), 3000)[-1].item()
-        assert noise_floor(small.loss, lr, 3) == pytest.approx(whole - small.loss.irreducible, rel=1e-8)
-        assert end > whole  # the short batch is noisier
-    assert noise_floor(small.loss, 1.01 * small.limit(), batch_size) == math.inf
-    assert noise_floor(small.loss, lr, 4, replacement=False) == 0
+    lr, start, variant = 0.3 * small.limit(), Affine(torch.zeros(1, 1), torch.zeros(1)), Variant(batch_size, 4)
+    end = expected_losses(small.loss, start, lr, variant, 3000)[-1].item()
+    assert noise_floor(small.loss, lr, variant) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    assert noise_floor(small.loss, 1.01 * small.limit(), variant) == math.inf
+    assert noise_floor(small.loss, lr, Variant(4, 4), replacement=False) == 0
 
 
 def test_large_problems_take_the_iterative_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = LinearProblem(n_samples=60, n_features=8, n_targets=2, condition_number=50).sample()
-    loss, start = LinearLoss.of(x, y), Affine(torch.ones(2, 8), torch.zeros(2))
+    x, y = LinearProblem(n_samples=60, n_features=4, n_targets=2, condition_number=20).sample()
+    loss, start = LinearLoss.of(x, y), Affine(torch.ones(2, 4), torch.zeros(2))
     for batch_size in (4, 7):  # 60 = 8 * 7 + 4
         lr = 0.5 * largest_stable_lr_of_batches(loss, batch_size)
         variant = Variant(batch_size, 60)
-        dense = expected_losses(loss, start, lr, variant, 30)
+        dense = expected_losses(loss, start, lr, variant, 12)
         with monkeypatch.context() as patch:
             patch.setattr(sampling, "_SMALL", 0)
-            iterative = expected_losses(loss, start, lr, variant, 30)
+            iterative = expected_losses(loss, start, lr, variant, 12)
+            floor = noise_floor(loss, lr, variant)
         np.testing.assert_allclose(iterative, dense, rtol=1e-7)
+        assert floor == pytest.approx(noise_floor(loss, lr, variant), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +159,6 @@ def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
 def test_the_floors_of_system_1(lr: float, batch_size: int, excess: float) -> None:
     """The published figures are those of one draw of the noise, which scales them: they are divided by its variance."""
     loss = LinearLoss.of(*SteepLine().sample())
-    assert noise_floor(loss, lr, batch_size) == pytest.approx(excess * loss.irreducible / 0.1653, rel=0.03)
+    assert noise_floor(loss, lr, Variant.of(batch_size, 100)) == pytest.approx(
+        excess * loss.irreducible / 0.1653, rel=0.03
+    )

@@ -293,6 +293,10 @@ def test_it_waits_for_the_least_number_of_epochs(make_trainer: MakeTrainer) -> N
         history, _ = _run(make_trainer, criterion, of_trainer={"min_epochs": 3})
         assert history.last("epoch") == 3
     assert history.reason == "the 1e-09 seconds of training were used"
+    # What was low enough before, and is not any more, ends nothing.
+    history, _ = _run(make_trainer, LossBelow(600.0), of_trainer={"min_epochs": 2, "max_epochs": 4}, lr=0.2)
+    assert (history.first("train_loss") < 600, history.last("epoch")) == (True, 4)
+    assert history.outcome is Outcome.COMPLETED
 
 
 def test_several_criteria_and_early_stopping_stand_beside_each_other(make_trainer: MakeTrainer) -> None:

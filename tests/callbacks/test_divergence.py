@@ -31,6 +31,7 @@ from gd_lightning import (
     StopOnDivergence,
 )
 from gd_lightning.callbacks import divergence
+from gd_lightning.callbacks.criteria import Criterion
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer
 
 TIMEOUT = 120  # seconds, on a machine that is busy
@@ -216,13 +217,25 @@ def test_looking_changes_no_bit_and_stops_no_clock(make_trainer: MakeTrainer, mo
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-class EveryThird(Callback):
+class EverySecond(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % 3 == 0:
+        if trainer.global_step % 2 == 0:
             trainer.save_checkpoint(self.path / f"{trainer.global_step}.ckpt")
+
+
+class Looks(Criterion):
+    """Is never met, and keeps the epochs at whose ends it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[float] = []
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        self.epochs.append(recorder.history.last("epoch"))
+        return ""
 
 
 def test_a_run_that_is_continued_looks_where_it_would_have_looked(
@@ -231,16 +244,18 @@ def test_a_run_that_is_continued_looks_where_it_would_have_looked(
     monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_LOOKS", 2)
 
     def run(path: Path, checkpoint: Path | None = None) -> list[tuple[float, float]]:
-        recorder = HistoryRecorder()
-        callbacks = [recorder, StopOnDivergence(divergence_factor=5), EveryThird(path)]
+        recorder, looks = HistoryRecorder(), Looks()
+        callbacks = [recorder, looks, StopOnDivergence(divergence_factor=5), EverySecond(path)]
         trainer = make_trainer(callbacks=callbacks, max_epochs=3, logger=False)
         data = RegressionDataModule(OneFarOff(), batch_size=40, order="shuffled")
         trainer.fit(RegressionModule(lr=0.01), data, ckpt_path=checkpoint, weights_only=True)
+        assert looks.epochs[-1] == 3
+        assert all(epoch == int(epoch) for epoch in looks.epochs)  # criteria ask for whole epochs
         return list(zip(*(column.tolist() for column in recorder.history.series("train_loss")), strict=True))
 
     whole = run(tmp_path)
     assert len(whole) > 4  # within epochs, too
-    for update in range(3, 30, 3):
+    for update in range(2, 30, 2):
         assert run(tmp_path / "again", tmp_path / f"{update}.ckpt") == whole
 
 

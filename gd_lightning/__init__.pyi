@@ -2,12 +2,17 @@
 
 from gd_lightning.affine import Affine as Affine
 from gd_lightning.affine import least_squares as least_squares
+from gd_lightning.callbacks import ExcessBelow as ExcessBelow
+from gd_lightning.callbacks import GradientNormBelow as GradientNormBelow
 from gd_lightning.callbacks import HistoryRecorder as HistoryRecorder
 from gd_lightning.callbacks import LastCheckpoint as LastCheckpoint
 from gd_lightning.callbacks import LongRunProgress as LongRunProgress
+from gd_lightning.callbacks import LossBelow as LossBelow
+from gd_lightning.callbacks import NoProgress as NoProgress
 from gd_lightning.callbacks import Pictures as Pictures
 from gd_lightning.callbacks import ShowSteps as ShowSteps
-from gd_lightning.callbacks import StopWhenNotFinite as StopWhenNotFinite
+from gd_lightning.callbacks import StopOnDivergence as StopOnDivergence
+from gd_lightning.callbacks import TimeBudget as TimeBudget
 from gd_lightning.cli import main as main
 from gd_lightning.data import BatchLoader as BatchLoader
 from gd_lightning.data import RegressionDataModule as RegressionDataModule

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -74,6 +75,8 @@ class History:
         self._length = 0
         self.outcome: Outcome | None = None
         self.reason = ""
+        self.divergence_factor = DIVERGENCE_FACTOR
+        """How many times its first value the train loss must exceed to have diverged."""
 
     def __len__(self) -> int:
         return self._length
@@ -133,6 +136,19 @@ class History:
         """Return the newest measured value of a column."""
         return self._columns[name].values[-1]
 
+    def newest(self, name: str) -> float | None:
+        """Return the value of a column in the newest row; None where it is missing there."""
+        column = self._columns.get(name)
+        if column is None or not column.rows or column.rows[-1] != self._length - 1:
+            return None
+        return column.values[-1]
+
+    def since(self, name: str, update: float) -> list[float]:
+        """Return the measured values of a column in the rows behind an update."""
+        column = self._columns[name]
+        row = bisect_right(self._columns["update"].values, update)
+        return column.values[bisect_left(column.rows, row) :].tolist()
+
     def rows(self, start: int = 0) -> Iterator[dict[str, float]]:
         """Yield the rows from ``start`` on, each with the values it has."""
         cursors = [
@@ -149,16 +165,27 @@ class History:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether a loss is not finite, or the train loss has grown past ``DIVERGENCE_FACTOR`` times its first value.
+        """Whether a loss is not finite, or the train loss has grown past ``divergence_factor`` times its first value.
 
         A perfect start (train loss 0) has no scale to grow from; only a loss that is not finite counts there.
         """
-        if not all(math.isfinite(self.last(name)) for name in ("train_loss", "batch_loss") if name in self):
+        return self.divergence != ""
+
+    @property
+    def divergence(self) -> str:
+        """How it has diverged, in words; empty where it has not."""
+        for name in ("train_loss", "batch_loss"):
+            if name in self and not math.isfinite(self.last(name)):
+                return f"the {name.replace('_', ' ')} is {self.last(name)}, and no finite number any more"
+        if "train_loss" in self and self.is_beyond(self.last("train_loss")):
+            return f"the train loss grew from {self.first('train_loss'):.4g} to {self.last('train_loss'):.4g}"
+        return ""
+
+    def is_beyond(self, loss: float) -> bool:
+        """Whether a loss is not finite, or past ``divergence_factor`` times the first train loss, if there is one."""
+        if not math.isfinite(loss):
             return True
-        if "train_loss" not in self:
-            return False
-        first, last = self.first("train_loss"), self.last("train_loss")
-        return 0 < first < last / DIVERGENCE_FACTOR
+        return "train_loss" in self and 0 < self.first("train_loss") < loss / self.divergence_factor
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values and tensors, for a checkpoint."""

@@ -70,6 +70,29 @@ def test_divergence_is_growth_beyond_every_fluctuation(first: float, last: float
     history.append(update=0, train_loss=first)
     history.append(update=1, train_loss=last)
     assert history.has_diverged is diverged
+    assert bool(history.divergence) is diverged
+
+
+def test_the_bound_of_divergence_can_be_another() -> None:
+    history = History()
+    history.append(update=0, train_loss=1.0)
+    history.append(update=1, train_loss=11.0, batch_loss=500.0)
+    assert [history.is_beyond(loss) for loss in (1e6, 1.1e6, math.nan)] == [False, True, True]
+    history.divergence_factor = 10
+    assert history.divergence == "the train loss grew from 1 to 11"
+    history.append(update=2, batch_loss=math.inf)
+    assert history.divergence == "the batch loss is inf, and no finite number any more"
+
+
+def test_values_of_the_newest_row_and_behind_an_update() -> None:
+    history = _history()
+    assert history.newest("w") == pytest.approx(1 / 3)
+    assert history.newest("lr") is None
+    history.append(update=4, epoch=2, samples=32, seconds=0.5)
+    assert history.newest("w") is None
+    assert history.newest("of another project") is None
+    behind = [history.since("batch_loss", update) for update in (-1, 1, 1.5, 2)]
+    assert behind == [[3, math.inf], [math.inf], [math.inf], []]
 
 
 @pytest.mark.parametrize("text", ["update,epoch\n1,x\n", "a,b\n1,2\n", "update,epoch,samples,seconds\n1,2,3,\n"])

@@ -1,8 +1,10 @@
 """When to measure, stop, save and draw: thin adapters from Lightning's hooks to the rooms below (floor 5)."""
 
 from gd_lightning.callbacks.checkpoint import LastCheckpoint
+from gd_lightning.callbacks.criteria import ExcessBelow, GradientNormBelow, LossBelow, NoProgress, TimeBudget
+from gd_lightning.callbacks.divergence import StopOnDivergence
+from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.interruption import EndBetweenUpdates
-from gd_lightning.callbacks.not_finite import StopWhenNotFinite
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
@@ -10,10 +12,16 @@ from gd_lightning.callbacks.steps import ShowSteps
 
 __all__ = [
     "EndBetweenUpdates",
+    "EndsRun",
+    "ExcessBelow",
+    "GradientNormBelow",
     "HistoryRecorder",
     "LastCheckpoint",
     "LongRunProgress",
+    "LossBelow",
+    "NoProgress",
     "Pictures",
     "ShowSteps",
-    "StopWhenNotFinite",
+    "StopOnDivergence",
+    "TimeBudget",
 ]

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.surroundings import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.module import is_at_its_end
@@ -31,6 +32,8 @@ class LastCheckpoint(Checkpoint):
     """Saves ``checkpoints/last.ckpt`` in the logger's directory: at the start, at intervals, and at the end.
 
     Between the start and the end it saves where an update or an epoch ends later than ``interval`` after the last time.
+    Weights that are not finite, or of a run that :class:`~gd_lightning.StopOnDivergence` is about to stop, are not
+    saved: the checkpoint before them is kept.
     With it, all checkpoints of the run, those of Lightning's ``ModelCheckpoint`` too, are written as a whole or not at
     all.
 
@@ -45,6 +48,8 @@ class LastCheckpoint(Checkpoint):
         if not interval > 0:
             raise InputError(f"interval {interval} is no time between checkpoints; use seconds above 0")
         self.interval = interval
+        self.update: int | None = None
+        """Behind which update this run saved the checkpoint that there is."""
         self._saved_at = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -65,8 +70,9 @@ class LastCheckpoint(Checkpoint):
         path = directory / LAST_CHECKPOINT
         if trainer.is_global_zero:
             clear_parts(path.parent)
+        self.update = trainer.global_step
         if not trainer.fit_loop.is_resuming:
-            self.save(trainer)
+            self._write(trainer, path)
             if trainer.is_global_zero:
                 _check_plain(path)
 
@@ -94,11 +100,28 @@ class LastCheckpoint(Checkpoint):
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def save(self, trainer: Trainer) -> None:
-        """Save where the run stands; every process must call it."""
+        """Save where the run stands, unless it has diverged; every process must call it."""
         directory = directory_of(trainer)
         if directory is not None:
-            trainer.save_checkpoint(directory / LAST_CHECKPOINT, weights_only=False)
+            path = directory / LAST_CHECKPOINT
+            if _is_sound(trainer):
+                self._write(trainer, path)
+            elif trainer.is_global_zero and trainer.ckpt_path is not None and not path.exists():
+                # Continued into a directory of its own, and diverged before its first checkpoint.
+                write_checkpoint(read_checkpoint(Path(trainer.ckpt_path)), path)
         self._saved_at = time.monotonic()
+
+    def _write(self, trainer: Trainer, path: Path) -> None:
+        trainer.save_checkpoint(path, weights_only=False)
+        self.update = trainer.global_step
+
+
+def _is_sound(trainer: Trainer) -> bool:
+    """Whether a run has not diverged, for all processes alike."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    diverged = any(isinstance(each, StopOnDivergence) and not each.is_sound(trainer) for each in callbacks)
+    finite = all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters())
+    return trainer.strategy.reduce_boolean_decision(finite and not diverged)
 
 
 def _check_plain(path: Path) -> None:

@@ -14,15 +14,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gd_lightning.callbacks.ending import EndsRun, ending
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
-    ending,
     is_squared_error,
     learning_rate,
+    loss_of,
     problem_of,
-    summed_squared_error,
     title_of,
     validation_loader,
     variant_of,
@@ -74,6 +74,8 @@ class HistoryRecorder(Callback):
         self.variant: Variant | None = None
         self.summary: RunSummary | None = None
         self.directory: Path | None = None
+        self.least_squares_loss: float | None = None
+        """The smallest train loss that there is, where the module is linear and its loss the squared error."""
         self._watch = Stopwatch()
         self._recording = False
         self._resumed: dict[str, Any] | None = None
@@ -104,7 +106,8 @@ class HistoryRecorder(Callback):
         self.directory = directory_of(trainer)
         self.variant = variant_of(trainer)
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        self._loss = getattr(pl_module, "summed_loss", summed_squared_error)
+        optimum = None if self._path is None else self._path.optimum
+        self.least_squares_loss = optimum.loss if optimum is not None and is_squared_error(pl_module) else None
         updates = float(trainer.estimated_stepping_batches)
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
@@ -123,7 +126,7 @@ class HistoryRecorder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the record, so that a continued run has it from its beginning."""
         if self._recording:
-            self._collect(trainer)
+            self.collect(trainer)
         if len(self.history):
             checkpoint[_RECORD] = {
                 "history": self.history.state_dict(),
@@ -167,7 +170,7 @@ class HistoryRecorder(Callback):
         self._marks.append(self._mark)
         self._tensors.append(torch.cat(kept))
         if len(self._marks) >= _PENDING:
-            self._collect(trainer)
+            self.collect(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is no training: stop the clock."""
@@ -178,7 +181,7 @@ class HistoryRecorder(Callback):
         """Let the clock run on."""
         if self._recording:
             # They belong to the present weights, in the middle of an epoch too.
-            self._collect(trainer)
+            self.collect(trainer)
             self._append_newest(trainer)
             metrics = trainer.callback_metrics.items()
             self.history.add_to_last_row({name: float(value) for name, value in metrics if name.startswith("val_")})
@@ -189,7 +192,7 @@ class HistoryRecorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure at the epoch's end, and write from time to time."""
         self._watch.stop()
-        self._collect(trainer)
+        self.collect(trainer)
         self._append_newest(trainer)
         self._measure(trainer, pl_module)
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
@@ -201,12 +204,14 @@ class HistoryRecorder(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell how the run ended."""
+        self._watch.stop()
         if self._measured_at != trainer.global_step:  # continued, and at its end at once
+            self._append_newest(trainer)
             self._measure(trainer, pl_module)
+            self._stop_measures = list(self._measured)
         outcome, reason = ending(trainer)
         if self.history.has_diverged:
-            name = "train_loss" if "train_loss" in self.history else "batch_loss"
-            outcome, reason = Outcome.DIVERGED, f"the {name.replace('_', ' ')} grew to {self.history.last(name):.4g}"
+            outcome, reason = Outcome.DIVERGED, self.history.divergence
         self._finish(trainer, pl_module, outcome, reason)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -214,8 +219,23 @@ class HistoryRecorder(Callback):
         if self._recording:
             self._watch.stop()
             if trainer.world_size == 1:  # the other processes may be gone, and their parts of the losses with them
-                self._collect(trainer)
+                self.collect(trainer)
             self._finish(trainer, pl_module, Outcome.INTERRUPTED, first_line(exception))
+
+    # What other callbacks may ask
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all continuations of the run."""
+        return self._watch.seconds
+
+    def measure_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the train loss at the present weights, behind an update; every process must call it."""
+        self._watch.stop()
+        self.collect(trainer)
+        self._append_newest(trainer)
+        self._measure_losses(trainer, pl_module, {"train_loss": trainer.train_dataloader})
+        self._watch.start()
 
     # Recording
 
@@ -261,7 +281,7 @@ class HistoryRecorder(Callback):
             named = {} if self._path is None else self._path.named(self._path.parameters()[None].double().cpu())[0]
             self.history.append(**self._mark, **named)
 
-    def _collect(self, trainer: Trainer) -> None:
+    def collect(self, trainer: Trainer) -> None:
         """Turn what updates left behind into rows of the history."""
         if not self._marks:
             return
@@ -281,20 +301,28 @@ class HistoryRecorder(Callback):
         self._marks, self._tensors = [], []
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add train loss and validation measures, at the present weights, to the newest row."""
-        measured: dict[str, float] = {}
+        """Add train loss, validation measures and what criteria need, at the present weights, to the newest row."""
         loaders = {"train_loss": trainer.train_dataloader}
         if self._validated_at != trainer.global_step:
             loaders["val_loss"] = validation_loader(trainer)
+        self._measure_losses(trainer, pl_module, loaders)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EndsRun):
+                others = callback.measure(trainer, pl_module)
+                self.history.add_to_last_row(others)
+                self._measured |= others
+
+    def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
+        self._measured: dict[str, float] = {}
         with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context():
             for name, loader in loaders.items():
                 batches = batches_for_measuring(loader, pl_module.device)
-                if batches is not None:
-                    measured[name] = mean_loss_over(batches, pl_module, self._loss)
-        self.history.add_to_last_row(measured)
-        self._measured, self._measured_at = measured, trainer.global_step
-        if "train_loss" in measured:
-            trainer.callback_metrics["train_loss"] = torch.tensor(measured["train_loss"])
+                if batches is not None and self.history.newest(name) is None:
+                    self._measured[name] = mean_loss_over(batches, pl_module, loss_of(pl_module))
+        self.history.add_to_last_row(self._measured)
+        self._measured_at = trainer.global_step
+        if "train_loss" in self._measured:
+            trainer.callback_metrics["train_loss"] = torch.tensor(self._measured["train_loss"])
 
     # Writing
 
@@ -318,7 +346,7 @@ class HistoryRecorder(Callback):
             self.variant,
             parameters=None if affine is None else affine.named(*names),
             least_squares=None if optimum is None else optimum.affine.named(*names),
-            least_squares_loss=optimum.loss if optimum is not None and is_squared_error(pl_module) else None,
+            least_squares_loss=self.least_squares_loss,
             truth=None if truth is None else truth.named(*names),
             irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
         )
@@ -331,6 +359,21 @@ class HistoryRecorder(Callback):
             self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
             self._writer.write_hparams(_settings(trainer, pl_module, self.variant), _results(self.summary))
             self._writer.flush()
+
+
+def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
+    """Return the recorder that a callback reads.
+
+    Raises:
+        InputError: None comes before it among the callbacks of the Trainer.
+    """
+    for earlier in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(earlier, HistoryRecorder):
+            return earlier
+        if earlier is callback:
+            break
+    name = type(callback).__name__
+    raise InputError(f"cannot use {name}, because no HistoryRecorder comes before it; put one first in callbacks")
 
 
 def batch_loss(outputs: Any) -> Tensor | None:

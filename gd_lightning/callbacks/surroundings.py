@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, Timer
-from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
-from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
 from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
 _MEASURED_AT_ONCE = 65_536  # samples
-_EARLY_STOPS = {
-    EarlyStoppingReason.STOPPING_THRESHOLD: Outcome.CONVERGED,
-    EarlyStoppingReason.PATIENCE_EXHAUSTED: Outcome.STOPPED,
-    EarlyStoppingReason.DIVERGENCE_THRESHOLD: Outcome.DIVERGED,
-    EarlyStoppingReason.NON_FINITE_METRIC: Outcome.DIVERGED,
-}
 
 
 def variant_of(trainer: Trainer) -> Variant | None:
@@ -67,13 +58,21 @@ def learning_rate(trainer: Trainer) -> float:
     return float(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def batches_for_measuring(loader: object, device: torch.device) -> Iterator[tuple[Tensor, Tensor]] | None:
+def batches_for_measuring(
+    loader: object, device: torch.device, at_once: int = _MEASURED_AT_ONCE
+) -> Iterator[tuple[Tensor, Tensor]] | None:
     """Return all samples of a loader in their given order, on a device, without advancing the loader or a generator.
 
-    None where the data have no length, so that a pass over them may never end, or are no pairs (x, y).
+    Args:
+        loader: The loader.
+        device: Where the samples are brought.
+        at_once: How many of them, where the loader does not say that.
+
+    Returns:
+        Pairs (x, y); None where the data have no length, so that a pass over them may never end, or are no pairs.
     """
     if isinstance(loader, BatchLoader):
-        batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(loader.micro_batch_size or _MEASURED_AT_ONCE)
+        batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(loader.micro_batch_size or at_once)
     elif isinstance(loader, DataLoader) and loader.batch_size is not None and _has_pairs(loader.dataset):
         # An own loader in order: iterating the user's would draw from the generator that shuffles it.
         batches = DataLoader(
@@ -88,6 +87,12 @@ def _has_pairs(dataset: object) -> bool:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         return False
     return len(dataset) > 0 and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) == 2
+
+
+def loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what sums the loss of a module over samples and outputs; the squared error where it does not say."""
+    loss: Callable[[Tensor, Tensor], Tensor] = getattr(module, "summed_loss", summed_squared_error)
+    return loss
 
 
 def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -107,20 +112,3 @@ def validation_loader(trainer: Trainer) -> object:
     if isinstance(loaders, (list, tuple)):
         return loaders[0] if len(loaders) == 1 else None
     return loaders
-
-
-def ending(trainer: Trainer) -> tuple[Outcome, str]:
-    """Return how a run that was not interrupted ended, and why."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if trainer.should_stop and isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:
-            reason = f"early stopping: {callback.stopping_reason_message}"
-            return _EARLY_STOPS[callback.stopping_reason], reason
-        if isinstance(callback, Timer):
-            remaining = callback.time_remaining()
-            if remaining is not None and remaining <= 0:
-                return Outcome.COMPLETED, "the time that max_time gave was used"
-    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
-        return Outcome.COMPLETED, f"max_steps {trainer.max_steps} reached"
-    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
-        return Outcome.COMPLETED, f"max_epochs {trainer.max_epochs} reached"
-    return Outcome.STOPPED, "a callback asked the Trainer to stop"

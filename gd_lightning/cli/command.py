@@ -23,11 +23,12 @@ from torch.optim import Optimizer
 
 from gd_lightning.callbacks import (
     EndBetweenUpdates,
+    EndsRun,
     HistoryRecorder,
     LastCheckpoint,
     LongRunProgress,
     Pictures,
-    StopWhenNotFinite,
+    StopOnDivergence,
 )
 from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.examples import EXAMPLES
@@ -141,6 +142,7 @@ class Command(LightningCLI):
             parser.link_arguments(name, f"model.{name}", compute_fn=_class_spec)
         parser.add_lightning_class_args(HistoryRecorder, "recorder")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_class_arguments(StopOnDivergence)
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
 
@@ -170,6 +172,8 @@ class Command(LightningCLI):
             self.config = self._parse([*self.arguments[:at], *settings, *self.arguments[at:]])
             self.config[stage].ckpt_path = None if self.run.checkpoint is None else str(self.run.checkpoint)
             self._refuse_another_run(stage)
+            if stage == "fit":
+                self._refuse_to_diverge_again()
         refuse_null(self._parser(stage), self.config[stage])
         if stage == "fit":
             self._settle_learning_rate()
@@ -250,6 +254,17 @@ class Command(LightningCLI):
                     "out, or train anew without --ckpt_path"
                 )
 
+    def _refuse_to_diverge_again(self) -> None:
+        """Refuse to continue a run behind the divergence that stopped it, with the same lr and the same bound."""
+        assert self.run is not None
+        names, config = ("on_divergence", "divergence_factor"), self.config.fit
+        is_as_before = all(config[name] == self.run.settings.get(name, config[name]) for name in names)
+        if config.on_divergence == "stop" and is_as_before and self.run.goes_on_in_place and self.run.divergence:
+            raise InputError(
+                f"cannot go on with {self.run.name}, because it diverged: {self.run.divergence}; train anew with a "
+                "smaller model.lr, or see where it leads with --on_divergence continue"
+            )
+
     def _settle_learning_rate(self) -> None:
         """Let --model.lr and --optimizer.lr mean the same one number."""
         config, optimizer = self.config.fit, self.config.fit.get("optimizer")
@@ -304,7 +319,12 @@ class Command(LightningCLI):
         added = [callback for callback in callbacks if callback is not None]
         own = [self._get(self.config_init, "recorder"), *added]
         if self.subcommand == "fit":
-            own += [StopWhenNotFinite(), Pictures(), EndBetweenUpdates()]
+            options = self.config_init.fit
+            if any(isinstance(callback, StopOnDivergence) for callback in added):
+                raise InputError(
+                    "cannot add StopOnDivergence, because fit has one; give --on_divergence and --divergence_factor"
+                )
+            own += [StopOnDivergence(options.on_divergence, options.divergence_factor), Pictures(), EndBetweenUpdates()]
             if not config.barebones and not any(isinstance(callback, ProgressBar) for callback in added):
                 own.append(LongRunProgress())
             if config.enable_checkpointing is not False:
@@ -375,7 +395,7 @@ class Command(LightningCLI):
         """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
         for hook in ("on_train_start", "on_train_end"):
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, (HistoryRecorder, Pictures, LastCheckpoint)):
+                if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint)):
                     getattr(callback, hook)(self.trainer, self.model)
             getattr(self.model, hook)()
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from gd_lightning.callbacks import HistoryRecorder
+from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint
 from gd_lightning.callbacks.surroundings import title_of
 from gd_lightning.cli.parser import PROGRAM
 from gd_lightning.data import RegressionDataModule
@@ -35,6 +35,9 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path |
     directory = getattr(trainer.logger, "log_dir", None)
     if directory is not None:
         print(f"\nfiles        {_from_here(Path(directory))}")
+    kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
+    if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
+        print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
     if run_directory is not None:
         print(f"to see them  tensorboard --logdir {_from_here(run_directory.parent)}")
         if recorder.history.outcome is Outcome.INTERRUPTED and (run_directory / LAST_CHECKPOINT).is_file():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import yaml
 
 from gd_lightning.errors import InputError
+from gd_lightning.history import Outcome
 from gd_lightning.module import saved_limits
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT
+from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, SUMMARY
 
 LOGS = "lightning_logs"
 
@@ -39,6 +42,14 @@ class EarlierRun:
     def goes_on_in_place(self) -> bool:
         """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""
         return self.directory is not None and self.checkpoint in (None, self.directory / LAST_CHECKPOINT)
+
+    @property
+    def divergence(self) -> str:
+        """How it diverged, in words; empty where it did not, or where nothing says so."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            summary = json.loads(((self.directory or Path()) / SUMMARY).read_text(encoding="utf-8"))
+            return str(summary["reason"]) if self.directory and summary["outcome"] == Outcome.DIVERGED else ""
+        return ""
 
 
 def find_run(given: str, logs: Path) -> EarlierRun:

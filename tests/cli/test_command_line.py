@@ -319,7 +319,7 @@ def test_every_config_only_says_what_differs_from_the_defaults_and_explains_itse
     text = (CONFIGS / config).read_text()
     assert text.startswith("# ")
     values = yaml.safe_load(text)
-    assert set(values) <= {"seed_everything", "data", "model", "trainer"}
+    assert set(values) <= {"seed_everything", "on_divergence", "data", "model", "trainer"}
     assert len(text.splitlines()) <= 20
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
+from gd_lightning.measures import Stopwatch, gradient_norm_over, mean_loss_over, unchanged
 from gd_lightning.objective import mean_loss, summed_loss
 
 
@@ -18,6 +18,20 @@ def test_the_mean_over_batches_is_the_mean_over_samples() -> None:
         expected = mean_loss(layer(x), y).item()
     assert mean_loss_over(batches, layer, summed_loss) == pytest.approx(expected, rel=1e-6)
     assert math.isnan(mean_loss_over([], layer, summed_loss))
+
+
+def test_the_gradient_over_batches_is_the_gradient_over_samples() -> None:
+    x, y, layer = torch.randn(23, 2).double(), torch.randn(23, 3).double(), nn.Linear(2, 3).double()
+    batches = [(x[:5], y[:5]), (x[5:5], y[5:5]), (x[5:], y[5:])]
+    measured = gradient_norm_over(batches, layer, summed_loss, layer.parameters())
+    assert layer.weight.grad is None
+    mean_loss(layer(x), y).backward()
+    gradients = torch.cat([p.grad.flatten() for p in layer.parameters() if p.grad is not None])
+    assert measured == pytest.approx(gradients.norm().item(), rel=1e-12)
+    assert math.isnan(gradient_norm_over([], layer, summed_loss, layer.parameters()))
+    layer.weight.requires_grad_(False)
+    bias = gradient_norm_over(batches, layer, summed_loss, layer.parameters())
+    assert bias == pytest.approx(gradients[6:].norm().item(), rel=1e-12)
 
 
 def test_measuring_leaves_no_trace() -> None:

@@ -1,0 +1,91 @@
+"""Divergence: noticed where it happens, and a result with a cause."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gd_lightning.callbacks.recorder import recorder_before
+from gd_lightning.errors import InputError
+from gd_lightning.history import DIVERGENCE_FACTOR
+
+_UPDATES_BETWEEN_LOOKS = 100  # to read the batch losses is to wait for the device
+
+
+class StopOnDivergence(Callback):
+    """Stops a run that has diverged: a loss is no finite number, or the train loss exceeds many times its start.
+
+    It looks where the train loss is measured, and within an epoch at the recorded batch losses, every 100 updates. The
+    loss of a few samples is no reference for the whole set, so that a batch loss beyond that bound only means that the
+    train loss is measured there, and the train loss decides.
+
+    The ``LastCheckpoint`` of a run keeps the weights that it had before. The
+    :class:`~gd_lightning.HistoryRecorder` must come before it; it says in the history, and by the exit code of the
+    command line, that the run diverged, with and without the stop.
+
+    Args:
+        on_divergence: stop, or continue to the limits of the run as if nothing had happened.
+        divergence_factor: How many times the train loss at update 0 is no fluctuation any more.
+    """
+
+    def __init__(
+        self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR
+    ) -> None:
+        if on_divergence not in ("stop", "continue"):
+            raise InputError(f"cannot {on_divergence} on divergence; use stop or continue")
+        if not 1 < divergence_factor < math.inf:
+            raise InputError(
+                f"cannot take {divergence_factor} times the first train loss for divergence; use a number above 1"
+            )
+        self.on_divergence = on_divergence
+        self.divergence_factor = divergence_factor
+        self._looked_at = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the recorder."""
+        if stage == "fit":
+            self._recorder = recorder_before(trainer, self)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the start, or at what a run that is continued had come to."""
+        history = self._recorder.history
+        history.divergence_factor = self.divergence_factor
+        # To look again at batch losses behind the newest train loss finds what it found, which was nothing.
+        self._looked_at = history.series("train_loss")[0][-1] if "train_loss" in history else 0.0
+        self._stop_if_diverged(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the batch losses within a long epoch; behind its last update, the train loss is measured."""
+        if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_LOOKS:
+            return
+        if self._is_suspect(trainer):
+            self._recorder.measure_within_epoch(trainer, pl_module)
+            self._stop_if_diverged(trainer)
+        self._looked_at = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the train loss."""
+        self._looked_at = trainer.global_step
+        self._stop_if_diverged(trainer)
+
+    def is_sound(self, trainer: Trainer) -> bool:
+        """Whether the present weights are worth to be saved in the place of earlier ones; every process must ask."""
+        if self.on_divergence == "continue":
+            return True
+        return not (self._is_suspect(trainer) or self._recorder.history.has_diverged)
+
+    def _is_suspect(self, trainer: Trainer) -> bool:
+        """Whether a batch loss since the last look is beyond what the train loss may be."""
+        history = self._recorder.history
+        self._recorder.collect(trainer)
+        return any(map(history.is_beyond, history.since("batch_loss", self._looked_at)))
+
+    def _stop_if_diverged(self, trainer: Trainer) -> None:
+        # The same on every process, should their devices round differently.
+        diverged = trainer.strategy.reduce_boolean_decision(self._recorder.history.has_diverged, all=False)
+        if diverged and self.on_divergence == "stop":
+            trainer.should_stop = True

@@ -1,0 +1,50 @@
+"""How a run ended, and why, whoever ended it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+
+from gd_lightning.history import Outcome
+
+_EARLY_STOPS = {
+    EarlyStoppingReason.STOPPING_THRESHOLD: Outcome.CONVERGED,
+    EarlyStoppingReason.PATIENCE_EXHAUSTED: Outcome.STOPPED,
+    EarlyStoppingReason.DIVERGENCE_THRESHOLD: Outcome.DIVERGED,
+    EarlyStoppingReason.NON_FINITE_METRIC: Outcome.DIVERGED,
+}
+
+
+class EndsRun(Callback, ABC):
+    """A callback that can end a run, says how and why, and may need something to be measured for that."""
+
+    @property
+    @abstractmethod
+    def ending(self) -> tuple[Outcome, str] | None:
+        """How and why it ended the run; None where it did not."""
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Measure at the present weights what is to stand beside the train loss in the history."""
+        return {}
+
+
+def ending(trainer: Trainer) -> tuple[Outcome, str]:
+    """Return how a run that was not interrupted ended, and why."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EndsRun) and callback.ending is not None:
+            return callback.ending
+        if trainer.should_stop and isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:
+            reason = f"early stopping: {callback.stopping_reason_message}"
+            return _EARLY_STOPS[callback.stopping_reason], reason
+        if isinstance(callback, Timer):
+            remaining = callback.time_remaining()
+            if remaining is not None and remaining <= 0:
+                return Outcome.COMPLETED, "the time that max_time gave was used"
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return Outcome.COMPLETED, f"max_steps {trainer.max_steps} reached"
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+        return Outcome.COMPLETED, f"max_epochs {trainer.max_epochs} reached"
+    return Outcome.STOPPED, "a callback asked the Trainer to stop"

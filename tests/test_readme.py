@@ -42,7 +42,7 @@ def test_every_command_of_the_readme_works(
 ) -> None:
     _in_a_clone(tmp_path, monkeypatch)
     commands = [command for block in _blocks("bash") for command in _commands(block)]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         if "--trainer.devices" not in command:
             assert gd_lightning.main(command) == 0, capfd.readouterr().err
@@ -91,6 +91,13 @@ def test_the_example_of_the_readme_works_and_prints_what_it_says(tmp_path: Path)
     assert lines[-1].endswith("completed")
     (run,) = (tmp_path / "lightning_logs" / "wave").iterdir()
     assert {"curves.png", "history.csv", "checkpoints"} <= {path.name for path in run.iterdir()}
+
+
+def test_the_plan_of_the_readme_is_what_plan_prints(capfd: pytest.CaptureFixture[str]) -> None:
+    (shown,) = _blocks("text")
+    assert gd_lightning.main(["plan", "--data.batch_size", "1", "--model.lr", "0.1"]) == 0
+    printed = capfd.readouterr().out.splitlines()
+    assert all(line in printed for line in shown.splitlines())
 
 
 def test_the_house_in_the_readme_is_the_house() -> None:

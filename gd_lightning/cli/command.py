@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
+from gd_lightning.cli.plan import PlanOptions, plan
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.rehearsal import epochs_of, rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
@@ -48,6 +50,7 @@ from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
+_TRAINING = ("fit", "plan")  # subcommands whose options are those of a training run
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size"}
@@ -64,6 +67,10 @@ _DEFAULTS = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
+
+
+class PlanningTrainer(PlanOptions, Trainer):
+    """A Trainer beside whose methods LightningCLI finds the options of ``plan``."""
 
 
 class Command(LightningCLI):
@@ -100,6 +107,7 @@ class Command(LightningCLI):
             datamodule_class,
             save_config_callback=SaveConfig,
             trainer_defaults={**_DEFAULTS, **torchrun_defaults()},
+            trainer_class=PlanningTrainer,
             seed_everything_default=0,
             parser_class=Parser,
             parser_kwargs={
@@ -126,6 +134,7 @@ class Command(LightningCLI):
             "validate": judged,
             "test": judged,
             "predict": judged,
+            "plan": set(),
         }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -149,7 +158,7 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a run that is given supplies what it was made with, below what a person gives."""
         printing = [argument for argument in args if argument.startswith("--print_config")]
-        self.arguments = [argument for argument in args if argument not in printing]
+        self.arguments = [argument for argument in _flags_as_options(args) if argument not in printing]
         self.config = self._parse(self.arguments)
         stage = self.config.subcommand
         if stage is None:
@@ -157,7 +166,7 @@ class Command(LightningCLI):
         if stage not in self.arguments:  # it was given by a config or by the environment
             self.arguments = [*self.arguments, stage]
         given = self.config[stage].get("ckpt_path")
-        if given is None and stage != "fit":
+        if given is None and stage not in _TRAINING:
             raise InputError(
                 f"cannot {stage} without a checkpoint, because the weights would be random; give --ckpt_path with the "
                 "directory of a run"
@@ -175,9 +184,9 @@ class Command(LightningCLI):
             if stage == "fit":
                 self._refuse_to_diverge_again()
         refuse_null(self._parser(stage), self.config[stage])
-        if stage == "fit":
-            self._settle_learning_rate()
-            self._settle_length()
+        if stage in _TRAINING:
+            self._settle_learning_rate(self.config[stage])
+            self._settle_length(self.config[stage])
         refuse_unknown_variables(stage, options_of(self._parser(stage)), os.environ)
         refuse_nonsense(self.config[stage])
         for flags in printing:
@@ -265,9 +274,9 @@ class Command(LightningCLI):
                 "smaller model.lr, or see where it leads with --on_divergence continue"
             )
 
-    def _settle_learning_rate(self) -> None:
+    def _settle_learning_rate(self, config: Namespace) -> None:
         """Let --model.lr and --optimizer.lr mean the same one number."""
-        config, optimizer = self.config.fit, self.config.fit.get("optimizer")
+        optimizer = config.get("optimizer")
         if optimizer is None or "lr" not in optimizer.init_args:
             return
         given = self._given()
@@ -285,9 +294,9 @@ class Command(LightningCLI):
         config.model.lr = optimizer.init_args.lr = lr
         config.model.optimizer = _class_spec(optimizer)
 
-    def _settle_length(self) -> None:
+    def _settle_length(self, config: Namespace) -> None:
         """Let a number of updates or a time that is given alone not be cut short by the default number of epochs."""
-        trainer = self.config.fit.trainer
+        trainer = config.trainer
         limited = trainer.max_steps != -1 or trainer.max_time is not None
         if limited and self._given().get("trainer.max_epochs") is None:
             trainer.max_epochs = -1
@@ -308,6 +317,15 @@ class Command(LightningCLI):
         parser = self._parser(self.config.subcommand)
         assert isinstance(parser, Parser)
         refuse_foreign_code(parser, self.config[self.config.subcommand])
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and Trainer; a plan needs no Trainer."""
+        if self.subcommand != "plan":
+            super().instantiate_classes()
+            return
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with the recorder before and the pictures behind the callbacks that a person adds."""
@@ -335,6 +353,27 @@ class Command(LightningCLI):
         return self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
 
     # Running
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run a subcommand; all but plan are the Trainer's."""
+        if subcommand == "plan":
+            self.plan(json=self.config_init.plan.json)
+        else:
+            super()._run_subcommand(subcommand)
+
+    def plan(self, json: bool) -> None:
+        """Say what the options will come to."""
+        trainer = self.config_init.plan.trainer
+        if trainer.precision == "64-true":
+            torch.set_default_dtype(torch.float64)
+        try:
+            epochs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs
+            if trainer.max_steps != -1:
+                epochs = min(epochs, trainer.max_steps / self.datamodule.variant.updates_per_epoch)
+            made = plan(self.model, self.datamodule, epochs)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        print(made.as_json() if json else made.table(type(self.datamodule.problem).__name__))
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""
@@ -438,6 +477,12 @@ class Command(LightningCLI):
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
         write_text(directory / name, predictions_csv(self.datamodule, predictions))
         print(f"{len(predictions)} predictions of {self.run.name} in {directory / name}")
+
+
+def _flags_as_options(args: list[str]) -> Iterator[str]:
+    """Yield the arguments with --json alone as --json=true."""
+    for argument, following in zip(args, [*args, ""][1:], strict=True):
+        yield "--json=true" if argument == "--json" and following not in ("true", "false") else argument
 
 
 def _default_lr(class_path: str) -> object:

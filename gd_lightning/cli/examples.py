@@ -19,6 +19,16 @@ Train a regressor by gradient descent. Examples:
   tensorboard --logdir lightning_logs
       see all runs
 """,
+    "plan": """\
+Say before training which learning rates are stable, how fast they are, and what noise they leave. Examples:
+
+  python -m gd_lightning plan --model.lr 0.1
+      the steep line, with batches of all sizes
+  python -m gd_lightning plan --config configs/stochastic_diverging.yaml
+      what a config will come to
+  python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --data.standardize true --json
+      your own data, for a program
+""",
     "validate": """\
 Judge a run on the samples that were held out for validation. Example:
 

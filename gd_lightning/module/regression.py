@@ -167,7 +167,18 @@ class RegressionModule(LightningModule):
 
     def configure_model(self) -> None:
         """Make the network once the number of features and outputs is known; Lightning calls this after data set-up."""
-        data: Any = getattr(self._trainer, "datamodule", None)
+        self.configure_for(getattr(self._trainer, "datamodule", None))
+
+    def configure_for(self, data: Any) -> None:
+        """Make the network for data, as a Trainer would when it begins to train on them.
+
+        Args:
+            data: A RegressionDataModule, or another that knows ``in_features`` and ``out_features``; None for sizes
+                that were given.
+
+        Raises:
+            InputError: The sizes of network and data differ, or the start that was asked for does not fit.
+        """
         for name in ("in_features", "out_features"):
             there = getattr(data, name, None)
             if self.hparams[name] is None:

@@ -13,6 +13,9 @@ from gd_lightning.theory.descent import largest_stable_lr as largest_stable_lr
 from gd_lightning.theory.descent import predicted_losses as predicted_losses
 from gd_lightning.theory.descent import updates_to_excess as updates_to_excess
 from gd_lightning.theory.linear_loss import LinearLoss as LinearLoss
+from gd_lightning.theory.outlook import Outlook as Outlook
+from gd_lightning.theory.outlook import Outlooks as Outlooks
+from gd_lightning.theory.outlook import Verdict as Verdict
 from gd_lightning.theory.sampling import best_lr_of_batches as best_lr_of_batches
 from gd_lightning.theory.sampling import expected_losses as expected_losses
 from gd_lightning.theory.sampling import largest_stable_lr_of_batches as largest_stable_lr_of_batches

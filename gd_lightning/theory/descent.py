@@ -41,9 +41,18 @@ def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool =
     return 2 * (1 + momentum) / ((1 + 2 * momentum if nesterov else 1) * lambda_max)
 
 
-def best_lr(lambda_min: float, lambda_max: float) -> float:
-    """Return the learning rate that shrinks the error fastest without momentum, 2 / (lambda_min + lambda_max)."""
-    return 2 / (lambda_min + lambda_max)
+def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0) -> float:
+    """Return the learning rate that shrinks the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
+
+    The roots of an update, z^2 - (1 + mu - lr lam) z + mu = 0, are as large at lr lam as at 2 (1 + mu) - lr lam, so the
+    best learning rate is where the outer eigenvalues lie evenly about the middle.
+
+    Args:
+        lambda_min: Smallest eigenvalue of the Hessian that is not 0.
+        lambda_max: Largest eigenvalue.
+        momentum: mu; not Nesterov's.
+    """
+    return 2 * (1 + momentum) / (lambda_min + lambda_max)
 
 
 def best_heavy_ball(lambda_min: float, lambda_max: float) -> tuple[float, float]:

@@ -285,27 +285,6 @@ def test_a_network_of_ones_own_by_its_class_path(command_line: CommandLine, monk
     assert command_line("test", "--ckpt_path", run) == 0
 
 
-def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
-    config = ["--config", str(CONFIGS / "mini_batch.yaml"), "--trainer.precision", "64-true", "--data.val_size", "1"]
-    summaries = []
-    for processes in ([], ["--config", str(CONFIGS / "ddp.yaml")]):
-        directory = tmp_path / str(len(processes))
-        directory.mkdir()
-        result = _process("fit", *config, *processes, cwd=directory)
-        assert result.returncode == 0, result.stderr
-        assert result.stderr == ""
-        (run,) = (directory / "lightning_logs").iterdir()
-        history = gd_lightning.History.from_csv(run / "history.csv")
-        summaries.append((json.loads((run / "summary.json").read_text()), history))
-    (one, history), (two, shared) = summaries
-    assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-12)
-    assert shared["batch_loss"][1:] == pytest.approx(history["batch_loss"][1:], rel=1e-10)
-    assert one["samples"] == two["samples"]
-    for name in ("val_loss", "val_mse"):
-        assert two["measures"][name] == pytest.approx(one["measures"][name], rel=1e-6)
-        assert shared[name] == pytest.approx(history[name], rel=1e-6, nan_ok=True)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_gpu_overlay(command_line: CommandLine) -> None:

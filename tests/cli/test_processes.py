@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from gd_lightning import History
 from tests.conftest import CommandLine
 
 TIMEOUT = 240
@@ -51,14 +52,22 @@ def _updates(root: Path) -> list[str]:
         return [row["update"] for row in csv.DictReader(lines)]
 
 
-def test_torchrun_says_how_many_processes_there_are(command_line: CommandLine, tmp_path: Path) -> None:
-    command_line.fit(*RUN)
+def test_torchrun_says_how_many_processes_there_are_and_they_give_the_result_of_one(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    alone = command_line.fit(*RUN, "--data.val_size", "1")
     shared = tmp_path / "shared"
     shared.mkdir()
-    code, _, err = _fit(*RUN, cwd=shared, launch=TORCHRUN)
+    code, _, err = _fit(*RUN, "--data.val_size", "1", cwd=shared, launch=TORCHRUN)
     assert code == 0, err
     assert "gd_lightning: " not in err
     assert np.allclose(_weights(shared), _weights(tmp_path), rtol=1e-12, atol=0)
+    (together,) = (shared / "lightning_logs").iterdir()
+    one, two = (History.from_csv(run / "history.csv") for run in (alone, together))
+    for name in ("update", "samples"):
+        assert two.last(name) == one.last(name)
+    for name in ("train_loss", "batch_loss", "val_loss", "val_mse"):
+        assert two[name] == pytest.approx(one[name], rel=1e-6, nan_ok=True), name
     code, _, err = _fit("--trainer.devices", "3", cwd=tmp_path, launch=TORCHRUN)
     assert code != 0
     said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]

@@ -1,0 +1,187 @@
+"""What a learning rate and a batch size will come to, said before training.
+
+Letters: N samples, B batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.theory.descent import best_lr, largest_stable_lr, updates_to_excess
+from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.theory.sampling import (
+    best_lr_of_batches,
+    expected_losses,
+    largest_stable_lr_of_batches,
+    noise_floor,
+)
+from gd_lightning.theory.sequential import SequentialEpoch
+from gd_lightning.variants import BatchSize, Variant
+
+_LOOKS = (64, 1024, 10_000)  # epochs that are looked ahead, further where the target is not reached before
+_CLOSE = 0.01  # of the irreducible loss
+_CLOSE_TO_ZERO = 1e-6  # of the excess at the start, where the irreducible loss is 0 up to rounding
+_NO_NOISE = 1e-12
+# What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
+_NUMBERS = 2e7
+
+
+class Verdict(str, Enum):
+    """What becomes of a run."""
+
+    CONVERGES = "converges"
+    """It comes close to the irreducible loss within the epochs it has."""
+    SLOW = "slow"
+    """It would come close, but takes more epochs."""
+    REACHES_ITS_FLOOR = "reaches its floor"
+    """It is stable, but the noise of its batches keeps it away from the irreducible loss."""
+    DIVERGES = "diverges"
+    """Its learning rate is not below the largest stable one."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is said of a batch size; epochs are counted until the excess is below the target.
+
+    Args:
+        variant: The batches of an epoch.
+        largest_stable_lr: The learning rate below which it is stable; for batches, drawn with replacement.
+        best_lr: The learning rate that shrinks the error fastest, likewise.
+        lr: The learning rate that is asked about.
+        epochs: Epochs to the target; ``inf`` where it is not reached, or not in 10,000.
+        floor: How far above the irreducible loss it ends; ``inf`` where it diverges.
+        verdict: What becomes of it.
+        growth: For the sequential order, by how much the error can grow within an epoch; None for others.
+    """
+
+    variant: Variant
+    largest_stable_lr: float
+    best_lr: float
+    lr: float
+    epochs: float
+    floor: float
+    verdict: Verdict
+    growth: float | None = None
+
+
+@dataclass(frozen=True)
+class Outlooks:
+    """Tells the outlook of a linear regressor at any batch size and learning rate.
+
+    Args:
+        loss: The loss on the training set, rows in the order of the samples.
+        start: The parameters before the first update.
+        max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
+        momentum: Of the updates. What is said of drawn batches is what holds without momentum at lr / (1 - momentum),
+            which is what momentum comes to where the learning rate is small.
+        sequential: Whether the samples are used in their order; else as if drawn with replacement.
+        drop_last: Whether a short last batch is left out.
+
+    Example:
+        >>> import torch
+        >>> x = torch.arange(-5, 5, 0.1)[:, None]
+        >>> noise = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+        >>> loss = LinearLoss.of(x, -5 * x + 0.4 * noise)
+        >>> outlooks = Outlooks(loss, Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0])), max_epochs=40)
+        >>> [str(outlooks.of(batch_size, 0.1).verdict) for batch_size in ("full", 10, 1)]
+        ['converges', 'reaches its floor', 'diverges']
+    """
+
+    loss: LinearLoss
+    start: Affine
+    max_epochs: float
+    momentum: float = 0.0
+    sequential: bool = False
+    drop_last: bool = False
+
+    @cached_property
+    def drawn(self) -> LinearLoss:
+        """The loss with as many rows as the statements on drawn batches take into account; all of them, unless many."""
+        return self.loss.thinned(math.ceil(_NUMBERS / len(self.loss.eigenvalues) ** 2))
+
+    @cached_property
+    def excess_at_start(self) -> float:
+        """The loss above the irreducible one before the first update."""
+        return self.loss.excess(self.loss.error(self.start)).item()
+
+    @property
+    def target(self) -> float:
+        """The excess that counts as close.
+
+        It is 1 % of the irreducible loss, or where that is 0 a millionth of the excess at the start.
+        """
+        if self.loss.irreducible <= _NO_NOISE * self.excess_at_start:
+            return _CLOSE_TO_ZERO * self.excess_at_start
+        return _CLOSE * self.loss.irreducible
+
+    def smallest_stable_batch_size(self, lr: float) -> int | None:
+        """Return the smallest batch size whose largest stable learning rate is above lr; None where there is none."""
+        n, plain = self.loss.n_samples, lr / (1 - self.momentum)
+        if lr >= largest_stable_lr(self.loss.lambda_max, self.momentum):
+            return None
+        low, high = 0, n  # the limit grows with the batch size
+        while high - low > 1:
+            middle = (low + high) // 2
+            stable = plain < largest_stable_lr_of_batches(self.drawn, middle)
+            low, high = (low, middle) if stable else (middle, high)
+        return high
+
+    def of(self, batch_size: BatchSize, lr: float) -> Outlook:
+        """Return the outlook of a batch size at a learning rate."""
+        variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        if variant.name == "batch":
+            limit = largest_stable_lr(self.loss.lambda_max, self.momentum)
+            best = best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum)
+            epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum)
+            return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
+        without = 1 - self.momentum
+        limit = without * largest_stable_lr_of_batches(self.drawn, variant.batch_size)
+        best = without * best_lr_of_batches(self.drawn, variant.batch_size)
+        if self.sequential and not self.momentum:
+            epoch = SequentialEpoch.of(self.loss, lr, variant)
+            # Where it is drawn to a point farther from the optimum than its start, nobody calls it stable.
+            floor = epoch.floor if epoch.floor < max(self.excess_at_start, self.target) else math.inf
+            epochs = self._first_epoch(lambda looks: epoch.predicted_losses(self.start, looks), floor)
+            return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
+        plain = lr / without
+        floor = noise_floor(self.drawn, plain, variant)
+        epochs = self._first_epoch(lambda looks: expected_losses(self.drawn, self.start, plain, variant, looks), floor)
+        return self._judged(variant, limit, best, lr, epochs, floor)
+
+    def _first_epoch(self, losses_of: Callable[[int], Tensor], floor: float) -> float:
+        """Return the first epoch at whose end the predicted excess is below the target."""
+        if floor > self.target:
+            return math.inf
+        for looks in _LOOKS:
+            there = (losses_of(looks) - self.loss.irreducible <= self.target).nonzero()
+            if len(there):
+                return int(there[0])
+        return math.inf
+
+    def _judged(
+        self,
+        variant: Variant,
+        limit: float,
+        best: float,
+        lr: float,
+        epochs: float,
+        floor: float,
+        growth: float | None = None,
+    ) -> Outlook:
+        if floor == math.inf:
+            verdict = Verdict.DIVERGES
+        elif floor > self.target:
+            verdict = Verdict.REACHES_ITS_FLOOR
+        else:
+            verdict = Verdict.CONVERGES if epochs <= self.max_epochs else Verdict.SLOW
+        return Outlook(variant, limit, best, lr, epochs, floor, verdict, growth)

@@ -1,0 +1,119 @@
+"""``plan`` on the command line: table, JSON, advice, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import gd_lightning
+from gd_lightning import Affine, SteepLine
+from gd_lightning.cli.command import Command
+from gd_lightning.cli.plan import Plan
+from gd_lightning.theory import LinearLoss, Outlooks, Verdict
+from tests.conftest import CONFIGS
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _without_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a plan makes no Trainer")
+
+    monkeypatch.setattr(Command, "instantiate_trainer", refuse)
+
+
+def _plan(capfd: Capture, *options: str) -> dict[str, Any]:
+    assert gd_lightning.main(["plan", *options, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def test_the_table_of_system_1(capfd: Capture) -> None:
+    assert gd_lightning.main(["plan", "--data.batch_size", "1", "--model.lr", "0.1"]) == 0
+    out = capfd.readouterr().out
+    assert "> stochastic" in out
+    assert "for samples drawn with replacement" not in out  # the order is shuffled, and it is said so
+    assert "as if drawn with replacement; shuffled samples leave a lower floor" in out
+    advice = out.splitlines()[-1]
+    assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")
+    assert advice.endswith("or batch_size 5.")
+
+
+def test_json_for_programs(capfd: Capture) -> None:
+    found = _plan(capfd, "--data.batch_size", "16", "--model.lr", "0.01", "--trainer.max_epochs", "400")
+    assert [row["batch_size"] for row in found["rows"]] == [100, 16, 10, 1]
+    assert [row["configured"] for row in found["rows"]] == [False, True, False, False]
+    assert found["rows"][0]["largest_stable_lr"] == pytest.approx(0.11997, abs=5e-6)
+    assert found["rows"][0]["verdict"] == "converges"
+    assert found["lambda_max"] == pytest.approx(16.67068, rel=1e-6)
+    assert found["rows"][3]["epochs"] is None
+    assert found["order"] == "shuffled"
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict", "advice"),
+    [
+        (["--model.lr", "0.1"], "slow", "takes 28 epochs, and the run has 20"),
+        (["--model.lr", "0.1", "--trainer.max_epochs", "30"], "converges", "is there after 28 epochs: train."),
+        (["--model.lr", "0.1", "--trainer.max_steps", "30"], "converges", "is there after 28 epochs"),
+        (["--model.lr", "0.1", "--data.batch_size", "10"], "reaches its floor", "use lr 0.0013 for more epochs"),
+        (["--model.lr", "0.2"], "diverges", "lr 0.2 is above 0.12, the limit for batch_size 100 on these data; use lr"),
+        (["--config", str(CONFIGS / "stochastic_diverging.yaml")], "diverges", "is above 0.06418"),
+    ],
+)
+def test_verdict_and_advice(capfd: Capture, options: list[str], verdict: str, advice: str) -> None:
+    found = _plan(capfd, *options)
+    (row,) = (row for row in found["rows"] if row["configured"])
+    assert row["verdict"] == verdict
+    assert advice in found["advice"]
+
+
+def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
+    loss = LinearLoss.of(*SteepLine().sample())
+    outlooks = Outlooks(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
+    row = replace(outlooks.of(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
+    advice = Plan(outlooks, row.variant, [row], "sequential").advice()
+    assert advice == (
+        "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049."
+    )
+
+
+def test_standardised_features_are_planned_as_the_regressor_sees_them(capfd: Capture) -> None:
+    """With one standardised feature the Hessian is 2 I: lr 0.5 is there in one update."""
+    found = _plan(capfd, "--data.standardize", "true", "--model.lr", "0.5", "--trainer.precision", "64-true")
+    assert found["lambda_min"] == pytest.approx(2, rel=1e-12)
+    assert found["condition_number"] == pytest.approx(1, rel=1e-12)
+    assert found["rows"][0]["epochs"] == 1
+    assert found["rows"][0]["best_lr"] == pytest.approx(0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("config", ["batch", "mini_batch", "stochastic", "noisy_line", "four_points", "exam_scores"])
+def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -> None:
+    found = _plan(capfd, "--config", str(CONFIGS / f"{config}.yaml"))
+    assert sum(row["configured"] for row in found["rows"]) == 1
+    assert all(row["verdict"] != "diverges" for row in found["rows"] if row["configured"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.hidden_sizes", "[3]"], "cannot plan for the network MLPRegressor"),
+        (["--model.loss", "huber"], "cannot plan for model.loss huber"),
+        (["--optimizer", "Adam"], "cannot plan for another optimizer than SGD"),
+        (["--model.l1", "0.1"], "cannot plan for model.l1"),
+        (["--data.batch_size", "1000"], "batch_size 1000 is larger than the 100 training samples"),
+        (["--ckpt_path", "last"], "there is no option --ckpt_path"),
+        (["--trainer.max_epochs", "0"], "max_epochs 0 trains nothing"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_one_line(capfd: Capture, options: list[str], message: str) -> None:
+    assert gd_lightning.main(["plan", *options]) == 2
+    out, err = capfd.readouterr()
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert out == ""

@@ -1,0 +1,119 @@
+"""What is said before training: against runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning import Affine, HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, SteepLine
+from gd_lightning.theory import (
+    LinearLoss,
+    Outlooks,
+    Verdict,
+    largest_stable_lr_of_batches,
+    noise_floor,
+    predicted_losses,
+)
+from gd_lightning.variants import Variant
+from tests.conftest import MakeTrainer
+
+START = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+
+
+def _of_system_1(**options: Any) -> Outlooks:
+    return Outlooks(LinearLoss.of(*SteepLine().sample()), START, **{"max_epochs": 100, **options})
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(0.97, Verdict.CONVERGES), (1.03, Verdict.DIVERGES)])
+def test_real_runs_beside_the_batch_limit(make_trainer: MakeTrainer, factor: float, verdict: Verdict) -> None:
+    outlooks = _of_system_1(max_epochs=300)
+    lr = factor * outlooks.of("full", 0.1).largest_stable_lr
+    assert outlooks.of("full", lr).verdict is verdict
+    recorder, module = HistoryRecorder(), RegressionModule(lr=lr)
+    make_trainer(max_epochs=300, callbacks=[recorder]).fit(module, RegressionDataModule(SteepLine()))
+    excess = recorder.history.last("train_loss") - outlooks.loss.irreducible
+    assert (excess <= outlooks.target) == (verdict is Verdict.CONVERGES)
+    assert (excess > 599) == (verdict is Verdict.DIVERGES)
+
+
+def test_the_epochs_are_those_of_the_curve() -> None:
+    outlooks = _of_system_1()
+    row = outlooks.of("full", 0.05)
+    curve = predicted_losses(outlooks.loss, START, 0.05, 200) - outlooks.loss.irreducible
+    assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
+    assert row.verdict is Verdict.CONVERGES
+    assert _of_system_1(max_epochs=row.epochs - 1).of("full", 0.05).verdict is Verdict.SLOW
+
+
+def test_drawn_batches() -> None:
+    outlooks = _of_system_1()
+    assert outlooks.of(1, 0.1).verdict is Verdict.DIVERGES
+    assert outlooks.of(1, 0.1).floor == math.inf
+    noisy = outlooks.of(10, 0.1)
+    assert noisy.verdict is Verdict.REACHES_ITS_FLOOR
+    assert noisy.floor == noise_floor(outlooks.loss, 0.1, Variant.of(10, 100))
+    assert noisy.largest_stable_lr == largest_stable_lr_of_batches(outlooks.loss, 10)
+    assert outlooks.of(10, 0.01).verdict is Verdict.CONVERGES
+    # The limits of system 1 are 0.0994 for 4 samples and 0.1030 for 5.
+    assert outlooks.smallest_stable_batch_size(0.1) == 5
+    assert outlooks.smallest_stable_batch_size(0.01) == 1
+    assert outlooks.smallest_stable_batch_size(0.2) is None
+
+
+def test_the_sequential_order_is_told_exactly() -> None:
+    outlooks = _of_system_1(sequential=True)
+    wild = outlooks.of(1, 0.1)
+    assert wild.verdict is Verdict.DIVERGES
+    assert wild.growth is not None
+    assert wild.growth > 1e7
+    row = outlooks.of(10, 0.005)
+    x, y = SteepLine().sample()
+    design, theta = np.hstack([x.double().numpy(), np.ones((100, 1))]), np.array([-10.0, -20.0])
+    epochs = 0
+    while np.square(design @ theta - y.double().numpy().ravel()).mean() > outlooks.loss.irreducible + outlooks.target:
+        for start in range(0, 100, 10):
+            z, target = design[start : start + 10], y[start : start + 10].double().numpy().ravel()
+            theta = theta - 0.005 * 2 / 10 * z.T @ (z @ theta - target)
+        epochs += 1
+    assert row.epochs == epochs
+
+
+def test_without_noise_a_millionth_of_the_start_is_close() -> None:
+    x, _ = SteepLine().sample()
+    outlooks = Outlooks(LinearLoss.of(x, -5 * x), START, max_epochs=100)
+    assert outlooks.target == pytest.approx(1e-6 * outlooks.excess_at_start)
+    assert outlooks.of(1, 0.03).verdict is Verdict.CONVERGES
+
+
+def test_momentum_is_a_larger_learning_rate() -> None:
+    """At a small learning rate, the mean of many runs with momentum 0.5 takes the epochs that are told."""
+    x, y = LinearProblem(n_samples=200, n_features=2, condition_number=3, noise=1.0).sample()
+    start = Affine(torch.zeros(1, 2), torch.zeros(1))
+    outlooks = Outlooks(LinearLoss.of(x, y), start, max_epochs=100, momentum=0.5)
+    lr, random, runs = 0.002, np.random.default_rng(0), 200
+    told = outlooks.of(5, lr)
+    design, theta, velocity = np.hstack([x.numpy(), np.ones((200, 1))]), np.zeros((runs, 3)), np.zeros((runs, 3))
+    epochs = 0
+    while np.square(theta @ design.T - y.numpy().ravel()).mean() > outlooks.loss.irreducible + outlooks.target:
+        for _ in range(40):
+            batch = random.integers(200, size=(runs, 5))
+            wrong = (design[batch] * theta[:, None]).sum(axis=2) - y.numpy().ravel()[batch]
+            velocity = 0.5 * velocity + 2 * (wrong[:, :, None] * design[batch]).mean(axis=1)
+            theta = theta - lr * velocity
+        epochs += 1
+    assert abs(told.epochs - epochs) <= 2
+    assert told.largest_stable_lr == pytest.approx(0.5 * largest_stable_lr_of_batches(outlooks.loss, 5))
+
+
+def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
+    x, y = LinearProblem(n_samples=30_000, n_features=40).sample()
+    loss, start = LinearLoss.of(x, y), Affine(torch.zeros(1, 40), torch.zeros(1))
+    outlooks = Outlooks(loss, start, max_epochs=20)
+    assert outlooks.drawn.n_samples < 30_000
+    assert outlooks.drawn.irreducible == loss.irreducible
+    estimated, exact = outlooks.of(1, 0.001), largest_stable_lr_of_batches(loss, 1)
+    assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)

@@ -405,6 +405,7 @@ def test_a_run_that_converged_stays_so_on_the_command_line(command_line: Command
         assert command_line.err == ""
 
 
+@pytest.mark.slow
 def test_two_processes_converge_where_one_does(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     criteria = ["--trainer.callbacks+=GradientNormBelow", "--trainer.callbacks.threshold", "5"]
     criteria += ["--trainer.callbacks+=TimeBudget", "--trainer.callbacks.seconds", "1000"]

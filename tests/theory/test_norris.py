@@ -1,0 +1,54 @@
+"""NIST's Norris problem, a linear regression with certified values: one update of batch gradient descent solves it.
+
+Source: NIST Statistical Reference Datasets, Linear Regression, Norris (36 observations, lower level of difficulty).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gd_lightning import LinearRegressor, RegressionDataModule, RegressionModule, Table
+from gd_lightning.theory import LinearLoss, Outlooks, Verdict
+from tests.conftest import MakeTrainer
+
+CERTIFIED = {"b": -0.262323073774029, "w": 1.00211681802045}
+X_Y = """
+0.2 0.1 337.4 338.8 118.2 118.1 884.6 888.0 10.1 9.2 226.5 228.1 666.3 668.5 996.3 998.5 448.6 449.1 777.0 778.9
+558.2 559.2 0.4 0.3 0.6 0.1 775.5 778.1 666.9 668.8 338.0 339.3 447.5 448.9 11.6 10.8 556.0 557.7 228.1 228.3
+995.8 998.0 887.6 888.8 120.2 119.6 0.3 0.3 0.3 0.6 556.8 557.6 339.1 339.3 887.2 888.0 999.0 998.5 779.0 778.9
+11.1 10.2 118.3 117.6 229.2 228.9 669.1 668.4 448.9 449.2 0.5 0.2
+"""
+
+
+def _data(directory: Path) -> RegressionDataModule:
+    pairs = np.array(X_Y.split(), dtype=np.float64).reshape(-1, 2)
+    np.save(directory / "norris.npy", pairs)
+    return RegressionDataModule(Table(str(directory / "norris.npy")), standardize=True)
+
+
+def test_one_update_has_eleven_digits(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    data, module = _data(tmp_path), RegressionModule(lr=0.5)
+    make_trainer(max_epochs=1, precision="64-true").fit(module, data)
+    affine = module.affine()
+    assert affine is not None
+    for found, certified in zip(affine.flat().tolist(), (CERTIFIED["w"], CERTIFIED["b"]), strict=True):
+        assert -math.log10(abs(found - certified) / abs(certified)) > 11
+
+
+def test_it_is_told_before(tmp_path: Path) -> None:
+    """On standardised features the Hessian is twice the identity, so that lr 0.5 removes the whole error at once."""
+    data, module = _data(tmp_path), RegressionModule(lr=0.5)
+    layer = data.standardization()
+    assert layer is not None
+    module.configure_for(data)
+    network = module.network
+    assert isinstance(network, LinearRegressor)
+    loss = LinearLoss.of(layer(data.train.x), data.train.y)
+    outlook = Outlooks(loss, network.affine(), max_epochs=1).of("full", 0.5)
+    assert loss.eigenvalues.tolist() == pytest.approx([2, 2], rel=1e-5)  # of data in float32
+    assert outlook.best_lr == pytest.approx(0.5, rel=1e-5)
+    assert (outlook.epochs, outlook.verdict) == (1, Verdict.CONVERGES)

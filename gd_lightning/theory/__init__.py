@@ -6,6 +6,7 @@ Every statement holds for the mean squared error without 1/2, a mean over sample
 from gd_lightning.theory.batch_size import GradientNoise as GradientNoise
 from gd_lightning.theory.batch_size import Interpolation as Interpolation
 from gd_lightning.theory.batch_size import largest_sample_curvature as largest_sample_curvature
+from gd_lightning.theory.batch_size import share_of_variance as share_of_variance
 from gd_lightning.theory.descent import best_heavy_ball as best_heavy_ball
 from gd_lightning.theory.descent import best_lr as best_lr
 from gd_lightning.theory.descent import contraction as contraction
@@ -16,9 +17,5 @@ from gd_lightning.theory.linear_loss import LinearLoss as LinearLoss
 from gd_lightning.theory.outlook import Outlook as Outlook
 from gd_lightning.theory.outlook import Outlooks as Outlooks
 from gd_lightning.theory.outlook import Verdict as Verdict
-from gd_lightning.theory.sampling import best_lr_of_batches as best_lr_of_batches
-from gd_lightning.theory.sampling import expected_losses as expected_losses
-from gd_lightning.theory.sampling import largest_stable_lr_of_batches as largest_stable_lr_of_batches
-from gd_lightning.theory.sampling import mean_square_contraction as mean_square_contraction
-from gd_lightning.theory.sampling import noise_floor as noise_floor
+from gd_lightning.theory.sampling import DrawnBatches as DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch as SequentialEpoch

@@ -16,6 +16,21 @@ from torch import Tensor
 from gd_lightning.theory.linear_loss import LinearLoss
 
 
+def share_of_variance(n_samples: int, batch_size: int, replacement: bool = True) -> float:
+    """Return the variance of a batch's mean in units of one sample's.
+
+    It is 1 / B, or (N - B) / ((N - 1) B) for a batch without replacement.
+
+    Args:
+        n_samples: N.
+        batch_size: B.
+        replacement: Whether a batch may hold a sample twice.
+    """
+    if replacement:
+        return 1 / batch_size
+    return (n_samples - batch_size) / (max(n_samples - 1, 1) * batch_size)
+
+
 def largest_sample_curvature(loss: LinearLoss) -> float:
     """Return beta, the largest eigenvalue of the Hessian of one sample's loss, (2 / K) max |z|^2."""
     return 2 / loss.n_outputs * loss.rows.square().sum(dim=1).max().item()
@@ -152,27 +167,20 @@ class GradientNoise:
         """
         return self.curved_trace / self.curvature
 
-    def share(self, batch_size: int, replacement: bool = True) -> float:
-        """Return the variance of a batch's mean in units of one sample's.
-
-        It is 1 / B, or (N - B) / ((N - 1) B) for a batch without replacement.
-        """
-        if replacement:
-            return 1 / batch_size
-        return (self.n_samples - batch_size) / (max(self.n_samples - 1, 1) * batch_size)
-
     def expected_squared_norm(self, batch_size: int, replacement: bool = True) -> float:
         """Return E|g_B|^2 = |g|^2 + tr(S) / B, for a batch of B samples."""
-        return self.squared_norm + self.trace * self.share(batch_size, replacement)
+        return self.squared_norm + self.trace * share_of_variance(self.n_samples, batch_size, replacement)
 
     def expected_progress(self, lr: float, batch_size: int, replacement: bool = True) -> float:
         """Return by how much an update is expected to lower the loss: lr |g|^2 - lr^2 (g'H g + tr(H S) / B) / 2.
 
         It is exact for a quadratic loss.
         """
-        noise = self.curved_trace * self.share(batch_size, replacement)
+        noise = self.curved_trace * share_of_variance(self.n_samples, batch_size, replacement)
         return lr * self.squared_norm - lr**2 * (self.curvature + noise) / 2
 
     def best_lr(self, batch_size: int, replacement: bool = True) -> float:
         """Return the learning rate with the most expected progress, |g|^2 / (g'H g + tr(H S) / B)."""
-        return self.squared_norm / (self.curvature + self.curved_trace * self.share(batch_size, replacement))
+        return self.squared_norm / (
+            self.curvature + self.curved_trace * share_of_variance(self.n_samples, batch_size, replacement)
+        )

@@ -16,12 +16,7 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.theory.descent import best_lr, largest_stable_lr, updates_to_excess
 from gd_lightning.theory.linear_loss import LinearLoss
-from gd_lightning.theory.sampling import (
-    best_lr_of_batches,
-    expected_losses,
-    largest_stable_lr_of_batches,
-    noise_floor,
-)
+from gd_lightning.theory.sampling import DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch
 from gd_lightning.variants import BatchSize, Variant
 
@@ -132,7 +127,7 @@ class Outlooks:
         low, high = 0, n  # the limit grows with the batch size
         while high - low > 1:
             middle = (low + high) // 2
-            stable = plain < largest_stable_lr_of_batches(self.drawn, middle)
+            stable = plain < self._drawn_batches(Variant.of(middle, n)).largest_stable_lr
             low, high = (low, middle) if stable else (middle, high)
         return high
 
@@ -144,9 +139,8 @@ class Outlooks:
             best = best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum)
             epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
-        without = 1 - self.momentum
-        limit = without * largest_stable_lr_of_batches(self.drawn, variant.batch_size)
-        best = without * best_lr_of_batches(self.drawn, variant.batch_size)
+        without, drawn = 1 - self.momentum, self._drawn_batches(variant)
+        limit, best = without * drawn.largest_stable_lr, without * drawn.best_lr
         if self.sequential and not self.momentum:
             epoch = SequentialEpoch.of(self.loss, lr, variant)
             # Where it is drawn to a point farther from the optimum than its start, nobody calls it stable.
@@ -154,9 +148,12 @@ class Outlooks:
             epochs = self._first_epoch(lambda looks: epoch.predicted_losses(self.start, looks), floor)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
         plain = lr / without
-        floor = noise_floor(self.drawn, plain, variant)
-        epochs = self._first_epoch(lambda looks: expected_losses(self.drawn, self.start, plain, variant, looks), floor)
+        floor = drawn.floor(plain)
+        epochs = self._first_epoch(lambda looks: drawn.expected_losses(self.start, plain, looks), floor)
         return self._judged(variant, limit, best, lr, epochs, floor)
+
+    def _drawn_batches(self, variant: Variant) -> DrawnBatches:
+        return DrawnBatches(self.drawn, variant)
 
     def _first_epoch(self, losses_of: Callable[[int], Tensor], floor: float) -> float:
         """Return the first epoch at whose end the predicted excess is below the target."""

@@ -28,11 +28,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.theory.batch_size import share_of_variance
 from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
 from gd_lightning.theory.linear_loss import LinearLoss
 from gd_lightning.variants import Variant
@@ -42,192 +44,169 @@ _MOST_EPOCHS = 10_000  # until a floor has settled
 _SMALL = 400  # numbers of a state up to which its map is written down as a matrix
 
 
-def largest_stable_lr_of_batches(loss: LinearLoss, batch_size: int, replacement: bool = True) -> float:
-    """Return the learning rate below which the expected squared error of drawn batches stays bounded.
+@dataclass(frozen=True)
+class DrawnBatches:
+    """What comes of updates whose batches are drawn.
 
     Args:
         loss: The loss on the training set.
-        batch_size: B.
+        variant: The batches of an epoch. Limit, best learning rate and contraction are those of its batch size; a short
+            last batch counts as it is in the floor and the expected losses.
         replacement: Whether a batch may hold a sample twice.
 
     Example:
         >>> x = torch.arange(-5, 5, 0.1)[:, None]
         >>> loss = LinearLoss.of(x, -5 * x)
-        >>> [round(largest_stable_lr_of_batches(loss, batch_size), 4) for batch_size in (1, 10, 50)]
+        >>> [round(DrawnBatches(loss, Variant.of(size, 100)).largest_stable_lr, 4) for size in (1, 10, 50)]
         [0.0642, 0.1109, 0.1181]
     """
-    moments = _Moments(loss, _spread(loss, batch_size, replacement))
-    scale = moments.lyapunov.rsqrt()
-    largest = largest_eigenvalue(
-        lambda m: scale * moments.products(scale * m), torch.eye(len(loss.eigenvalues)).double()
-    )
-    return loss.n_outputs / (2 * largest)
 
+    loss: LinearLoss
+    variant: Variant
+    replacement: bool = True
 
-def mean_square_contraction(loss: LinearLoss, lr: float, batch_size: int, replacement: bool = True) -> float:
-    """Return the factor by which an update shrinks the expected squared error in the long run, above its floor.
+    @cached_property
+    def largest_stable_lr(self) -> float:
+        """The learning rate below which the expected squared error stays bounded."""
+        moments = self._moments
+        scale = moments.lyapunov.rsqrt()
+        largest = largest_eigenvalue(lambda m: scale * moments.products(scale * m), self._identity())
+        return self.loss.n_outputs / (2 * largest)
 
-    Args:
-        loss: The loss on the training set.
-        lr: The learning rate.
-        batch_size: B.
-        replacement: Whether a batch may hold a sample twice.
-    """
-    moments = _Moments(loss, _spread(loss, batch_size, replacement))
-    return largest_eigenvalue(lambda m: moments.after(m, lr), torch.eye(len(loss.eigenvalues)).double())
+    @cached_property
+    def best_lr(self) -> float:
+        """The learning rate with the smallest :meth:`contraction`, to about two digits.
 
+        With a = 2 lr / K the contraction is 1 less the smallest eigenvalue of a L - a^2 R, a minimum of concave
+        functions of a, so a golden-section search finds it. Source of the search: Kiefer, Proc. AMS 4 (1953).
+        """
+        moments, lyapunov = self._moments, self._moments.lyapunov
+        vector = self._identity() / lyapunov
 
-def best_lr_of_batches(loss: LinearLoss, batch_size: int, replacement: bool = True) -> float:
-    """Return the learning rate with the smallest :func:`mean_square_contraction`, to about two digits.
-
-    With a = 2 lr / K the contraction is 1 less the smallest eigenvalue of a L - a^2 R, a minimum of concave functions
-    of a, so a golden-section search finds it. Source of the search: Kiefer, Proc. AMS 4 (1953).
-
-    Args:
-        loss: The loss on the training set.
-        batch_size: B.
-        replacement: Whether a batch may hold a sample twice.
-    """
-    moments = _Moments(loss, _spread(loss, batch_size, replacement))
-    lyapunov = moments.lyapunov
-    vector = torch.eye(len(loss.eigenvalues), dtype=torch.float64) / lyapunov
-
-    def gain(lr: float) -> float:
-        nonlocal vector  # near the one of the learning rate before
-        a = 2 * lr / loss.n_outputs
-        value, vector = smallest_eigenvalue(
-            lambda m: a * lyapunov * m - a**2 * moments.products(m), vector, lambda m: m / lyapunov
-        )
-        return value
-
-    low, high = 0.0, largest_stable_lr_of_batches(loss, batch_size, replacement)
-    golden, enough = (math.sqrt(5) - 1) / 2, _PRECISION * high
-    inner = [high - golden * (high - low), low + golden * (high - low)]
-    gains = [gain(lr) for lr in inner]
-    while high - low > enough:
-        if gains[0] > gains[1]:
-            high, inner[1], gains[1] = inner[1], inner[0], gains[0]
-            inner[0] = high - golden * (high - low)
-            gains[0] = gain(inner[0])
-        else:
-            low, inner[0], gains[0] = inner[0], inner[1], gains[1]
-            inner[1] = low + golden * (high - low)
-            gains[1] = gain(inner[1])
-    return (low + high) / 2
-
-
-def noise_floor(loss: LinearLoss, lr: float, variant: Variant, replacement: bool = True) -> float:
-    """Return how far above the irreducible loss the expected train loss stays at a constant learning rate.
-
-    It is that at the ends of epochs. For batches of one size it solves the discrete Lyapunov equation M = T M + noise,
-    with T and noise as above. A short last batch is noisier than the others, and counts.
-
-    Args:
-        loss: The loss on the training set.
-        lr: The learning rate.
-        variant: The batches of an epoch.
-        replacement: Whether a batch may hold a sample twice.
-
-    Returns:
-        The excess, in units of the loss; ``inf`` where the learning rate is not stable.
-
-    Example:
-        >>> x = torch.tensor([[1.0], [1.0]])
-        >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
-        >>> round(noise_floor(loss, 0.1, Variant.of(1, 2)), 9)  # lr / (1 - lr) times the irreducible loss 1
-        0.111111111
-    """
-    spread = _spread(loss, variant.batch_size, replacement)
-    if lr >= largest_stable_lr_of_batches(loss, variant.batch_size, replacement):
-        return math.inf
-    if spread == 0:
-        return 0.0
-    moments, step = _Moments(loss, spread), 2 * lr / loss.n_outputs
-    scale = moments.lyapunov.rsqrt()
-    right = scale * (step * spread * moments.weighted(loss.residuals.square().sum(dim=1)))
-    found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
-    if not variant.short_batch:
-        return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
-    # A short batch disturbs what the others have settled to; the epochs settle again, from there.
-    state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
-    state[-1] = 1.0
-    epoch, observe = _epoch(loss, lr, variant, replacement), _observation(loss)
-    value = (observe @ state).item()
-    for _ in range(_MOST_EPOCHS):
-        state = epoch(state)
-        before, value = value, (observe @ state).item()
-        if abs(value - before) <= 1e-10 * value:
+        def gain(lr: float) -> float:
+            nonlocal vector  # near the one of the learning rate before
+            a = 2 * lr / self.loss.n_outputs
+            value, vector = smallest_eigenvalue(
+                lambda m: a * lyapunov * m - a**2 * moments.products(m), vector, lambda m: m / lyapunov
+            )
             return value
-    return math.inf
 
+        low, high = 0.0, self.largest_stable_lr
+        golden, enough = (math.sqrt(5) - 1) / 2, _PRECISION * high
+        inner = [high - golden * (high - low), low + golden * (high - low)]
+        gains = [gain(lr) for lr in inner]
+        while high - low > enough:
+            if gains[0] > gains[1]:
+                high, inner[1], gains[1] = inner[1], inner[0], gains[0]
+                inner[0] = high - golden * (high - low)
+                gains[0] = gain(inner[0])
+            else:
+                low, inner[0], gains[0] = inner[0], inner[1], gains[1]
+                inner[1] = low + golden * (high - low)
+                gains[1] = gain(inner[1])
+        return (low + high) / 2
 
-def expected_losses(
-    loss: LinearLoss, start: Affine, lr: float, variant: Variant, epochs: int, replacement: bool = True
-) -> Tensor:
-    """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
+    def contraction(self, lr: float) -> float:
+        """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
+        return largest_eigenvalue(lambda m: self._moments.after(m, lr), self._identity())
 
-    Args:
-        loss: The loss on the training set.
-        start: The parameters before the first update.
-        lr: The learning rate.
-        variant: The batches of an epoch; a short last one counts as it is.
-        epochs: How many epochs.
-        replacement: Whether a batch may hold a sample twice.
-    """
-    error, observe = loss.error(start), _observation(loss)
-    state = torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
-    if len(state) > _SMALL and not variant.short_batch:
-        update = _Moments(loss, _spread(loss, variant.batch_size, replacement)).update(lr)
-        times = [variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
-        return loss.irreducible + powers(update, state, observe, times)
-    epoch = _epoch(loss, lr, variant, replacement)
-    values = [observe @ state]
-    for _ in range(epochs):
-        state = epoch(state)
-        values.append(observe @ state)
-    return loss.irreducible + torch.stack(values)
+    def floor(self, lr: float) -> float:
+        """Return how far above the irreducible loss the expected train loss stays at a constant learning rate.
 
+        It is that at the ends of epochs. For batches of one size it solves the discrete Lyapunov equation
+        M = T M + noise, with T and noise as above. A short last batch is noisier than the others, and counts.
 
-def _observation(loss: LinearLoss) -> Tensor:
-    """Return what makes the excess of a state (M, m, 1)."""
-    directions, outputs = len(loss.eigenvalues), loss.n_outputs
-    rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
-    return torch.cat([torch.diag(loss.eigenvalues / 2).flatten(), rest])
+        Args:
+            lr: The learning rate.
 
+        Returns:
+            The excess, in units of the loss; ``inf`` where the learning rate is not stable.
 
-def _epoch(loss: LinearLoss, lr: float, variant: Variant, replacement: bool) -> Callable[[Tensor], Tensor]:
-    """Return the map of a state (M, m, 1) by an epoch."""
-    updates = [
-        (count, _Moments(loss, _spread(loss, size, replacement)).update(lr))
-        for count, size in variant.batch_sizes
-        if count
-    ]
-    size = len(_observation(loss))
-    if size <= _SMALL:
-        matrix, units = torch.eye(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
-        for count, update in updates:
-            matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
-        return lambda state: matrix @ state
+        Example:
+            >>> x = torch.tensor([[1.0], [1.0]])
+            >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
+            >>> round(DrawnBatches(loss, Variant.of(1, 2)).floor(0.1), 9)  # lr / (1 - lr) times the irreducible loss 1
+            0.111111111
+        """
+        loss, moments, step = self.loss, self._moments, 2 * lr / self.loss.n_outputs
+        if lr >= self.largest_stable_lr:
+            return math.inf
+        if moments.spread == 0:
+            return 0.0
+        scale = moments.lyapunov.rsqrt()
+        right = scale * (step * moments.spread * moments.weighted(loss.residuals.square().sum(dim=1)))
+        found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
+        if not self.variant.short_batch:
+            return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
+        # A short batch disturbs what the others have settled to; the epochs settle again, from there.
+        state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
+        state[-1] = 1.0
+        epoch, observe = self._epoch(lr), self._observation()
+        value = (observe @ state).item()
+        for _ in range(_MOST_EPOCHS):
+            state = epoch(state)
+            before, value = value, (observe @ state).item()
+            if abs(value - before) <= 1e-10 * value:
+                return value
+        return math.inf
 
-    def carry_out(state: Tensor) -> Tensor:
-        for count, update in updates:
-            state = power(update, state, count)
-        return state
+    def expected_losses(self, start: Affine, lr: float, epochs: int) -> Tensor:
+        """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
 
-    return carry_out
+        Args:
+            start: The parameters before the first update.
+            lr: The learning rate.
+            epochs: How many epochs.
+        """
+        error, observe = self.loss.error(start), self._observation()
+        state = torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
+        if len(state) > _SMALL and not self.variant.short_batch:
+            times = [self.variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
+            return self.loss.irreducible + powers(self._moments.update(lr), state, observe, times)
+        epoch = self._epoch(lr)
+        values = [observe @ state]
+        for _ in range(epochs):
+            state = epoch(state)
+            values.append(observe @ state)
+        return self.loss.irreducible + torch.stack(values)
 
+    @property
+    def _moments(self) -> _Moments:
+        return self._moments_of(self.variant.batch_size)
 
-def _spread(loss: LinearLoss, batch_size: int, replacement: bool) -> float:
-    """Return s: the variance of a batch's mean in units of that of one sample."""
-    n = loss.n_samples
-    if replacement or n == 1:
-        return (1 if replacement else 0) / batch_size
-    return (n - batch_size) / ((n - 1) * batch_size)
+    def _moments_of(self, batch_size: int) -> _Moments:
+        return _Moments(self.loss, share_of_variance(self.loss.n_samples, batch_size, self.replacement))
+
+    def _identity(self) -> Tensor:
+        return torch.eye(len(self.loss.eigenvalues), dtype=torch.float64)
+
+    def _observation(self) -> Tensor:
+        """Return what makes the excess of a state (M, m, 1)."""
+        directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
+        rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
+        return torch.cat([torch.diag(self.loss.eigenvalues / 2).flatten(), rest])
+
+    def _epoch(self, lr: float) -> Callable[[Tensor], Tensor]:
+        """Return the map of a state (M, m, 1) by an epoch."""
+        updates = [(count, self._moments_of(size).update(lr)) for count, size in self.variant.batch_sizes if count]
+        size = len(self._observation())
+        if size <= _SMALL:
+            matrix, units = torch.eye(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
+            for count, update in updates:
+                matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+            return lambda state: matrix @ state
+
+        def carry_out(state: Tensor) -> Tensor:
+            for count, update in updates:
+                state = power(update, state, count)
+            return state
+
+        return carry_out
 
 
 @dataclass(frozen=True)
 class _Moments:
-    """The second moments of the error under drawn batches; ``spread`` is s."""
+    """The second moments of the error under drawn batches of one size; ``spread`` is s."""
 
     loss: LinearLoss
     spread: float

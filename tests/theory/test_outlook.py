@@ -11,11 +11,10 @@ import torch
 
 from gd_lightning import Affine, HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.theory import (
+    DrawnBatches,
     LinearLoss,
     Outlooks,
     Verdict,
-    largest_stable_lr_of_batches,
-    noise_floor,
     predicted_losses,
 )
 from gd_lightning.variants import Variant
@@ -55,8 +54,8 @@ def test_drawn_batches() -> None:
     assert outlooks.of(1, 0.1).floor == math.inf
     noisy = outlooks.of(10, 0.1)
     assert noisy.verdict is Verdict.REACHES_ITS_FLOOR
-    assert noisy.floor == noise_floor(outlooks.loss, 0.1, Variant.of(10, 100))
-    assert noisy.largest_stable_lr == largest_stable_lr_of_batches(outlooks.loss, 10)
+    assert noisy.floor == DrawnBatches(outlooks.loss, Variant.of(10, 100)).floor(0.1)
+    assert noisy.largest_stable_lr == DrawnBatches(outlooks.loss, Variant.of(10, 100)).largest_stable_lr
     assert outlooks.of(10, 0.01).verdict is Verdict.CONVERGES
     # The limits of system 1 are 0.0994 for 4 samples and 0.1030 for 5.
     assert outlooks.smallest_stable_batch_size(0.1) == 5
@@ -106,7 +105,9 @@ def test_momentum_is_a_larger_learning_rate() -> None:
             theta = theta - lr * velocity
         epochs += 1
     assert abs(told.epochs - epochs) <= 2
-    assert told.largest_stable_lr == pytest.approx(0.5 * largest_stable_lr_of_batches(outlooks.loss, 5))
+    assert told.largest_stable_lr == pytest.approx(
+        0.5 * DrawnBatches(outlooks.loss, Variant.of(5, 200)).largest_stable_lr
+    )
 
 
 def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
@@ -115,5 +116,5 @@ def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
     outlooks = Outlooks(loss, start, max_epochs=20)
     assert outlooks.drawn.n_samples < 30_000
     assert outlooks.drawn.irreducible == loss.irreducible
-    estimated, exact = outlooks.of(1, 0.001), largest_stable_lr_of_batches(loss, 1)
+    estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, Variant.of(1, 30_000)).largest_stable_lr
     assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)

@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from gd_lightning import Affine, LinearProblem, SteepLine, Variant
 from gd_lightning.data.order import epoch_order
 from gd_lightning.theory import (
+    DrawnBatches,
     LinearLoss,
-    best_lr_of_batches,
-    expected_losses,
     largest_stable_lr,
-    largest_stable_lr_of_batches,
-    mean_square_contraction,
-    noise_floor,
     predicted_losses,
     sampling,
 )
@@ -74,18 +70,17 @@ def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> Non
     for _ in range(3 if len(small.batches) > 20 else 4):
         expected.append(np.mean([small.value(theta) for theta in thetas]))
         thetas = [small.after(theta, batch, lr) for theta in thetas for batch in small.batches]
-    predicted = expected_losses(small.loss, start, lr, variant, len(expected) - 1, replacement)
+    drawn = DrawnBatches(small.loss, variant, replacement)
+    predicted = drawn.expected_losses(start, lr, len(expected) - 1)
     np.testing.assert_allclose(predicted, expected, rtol=1e-12)
 
-    limit = largest_stable_lr_of_batches(small.loss, batch_size, replacement)
+    limit = drawn.largest_stable_lr
     assert limit == pytest.approx(small.limit(), rel=1e-7)
-    assert mean_square_contraction(small.loss, 0.999 * limit, batch_size, replacement) < 1
-    assert mean_square_contraction(small.loss, 1.001 * limit, batch_size, replacement) > 1
-    best = best_lr_of_batches(small.loss, batch_size, replacement)
-    fastest = mean_square_contraction(small.loss, best, batch_size, replacement)
-    others = [
-        mean_square_contraction(small.loss, lr, batch_size, replacement) for lr in np.linspace(0.05, 0.99, 40) * limit
-    ]
+    assert drawn.contraction(0.999 * limit) < 1
+    assert drawn.contraction(1.001 * limit) > 1
+    best = drawn.best_lr
+    fastest = drawn.contraction(best)
+    others = [drawn.contraction(lr) for lr in np.linspace(0.05, 0.99, 40) * limit]
     assert fastest <= min(others) + 1e-3 * (1 - fastest)
 
 
@@ -94,25 +89,26 @@ def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
     """Of 4 samples, 3 leave a short batch."""
     small = Enumerated(batch_size, replacement=True)
     lr, start, variant = 0.3 * small.limit(), Affine(torch.zeros(1, 1), torch.zeros(1)), Variant(batch_size, 4)
-    end = expected_losses(small.loss, start, lr, variant, 3000)[-1].item()
-    assert noise_floor(small.loss, lr, variant) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
-    assert noise_floor(small.loss, 1.01 * small.limit(), variant) == math.inf
-    assert noise_floor(small.loss, lr, Variant(4, 4), replacement=False) == 0
+    drawn = DrawnBatches(small.loss, variant)
+    end = drawn.expected_losses(start, lr, 3000)[-1].item()
+    assert drawn.floor(lr) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    assert drawn.floor(1.01 * small.limit()) == math.inf
+    assert DrawnBatches(small.loss, Variant(4, 4), replacement=False).floor(lr) == 0
 
 
 def test_large_problems_take_the_iterative_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = LinearProblem(n_samples=60, n_features=4, n_targets=2, condition_number=20).sample()
     loss, start = LinearLoss.of(x, y), Affine(torch.ones(2, 4), torch.zeros(2))
     for batch_size in (4, 7):  # 60 = 8 * 7 + 4
-        lr = 0.5 * largest_stable_lr_of_batches(loss, batch_size)
-        variant = Variant(batch_size, 60)
-        dense = expected_losses(loss, start, lr, variant, 12)
+        drawn = DrawnBatches(loss, Variant(batch_size, 60))
+        lr = 0.5 * drawn.largest_stable_lr
+        dense = drawn.expected_losses(start, lr, 12)
         with monkeypatch.context() as patch:
             patch.setattr(sampling, "_SMALL", 0)
-            iterative = expected_losses(loss, start, lr, variant, 12)
-            floor = noise_floor(loss, lr, variant)
+            iterative = drawn.expected_losses(start, lr, 12)
+            floor = drawn.floor(lr)
         np.testing.assert_allclose(iterative, dense, rtol=1e-7)
-        assert floor == pytest.approx(noise_floor(loss, lr, variant), rel=1e-7)
+        assert floor == pytest.approx(drawn.floor(lr), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +117,15 @@ def test_large_problems_take_the_iterative_way_to_the_same_numbers(monkeypatch: 
 )
 def test_the_limits_of_system_1(batch_size: int, limit: float) -> None:
     loss = LinearLoss.of(*SteepLine().sample())
-    assert largest_stable_lr_of_batches(loss, batch_size) == pytest.approx(limit, abs=1e-4)
+    assert DrawnBatches(loss, Variant.of(batch_size, 100)).largest_stable_lr == pytest.approx(limit, abs=1e-4)
 
 
 def test_batch_gradient_descent_is_the_batch_of_all_without_replacement() -> None:
     loss, start = LinearLoss.of(*SteepLine().sample()), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
-    assert largest_stable_lr_of_batches(loss, 100, replacement=False) == pytest.approx(0.11997, abs=5e-6)
+    drawn = DrawnBatches(loss, Variant.of("full", 100), replacement=False)
+    assert drawn.largest_stable_lr == pytest.approx(0.11997, abs=5e-6)
     assert largest_stable_lr(loss.lambda_max) == pytest.approx(0.11997, abs=5e-6)
-    expected = expected_losses(loss, start, 0.1, Variant.of("full", 100), 20, replacement=False)
+    expected = drawn.expected_losses(start, 0.1, 20)
     np.testing.assert_allclose(expected, predicted_losses(loss, start, 0.1, 20), rtol=1e-11)
 
 
@@ -149,7 +146,7 @@ def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
             theta = theta - lr * 2 * (wrong[:, :, None] * z[batch]).mean(axis=1)
         measured.append(np.square(theta @ z.T - targets).mean(axis=1))
     start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
-    expected = expected_losses(LinearLoss.of(x, y), start, lr, variant, epochs).numpy()
+    expected = DrawnBatches(LinearLoss.of(x, y), variant).expected_losses(start, lr, epochs).numpy()
     curves = np.stack(measured)
     errors = curves.std(axis=1, ddof=1) / math.sqrt(runs)
     assert (np.abs(curves.mean(axis=1) - expected) <= 3 * errors + 1e-4).all()
@@ -159,6 +156,6 @@ def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
 def test_the_floors_of_system_1(lr: float, batch_size: int, excess: float) -> None:
     """The figures that were measured on this problem, to the 3 % that a measurement leaves open."""
     loss = LinearLoss.of(*SteepLine().sample())
-    assert noise_floor(loss, lr, Variant.of(batch_size, 100)) == pytest.approx(
+    assert DrawnBatches(loss, Variant.of(batch_size, 100)).floor(lr) == pytest.approx(
         excess * loss.irreducible / 0.1653, rel=0.03
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import gd_lightning
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
+TIMEOUT = 120  # seconds: Python's import of torch and Lightning, on a machine that is busy
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,18 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(variable)
     yield
     assert torch.get_default_dtype() is torch.float32
+
+
+def run_program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m gd_lightning`` in a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "gd_lightning", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
 
 
 MakeTrainer = Callable[..., Trainer]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import sys
@@ -37,7 +36,7 @@ from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
-from gd_lightning.cli.rehearsal import epochs_of, rehearse
+from gd_lightning.cli.rehearsal import most_epochs, rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
@@ -367,9 +366,7 @@ class Command(LightningCLI):
         if trainer.precision == "64-true":
             torch.set_default_dtype(torch.float64)
         try:
-            epochs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs
-            if trainer.max_steps != -1:
-                epochs = min(epochs, trainer.max_steps / self.datamodule.variant.updates_per_epoch)
+            epochs = most_epochs(trainer.max_epochs, trainer.max_steps, self.datamodule.variant)
             made = plan(self.model, self.datamodule, epochs)
         finally:
             torch.set_default_dtype(torch.float32)
@@ -389,7 +386,7 @@ class Command(LightningCLI):
                 "fewer trainer.devices"
             )
         options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
-        rehearse(options, epochs_of(self.trainer, variant))
+        rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
         if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]
             return
         logs = Path(self.trainer.default_root_dir) / LOGS

@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gd_lightning.errors import InputError, first_line
@@ -17,12 +16,12 @@ from gd_lightning.variants import Variant
 _MOST_EPOCHS = 1000
 
 
-def rehearse(options: dict[str, Any], epochs: int) -> None:
+def rehearse(options: dict[str, Any], epochs: float) -> None:
     """Make an update, and step the scheduler through the epochs.
 
     Args:
         options: ``lr``, ``optimizer`` and ``lr_scheduler`` of a RegressionModule.
-        epochs: How many epochs to step through.
+        epochs: How many epochs the run can have; the first thousand are stepped through.
 
     Raises:
         InputError: The optimiser or the scheduler fails, or the learning rate is not finite any more.
@@ -30,7 +29,7 @@ def rehearse(options: dict[str, Any], epochs: int) -> None:
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            epoch = _first_without_finite_lr(options, epochs)
+            epoch = _first_without_finite_lr(options, math.ceil(min(epochs, _MOST_EPOCHS)))
     except InputError:
         raise
     except Exception as error:
@@ -67,11 +66,7 @@ def _first_without_finite_lr(options: dict[str, Any], epochs: int) -> int | None
     return None
 
 
-def epochs_of(trainer: Trainer, variant: Variant) -> int:
-    """Return how many epochs a run can have at most, and no more than a rehearsal takes no time for."""
-    limits = [_MOST_EPOCHS]
-    if trainer.max_epochs not in (None, -1):
-        limits.append(trainer.max_epochs or 0)
-    if trainer.max_steps != -1:
-        limits.append(-(-trainer.max_steps // variant.updates_per_epoch))
-    return min(limits)
+def most_epochs(max_epochs: int | None, max_steps: int, variant: Variant) -> float:
+    """Return how many epochs a run can have, from the limits of a Trainer; ``inf`` where there is none."""
+    epochs = math.inf if max_epochs in (None, -1) else float(max_epochs or 0)
+    return epochs if max_steps == -1 else min(epochs, max_steps / variant.updates_per_epoch)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +35,7 @@ from gd_lightning import (
 )
 from gd_lightning.measures import stopwatch
 from gd_lightning.objective import mean_loss
-from tests.conftest import CONFIGS, CommandLine, MakeTrainer
-
-TIMEOUT = 120  # seconds, on a machine that is busy
+from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
 
 def _run(
@@ -410,15 +405,7 @@ def test_two_processes_converge_where_one_does(make_trainer: MakeTrainer, tmp_pa
     criteria = ["--trainer.callbacks+=GradientNormBelow", "--trainer.callbacks.threshold", "5"]
     criteria += ["--trainer.callbacks+=TimeBudget", "--trainer.callbacks.seconds", "1000"]
     options = ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.precision", "64-true", "--data.batch_size", "33"]
-    result = subprocess.run(
-        [sys.executable, "-m", "gd_lightning", "fit", *options, *criteria],
-        cwd=tmp_path,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    result = run_program("fit", *options, *criteria, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     (run,) = (tmp_path / "lightning_logs").iterdir()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +29,8 @@ from gd_lightning import (
 )
 from gd_lightning.callbacks import divergence
 from gd_lightning.callbacks.criteria import Criterion
-from tests.conftest import CONFIGS, CommandLine, MakeTrainer
+from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
-TIMEOUT = 120  # seconds, on a machine that is busy
 DIVERGING = ["--data.batch_size", "1", "--model.lr", "0.1", "--data.order", "shuffled"]
 
 
@@ -261,15 +257,7 @@ def test_a_run_that_is_continued_looks_where_it_would_have_looked(
 
 def test_two_processes_stop_where_one_does(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     options = ["--config", str(CONFIGS / "ddp.yaml"), *DIVERGING, "--trainer.precision", "64-true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "gd_lightning", "fit", *options],
-        cwd=tmp_path,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    result = run_program("fit", *options, cwd=tmp_path)
     assert result.returncode == 3, result.stderr
     assert result.stderr == ""
     (run,) = (tmp_path / "lightning_logs").iterdir()

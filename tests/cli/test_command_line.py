@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,26 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gd_lightning
 from gd_lightning.cli.examples import EXAMPLES
-from tests.conftest import CONFIGS, CommandLine
-
-# Python's import of a package, torch and Lightning, on a machine that is busy.
-TIMEOUT = 120
-
-
-def _process(*args: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gd_lightning", *args],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+from tests.conftest import CONFIGS, CommandLine, run_program
 
 
 def test_fit_without_options_is_system_1_and_says_nothing_but_its_result(tmp_path: Path) -> None:
-    result = _process("fit", cwd=tmp_path)
+    result = run_program("fit", cwd=tmp_path)
     assert result.returncode == 0
     assert result.stderr == ""
     for word in ("batch gradient descent", "0.22152", "least squares", "truth", "completed", "tensorboard --logdir"):

@@ -21,6 +21,7 @@ from gd_lightning.errors import InputError
 
 AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
+PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theory predicts it
 
 # A train loss this many times the one at update 0 is no fluctuation: on system 1 at lr 0.1, B = 1, the factor
 # separates all of 40 seeds that diverge from all that converge.

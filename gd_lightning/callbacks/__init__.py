@@ -4,6 +4,7 @@ from gd_lightning.callbacks.checkpoint import LastCheckpoint
 from gd_lightning.callbacks.criteria import ExcessBelow, GradientNormBelow, LossBelow, NoProgress, TimeBudget
 from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.ending import EndsRun
+from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.interruption import EndBetweenUpdates
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
@@ -14,6 +15,7 @@ __all__ = [
     "EndBetweenUpdates",
     "EndsRun",
     "ExcessBelow",
+    "Forecast",
     "GradientNormBelow",
     "HistoryRecorder",
     "LastCheckpoint",

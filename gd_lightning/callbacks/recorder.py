@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks.ending import EndsRun, ending
+from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
@@ -211,7 +212,9 @@ class HistoryRecorder(Callback):
             self._stop_measures = list(self._measured)
         outcome, reason = ending(trainer)
         if self.history.has_diverged:
-            outcome, reason = Outcome.DIVERGED, self.history.divergence
+            outcome, forecast = Outcome.DIVERGED, _forecast_among(trainer)
+            cause = "" if forecast is None else forecast.cause_and_cure(trainer, pl_module)
+            reason = "; ".join(part for part in (self.history.divergence, cause) if part)
         self._finish(trainer, pl_module, outcome, reason)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -307,7 +310,7 @@ class HistoryRecorder(Callback):
             loaders["val_loss"] = validation_loader(trainer)
         self._measure_losses(trainer, pl_module, loaders)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EndsRun):
+            if isinstance(callback, (EndsRun, Forecast)):
                 others = callback.measure(trainer, pl_module)
                 self.history.add_to_last_row(others)
                 self._measured |= others
@@ -336,7 +339,7 @@ class HistoryRecorder(Callback):
     def _finish(self, trainer: Trainer, pl_module: LightningModule, outcome: Outcome, reason: str) -> None:
         self._recording = False
         self.history.outcome, self.history.reason = outcome, reason
-        path, problem = self._path, problem_of(trainer)
+        path, problem, forecast = self._path, problem_of(trainer), _forecast_among(trainer)
         optimum = None if path is None else path.optimum
         truth = None if path is None or problem is None else problem.true_parameters
         affine = pl_module.affine() if isinstance(pl_module, RegressionModule) else None
@@ -349,6 +352,7 @@ class HistoryRecorder(Callback):
             least_squares_loss=self.least_squares_loss,
             truth=None if truth is None else truth.named(*names),
             irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
+            prediction="" if forecast is None else forecast.words,
         )
         if trainer.is_global_zero and self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -374,6 +378,11 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
             break
     name = type(callback).__name__
     raise InputError(f"cannot use {name}, because no HistoryRecorder comes before it; put one first in callbacks")
+
+
+def _forecast_among(trainer: Trainer) -> Forecast | None:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, Forecast)), None)
 
 
 def batch_loss(outputs: Any) -> Tensor | None:

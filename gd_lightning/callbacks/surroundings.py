@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def variant_of(trainer: Trainer) -> Variant | None:
         return None
     n = len(loader.sampler)
     return Variant(min(loader.batch_size * trainer.world_size, n), n, loader.drop_last)
+
+
+def most_epochs(max_epochs: int | None, max_steps: int, variant: Variant) -> float:
+    """Return how many epochs a run can have, from the limits of a Trainer; ``inf`` where there is none."""
+    epochs = math.inf if max_epochs in (None, -1) else float(max_epochs or 0)
+    return epochs if max_steps == -1 else min(epochs, max_steps / variant.updates_per_epoch)
 
 
 def problem_of(trainer: Trainer) -> Problem | None:

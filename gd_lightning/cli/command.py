@@ -24,19 +24,21 @@ from torch.optim import Optimizer
 from gd_lightning.callbacks import (
     EndBetweenUpdates,
     EndsRun,
+    Forecast,
     HistoryRecorder,
     LastCheckpoint,
     LongRunProgress,
     Pictures,
     StopOnDivergence,
 )
+from gd_lightning.callbacks.surroundings import most_epochs
 from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
-from gd_lightning.cli.rehearsal import most_epochs, rehearse
+from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
@@ -341,6 +343,8 @@ class Command(LightningCLI):
                 raise InputError(
                     "cannot add StopOnDivergence, because fit has one; give --on_divergence and --divergence_factor"
                 )
+            if not any(isinstance(callback, Forecast) for callback in added):
+                own.append(Forecast(_warn))
             own += [StopOnDivergence(options.on_divergence, options.divergence_factor), Pictures(), EndBetweenUpdates()]
             if not config.barebones and not any(isinstance(callback, ProgressBar) for callback in added):
                 own.append(LongRunProgress())
@@ -474,6 +478,10 @@ class Command(LightningCLI):
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
         write_text(directory / name, predictions_csv(self.datamodule, predictions))
         print(f"{len(predictions)} predictions of {self.run.name} in {directory / name}")
+
+
+def _warn(sentence: str) -> None:
+    print(f"gd_lightning: warning: {sentence}", file=sys.stderr)
 
 
 def _flags_as_options(args: list[str]) -> Iterator[str]:

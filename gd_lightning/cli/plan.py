@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.errors import InputError
-from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule
-from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Verdict
+from gd_lightning.module import RegressionModule, linear_outlooks
+from gd_lightning.theory import Outlook, Outlooks, advice, epochs_in_words
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
-_SAFE = 0.8  # of a limit: an advice that is not on the edge
 
 
 class PlanOptions:
@@ -43,40 +40,11 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         InputError: Nothing can be said of these options.
     """
     module.configure_for(data)
-    network = _quadratic(module)
-    layer, (x, y), start = module.standardize, (data.train.x, data.train.y), network.affine()
-    outlooks = Outlooks(
-        LinearLoss.of(x if layer is None else layer(x), y, bias=start.bias is not None),
-        start,
-        max_epochs,
-        momentum=module.hparams["momentum"],
-        sequential=data.order == "sequential",
-        drop_last=data.drop_last,
+    outlooks = linear_outlooks(
+        module, data.train.pieces, data.variant, max_epochs, sequential=data.order == "sequential"
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in _batch_sizes(data.variant)]
     return Plan(outlooks, data.variant, rows, data.order)
-
-
-def _quadratic(module: RegressionModule) -> LinearRegressor:
-    """Return the network, where the loss of the module is quadratic in its parameters, and descended by SGD."""
-    options = module.hparams
-    reasons = {
-        f"the network {type(module.network).__name__}": not isinstance(module.network, LinearRegressor),
-        f"model.loss {options['loss']}": options["loss"] != "mse",
-        "another optimizer than SGD": options["optimizer"],
-        "an lr_scheduler": options["lr_scheduler"],
-        "model.nesterov": options["nesterov"],
-        "model.weight_decay": options["weight_decay"],
-        "model.l1": options["l1"],
-    }
-    for what, is_given in reasons.items():
-        if is_given:
-            raise InputError(
-                f"cannot plan for {what}, because the statements hold for a linear regressor, the mean squared error "
-                "and SGD; leave it out"
-            )
-    assert isinstance(module.network, LinearRegressor)
-    return module.network
 
 
 def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
@@ -119,7 +87,7 @@ class Plan:
             "target_excess": self.outlooks.target,
             "order": self.order,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
-            "advice": self.advice(),
+            "advice": advice(self.outlooks, self.configured),
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
@@ -140,59 +108,32 @@ class Plan:
             "floor   how far above it the noise of the batches keeps the train loss",
             *self._notes(),
             "",
-            self.advice(),
+            advice(self.outlooks, self.configured),
         ]
         return "\n".join(lines)
 
     def _notes(self) -> list[str]:
         """Say what the statements on mini-batches hold for."""
-        notes = {
-            "with_replacement": ["Mini-batches: expected values, for samples drawn with replacement."],
-            "shuffled": [
-                "Mini-batches: expected values, as if drawn with replacement; shuffled samples leave a lower floor."
-            ],
-            "sequential": [
+        if self.outlooks.knows_the_order:
+            notes = [
                 "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
                 "those for samples drawn with replacement.",
-            ],
-        }[self.order]
+            ]
+        elif self.order == "with_replacement":
+            notes = ["Mini-batches: expected values, for samples drawn with replacement."]
+        else:
+            lower = "; shuffled samples leave a lower floor" if self.order == "shuffled" else ""
+            notes = [f"Mini-batches: expected values, as if drawn with replacement{lower}."]
         if self.outlooks.momentum:
             notes.append(
                 "Mini-batches with momentum: as without it at lr / (1 - momentum), which holds for a small lr."
             )
-        rows, n = self.outlooks.drawn.n_samples, self.outlooks.loss.n_samples
-        if rows < n:
-            notes.append(f"Mini-batches: estimated from {rows:,} of the {n:,} training samples.")
-        return notes
-
-    def advice(self) -> str:
-        """Return one sentence that says what to do."""
-        row, batch = self.configured, f"batch_size {self.variant.batch_size}"
-        if row.verdict is Verdict.DIVERGES:
-            cure = f"use lr {_rounded(min(row.best_lr, _SAFE * row.largest_stable_lr))}"
-            if row.lr < row.largest_stable_lr:
-                return (
-                    f"lr {row.lr:g} is too large for the sequential order: an error can grow {row.growth:.2g} times "
-                    f"within an epoch; {cure}."
-                )
-            larger = self.outlooks.smallest_stable_batch_size(row.lr)
-            cure += f" or batch_size {larger}" if larger is not None else ""
-            limit = f"{row.largest_stable_lr:.4g}, the limit for {batch} on these data"
-            return f"lr {row.lr:g} is above {limit}; {cure}."
-        if row.verdict is Verdict.REACHES_ITS_FLOOR:
-            smaller = _rounded(row.lr * self.outlooks.target / row.floor)
-            return (
-                f"With {batch}, lr {row.lr:g} ends {row.floor:.2g} above the irreducible loss, more than the target of "
-                f"{self.outlooks.target:.2g}; use lr {smaller} for more epochs, let it fall, or take larger batches."
+        drawn = self.outlooks.drawn
+        if drawn.is_thinned:
+            notes.append(
+                f"Mini-batches: estimated from {len(drawn.rows):,} of the {drawn.n_samples:,} training samples."
             )
-        if row.verdict is Verdict.SLOW:
-            # The noise grows with the learning rate: where the floor would pass the target, more is not faster.
-            quiet = math.inf if row.floor == 0 else _SAFE * row.lr * self.outlooks.target / row.floor
-            faster = min(row.best_lr, quiet)
-            cure = f", or lr {_rounded(faster)}" if faster > row.lr / _SAFE else ""
-            takes = f"lr {row.lr:g} takes {_epochs(row)} epochs, and the run has {self.outlooks.max_epochs:g}"
-            return f"With {batch}, {takes}; use more epochs{cure}."
-        return f"With {batch}, lr {row.lr:g} is there after {_epochs(row)} epochs: train."
+        return notes
 
 
 def _cells(row: Outlook, is_configured: bool) -> list[str]:
@@ -203,16 +144,10 @@ def _cells(row: Outlook, is_configured: bool) -> list[str]:
         f"{row.largest_stable_lr:.4g}",
         f"{row.best_lr:.3g}",
         f"{row.lr:g}",
-        _epochs(row),
+        epochs_in_words(row),
         "" if row.floor == math.inf else f"{row.floor:.3g}",
         str(row.verdict),
     ]
-
-
-def _epochs(row: Outlook) -> str:
-    if row.epochs < math.inf:
-        return f"{row.epochs:,.0f}"
-    return "more than 10,000" if row.verdict is Verdict.SLOW else "never"
 
 
 def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
@@ -230,9 +165,3 @@ def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
         "growth_within_epoch": row.growth,
     }
     return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
-
-
-def _rounded(lr: float) -> str:
-    """Write a learning rate with two digits, rounded down: an advice may not pass a limit."""
-    digit = 10 ** (math.floor(math.log10(lr)) - 1)
-    return f"{math.floor(lr / digit + 1e-9) * digit:.2g}"

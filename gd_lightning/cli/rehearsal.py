@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.variants import Variant
 
 _MOST_EPOCHS = 1000
 
@@ -64,9 +63,3 @@ def _first_without_finite_lr(options: dict[str, Any], epochs: int) -> int | None
         if not all(math.isfinite(group["lr"]) for group in optimizer.param_groups):
             return epoch
     return None
-
-
-def most_epochs(max_epochs: int | None, max_steps: int, variant: Variant) -> float:
-    """Return how many epochs a run can have, from the limits of a Trainer; ``inf`` where there is none."""
-    epochs = math.inf if max_epochs in (None, -1) else float(max_epochs or 0)
-    return epochs if max_steps == -1 else min(epochs, max_steps / variant.updates_per_epoch)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gd_lightning.history import History
+from gd_lightning.history import PREDICTED, History
 from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, UNKNOWN_VARIANT_COLOR, VARIANT_COLORS
 
 Values = NDArray[np.float64]
@@ -23,7 +23,7 @@ _GRID = 80  # points along each axis of a loss surface
 
 
 def draw_losses(axes: Axes, history: History, variant: str | None, floor: float | None = None) -> None:
-    """Draw batch loss and train loss against updates, on a logarithmic scale where the values allow it.
+    """Draw batch loss, train loss and its prediction against updates, on a logarithmic scale where the values allow it.
 
     Args:
         axes: Where to.
@@ -43,6 +43,10 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
         shown.append(_finite(losses))
         marker = "o" if len(updates) <= 50 else None
         axes.plot(updates, _no_infinity(losses), color=color, marker=marker, markersize=3, label="train loss")
+    if PREDICTED in history:
+        updates, losses = history.series(PREDICTED)
+        # On top of the measured curve, so that both are seen where one lies on the other.
+        axes.plot(updates, _no_infinity(losses), color="black", linestyle=":", linewidth=1.5, label="predicted")
     if floor is not None and floor > 0:
         axes.axhline(floor, color=TRUTH_COLOR, linewidth=0.8, linestyle="--", label="least squares")
     values = np.concatenate(shown) if shown else np.empty(0)

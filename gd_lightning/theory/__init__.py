@@ -3,6 +3,9 @@
 Every statement holds for the mean squared error without 1/2, a mean over samples and outputs.
 """
 
+from gd_lightning.theory.advice import advice as advice
+from gd_lightning.theory.advice import epochs_in_words as epochs_in_words
+from gd_lightning.theory.advice import in_words as in_words
 from gd_lightning.theory.batch_size import GradientNoise as GradientNoise
 from gd_lightning.theory.batch_size import Interpolation as Interpolation
 from gd_lightning.theory.batch_size import largest_sample_curvature as largest_sample_curvature

@@ -142,7 +142,7 @@ class GradientNoise:
             error: The parameters less the optimum, as ``loss.error`` gives it, shape (R, K).
         """
         wrong = 2 / loss.n_outputs * (loss.rows @ error - loss.residuals)
-        mean = loss.rows.T @ wrong / loss.n_samples
+        mean = loss.rows.T @ wrong / len(loss.rows)
         sizes = wrong.square().sum(dim=1)  # of a sample's gradient z (z'd - e)' all entries are products
         weighted = loss.rows.square() @ loss.eigenvalues
         squared, curvature = mean.square().sum(), (loss.eigenvalues[:, None] * mean.square()).sum()

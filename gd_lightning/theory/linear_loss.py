@@ -7,12 +7,15 @@ Source: Boyd and Vandenberghe, Convex Optimization, section 9.1; for the solutio
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import Affine, least_squares
+from gd_lightning.affine import Affine, least_squares_over
+
+_BLOCK = 65_536  # rows that are turned into float64 at a time
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,13 @@ class LinearLoss:
     Directions in which the data do not vary (an eigenvalue of 0 up to rounding) are left out: no gradient points there.
 
     Args:
-        rows: The design in those directions, shape (N, R) with R <= C.
-        residuals: Targets less the least-squares predictions, shape (N, K).
+        rows: The design in those directions, shape (M, R) with R <= C; M is N, or less where it is thinned.
+        residuals: Targets less the least-squares predictions, shape (M, K).
         eigenvalues: Of the Hessian, ascending, shape (R,); each occurs once an output.
         directions: Its eigenvectors as columns, shape (C, R).
         optimum: The least-squares solution.
         irreducible: Its loss: no linear regressor has a smaller one on these data.
+        n_samples: N.
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
@@ -42,6 +46,7 @@ class LinearLoss:
     directions: Tensor
     optimum: Affine
     irreducible: float
+    n_samples: int
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, bias: bool = True) -> LinearLoss:
@@ -52,13 +57,40 @@ class LinearLoss:
             y: Targets, shape (N, K).
             bias: Whether the regressor has a bias.
         """
-        x, y = x.detach().cpu().double(), y.detach().cpu().double()
-        design = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1) if bias else x
-        eigenvalues, directions = torch.linalg.eigh(design.T @ design / len(x))
-        seen = eigenvalues > max(len(x), design.shape[1]) * torch.finfo(torch.float64).eps * eigenvalues[-1]
-        eigenvalues, directions = eigenvalues[seen] * (2 / y.shape[1]), directions[:, seen]
-        optimum, irreducible = least_squares(x, y, bias)
-        return cls(design @ directions, y - optimum(x), eigenvalues, directions, optimum, irreducible)
+        starts = range(0, len(x), _BLOCK)
+        return cls.over(lambda: ((x[i : i + _BLOCK], y[i : i + _BLOCK]) for i in starts), bias)
+
+    @classmethod
+    def over(
+        cls,
+        blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        bias: bool = True,
+        most: int | None = None,
+    ) -> LinearLoss:
+        """Make it from data that come block by block.
+
+        Args:
+            blocks: Gives all blocks, x of shape (rows, D) and y of shape (rows, K), each time it is called.
+            bias: Whether the regressor has a bias.
+            most: The number of rows to keep at most, see :meth:`thinned`; None: all.
+        """
+        optimum, irreducible = least_squares_over(blocks, bias)
+        n, gram = 0, torch.zeros((), dtype=torch.float64)
+        for x, y in blocks():
+            design = _design(x, bias)
+            n, outputs, gram = n + len(x), y.shape[1], gram + design.T @ design
+        eigenvalues, directions = torch.linalg.eigh(gram / n)
+        seen = eigenvalues > max(n, len(gram)) * torch.finfo(torch.float64).eps * eigenvalues[-1]
+        eigenvalues, directions = eigenvalues[seen] * (2 / outputs), directions[:, seen]
+        kept, rows, residuals, start = _drawn_evenly(n, most), [], [], 0
+        for x, y in blocks():
+            if kept is not None:
+                chosen = kept[(kept >= start) & (kept < start + len(x))] - start
+                start += len(x)
+                x, y = x[chosen.to(x.device)], y[chosen.to(y.device)]
+            rows.append(_design(x, bias) @ directions)
+            residuals.append(y.detach().cpu().double() - optimum(x.detach().cpu().double()))
+        return cls(torch.cat(rows), torch.cat(residuals), eigenvalues, directions, optimum, irreducible, n)
 
     def thinned(self, most: int) -> LinearLoss:
         """Return the loss with fewer rows, drawn evenly; curvature and optimum stay those of all.
@@ -68,15 +100,13 @@ class LinearLoss:
         Args:
             most: The number of rows to leave at most.
         """
-        if len(self.rows) <= most:
-            return self
-        chosen = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(0))[:most]
-        return replace(self, rows=self.rows[chosen], residuals=self.residuals[chosen])
+        kept = _drawn_evenly(len(self.rows), most)
+        return self if kept is None else replace(self, rows=self.rows[kept], residuals=self.residuals[kept])
 
     @property
-    def n_samples(self) -> int:
-        """N."""
-        return len(self.rows)
+    def is_thinned(self) -> bool:
+        """Whether it has fewer rows than there are samples."""
+        return len(self.rows) < self.n_samples
 
     @property
     def n_outputs(self) -> int:
@@ -123,3 +153,18 @@ def _stacked(affine: Affine) -> Tensor:
     """Return the parameters of an affine function, weights then bias, shape (C, K), float64."""
     weight = affine.weight.detach().cpu().double().T
     return weight if affine.bias is None else torch.cat([weight, affine.bias.detach().cpu().double()[None]])
+
+
+def _design(x: Tensor, bias: bool) -> Tensor:
+    """Return features of shape (rows, D) as the design, shape (rows, C), float64."""
+    x = x.detach().cpu().double()
+    return torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1) if bias else x
+
+
+def _drawn_evenly(n: int, most: int | None) -> Tensor | None:
+    """Draw one row number from each of ``most`` equal parts of n; None where that is all of them."""
+    if most is None or n <= most:
+        return None
+    within = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kept: Tensor = ((torch.arange(most) + within) * (n / most)).long().clamp(max=n - 1).unique()
+    return kept

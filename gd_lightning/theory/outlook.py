@@ -14,7 +14,7 @@ from functools import cached_property
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.theory.descent import best_lr, largest_stable_lr, updates_to_excess
+from gd_lightning.theory.descent import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.linear_loss import LinearLoss
 from gd_lightning.theory.sampling import DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch
@@ -79,7 +79,8 @@ class Outlooks:
         max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
         momentum: Of the updates. What is said of drawn batches is what holds without momentum at lr / (1 - momentum),
             which is what momentum comes to where the learning rate is small.
-        sequential: Whether the samples are used in their order; else as if drawn with replacement.
+        sequential: Whether the samples are used in their order; else, and where the loss is thinned, as if drawn with
+            replacement.
         drop_last: Whether a short last batch is left out.
 
     Example:
@@ -119,6 +120,23 @@ class Outlooks:
             return _CLOSE_TO_ZERO * self.excess_at_start
         return _CLOSE * self.loss.irreducible
 
+    @property
+    def knows_the_order(self) -> bool:
+        """Whether the statements on epochs are exact for the sequential order, and no expected values."""
+        return self.sequential and not self.momentum and not self.loss.is_thinned
+
+    def losses(self, batch_size: BatchSize, lr: float, epochs: int) -> Tensor:
+        """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,).
+
+        It is exact for batch gradient descent and where :attr:`knows_the_order`, else an expected value.
+        """
+        variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        if variant.name == "batch":
+            return predicted_losses(self.loss, self.start, lr, epochs, self.momentum)
+        if self.knows_the_order:
+            return SequentialEpoch.of(self.loss, lr, variant).predicted_losses(self.start, epochs)
+        return self._drawn_batches(variant).expected_losses(self.start, lr / (1 - self.momentum), epochs)
+
     def smallest_stable_batch_size(self, lr: float) -> int | None:
         """Return the smallest batch size whose largest stable learning rate is above lr; None where there is none."""
         n, plain = self.loss.n_samples, lr / (1 - self.momentum)
@@ -141,7 +159,7 @@ class Outlooks:
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
         without, drawn = 1 - self.momentum, self._drawn_batches(variant)
         limit, best = without * drawn.largest_stable_lr, without * drawn.best_lr
-        if self.sequential and not self.momentum:
+        if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant)
             # Where it is drawn to a point farther from the optimum than its start, nobody calls it stable.
             floor = epoch.floor if epoch.floor < max(self.excess_at_start, self.target) else math.inf

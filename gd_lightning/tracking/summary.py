@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from gd_lightning.history import History
+from gd_lightning.history import LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.variants import Variant
 
 Parameters = dict[str, float]
@@ -36,6 +36,8 @@ class RunSummary:
         irreducible_loss: The variance of the noise, where the problem knows it.
         measures: Final values of everything else that was measured, such as val_loss.
         description: The variant in words, with the sizes of its batches.
+        prediction: What the theory said of the run before it began, in words; empty where it said nothing.
+        train_loss_predicted: What it said of the train loss at the newest end of an epoch; None where nothing.
     """
 
     variant: str | None
@@ -57,6 +59,8 @@ class RunSummary:
     irreducible_loss: float | None = None
     measures: dict[str, float] = field(default_factory=dict)
     description: str = "gradient descent"
+    prediction: str = ""
+    train_loss_predicted: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -72,9 +76,10 @@ def summarize(
     truth: Parameters | None = None,
     irreducible_loss: float | None = None,
     engine: str = "autograd",
+    prediction: str = "",
 ) -> RunSummary:
     """Bring a history and what is known about the problem together."""
-    special = {"update", "epoch", "samples", "seconds", "train_loss", "batch_loss", "lr", *(parameters or {})}
+    special = {*LEADING_COLUMNS, PREDICTED, *(parameters or {})}
     measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
     return RunSummary(
         variant=None if variant is None else variant.name,
@@ -96,6 +101,8 @@ def summarize(
         irreducible_loss=irreducible_loss,
         measures={name: history.last(name) for name in measured},
         description=RunSummary.description if variant is None else str(variant),
+        prediction=prediction,
+        train_loss_predicted=history.last(PREDICTED) if PREDICTED in history else None,
     )
 
 
@@ -167,6 +174,9 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, least squares {number(summary.least_squares_loss)}")
     if summary.irreducible_loss is not None:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, noise {number(summary.irreducible_loss)}")
+    if summary.prediction:
+        at_the_end = summary.train_loss_predicted if summary.outcome != Outcome.DIVERGED else None
+        facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))
     facts += [(name.replace("_", " "), number(value)) for name, value in summary.measures.items()]
     return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
 

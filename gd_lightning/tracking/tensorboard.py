@@ -22,12 +22,19 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from gd_lightning.history import AXES, History
+from gd_lightning.history import AXES, PREDICTED, History
 
 # Of each series, so that writing them does not cost more than the training; the history has them all.
 POINTS = 500
 
 _OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
+
+# Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis.
+_LAYOUT = {
+    "train loss, measured and predicted": {
+        axis: ["Multiline", [rf"{axis}/train_loss(_predicted)?$"]] for axis in ("epochs", "updates", "samples")
+    }
+}
 
 SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed")
 RESULTS = (
@@ -60,6 +67,7 @@ class HistoryWriter:
             max(1, math.ceil(count / POINTS)) if math.isfinite(count) else 1 for count in (updates, epochs)
         )
         self._written = 0
+        self._has_layout = False
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
         """Write the rows that came since the last call: at most 500 updates and 500 ends of epochs in all.
@@ -70,6 +78,9 @@ class HistoryWriter:
         """
         for number, row in enumerate(history.rows(self._written), start=self._written):
             ends_epoch = "train_loss" in row and int(row["epoch"]) % self._epoch_stride == 0
+            if PREDICTED in row and not self._has_layout:
+                self._writer.add_custom_scalars(_LAYOUT)
+                self._has_layout = True
             if ends_epoch or int(row["update"]) % self._stride == 0 or (to_the_end and number == len(history) - 1):
                 self._write_row(row)
         self._written = len(history)

@@ -12,8 +12,7 @@ import torch
 import gd_lightning
 from gd_lightning import Affine, SteepLine
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.plan import Plan
-from gd_lightning.theory import LinearLoss, Outlooks, Verdict
+from gd_lightning.theory import LinearLoss, Outlooks, Verdict, advice
 from tests.conftest import CONFIGS
 
 Capture = pytest.CaptureFixture[str]
@@ -77,8 +76,7 @@ def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
     loss = LinearLoss.of(*SteepLine().sample())
     outlooks = Outlooks(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
     row = replace(outlooks.of(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
-    advice = Plan(outlooks, row.variant, [row], "sequential").advice()
-    assert advice == (
+    assert advice(outlooks, row) == (
         "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049."
     )
 

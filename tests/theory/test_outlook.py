@@ -114,7 +114,7 @@ def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
     x, y = LinearProblem(n_samples=30_000, n_features=40).sample()
     loss, start = LinearLoss.of(x, y), Affine(torch.zeros(1, 40), torch.zeros(1))
     outlooks = Outlooks(loss, start, max_epochs=20)
-    assert outlooks.drawn.n_samples < 30_000
+    assert outlooks.drawn.is_thinned
     assert outlooks.drawn.irreducible == loss.irreducible
     estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, Variant.of(1, 30_000)).largest_stable_lr
     assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)

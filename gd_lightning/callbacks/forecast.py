@@ -1,0 +1,189 @@
+"""What a run will come to, said before its first update and drawn beside what it comes to.
+
+Letters: N samples, C columns of the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
+from gd_lightning.data import BatchLoader
+from gd_lightning.errors import InputError
+from gd_lightning.history import PREDICTED
+from gd_lightning.models import LinearRegressor
+from gd_lightning.module import RegressionModule, linear_network, linear_outlooks
+from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
+
+# A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
+# subcommand plan. To explain a divergence is worth more time.
+_NUMBERS = 2e6
+_MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C^2
+_MOST_COLUMNS_DRAWN = 64
+_MOST_UPDATES = 20_000  # of an epoch that is followed update by update
+_FIRST_EPOCHS = 64
+
+# What changes the updates, if a subclass has its own.
+_DEFINING = (
+    "forward",
+    "summed_loss",
+    "training_step",
+    "configure_optimizers",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "configure_gradient_clipping",
+)
+
+
+class Forecast(Callback):
+    """Predicts the train loss of a linear regressor, and warns where its learning rate is beyond the limit.
+
+    The prediction is what the theory of this package says before the first update; it is exact for batch gradient
+    descent and for samples in sequential order, and an expected value for others. With a
+    :class:`~gd_lightning.HistoryRecorder` it stands in the history as ``train_loss_predicted``, at the ends of epochs,
+    and a run that diverges ends with cause and cure. It changes nothing in the training.
+
+    It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
+    :class:`~gd_lightning.RegressionDataModule`; elsewhere, and where it would take longer than some seconds, it says
+    nothing.
+
+    Args:
+        announce: What is called with the warning; None: a Python warning.
+    """
+
+    def __init__(self, announce: Callable[[str], None] | None = None) -> None:
+        self.announce = rank_zero_warn if announce is None else announce
+        self.outlook: Outlook | None = None
+        """What is said of the run; None where nothing is."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.outlook = None
+        self._is_asked = False
+        self._start: Tensor | None = None
+        self._outlooks: Outlooks | None = None
+        self._losses = torch.empty(0)
+
+    # Trainer hooks, in the order of their calls
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the run before."""
+        if stage == "fit":
+            self._forget()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the start of the run that is continued."""
+        self._start = state_dict["start"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the parameters before the first update, for a run that is continued."""
+        return {} if self._start is None else {"start": self._start}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the learning rate is beyond the limit."""
+        self._ask(trainer, pl_module)
+        if self.outlook is not None and self.outlook.verdict is Verdict.DIVERGES:
+            assert self._outlooks is not None
+            self.announce(advice(self._outlooks, self.outlook))
+
+    # What a recorder asks
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Return what the train loss should be, at an epoch's end."""
+        self._ask(trainer, pl_module)
+        if self.outlook is None or self._outlooks is None:
+            return {}
+        epoch, updates = divmod(trainer.global_step, self.outlook.variant.updates_per_epoch)
+        if updates:
+            return {}
+        if epoch >= len(self._losses):
+            epochs = max(2 * epoch, _FIRST_EPOCHS)
+            self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
+        predicted = self._losses[epoch]
+        return {PREDICTED: predicted.item()} if predicted.isfinite() else {}
+
+    @property
+    def words(self) -> str:
+        """The outlook in words; empty where there is none."""
+        return "" if self.outlook is None or self._outlooks is None else in_words(self._outlooks, self.outlook)
+
+    def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """Say why a run diverged, and what to do; empty where the theory does not know."""
+        loader = trainer.train_dataloader
+        outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _MOST_WORK_TO_EXPLAIN)
+        if outlooks is None or not isinstance(loader, BatchLoader):
+            return ""
+        outlook = self.outlook or outlooks.of(loader.variant.batch_size, learning_rate(trainer))
+        return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
+
+    def _ask(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the theory, once a run."""
+        if self._is_asked:
+            return
+        self._is_asked = True
+        loader = trainer.train_dataloader
+        network = _plain_network(trainer, loader, pl_module)
+        if self._start is None and trainer.global_step == 0 and network is not None:
+            self._start = network.affine().flat()
+        self._outlooks = self._outlooks_of(trainer, pl_module, _MOST_WORK)
+        if self._outlooks is None or self._start is None or not isinstance(loader, BatchLoader):
+            return
+        if loader.variant.name == "batch" or len(self._outlooks.loss.eigenvalues) <= _MOST_COLUMNS_DRAWN:
+            self.outlook = self._outlooks.of(loader.variant.batch_size, learning_rate(trainer))
+
+    def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, most_work: float) -> Outlooks | None:
+        """Return the theory of a run; None where it does not hold, and but for the first process."""
+        loader = trainer.train_dataloader
+        network = _plain_network(trainer, loader, pl_module)
+        if network is None or not trainer.is_global_zero:
+            return None
+        assert isinstance(pl_module, RegressionModule)
+        assert isinstance(loader, BatchLoader)
+        variant, columns = loader.variant, loader.samples.in_features + 1
+        if variant.train_samples * columns**2 > most_work:
+            return None
+        in_order = (
+            loader.epoch_order.order == "sequential"
+            and variant.updates_per_epoch <= _MOST_UPDATES
+            and variant.train_samples * columns <= _NUMBERS
+        )
+        return linear_outlooks(
+            pl_module,
+            loader.samples.pieces,
+            variant,
+            most_epochs(trainer.max_epochs, trainer.max_steps, variant),
+            sequential=in_order,
+            numbers=_NUMBERS,
+            start=None if self._start is None else _like(network.affine(), self._start),
+        )
+
+
+def _plain_network(trainer: Trainer, loader: object, module: LightningModule) -> LinearRegressor | None:
+    """Return the network where every update is the one that the theory speaks of; None elsewhere."""
+    if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
+        return None
+    same = all(getattr(type(module), name) is getattr(RegressionModule, name) for name in _DEFINING)
+    whole, same_lr = trainer.num_training_batches == len(loader), learning_rate(trainer) == module.hparams["lr"]
+    if not (same and whole and same_lr) or trainer.gradient_clip_val:
+        return None
+    try:
+        return linear_network(module)
+    except InputError:
+        return None
+
+
+def _like(affine: Affine, flat: Tensor) -> Affine:
+    """Return the affine function of this shape with these parameters, in the order of :meth:`Affine.flat`."""
+    weights = affine.weight.numel()
+    bias = None if affine.bias is None else flat[weights:]
+    return Affine(flat[:weights].view_as(affine.weight), bias)

@@ -1,0 +1,179 @@
+"""What a run is said to come to, against what it comes to."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gd_lightning import (
+    Forecast,
+    History,
+    HistoryRecorder,
+    LinearProblem,
+    RegressionDataModule,
+    RegressionModule,
+    SteepLine,
+)
+from gd_lightning.callbacks import forecast as room
+from tests.conftest import CONFIGS, CommandLine, MakeTrainer
+
+FLOAT64: list[str] = ["--trainer.precision", "64-true"]
+
+
+class _OwnStep(RegressionModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx)
+
+
+def _fit(
+    make_trainer: MakeTrainer, module: RegressionModule, data: RegressionDataModule, **options: Any
+) -> tuple[HistoryRecorder, Forecast]:
+    recorder, forecast = HistoryRecorder(), Forecast()
+    defaults: dict[str, Any] = {"max_epochs": 12, "precision": "64-true", "callbacks": [recorder, forecast]}
+    make_trainer(**{**defaults, **options}).fit(module, data)
+    return recorder, forecast
+
+
+def _assert_it_came_true(history: History) -> None:
+    measured, predicted = history.series("train_loss"), history.series("train_loss_predicted")
+    np.testing.assert_array_equal(predicted[0], measured[0])
+    np.testing.assert_allclose(predicted[1], measured[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("of_data", "of_module"),
+    [
+        ({}, {}),
+        ({}, {"momentum": 0.6}),
+        ({"standardize": True}, {"lr": 0.2, "bias": False}),
+        ({"batch_size": 7, "order": "sequential"}, {}),
+        ({"batch_size": 7, "order": "sequential", "drop_last": True}, {}),
+        ({"batch_size": 1, "order": "sequential", "standardize": True}, {}),
+    ],
+)
+def test_where_the_order_is_known_the_measured_curve_lies_on_the_predicted_one(
+    make_trainer: MakeTrainer, of_data: dict[str, Any], of_module: dict[str, Any]
+) -> None:
+    problem = LinearProblem(n_samples=40, n_features=3, n_targets=2)
+    data, module = RegressionDataModule(problem, **of_data), RegressionModule(**{"lr": 0.03, **of_module})
+    recorder, forecast = _fit(make_trainer, module, data)
+    _assert_it_came_true(recorder.history)
+    assert forecast.outlook is not None
+    assert forecast.outlook.variant == data.variant
+    assert recorder.summary is not None
+    assert recorder.summary.train_loss_predicted == pytest.approx(recorder.summary.train_loss_last, rel=1e-9)
+    assert recorder.summary.prediction == forecast.words
+
+
+def test_drawn_samples_follow_the_expected_curve_in_the_mean(make_trainer: MakeTrainer) -> None:
+    losses, predictions = [], []
+    for seed in range(40):
+        data = RegressionDataModule(SteepLine(), batch_size=20, order="with_replacement", seed=seed)
+        recorder, _ = _fit(make_trainer, RegressionModule(lr=0.02), data, max_epochs=6)
+        losses.append(recorder.history.series("train_loss")[1])
+        predictions.append(recorder.history.series("train_loss_predicted")[1])
+    assert np.ptp(predictions, axis=0).max() == 0
+    error = np.std(losses, axis=0, ddof=1) / math.sqrt(len(losses))
+    assert np.all(np.abs(np.mean(losses, axis=0) - predictions[0])[1:] < 4 * error[1:])
+
+
+def test_it_warns_before_a_run_beyond_the_limit_and_of_no_other(make_trainer: MakeTrainer) -> None:
+    with pytest.warns(UserWarning, match=r"lr 0.13 is above 0.12, the limit for batch_size 100 on these data; use lr"):
+        _fit(make_trainer, RegressionModule(lr=0.13), RegressionDataModule(SteepLine()))
+    _fit(make_trainer, RegressionModule(lr=0.11), RegressionDataModule(SteepLine()))  # warnings are errors here
+
+
+def test_a_run_that_diverges_is_told_so_with_cause_and_cure(command_line: CommandLine) -> None:
+    run = command_line.fit("--data.batch_size", "1", "--model.lr", "0.1", code=3)
+    sentence = "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 or batch_size 5."
+    assert command_line.err == f"gd_lightning: warning: {sentence}\n"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["reason"].startswith("the train loss grew from 599.1 to")
+    assert summary["reason"].endswith(sentence)
+    assert summary["prediction"] == "diverges, for samples drawn with replacement"
+    for cure in (["--model.lr", "0.049"], ["--data.batch_size", "5"]):
+        command_line.fit("--data.batch_size", "1", "--model.lr", "0.1", "--data.order", "with_replacement", *cure)
+
+
+def test_what_is_too_large_for_a_forecast_is_explained_where_it_diverges(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_MOST_WORK", 0)
+    run = command_line.fit("--model.lr", "0.3", code=3)
+    assert command_line.err == ""
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["prediction"] == ""
+    assert "lr 0.3 is above 0.12, the limit for batch_size 100" in summary["reason"]
+    assert "train_loss_predicted" not in History.from_csv(run / "history.csv")
+
+
+def test_the_curve_is_in_tensorboard_beside_the_measured_one(command_line: CommandLine) -> None:
+    run = command_line.fit("--data.batch_size", "full")
+    events = EventAccumulator(str(run)).Reload()
+    history = History.from_csv(run / "history.csv")
+    for axis in ("epochs", "updates", "samples"):
+        shown = [event.value for event in events.Scalars(f"{axis}/train_loss_predicted")]
+        np.testing.assert_allclose(shown, history.series("train_loss_predicted")[1], rtol=1e-6)
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    card = events.Tensors("run card/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| predicted | 0.22152572; slow, 0.0017 above the irreducible loss after 28 epochs |" in card
+    assert "predicted   " in command_line.out
+
+
+def test_a_continued_run_is_predicted_from_its_first_start(command_line: CommandLine) -> None:
+    options = ["--data.batch_size", "30", "--data.order", "sequential", "--model.lr", "0.02", *FLOAT64]
+    run = command_line.fit(*options, "--trainer.max_steps", "10")  # in the middle of the third epoch
+    assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "8", "--trainer.max_steps", "-1") == 0
+    whole = command_line.fit(*options, "--trainer.max_epochs", "8")
+    ours, theirs = (History.from_csv(directory / "history.csv") for directory in (run, whole))
+    np.testing.assert_array_equal(ours["train_loss_predicted"], theirs["train_loss_predicted"])
+    _assert_it_came_true(theirs)
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (RegressionModule(hidden_sizes=[3]), {}),
+        (RegressionModule(loss="huber"), {}),
+        (RegressionModule(optimizer={"class_path": "torch.optim.Adam"}), {}),
+        (_OwnStep(), {}),
+        (RegressionModule(), {"gradient_clip_val": 1.0}),
+        (RegressionModule(), {"limit_train_batches": 2}),
+    ],
+)
+def test_nothing_is_said_where_the_theory_does_not_hold(
+    make_trainer: MakeTrainer, module: RegressionModule, options: dict[str, Any]
+) -> None:
+    data = RegressionDataModule(SteepLine(), batch_size=30)
+    recorder, forecast = _fit(make_trainer, module, data, max_epochs=2, **options)
+    assert forecast.outlook is None
+    assert forecast.words == ""
+    assert forecast.state_dict() == {}
+    assert recorder.summary is not None
+    assert recorder.summary.train_loss_predicted is None
+    assert "train_loss_predicted" not in recorder.history
+
+
+def test_it_changes_no_bit_of_the_result(make_trainer: MakeTrainer) -> None:
+    parameters = []
+    for callbacks in ([], [HistoryRecorder(), Forecast()]):
+        module = RegressionModule(lr=0.01, initialization="normal")
+        data = RegressionDataModule(LinearProblem(n_samples=50), batch_size=8, order="shuffled")
+        torch.manual_seed(3)
+        make_trainer(max_epochs=3, callbacks=callbacks).fit(module, data)
+        parameters.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(*parameters)
+
+
+def test_every_shipped_config_of_a_linear_regressor_is_predicted(command_line: CommandLine) -> None:
+    """The figure of the first epochs: for orders that are known, what is measured is what was predicted."""
+    for name in ("batch", "four_points", "exam_scores", "noisy_line"):
+        run: Path = command_line.fit("--config", CONFIGS / f"{name}.yaml", *FLOAT64, "--trainer.max_epochs", "5")
+        _assert_it_came_true(History.from_csv(run / "history.csv"))

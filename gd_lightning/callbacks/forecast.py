@@ -29,6 +29,7 @@ _MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C^2
 _MOST_COLUMNS_DRAWN = 64
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
 _FIRST_EPOCHS = 64
+_RECORD = "gd_lightning_forecast"  # a key of checkpoints
 
 # What changes the updates, if a subclass has its own.
 _DEFINING = (
@@ -71,6 +72,7 @@ class Forecast(Callback):
         self.outlook = None
         self._is_asked = False
         self._start: Tensor | None = None
+        self._words_before = ""
         self._outlooks: Outlooks | None = None
         self._losses = torch.empty(0)
 
@@ -81,13 +83,17 @@ class Forecast(Callback):
         if stage == "fit":
             self._forget()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the start of the run that is continued."""
-        self._start = state_dict["start"]
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save what was said, and the parameters before the first update, for a run that is continued."""
+        # A state of its own would have Lightning ask for this callback wherever the checkpoint is used.
+        if self._start is not None:
+            checkpoint[_RECORD] = {"start": self._start, "words": self.words}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the parameters before the first update, for a run that is continued."""
-        return {} if self._start is None else {"start": self._start}
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up what was said of the run that is continued, and its start."""
+        record = checkpoint.get(_RECORD)
+        if record is not None:
+            self._start, self._words_before = record["start"], record["words"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the learning rate is beyond the limit."""
@@ -115,7 +121,9 @@ class Forecast(Callback):
     @property
     def words(self) -> str:
         """The outlook in words; empty where there is none."""
-        return "" if self.outlook is None or self._outlooks is None else in_words(self._outlooks, self.outlook)
+        if self.outlook is None or self._outlooks is None:
+            return self._words_before
+        return in_words(self._outlooks, self.outlook)
 
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Say why a run diverged, and what to do; empty where the theory does not know."""

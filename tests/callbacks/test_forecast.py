@@ -74,7 +74,7 @@ def test_where_the_order_is_known_the_measured_curve_lies_on_the_predicted_one(
 
 def test_drawn_samples_follow_the_expected_curve_in_the_mean(make_trainer: MakeTrainer) -> None:
     losses, predictions = [], []
-    for seed in range(40):
+    for seed in range(25):
         data = RegressionDataModule(SteepLine(), batch_size=20, order="with_replacement", seed=seed)
         recorder, _ = _fit(make_trainer, RegressionModule(lr=0.02), data, max_epochs=6)
         losses.append(recorder.history.series("train_loss")[1])
@@ -155,7 +155,6 @@ def test_nothing_is_said_where_the_theory_does_not_hold(
     recorder, forecast = _fit(make_trainer, module, data, max_epochs=2, **options)
     assert forecast.outlook is None
     assert forecast.words == ""
-    assert forecast.state_dict() == {}
     assert recorder.summary is not None
     assert recorder.summary.train_loss_predicted is None
     assert "train_loss_predicted" not in recorder.history

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
+from gd_lightning.cli.advice import SAFE, batch_sizes, rounded
+from gd_lightning.cli.local_plan import LocalPlan, local_plan
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module import RegressionModule
 from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Verdict
 from gd_lightning.tracking.summary import aligned
-from gd_lightning.variants import BatchSize, Variant
-
-_FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
-_SAFE = 0.8  # of a limit: an advice that is not on the edge
+from gd_lightning.variants import Variant
 
 
 class PlanOptions:
@@ -26,13 +24,16 @@ class PlanOptions:
     def plan(self, json: bool = False) -> None:
         """Say before training which learning rates are stable for which batch sizes, and how far they lead.
 
+        Of a linear regressor with the squared error it says so for the whole run; of other networks and losses it says
+        what holds at the start.
+
         Args:
             json: Print JSON for programs instead of a table.
         """
 
 
-def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan:
-    """Make a plan.
+def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
+    """Make a plan: of the whole run where the loss is quadratic, else of its start.
 
     Args:
         module: With the learning rate that is asked about; its network is made for the data.
@@ -43,7 +44,10 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         InputError: Nothing can be said of these options.
     """
     module.configure_for(data)
+    _refuse_other_updates(module)
     network = _quadratic(module)
+    if network is None:
+        return local_plan(module, data)
     layer, (x, y), start = module.standardize, (data.train.x, data.train.y), network.affine()
     outlooks = Outlooks(
         LinearLoss.of(x if layer is None else layer(x), y, bias=start.bias is not None),
@@ -53,43 +57,29 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         sequential=data.order == "sequential",
         drop_last=data.drop_last,
     )
-    rows = [outlooks.of(size, module.hparams["lr"]) for size in _batch_sizes(data.variant)]
+    rows = [outlooks.of(size, module.hparams["lr"]) for size in batch_sizes(data.variant)]
     return Plan(outlooks, data.variant, rows, data.order)
 
 
-def _quadratic(module: RegressionModule) -> LinearRegressor:
-    """Return the network, where the loss of the module is quadratic in its parameters, and descended by SGD."""
-    options = module.hparams
-    reasons = {
-        f"the network {type(module.network).__name__}": not isinstance(module.network, LinearRegressor),
-        f"model.loss {options['loss']}": options["loss"] != "mse",
-        "another optimizer than SGD": options["optimizer"],
-        "an lr_scheduler": options["lr_scheduler"],
-        "model.nesterov": options["nesterov"],
-        "model.weight_decay": options["weight_decay"],
-        "model.l1": options["l1"],
-    }
-    for what, is_given in reasons.items():
-        if is_given:
+def _refuse_other_updates(module: RegressionModule) -> None:
+    """Refuse updates other than those of SGD at one learning rate."""
+    for option, what in (("optimizer", "another optimizer than SGD"), ("lr_scheduler", "an lr_scheduler")):
+        if module.hparams[option]:
             raise InputError(
-                f"cannot plan for {what}, because the statements hold for a linear regressor, the mean squared error "
-                "and SGD; leave it out"
+                f"cannot plan for {what}, because the statements hold for SGD at a constant learning rate; leave it out"
             )
-    assert isinstance(module.network, LinearRegressor)
-    return module.network
 
 
-def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
-    n = configured.train_samples
-    yield "full"
-    yield from sorted({configured.batch_size, *_FEW} & set(range(2, n)), reverse=True)
-    if n > 1:
-        yield 1
+def _quadratic(module: RegressionModule) -> LinearRegressor | None:
+    """Return the network where its loss is quadratic, and what is said of the whole run is known; else None."""
+    options = module.hparams
+    otherwise = options["loss"] != "mse" or options["nesterov"] or options["weight_decay"] or options["l1"]
+    return module.network if isinstance(module.network, LinearRegressor) and not otherwise else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is said of a run and of its neighbours with other batch sizes.
+    """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
 
     Args:
         outlooks: Where the statements come from.
@@ -169,7 +159,7 @@ class Plan:
         """Return one sentence that says what to do."""
         row, batch = self.configured, f"batch_size {self.variant.batch_size}"
         if row.verdict is Verdict.DIVERGES:
-            cure = f"use lr {_rounded(min(row.best_lr, _SAFE * row.largest_stable_lr))}"
+            cure = f"use lr {rounded(min(row.best_lr, SAFE * row.largest_stable_lr))}"
             if row.lr < row.largest_stable_lr:
                 return (
                     f"lr {row.lr:g} is too large for the sequential order: an error can grow {row.growth:.2g} times "
@@ -180,16 +170,16 @@ class Plan:
             limit = f"{row.largest_stable_lr:.4g}, the limit for {batch} on these data"
             return f"lr {row.lr:g} is above {limit}; {cure}."
         if row.verdict is Verdict.REACHES_ITS_FLOOR:
-            smaller = _rounded(row.lr * self.outlooks.target / row.floor)
+            smaller = rounded(row.lr * self.outlooks.target / row.floor)
             return (
                 f"With {batch}, lr {row.lr:g} ends {row.floor:.2g} above the irreducible loss, more than the target of "
                 f"{self.outlooks.target:.2g}; use lr {smaller} for more epochs, let it fall, or take larger batches."
             )
         if row.verdict is Verdict.SLOW:
             # The noise grows with the learning rate: where the floor would pass the target, more is not faster.
-            quiet = math.inf if row.floor == 0 else _SAFE * row.lr * self.outlooks.target / row.floor
+            quiet = math.inf if row.floor == 0 else SAFE * row.lr * self.outlooks.target / row.floor
             faster = min(row.best_lr, quiet)
-            cure = f", or lr {_rounded(faster)}" if faster > row.lr / _SAFE else ""
+            cure = f", or lr {rounded(faster)}" if faster > row.lr / SAFE else ""
             takes = f"lr {row.lr:g} takes {_epochs(row)} epochs, and the run has {self.outlooks.max_epochs:g}"
             return f"With {batch}, {takes}; use more epochs{cure}."
         return f"With {batch}, lr {row.lr:g} is there after {_epochs(row)} epochs: train."
@@ -230,9 +220,3 @@ def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
         "growth_within_epoch": row.growth,
     }
     return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
-
-
-def _rounded(lr: float) -> str:
-    """Write a learning rate with two digits, rounded down: an advice may not pass a limit."""
-    digit = 10 ** (math.floor(math.log10(lr)) - 1)
-    return f"{math.floor(lr / digit + 1e-9) * digit:.2g}"

@@ -16,10 +16,9 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
 from gd_lightning.data import BatchLoader
-from gd_lightning.errors import InputError
 from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule, linear_network, linear_outlooks
+from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
 
 # A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
@@ -184,10 +183,7 @@ def _plain_network(trainer: Trainer, loader: object, module: LightningModule) ->
     whole, same_lr = trainer.num_training_batches == len(loader), learning_rate(trainer) == module.hparams["lr"]
     if not (same and whole and same_lr) or trainer.gradient_clip_val:
         return None
-    try:
-        return linear_network(module)
-    except InputError:
-        return None
+    return quadratic_network(module)
 
 
 def _like(affine: Affine, flat: Tensor) -> Affine:

@@ -26,6 +26,8 @@ Say before training which learning rates are stable, how fast they are, and what
       the steep line, with batches of all sizes
   python -m gd_lightning plan --config configs/stochastic_diverging.yaml
       what a config will come to
+  python -m gd_lightning plan --config configs/parabola_mini_batch.yaml --model.lr 0.4
+      a multilayer perceptron: what holds at its start
   python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --data.standardize true --json
       your own data, for a program
 """,

@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from gd_lightning.cli.local_plan import LocalPlan, local_plan
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.module import RegressionModule, linear_outlooks
+from gd_lightning.errors import InputError
+from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.theory import Outlook, Outlooks, advice, epochs_in_words
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
@@ -23,13 +25,16 @@ class PlanOptions:
     def plan(self, json: bool = False) -> None:
         """Say before training which learning rates are stable for which batch sizes, and how far they lead.
 
+        Of a linear regressor with the squared error it says so for the whole run; of other networks and losses it says
+        what holds at the start.
+
         Args:
             json: Print JSON for programs instead of a table.
         """
 
 
-def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan:
-    """Make a plan.
+def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
+    """Make a plan: of the whole run where the loss is quadratic, else of its start.
 
     Args:
         module: With the learning rate that is asked about; its network is made for the data.
@@ -40,10 +45,14 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         InputError: Nothing can be said of these options.
     """
     module.configure_for(data)
+    _refuse_other_updates(module)
+    sizes = list(_batch_sizes(data.variant))
+    if quadratic_network(module) is None:
+        return local_plan(module, data, sizes)
     outlooks = linear_outlooks(
         module, data.train.pieces, data.variant, max_epochs, sequential=data.order == "sequential"
     )
-    rows = [outlooks.of(size, module.hparams["lr"]) for size in _batch_sizes(data.variant)]
+    rows = [outlooks.of(size, module.hparams["lr"]) for size in sizes]
     return Plan(outlooks, data.variant, rows, data.order)
 
 
@@ -55,9 +64,18 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
         yield 1
 
 
+def _refuse_other_updates(module: RegressionModule) -> None:
+    """Refuse updates other than those of SGD at one learning rate."""
+    for option, what in (("optimizer", "another optimizer than SGD"), ("lr_scheduler", "an lr_scheduler")):
+        if module.hparams[option]:
+            raise InputError(
+                f"cannot plan for {what}, because the statements hold for SGD at a constant learning rate; leave it out"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is said of a run and of its neighbours with other batch sizes.
+    """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
 
     Args:
         outlooks: Where the statements come from.

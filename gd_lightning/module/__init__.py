@@ -1,7 +1,7 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
-from gd_lightning.module.outlooks import linear_network, linear_outlooks
+from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule
 
-__all__ = ["RegressionModule", "is_at_its_end", "linear_network", "linear_outlooks", "saved_limits"]
+__all__ = ["RegressionModule", "is_at_its_end", "linear_outlooks", "quadratic_network", "saved_limits"]

@@ -40,7 +40,12 @@ def linear_outlooks(
     Raises:
         InputError: The loss is not quadratic in the parameters, or not descended by SGD at one learning rate.
     """
-    network = linear_network(module)
+    network = quadratic_network(module)
+    if network is None:
+        raise InputError(
+            "cannot tell the outlook of this module, because its loss is not quadratic in its parameters, or is not "
+            "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
+        )
     now, layer = network.affine(), module.standardize
     columns = network.in_features + (now.bias is not None)
     loss = LinearLoss.over(
@@ -58,27 +63,10 @@ def linear_outlooks(
     )
 
 
-def linear_network(module: RegressionModule) -> LinearRegressor:
-    """Return the network, where the loss of the module is quadratic in its parameters, and descended by SGD.
-
-    Raises:
-        InputError: It is not.
-    """
+def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
+    """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None."""
     options = module.hparams
-    reasons = {
-        f"the network {type(module.network).__name__}": not isinstance(module.network, LinearRegressor),
-        f"model.loss {options['loss']}": options["loss"] != "mse",
-        "another optimizer than SGD": options["optimizer"],
-        "an lr_scheduler": options["lr_scheduler"],
-        "model.nesterov": options["nesterov"],
-        "model.weight_decay": options["weight_decay"],
-        "model.l1": options["l1"],
-    }
-    for what, is_given in reasons.items():
-        if is_given:
-            raise InputError(
-                f"cannot plan for {what}, because the statements hold for a linear regressor, the mean squared error "
-                "and SGD; leave it out"
-            )
-    assert isinstance(module.network, LinearRegressor)
-    return module.network
+    others = ("optimizer", "lr_scheduler", "nesterov", "weight_decay", "l1")
+    if options["loss"] != "mse" or any(options[name] for name in others):
+        return None
+    return module.network if isinstance(module.network, LinearRegressor) else None

@@ -1,6 +1,7 @@
 """What must happen: closed forms and exact operators for gradient descent on linear regressors, in float64.
 
-Every statement holds for the mean squared error without 1/2, a mean over samples and outputs.
+Every statement holds for the mean squared error without 1/2, a mean over samples and outputs; those of ``curvature``
+hold for any network and loss, at one set of parameters.
 """
 
 from gd_lightning.theory.advice import advice as advice
@@ -10,6 +11,10 @@ from gd_lightning.theory.batch_size import GradientNoise as GradientNoise
 from gd_lightning.theory.batch_size import Interpolation as Interpolation
 from gd_lightning.theory.batch_size import largest_sample_curvature as largest_sample_curvature
 from gd_lightning.theory.batch_size import share_of_variance as share_of_variance
+from gd_lightning.theory.curvature import LocalCurvature as LocalCurvature
+from gd_lightning.theory.curvature import LocalOutlook as LocalOutlook
+from gd_lightning.theory.curvature import LocalVerdict as LocalVerdict
+from gd_lightning.theory.curvature import NetworkLoss as NetworkLoss
 from gd_lightning.theory.descent import best_heavy_ball as best_heavy_ball
 from gd_lightning.theory.descent import best_lr as best_lr
 from gd_lightning.theory.descent import contraction as contraction

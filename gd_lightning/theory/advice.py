@@ -6,7 +6,7 @@ import math
 
 from gd_lightning.theory.outlook import Outlook, Outlooks, Verdict
 
-_SAFE = 0.8  # of a limit: an advice that is not on the edge
+SAFE = 0.8  # of a limit: an advice that is not on the edge
 
 
 def advice(outlooks: Outlooks, outlook: Outlook) -> str:
@@ -28,7 +28,7 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
     """
     batch, lr = f"batch_size {outlook.variant.batch_size}", f"lr {outlook.lr:g}"
     if outlook.verdict is Verdict.DIVERGES:
-        cure = f"use lr {_rounded(min(outlook.best_lr, _SAFE * outlook.largest_stable_lr))}"
+        cure = f"use lr {rounded(min(outlook.best_lr, SAFE * outlook.largest_stable_lr))}"
         if outlook.lr < outlook.largest_stable_lr:
             return (
                 f"{lr} is too large for the sequential order: an error can grow {outlook.growth:.2g} times within an "
@@ -38,16 +38,16 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
         cure += f" or batch_size {larger}" if larger is not None else ""
         return f"{lr} is above {outlook.largest_stable_lr:.4g}, the limit for {batch} on these data; {cure}."
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
-        smaller = _rounded(outlook.lr * outlooks.target / outlook.floor)
+        smaller = rounded(outlook.lr * outlooks.target / outlook.floor)
         return (
             f"With {batch}, {lr} ends {outlook.floor:.2g} above the irreducible loss, more than the target of "
             f"{outlooks.target:.2g}; use lr {smaller} for more epochs, let it fall, or take larger batches."
         )
     if outlook.verdict is Verdict.SLOW:
         # The noise grows with the learning rate: where the floor would pass the target, more is not faster.
-        quiet = math.inf if outlook.floor == 0 else _SAFE * outlook.lr * outlooks.target / outlook.floor
+        quiet = math.inf if outlook.floor == 0 else SAFE * outlook.lr * outlooks.target / outlook.floor
         faster = min(outlook.best_lr, quiet)
-        cure = f", or lr {_rounded(faster)}" if faster > outlook.lr / _SAFE else ""
+        cure = f", or lr {rounded(faster)}" if faster > outlook.lr / SAFE else ""
         takes = f"{lr} takes {epochs_in_words(outlook)} epochs, and the run has {outlooks.max_epochs:g}"
         return f"With {batch}, {takes}; use more epochs{cure}."
     return f"With {batch}, {lr} is there after {epochs_in_words(outlook)} epochs: train."
@@ -71,7 +71,12 @@ def epochs_in_words(outlook: Outlook) -> str:
     return "more than 10,000" if outlook.verdict is Verdict.SLOW else "never"
 
 
-def _rounded(lr: float) -> str:
-    """Write a learning rate with two digits, rounded down: an advice may not pass a limit."""
+def rounded(lr: float) -> str:
+    """Write a learning rate with two digits, rounded down: an advice may not pass a limit.
+
+    Example:
+        >>> rounded(0.0499), rounded(123.4)
+        ('0.049', '1.2e+02')
+    """
     digit = 10 ** (math.floor(math.log10(lr)) - 1)
     return f"{math.floor(lr / digit + 1e-9) * digit:.2g}"

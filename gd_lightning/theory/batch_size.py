@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gd_lightning.theory.descent import largest_stable_lr
 from gd_lightning.theory.linear_loss import LinearLoss
+
+_HALVINGS = 60  # of an interval, until nothing but rounding is left of it
 
 
 def share_of_variance(n_samples: int, batch_size: int, replacement: bool = True) -> float:
@@ -42,7 +45,7 @@ class Interpolation:
 
     Args:
         beta: The largest eigenvalue of the Hessian of one sample's loss.
-        lambda_min: Smallest eigenvalue of the Hessian that is not 0.
+        lambda_min: Smallest eigenvalue of the Hessian that is not 0; 0 where it is not known.
         lambda_max: Largest eigenvalue.
 
     Example:
@@ -94,6 +97,48 @@ class Interpolation:
             return (1 - lr * lam) ** 2 + lr**2 * lam * (self.beta - lam) / batch_size
 
         return max(factor(self.lambda_min), factor(self.lambda_max))
+
+    def largest_stable_lr(self, batch_size: int, momentum: float = 0.0, nesterov: bool = False) -> float:
+        """Return a learning rate below which the expected squared error is sure to shrink in the long run.
+
+        Without momentum it is 2 m / (beta + (m - 1) lambda_max), where :meth:`contraction` is 1. An update adds noise
+        whose power is at most lr^2 / m times the sum of lam (beta - lam) E d^2 over the directions of eigenvectors, d
+        being the error there. In its direction noise of power s settles to the variance s G / (lr lam): an update is a
+        filter of second order. So the error shrinks where less noise comes back than went in:
+
+            lr (beta - lam) G / m < 1    at lambda_min and at lambda_max,    a = lr lam,
+            G = (1 + mu) / ((1 - mu) (2 (1 + mu) - a))    (momentum mu)
+            G = (1 + 2 mu + 2 mu^2 - mu (1 + 2 mu) (1 - a)) / ((1 - mu (1 - a)) (1 + (1 + 2 mu) (1 - a)))    (Nesterov)
+
+        For samples in one direction, each of one norm or 0, it is the limit itself; the tests enumerate all batches.
+
+        Args:
+            batch_size: m.
+            momentum: mu, from 0 to below 1.
+            nesterov: Whether the momentum is Nesterov's.
+
+        Example:
+            >>> bounds = Interpolation(beta=2.0, lambda_min=0.0, lambda_max=0.5)
+            >>> [round(bounds.largest_stable_lr(size), 9) for size in (1, 4, 1000)]
+            [1.0, 2.285714286, 3.988035892]
+        """
+        mu = momentum
+
+        def shrinks(lr: float, lam: float) -> bool:
+            a = lr * lam
+            if nesterov:
+                above = 1 + 2 * mu + 2 * mu**2 - mu * (1 + 2 * mu) * (1 - a)
+                below = (1 - mu * (1 - a)) * (1 + (1 + 2 * mu) * (1 - a))
+            else:
+                above, below = 1 + mu, (1 - mu) * (2 * (1 + mu) - a)
+            return lr * (self.beta - lam) * above < batch_size * below  # below is 0 at the largest lr
+
+        low, high = 0.0, largest_stable_lr(self.lambda_max, momentum, nesterov)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            stable = shrinks(middle, self.lambda_min) and shrinks(middle, self.lambda_max)
+            low, high = (middle, high) if stable else (low, middle)
+        return high
 
 
 @dataclass(frozen=True)

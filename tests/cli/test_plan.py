@@ -100,10 +100,8 @@ def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.hidden_sizes", "[3]"], "cannot plan for the network MLPRegressor"),
-        (["--model.loss", "huber"], "cannot plan for model.loss huber"),
         (["--optimizer", "Adam"], "cannot plan for another optimizer than SGD"),
-        (["--model.l1", "0.1"], "cannot plan for model.l1"),
+        (["--lr_scheduler", "ExponentialLR", "--lr_scheduler.gamma", "0.9"], "cannot plan for an lr_scheduler"),
         (["--data.batch_size", "1000"], "batch_size 1000 is larger than the 100 training samples"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),
         (["--trainer.max_epochs", "0"], "max_epochs 0 trains nothing"),

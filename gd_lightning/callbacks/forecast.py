@@ -71,7 +71,7 @@ class Forecast(Callback):
         self.outlook = None
         self._is_asked = False
         self._start: Tensor | None = None
-        self._words_before = ""
+        self._said_before: dict[str, Any] = {}
         self._outlooks: Outlooks | None = None
         self._losses = torch.empty(0)
 
@@ -86,13 +86,13 @@ class Forecast(Callback):
         """Save what was said, and the parameters before the first update, for a run that is continued."""
         # A state of its own would have Lightning ask for this callback wherever the checkpoint is used.
         if self._start is not None:
-            checkpoint[_RECORD] = {"start": self._start, "words": self.words}
+            checkpoint[_RECORD] = {"start": self._start, "said": self.said}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take up what was said of the run that is continued, and its start."""
         record = checkpoint.get(_RECORD)
         if record is not None:
-            self._start, self._words_before = record["start"], record["words"]
+            self._start, self._said_before = record["start"], record["said"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the learning rate is beyond the limit."""
@@ -118,11 +118,15 @@ class Forecast(Callback):
         return {PREDICTED: predicted.item()} if predicted.isfinite() else {}
 
     @property
-    def words(self) -> str:
-        """The outlook in words; empty where there is none."""
+    def said(self) -> dict[str, Any]:
+        """What was said of the run, as the attributes of a run's summary; empty where nothing was."""
         if self.outlook is None or self._outlooks is None:
-            return self._words_before
-        return in_words(self._outlooks, self.outlook)
+            return self._said_before
+        return {
+            "prediction": in_words(self._outlooks, self.outlook),
+            "largest_stable_lr": self.outlook.largest_stable_lr,
+            "predicted_floor": self.outlook.floor,
+        }
 
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Say why a run diverged, and what to do; empty where the theory does not know."""

@@ -352,7 +352,7 @@ class HistoryRecorder(Callback):
             least_squares_loss=self.least_squares_loss,
             truth=None if truth is None else truth.named(*names),
             irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
-            prediction="" if forecast is None else forecast.words,
+            said={} if forecast is None else forecast.said,
         )
         if trainer.is_global_zero and self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from gd_lightning.history import LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.variants import Variant
@@ -37,6 +38,8 @@ class RunSummary:
         measures: Final values of everything else that was measured, such as val_loss.
         description: The variant in words, with the sizes of its batches.
         prediction: What the theory said of the run before it began, in words; empty where it said nothing.
+        largest_stable_lr: The limit that it named; None where none.
+        predicted_floor: How far above the least-squares loss it saw the run end; ``inf`` where it diverges.
         train_loss_predicted: What it said of the train loss at the newest end of an epoch; None where nothing.
     """
 
@@ -60,6 +63,8 @@ class RunSummary:
     measures: dict[str, float] = field(default_factory=dict)
     description: str = "gradient descent"
     prediction: str = ""
+    largest_stable_lr: float | None = None
+    predicted_floor: float | None = None
     train_loss_predicted: float | None = None
 
     def as_dict(self) -> dict[str, object]:
@@ -76,9 +81,9 @@ def summarize(
     truth: Parameters | None = None,
     irreducible_loss: float | None = None,
     engine: str = "autograd",
-    prediction: str = "",
+    said: Mapping[str, Any] | None = None,
 ) -> RunSummary:
-    """Bring a history and what is known about the problem together."""
+    """Bring a history, what is known about the problem, and what was said before together."""
     special = {*LEADING_COLUMNS, PREDICTED, *(parameters or {})}
     measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
     return RunSummary(
@@ -101,8 +106,8 @@ def summarize(
         irreducible_loss=irreducible_loss,
         measures={name: history.last(name) for name in measured},
         description=RunSummary.description if variant is None else str(variant),
-        prediction=prediction,
         train_loss_predicted=history.last(PREDICTED) if PREDICTED in history else None,
+        **(said or {}),
     )
 
 

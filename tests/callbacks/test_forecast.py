@@ -69,7 +69,8 @@ def test_where_the_order_is_known_the_measured_curve_lies_on_the_predicted_one(
     assert forecast.outlook.variant == data.variant
     assert recorder.summary is not None
     assert recorder.summary.train_loss_predicted == pytest.approx(recorder.summary.train_loss_last, rel=1e-9)
-    assert recorder.summary.prediction == forecast.words
+    assert {name: getattr(recorder.summary, name) for name in forecast.said} == forecast.said
+    assert recorder.summary.largest_stable_lr == forecast.outlook.largest_stable_lr
 
 
 def test_drawn_samples_follow_the_expected_curve_in_the_mean(make_trainer: MakeTrainer) -> None:
@@ -154,7 +155,7 @@ def test_nothing_is_said_where_the_theory_does_not_hold(
     data = RegressionDataModule(SteepLine(), batch_size=30)
     recorder, forecast = _fit(make_trainer, module, data, max_epochs=2, **options)
     assert forecast.outlook is None
-    assert forecast.words == ""
+    assert forecast.said == {}
     assert recorder.summary is not None
     assert recorder.summary.train_loss_predicted is None
     assert "train_loss_predicted" not in recorder.history

@@ -5,6 +5,7 @@ from gd_lightning.affine import least_squares as least_squares
 from gd_lightning.callbacks import ExcessBelow as ExcessBelow
 from gd_lightning.callbacks import Forecast as Forecast
 from gd_lightning.callbacks import GradientNormBelow as GradientNormBelow
+from gd_lightning.callbacks import GradientVariance as GradientVariance
 from gd_lightning.callbacks import HistoryRecorder as HistoryRecorder
 from gd_lightning.callbacks import LastCheckpoint as LastCheckpoint
 from gd_lightning.callbacks import LongRunProgress as LongRunProgress

@@ -5,6 +5,7 @@ from gd_lightning.callbacks.criteria import ExcessBelow, GradientNormBelow, Loss
 from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.forecast import Forecast
+from gd_lightning.callbacks.gradient_variance import GradientVariance
 from gd_lightning.callbacks.interruption import EndBetweenUpdates
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
@@ -17,6 +18,7 @@ __all__ = [
     "ExcessBelow",
     "Forecast",
     "GradientNormBelow",
+    "GradientVariance",
     "HistoryRecorder",
     "LastCheckpoint",
     "LongRunProgress",

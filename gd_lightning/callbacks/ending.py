@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.history import Outcome
 
 _EARLY_STOPS = {
@@ -18,17 +19,13 @@ _EARLY_STOPS = {
 }
 
 
-class EndsRun(Callback, ABC):
+class EndsRun(Measuring, ABC):
     """A callback that can end a run, says how and why, and may need something to be measured for that."""
 
     @property
     @abstractmethod
     def ending(self) -> tuple[Outcome, str] | None:
         """How and why it ended the run; None where it did not."""
-
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure at the present weights what is to stand beside the train loss in the history."""
-        return {}
 
 
 def ending(trainer: Trainer) -> tuple[Outcome, str]:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
 from gd_lightning.data import BatchLoader
 from gd_lightning.history import PREDICTED
@@ -45,7 +46,7 @@ _DEFINING = (
 )
 
 
-class Forecast(Callback):
+class Forecast(Measuring):
     """Predicts the train loss of a linear regressor, and warns where its learning rate is beyond the limit.
 
     The prediction is what the theory of this package says before the first update; it is exact for batch gradient

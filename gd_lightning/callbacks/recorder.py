@@ -14,9 +14,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks.ending import EndsRun, ending
+from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
@@ -310,7 +311,7 @@ class HistoryRecorder(Callback):
             loaders["val_loss"] = validation_loader(trainer)
         self._measure_losses(trainer, pl_module, loaders)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, (EndsRun, Forecast)):
+            if isinstance(callback, Measuring):
                 others = callback.measure(trainer, pl_module)
                 self.history.add_to_last_row(others)
                 self._measured |= others

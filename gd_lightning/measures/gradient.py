@@ -6,7 +6,7 @@ Letters: B samples of a batch, D features, K outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +31,53 @@ def gradient_norm_over(
     Returns:
         The norm; nan where there are no samples.
     """
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for gradient, outputs in _gradients(batches, predict, summed_loss, parameters):
+        total, count = total + gradient, count + outputs
+    return float(total.norm()) / count if count else math.nan
+
+
+def gradient_variance_over(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    predict: Callable[[Tensor], Tensor],
+    summed_loss: Callable[[Tensor, Tensor], Tensor],
+    parameters: Iterable[nn.Parameter],
+) -> float:
+    """Return how much the gradient of the batch loss varies from batch to batch, at one set of weights.
+
+    It is the mean of |g_b - g|^2 over the batches, with g the mean of their gradients g_b: the trace of the covariance
+    that McCandlish et al. (An empirical model of large-batch training, 2018) call the gradient noise. An update of SGD
+    is lr g_b, so its variance is lr^2 times this one. Source of the recurrence: Welford, Technometrics 4 (1962).
+
+    Args:
+        batches: As for :func:`gradient_norm_over`.
+        predict: Likewise.
+        summed_loss: Likewise.
+        parameters: Likewise.
+
+    Returns:
+        The variance; 0 for a single batch, nan without one.
+    """
+    mean, scatter, count = torch.zeros((), dtype=torch.float64), 0.0, 0
+    for total, outputs in _gradients(batches, predict, summed_loss, parameters):
+        count += 1
+        away = total / outputs - mean
+        mean = mean + away / count
+        scatter += float((away * (total / outputs - mean)).sum())
+    return scatter / count if count else math.nan
+
+
+def _gradients(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    predict: Callable[[Tensor], Tensor],
+    summed_loss: Callable[[Tensor, Tensor], Tensor],
+    parameters: Iterable[nn.Parameter],
+) -> Iterator[tuple[Tensor, int]]:
+    """Yield the gradient of the summed loss of each batch, shape (P,), float64, and how many outputs were summed."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    totals = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in trained]
-    count = 0
     for x, y in batches:
         if len(x):
-            gradients = torch.autograd.grad(summed_loss(predict(x), y), trained, allow_unused=True)
-            for total, gradient in zip(totals, gradients, strict=True):
-                if gradient is not None:
-                    total += gradient
-            count += y.numel()
-    return math.hypot(*(float(total.norm()) for total in totals)) / count if count else math.nan
+            parts = torch.autograd.grad(summed_loss(predict(x), y), trained, allow_unused=True)
+            pairs = zip(parts, trained, strict=True)
+            flat = [torch.zeros_like(p) if part is None else part for part, p in pairs]
+            yield torch.cat([part.detach().double().flatten() for part in flat]), y.numel()

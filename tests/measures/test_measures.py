@@ -3,11 +3,12 @@ from __future__ import annotations
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gd_lightning.measures import Stopwatch, gradient_norm_over, mean_loss_over, unchanged
+from gd_lightning.measures import Stopwatch, gradient_norm_over, gradient_variance_over, mean_loss_over, unchanged
 from gd_lightning.objective import mean_loss, summed_loss
 
 
@@ -32,6 +33,22 @@ def test_the_gradient_over_batches_is_the_gradient_over_samples() -> None:
     layer.weight.requires_grad_(False)
     bias = gradient_norm_over(batches, layer, summed_loss, layer.parameters())
     assert bias == pytest.approx(gradients[6:].norm().item(), rel=1e-12)
+
+
+def test_the_variance_of_the_gradient_is_that_of_the_gradients_of_the_batches() -> None:
+    x, y, layer = torch.randn(23, 2).double(), torch.randn(23, 3).double(), nn.Linear(2, 3).double()
+    batches = [(x[:5], y[:5]), (x[5:5], y[5:5]), (x[5:11], y[5:11]), (x[11:], y[11:])]
+    measured = gradient_variance_over(batches, layer, summed_loss, layer.parameters())
+    gradients = []
+    for x_part, y_part in batches:
+        if len(x_part):
+            layer.zero_grad()
+            mean_loss(layer(x_part), y_part).backward()
+            gradients.append(torch.cat([p.grad.flatten() for p in layer.parameters() if p.grad is not None]).numpy())
+    covariance = np.cov(np.stack(gradients).T, ddof=0)
+    assert measured == pytest.approx(np.trace(covariance), rel=1e-12)
+    assert gradient_variance_over(batches[:1], layer, summed_loss, layer.parameters()) == 0
+    assert math.isnan(gradient_variance_over([], layer, summed_loss, layer.parameters()))
 
 
 def test_measuring_leaves_no_trace() -> None:

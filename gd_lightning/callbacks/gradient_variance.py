@@ -1,0 +1,50 @@
+"""How much the updates of a run vary, measured before the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.surroundings import loss_of
+from gd_lightning.data import BatchLoader
+from gd_lightning.data.order import epoch_order
+from gd_lightning.measures import gradient_variance_over, unchanged
+
+_MOST_BATCHES = 1000
+
+
+class GradientVariance(Measuring):
+    """Measures at the start how much the gradient varies over the batches of the first epoch.
+
+    All runs of a comparison start alike, so that it says what the batch size does to the noise of the updates, and
+    nothing else. It stands in the history as ``gradient_variance``, at update 0. Of an epoch of more than 1,000 batches
+    it takes so many, evenly spaced.
+    """
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Measure before the first update; nothing where an epoch is one batch of a new draw each time."""
+        loader = trainer.train_dataloader
+        if trainer.global_step or not isinstance(loader, BatchLoader):
+            return {}
+        if loader.variant.updates_per_epoch == 1 and loader.epoch_order.order == "with_replacement":
+            return {}
+        with unchanged(pl_module, pl_module.device), torch.enable_grad():
+            batches = _batches_of_first_epoch(loader, pl_module.device)
+            found = gradient_variance_over(batches, pl_module, loss_of(pl_module), pl_module.parameters())
+        return {"gradient_variance": found}
+
+
+def _batches_of_first_epoch(loader: BatchLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    variant, order = loader.variant, loader.epoch_order
+    updates = variant.updates_per_epoch
+    rows = None
+    if order.order != "sequential" and updates > 1:
+        rows = epoch_order(order.order, order.n, order.seed, epoch=0).to(loader.samples.device)
+    for update in torch.linspace(0, updates - 1, min(updates, _MOST_BATCHES)).round().long().tolist():
+        where = slice(variant.samples_at(update), variant.samples_at(update + 1))
+        x, y = loader.samples.take(where if rows is None else rows[where])
+        yield x.to(device), y.to(device)

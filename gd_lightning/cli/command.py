@@ -12,12 +12,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -37,7 +39,7 @@ from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.rehearsal import most_epochs, rehearse
-from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
+from gd_lightning.cli.results import from_here, predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
 from gd_lightning.cli.trust import distrust, refuse_foreign_code
@@ -45,8 +47,9 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
+from gd_lightning.plots.style import save_png
 from gd_lightning.problems import Problem
-from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
+from gd_lightning.tracking.run_directory import claim_directory, claim_file, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _TRAINING = ("fit", "plan")  # subcommands whose options are those of a training run
@@ -356,12 +359,12 @@ class Command(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a subcommand; all but plan are the Trainer's."""
         if subcommand == "plan":
-            self.plan(json=self.config_init.plan.json)
+            self.plan(json=self.config_init.plan.json, with_map=self.config_init.plan.map)
         else:
             super()._run_subcommand(subcommand)
 
-    def plan(self, json: bool) -> None:
-        """Say what the options will come to."""
+    def plan(self, json: bool, with_map: bool) -> None:
+        """Say what the options will come to, whatever becomes of the file with the map."""
         trainer = self.config_init.plan.trainer
         if trainer.precision == "64-true":
             torch.set_default_dtype(torch.float64)
@@ -370,7 +373,32 @@ class Command(LightningCLI):
             made = plan(self.model, self.datamodule, epochs)
         finally:
             torch.set_default_dtype(torch.float32)
-        print(made.as_json() if json else made.table(type(self.datamodule.problem).__name__))
+        title, map_file, failure = type(self.datamodule.problem).__name__, None, None
+        if not json:
+            print(made.table(title), flush=True)
+        if with_map:
+            try:
+                name = f"plan-{title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
+                map_file = self._write_picture(made.picture(title), name)
+            except OSError as error:
+                failure = error
+        if json:
+            print(made.as_json(map_file))
+        elif map_file is not None:
+            print(f"\nmap  {map_file}")
+        if failure is not None:
+            raise failure
+
+    def _write_picture(self, image: NDArray[np.uint8], name: str) -> Path:
+        """Write a picture beside the runs, into a file of its own or none; returns it as seen from here."""
+        logs = Path(self.config_init.plan.trainer.default_root_dir or ".") / LOGS
+        path = claim_file(logs, name, ".png")
+        try:
+            save_png(path, image)
+        except BaseException:
+            path.unlink()
+            raise
+        return from_here(path)
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""

@@ -6,28 +6,40 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module import RegressionModule
-from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Verdict
+from gd_lightning.plots.map import draw_map
+from gd_lightning.plots.style import pixels
+from gd_lightning.theory import LinearLoss, OutcomeMap, Outlook, Outlooks, Verdict
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
+_HOLDS_FOR = {  # the map, by the order of the run
+    "with_replacement": "expected, for samples drawn with replacement",
+    "shuffled": "expected, as if samples were drawn with replacement; shuffled, they leave a lower floor",
+    "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
+}
 _SAFE = 0.8  # of a limit: an advice that is not on the edge
 
 
 class PlanOptions:
     """Where the subcommand's own options are found; there is no Trainer."""
 
-    def plan(self, json: bool = False) -> None:
+    def plan(self, json: bool = False, map: bool = True) -> None:  # noqa: A002  # it is the option's name
         """Say before training which learning rates are stable for which batch sizes, and how far they lead.
 
         Args:
             json: Print JSON for programs instead of a table.
+            map: Draw learning rates against batch sizes by what becomes of them, into a new PNG file.
         """
 
 
@@ -108,8 +120,8 @@ class Plan:
         """The row of the options as they are."""
         return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
 
-    def as_json(self) -> str:
-        """Return it for programs; null stands for infinity."""
+    def as_json(self, map_file: Path | None = None) -> str:
+        """Return it for programs; null stands for infinity, and for no file with the map."""
         loss = self.outlooks.loss
         content = {
             "irreducible_loss": loss.irreducible,
@@ -120,6 +132,7 @@ class Plan:
             "order": self.order,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": self.advice(),
+            "map": None if map_file is None else str(map_file),
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
@@ -143,6 +156,16 @@ class Plan:
             self.advice(),
         ]
         return "\n".join(lines)
+
+    def picture(self, title: str) -> NDArray[np.uint8]:
+        """Draw the map of outcomes with the configured run on it, as pixels of shape (height, width, 3)."""
+        row, epochs = self.configured, self.outlooks.max_epochs
+        length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
+        lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
+        if self.outlooks.momentum:
+            lines.append(f"momentum {self.outlooks.momentum:g}: mini-batches as without it at lr / (1 - momentum)")
+        found = OutcomeMap.of(self.outlooks, row.variant.batch_size)
+        return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 
     def _notes(self) -> list[str]:
         """Say what the statements on mini-batches hold for."""

@@ -158,23 +158,24 @@ def _label_regions(axes: Axes, columns: Sequence[Boundaries], batch_size: int, l
     """Write the names into the regions that have room for it, off the point of the run; returns those."""
     labelled: list[Verdict] = []
     low, high = axes.get_ylim()
+    height = math.log(high / low)
+
+    def is_clear(size: int, at: float) -> bool:
+        return abs(math.log(at / lr)) > _ROOM * height or abs(math.log(size / batch_size)) > math.log(3)
+
     inside = columns[1:-1] if len(columns) > 4 else columns  # a word at the edge would be cut
     for name, lower, upper in _regions(inside, low, high):
-        heights = np.log(np.array(upper) / np.array(lower)) / math.log(high / low)
-        places = [
-            (size, math.exp((1 - share) * math.log(bottom) + share * math.log(top)))
-            for size, bottom, top, height in zip([c.batch_size for c in inside], lower, upper, heights, strict=True)
-            if height >= max(_ROOM, 0.8 * heights.max())
-            for share in (0.5, 0.35, 0.65)
+        heights = [math.log(top / bottom) / height for bottom, top in zip(lower, upper, strict=True)]
+        roomy = [i for i, part in enumerate(heights) if part >= max(_ROOM, 0.8 * max(heights))]
+        levels = [
+            [(inside[i].batch_size, lower[i] ** (1 - share) * upper[i] ** share) for i in roomy]
+            for share in (0.5, 0.35, 0.65, 0.2, 0.8)  # from the middle of a region to its edges
         ]
-        clear = [
-            (size, at)
-            for size, at in places
-            if abs(math.log(at / lr)) > _ROOM * math.log(high / low) or abs(math.log(size / batch_size)) > math.log(3)
-        ]
-        if name in labelled or not clear:
+        clear = [[place for place in level if is_clear(*place)] for level in levels]
+        chosen = next((level for level in clear if level), None)
+        if name in labelled or chosen is None:
             continue
-        size, at = sorted(clear)[len(clear) // 2]
+        size, at = chosen[len(chosen) // 2]
         text = axes.text(size, at, str(name), ha="center", va="center", fontweight="bold")
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
         labelled.append(name)

@@ -141,15 +141,22 @@ class DrawnBatches:
         # A short batch disturbs what the others have settled to; the epochs settle again, from there.
         state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
         state[-1] = 1.0
-        epoch, observe = self._epoch(lr), self.observation()
-        value, step, slower = (observe @ state).item(), math.inf, 1.0
+        observe = self.observation()
+        if len(state) <= _SMALL:
+            matrix = self._epoch_matrix(lr)
+            inside, noise = matrix[: found.numel(), : found.numel()], matrix[: found.numel(), -1]
+            if torch.linalg.eigvals(inside).abs().max() >= 1:
+                return math.inf
+            settled = torch.linalg.solve(torch.eye(len(inside), dtype=torch.float64) - inside, noise)
+            return float(observe[: found.numel()] @ settled)
+        epoch, value, step, slower = self._epoch(lr), float(observe @ state), math.inf, 1.0
         for _ in range(_MOST_EPOCHS):
             state = epoch(state)
-            before, value = value, (observe @ state).item()
+            before, value = value, float(observe @ state)
             if abs(value - before) <= 1e-10 * value:
                 return value
             slower, step = (value - before) / step, value - before
-        # The steps shrink by the same factor, or grow: where they shrink, the rest is a geometric series.
+        # Steps that shrink go on about as a geometric series; others grow.
         return value + step * slower / (1 - slower) if slower < 1 else math.inf
 
     def expected_losses(self, start: Affine, lr: float, epochs: int) -> Tensor:
@@ -196,15 +203,20 @@ class DrawnBatches:
         rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
         return torch.cat([torch.diag(self.loss.eigenvalues / 2).flatten(), rest])
 
+    def _epoch_matrix(self, lr: float) -> Tensor:
+        """Return the map of a state by an epoch, where it is small enough to be written down."""
+        matrix = units = torch.eye(len(self.observation()), dtype=torch.float64)
+        for count, size in self.variant.batch_sizes:
+            update = self.update(lr, size)
+            matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+        return matrix
+
     def _epoch(self, lr: float) -> Callable[[Tensor], Tensor]:
         """Return the map of a state (M, m, 1) by an epoch."""
-        updates = [(count, self.update(lr, size)) for count, size in self.variant.batch_sizes if count]
-        size = len(self.observation())
-        if size <= _SMALL:
-            matrix, units = torch.eye(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
-            for count, update in updates:
-                matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+        if len(self.observation()) <= _SMALL:
+            matrix = self._epoch_matrix(lr)
             return lambda state: matrix @ state
+        updates = [(count, self.update(lr, size)) for count, size in self.variant.batch_sizes if count]
 
         def carry_out(state: Tensor) -> Tensor:
             for count, update in updates:

@@ -93,8 +93,11 @@ def test_the_example_of_the_readme_works_and_prints_what_it_says(tmp_path: Path)
     assert {"curves.png", "history.csv", "checkpoints"} <= {path.name for path in run.iterdir()}
 
 
-def test_the_plan_of_the_readme_is_what_plan_prints(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_of_the_readme_is_what_plan_prints(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (shown,) = _blocks("text")
+    monkeypatch.chdir(tmp_path)
     assert gd_lightning.main(["plan", "--data.batch_size", "1", "--model.lr", "0.1"]) == 0
     printed = capfd.readouterr().out.splitlines()
     assert all(line in printed for line in shown.splitlines())
@@ -121,3 +124,16 @@ def test_the_picture_of_the_readme_is_made_by_the_project(command_line: CommandL
     shown = matplotlib.image.imread(ROOT / "docs" / "variants.png")[..., :3]
     assert np.concatenate(rows).shape == shown.shape
     assert np.abs(np.concatenate(rows) - shown).mean() < 0.02  # but for fonts, the same picture
+
+
+def test_the_map_of_the_readme_is_what_plan_draws(command_line: CommandLine) -> None:
+    """With GD_LIGHTNING_SCREENSHOTS=docs, it is written anew."""
+    (options,) = re.findall(r"This is `plan (.*)`:", README)
+    assert command_line("plan", *shlex.split(options)) == 0
+    (path,) = command_line.runs
+    drawn, shown = path.read_bytes(), ROOT / "docs" / "map.png"
+    if directory := os.environ.get("GD_LIGHTNING_SCREENSHOTS"):
+        (Path(directory) / "map.png").write_bytes(drawn)
+    images = [matplotlib.image.imread(file)[..., :3] for file in (path, shown)]
+    assert images[0].shape == images[1].shape
+    assert np.abs(images[0] - images[1]).mean() < 0.02  # but for fonts, the same picture

@@ -36,7 +36,7 @@ from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
-from gd_lightning.cli.plan import PlanOptions, plan
+from gd_lightning.cli.plan import PlanOptions, plan, show
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
@@ -360,11 +360,11 @@ class Command(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a subcommand; all but plan are the Trainer's."""
         if subcommand == "plan":
-            self.plan(json=self.config_init.plan.json)
+            self.plan(json=self.config_init.plan.json, with_map=self.config_init.plan.map)
         else:
             super()._run_subcommand(subcommand)
 
-    def plan(self, json: bool) -> None:
+    def plan(self, json: bool, with_map: bool) -> None:
         """Say what the options will come to."""
         trainer = self.config_init.plan.trainer
         if trainer.precision == "64-true":
@@ -374,7 +374,8 @@ class Command(LightningCLI):
             made = plan(self.model, self.datamodule, epochs)
         finally:
             torch.set_default_dtype(torch.float32)
-        print(made.as_json() if json else made.table(type(self.datamodule.problem).__name__))
+        logs = Path(trainer.default_root_dir or ".") / LOGS
+        show(made, type(self.datamodule.problem).__name__, json, logs if with_map else None)
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""

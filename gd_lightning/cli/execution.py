@@ -72,7 +72,7 @@ def _where(error: OSError) -> str:
 def _way_out(error: OSError) -> str:
     kept = "what was finished before is kept"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{kept}: make room, then go on with --ckpt_path and the directory of the run"
+        return f"{kept}: make room, then repeat it; a run goes on with --ckpt_path and its directory"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{kept}; choose another directory with --trainer.default_root_dir"
     return kept

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class LocalPlan:
         """The row of the options as they are."""
         return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
 
-    def as_json(self) -> str:
+    def as_json(self, map_file: Path | None) -> str:
         """Return it for programs; null stands for infinity: no limit, or a noise without a gradient."""
         found = self.curvature
         content = {
@@ -137,6 +138,7 @@ class LocalPlan:
             "notes": self.notes,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": self.advice(),
+            "map": None if map_file is None else str(map_file),
         }
         return json.dumps(content, indent=2, allow_nan=False)
 

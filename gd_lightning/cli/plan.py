@@ -6,23 +6,36 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gd_lightning.cli.local_plan import LocalPlan, local_plan
+from gd_lightning.cli.results import from_here
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
-from gd_lightning.theory import Outlook, Outlooks, advice, epochs_in_words
+from gd_lightning.plots.map import draw_map
+from gd_lightning.plots.style import pixels, save_png
+from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, advice, epochs_in_words
+from gd_lightning.tracking.run_directory import claim_file
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
+_HOLDS_FOR = {  # the map, by the order of the run
+    "with_replacement": "expected, for samples drawn with replacement",
+    "shuffled": "expected, as if samples were drawn with replacement; shuffled, they leave a lower floor",
+    "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
+}
 
 
 class PlanOptions:
     """Where the subcommand's own options are found; there is no Trainer."""
 
-    def plan(self, json: bool = False) -> None:
+    def plan(self, json: bool = False, map: bool = True) -> None:  # noqa: A002  # it is the option's name
         """Say before training which learning rates are stable for which batch sizes, and how far they lead.
 
         Of a linear regressor with the squared error it says so for the whole run; of other networks and losses it says
@@ -30,6 +43,7 @@ class PlanOptions:
 
         Args:
             json: Print JSON for programs instead of a table.
+            map: Draw learning rates against batch sizes by what becomes of them, into a new PNG file.
         """
 
 
@@ -64,6 +78,43 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
         yield 1
 
 
+def show(made: Plan | LocalPlan, title: str, json: bool, logs: Path | None) -> None:
+    """Print a plan, whatever becomes of the file with its map.
+
+    Args:
+        made: The plan.
+        title: What it is about.
+        json: Whether it is for a program.
+        logs: Where the map goes; None: nowhere. What holds at the start alone has no map.
+    """
+    map_file, failure = None, None
+    if not json:
+        print(made.table(title), flush=True)
+    if logs is not None and isinstance(made, Plan):
+        try:
+            name = f"plan-{title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
+            map_file = _write_picture(made.picture(title), logs, name)
+        except OSError as error:
+            failure = error
+    if json:
+        print(made.as_json(map_file))
+    elif map_file is not None:
+        print(f"\nmap  {map_file}")
+    if failure is not None:
+        raise failure
+
+
+def _write_picture(image: NDArray[np.uint8], logs: Path, name: str) -> Path:
+    """Write a picture beside the runs, into a file of its own or none; returns it as seen from here."""
+    path = claim_file(logs, name, ".png")
+    try:
+        save_png(path, image)
+    except BaseException:
+        path.unlink()
+        raise
+    return from_here(path)
+
+
 def _refuse_other_updates(module: RegressionModule) -> None:
     """Refuse updates other than those of SGD at one learning rate."""
     for option, what in (("optimizer", "another optimizer than SGD"), ("lr_scheduler", "an lr_scheduler")):
@@ -94,8 +145,8 @@ class Plan:
         """The row of the options as they are."""
         return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
 
-    def as_json(self) -> str:
-        """Return it for programs; null stands for infinity."""
+    def as_json(self, map_file: Path | None = None) -> str:
+        """Return it for programs; null stands for infinity, and for no file with the map."""
         loss = self.outlooks.loss
         content = {
             "irreducible_loss": loss.irreducible,
@@ -106,6 +157,7 @@ class Plan:
             "order": self.order,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": advice(self.outlooks, self.configured),
+            "map": None if map_file is None else str(map_file),
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
@@ -129,6 +181,16 @@ class Plan:
             advice(self.outlooks, self.configured),
         ]
         return "\n".join(lines)
+
+    def picture(self, title: str) -> NDArray[np.uint8]:
+        """Draw the map of outcomes with the configured run on it, as pixels of shape (height, width, 3)."""
+        row, epochs = self.configured, self.outlooks.max_epochs
+        length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
+        lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
+        if self.outlooks.momentum:
+            lines.append(f"momentum {self.outlooks.momentum:g}: mini-batches as without it at lr / (1 - momentum)")
+        found = OutcomeMap.of(self.outlooks, row.variant.batch_size)
+        return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 
     def _notes(self) -> list[str]:
         """Say what the statements on mini-batches hold for."""

@@ -34,14 +34,14 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path |
     print(run_report(summary, title_of(trainer)))
     directory = getattr(trainer.logger, "log_dir", None)
     if directory is not None:
-        print(f"\nfiles        {_from_here(Path(directory))}")
+        print(f"\nfiles        {from_here(Path(directory))}")
     kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
     if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
         print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
     if run_directory is not None:
-        print(f"to see them  tensorboard --logdir {_from_here(run_directory.parent)}")
+        print(f"to see them  tensorboard --logdir {from_here(run_directory.parent)}")
         if recorder.history.outcome is Outcome.INTERRUPTED and (run_directory / LAST_CHECKPOINT).is_file():
-            print(f"to go on     {PROGRAM} fit --ckpt_path {_from_here(run_directory)}")
+            print(f"to go on     {PROGRAM} fit --ckpt_path {from_here(run_directory)}")
 
 
 def print_judgement(
@@ -75,7 +75,7 @@ def _numbered(letter: str, count: int) -> list[str]:
     return [letter] if count == 1 else [f"{letter}{i}" for i in range(count)]
 
 
-def _from_here(path: Path) -> Path:
+def from_here(path: Path) -> Path:
     """Return a path as a person would type it from where they stand."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

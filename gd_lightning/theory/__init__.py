@@ -22,8 +22,11 @@ from gd_lightning.theory.descent import largest_stable_lr as largest_stable_lr
 from gd_lightning.theory.descent import predicted_losses as predicted_losses
 from gd_lightning.theory.descent import updates_to_excess as updates_to_excess
 from gd_lightning.theory.linear_loss import LinearLoss as LinearLoss
+from gd_lightning.theory.map import Boundaries as Boundaries
+from gd_lightning.theory.map import OutcomeMap as OutcomeMap
 from gd_lightning.theory.outlook import Outlook as Outlook
 from gd_lightning.theory.outlook import Outlooks as Outlooks
 from gd_lightning.theory.outlook import Verdict as Verdict
+from gd_lightning.theory.reduced import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.sampling import DrawnBatches as DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch as SequentialEpoch

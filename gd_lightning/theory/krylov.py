@@ -140,13 +140,18 @@ def power(apply: Operator, start: Tensor, times: int, most: int = 240) -> Tensor
         for _ in range(times):
             start = apply(start)
         return start
-    return _projected(apply, start, lambda states, basis: states.norm(dim=1), [times], most)[1]
+    return trajectory(apply, start, [times], most)[0]
+
+
+def trajectory(apply: Operator, start: Tensor, times: Sequence[int], most: int = 240) -> Tensor:
+    """Return A^t start for several t, shape (times, n), as :func:`powers` does."""
+    return _projected(apply, start, lambda states, basis: states.norm(dim=1), times, most)[1]
 
 
 def _projected(
     apply: Operator, start: Tensor, observe: Callable[[Tensor, Tensor], Tensor], times: Sequence[int], most: int
 ) -> tuple[Tensor, Tensor]:
-    """Return what is observed of A^t start at all times, and the last of these, from the projection on a Krylov space.
+    """Return what is observed of A^t start at all times, and all A^t start, from the projection on a Krylov space.
 
     Args:
         apply: The operator.
@@ -171,7 +176,7 @@ def _projected(
             before, found = found, observe(states, torch.stack(basis))
             settled = before is not None and bool(((found - before).abs() <= 1e-9 * found.abs()).all())
             if last or settled:
-                return found, states[-1] @ torch.stack(basis)
+                return found, states @ torch.stack(basis)
         basis.append(rest / norm)
     raise AssertionError("the last vector of the basis ends the loop")
 

@@ -20,7 +20,8 @@ from gd_lightning.theory.sampling import DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch
 from gd_lightning.variants import BatchSize, Variant
 
-_LOOKS = (64, 1024, 10_000)  # epochs that are looked ahead, further where the target is not reached before
+LONGEST_LOOK = 10_000
+_LOOKS = (64, 1024, LONGEST_LOOK)  # epochs that are looked ahead, further where the target is not reached before
 _CLOSE = 0.01  # of the irreducible loss
 _CLOSE_TO_ZERO = 1e-6  # of the excess at the start, where the irreducible loss is 0 up to rounding
 _NO_NOISE = 1e-12

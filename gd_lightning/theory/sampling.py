@@ -141,14 +141,23 @@ class DrawnBatches:
         # A short batch disturbs what the others have settled to; the epochs settle again, from there.
         state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
         state[-1] = 1.0
-        epoch, observe = self._epoch(lr), self._observation()
-        value = (observe @ state).item()
+        observe = self.observation()
+        if len(state) <= _SMALL:
+            matrix = self._epoch_matrix(lr)
+            inside, noise = matrix[: found.numel(), : found.numel()], matrix[: found.numel(), -1]
+            if torch.linalg.eigvals(inside).abs().max() >= 1:
+                return math.inf
+            settled = torch.linalg.solve(torch.eye(len(inside), dtype=torch.float64) - inside, noise)
+            return float(observe[: found.numel()] @ settled)
+        epoch, value, step, slower = self._epoch(lr), float(observe @ state), math.inf, 1.0
         for _ in range(_MOST_EPOCHS):
             state = epoch(state)
-            before, value = value, (observe @ state).item()
+            before, value = value, float(observe @ state)
             if abs(value - before) <= 1e-10 * value:
                 return value
-        return math.inf
+            slower, step = (value - before) / step, value - before
+        # Steps that shrink go on about as a geometric series; others grow.
+        return value + step * slower / (1 - slower) if slower < 1 else math.inf
 
     def expected_losses(self, start: Affine, lr: float, epochs: int) -> Tensor:
         """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
@@ -158,8 +167,7 @@ class DrawnBatches:
             lr: The learning rate.
             epochs: How many epochs.
         """
-        error, observe = self.loss.error(start), self._observation()
-        state = torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
+        state, observe = self.state(start), self.observation()
         if len(state) > _SMALL and not self.variant.short_batch:
             times = [self.variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
             return self.loss.irreducible + powers(self._moments.update(lr), state, observe, times)
@@ -169,6 +177,15 @@ class DrawnBatches:
             state = epoch(state)
             values.append(observe @ state)
         return self.loss.irreducible + torch.stack(values)
+
+    def state(self, start: Affine) -> Tensor:
+        """Return the state (M, m, 1) of parameters that are known, flat."""
+        error = self.loss.error(start)
+        return torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
+
+    def update(self, lr: float, batch_size: int) -> Callable[[Tensor], Tensor]:
+        """Return the map of a flat state by an update; its last entry, 1, stays."""
+        return self._moments_of(batch_size).update(lr)
 
     @property
     def _moments(self) -> _Moments:
@@ -180,21 +197,26 @@ class DrawnBatches:
     def _identity(self) -> Tensor:
         return torch.eye(len(self.loss.eigenvalues), dtype=torch.float64)
 
-    def _observation(self) -> Tensor:
+    def observation(self) -> Tensor:
         """Return what makes the excess of a state (M, m, 1)."""
         directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
         rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
         return torch.cat([torch.diag(self.loss.eigenvalues / 2).flatten(), rest])
 
+    def _epoch_matrix(self, lr: float) -> Tensor:
+        """Return the map of a state by an epoch, where it is small enough to be written down."""
+        matrix = units = torch.eye(len(self.observation()), dtype=torch.float64)
+        for count, size in self.variant.batch_sizes:
+            update = self.update(lr, size)
+            matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+        return matrix
+
     def _epoch(self, lr: float) -> Callable[[Tensor], Tensor]:
         """Return the map of a state (M, m, 1) by an epoch."""
-        updates = [(count, self._moments_of(size).update(lr)) for count, size in self.variant.batch_sizes if count]
-        size = len(self._observation())
-        if size <= _SMALL:
-            matrix, units = torch.eye(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
-            for count, update in updates:
-                matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
+        if len(self.observation()) <= _SMALL:
+            matrix = self._epoch_matrix(lr)
             return lambda state: matrix @ state
+        updates = [(count, self.update(lr, size)) for count, size in self.variant.batch_sizes if count]
 
         def carry_out(state: Tensor) -> Tensor:
             for count, update in updates:

@@ -52,6 +52,18 @@ def claim_directory(parent: Path, name: str) -> Path:
         return directory
 
 
+def claim_file(parent: Path, name: str, ending: str) -> Path:
+    """Make an empty file with the first free name, as :func:`claim_directory` makes a directory."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = parent / free_name(parent, name, ending)
+        try:
+            file.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return file
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or none: a reader, or a crash, never sees a part of it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pytest
 import torch
 
 import gd_lightning
 from gd_lightning import Affine, SteepLine
+from gd_lightning.cli import plan as room
 from gd_lightning.cli.command import Command
 from gd_lightning.theory import LinearLoss, Outlooks, Verdict, advice
 from tests.conftest import CONFIGS
@@ -19,7 +23,9 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def _without_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_a_trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a plan makes no Trainer")
 
@@ -27,7 +33,7 @@ def _without_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _plan(capfd: Capture, *options: str) -> dict[str, Any]:
-    assert gd_lightning.main(["plan", *options, "--json"]) == 0
+    assert gd_lightning.main(["plan", *options, "--map", "false", "--json"]) == 0
     found: dict[str, Any] = json.loads(capfd.readouterr().out)
     return found
 
@@ -38,7 +44,8 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     assert "> stochastic" in out
     assert "for samples drawn with replacement" not in out  # the order is shuffled, and it is said so
     assert "as if drawn with replacement; shuffled samples leave a lower floor" in out
-    advice = out.splitlines()[-1]
+    advice, _, map_line = out.splitlines()[-3:]
+    assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")
     assert advice.endswith("or batch_size 5.")
 
@@ -113,3 +120,54 @@ def test_what_cannot_be_planned_is_said_in_one_line(capfd: Capture, options: lis
     assert message in err
     assert len(err.splitlines()) == 1
     assert out == ""
+
+
+def test_each_plan_draws_a_map_of_its_own(capfd: Capture, tmp_path: Path) -> None:
+    options = ["plan", "--data.problem", "FourPoints", "--data.batch_size", "2", "--trainer.default_root_dir", "out"]
+    assert gd_lightning.main(options) == 0
+    first = tmp_path / capfd.readouterr().out.splitlines()[-1].removeprefix("map  ")
+    written = first.read_bytes()
+    height, width, _ = matplotlib.image.imread(first).shape
+    assert height > 600
+    assert width > 1000
+    assert gd_lightning.main([*options, "--json"]) == 0
+    second = tmp_path / json.loads(capfd.readouterr().out)["map"]
+    assert {first, second} == set((tmp_path / "out" / "lightning_logs").iterdir())
+    assert second.name == "plan-FourPoints-b2-lr0.1-2.png"
+    assert first.read_bytes() == written == second.read_bytes()
+    assert gd_lightning.main([*options, "--map", "false"]) == 0
+    assert "map  " not in capfd.readouterr().out
+    assert gd_lightning.main([*options, "--map", "false", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["map"] is None
+    assert len(list((tmp_path / "out" / "lightning_logs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("order", ["shuffled", "with_replacement", "sequential"])
+def test_the_map_of_every_order_and_of_momentum(capfd: Capture, order: str) -> None:
+    options = ["--data.problem", "FourPoints", "--data.batch_size", "3", "--data.order", order]
+    assert gd_lightning.main(["plan", *options, "--model.momentum", "0.5", "--trainer.max_epochs", "-1"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "map  lightning_logs/plan-FourPoints-b3-lr0.1.png"
+
+
+def test_where_no_map_can_be_written_the_rest_is_said(
+    capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lightning_logs").write_text("no folder")
+    assert gd_lightning.main(["plan"]) == 1
+    out, err = capfd.readouterr()
+    assert "takes 28 epochs" in out.splitlines()[-1]
+    assert "file exists: lightning_logs" in err
+    assert len(err.splitlines()) == 1
+    (tmp_path / "lightning_logs").unlink()
+
+    def fill_the_disk(path: Path, image: Any) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(room, "save_png", fill_the_disk)
+    assert gd_lightning.main(["plan", "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert json.loads(out)["map"] is None
+    assert "no space left on device" in err
+    assert "make room, then repeat it" in err
+    assert not list((tmp_path / "lightning_logs").iterdir())

@@ -134,6 +134,24 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: st
         b: Bias, likewise.
         variant: The variant, for the colour of the path; None if unknown.
     """
+    draw_contours(axes, surface, w, b)
+    marker, color = "o" if len(w) <= 50 else None, VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
+    path_w, path_b = _no_infinity(w), _no_infinity(b)
+    axes.plot(path_w, path_b, color=color, marker=marker, markersize=3, linewidth=1, label="path")
+    draw_start_and_minimum(axes, surface, w[0], b[0])
+    axes.set_title("train loss and path of the parameters")
+    axes.legend(fontsize="small")
+
+
+def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
+    """Draw the loss as contours over the part of the plane where some weights and biases are, and set the limits.
+
+    Args:
+        axes: Where to.
+        surface: The loss.
+        w: Weights of one path or of several, the start first, shape (points,).
+        b: Biases, likewise.
+    """
     w_best, b_best = surface.minimum
     # A diverging path leaves every picture: show what lies within three times the distance of the start.
     w_reach = 3 * max(abs(w[0] - w_best), 0.1 * abs(w_best), 1e-3)
@@ -144,17 +162,13 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: st
     losses = surface.loss(ws, bs)
     low, high = max(float(losses.min()), 1e-12 * float(losses.max())), float(losses.max())
     axes.contour(ws, bs, losses, levels=np.geomspace(low, high, 14), colors=DATA_COLOR, linewidths=0.6)
-    marker, color = "o" if len(w) <= 50 else None, VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
-    path_w, path_b = _no_infinity(w), _no_infinity(b)
-    axes.plot(path_w, path_b, color=color, marker=marker, markersize=3, linewidth=1, label="path")
-    axes.plot(w[0], b[0], "s", color="black", markersize=5, label="start")
-    axes.plot(w_best, b_best, "*", color=TRUTH_COLOR, markersize=10, label="least squares")
-    axes.set_xlim(*w_range)
-    axes.set_ylim(*b_range)
-    axes.set_xlabel("w")
-    axes.set_ylabel("b")
-    axes.set_title("train loss and path of the parameters")
-    axes.legend(fontsize="small")
+    axes.set(xlim=w_range, ylim=b_range, xlabel="w", ylabel="b")
+
+
+def draw_start_and_minimum(axes: Axes, surface: Surface, w: float, b: float) -> None:
+    """Mark where a path starts and where the loss is smallest."""
+    axes.plot(w, b, "s", color="black", markersize=5, label="start")
+    axes.plot(*surface.minimum, "*", color=TRUTH_COLOR, markersize=10, label="least squares")
 
 
 def _around(path: Values, best: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -25,7 +26,14 @@ DPI = 700 / PANEL_WIDTH
 
 def new_figure(panels: int) -> Figure:
     """Make a figure for some panels side by side, without the state and windows of ``matplotlib.pyplot``."""
-    figure = Figure(figsize=(PANEL_WIDTH * panels, PANEL_HEIGHT), dpi=DPI, layout="constrained")
+    figure = sized_figure(PANEL_WIDTH * panels, PANEL_HEIGHT)
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def sized_figure(width: float, height: float) -> Figure:
+    """Make a figure of some width and height in inches, likewise, in which nothing is placed automatically."""
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 
@@ -40,3 +48,9 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write pixels of shape (height, width, 3) as a PNG file."""
     imsave(path, image, format="png", dpi=DPI)
+
+
+def save_svg(path: Path, figure: Figure) -> None:
+    """Write a figure as an SVG file; the same figure makes the same bytes."""
+    with rc_context({"svg.hashsalt": "gd_lightning"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})

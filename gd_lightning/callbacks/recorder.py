@@ -362,7 +362,8 @@ class HistoryRecorder(Callback):
         if self._writer is not None:
             self._writer.write_new(self.history, to_the_end=True)
             self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
-            self._writer.write_hparams(_settings(trainer, pl_module, self.variant), _results(self.summary))
+            settings = _settings(trainer, pl_module, self.variant)
+            self._writer.write_hparams(settings, _results(self.summary), outcome)
             self._writer.flush()
 
 

@@ -18,11 +18,12 @@ from typing import Any
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from gd_lightning.history import AXES, PREDICTED, History
+from gd_lightning.history import AXES, PREDICTED, History, Outcome
 
 # Of each series, so that writing them does not cost more than the training; the history has them all.
 POINTS = 500
@@ -36,7 +37,7 @@ _LAYOUT = {
     }
 }
 
-SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed")
+SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed", "outcome")
 RESULTS = (
     "train_loss",
     "val_loss",
@@ -117,18 +118,30 @@ class HistoryWriter:
             file_writer = self._writer._get_file_writer()
             file_writer.add_summary(Summary(value=values), int(step), walltime=self._started + row["seconds"])
 
-    def write_hparams(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``."""
+    def write_hparams(
+        self, settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
+    ) -> None:
+        """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``.
+
+        Args:
+            settings: What the run was made with.
+            results: What it came to, as numbers.
+            outcome: How it ended: TensorBoard's status, and a setting too, for only settings are shown as words.
+        """
         plain = {
             name: value if type(value) in (int, float, str) else str(value)
             for name, value in settings.items()
             if value is not None
         }
+        choices = {}
+        if outcome is not None:
+            plain["outcome"] = str(outcome)
+            choices["outcome"] = [str(each) for each in Outcome]
         # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
         announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
         file_writer = self._writer._get_file_writer()
-        experiment, start, end = hparams_summaries(plain, announced)
-        for summary in (_with_shown_columns(experiment), start, end):
+        experiment, start, end = hparams_summaries(plain, announced, choices)
+        for summary in (_with_shown_columns(experiment), start, _with_status(end, outcome)):
             file_writer.add_summary(summary)
         for name, value in results.items():
             self._writer.add_scalar(f"final/{name}", value, 0)
@@ -150,6 +163,16 @@ def _with_shown_columns(experiment: Summary) -> Summary:
         info.differs = info.name in SHOWN_SETTINGS
     metadata.content = content.SerializeToString()
     return experiment
+
+
+def _with_status(end: Summary, outcome: Outcome | None) -> Summary:
+    """Tell TensorBoard, which can leave out what failed, how a run ended."""
+    metadata = end.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(metadata.content)
+    failed = outcome in (Outcome.DIVERGED, Outcome.INTERRUPTED)
+    content.session_end_info.status = STATUS_FAILURE if failed else STATUS_SUCCESS
+    metadata.content = content.SerializeToString()
+    return end
 
 
 def _events_of_others(directory: Path, before: int) -> Iterator[Event]:

@@ -280,11 +280,13 @@ def test_the_hparams_tab_shows_what_runs_differ_in_as_numbers(make_trainer: Make
         if tag.startswith("_hparams_")
     }
     infos = content["experiment"].experiment.hparam_infos
-    assert {info.name for info in infos if info.differs} == {"problem", "variant", "batch_size", "lr", "seed"}
+    shown = {info.name for info in infos if info.differs}
+    assert shown == {"problem", "variant", "batch_size", "lr", "seed", "outcome"}
     metrics = {info.name.tag for info in content["experiment"].experiment.metric_infos}
     assert {"final/train_loss", "final/val_loss"} <= metrics
     assert not any("hp_metric" in tag for tag in metrics)
     assert content["session_start_info"].session_start_info.hparams["batch_size"].number_value == 100
+    assert content["session_start_info"].session_start_info.hparams["outcome"].string_value == "completed"
 
 
 def test_series_of_long_runs_are_thinned_for_tensorboard_but_not_in_the_history(

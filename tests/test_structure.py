@@ -38,6 +38,7 @@ FLOORS = {
     "module": 4,
     "data": 4,
     "callbacks": 5,
+    "experiments": 6,
     "cli": 7,
     "__main__": 7,
 }

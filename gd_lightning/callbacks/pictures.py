@@ -64,26 +64,32 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     if not isinstance(loader, BatchLoader) or (loader.samples.in_features, loader.samples.out_features) != (1, 1):
         return panels
     samples = loader.samples
-    x, y = _columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
-
-    def predict(values: Values) -> Values:
-        inputs = torch.from_numpy(values)[:, None].to(pl_module.device, samples.dtype)
-        with unchanged(pl_module, pl_module.device):
-            fitted: Values = pl_module(inputs)[:, 0].double().cpu().numpy()
-        return fitted
-
+    x, y = as_columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
+    predict = prediction_of(pl_module, samples.dtype)
     problem = problem_of(trainer)
     truth = None if problem is None else problem.function(torch.from_numpy(fit_grid(x))[:, None])
     true_values = None if truth is None else truth[:, 0].numpy()
     panels.append(("data and fit", lambda axes: draw_fit(axes, x, y, predict, true_values)))
     best = summary.least_squares
     if best is not None and set(best) == {"w", "b"} and is_squared_error(pl_module):
-        surface = Surface.of_squared_error(map(_columns, samples.pieces()), (best["w"], best["b"]))
+        surface = Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"]))
         panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"], variant)))
     return panels
 
 
-def _columns(pair: tuple[Tensor, Tensor]) -> tuple[Values, Values]:
+def prediction_of(module: LightningModule, dtype: torch.dtype) -> Callable[[Values], Values]:
+    """Return what a module of one feature and one target predicts, from shape (n,) to (n,)."""
+
+    def predict(values: Values) -> Values:
+        inputs = torch.from_numpy(values)[:, None].to(module.device, dtype)
+        with unchanged(module, module.device):
+            fitted: Values = module(inputs)[:, 0].double().cpu().numpy()
+        return fitted
+
+    return predict
+
+
+def as_columns(pair: tuple[Tensor, Tensor]) -> tuple[Values, Values]:
     """Return the one feature and the one target of some samples, shape (n,) each."""
     x, y = (values[:, 0].double().cpu().numpy() for values in pair)
     return x, y

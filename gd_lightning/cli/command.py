@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from gd_lightning.callbacks import (
     EndBetweenUpdates,
     EndsRun,
     Forecast,
+    GradientVariance,
     HistoryRecorder,
     LastCheckpoint,
     LongRunProgress,
@@ -33,6 +34,8 @@ from gd_lightning.callbacks import (
 )
 from gd_lightning.callbacks.surroundings import most_epochs
 from gd_lightning.cli.causes import is_bad_input
+from gd_lightning.cli.compare import CompareOptions, with_own_options
+from gd_lightning.cli.comparing import compare
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
@@ -48,10 +51,10 @@ from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule
 from gd_lightning.problems import Problem
-from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_text
+from gd_lightning.tracking.run_directory import CONFIG, claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
-_TRAINING = ("fit", "plan")  # subcommands whose options are those of a training run
+_TRAINING = ("fit", "plan", "compare")  # subcommands whose options are those of a training run
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size"}
@@ -70,8 +73,8 @@ _DEFAULTS = {
 }
 
 
-class PlanningTrainer(PlanOptions, Trainer):
-    """A Trainer beside whose methods LightningCLI finds the options of ``plan``."""
+class OwnSubcommands(PlanOptions, CompareOptions, Trainer):
+    """A Trainer beside whose methods LightningCLI finds the options of this package's own subcommands."""
 
 
 class Command(LightningCLI):
@@ -98,6 +101,7 @@ class Command(LightningCLI):
         self._default_problem = _DEFAULT_PROBLEM
         self.run: EarlierRun | None = None
         self.run_directory: Path | None = None
+        self._member_directory: Path | None = None
         self.outcome: Outcome | None = None
         parsers = {
             name: {"examples": text, "usage": f"{PROGRAM} {name} [options]", "default_env": True}
@@ -108,7 +112,7 @@ class Command(LightningCLI):
             datamodule_class,
             save_config_callback=SaveConfig,
             trainer_defaults={**_DEFAULTS, **torchrun_defaults()},
-            trainer_class=PlanningTrainer,
+            trainer_class=OwnSubcommands,
             seed_everything_default=0,
             parser_class=Parser,
             parser_kwargs={
@@ -136,6 +140,7 @@ class Command(LightningCLI):
             "test": judged,
             "predict": judged,
             "plan": set(),
+            "compare": set(),
         }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -159,22 +164,25 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a run that is given supplies what it was made with, below what a person gives."""
         printing = [argument for argument in args if argument.startswith("--print_config")]
-        self.arguments = [argument for argument in _flags_as_options(args) if argument not in printing]
+        given = [argument for argument in _flags_as_options(args) if argument not in printing]
+        at = next((i for i, argument in enumerate(given, start=1) if argument in EXAMPLES), 0)
+        own = with_own_options(given[at:]) if at and given[at - 1] == "compare" else given[at:]
+        self.arguments = [*given[:at], *own]
         self.config = self._parse(self.arguments)
         stage = self.config.subcommand
         if stage is None:
             raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
         if stage not in self.arguments:  # it was given by a config or by the environment
             self.arguments = [*self.arguments, stage]
-        given = self.config[stage].get("ckpt_path")
-        if given is None and stage not in _TRAINING:
+        run = self.config[stage].get("ckpt_path")
+        if run is None and stage not in _TRAINING:
             raise InputError(
                 f"cannot {stage} without a checkpoint, because the weights would be random; give --ckpt_path with the "
                 "directory of a run"
             )
-        if given is not None:
+        if run is not None:
             root = Path(self.config[stage].trainer.default_root_dir or ".")
-            self.run = find_run(str(given), root / LOGS)
+            self.run = find_run(str(run), root / LOGS)
             if self.run.checkpoint is None and stage != "fit":
                 raise InputError(f"cannot {stage} {self.run.name}, because it was ended before its first checkpoint")
             at = self.arguments.index(stage) + 1
@@ -320,8 +328,8 @@ class Command(LightningCLI):
         refuse_foreign_code(parser, self.config[self.config.subcommand])
 
     def instantiate_classes(self) -> None:
-        """Make data, model and Trainer; a plan needs no Trainer."""
-        if self.subcommand != "plan":
+        """Make data, model and Trainer; a plan needs no Trainer, and a comparison one for each run."""
+        if self.subcommand not in ("plan", "compare"):
             super().instantiate_classes()
             return
         self.config_init = self.parser.instantiate_classes(self.config)
@@ -343,10 +351,12 @@ class Command(LightningCLI):
                 raise InputError(
                     "cannot add StopOnDivergence, because fit has one; give --on_divergence and --divergence_factor"
                 )
+            is_member = self._member_directory is not None
             if not any(isinstance(callback, Forecast) for callback in added):
-                own.append(Forecast(_warn))
-            own += [StopOnDivergence(options.on_divergence, options.divergence_factor), Pictures(), EndBetweenUpdates()]
-            if not config.barebones and not any(isinstance(callback, ProgressBar) for callback in added):
+                own.append(Forecast((lambda _: None) if is_member else _warn))
+            own += [StopOnDivergence(options.on_divergence, options.divergence_factor), EndBetweenUpdates()]
+            own.append(GradientVariance() if is_member else Pictures())
+            if not (is_member or config.barebones or any(isinstance(callback, ProgressBar) for callback in added)):
                 own.append(LongRunProgress())
             if config.enable_checkpointing is not False:
                 own.append(self._get(self.config_init, "checkpoint"))
@@ -358,9 +368,11 @@ class Command(LightningCLI):
     # Running
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a subcommand; all but plan are the Trainer's."""
+        """Run a subcommand; all but plan and compare are the Trainer's."""
         if subcommand == "plan":
             self.plan(json=self.config_init.plan.json, with_map=self.config_init.plan.map)
+        elif subcommand == "compare":
+            self.compare()
         else:
             super()._run_subcommand(subcommand)
 
@@ -376,6 +388,31 @@ class Command(LightningCLI):
             torch.set_default_dtype(torch.float32)
         logs = Path(trainer.default_root_dir or ".") / LOGS
         show(made, type(self.datamodule.problem).__name__, json, logs if with_map else None)
+
+    def compare(self) -> None:
+        """Train variants side by side, or compare runs."""
+        config = self.config_init.compare
+        options = {name: config[name] for name in signature(CompareOptions.compare).parameters if name != "self"}
+        compare(self, options)
+
+    def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Train a run of a comparison as ``fit`` would, or what is left of it.
+
+        Args:
+            directory: Where it is.
+            settings: All options of the comparison that fit has, too.
+            options: Those that are this run's own.
+        """
+        self._member_directory, self.run, self.run_directory = directory, None, None
+        begun = (directory / CONFIG).is_file()
+        given = [f"--{name}={value}" for name, value in options.items()]
+        own = ["--ckpt_path", str(directory)] if begun else ["--config", json.dumps(settings), *given]
+        self.parse_arguments(self.parser, ["fit", *own])
+        self.subcommand = "fit"
+        self._set_seed()
+        self.before_instantiate_classes()
+        self.instantiate_classes()
+        self._run_subcommand("fit")
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""
@@ -402,6 +439,8 @@ class Command(LightningCLI):
             assert self.run is not None
             assert self.run.directory is not None
             logs, self.run_directory = self.run.directory.parent, self.run.directory
+        elif self._member_directory is not None:
+            logs, self.run_directory = self._member_directory.parent, self._member_directory
         else:
             # Of several processes the first one decides, and tells the others when it is asked for the directory.
             self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
@@ -428,7 +467,8 @@ class Command(LightningCLI):
         finally:
             if self.trainer.is_global_zero and recorder.summary is not None and not refused:
                 self.outcome = recorder.history.outcome
-                print_run(recorder, self.trainer, self.run_directory)
+                if self._member_directory is None:
+                    print_run(recorder, self.trainer, self.run_directory)
             elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
                 self._remove_empty_run(self.run_directory)
 

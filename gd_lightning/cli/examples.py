@@ -31,6 +31,20 @@ Say before training which learning rates are stable, how fast they are, and what
   python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --data.standardize true --json
       your own data, for a program
 """,
+    "compare": """\
+Train variants side by side, from the same start on the same data, and compare them; or compare finished runs. Examples:
+
+  python -m gd_lightning compare
+      the steep line by batch, mini-batch and stochastic gradient descent, from three seeds each
+  python -m gd_lightning compare --batch_sizes full,10,1 --seeds 5 --lrs best
+      each with the learning rate that suits it best
+  python -m gd_lightning compare --vary model.lr=0.001,0.01,0.1,1
+      any other option instead
+  python -m gd_lightning compare --config configs/parabola_batch.yaml --batch_sizes full,16,1
+      what a config describes, by all variants
+  python -m gd_lightning compare lightning_logs/RUN lightning_logs/OTHER
+      runs that are there, of this or of another Lightning project
+""",
     "validate": """\
 Judge a run on the samples that were held out for validation. Example:
 

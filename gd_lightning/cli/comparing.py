@@ -1,0 +1,165 @@
+"""Carrying out a comparison: its runs one after the other, then what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from jsonargparse import Namespace
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tqdm import tqdm
+
+from gd_lightning.cli.compare import CompareRequest, find_directory, is_finished
+from gd_lightning.cli.results import from_here
+from gd_lightning.cli.runs import LOGS
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
+from gd_lightning.module import RegressionModule
+from gd_lightning.tracking.finished_runs import find_runs, read_run
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, claim_directory
+from gd_lightning.variants import BatchSize, Variant
+
+_ONE_PROCESS = {"devices": (1, "1", "auto"), "num_nodes": (1,), "strategy": ("auto",)}
+
+
+class Trains(Protocol):
+    """What a comparison needs of the command line."""
+
+    config: Namespace
+    model: RegressionModule
+    datamodule: RegressionDataModule
+
+    def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Train a run."""
+
+
+def compare(command: Trains, options: Mapping[str, Any]) -> None:
+    """Compare finished runs, or make those that are not there yet first.
+
+    Args:
+        command: With the options of ``fit``.
+        options: Those of ``compare``.
+
+    Raises:
+        InputError: Something cannot be compared.
+    """
+    request, settings = CompareRequest(options), command.config.compare.as_dict()
+    logs = Path(settings["trainer"]["default_root_dir"] or ".") / LOGS
+    if options["runs"]:
+        runs = [read_run(path) for path in find_runs([Path(run) for run in options["runs"]])]
+        comparison = Comparison.of(runs, options["target"])
+        directory = Path(options["directory"]) if options["directory"] else claim_directory(logs, "compare-runs")
+        _show(Report(comparison, "runs", **_words(options)), directory)
+        return
+    for name, allowed in _ONE_PROCESS.items():
+        if settings["trainer"][name] not in allowed:
+            raise InputError(f"cannot compare with trainer.{name} {settings['trainer'][name]}; leave it out")
+    data = command.datamodule
+    variant, title = data.variant, type(data.problem).__name__
+    sizes = request.batch_sizes(variant)
+    lrs = [_learning_rate(command, lr, sizes[i] if sizes else None) for i, lr in enumerate(request.lrs(sizes))]
+    axes = request.axes([_checked(size, variant) for size in sizes], lrs)
+    members = request.members(axes, _seeds(settings, options["vary_data"]))
+    shared = _shared(settings, set(options), {name for member in members for name in member.options})
+    made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
+    directory = find_directory(options["directory"], logs, f"compare-{title}", made_of)
+    interruption: BaseException | None = None
+    try:
+        _train(command, directory, shared, members)
+    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
+        interruption = error
+    runs = [read_run(directory / member.name) for member in members if is_finished(directory / member.name)]
+    if runs:
+        comparison = Comparison.of(runs, options["target"])
+        _show(Report(comparison, title, _scene(command, directory, comparison), **_words(options)), directory)
+    if interruption is not None:
+        print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
+        raise interruption
+
+
+def _words(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"columns": options["columns"] or (), "claims": options["claims"] or {}}
+
+
+def _checked(size: str, variant: Variant) -> str:
+    """Return a batch size of the comparison.
+
+    Raises:
+        InputError: It is none.
+    """
+    if size != "full" and not size.isdigit():
+        raise InputError(f"batch_size {size!r} is no number of samples; use 'full' or a whole number from 1")
+    Variant.of("full" if size == "full" else int(size), variant.train_samples)
+    return size
+
+
+def _learning_rate(command: Trains, lr: str, size: str | None) -> str:
+    """Return a learning rate as text; the best one, as far as theory knows it, where that is asked for.
+
+    Raises:
+        InputError: Theory does not know it.
+    """
+    if lr != "best":
+        return lr
+    asked: BatchSize = (
+        command.datamodule.variant.batch_size if size is None else "full" if size == "full" else int(size)
+    )
+    return f"{best_lr(command.model, command.datamodule, asked):.3g}"
+
+
+def _seeds(settings: Mapping[str, Any], vary_data: bool) -> dict[str, int]:
+    """Return the options that a seed changes, with the values that are configured.
+
+    Raises:
+        InputError: The data should change, and their problem has no seed.
+    """
+    base = {"seed_everything": int(settings["seed_everything"]), "data.seed": int(settings["data"]["seed"])}
+    if vary_data:
+        problem = settings["data"]["problem"]
+        if "seed" not in problem.get("init_args", {}):
+            raise InputError(
+                f"cannot vary the data, because {problem['class_path'].rpartition('.')[2]} draws them from no seed; "
+                "leave vary_data out"
+            )
+        base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
+    return base
+
+
+def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[str, Any]:
+    """Return the settings that fit has, too, without those that each run has of its own."""
+    shared = {name: value for name, value in settings.items() if name not in {*own, "config", "ckpt_path"}}
+    # The model's optimiser and scheduler are those beside it.
+    linked = ("optimizer", "lr_scheduler")
+    shared["model"] = {name: value for name, value in shared["model"].items() if name not in linked}
+    optimizer = shared.get("optimizer")
+    if optimizer is not None and "model.lr" in varied:  # it follows the model's
+        optimizer["init_args"].pop("lr", None)
+    return shared
+
+
+def _train(command: Trains, directory: Path, settings: Mapping[str, Any], members: Sequence[Member]) -> None:
+    left = [member for member in members if not is_finished(directory / member.name)]
+    with tqdm(left, unit=" runs", disable=None, leave=False, dynamic_ncols=True) as bar:
+        for member in bar:
+            bar.set_description(member.name)
+            command.train_member(directory / member.name, settings, member.options)
+
+
+def _show(report: Report, directory: Path) -> None:
+    """Print what a comparison shows, and write it."""
+    print(report)
+    report.write(directory)
+    print(f"\nfiles        {from_here(directory)}")
+    print(f"to see them  tensorboard --logdir {from_here(directory)}")
+
+
+def _scene(command: Trains, directory: Path, comparison: Comparison) -> Scene:
+    """Return what is drawn beside the curves, from the first run of each group."""
+    modules = {}
+    for group, runs in zip(comparison.groups, comparison.runs, strict=True):
+        if runs[0].history in group.sound:
+            path = directory / runs[0].name / LAST_CHECKPOINT
+            modules[group.label] = type(command.model).load_from_checkpoint(path, "cpu", weights_only=True)
+    return Scene.of(command.datamodule, modules)

@@ -1,0 +1,91 @@
+"""Runs side by side: what each group of them came to, and the target that all of them are measured against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.grouping import grouped
+from gd_lightning.groups import Group
+from gd_lightning.tracking.finished_runs import FinishedRun
+
+_CLOSE = 0.01  # of the least-squares loss, as in a plan
+_CLOSE_TO_ZERO = 1e-6  # of the loss at the start, where the least-squares loss is 0 up to rounding
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that are compared.
+
+    Args:
+        groups: Runs that differ in their seed alone, group by group.
+        runs: The runs of each group, in the same order.
+        target: The train loss whose first crossing is compared; None where no run has a train loss.
+        target_reason: Why it is that, in words.
+    """
+
+    groups: tuple[Group, ...]
+    runs: tuple[tuple[FinishedRun, ...], ...]
+    target: float | None
+    target_reason: str
+
+    @classmethod
+    def of(cls, runs: Sequence[FinishedRun], target: float | None = None) -> Comparison:
+        """Compare runs.
+
+        Args:
+            runs: The runs, each with its history.
+            target: The train loss to reach; None: 1 % above the least squares where all runs know them, else the final
+                train loss of the group that ends highest.
+
+        Raises:
+            InputError: There is no run.
+        """
+        if not runs:
+            raise InputError("cannot compare without a run; give directories of runs")
+        parts = grouped(runs)
+        groups = tuple(_group(label, settings, members) for label, settings, members in parts)
+        found, reason = (target, "as asked for") if target is not None else _target(groups, runs)
+        return cls(groups, tuple(tuple(members) for _, _, members in parts), found, reason)
+
+    def values(self, name: str) -> list[list[float]]:
+        """Return a figure of each run's summary, group by group; nan where a run has none."""
+        return [[_number(run.summary, name) for run in members] for members in self.runs]
+
+
+def _group(label: str, settings: Mapping[str, Any], members: Sequence[FinishedRun]) -> Group:
+    summary = members[0].summary or {}
+    limit, floor = _number(summary, "largest_stable_lr"), _number(summary, "predicted_floor")
+    least_squares = _number(summary, "least_squares_loss")
+    predicted = least_squares + floor
+    return Group(
+        label,
+        tuple(run.history for run in members),
+        summary.get("variant"),
+        settings,
+        predicted_loss=None if math.isnan(predicted) else predicted,
+        limit=None if math.isnan(limit) else limit,
+    )
+
+
+def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float | None, str]:
+    least = [_number(run.summary, "least_squares_loss") for run in runs]
+    first = [_number(run.summary, "train_loss_first") for run in runs]
+    if not np.isnan(least).any():
+        if max(least) > _CLOSE_TO_ZERO * max(first):
+            return (1 + _CLOSE) * max(least), "1 % above the least squares"
+        return max(least) + _CLOSE_TO_ZERO * max(first), "a millionth of the loss at the start above the least squares"
+    ends = [float(band.mean[-1]) for band in (group.band("train_loss") for group in groups) if len(band.mean)]
+    if not ends:
+        return None, ""
+    return max(ends), "where the group that ends highest ends, of those that did not diverge"
+
+
+def _number(summary: Mapping[str, Any] | None, name: str) -> float:
+    value = (summary or {}).get(name)
+    return math.nan if value is None else float(value)  # JSON has no infinity: it is the string inf

@@ -1,0 +1,31 @@
+"""Figures of a run that its summary implies, beside its losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_ZERO = 1e-3  # a weight that is smaller does nothing to see
+
+
+def figures(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured at the end of a run, and what its parameters say.
+
+    ``distance_to_truth`` is the Euclidean distance of the parameters to the true ones, ``weight_norm`` that of the
+    weights to zero, and ``zero_weights`` counts the weights below 0.001; all three are those of a linear regressor, in
+    original units, where they are known.
+
+    Args:
+        summary: The summary of a run.
+    """
+    found = {name: float(value) for name, value in (summary.get("measures") or {}).items()}
+    fitted, truth = summary.get("parameters"), summary.get("truth")
+    if not fitted:
+        return found
+    weights = [value for name, value in fitted.items() if name.startswith("w")]
+    found["weight_norm"] = math.hypot(*weights)
+    found["zero_weights"] = float(sum(abs(weight) < _ZERO for weight in weights))
+    if truth and set(truth) == set(fitted):
+        found["distance_to_truth"] = math.dist([fitted[name] for name in truth], list(truth.values()))
+    return found

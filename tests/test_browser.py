@@ -23,6 +23,9 @@ from typing import Any
 import pytest
 
 import gd_lightning
+from gd_lightning.groups import Group
+from gd_lightning.history import History
+from gd_lightning.tracking.aggregate import write_aggregate
 from tests.conftest import CONFIGS
 
 HOST = "127.0.0.1"
@@ -77,6 +80,8 @@ return search(arguments[0]).flatMap(texts).filter(shown).map(text => text.data.t
 """
 
 CARD = "scalar-card:has([title='samples/train_loss'])"
+
+CHARTS = "tf-custom-scalar-dashboard"
 
 # The whole of each curve, as it was measured, and room for it and for the names of the runs.
 SETTINGS = {
@@ -203,15 +208,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
 
 
+def tensorboard_of(logs: Path) -> list[str]:
+    return [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--host", HOST]
+
+
 @pytest.fixture(scope="module")
 def tensorboard(directory: Path) -> Iterator[str]:
     """Train the three variants, and serve their runs; gives the address."""
     for name in ("batch", "mini_batch", "stochastic"):
         config = str(CONFIGS / f"{name}.yaml")
         assert gd_lightning.main(["fit", "--config", config, "--trainer.default_root_dir", str(directory)]) == 0
-    logs = str(directory / "lightning_logs")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", logs, "--host", HOST]
-    with served(command, directory / "tensorboard.log") as port:
+    with served(tensorboard_of(directory / "lightning_logs"), directory / "tensorboard.log") as port:
         yield f"http://{HOST}:{port}/"
 
 
@@ -260,3 +267,29 @@ def test_images_show_the_fit_and_the_loss_surface_of_each_variant(tensorboard: s
     browser.text("tf-image-loader", "data and fit", "loss surface", *RUNS)
     loaded = "return search('img').filter(image => image.naturalWidth > 0).length"
     wait_until(lambda: browser.run(loaded) >= 2 * len(RUNS), lambda: "two pictures of each run")
+
+
+AXES = ("epochs", "updates", "samples", "microseconds")
+
+
+def geometric_run(rate: float) -> History:
+    history = History()
+    for epoch in range(20):
+        history.append(update=epoch, epoch=epoch, samples=100 * epoch, seconds=0.1 * epoch, train_loss=rate**epoch)
+    return history
+
+
+def test_custom_scalars_overlay_the_groups_first_and_have_a_band_of_each(browser: Browser, tmp_path: Path) -> None:
+    rates = {"batch": (0.7, 0.8), "mini-batch 16": (0.5, 0.6)}
+    groups = [Group(label, tuple(map(geometric_run, of_runs))) for label, of_runs in rates.items()]
+    write_aggregate(tmp_path, groups)
+    with served(tensorboard_of(tmp_path), tmp_path / "tensorboard.log") as port:
+        browser.open(f"http://{HOST}:{port}/#custom_scalars")
+        titles = [f"train loss against {axis}: {what}" for axis in AXES for what in ("mean", "mean ± deviation")]
+        browser.text(CHARTS, *titles, *(f"aggregate/{label}" for label in rates))
+        wait_until(lambda: browser.text(CHARTS).count("Matches (2)") == len(titles), lambda: browser.text(CHARTS))
+        headings = browser.run("return search('tf-category-paginated-view').map(view => view.category.name)")
+        assert headings == ["train loss, all variants", *rates]
+        browser.run("search('tf-category-paginated-view')[1].shadowRoot.querySelector('button').click()")
+        wait_until(lambda: browser.text(CHARTS).count("Matches (1)") == len(AXES), lambda: browser.text(CHARTS))
+        assert "missing" not in browser.text(CHARTS)

@@ -395,24 +395,39 @@ class Command(LightningCLI):
         options = {name: config[name] for name in signature(CompareOptions.compare).parameters if name != "self"}
         compare(self, options)
 
+    def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Parse the options of a run of a comparison as those of ``fit``.
+
+        Args:
+            settings: All options of the comparison that fit has, too.
+            options: Those that are the run's own.
+
+        Raises:
+            InputError: One of them cannot be used.
+        """
+        given = [f"--{name}={value}" for name, value in options.items()]
+        self.run = None
+        self.parse_arguments(self.parser, ["fit", "--config", json.dumps(settings), *given])
+
     def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Train a run of a comparison as ``fit`` would, or what is left of it.
 
         Args:
             directory: Where it is.
-            settings: All options of the comparison that fit has, too.
-            options: Those that are this run's own.
+            settings: As for :meth:`parse_member`.
+            options: Likewise.
         """
-        self._member_directory, self.run, self.run_directory = directory, None, None
-        begun = (directory / CONFIG).is_file()
-        given = [f"--{name}={value}" for name, value in options.items()]
-        own = ["--ckpt_path", str(directory)] if begun else ["--config", json.dumps(settings), *given]
-        self.parse_arguments(self.parser, ["fit", *own])
-        self.subcommand = "fit"
+        if (directory / CONFIG).is_file():
+            self.run = None
+            self.parse_arguments(self.parser, ["fit", "--ckpt_path", str(directory)])
+        else:
+            self.parse_member(settings, options)
+        self._member_directory, self.run_directory, self.subcommand = directory, None, "fit"
         self._set_seed()
         self.before_instantiate_classes()
         self.instantiate_classes()
         self._run_subcommand("fit")
+        self.outcome = None  # to diverge is a finding here
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""

@@ -31,6 +31,9 @@ class Trains(Protocol):
     model: RegressionModule
     datamodule: RegressionDataModule
 
+    def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Parse the options of a run."""
+
     def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Train a run."""
 
@@ -63,6 +66,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     axes = request.axes([_checked(size, variant) for size in sizes], lrs)
     members = request.members(axes, _seeds(settings, options["vary_data"]))
     shared = _shared(settings, set(options), {name for member in members for name in member.options})
+    for setting in {tuple(_without_seed(member.options).items()): member.options for member in members}.values():
+        command.parse_member(shared, setting)  # all mistakes are found before anything is made
     made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
     directory = find_directory(options["directory"], logs, f"compare-{title}", made_of)
     interruption: BaseException | None = None
@@ -125,6 +130,10 @@ def _seeds(settings: Mapping[str, Any], vary_data: bool) -> dict[str, int]:
             )
         base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
     return base
+
+
+def _without_seed(options: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if not name.endswith(("seed", "seed_everything"))}
 
 
 def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[str, Any]:

@@ -45,9 +45,10 @@ def gradient_variance_over(
 ) -> float:
     """Return how much the gradient of the batch loss varies from batch to batch, at one set of weights.
 
-    It is the mean of |g_b - g|^2 over the batches, with g the mean of their gradients g_b: the trace of the covariance
-    that McCandlish et al. (An empirical model of large-batch training, 2018) call the gradient noise. An update of SGD
-    is lr g_b, so its variance is lr^2 times this one. Source of the recurrence: Welford, Technometrics 4 (1962).
+    It is the mean of |g_b - g|^2 over the samples, with g_b the gradient of the batch that a sample is in, and g that
+    of all samples; of batches of one size it is the mean over batches. It is the trace of the covariance that
+    McCandlish et al. (An empirical model of large-batch training, 2018) call the gradient noise. An update of SGD is
+    lr g_b, so its variance is lr^2 times this one. Source of the recurrence: West, Communications of the ACM 22 (1979).
 
     Args:
         batches: As for :func:`gradient_norm_over`.
@@ -60,10 +61,10 @@ def gradient_variance_over(
     """
     mean, scatter, count = torch.zeros((), dtype=torch.float64), 0.0, 0
     for total, outputs in _gradients(batches, predict, summed_loss, parameters):
-        count += 1
+        count += outputs
         away = total / outputs - mean
-        mean = mean + away / count
-        scatter += float((away * (total / outputs - mean)).sum())
+        mean = mean + away * (outputs / count)
+        scatter += outputs * float((away * (total / outputs - mean)).sum())
     return scatter / count if count else math.nan
 
 

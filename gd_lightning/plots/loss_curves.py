@@ -120,7 +120,7 @@ def _band(group: Group, column: str, axis: str) -> Band:
 
 def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, predicted: Band, shown: LossRange) -> None:
     mean = shown.drawable(measured.mean)
-    if np.isfinite(mean).any():
+    if (np.isfinite(mean) & np.isfinite(measured.x)).any():  # other projects do not log every axis
         if len(group.sound) > 1:
             below, above = measured.mean - measured.deviation, measured.mean + measured.deviation
             below = below.clip(min=shown.low) if shown.log else below

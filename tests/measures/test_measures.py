@@ -39,13 +39,14 @@ def test_the_variance_of_the_gradient_is_that_of_the_gradients_of_the_batches() 
     x, y, layer = torch.randn(23, 2).double(), torch.randn(23, 3).double(), nn.Linear(2, 3).double()
     batches = [(x[:5], y[:5]), (x[5:5], y[5:5]), (x[5:11], y[5:11]), (x[11:], y[11:])]
     measured = gradient_variance_over(batches, layer, summed_loss, layer.parameters())
-    gradients = []
+    gradients, sizes = [], []
     for x_part, y_part in batches:
         if len(x_part):
             layer.zero_grad()
             mean_loss(layer(x_part), y_part).backward()
             gradients.append(torch.cat([p.grad.flatten() for p in layer.parameters() if p.grad is not None]).numpy())
-    covariance = np.cov(np.stack(gradients).T, ddof=0)
+            sizes.append(len(x_part))
+    covariance = np.cov(np.stack(gradients).T, ddof=0, fweights=sizes)
     assert measured == pytest.approx(np.trace(covariance), rel=1e-12)
     assert gradient_variance_over(batches[:1], layer, summed_loss, layer.parameters()) == 0
     assert math.isnan(gradient_variance_over([], layer, summed_loss, layer.parameters()))

@@ -1,0 +1,223 @@
+"""``compare`` on the command line: what is made, what is said, and what is made again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gd_lightning.cli.command import Command
+from gd_lightning.history import History
+from tests.conftest import CONFIGS, CommandLine
+
+SMALL = ["--batch_sizes", "full,16,1", "--seeds", "2", "--model.lr", "0.01", "--trainer.max_epochs", "4"]
+
+
+def _directory(command_line: CommandLine) -> Path:
+    return next(path for path in reversed(command_line.runs) if path.name.startswith("compare"))
+
+
+def _table(directory: Path) -> list[dict[str, str]]:
+    with (directory / "table.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _members(directory: Path) -> list[Path]:
+    return sorted(path.parent for path in directory.glob("*/history.csv"))
+
+
+def test_all_variants_start_alike_end_at_the_same_samples_and_the_table_is_that_of_their_events(
+    command_line: CommandLine,
+) -> None:
+    assert command_line("compare", *SMALL) == 0, command_line.err
+    assert command_line.err == ""
+    directory = _directory(command_line)
+    found: dict[str, list[float]] = {}
+    for member in _members(directory):
+        points = EventAccumulator(str(member), size_guidance={"scalars": 0}).Reload().Scalars("samples/train_loss")
+        assert points[0].value == pytest.approx(599.12098, rel=1e-7)
+        assert (points[0].step, points[-1].step) == (0, 400)
+        size = json.loads((member / "summary.json").read_text())["batch_size"]
+        found.setdefault(str(size), []).append(points[-1].value)
+    table = _table(directory)
+    assert [row["label"] for row in table] == ["batch", "mini-batch 16", "stochastic"]
+    for row in table:
+        values = found[row["batch_size"]]
+        assert float(row["train_loss_mean"]) == pytest.approx(np.mean(values), rel=1e-6)
+        assert float(row["train_loss_deviation"]) == pytest.approx(np.std(values), rel=1e-4, abs=1e-5)
+        assert f"{float(row['train_loss_mean']):.5g}" in command_line.out
+        assert row["runs"] == "2"
+    for name in ("comparison.png", "comparison.svg", "table.md", "table.json"):
+        assert (directory / name).stat().st_size > 0
+    mean = EventAccumulator(str(directory / "aggregate" / "stochastic")).Reload().Scalars("samples/train_loss_mean")
+    assert mean[-1].value == pytest.approx(np.mean(found["1"]), rel=1e-6)
+
+
+def test_what_diverges_is_a_finding_with_its_limit_and_no_failure(command_line: CommandLine) -> None:
+    options = ["--batch_sizes", "full,1", "--seeds", "1", "--model.lr", "0.1"]
+    assert command_line("compare", *options) == 0
+    assert "- stochastic diverged: the train loss grew from 599.1" in command_line.out
+    assert "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data" in command_line.out
+    batch, stochastic = _table(_directory(command_line))
+    assert (batch["outcome"], stochastic["outcome"]) == ("completed", "diverged")
+    assert stochastic["train_loss_mean"] == ""
+    assert float(batch["train_loss_mean"]) == pytest.approx(0.22152, rel=1e-4)
+
+
+def test_the_variance_of_the_updates_falls_as_the_batches_grow(command_line: CommandLine) -> None:
+    options = ["--batch_sizes", "full,64,16,4,1", "--seeds", "1", "--trainer.max_epochs", "2"]
+    assert command_line("compare", "--config", CONFIGS / "parabola_batch.yaml", *options) == 0
+    variances = [float(row["gradient_variance_mean"]) for row in _table(_directory(command_line))]
+    assert variances[0] == 0
+    assert variances == sorted(variances)
+    assert "batch is the smoothest, stochastic the noisiest" in command_line.out
+
+
+def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    whole = Command.train_member
+
+    def interrupted(self: Command, directory: Path, *args: Any) -> None:
+        if len(made) == 3:
+            monkeypatch.setattr("gd_lightning.callbacks.interruption.EndBetweenUpdates.on_train_batch_end", _interrupt)
+        made.append(directory.name)
+        whole(self, directory, *args)
+
+    with monkeypatch.context():
+        monkeypatch.setattr(Command, "train_member", interrupted)
+        assert command_line("compare", *SMALL) == 130
+    monkeypatch.undo()
+    assert "finished     3 of 6 runs; the same command makes the others" in command_line.out
+    assert "mini-batch 16" in command_line.out
+    directory = _directory(command_line)
+    names = ("batch_size-full-seed0", "batch_size-full-seed1", "batch_size-16-seed0")
+    finished = {name: (directory / name / "history.csv").read_bytes() for name in names}
+    again: list[str] = []
+
+    def noted(self: Command, at: Path, *args: Any) -> None:
+        again.append(at.name)
+        whole(self, at, *args)
+
+    monkeypatch.setattr(Command, "train_member", noted)
+    assert command_line("compare", *SMALL) == 0
+    assert again == ["batch_size-16-seed1", "batch_size-1-seed0", "batch_size-1-seed1"]
+    assert _directory(command_line) == directory
+    assert all((directory / name / "history.csv").read_bytes() == content for name, content in finished.items())
+    once_more = (directory / "table.csv").read_bytes()
+    assert command_line("compare", *SMALL) == 0
+    assert (directory / "table.csv").read_bytes() == once_more
+    assert len(again) == 3
+
+    elsewhere = command_line.root / "elsewhere"
+    assert command_line("compare", *SMALL, "--directory", elsewhere) == 0
+    for ours, theirs in zip(_table(directory), _table(elsewhere), strict=True):
+        timed = [name for name in ours if "seconds" in name]
+        assert {**ours, **dict.fromkeys(timed)} == {**theirs, **dict.fromkeys(timed)}
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "lrs"),
+    [
+        (["--lrs", "0.05,0.02", "--batch_sizes", "full,10"], ["batch", "mini-batch 10"], [0.05, 0.02]),
+        (["--lrs", "best", "--batch_sizes", "full,1"], ["batch", "stochastic"], [0.107, 0.0495]),
+        (["--lrs", "0.02", "--batch_sizes", "[full, 10]"], ["batch", "mini-batch 10"], [0.02, 0.02]),
+        (["--vary", "model.lr=0.01,0.02"], ["lr 0.01", "lr 0.02"], [0.01, 0.02]),
+        (
+            ["--vary", "data.order=shuffled,sequential", "--vary=model.momentum=0.0,0.5", "--data.batch_size", "50"],
+            [f"order {order}, momentum {mu}" for order in ("shuffled", "sequential") for mu in ("0", "0.5")],
+            [0.1] * 4,
+        ),
+    ],
+)
+def test_anything_can_be_varied(
+    command_line: CommandLine, options: Sequence[str], labels: list[str], lrs: list[float]
+) -> None:
+    assert command_line("compare", *options, "--seeds", "1", "--trainer.max_epochs", "2") == 0, command_line.err
+    table = _table(_directory(command_line))
+    assert [row["label"] for row in table] == labels
+    assert [float(row["lr"]) for row in table] == pytest.approx(lrs)
+
+
+def test_seeds_change_the_order_and_if_asked_the_data(command_line: CommandLine) -> None:
+    few = ["--batch_sizes", "10", "--seeds", "2", "--trainer.max_epochs", "1"]
+    starts = []
+    for options in ([], ["--vary_data", "true"]):
+        assert command_line("compare", *few, *options) == 0
+        histories = [History.from_csv(path / "history.csv") for path in _members(_directory(command_line))]
+        starts.append([history.first("train_loss") for history in histories])
+        assert histories[0].last("train_loss") != histories[1].last("train_loss")
+    assert starts[0][0] == starts[0][1] == starts[1][0] != starts[1][1]
+
+
+def test_finished_runs_are_compared(command_line: CommandLine) -> None:
+    runs = [command_line.fit("--data.batch_size", size, "--model.lr", "0.01") for size in ("full", "10")]
+    assert command_line("compare", *runs) == 0, command_line.err
+    directory = _directory(command_line)
+    assert directory.name == "compare-runs"
+    assert [row["label"] for row in _table(directory)] == ["batch", "mini-batch 10"]
+    assert (directory / "comparison.png").is_file()
+    for run in runs:
+        (run / "history.csv").unlink()
+    assert command_line("compare", *runs, "--target", "300") == 0, command_line.err
+    assert "of TensorBoard event files" in command_line.out
+
+
+def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
+    config = tmp_path / "claims.yaml"
+    config.write_text(
+        "vary: {model.lr: [0.01, 0.1]}\nseeds: 1\ncolumns: [distance_to_truth]\n"
+        'claims:\n  larger is faster: "train_loss: lr 0.1 < lr 0.01"\n  it diverges: "outcome: lr 0.1 = diverged"\n'
+    )
+    assert command_line("compare", "--config", config, "--trainer.max_epochs", "3") == 0, command_line.err
+    assert '- "larger is faster": agrees (train_loss: ' in command_line.out
+    assert '- "it diverges": does not agree (outcome: lr 0.1 completed)' in command_line.out
+    assert "distance to truth" in command_line.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch_sizes", "full,1000"], "batch_size 1000 is larger than the 100 training samples"),
+        (["--batch_sizes", "full,x"], "batch_size 'x' is no number of samples"),
+        (["--batch_sizes", "full,1", "--lrs", "0.1,0.2,0.3"], "cannot give 3 lrs to 2 batch sizes"),
+        (["--lrs", "best", "--model.hidden_sizes", "[3]"], "cannot find the best lr"),
+        (["--vary", "model.lr"], "cannot vary 'model.lr'; write an option and its values"),
+        (["--vary", "model.lrr=1,2"], "there is no option"),
+        (["--vary", "model.lr=0.1,x"], "model.lr"),
+        (["--vary", "model.lr=1", "--lrs", "0.1"], "cannot vary model.lr twice"),
+        (["--seeds", "0"], "cannot compare with 0 seeds"),
+        (["--vary_data", "true", "--data.problem", "FourPoints"], "draws them from no seed"),
+        (["--trainer.devices", "2"], "cannot compare with trainer.devices 2"),
+        (["no_such_run"], "there is no such directory"),
+        (["--ckpt_path", "last"], "there is no option --ckpt_path"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_one_line_before_anything_is_made(
+    command_line: CommandLine, options: Sequence[str], message: str
+) -> None:
+    assert command_line("compare", *options) == 2
+    assert message in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+    assert command_line.out == ""
+    assert not (command_line.root / "lightning_logs").exists()
+
+
+def test_a_directory_that_holds_something_else_is_left_alone(command_line: CommandLine, tmp_path: Path) -> None:
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("x")
+    assert command_line("compare", *SMALL, "--directory", other) == 2
+    assert "because something else is there" in command_line.err
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
+from gd_lightning.affine import parameter_names
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module import RegressionModule
-from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Verdict
+from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Rounding, Verdict
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
 _SAFE = 0.8  # of a limit: an advice that is not on the edge
+_SHOWN_PARAMETERS = 12
+_ENOUGH = 10_000  # samples that the digits are estimated from
 
 
 class PlanOptions:
@@ -54,7 +59,23 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         drop_last=data.drop_last,
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in _batch_sizes(data.variant)]
-    return Plan(outlooks, data.variant, rows, data.order)
+    return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
+
+
+def _digits(
+    module: RegressionModule, data: RegressionDataModule, outlooks: Outlooks, batch: Outlook
+) -> dict[str, dict[str, float]]:
+    """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
+    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
+    rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
+    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, outlooks.momentum, layer=module.standardize)
+    has_bias = outlooks.start.bias is not None or module.standardize is not None
+    features, targets = data.problem.feature_names, data.problem.target_names
+    names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
+    return {
+        name: dict(zip(names, (round(digits, 1) for digits in rounding.digits(dtype).tolist()), strict=True))
+        for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
+    }
 
 
 def _quadratic(module: RegressionModule) -> LinearRegressor:
@@ -96,12 +117,14 @@ class Plan:
         variant: The configured batches.
         rows: One outlook a batch size, among them the configured one.
         order: The configured order of samples.
+        digits: How many digits of each parameter rounding leaves batch gradient descent, by precision and name.
     """
 
     outlooks: Outlooks
     variant: Variant
     rows: list[Outlook]
     order: str
+    digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def configured(self) -> Outlook:
@@ -118,6 +141,7 @@ class Plan:
             "condition_number": loss.condition_number,
             "target_excess": self.outlooks.target,
             "order": self.order,
+            "digits": self.digits,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": self.advice(),
         }
@@ -145,7 +169,7 @@ class Plan:
         return "\n".join(lines)
 
     def _notes(self) -> list[str]:
-        """Say what the statements on mini-batches hold for."""
+        """Say what rounding leaves, and what the statements on mini-batches hold for."""
         notes = {
             "with_replacement": ["Mini-batches: expected values, for samples drawn with replacement."],
             "shuffled": [
@@ -160,6 +184,13 @@ class Plan:
             notes.append(
                 "Mini-batches with momentum: as without it at lr / (1 - momentum), which holds for a small lr."
             )
+        if self.digits:
+            shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
+            notes = [
+                "digits  of the least squares that rounding leaves a batch run, in the end:",
+                f"        {shown}",
+                *notes,
+            ]
         rows, n = self.outlooks.drawn.n_samples, self.outlooks.loss.n_samples
         if rows < n:
             notes.append(f"Mini-batches: estimated from {rows:,} of the {n:,} training samples.")
@@ -207,6 +238,14 @@ def _cells(row: Outlook, is_configured: bool) -> list[str]:
         "" if row.floor == math.inf else f"{row.floor:.3g}",
         str(row.verdict),
     ]
+
+
+def _shown(digits: Mapping[str, float]) -> str:
+    """Write about how many digits the parameters have; of many, the one with the fewest."""
+    if len(digits) <= _SHOWN_PARAMETERS:
+        return ", ".join(f"{name} {value:.0f}" for name, value in digits.items())
+    worst = min(digits, key=digits.__getitem__)
+    return f"{worst} {digits[worst]:.0f}, the fewest of {len(digits)} parameters,"
 
 
 def _epochs(row: Outlook) -> str:

@@ -42,8 +42,8 @@ Train variants side by side, from the same start on the same data, and compare t
       any other option instead
   python -m gd_lightning compare --config configs/parabola_batch.yaml --batch_sizes full,16,1
       what a config describes, by all variants
-  python -m gd_lightning compare lightning_logs/RUN lightning_logs/OTHER
-      runs that are there, of this or of another Lightning project
+  python -m gd_lightning compare lightning_logs
+      all runs that are there, of this or of another Lightning project
 """,
     "validate": """\
 Judge a run on the samples that were held out for validation. Example:

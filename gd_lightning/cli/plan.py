@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from gd_lightning.affine import parameter_names
 from gd_lightning.cli.local_plan import LocalPlan, local_plan
 from gd_lightning.cli.results import from_here
 from gd_lightning.data import RegressionDataModule
@@ -19,7 +21,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.plots.map import draw_map
 from gd_lightning.plots.style import pixels, save_png
-from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, advice, epochs_in_words
+from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
 from gd_lightning.tracking.run_directory import claim_file
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
@@ -30,6 +32,8 @@ _HOLDS_FOR = {  # the map, by the order of the run
     "shuffled": "expected, as if samples were drawn with replacement; shuffled, they leave a lower floor",
     "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
 }
+_SHOWN_PARAMETERS = 12
+_ENOUGH = 10_000  # samples that the digits are estimated from
 
 
 class PlanOptions:
@@ -67,7 +71,23 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         module, data.train.pieces, data.variant, max_epochs, sequential=data.order == "sequential"
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in sizes]
-    return Plan(outlooks, data.variant, rows, data.order)
+    return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
+
+
+def _digits(
+    module: RegressionModule, data: RegressionDataModule, outlooks: Outlooks, batch: Outlook
+) -> dict[str, dict[str, float]]:
+    """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
+    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
+    rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
+    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, outlooks.momentum, layer=module.standardize)
+    has_bias = outlooks.start.bias is not None or module.standardize is not None
+    features, targets = data.problem.feature_names, data.problem.target_names
+    names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
+    return {
+        name: dict(zip(names, (round(digits, 1) for digits in rounding.digits(dtype).tolist()), strict=True))
+        for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
+    }
 
 
 def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
@@ -133,12 +153,14 @@ class Plan:
         variant: The configured batches.
         rows: One outlook a batch size, among them the configured one.
         order: The configured order of samples.
+        digits: How many digits of each parameter rounding leaves batch gradient descent, by precision and name.
     """
 
     outlooks: Outlooks
     variant: Variant
     rows: list[Outlook]
     order: str
+    digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def configured(self) -> Outlook:
@@ -155,6 +177,7 @@ class Plan:
             "condition_number": loss.condition_number,
             "target_excess": self.outlooks.target,
             "order": self.order,
+            "digits": self.digits,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": advice(self.outlooks, self.configured),
             "map": None if map_file is None else str(map_file),
@@ -193,7 +216,7 @@ class Plan:
         return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 
     def _notes(self) -> list[str]:
-        """Say what the statements on mini-batches hold for."""
+        """Say what rounding leaves, and what the statements on mini-batches hold for."""
         if self.outlooks.knows_the_order:
             notes = [
                 "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
@@ -208,6 +231,13 @@ class Plan:
             notes.append(
                 "Mini-batches with momentum: as without it at lr / (1 - momentum), which holds for a small lr."
             )
+        if self.digits:
+            shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
+            notes = [
+                "digits  of the least squares that rounding leaves a batch run, in the end:",
+                f"        {shown}",
+                *notes,
+            ]
         drawn = self.outlooks.drawn
         if drawn.is_thinned:
             notes.append(
@@ -245,3 +275,11 @@ def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
         "growth_within_epoch": row.growth,
     }
     return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
+
+
+def _shown(digits: Mapping[str, float]) -> str:
+    """Write about how many digits the parameters have; of many, the one with the fewest."""
+    if len(digits) <= _SHOWN_PARAMETERS:
+        return ", ".join(f"{name} {value:.0f}" for name, value in digits.items())
+    worst = min(digits, key=digits.__getitem__)
+    return f"{worst} {digits[worst]:.0f}, the fewest of {len(digits)} parameters,"

@@ -165,7 +165,9 @@ class RegressionDataModule(LightningDataModule):
     @property
     def parts(self) -> tuple[Samples, Samples, Samples]:
         """The samples for training, validation and test; the latter two may be empty."""
-        dtype = self._dtype()
+        return self._parts_in(self._dtype())
+
+    def _parts_in(self, dtype: torch.dtype) -> tuple[Samples, Samples, Samples]:
         if dtype not in self._parts:
             self._parts[dtype] = self._make_parts(dtype)
         return self._parts[dtype]
@@ -179,6 +181,10 @@ class RegressionDataModule(LightningDataModule):
     def train(self) -> Samples:
         """The training samples; ``train.x`` (N, D) and ``train.y`` (N, K) are in original units."""
         return self.parts[0]
+
+    def train_in(self, dtype: torch.dtype) -> Samples:
+        """Return the training samples in a precision, whatever that of the run."""
+        return self._parts_in(dtype)[0]
 
     @property
     def in_features(self) -> int:

@@ -27,6 +27,7 @@ from gd_lightning.theory.map import OutcomeMap as OutcomeMap
 from gd_lightning.theory.outlook import Outlook as Outlook
 from gd_lightning.theory.outlook import Outlooks as Outlooks
 from gd_lightning.theory.outlook import Verdict as Verdict
+from gd_lightning.theory.precision import Rounding as Rounding
 from gd_lightning.theory.reduced import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.sampling import DrawnBatches as DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch as SequentialEpoch

@@ -97,6 +97,22 @@ def test_standardised_features_are_planned_as_the_regressor_sees_them(capfd: Cap
     assert found["rows"][0]["best_lr"] == pytest.approx(0.5, rel=1e-12)
 
 
+def test_the_digits_that_rounding_leaves(capfd: Capture) -> None:
+    standardised = ["--data.problem", "ExamScores", "--data.standardize", "true", "--model.lr", "0.5"]
+    digits = _plan(capfd, *standardised)["digits"]
+    assert {precision: list(by_name) for precision, by_name in digits.items()} == {
+        "float32": ["w", "b"],
+        "float64": ["w", "b"],
+    }
+    assert digits == _plan(capfd, *standardised, "--trainer.precision", "64-true")["digits"]
+    # A learning rate that is not stable is not asked about: that of no run.
+    assert digits == _plan(capfd, *standardised[:-1], "1.5")["digits"]
+    assert gd_lightning.main(["plan", *standardised]) == 0
+    assert "        w 7, b 7 in float32; w 16, b 16 in float64" in capfd.readouterr().out
+    assert gd_lightning.main(["plan", "--data.problem", "LinearProblem", "--data.problem.n_features", "12"]) == 0
+    assert "the fewest of 13 parameters, in float32" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("config", ["batch", "mini_batch", "stochastic", "noisy_line", "four_points", "exam_scores"])
 def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -> None:
     found = _plan(capfd, "--config", str(CONFIGS / f"{config}.yaml"))

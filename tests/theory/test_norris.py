@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gd_lightning import LinearRegressor, RegressionDataModule, RegressionModule, Table
-from gd_lightning.theory import LinearLoss, Outlooks, Verdict
+from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
 from tests.conftest import MakeTrainer
 
 CERTIFIED = {"b": -0.262323073774029, "w": 1.00211681802045}
@@ -33,10 +34,38 @@ def _data(directory: Path) -> RegressionDataModule:
 def test_one_update_has_eleven_digits(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     data, module = _data(tmp_path), RegressionModule(lr=0.5)
     make_trainer(max_epochs=1, precision="64-true").fit(module, data)
+    assert min(_digits(module)) > 11
+
+
+def _digits(module: RegressionModule) -> list[float]:
+    """Return how many digits of w and b are the certified ones."""
     affine = module.affine()
     assert affine is not None
-    for found, certified in zip(affine.flat().tolist(), (CERTIFIED["w"], CERTIFIED["b"]), strict=True):
-        assert -math.log10(abs(found - certified) / abs(certified)) > 11
+    pairs = zip(affine.flat().tolist(), (CERTIFIED["w"], CERTIFIED["b"]), strict=True)
+    return [-math.log10(abs(found - certified) / abs(certified)) for found, certified in pairs]
+
+
+@pytest.mark.parametrize(("precision", "told"), [("32-true", (7.2, 4.4)), ("64-true", (16.0, 13.0))])
+def test_the_digits_of_both_precisions_are_told_before(
+    make_trainer: MakeTrainer, tmp_path: Path, precision: str, told: tuple[float, float]
+) -> None:
+    """w has as many digits as a float32 holds; b is the difference of two numbers near 420, which costs it three."""
+    data = _data(tmp_path)
+    x, y = data.train_in(torch.float64).take(slice(None))
+    layer = data.standardization()
+    assert layer is not None
+    dtype = torch.float64 if precision == "64-true" else torch.float32
+    digits = Rounding(LinearLoss.of(layer(x), y), x, y, lr=0.5, layer=layer).digits(dtype).tolist()
+    assert digits == pytest.approx(told, abs=0.05)
+    measured = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        module = RegressionModule(lr=0.5)
+        make_trainer(max_epochs=3, precision=precision).fit(module, _data(tmp_path))
+        measured.append(_digits(module))
+    # The certified values have 15 digits themselves.
+    medians = np.median(measured, axis=0).tolist()
+    assert medians == pytest.approx([min(value, 14.4) for value in digits], abs=0.6)
 
 
 def test_it_is_told_before(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ def _show(report: Report, directory: Path) -> None:
     print(report)
     report.write(directory)
     print(f"\nfiles        {from_here(directory)}")
-    print(f"to see them  tensorboard --logdir {from_here(directory)}")
+    # TensorBoard opens another tab first, whatever a log directory holds.
+    print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#custom_scalars")
 
 
 def _scene(command: Trains, directory: Path, comparison: Comparison) -> Scene:

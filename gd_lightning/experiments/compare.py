@@ -75,6 +75,8 @@ def compare(
         >>> {label: round(histories[0].last("train_loss"), 1) for label, histories in report.histories.items()}
         {'batch': 122.9, 'mini-batch 10': 118.2}
     """
+    if seeds < 1:
+        raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
     problem = SteepLine() if problem is None else problem
     shared = {"data": dict(data or {}), "model": dict(model or {}), "trainer": dict(trainer or {})}
     shared["trainer"] = {**_TRAINER, "max_epochs": max_epochs, **shared["trainer"]}
@@ -172,7 +174,7 @@ def _train(
         raise KeyboardInterrupt
     settings = {f"{section}.{key}": value for section in ("data", "model") for key, value in options[section].items()}
     summary = dataclasses.asdict(recorder.summary)
-    return FinishedRun(name, recorder.history, HISTORY, summary, {**settings, **setting}), module, data
+    return FinishedRun(name, recorder.history, HISTORY, summary, {**setting, **settings}), module, data
 
 
 def _say_nothing(_: str) -> None:

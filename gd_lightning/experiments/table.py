@@ -44,7 +44,7 @@ class Spread:
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return ""
-        return f"{self.mean:.5g}" + (f" ± {self.deviation:.2g}" if self.deviation else "")
+        return f"{self.mean:.5g}" + (f" ± {float(f'{self.deviation:.2g}'):g}" if self.deviation else "")
 
 
 @dataclasses.dataclass(frozen=True)

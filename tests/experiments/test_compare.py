@@ -1,0 +1,85 @@
+"""``gd_lightning.compare`` in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning import InputError, LinearProblem, Parabola, compare
+from gd_lightning.history import Outcome
+from gd_lightning.plots.style import pixels
+
+FEW: dict[str, Any] = {"seeds": 2, "max_epochs": 3, "lrs": 0.01}
+
+
+def test_it_returns_histories_table_and_picture(tmp_path: Path) -> None:
+    report = compare(batch_sizes=["full", 25], **FEW)
+    assert list(report.histories) == ["batch", "mini-batch 25"]
+    losses = [history["train_loss"][0] for histories in report.histories.values() for history in histories]
+    assert np.ptp(losses) == 0
+    batch, mini = report.rows
+    final = [history.last("train_loss") for history in report.histories["mini-batch 25"]]
+    assert (mini.train_loss.mean, mini.train_loss.deviation) == pytest.approx((np.mean(final), np.std(final)))
+    assert batch.updates.mean == 3
+    assert str(report).startswith("SteepLine: 2 variants, 4 runs\n")
+    assert pixels(report.figure()).shape[2] == 3
+    assert report._repr_png_().startswith(b"\x89PNG")
+    assert report.scene.surface is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_holds_the_report_and_the_runs(tmp_path: Path) -> None:
+    compare(LinearProblem(n_samples=50), batch_sizes=[10], directory=tmp_path / "mine", **FEW)
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert {"table.csv", "table.md", "table.json", "comparison.png", "comparison.svg", "aggregate"} <= names
+    assert {"batch_size-10-lr-0.01-seed0", "batch_size-10-lr-0.01-seed1"} <= names
+
+
+def test_seeds_and_starts_are_those_of_the_runs_and_the_generator_is_left_alone() -> None:
+    state = torch.get_rng_state()
+    report = compare(Parabola(), batch_sizes=["full"], model={"hidden_sizes": [4]}, **FEW)
+    assert torch.equal(torch.get_rng_state(), state)
+    first, second = report.histories["batch"]
+    assert first.first("train_loss") != second.first("train_loss")
+    again = compare(Parabola(), batch_sizes=["full"], model={"hidden_sizes": [4]}, **{**FEW, "seeds": 1})
+    np.testing.assert_array_equal(again.histories["batch"][0]["train_loss"], first["train_loss"])
+    assert report.scene.fits is not None
+    assert report.scene.surface is None
+
+
+def test_any_option_is_varied_and_theory_gives_the_best_rates() -> None:
+    report = compare(
+        vary={"model.momentum": [0.0, 0.5], "data.order": ["shuffled", "sequential"]}, seeds=1, max_epochs=1
+    )
+    assert list(report.histories) == [
+        f"momentum {momentum}, order {order}" for momentum in ("0", "0.5") for order in ("shuffled", "sequential")
+    ]
+    rates = [row.lr for row in compare(batch_sizes=["full", 1], lrs="best", seeds=1, max_epochs=1).rows]
+    assert rates == pytest.approx([0.10712, 0.0495], rel=0.01)
+
+
+def test_what_diverges_is_shown_and_told() -> None:
+    report = compare(batch_sizes=["full", 1], lrs=0.1, seeds=1, max_epochs=5)
+    assert report.histories["stochastic"][0].outcome is Outcome.DIVERGED
+    assert any("stochastic diverged" in finding and "0.06418" in finding for finding in report.findings)
+    assert list(report.scene.fits.functions if report.scene.fits else []) == ["batch"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vary": {"lr": [1]}}, "cannot vary 'lr'"),
+        ({"vary": {"data.batch_size": [1]}}, "cannot vary 'data.batch_size'"),
+        ({"batch_sizes": ["full", 1], "lrs": [1, 2, 3]}, "cannot give 3 lrs to 2 batch sizes"),
+        ({"lrs": "best", "model": {"hidden_sizes": [3]}}, "cannot find the best lr"),
+        ({"batch_sizes": [1000]}, "batch_size 1000 is larger"),
+        ({"seeds": 0}, "cannot compare with 0 seeds"),
+    ],
+)
+def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(**options)

@@ -57,6 +57,7 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
         momentum=module.hparams["momentum"],
         sequential=data.order == "sequential",
         drop_last=data.drop_last,
+        nesterov=module.hparams["nesterov"],
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in _batch_sizes(data.variant)]
     return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
@@ -68,7 +69,8 @@ def _digits(
     """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
     rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
-    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, outlooks.momentum, layer=module.standardize)
+    momentum = (outlooks.momentum, outlooks.nesterov)
+    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, *momentum, layer=module.standardize)
     has_bias = outlooks.start.bias is not None or module.standardize is not None
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
@@ -86,7 +88,6 @@ def _quadratic(module: RegressionModule) -> LinearRegressor:
         f"model.loss {options['loss']}": options["loss"] != "mse",
         "another optimizer than SGD": options["optimizer"],
         "an lr_scheduler": options["lr_scheduler"],
-        "model.nesterov": options["nesterov"],
         "model.weight_decay": options["weight_decay"],
         "model.l1": options["l1"],
     }
@@ -96,6 +97,10 @@ def _quadratic(module: RegressionModule) -> LinearRegressor:
                 f"cannot plan for {what}, because the statements hold for a linear regressor, the mean squared error "
                 "and SGD; leave it out"
             )
+    if options["momentum"] >= 1:
+        raise InputError(
+            f"cannot plan for model.momentum {options['momentum']:g}, because no velocity fades; use one below 1"
+        )
     assert isinstance(module.network, LinearRegressor)
     return module.network
 
@@ -180,10 +185,6 @@ class Plan:
                 "those for samples drawn with replacement.",
             ],
         }[self.order]
-        if self.outlooks.momentum:
-            notes.append(
-                "Mini-batches with momentum: as without it at lr / (1 - momentum), which holds for a small lr."
-            )
         if self.digits:
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [

@@ -108,6 +108,15 @@ def test_the_digits_that_rounding_leaves(capfd: Capture) -> None:
     assert "the fewest of 13 parameters, in float32" in capfd.readouterr().out
 
 
+def test_momentum(capfd: Capture) -> None:
+    """A limit of 2 (1 + mu) / lambda_max, with Nesterov's 2 (1 + mu) / ((1 + 2 mu) lambda_max), lambda_max 16.67."""
+    for nesterov, limit in (("false", 0.18), ("true", 0.09)):
+        options = ["--model.momentum", "0.5", "--model.nesterov", nesterov, "--data.batch_size", "10"]
+        batch, mini_batch, stochastic = _plan(capfd, *options, "--model.lr", "0.02")["rows"]
+        assert batch["largest_stable_lr"] == pytest.approx(limit, rel=1e-3)
+        assert limit > mini_batch["largest_stable_lr"] > stochastic["largest_stable_lr"] > 0.02
+
+
 @pytest.mark.parametrize("config", ["batch", "mini_batch", "stochastic", "noisy_line", "four_points", "exam_scores"])
 def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -> None:
     found = _plan(capfd, "--config", str(CONFIGS / f"{config}.yaml"))
@@ -122,6 +131,7 @@ def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -
         (["--model.loss", "huber"], "cannot plan for model.loss huber"),
         (["--optimizer", "Adam"], "cannot plan for another optimizer than SGD"),
         (["--model.l1", "0.1"], "cannot plan for model.l1"),
+        (["--model.momentum", "1"], "cannot plan for model.momentum 1, because no velocity fades"),
         (["--data.batch_size", "1000"], "batch_size 1000 is larger than the 100 training samples"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),
         (["--trainer.max_epochs", "0"], "max_epochs 0 trains nothing"),

@@ -80,7 +80,8 @@ def _digits(
     """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
     rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
-    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, outlooks.momentum, layer=module.standardize)
+    momentum = (outlooks.momentum, outlooks.nesterov)
+    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, *momentum, layer=module.standardize)
     has_bias = outlooks.start.bias is not None or module.standardize is not None
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
@@ -142,6 +143,10 @@ def _refuse_other_updates(module: RegressionModule) -> None:
             raise InputError(
                 f"cannot plan for {what}, because the statements hold for SGD at a constant learning rate; leave it out"
             )
+    if module.hparams["momentum"] >= 1:
+        raise InputError(
+            f"cannot plan for model.momentum {module.hparams['momentum']:g}, because no velocity fades; use one below 1"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +216,8 @@ class Plan:
         length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
         lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
         if self.outlooks.momentum:
-            lines.append(f"momentum {self.outlooks.momentum:g}: mini-batches as without it at lr / (1 - momentum)")
+            kind = ", Nesterov's" if self.outlooks.nesterov else ""
+            lines.append(f"momentum {self.outlooks.momentum:g}{kind}")
         found = OutcomeMap.of(self.outlooks, row.variant.batch_size)
         return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 
@@ -227,10 +233,6 @@ class Plan:
         else:
             lower = "; shuffled samples leave a lower floor" if self.order == "shuffled" else ""
             notes = [f"Mini-batches: expected values, as if drawn with replacement{lower}."]
-        if self.outlooks.momentum:
-            notes.append(
-                "Mini-batches with momentum: as without it at lr / (1 - momentum), which holds for a small lr."
-            )
         if self.digits:
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [

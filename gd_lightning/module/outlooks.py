@@ -60,13 +60,16 @@ def linear_outlooks(
         momentum=module.hparams["momentum"],
         sequential=sequential,
         drop_last=variant.drop_last,
+        nesterov=module.hparams["nesterov"],
     )
 
 
 def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
     """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None."""
     options = module.hparams
-    others = ("optimizer", "lr_scheduler", "nesterov", "weight_decay", "l1")
+    others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
+    if options["momentum"] >= 1:  # no velocity fades
+        return None
     if options["loss"] != "mse" or any(options[name] for name in others):
         return None
     return module.network if isinstance(module.network, LinearRegressor) else None

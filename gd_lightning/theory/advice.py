@@ -28,7 +28,15 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
     """
     batch, lr = f"batch_size {outlook.variant.batch_size}", f"lr {outlook.lr:g}"
     if outlook.verdict is Verdict.DIVERGES:
-        cure = f"use lr {rounded(min(outlook.best_lr, SAFE * outlook.largest_stable_lr))}"
+        cured = min(outlook.best_lr, SAFE * outlook.largest_stable_lr)
+        while (
+            outlook.variant.short_batch and outlooks.of(outlook.variant.batch_size, cured).verdict is Verdict.DIVERGES
+        ):
+            cured *= SAFE  # a short last batch is less stable than the others
+        cure = f"use lr {rounded(cured)}"
+        if outlook.lr < outlook.largest_stable_lr and outlook.growth is None:
+            samples = f"{short} sample{'s' * (short != 1)}"
+            return f"{lr} is too large for the last batch of an epoch, which has {samples}; {cure}, or drop_last."
         if outlook.lr < outlook.largest_stable_lr:
             return (
                 f"{lr} is too large for the sequential order: an error can grow {outlook.growth:.2g} times within an "

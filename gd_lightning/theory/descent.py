@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.theory.searches import minimum
 
 _MOST_UPDATES = 2**60
 
@@ -41,17 +42,23 @@ def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool =
     return 2 * (1 + momentum) / ((1 + 2 * momentum if nesterov else 1) * lambda_max)
 
 
-def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0) -> float:
+def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
     """Return the learning rate that shrinks the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
 
     The roots of an update, z^2 - (1 + mu - lr lam) z + mu = 0, are as large at lr lam as at 2 (1 + mu) - lr lam, so the
-    best learning rate is where the outer eigenvalues lie evenly about the middle.
+    best learning rate is where the outer eigenvalues lie evenly about the middle. With Nesterov's, it
+    is searched for, to six digits.
 
     Args:
         lambda_min: Smallest eigenvalue of the Hessian that is not 0.
         lambda_max: Largest eigenvalue.
-        momentum: mu; not Nesterov's.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
     """
+    if nesterov:
+        outer = torch.tensor([lambda_min, lambda_max], dtype=torch.float64)
+        limit = largest_stable_lr(lambda_max, momentum, nesterov)
+        return minimum(lambda lr: contraction(outer, lr, momentum, nesterov), 0.0, limit, 1e-6 * limit)
     return 2 * (1 + momentum) / (lambda_min + lambda_max)
 
 
@@ -77,7 +84,7 @@ def contraction(eigenvalues: Tensor, lr: float, momentum: float = 0.0, nesterov:
     Returns:
         The largest modulus of the eigenvalues of the update.
     """
-    return float(torch.linalg.eigvals(_update(eigenvalues, lr, momentum, nesterov)).abs().max())
+    return float(torch.linalg.eigvals(update_matrices(eigenvalues, lr, momentum, nesterov)).abs().max())
 
 
 def predicted_losses(
@@ -104,7 +111,7 @@ def predicted_losses(
         for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
             excess += eigenvalue / 2 * squared * (factor * factor) ** steps
         return loss.irreducible + excess
-    update = _update(loss.eigenvalues, lr, momentum, nesterov)
+    update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
     errors = [error]
     for _ in range(updates):
@@ -135,7 +142,7 @@ def updates_to_excess(
         return 0
     if contraction(loss.eigenvalues, lr, momentum, nesterov) >= 1:
         return math.inf
-    update = _update(loss.eigenvalues, lr, momentum, nesterov)
+    update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
 
     def is_there(updates: int) -> bool:
@@ -153,8 +160,15 @@ def updates_to_excess(
     return high
 
 
-def _update(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:
-    """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2)."""
+def update_matrices(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:
+    """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2).
+
+    Args:
+        eigenvalues: Of the Hessian, shape (R,).
+        lr: The learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+    """
     lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, momentum, dtype=torch.float64)
     first = [1 - lr * lam * (1 + mu), -lr * mu * mu] if nesterov else [1 - lr * lam, -lr * mu]
     return torch.stack([torch.stack(first, dim=-1), torch.stack([lam, mu], dim=-1)], dim=-2)

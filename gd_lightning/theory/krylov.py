@@ -118,6 +118,51 @@ def solve(apply: Operator, right: Tensor, most: int = 10_000) -> Tensor:
     return x
 
 
+def solve_any(apply: Operator, right: Tensor, most: int = 400) -> Tensor:
+    """Solve A x = right for any operator whose inverse exists by GMRES, to about ten digits.
+
+    Source: Saad and Schultz, GMRES, SIAM J. Sci. Stat. Comput. 7 (1986).
+    """
+    size = right.norm()
+    if size == 0:
+        return right
+    basis, columns = [right / size], list[Tensor]()
+    for count in range(1, min(most, right.numel()) + 1):
+        rest, column = _expanded(apply, basis)
+        columns.append(column)
+        hessenberg = _hessenberg(columns, count + 1)
+        target = torch.zeros(count + 1, dtype=right.dtype)
+        target[0] = size
+        coordinates: Tensor = torch.linalg.lstsq(hessenberg, target[:, None]).solution[:, 0]
+        left = (hessenberg @ coordinates - target).norm()
+        if left <= _SETTLED * size or column[-1] <= 1e-14 * column.norm():
+            break
+        basis.append(rest / column[-1])
+    return (coordinates @ torch.stack([vector.flatten() for vector in basis[: len(coordinates)]])).view_as(right)
+
+
+def spectral_radius(apply: Operator, start: Tensor, most: int = 200) -> float:
+    """Return the largest modulus of an operator's eigenvalues by Arnoldi's method, to about nine digits.
+
+    Args:
+        apply: The operator on tensors of any one shape.
+        start: A tensor of this shape that has a part along the eigenvector.
+        most: Largest number of applications.
+    """
+    basis = [start / start.norm()]
+    columns: list[Tensor] = []
+    found, quiet = 0.0, 0
+    for count in range(1, min(most, start.numel()) + 1):
+        rest, column = _expanded(apply, basis)
+        columns.append(column)
+        before, found = found, torch.linalg.eigvals(_hessenberg(columns, count)).abs().max().item()
+        quiet = quiet + 1 if abs(found - before) <= _SETTLED * found else 0
+        if quiet == 2 or column[-1] <= 1e-14 * column.norm():
+            break
+        basis.append(rest / column[-1])
+    return found
+
+
 def powers(apply: Operator, start: Tensor, observe: Tensor, times: Sequence[int], most: int = 240) -> Tensor:
     """Return <observe, A^t start> for several t by Arnoldi's method; exact where the space is exhausted.
 
@@ -165,12 +210,10 @@ def _projected(
     columns: list[Tensor] = []
     found: Tensor | None = None
     for size in range(1, min(most, start.numel()) + 1):
-        vector = apply(basis[-1])
-        inner = torch.stack([(vector * other).sum() for other in basis])
-        rest = _orthogonal(vector, basis)
-        norm = rest.norm()
-        last = bool(norm <= 1e-13 * vector.norm()) or size == min(most, start.numel())
-        columns.append(torch.cat([inner, norm[None]]))
+        rest, column = _expanded(apply, basis)
+        norm = column[-1]
+        last = bool(norm <= 1e-13 * column.norm()) or size == min(most, start.numel())
+        columns.append(column)
         if size % _CHECKED == 0 or last:
             states = scale * _states(columns, times)
             before, found = found, observe(states, torch.stack(basis))
@@ -184,10 +227,7 @@ def _projected(
 def _states(columns: list[Tensor], times: Sequence[int]) -> Tensor:
     """Return H^t e_1 for each t, shape (times, k), with H the Hessenberg matrix whose columns are given."""
     size = len(columns)
-    hessenberg = torch.zeros(size, size, dtype=columns[0].dtype)
-    for index, column in enumerate(columns):
-        rows = min(len(column), size)
-        hessenberg[:rows, index] = column[:rows]
+    hessenberg = _hessenberg(columns, size)
     state = torch.zeros(size, dtype=hessenberg.dtype)
     state[0] = 1.0
     states, reached = torch.zeros(len(times), size, dtype=hessenberg.dtype), 0
@@ -199,6 +239,28 @@ def _states(columns: list[Tensor], times: Sequence[int]) -> Tensor:
         state, reached = matrices[step] @ state, times[place]
         states[place] = state
     return states
+
+
+def _expanded(apply: Operator, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Apply an operator to the last vector of an orthonormal basis.
+
+    Returns:
+        What of the result is orthogonal to the basis; and the products with all k vectors of the basis, then the norm
+        of that rest, shape (k + 1,).
+    """
+    vector = apply(basis[-1])
+    inner = torch.stack([(vector * other).sum() for other in basis])
+    rest = _orthogonal(vector, basis)
+    return rest, torch.cat([inner, rest.norm()[None]])
+
+
+def _hessenberg(columns: list[Tensor], rows: int) -> Tensor:
+    """Return the first rows of the matrix of an operator in the basis that Arnoldi's method has made of it."""
+    matrix = torch.zeros(rows, len(columns), dtype=columns[0].dtype)
+    for index, column in enumerate(columns):
+        height = min(len(column), rows)
+        matrix[:height, index] = column[:height]
+    return matrix
 
 
 def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:

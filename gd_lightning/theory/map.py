@@ -27,7 +27,7 @@ _FULL = 0.8  # of the batch size: a last batch that is called full
 _PRECISION = 1e-3  # of a boundary
 _LOWEST = 1e-7  # of the limit: learning rates below are not looked at
 _LOOKS = 12  # learning rates at which a fast one is looked for, before the fastest is searched
-_SEARCHED = 5  # batch sizes whose best learning rate is searched for; that of the others lies between
+_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; that of the others lies between
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,12 @@ def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
 
 
 def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
-    n, target, without = outlooks.loss.n_samples, outlooks.target, 1 - outlooks.momentum
-    reduced = ReducedUpdates.of(outlooks.drawn, outlooks.start)
-    all_drawn = [DrawnBatches(outlooks.drawn, Variant.of(size, n, outlooks.drop_last)) for size in sizes]
-    places = torch.linspace(0, len(sizes) - 1, min(len(sizes), _SEARCHED)).round().long().tolist()
+    n, target = outlooks.loss.n_samples, outlooks.target
+    moved = outlooks.momentum, outlooks.nesterov
+    reduced = ReducedUpdates.of(outlooks.drawn, outlooks.start, *moved)
+    all_drawn = [DrawnBatches(outlooks.drawn, Variant.of(size, n, outlooks.drop_last), True, *moved) for size in sizes]
+    searched = min(len(sizes), 2 if outlooks.momentum else _SEARCHED)
+    places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
     best = {place: math.log(all_drawn[place].best_lr / all_drawn[place].largest_stable_lr) for place in places}
     epochs = min(outlooks.max_epochs, LONGEST_LOOK)
     for place, drawn in enumerate(all_drawn):
@@ -172,27 +174,28 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
         is_short = variant.short_batch < _FULL * variant.batch_size
         yield Boundaries(
             variant.batch_size,
-            fast_from=without * fast[0],
-            fast_to=without * fast[1],
-            quiet=without * quiet,
-            stable=without * stable,
-            limit=without * limit,
-            best=without * ratio * limit,
+            fast_from=fast[0],
+            fast_to=fast[1],
+            quiet=quiet,
+            stable=stable,
+            limit=limit,
+            best=ratio * limit,
             short_batch=variant.short_batch if is_short else 0,
         )
 
 
 def _of_batch(outlooks: Outlooks) -> Boundaries:
-    loss, momentum = outlooks.loss, outlooks.momentum
-    limit = largest_stable_lr(loss.lambda_max, momentum)
+    loss, momentum, nesterov = outlooks.loss, outlooks.momentum, outlooks.nesterov
+    limit = largest_stable_lr(loss.lambda_max, momentum, nesterov)
 
     def lateness(lr: float) -> float:
-        epochs = updates_to_excess(loss, outlooks.start, lr, outlooks.target, momentum)
+        epochs = updates_to_excess(loss, outlooks.start, lr, outlooks.target, momentum, nesterov)
         return epochs - outlooks.max_epochs
 
     endless = outlooks.max_epochs == math.inf or outlooks.excess_at_start <= outlooks.target
     fast = (0.0, limit) if endless else _interval(lateness, limit)
-    return Boundaries(loss.n_samples, *fast, limit, limit, limit, best_lr(loss.lambda_min, loss.lambda_max, momentum))
+    best = best_lr(loss.lambda_min, loss.lambda_max, momentum, nesterov)
+    return Boundaries(loss.n_samples, *fast, limit, limit, limit, best)
 
 
 def _last(holds: Callable[[float], bool], high: float, low: float | None = None) -> float:

@@ -78,11 +78,11 @@ class Outlooks:
         loss: The loss on the training set, rows in the order of the samples.
         start: The parameters before the first update.
         max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
-        momentum: Of the updates. What is said of drawn batches is what holds without momentum at lr / (1 - momentum),
-            which is what momentum comes to where the learning rate is small.
+        momentum: Of the updates.
         sequential: Whether the samples are used in their order; else, and where the loss is thinned, as if drawn with
             replacement.
         drop_last: Whether a short last batch is left out.
+        nesterov: Whether the momentum is Nesterov's.
 
     Example:
         >>> import torch
@@ -100,6 +100,7 @@ class Outlooks:
     momentum: float = 0.0
     sequential: bool = False
     drop_last: bool = False
+    nesterov: bool = False
 
     @cached_property
     def drawn(self) -> LinearLoss:
@@ -124,7 +125,7 @@ class Outlooks:
     @property
     def knows_the_order(self) -> bool:
         """Whether the statements on epochs are exact for the sequential order, and no expected values."""
-        return self.sequential and not self.momentum and not self.loss.is_thinned
+        return self.sequential and not self.loss.is_thinned
 
     def losses(self, batch_size: BatchSize, lr: float, epochs: int) -> Tensor:
         """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,).
@@ -133,20 +134,21 @@ class Outlooks:
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if variant.name == "batch":
-            return predicted_losses(self.loss, self.start, lr, epochs, self.momentum)
+            return predicted_losses(self.loss, self.start, lr, epochs, self.momentum, self.nesterov)
         if self.knows_the_order:
-            return SequentialEpoch.of(self.loss, lr, variant).predicted_losses(self.start, epochs)
-        return self._drawn_batches(variant).expected_losses(self.start, lr / (1 - self.momentum), epochs)
+            epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
+            return epoch.predicted_losses(self.start, epochs)
+        return self._drawn_batches(variant).expected_losses(self.start, lr, epochs)
 
     def smallest_stable_batch_size(self, lr: float) -> int | None:
         """Return the smallest batch size whose largest stable learning rate is above lr; None where there is none."""
-        n, plain = self.loss.n_samples, lr / (1 - self.momentum)
-        if lr >= largest_stable_lr(self.loss.lambda_max, self.momentum):
+        n = self.loss.n_samples
+        if lr >= largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov):
             return None
         low, high = 0, n  # the limit grows with the batch size
         while high - low > 1:
             middle = (low + high) // 2
-            stable = plain < self._drawn_batches(Variant.of(middle, n)).largest_stable_lr
+            stable = self._drawn_batches(Variant.of(middle, n)).is_stable(lr)
             low, high = (low, middle) if stable else (middle, high)
         return high
 
@@ -154,25 +156,24 @@ class Outlooks:
         """Return the outlook of a batch size at a learning rate."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if variant.name == "batch":
-            limit = largest_stable_lr(self.loss.lambda_max, self.momentum)
-            best = best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum)
-            epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum)
+            limit = largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
+            best = best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
+            epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum, self.nesterov)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
-        without, drawn = 1 - self.momentum, self._drawn_batches(variant)
-        limit, best = without * drawn.largest_stable_lr, without * drawn.best_lr
+        drawn = self._drawn_batches(variant)
+        limit, best = drawn.largest_stable_lr, drawn.best_lr
         if self.knows_the_order:
-            epoch = SequentialEpoch.of(self.loss, lr, variant)
+            epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
             # Where it is drawn to a point farther from the optimum than its start, nobody calls it stable.
             floor = epoch.floor if epoch.floor < max(self.excess_at_start, self.target) else math.inf
             epochs = self._first_epoch(lambda looks: epoch.predicted_losses(self.start, looks), floor)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
-        plain = lr / without
-        floor = drawn.floor(plain)
-        epochs = self._first_epoch(lambda looks: drawn.expected_losses(self.start, plain, looks), floor)
+        floor = drawn.floor(lr)
+        epochs = self._first_epoch(lambda looks: drawn.expected_losses(self.start, lr, looks), floor)
         return self._judged(variant, limit, best, lr, epochs, floor)
 
     def _drawn_batches(self, variant: Variant) -> DrawnBatches:
-        return DrawnBatches(self.drawn, variant)
+        return DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
 
     def _first_epoch(self, losses_of: Callable[[int], Tensor], floor: float) -> float:
         """Return the first epoch at whose end the predicted excess is below the target."""

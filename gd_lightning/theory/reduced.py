@@ -11,7 +11,7 @@ Letters: R directions, B batch, n numbers of a state, k of a reduced one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,17 +46,18 @@ class ReducedUpdates:
     observe: Tensor
 
     @classmethod
-    def of(cls, loss: LinearLoss, start: Affine) -> ReducedUpdates:
+    def of(cls, loss: LinearLoss, start: Affine, momentum: float = 0.0, nesterov: bool = False) -> ReducedUpdates:
         """Find the space.
 
         Args:
             loss: The loss on the training set, of two samples or more.
             start: The parameters before the first update.
+            momentum: Of the updates.
+            nesterov: Whether the momentum is Nesterov's.
         """
-        n = loss.n_samples
-        single = DrawnBatches(loss, Variant.of(1, n))
+        single = DrawnBatches(loss, Variant.of(1, loss.n_samples), momentum=momentum, nesterov=nesterov)
         state, observe, lr = single.state(start), single.observation(), single.largest_stable_lr
-        space = torch.eye(len(state), dtype=torch.float64) if len(state) <= _SMALL else _space(loss, state)
+        space = torch.eye(len(state), dtype=torch.float64) if len(state) <= _SMALL else _space(single, state)
         updates = [
             [torch.stack([single.update(rate, size)(vector) for vector in space]) @ space.T for size in (1, 2)]
             for rate in (-lr, 0.0, lr)
@@ -93,11 +94,12 @@ class ReducedUpdates:
         return float(self.observe[:-1] @ settled)
 
 
-def _space(loss: LinearLoss, state: Tensor) -> Tensor:
+def _space(single: DrawnBatches, state: Tensor) -> Tensor:
     """Return an orthonormal basis of the states that are gone through, shape (k, n); the last one is the constant 1."""
-    n, seen = loss.n_samples, []
+    loss, seen = single.loss, []
+    n = loss.n_samples
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
-        drawn = DrawnBatches(loss, Variant.of(size, n))
+        drawn = replace(single, variant=Variant.of(size, n))
         for share in _SHARES:
             lr = share * drawn.largest_stable_lr
             most = math.ceil(math.log2(_SETTLED / (lr * loss.lambda_min)))

@@ -17,8 +17,8 @@ takes the second moment M = E[d d'], summed over outputs, and the mean m = E[d] 
 
 with G = Z'Z / N and H = 2 G / K. The map of M is positive and symmetric, so it is stable if and only if 2 lr / K is
 below one over the largest eigenvalue of L^-1 R, where L M = G M + M G and R M = G M G + s (mean of z z'M z z' - G M G).
-Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma, Bassily and Belkin, The power of
-interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all batches.
+With momentum, see ``moments.py``. Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma, Bassily
+and Belkin, The power of interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all batches.
 
 Letters: N samples, K outputs, B batch, R directions.
 """
@@ -37,9 +37,12 @@ from gd_lightning.affine import Affine
 from gd_lightning.theory.batch_size import share_of_variance
 from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
 from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.theory.moments import Moments, MovingMoments
+from gd_lightning.theory.searches import minimum
 from gd_lightning.variants import Variant
 
-_PRECISION = 5e-3  # of a learning rate that is searched for
+_PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
+_FINER = 5e-4  # with momentum, with which it can be far below the limit
 _MOST_EPOCHS = 10_000  # until a floor has settled
 _SMALL = 400  # numbers of a state up to which its map is written down as a matrix
 
@@ -53,6 +56,8 @@ class DrawnBatches:
         variant: The batches of an epoch. Limit, best learning rate and contraction are those of its batch size; a short
             last batch counts as it is in the floor and the expected losses.
         replacement: Whether a batch may hold a sample twice.
+        momentum: Of the updates.
+        nesterov: Whether the momentum is Nesterov's.
 
     Example:
         >>> x = torch.arange(-5, 5, 0.1)[:, None]
@@ -64,10 +69,14 @@ class DrawnBatches:
     loss: LinearLoss
     variant: Variant
     replacement: bool = True
+    momentum: float = 0.0
+    nesterov: bool = False
 
     @cached_property
     def largest_stable_lr(self) -> float:
         """The learning rate below which the expected squared error stays bounded."""
+        if self.momentum:
+            return self._moving.largest_stable_lr()
         moments = self._moments
         scale = moments.lyapunov.rsqrt()
         largest = largest_eigenvalue(lambda m: scale * moments.products(scale * m), self._identity())
@@ -77,37 +86,33 @@ class DrawnBatches:
     def best_lr(self) -> float:
         """The learning rate with the smallest :meth:`contraction`, to about two digits.
 
-        With a = 2 lr / K the contraction is 1 less the smallest eigenvalue of a L - a^2 R, a minimum of concave
-        functions of a, so a golden-section search finds it. Source of the search: Kiefer, Proc. AMS 4 (1953).
+        With a = 2 lr / K the contraction without momentum is 1 less the smallest eigenvalue of a L - a^2 R, a minimum
+        of concave functions of a, so a golden-section search finds it.
         """
+        if self.momentum:
+            limit = self.largest_stable_lr
+            return minimum(self.contraction, 0.0, limit, _FINER * limit)
         moments, lyapunov = self._moments, self._moments.lyapunov
         vector = self._identity() / lyapunov
 
-        def gain(lr: float) -> float:
+        def kept(lr: float) -> float:
             nonlocal vector  # near the one of the learning rate before
             a = 2 * lr / self.loss.n_outputs
             value, vector = smallest_eigenvalue(
                 lambda m: a * lyapunov * m - a**2 * moments.products(m), vector, lambda m: m / lyapunov
             )
-            return value
+            return -value
 
-        low, high = 0.0, self.largest_stable_lr
-        golden, enough = (math.sqrt(5) - 1) / 2, _PRECISION * high
-        inner = [high - golden * (high - low), low + golden * (high - low)]
-        gains = [gain(lr) for lr in inner]
-        while high - low > enough:
-            if gains[0] > gains[1]:
-                high, inner[1], gains[1] = inner[1], inner[0], gains[0]
-                inner[0] = high - golden * (high - low)
-                gains[0] = gain(inner[0])
-            else:
-                low, inner[0], gains[0] = inner[0], inner[1], gains[1]
-                inner[1] = low + golden * (high - low)
-                gains[1] = gain(inner[1])
-        return (low + high) / 2
+        return minimum(kept, 0.0, self.largest_stable_lr, _PRECISION * self.largest_stable_lr)
+
+    def is_stable(self, lr: float) -> bool:
+        """Whether the expected squared error stays bounded: less work than :attr:`largest_stable_lr` with momentum."""
+        return self._moving.is_stable(lr) if self.momentum else lr < self.largest_stable_lr
 
     def contraction(self, lr: float) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
+        if self.momentum:
+            return self._moving.contraction(lr)
         return largest_eigenvalue(lambda m: self._moments.after(m, lr), self._identity())
 
     def floor(self, lr: float) -> float:
@@ -129,19 +134,26 @@ class DrawnBatches:
             0.111111111
         """
         loss, moments, step = self.loss, self._moments, 2 * lr / self.loss.n_outputs
-        if lr >= self.largest_stable_lr:
+        if not self.is_stable(lr):
             return math.inf
         if moments.spread == 0:
             return 0.0
+        if self.momentum:
+            return self._settled(self._moving.settled(lr), lr)
         scale = moments.lyapunov.rsqrt()
         right = scale * (step * moments.spread * moments.weighted(loss.residuals.square().sum(dim=1)))
         found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
-        if not self.variant.short_batch:
-            return ((loss.eigenvalues * found.diagonal()).sum() / 2).item()
-        # A short batch disturbs what the others have settled to; the epochs settle again, from there.
-        state = torch.cat([found.flatten(), torch.zeros(len(found) * loss.n_outputs + 1, dtype=torch.float64)])
-        state[-1] = 1.0
+        return self._settled(found, lr)
+
+    def _settled(self, found: Tensor, lr: float) -> float:
+        """Return the floor at the ends of epochs, from the second moments where batches of one size settle."""
+        size = self.loss.n_outputs * len(self.loss.eigenvalues) * (2 if self.momentum else 1)
+        state = torch.cat([found.flatten(), torch.zeros(size, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
         observe = self.observation()
+        value = float(observe @ state)
+        if not self.variant.short_batch:
+            return value
+        # A short batch disturbs what the others have settled to; the epochs settle again, from there.
         if len(state) <= _SMALL:
             matrix = self._epoch_matrix(lr)
             inside, noise = matrix[: found.numel(), : found.numel()], matrix[: found.numel(), -1]
@@ -149,7 +161,7 @@ class DrawnBatches:
                 return math.inf
             settled = torch.linalg.solve(torch.eye(len(inside), dtype=torch.float64) - inside, noise)
             return float(observe[: found.numel()] @ settled)
-        epoch, value, step, slower = self._epoch(lr), float(observe @ state), math.inf, 1.0
+        epoch, step, slower = self._epoch(lr), math.inf, 1.0
         for _ in range(_MOST_EPOCHS):
             state = epoch(state)
             before, value = value, float(observe @ state)
@@ -170,7 +182,7 @@ class DrawnBatches:
         state, observe = self.state(start), self.observation()
         if len(state) > _SMALL and not self.variant.short_batch:
             times = [self.variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
-            return self.loss.irreducible + powers(self._moments.update(lr), state, observe, times)
+            return self.loss.irreducible + powers(self.update(lr, self.variant.batch_size), state, observe, times)
         epoch = self._epoch(lr)
         values = [observe @ state]
         for _ in range(epochs):
@@ -179,28 +191,39 @@ class DrawnBatches:
         return self.loss.irreducible + torch.stack(values)
 
     def state(self, start: Affine) -> Tensor:
-        """Return the state (M, m, 1) of parameters that are known, flat."""
+        """Return the state (M, m, 1) of parameters that are known and do not move yet, flat."""
         error = self.loss.error(start)
-        return torch.cat([(error @ error.T).flatten(), error.flatten(), torch.ones(1, dtype=torch.float64)])
+        squares = (error @ error.T).flatten()
+        if self.momentum:  # the velocity is 0
+            squares, error = torch.cat([squares, squares.new_zeros(3 * len(squares))]), torch.cat([error, 0 * error])
+        return torch.cat([squares, error.flatten(), torch.ones(1, dtype=torch.float64)])
 
     def update(self, lr: float, batch_size: int) -> Callable[[Tensor], Tensor]:
         """Return the map of a flat state by an update; its last entry, 1, stays."""
-        return self._moments_of(batch_size).update(lr)
+        moments = self._moments_of(batch_size)
+        return (MovingMoments(moments, self.momentum, self.nesterov) if self.momentum else moments).update(lr)
 
     @property
-    def _moments(self) -> _Moments:
+    def _moments(self) -> Moments:
         return self._moments_of(self.variant.batch_size)
 
-    def _moments_of(self, batch_size: int) -> _Moments:
-        return _Moments(self.loss, share_of_variance(self.loss.n_samples, batch_size, self.replacement))
+    @property
+    def _moving(self) -> MovingMoments:
+        return MovingMoments(self._moments, self.momentum, self.nesterov)
+
+    def _moments_of(self, batch_size: int) -> Moments:
+        return Moments(self.loss, share_of_variance(self.loss.n_samples, batch_size, self.replacement))
 
     def _identity(self) -> Tensor:
         return torch.eye(len(self.loss.eigenvalues), dtype=torch.float64)
 
     def observation(self) -> Tensor:
-        """Return what makes the excess of a state (M, m, 1)."""
+        """Return what makes the excess of a state (M, m, 1), of which the moments of the error come first."""
         directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
-        rest = torch.zeros(directions * outputs + 1, dtype=torch.float64)
+        size = directions * outputs + 1
+        if self.momentum:
+            size += 3 * directions**2 + directions * outputs
+        rest = torch.zeros(size, dtype=torch.float64)
         return torch.cat([torch.diag(self.loss.eigenvalues / 2).flatten(), rest])
 
     def _epoch_matrix(self, lr: float) -> Tensor:
@@ -224,58 +247,3 @@ class DrawnBatches:
             return state
 
         return carry_out
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """The second moments of the error under drawn batches of one size; ``spread`` is s."""
-
-    loss: LinearLoss
-    spread: float
-
-    @property
-    def gram(self) -> Tensor:
-        """The diagonal of G, shape (R,)."""
-        return self.loss.eigenvalues * (self.loss.n_outputs / 2)
-
-    @property
-    def lyapunov(self) -> Tensor:
-        """The factors by which L multiplies each entry of M, shape (R, R)."""
-        return self.gram[:, None] + self.gram
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        """Return the mean of w z z' over all samples, for w of shape (N,)."""
-        rows = self.loss.rows
-        return rows.T @ (rows * weights[:, None]) / len(rows)
-
-    def products(self, m: Tensor) -> Tensor:
-        """Return R M, the expectation of G_B M G_B over batches."""
-        inside = self.gram[:, None] * m * self.gram
-        if self.spread == 0:
-            return inside
-        return inside + self.spread * (self.weighted((self.loss.rows @ m * self.loss.rows).sum(dim=1)) - inside)
-
-    def after(self, m: Tensor, lr: float) -> Tensor:
-        """Return M after an update, without the noise of the residuals."""
-        step = 2 * lr / self.loss.n_outputs
-        return m - step * self.lyapunov * m + step**2 * self.products(m)
-
-    def update(self, lr: float) -> Callable[[Tensor], Tensor]:
-        """Return the map of the flat state (M, m, 1) by an update."""
-        directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
-        step = 2 * lr / outputs
-        squared = self.loss.residuals.square().sum(dim=1)
-
-        def apply(state: Tensor) -> Tensor:
-            m = state[: directions**2].view(directions, directions)
-            mean = state[directions**2 : -1].view(directions, outputs)
-            shrunk = 1 - lr * self.loss.eigenvalues
-            after = shrunk[:, None] * m * shrunk
-            if self.spread:
-                rows = self.loss.rows
-                errors = (rows @ m * rows).sum(dim=1) - 2 * (rows @ mean * self.loss.residuals).sum(dim=1)
-                drawn = self.weighted(errors + state[-1] * squared) - self.gram[:, None] * m * self.gram
-                after = after + step**2 * self.spread * drawn
-            return torch.cat([after.flatten(), (shrunk[:, None] * mean).flatten(), state[-1:]])
-
-        return apply

@@ -6,6 +6,8 @@ E says how much an error may grow within an epoch, even where every epoch shrink
 Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
 Processing 67 (2019).
 
+With momentum, d stands for error and velocity, (d, v), which an update moves as in ``descent.py``.
+
 Letters: N samples, K outputs, R directions.
 """
 
@@ -29,10 +31,10 @@ class SequentialEpoch:
 
     Args:
         loss: The loss on the training set, its rows in their order.
-        matrix: E, shape (R, R), in the directions of ``loss``.
-        shift: c, shape (R, K).
+        matrix: E, shape (R, R), in the directions of ``loss``; with momentum (2 R, 2 R), errors before velocities.
+        shift: c, shape (R, K) or (2 R, K).
         largest_growth: By how much the error can grow within an epoch: the largest spectral norm of the product of its
-            first updates, at up to 200 places; at least 1, before the first update.
+            first updates, at up to 200 places; at least 1, before the first update. The velocity is 0 before the first.
     """
 
     loss: LinearLoss
@@ -41,28 +43,39 @@ class SequentialEpoch:
     largest_growth: float
 
     @classmethod
-    def of(cls, loss: LinearLoss, lr: float, variant: Variant) -> SequentialEpoch:
+    def of(
+        cls, loss: LinearLoss, lr: float, variant: Variant, momentum: float = 0.0, nesterov: bool = False
+    ) -> SequentialEpoch:
         """Carry out an epoch on all directions at once.
 
         Args:
             loss: The loss on the training set, its rows in the order of the samples.
             lr: The learning rate.
             variant: The batches of an epoch.
+            momentum: Of the updates.
+            nesterov: Whether the momentum is Nesterov's.
         """
         directions = len(loss.eigenvalues)
-        state = torch.cat([torch.eye(directions), torch.zeros(directions, loss.n_outputs)], dim=1).double()
+        size = 2 * directions if momentum else directions
+        state = torch.cat([torch.eye(size), torch.zeros(size, loss.n_outputs)], dim=1).double()
+        error, velocity = state[:directions], state[directions:]
         updates = variant.updates_per_epoch
         looks = set(torch.linspace(1, updates, min(updates, _NORMS)).round().long().tolist())
         growth = 1.0
         for index in range(updates):
             batch = slice(variant.samples_at(index), variant.samples_at(index + 1))
             rows, residuals = loss.rows[batch], loss.residuals[batch]
-            wrong = rows @ state
-            wrong[:, directions:] -= residuals
-            state = state - (2 * lr / (loss.n_outputs * len(rows))) * (rows.T @ wrong)
+            wrong = rows @ error
+            wrong[:, size:] -= residuals
+            step = (2 / (loss.n_outputs * len(rows))) * (rows.T @ wrong)
+            if momentum:
+                velocity = momentum * velocity + step
+                step = step + momentum * velocity if nesterov else velocity
+            error = error - lr * step
             if index + 1 in looks:
-                growth = max(growth, torch.linalg.matrix_norm(state[:, :directions], ord=2).item())
-        return cls(loss, state[:, :directions], state[:, directions:], growth)
+                growth = max(growth, torch.linalg.matrix_norm(error[:, :directions], ord=2).item())
+        state = torch.cat([error, velocity])
+        return cls(loss, state[:, :size], state[:, size:], growth)
 
     @property
     def contraction(self) -> float:
@@ -75,13 +88,14 @@ class SequentialEpoch:
         if self.contraction >= 1:
             return float("inf")
         fixed = torch.linalg.solve(torch.eye(len(self.matrix), dtype=torch.float64) - self.matrix, self.shift)
-        return self.loss.excess(fixed).item()
+        return self.loss.excess(fixed[: len(self.loss.eigenvalues)]).item()
 
     def predicted_losses(self, start: Affine, epochs: int) -> Tensor:
         """Return the train loss before the first and after every epoch, shape (epochs + 1,); exact up to rounding."""
         error = self.loss.error(start)
+        state = torch.cat([error, error.new_zeros(len(self.matrix) - len(error), error.shape[1])])
         errors = [error]
         for _ in range(epochs):
-            error = self.matrix @ error + self.shift
-            errors.append(error)
+            state = self.matrix @ state + self.shift
+            errors.append(state[: len(error)])
         return self.loss.irreducible + self.loss.excess(torch.stack(errors))

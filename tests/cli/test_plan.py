@@ -113,6 +113,15 @@ def test_the_digits_that_rounding_leaves(capfd: Capture) -> None:
     assert "the fewest of 13 parameters, in float32" in capfd.readouterr().out
 
 
+def test_momentum(capfd: Capture) -> None:
+    """A limit of 2 (1 + mu) / lambda_max, with Nesterov's 2 (1 + mu) / ((1 + 2 mu) lambda_max), lambda_max 16.67."""
+    for nesterov, limit in (("false", 0.18), ("true", 0.09)):
+        options = ["--model.momentum", "0.5", "--model.nesterov", nesterov, "--data.batch_size", "10"]
+        batch, mini_batch, stochastic = _plan(capfd, *options, "--model.lr", "0.02")["rows"]
+        assert batch["largest_stable_lr"] == pytest.approx(limit, rel=1e-3)
+        assert limit > mini_batch["largest_stable_lr"] > stochastic["largest_stable_lr"] > 0.02
+
+
 @pytest.mark.parametrize("config", ["batch", "mini_batch", "stochastic", "noisy_line", "four_points", "exam_scores"])
 def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -> None:
     found = _plan(capfd, "--config", str(CONFIGS / f"{config}.yaml"))
@@ -125,6 +134,7 @@ def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -
     [
         (["--optimizer", "Adam"], "cannot plan for another optimizer than SGD"),
         (["--lr_scheduler", "ExponentialLR", "--lr_scheduler.gamma", "0.9"], "cannot plan for an lr_scheduler"),
+        (["--model.momentum", "1"], "cannot plan for model.momentum 1, because no velocity fades"),
         (["--data.batch_size", "1000"], "batch_size 1000 is larger than the 100 training samples"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),
         (["--trainer.max_epochs", "0"], "max_epochs 0 trains nothing"),
@@ -163,6 +173,17 @@ def test_the_map_of_every_order_and_of_momentum(capfd: Capture, order: str) -> N
     options = ["--data.problem", "FourPoints", "--data.batch_size", "3", "--data.order", order]
     assert gd_lightning.main(["plan", *options, "--model.momentum", "0.5", "--trainer.max_epochs", "-1"]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == "map  lightning_logs/plan-FourPoints-b3-lr0.1.png"
+
+
+def test_a_short_last_batch_can_be_what_diverges(capfd: Capture) -> None:
+    options = ["--data.problem", "FourPoints", "--data.batch_size", "3", "--map", "false"]
+    found = _plan(capfd, *options, "--model.lr", "0.1")
+    (row,) = (row for row in found["rows"] if row["configured"])
+    assert row["verdict"] == "diverges"
+    assert row["lr"] < row["largest_stable_lr"]
+    assert "is too large for the last batch of an epoch, which has 1 sample; use lr 0.0" in found["advice"]
+    cure = found["advice"].partition("use lr ")[2].partition(",")[0]
+    assert "diverges" not in [row["verdict"] for row in _plan(capfd, *options, "--model.lr", cure)["rows"][1:2]]
 
 
 def test_where_no_map_can_be_written_the_rest_is_said(

@@ -87,6 +87,8 @@ def test_no_learning_rate_is_faster_than_the_best() -> None:
     assert all(contraction(eigenvalues, lr) >= fastest - 1e-12 for lr in np.linspace(0.01, 0.5, 200))
     given = contraction(eigenvalues, best_lr(0.3, 4.0, 0.2), 0.2)
     assert all(contraction(eigenvalues, lr, 0.2) >= given - 1e-12 for lr in np.linspace(0.01, 0.6, 200))
+    given = contraction(eigenvalues, best_lr(0.3, 4.0, 0.7, nesterov=True), 0.7, nesterov=True)
+    assert all(contraction(eigenvalues, lr, 0.7, nesterov=True) >= given - 1e-6 for lr in np.linspace(0.01, 0.6, 200))
     lr, momentum = best_heavy_ball(0.3, 4.0)
     # At the optimum two roots coincide: rounding moves them by the root of the precision.
     heavy = contraction(eigenvalues, lr, momentum)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning.theory.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
+from gd_lightning.theory.krylov import (
+    largest_eigenvalue,
+    power,
+    powers,
+    smallest_eigenvalue,
+    solve,
+    solve_any,
+    spectral_radius,
+)
 
 
 def _symmetric(size: int, low: float, high: float) -> torch.Tensor:
@@ -54,3 +62,17 @@ def test_powers(size: int) -> None:
     for time in (3, 500):
         state = power(lambda vector: matrix @ vector, start, time)
         np.testing.assert_allclose(state, np.linalg.matrix_power(matrix.numpy(), time) @ start.numpy(), atol=1e-8)
+
+
+def test_any_system_and_the_spectral_radius() -> None:
+    matrix = torch.randn(30, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    right = torch.randn(5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def apply(values: torch.Tensor) -> torch.Tensor:
+        return (matrix @ values.flatten()).view_as(values)
+
+    found = solve_any(lambda values: 20 * values + apply(values), right)
+    np.testing.assert_allclose(20 * found + apply(found), right, atol=1e-9)
+    assert solve_any(apply, torch.zeros(5, 6)).abs().max() == 0
+    radius = torch.linalg.eigvals(matrix).abs().max().item()
+    assert spectral_radius(apply, right) == pytest.approx(radius, rel=1e-8)

@@ -14,6 +14,7 @@ from gd_lightning.theory import (
     DrawnBatches,
     LinearLoss,
     Outlooks,
+    SequentialEpoch,
     Verdict,
     predicted_losses,
 )
@@ -88,26 +89,43 @@ def test_without_noise_a_millionth_of_the_start_is_close() -> None:
     assert outlooks.of(1, 0.03).verdict is Verdict.CONVERGES
 
 
-def test_momentum_is_a_larger_learning_rate() -> None:
-    """At a small learning rate, the mean of many runs with momentum 0.5 takes the epochs that are told."""
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_is_told_exactly(nesterov: bool) -> None:
+    """Also at a learning rate that is not small: the mean of many runs takes the epochs that are told."""
     x, y = LinearProblem(n_samples=200, n_features=2, condition_number=3, noise=1.0).sample()
-    start = Affine(torch.zeros(1, 2), torch.zeros(1))
-    outlooks = Outlooks(LinearLoss.of(x, y), start, max_epochs=100, momentum=0.5)
-    lr, random, runs = 0.002, np.random.default_rng(0), 200
+    start = Affine(torch.ones(1, 2), torch.full((1,), -3.0))
+    outlooks = Outlooks(LinearLoss.of(x, y), start, max_epochs=100, momentum=0.8, nesterov=nesterov)
+    lr, runs = 5e-4, 300
     told = outlooks.of(5, lr)
-    design, theta, velocity = np.hstack([x.numpy(), np.ones((200, 1))]), np.zeros((runs, 3)), np.zeros((runs, 3))
-    epochs = 0
-    while np.square(theta @ design.T - y.numpy().ravel()).mean() > outlooks.loss.irreducible + outlooks.target:
+    design, targets = torch.cat([x, torch.ones(200, 1)], dim=1), y[:, 0]
+    theta = torch.tensor([1.0, 1.0, -3.0], dtype=torch.float64).repeat(runs, 1).requires_grad_()
+    optimizer = torch.optim.SGD([theta], lr=lr, momentum=0.8, nesterov=nesterov)
+    generator, epochs = torch.Generator().manual_seed(0), 0
+    while (theta.detach() @ design.T - targets).square().mean() > outlooks.loss.irreducible + outlooks.target:
         for _ in range(40):
-            batch = random.integers(200, size=(runs, 5))
-            wrong = (design[batch] * theta[:, None]).sum(axis=2) - y.numpy().ravel()[batch]
-            velocity = 0.5 * velocity + 2 * (wrong[:, :, None] * design[batch]).mean(axis=1)
-            theta = theta - lr * velocity
+            batch = torch.randint(200, (runs, 5), generator=generator)
+            optimizer.zero_grad()
+            ((design[batch] * theta[:, None]).sum(dim=2) - targets[batch]).square().mean(dim=1).sum().backward()
+            optimizer.step()
         epochs += 1
-    assert abs(told.epochs - epochs) <= 2
-    assert told.largest_stable_lr == pytest.approx(
-        0.5 * DrawnBatches(outlooks.loss, Variant.of(5, 200)).largest_stable_lr
-    )
+    assert told.verdict is Verdict.CONVERGES
+    assert abs(told.epochs - epochs) <= 1
+    drawn = DrawnBatches(outlooks.loss, Variant.of(5, 200), momentum=0.8, nesterov=nesterov)
+    assert told.largest_stable_lr == drawn.largest_stable_lr
+    smallest = outlooks.smallest_stable_batch_size(0.9 * drawn.largest_stable_lr)
+    assert smallest is not None
+    assert smallest <= 5
+    assert outlooks.smallest_stable_batch_size(drawn.largest_stable_lr * 1.001) == 6
+
+
+def test_momentum_in_the_sequential_order() -> None:
+    outlooks = _of_system_1(sequential=True, momentum=0.5)
+    row = outlooks.of(10, 0.0025)
+    assert row.growth is not None
+    assert row.verdict is Verdict.CONVERGES
+    epoch = SequentialEpoch.of(outlooks.loss, 0.0025, row.variant, 0.5)
+    curve = epoch.predicted_losses(START, 200) - outlooks.loss.irreducible
+    assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
 
 
 def test_many_samples_are_thinned_for_what_depends_on_each() -> None:

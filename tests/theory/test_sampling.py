@@ -15,6 +15,7 @@ from gd_lightning.data.order import epoch_order
 from gd_lightning.theory import (
     DrawnBatches,
     LinearLoss,
+    contraction,
     largest_stable_lr,
     predicted_losses,
     sampling,
@@ -41,6 +42,11 @@ class Enumerated:
         after: Matrix = theta - lr * 2 / (len(batch) * self.outputs) * z.T @ (z @ theta - y)
         return after
 
+    def map(self, batch: list[int], lr: float) -> Matrix:
+        """Return I - lr H_b."""
+        matrix: Matrix = np.eye(2) - lr * 2 / (len(batch) * self.outputs) * self.z[batch].T @ self.z[batch]
+        return matrix
+
     def value(self, theta: Matrix) -> float:
         return float(np.square(self.z @ theta - self.y).mean())
 
@@ -48,7 +54,7 @@ class Enumerated:
         """Return the learning rate at which the spectral radius of E[A (x) A], A = I - lr H_b, is one, by bisection."""
 
         def radius(lr: float) -> float:
-            maps = [np.eye(2) - lr * 2 / (len(b) * self.outputs) * self.z[b].T @ self.z[b] for b in self.batches]
+            maps = [self.map(batch, lr) for batch in self.batches]
             return float(np.abs(np.linalg.eigvals(np.mean([np.kron(a, a) for a in maps], axis=0))).max())
 
         low, high = 0.01, 10.0
@@ -84,6 +90,84 @@ def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> Non
     assert fastest <= min(others) + 1e-3 * (1 - fastest)
 
 
+def _with_velocity(state: Matrix, gradient: Matrix, lr: float, momentum: float, nesterov: bool) -> Matrix:
+    """Return (theta, v) after an update as torch's SGD documents it, both of shape (C, K), one above the other."""
+    theta, velocity = np.split(state, 2)
+    velocity = momentum * velocity + gradient
+    step = gradient + momentum * velocity if nesterov else velocity
+    return np.vstack([theta - lr * step, velocity])
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.5, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize(
+    ("batch_size", "replacement", "outputs"), [(1, True, 1), (2, True, 2), (3, True, 1), (2, False, 1), (4, False, 2)]
+)
+def test_momentum_by_enumeration(
+    batch_size: int, replacement: bool, outputs: int, momentum: float, nesterov: bool
+) -> None:
+    small = Enumerated(batch_size, replacement, outputs)
+    start = Affine(torch.full((outputs, 1), 0.7, dtype=torch.float64), torch.full((outputs,), 0.7, dtype=torch.float64))
+    drawn = DrawnBatches(small.loss, Variant(batch_size, batch_size), replacement, momentum, nesterov)
+    states = [np.vstack([np.full((2, outputs), 0.7), np.zeros((2, outputs))])]
+    lr = 0.1
+    expected: list[float] = []
+    while len(states) <= 1000 and len(expected) < 5:
+        expected.append(float(np.mean([small.value(state[:2]) for state in states])))
+        states = [
+            _with_velocity(state, state[:2] - small.after(state[:2], batch, 1.0), lr, momentum, nesterov)
+            for state in states
+            for batch in small.batches
+        ]
+    np.testing.assert_allclose(drawn.expected_losses(start, lr, len(expected) - 1), expected, rtol=1e-12)
+
+    def radius(lr: float) -> float:
+        """Return the spectral radius of E[A (x) A], A the map of (d, v) by a batch."""
+        maps = []
+        for batch in small.batches:
+            gradients = np.eye(2) - small.map(batch, 1.0)
+            maps.append(
+                np.hstack(
+                    [
+                        _with_velocity(np.vstack([np.eye(2), np.zeros((2, 2))]), gradients, lr, momentum, nesterov),
+                        _with_velocity(np.vstack([np.zeros((2, 2)), np.eye(2)]), 0 * gradients, lr, momentum, nesterov),
+                    ]
+                )
+            )
+        return float(np.abs(np.linalg.eigvals(np.mean([np.kron(a, a) for a in maps], axis=0))).max())
+
+    limit = drawn.largest_stable_lr
+    assert radius(limit * (1 - 1e-7)) < 1 < radius(limit * (1 + 1e-7))
+    assert drawn.is_stable(0.999 * limit)
+    assert not drawn.is_stable(1.001 * limit)
+    for lr in np.array([0.05, 0.5, 1.2]) * limit:
+        assert drawn.contraction(lr) == pytest.approx(radius(lr), rel=1e-7)
+    fastest = radius(drawn.best_lr)
+    assert fastest <= min(radius(lr) for lr in np.linspace(0.02, 0.98, 13) * limit) + 1e-2 * (1 - fastest)
+
+
+def test_batch_gradient_descent_with_momentum_is_the_batch_of_all_without_replacement() -> None:
+    loss, start = LinearLoss.of(*SteepLine().sample()), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    for nesterov in (False, True):
+        drawn = DrawnBatches(loss, Variant.of("full", 100), False, momentum=0.8, nesterov=nesterov)
+        assert drawn.largest_stable_lr == largest_stable_lr(loss.lambda_max, 0.8, nesterov)
+        assert drawn.contraction(0.05) == pytest.approx(contraction(loss.eigenvalues, 0.05, 0.8, nesterov) ** 2)
+        assert drawn.floor(0.05) == 0
+        expected = predicted_losses(loss, start, 0.05, 20, 0.8, nesterov)
+        np.testing.assert_allclose(drawn.expected_losses(start, 0.05, 20), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_floor_with_momentum_is_where_the_curve_ends(batch_size: int, nesterov: bool) -> None:
+    """Of 4 samples, 3 leave a short batch."""
+    small, start = Enumerated(batch_size, replacement=True), Affine(torch.zeros(1, 1), torch.zeros(1))
+    drawn = DrawnBatches(small.loss, Variant(batch_size, 4), momentum=0.7, nesterov=nesterov)
+    lr = 0.3 * drawn.largest_stable_lr
+    end = drawn.expected_losses(start, lr, 3000)[-1].item()
+    assert drawn.floor(lr) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    assert drawn.floor(1.01 * drawn.largest_stable_lr) == math.inf
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
     """Of 4 samples, 3 leave a short batch."""
@@ -99,8 +183,8 @@ def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
 def test_large_problems_take_the_iterative_way_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = LinearProblem(n_samples=60, n_features=4, n_targets=2, condition_number=20).sample()
     loss, start = LinearLoss.of(x, y), Affine(torch.ones(2, 4), torch.zeros(2))
-    for batch_size in (4, 7):  # 60 = 8 * 7 + 4
-        drawn = DrawnBatches(loss, Variant(batch_size, 60))
+    for batch_size, momentum in ((4, 0.0), (7, 0.0), (4, 0.6), (7, 0.6)):  # 60 = 8 * 7 + 4
+        drawn = DrawnBatches(loss, Variant(batch_size, 60), momentum=momentum)
         lr = 0.5 * drawn.largest_stable_lr
         dense = drawn.expected_losses(start, lr, 12)
         with monkeypatch.context() as patch:
@@ -150,6 +234,34 @@ def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
     curves = np.stack(measured)
     errors = curves.std(axis=1, ddof=1) / math.sqrt(runs)
     assert (np.abs(curves.mean(axis=1) - expected) <= 3 * errors + 1e-4).all()
+
+
+@pytest.mark.parametrize(("batch_size", "nesterov"), [(1, False), (16, False), (16, True)])
+def test_the_mean_of_many_runs_of_torch_is_the_expected_curve(batch_size: int, nesterov: bool) -> None:
+    """300 runs of torch's SGD with momentum 0.6, side by side in one parameter: each has its own batches."""
+    x, y = SteepLine().sample()
+    z = torch.cat([x, torch.ones_like(x)], dim=1).double()
+    targets, lr, runs, epochs, variant = y.double()[:, 0], 0.006, 300, 12, Variant.of(batch_size, 100)
+    theta = torch.tensor([-10.0, -20.0], dtype=torch.float64).repeat(runs, 1).requires_grad_()
+    optimizer = torch.optim.SGD([theta], lr=lr, momentum=0.6, nesterov=nesterov)
+
+    def train_losses() -> torch.Tensor:
+        return (theta.detach() @ z.T - targets).square().mean(dim=1)
+
+    measured = [train_losses()]
+    for epoch in range(epochs):
+        orders = torch.stack([epoch_order("with_replacement", 100, seed, epoch) for seed in range(runs)])
+        for update in range(variant.updates_per_epoch):
+            batch = orders[:, variant.samples_at(update) : variant.samples_at(update + 1)]
+            optimizer.zero_grad()
+            ((z[batch] * theta[:, None]).sum(dim=2) - targets[batch]).square().mean(dim=1).sum().backward()
+            optimizer.step()
+        measured.append(train_losses())
+    start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    drawn = DrawnBatches(LinearLoss.of(x, y), variant, momentum=0.6, nesterov=nesterov)
+    expected, curves = drawn.expected_losses(start, lr, epochs), torch.stack(measured)
+    errors = curves.std(dim=1) / math.sqrt(runs)
+    assert ((curves.mean(dim=1) - expected).abs() <= 3.5 * errors + 1e-12).all()
 
 
 @pytest.mark.parametrize(("lr", "batch_size", "excess"), [(0.01, 1, 0.0153), (0.01, 10, 0.0014), (0.03, 1, 0.072)])

@@ -38,6 +38,32 @@ def test_epochs_are_those_of_a_plain_loop(batch_size: int, drop_last: bool) -> N
     assert epoch.floor == pytest.approx(long, rel=1e-6, abs=1e-15)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_epochs_with_momentum_are_those_of_torch(batch_size: int, nesterov: bool) -> None:
+    x, y = LinearProblem(n_samples=40, n_features=3, n_targets=2, noise=0.5).sample()
+    loss, variant, lr = LinearLoss.of(x, y), Variant(batch_size, 40), 0.02
+    layer = torch.nn.Linear(3, 2, dtype=torch.float64)
+    start = Affine(layer.weight.detach().clone(), layer.bias.detach().clone())
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.8, nesterov=nesterov)
+    losses = []
+    for _ in range(100):
+        losses.append(torch.nn.functional.mse_loss(layer(x), y).item())
+        for update in range(variant.updates_per_epoch):
+            batch = slice(variant.samples_at(update), variant.samples_at(update + 1))
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(layer(x[batch]), y[batch]).backward()
+            optimizer.step()
+    epoch = SequentialEpoch.of(loss, lr, variant, 0.8, nesterov)
+    predicted = epoch.predicted_losses(start, 99)
+    np.testing.assert_allclose(predicted, losses, rtol=1e-9)
+    assert epoch.contraction < 1
+    assert epoch.largest_growth >= 1
+    long = epoch.predicted_losses(start, 20_000)[-1].item() - loss.irreducible
+    assert epoch.floor == pytest.approx(long, rel=1e-6, abs=1e-14)
+    assert SequentialEpoch.of(loss, 4.0, variant, 0.8, nesterov).floor == math.inf
+
+
 def test_the_divergence_of_system_1() -> None:
     """Published as fluctuation, printed as 4.165e14 after one epoch, in float32."""
     loss = LinearLoss.of(*SteepLine().sample())

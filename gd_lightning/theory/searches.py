@@ -1,0 +1,81 @@
+"""A root and a minimum of functions of one number that cost much to evaluate.
+
+Sources: Dowell and Jarratt, A modified regula falsi method, BIT 11 (1971), the Illinois rule; Kiefer, Sequential
+minimax search for a maximum, Proc. AMS 4 (1953).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+_SETTLED = 1e-9
+_MOST = 100
+
+
+def root(
+    function: Callable[[float], float],
+    low: float,
+    high: float,
+    at_low: float | None = None,
+    at_high: float | None = None,
+) -> float:
+    """Return where a function changes its sign, to about nine digits, by the rule of false position.
+
+    Args:
+        function: Best one that is nearly a straight line.
+        low: Where it has one sign.
+        high: Where it has the other.
+        at_low: Its value there, or one that stands for it where it cannot be evaluated.
+        at_high: Likewise.
+
+    Example:
+        >>> round(root(lambda x: x * x - 2, 0, 2), 8)
+        1.41421356
+    """
+    at_low = function(low) if at_low is None else at_low
+    at_high = function(high) if at_high is None else at_high
+    found, last = math.inf, 0
+    for _ in range(_MOST):
+        before, found = found, (low * at_high - high * at_low) / (at_high - at_low)
+        if abs(found - before) <= _SETTLED * abs(found):
+            break
+        value = function(found)
+        if value == 0:
+            break
+        # An end that stays twice counts half, so that both ends move.
+        if (value > 0) == (at_low > 0):
+            low, at_low = found, value
+            at_high, last = at_high / 2 if last == -1 else at_high, -1
+        else:
+            high, at_high = found, value
+            at_low, last = at_low / 2 if last == 1 else at_low, 1
+    return found
+
+
+def minimum(function: Callable[[float], float], low: float, high: float, enough: float) -> float:
+    """Return where a function that falls and then rises is smallest, by golden section.
+
+    Args:
+        function: The function.
+        low: Where to look from.
+        high: To where.
+        enough: How close is close.
+
+    Example:
+        >>> round(minimum(lambda x: (x - 1) ** 2, 0, 3, enough=1e-3), 2)
+        1.0
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    inner = [high - golden * (high - low), low + golden * (high - low)]
+    values = [function(place) for place in inner]
+    while high - low > enough:
+        if values[0] < values[1]:
+            high, inner[1], values[1] = inner[1], inner[0], values[0]
+            inner[0] = high - golden * (high - low)
+            values[0] = function(inner[0])
+        else:
+            low, inner[0], values[0] = inner[0], inner[1], values[1]
+            inner[1] = low + golden * (high - low)
+            values[1] = function(inner[1])
+    return (low + high) / 2

@@ -29,9 +29,8 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
     batch, lr = f"batch_size {outlook.variant.batch_size}", f"lr {outlook.lr:g}"
     if outlook.verdict is Verdict.DIVERGES:
         cured = min(outlook.best_lr, SAFE * outlook.largest_stable_lr)
-        while (
-            outlook.variant.short_batch and outlooks.of(outlook.variant.batch_size, cured).verdict is Verdict.DIVERGES
-        ):
+        size, short = outlook.variant.batch_size, outlook.variant.short_batch
+        while short and outlooks.of(size, cured).verdict is Verdict.DIVERGES:
             cured *= SAFE  # a short last batch is less stable than the others
         cure = f"use lr {rounded(cured)}"
         if outlook.lr < outlook.largest_stable_lr and outlook.growth is None:

@@ -96,6 +96,8 @@ def test_findings_are_computed() -> None:
     assert said == [
         "stochastic reached the target of 0.505 (1 % above the least squares) in the fewest samples, 8; mini-batch 2 "
         "in the least time, 6 s.",
+        "mini-batch 2 reached it in 1 of 2 runs.",
+        "stochastic reached it in 1 of 2 runs.",
         "batch did not reach it.",
         "stochastic ended lowest, at a train loss of 0.5.",
         "batch is the smoothest, stochastic the noisiest: the gradient varies over batches by 0 and 7.875 at the "
@@ -109,6 +111,14 @@ def test_findings_are_computed() -> None:
         "lr 0.1 and lr 0.3 reached the target of 2 (as asked for) in the fewest samples, 8, and in the least time, "
         "1 s.",
         "lr 0.1 and lr 0.3 ended lowest, at a train loss of 1.",
+    ]
+
+
+def test_what_all_seeds_reach_comes_before_what_one_of_them_does() -> None:
+    comparison = Comparison.of(_runs(), target=1.5)
+    assert findings(comparison, rows(comparison))[:2] == [
+        "mini-batch 2 reached the target of 1.5 (as asked for) in the fewest samples, 16; batch in the least time, 3 s.",
+        "stochastic reached it in 1 of 2 runs.",
     ]
 
 

@@ -117,7 +117,8 @@ def test_findings_are_computed() -> None:
 def test_what_all_seeds_reach_comes_before_what_one_of_them_does() -> None:
     comparison = Comparison.of(_runs(), target=1.5)
     assert findings(comparison, rows(comparison))[:2] == [
-        "mini-batch 2 reached the target of 1.5 (as asked for) in the fewest samples, 16; batch in the least time, 3 s.",
+        "mini-batch 2 reached the target of 1.5 (as asked for) in the fewest samples, 16; batch in the least time, "
+        "3 s.",
         "stochastic reached it in 1 of 2 runs.",
     ]
 

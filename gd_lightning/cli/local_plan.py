@@ -46,6 +46,11 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
     assert network is not None
     if obstacle := module.needs_whole_batches:
         raise InputError(f"cannot plan for this network, because {obstacle}; leave it out")
+    if options["momentum"] >= 1:
+        raise InputError(
+            f"cannot plan with momentum {options['momentum']:g}, because from 1 on no learning rate lets the error "
+            "shrink; use a momentum below 1"
+        )
     shapes = [parameter.shape for parameter in network.parameters()]
     widest = max([data.in_features, data.out_features, *(size for shape in shapes for size in shape)])
     taken = _evenly_drawn(data.train, max(_FEWEST, _NUMBERS // max(1, sum(shape.numel() for shape in shapes))))

@@ -102,13 +102,26 @@ class Row:
 def rows(comparison: Comparison) -> list[Row]:
     """Return the rows of a comparison, in the order of its groups."""
     least_squares = comparison.values("least_squares_loss")
-    return [
-        _row(comparison, group, members, least)
-        for group, members, least in zip(comparison.groups, comparison.runs, least_squares, strict=True)
-    ]
+    others = [[figures(run.summary or {}) for run in members] for members in comparison.runs]
+    # A group that diverged, or has another network, has the same columns as the rest.
+    names = dict.fromkeys(name for of_group in others for each in of_group for name in each)
+    names.pop("gradient_variance", None)
+    found = []
+    for group, members, least, of_group in zip(comparison.groups, comparison.runs, least_squares, others, strict=True):
+        pairs = zip(of_group, group.histories, strict=True)
+        sound = [each for each, history in pairs if history in group.sound]
+        spreads = {name: Spread.of(each.get(name, math.nan) for each in sound) for name in names}
+        found.append(_row(comparison, group, members, least, spreads))
+    return found
 
 
-def _row(comparison: Comparison, group: Group, members: Sequence[FinishedRun], least_squares: Sequence[float]) -> Row:
+def _row(
+    comparison: Comparison,
+    group: Group,
+    members: Sequence[FinishedRun],
+    least_squares: Sequence[float],
+    others: dict[str, Spread],
+) -> Row:
     first, summaries = members[0], [run.summary or {} for run in members]
     lr = group.histories[0].last("lr") if "lr" in group.histories[0] else first.setting("lr")
     sound = [history in group.sound for history in group.histories]
@@ -132,13 +145,8 @@ def _row(comparison: Comparison, group: Group, members: Sequence[FinishedRun], l
         _seconds_per_epoch(group.histories),
         Spread.of(group.final("gradient_variance")),
         _outcome(group.histories),
-        _others([figures(summary) for summary, is_sound in zip(summaries, sound, strict=True) if is_sound]),
+        others,
     )
-
-
-def _others(found: Sequence[dict[str, float]]) -> dict[str, Spread]:
-    names = dict.fromkeys(name for each in found for name in each if name != "gradient_variance")
-    return {name: Spread.of(each.get(name, math.nan) for each in found) for name in names}
 
 
 def _seconds_per_epoch(histories: Sequence[History]) -> float:

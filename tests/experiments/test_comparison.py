@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -145,6 +144,20 @@ def test_the_table_says_the_same_in_every_form() -> None:
         assert line["outcome"] == row.outcome == value["outcome"]
     assert table[0]["samples_to_target_mean"] == ""
     assert values[0]["samples_to_target_mean"] is None
+
+
+def test_what_only_some_groups_have_is_a_column_of_all() -> None:
+    runs = [_run([8, 1]), _run([8, math.inf], batch_size=1)]
+    for run, parameters in zip(runs, ({"w": 3.0}, None), strict=True):
+        run.summary["parameters"] = parameters
+    line, diverged = rows(Comparison.of(runs))
+    assert line.figure("weight_norm") == 3
+    assert math.isnan(diverged.figure("weight_norm"))
+    assert "weight norm" in as_text([line, diverged], ["weight_norm"])
+    runs[1].summary["parameters"] = {"w": math.inf}
+    assert math.isnan(rows(Comparison.of(runs))[1].figure("weight_norm"))
+    alone = rows(Comparison.of(runs[1:]))  # nothing to show is no reason to fail
+    assert "weight norm" not in as_text(alone, ["weight_norm"])
 
 
 def test_no_run_is_refused() -> None:

@@ -391,9 +391,13 @@ class Command(LightningCLI):
 
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
-        config = self.config_init.compare
+        config = self.config.compare.as_dict()
         options = {name: config[name] for name in signature(CompareOptions.compare).parameters if name != "self"}
         compare(self, options)
+
+    def is_given(self, name: str) -> bool:
+        """Whether an option of the subcommand was given, in arguments, configs or the environment."""
+        return self._given().get(name) is not None
 
     def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Train a run of a comparison as ``fit`` would, or what is left of it.

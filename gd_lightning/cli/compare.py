@@ -27,7 +27,8 @@ class CompareOptions:
         seeds: int = 3,
         vary_data: bool = False,
         lrs: str | float | list[float | str] | None = None,
-        vary: str | list[str] | dict[str, list[Any]] | None = None,
+        # Of a list[Any] jsonargparse makes classes, with all of their arguments, wherever it finds a class_path.
+        vary: str | list[str] | dict[str, list] | None = None,  # type: ignore[type-arg]
         target: float | None = None,
         directory: str | None = None,
         columns: list[str] | None = None,

@@ -470,8 +470,8 @@ class Command(LightningCLI):
             raise
         finally:
             if self.trainer.is_global_zero and recorder.summary is not None and not refused:
-                self.outcome = recorder.history.outcome
-                if self._member_directory is None:
+                if self._member_directory is None:  # of a comparison, a run that diverges is a result
+                    self.outcome = recorder.history.outcome
                     print_run(recorder, self.trainer, self.run_directory)
             elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
                 self._remove_empty_run(self.run_directory)

@@ -43,7 +43,10 @@ def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
 
 
 def _closest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
-    sound = [row for row in found if not math.isnan(row.train_loss.mean)]
+    known = [row for row in found if not math.isnan(row.train_loss.mean)]
+    whole = {group.label for group in comparison.groups if not group.diverged}
+    # The mean over the runs that happened not to diverge says nothing of the others.
+    sound = [row for row in known if row.label in whole] or known
     if len(sound) < 2:
         return []
     if not comparison.has_one_loss:

@@ -42,7 +42,7 @@ def test_every_command_of_the_readme_works(
 ) -> None:
     _in_a_clone(tmp_path, monkeypatch)
     commands = [command for block in _blocks("bash") for command in _commands(block)]
-    assert len(commands) == 10
+    assert len(commands) == 11
     for command in commands:
         if "--trainer.devices" not in command:
             assert gd_lightning.main(command) == 0, capfd.readouterr().err

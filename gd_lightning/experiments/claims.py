@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.table import Row
+from gd_lightning.experiments.table import Row, as_values
 
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -35,9 +36,10 @@ def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
     Args:
         claims: Of each claim, in words, what it expects: a figure, a colon, and labels of groups or numbers with signs
             between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What is not reached, or diverged, counts as
-            larger than everything else. The figure ``outcome`` takes a label and an outcome, as in
-            ``outcome: lr 1 = diverged``. A label or a figure that is missing is said in the sentence: behind runs that
-            took hours, it is no reason to lose the table.
+            larger than everything else. The figure ``outcome`` takes a label and an outcome, as in ``outcome: lr 1 =
+            diverged``. Of values that are nearer to each other than the runs of a group, that is said. A label or a
+            figure that is missing is said in the sentence: behind runs that took hours, it is no reason to lose the
+            table.
         found: The rows of the comparison.
 
     Raises:
@@ -78,7 +80,19 @@ def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tu
     agrees = all(_SIGNS[sign](one, other) for one, sign, other in pairs)
     shown = [f"{value:.4g}" if math.isfinite(value) else "not reached" for value in values]
     said = " ".join(part for pair in zip(shown, [*terms[1::2], ""], strict=True) for part in pair).strip()
-    return agrees, said if agrees else re.sub(" (<=|>=|<|>|=) ", " and ", said)
+    said = said if agrees else re.sub(" (<=|>=|<|>|=) ", " and ", said)
+    deviations = [_deviation(figure, term, rows) for term in terms[::2]]
+    near = any(
+        0 < abs(one - other) <= max(pair)
+        for one, other, pair in zip(values, values[1:], itertools.pairwise(deviations), strict=False)
+    )
+    return agrees, f"{said}; seeds differ by more" if near else said
+
+
+def _deviation(figure: str, term: str, rows: Mapping[str, Row]) -> float:
+    """Return by how much a figure varies over seeds; 0 where that is not known."""
+    flat = as_values([rows[term]])[0] if term in rows else {}
+    return flat.get(f"{figure}_deviation") or 0.0
 
 
 def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:

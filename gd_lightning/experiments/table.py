@@ -62,7 +62,7 @@ class Row:
         train_loss: Train loss at the end.
         excess: How far it is above the least squares; nan for other than linear regressors.
         reached: How many runs reached the target.
-        to_target: Epochs, samples and seconds to the target, of the runs that reached it.
+        to_target: Epochs, samples and seconds to the target, of the runs that reached it; nothing without a target.
         seconds_per_epoch: Median over all epochs but the first; measuring is left out.
         gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
         outcome: How the runs ended.
@@ -141,7 +141,7 @@ def _row(
         Spread.of(final[sound]),
         Spread.of(excess[sound]),
         int(np.isfinite(reached["epochs"]).sum()),
-        {name: Spread.of(values) for name, values in reached.items()},
+        {} if comparison.target is None else {name: Spread.of(values) for name, values in reached.items()},
         _seconds_per_epoch(group.histories),
         Spread.of(group.final("gradient_variance")),
         _outcome(group.histories),
@@ -215,7 +215,7 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
     """Return a line a row; columns in which no row has anything are left out."""
     lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
     for row in found:
-        targets = [str(row.to_target[name]) or "not reached" for name in _AXES]
+        targets = [str(row.to_target[name]) or "not reached" if row.to_target else "" for name in _AXES]
         if 0 < row.reached < row.runs:
             targets[0] += f" ({row.reached} of {row.runs})"
         lines.append(

@@ -35,6 +35,7 @@ def _row(label: str, train_loss: float, outcome: str = "completed", **others: fl
 
 
 ROWS = [_row("a", 1.0, weight_norm=3.0), _row("b, lr 1", 2.0), _row("c", math.nan, "diverged 1 of 2, stopped 1 of 2")]
+ROWS.append(_row("near", 1.25))
 
 
 def _verdict(expectation: str) -> str:
@@ -49,6 +50,9 @@ def _verdict(expectation: str) -> str:
         ("train_loss: a > b, lr 1", "does not agree (train_loss: 1 and 2)"),
         ("train_loss: a < b, lr 1 < c", "agrees (train_loss: 1 < 2 < not reached)"),
         ("train_loss: a < c <= b, lr 1", "does not agree (train_loss: 1 and not reached and 2)"),
+        ("train_loss: a < near", "agrees (train_loss: 1 < 1.25; seeds differ by more)"),
+        ("train_loss: a < near < b, lr 1", "agrees (train_loss: 1 < 1.25 < 2; seeds differ by more)"),
+        ("train_loss: near < a", "does not agree (train_loss: 1.25 and 1; seeds differ by more)"),
         ("train_loss: a = 1", "agrees (train_loss: 1 = 1)"),
         ("train_loss: a >= 1e0", "agrees (train_loss: 1 >= 1)"),
         ("train_loss_deviation: b, lr 1 = 0.25", "agrees (train_loss_deviation: 0.25 = 0.25)"),
@@ -71,7 +75,7 @@ def test_what_is_no_expectation_is_refused_before_there_are_rows(expectation: st
 @pytest.mark.parametrize(
     ("expectation", "reason"),
     [
-        ("train_loss: a < d", "there is no 'd' in this comparison; there are a, b, lr 1, c"),
+        ("train_loss: a < d", "there is no 'd' in this comparison; there are a, b, lr 1, c, near"),
         ("speed: a < c", "there is no figure 'speed'; there are label, "),
         ("outcome: d = diverged", "there is no 'd' in this comparison"),
     ],

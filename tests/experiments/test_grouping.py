@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gd_lightning.experiments import Comparison, findings, rows
+from gd_lightning.experiments import Comparison, as_text, findings, rows
 from gd_lightning.experiments.grouping import grouped
 from gd_lightning.history import History, Outcome
 from gd_lightning.tracking.finished_runs import FinishedRun
@@ -77,6 +77,7 @@ def test_losses_of_different_kinds_have_no_target_and_no_winner() -> None:
     for option, values in {"model.loss": ("mse", "mae"), "data.problem.outliers": (0.0, 0.1)}.items():
         comparison = Comparison.of([_run(**{option: value}) for value in values])
         assert comparison.target is None
+        assert "target" not in as_text(rows(comparison))
         assert findings(comparison, rows(comparison)) == [
             "The train losses are of different losses or data, and say nothing beside each other."
         ]

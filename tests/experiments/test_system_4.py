@@ -69,7 +69,8 @@ def test_every_experiment_runs_in_a_short_form(command_line: CommandLine, tmp_pa
     varied = {option: values[:2] for option, values in _content(name).get("vary", {}).items()}
     if "trainer.max_epochs" in varied:
         varied["trainer.max_epochs"] = [1, 2]
-    short = {"vary": varied or None, "seeds": 1, "trainer": {"max_epochs": 2}, "claims": {}}
+    trainer = {"max_epochs": 2, "check_val_every_n_epoch": 1}
+    short = {"vary": varied or None, "seeds": 1, "trainer": trainer, "claims": {}}
     (tmp_path / "short.yaml").write_text(
         yaml.safe_dump({key: value for key, value in short.items() if value is not None})
     )

@@ -391,7 +391,7 @@ class Command(LightningCLI):
 
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
-        config = self.config_init.compare
+        config = self.config.compare.as_dict()
         options = {name: config[name] for name in signature(CompareOptions.compare).parameters if name != "self"}
         compare(self, options)
 
@@ -408,6 +408,10 @@ class Command(LightningCLI):
         given = [f"--{name}={value}" for name, value in options.items()]
         self.run = None
         self.parse_arguments(self.parser, ["fit", "--config", json.dumps(settings), *given])
+
+    def is_given(self, name: str) -> bool:
+        """Whether an option of the subcommand was given, in arguments, configs or the environment."""
+        return self._given().get(name) is not None
 
     def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Train a run of a comparison as ``fit`` would, or what is left of it.
@@ -481,8 +485,8 @@ class Command(LightningCLI):
             raise
         finally:
             if self.trainer.is_global_zero and recorder.summary is not None and not refused:
-                self.outcome = recorder.history.outcome
-                if self._member_directory is None:
+                if self._member_directory is None:  # of a comparison, a run that diverges is a result
+                    self.outcome = recorder.history.outcome
                     print_run(recorder, self.trainer, self.run_directory)
             elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
                 self._remove_empty_run(self.run_directory)

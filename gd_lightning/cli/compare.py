@@ -27,7 +27,8 @@ class CompareOptions:
         seeds: int = 3,
         vary_data: bool = False,
         lrs: str | float | list[float | str] | None = None,
-        vary: str | list[str] | dict[str, list[Any]] | None = None,
+        # Of a list[Any] jsonargparse makes classes, with all of their arguments, wherever it finds a class_path.
+        vary: str | list[str] | dict[str, list] | None = None,  # type: ignore[type-arg]
         target: float | None = None,
         directory: str | None = None,
         columns: list[str] | None = None,
@@ -45,7 +46,8 @@ class CompareOptions:
             vary_data: Whether a seed changes the data that the problem draws, too.
             lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best, which is what
                 theory says of a linear regressor.
-            vary: Any option and its values, such as model.momentum=0,0.5,0.9; more options with more --vary.
+            vary: Any option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; more options with
+                more --vary. In a config, a mapping from options to lists of values.
             target: The train loss whose first crossing is compared; null: 1 % above the least squares where they are
                 known, else what all variants reach that do not diverge.
             directory: Where the runs and the comparison are; null: a directory in lightning_logs. Runs that are

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from gd_lightning.cli.runs import LOGS
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
+from gd_lightning.experiments.claims import check
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.finished_runs import find_runs, read_run
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, claim_directory
@@ -34,6 +35,9 @@ class Trains(Protocol):
     def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Parse the options of a run."""
 
+    def is_given(self, name: str) -> bool:
+        """Whether an option was given."""
+
     def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Train a run."""
 
@@ -48,6 +52,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     Raises:
         InputError: Something cannot be compared.
     """
+    check(options["claims"] or {})
     request, settings = CompareRequest(options), command.config.compare.as_dict()
     logs = Path(settings["trainer"]["default_root_dir"] or ".") / LOGS
     if options["runs"]:
@@ -64,8 +69,11 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     sizes = request.batch_sizes(variant)
     lrs = [_learning_rate(command, lr, sizes[i] if sizes else None) for i, lr in enumerate(request.lrs(sizes))]
     axes = request.axes([_checked(size, variant) for size in sizes], lrs)
-    members = request.members(axes, _seeds(settings, options["vary_data"]))
-    shared = _shared(settings, set(options), {name for member in members for name in member.options})
+    varied = {name for axis in axes for setting in axis for name in setting}
+    members = request.members(axes, _seeds(settings, options["vary_data"], varied))
+    shared = _shared(settings, set(options), varied)
+    if "optimizer" in varied and not command.is_given("model.lr"):
+        del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
     for setting in {tuple(_without_seed(member.options).items()): member.options for member in members}.values():
         command.parse_member(shared, setting)  # all mistakes are found before anything is made
     made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
@@ -77,7 +85,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         interruption = error
     runs = [read_run(directory / member.name) for member in members if is_finished(directory / member.name)]
     if runs:
-        comparison = Comparison.of(runs, options["target"])
+        comparison = Comparison.of(runs, options["target"], varied)
         _show(Report(comparison, title, _scene(command, directory, comparison), **_words(options)), directory)
     if interruption is not None:
         print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
@@ -114,8 +122,8 @@ def _learning_rate(command: Trains, lr: str, size: str | None) -> str:
     return f"{best_lr(command.model, command.datamodule, asked):.3g}"
 
 
-def _seeds(settings: Mapping[str, Any], vary_data: bool) -> dict[str, int]:
-    """Return the options that a seed changes, with the values that are configured.
+def _seeds(settings: Mapping[str, Any], vary_data: bool, varied: Collection[str]) -> dict[str, int]:
+    """Return the options that a seed changes, with the values that are configured, but for those that are varied.
 
     Raises:
         InputError: The data should change, and their problem has no seed.
@@ -129,7 +137,7 @@ def _seeds(settings: Mapping[str, Any], vary_data: bool) -> dict[str, int]:
                 "leave vary_data out"
             )
         base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
-    return base
+    return {name: value for name, value in base.items() if not {name, name.replace(".init_args", "")} & set(varied)}
 
 
 def _without_seed(options: Mapping[str, str]) -> dict[str, str]:

@@ -145,7 +145,8 @@ def _refuse_other_updates(module: RegressionModule) -> None:
             )
     if module.hparams["momentum"] >= 1:
         raise InputError(
-            f"cannot plan for model.momentum {module.hparams['momentum']:g}, because no velocity fades; use one below 1"
+            f"cannot plan with momentum {module.hparams['momentum']:g}, because from 1 on no learning rate lets the "
+            "error shrink; use a momentum below 1"
         )
 
 

@@ -19,8 +19,9 @@ from gd_lightning.errors import InputError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, timedelta, PurePath, Enum, torch.device, torch.dtype)
 _BUILT_IN = {Any, object, type, list, tuple, dict, set, frozenset, *_PLAIN}
-# The model's copies of what is chosen and checked as optimizer and lr_scheduler.
-_COPIES = ("model.optimizer", "model.lr_scheduler")
+# The model's copies of what is chosen and checked as optimizer and lr_scheduler; what a comparison varies is checked as
+# an option of each of its runs.
+_COPIES = ("model.optimizer", "model.lr_scheduler", "vary")
 
 
 def distrust() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gd_lightning.groups import Group
 from gd_lightning.tracking.finished_runs import FinishedRun
 
 _CLOSE = 0.01  # of the least-squares loss, as in a plan
+_OF_THE_LOSS = ("model.loss", "model.huber_delta", "data.problem", "data.val_size", "data.test_size")
 _CLOSE_TO_ZERO = 1e-6  # of the loss at the start, where the least-squares loss is 0 up to rounding
 
 
@@ -35,23 +36,29 @@ class Comparison:
     target_reason: str
 
     @classmethod
-    def of(cls, runs: Sequence[FinishedRun], target: float | None = None) -> Comparison:
+    def of(cls, runs: Sequence[FinishedRun], target: float | None = None, apart: Collection[str] = ()) -> Comparison:
         """Compare runs.
 
         Args:
             runs: The runs, each with its history.
             target: The train loss to reach; None: 1 % above the least squares where all runs know them, else the final
-                train loss of the group that ends highest.
+                train loss of the group that ends highest; none where the loss or the data differ.
+            apart: Seeds that set groups apart nevertheless, by the full names of their options.
 
         Raises:
             InputError: There is no run.
         """
         if not runs:
             raise InputError("cannot compare without a run; give directories of runs")
-        parts = grouped(runs)
+        parts = grouped(runs, apart)
         groups = tuple(_group(label, settings, members) for label, settings, members in parts)
         found, reason = (target, "as asked for") if target is not None else _target(groups, runs)
         return cls(groups, tuple(tuple(members) for _, _, members in parts), found, reason)
+
+    @property
+    def has_one_loss(self) -> bool:
+        """Whether all groups have the same loss on the same data, so that one train loss can be below another."""
+        return _has_one_loss(self.groups)
 
     def values(self, name: str) -> list[list[float]]:
         """Return a figure of each run's summary, group by group; nan where a run has none."""
@@ -73,7 +80,13 @@ def _group(label: str, settings: Mapping[str, Any], members: Sequence[FinishedRu
     )
 
 
+def _has_one_loss(groups: Sequence[Group]) -> bool:
+    return not any(name.startswith(_OF_THE_LOSS) for group in groups for name in group.settings)
+
+
 def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float | None, str]:
+    if not _has_one_loss(groups):
+        return None, ""
     least = [_number(run.summary, "least_squares_loss") for run in runs]
     first = [_number(run.summary, "train_loss_first") for run in runs]
     if not np.isnan(least).any():

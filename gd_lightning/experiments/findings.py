@@ -16,7 +16,12 @@ def findings(comparison: Comparison, found: Sequence[Row]) -> list[str]:
         comparison: The comparison, for the target and for why runs diverged.
         found: Its rows.
     """
-    return [*_fastest(comparison, found), *_closest(found), *_smoothest(found), *_diverged(comparison, found)]
+    return [
+        *_fastest(comparison, found),
+        *_closest(comparison, found),
+        *_smoothest(found),
+        *_diverged(comparison, found),
+    ]
 
 
 def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
@@ -42,10 +47,15 @@ def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
     return [*sentences, *some, *([f"{_and(never)} did not reach it."] if never else [])]
 
 
-def _closest(found: Sequence[Row]) -> list[str]:
-    sound = [row for row in found if not math.isnan(row.train_loss.mean)]
+def _closest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
+    known = [row for row in found if not math.isnan(row.train_loss.mean)]
+    whole = {group.label for group in comparison.groups if not group.diverged}
+    # The mean over the runs that happened not to diverge says nothing of the others.
+    sound = [row for row in known if row.label in whole] or known
     if len(sound) < 2:
         return []
+    if not comparison.has_one_loss:
+        return ["The train losses are of different losses or data, and say nothing beside each other."]
     best = _least(sound, lambda row: row.train_loss.mean)
     return [f"{_and(best)} ended lowest, at a train loss of {best[0].train_loss}."]
 

@@ -62,7 +62,7 @@ class Row:
         train_loss: Train loss at the end.
         excess: How far it is above the least squares; nan for other than linear regressors.
         reached: How many runs reached the target.
-        to_target: Epochs, samples and seconds to the target, of the runs that reached it.
+        to_target: Epochs, samples and seconds to the target, of the runs that reached it; nothing without a target.
         seconds_per_epoch: Median over all epochs but the first; measuring is left out.
         gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
         outcome: How the runs ended.
@@ -102,13 +102,26 @@ class Row:
 def rows(comparison: Comparison) -> list[Row]:
     """Return the rows of a comparison, in the order of its groups."""
     least_squares = comparison.values("least_squares_loss")
-    return [
-        _row(comparison, group, members, least)
-        for group, members, least in zip(comparison.groups, comparison.runs, least_squares, strict=True)
-    ]
+    others = [[figures(run.summary or {}) for run in members] for members in comparison.runs]
+    # A group that diverged, or has another network, has the same columns as the rest.
+    names = dict.fromkeys(name for of_group in others for each in of_group for name in each)
+    names.pop("gradient_variance", None)
+    found = []
+    for group, members, least, of_group in zip(comparison.groups, comparison.runs, least_squares, others, strict=True):
+        pairs = zip(of_group, group.histories, strict=True)
+        sound = [each for each, history in pairs if history in group.sound]
+        spreads = {name: Spread.of(each.get(name, math.nan) for each in sound) for name in names}
+        found.append(_row(comparison, group, members, least, spreads))
+    return found
 
 
-def _row(comparison: Comparison, group: Group, members: Sequence[FinishedRun], least_squares: Sequence[float]) -> Row:
+def _row(
+    comparison: Comparison,
+    group: Group,
+    members: Sequence[FinishedRun],
+    least_squares: Sequence[float],
+    others: dict[str, Spread],
+) -> Row:
     first, summaries = members[0], [run.summary or {} for run in members]
     lr = group.histories[0].last("lr") if "lr" in group.histories[0] else first.setting("lr")
     sound = [history in group.sound for history in group.histories]
@@ -128,17 +141,12 @@ def _row(comparison: Comparison, group: Group, members: Sequence[FinishedRun], l
         Spread.of(final[sound]),
         Spread.of(excess[sound]),
         int(np.isfinite(reached["epochs"]).sum()),
-        {name: Spread.of(values) for name, values in reached.items()},
+        {} if comparison.target is None else {name: Spread.of(values) for name, values in reached.items()},
         _seconds_per_epoch(group.histories),
         Spread.of(group.final("gradient_variance")),
         _outcome(group.histories),
-        _others([figures(summary) for summary, is_sound in zip(summaries, sound, strict=True) if is_sound]),
+        others,
     )
-
-
-def _others(found: Sequence[dict[str, float]]) -> dict[str, Spread]:
-    names = dict.fromkeys(name for each in found for name in each if name != "gradient_variance")
-    return {name: Spread.of(each.get(name, math.nan) for each in found) for name in names}
 
 
 def _seconds_per_epoch(histories: Sequence[History]) -> float:
@@ -207,7 +215,7 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
     """Return a line a row; columns in which no row has anything are left out."""
     lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
     for row in found:
-        targets = [str(row.to_target[name]) or "not reached" for name in _AXES]
+        targets = [str(row.to_target[name]) or "not reached" if row.to_target else "" for name in _AXES]
         if 0 < row.reached < row.runs:
             targets[0] += f" ({row.reached} of {row.runs})"
         lines.append(

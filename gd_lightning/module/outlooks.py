@@ -65,11 +65,12 @@ def linear_outlooks(
 
 
 def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
-    """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None."""
+    """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None.
+
+    At a momentum of 1 or more nothing is stable, and the formulas do not hold.
+    """
     options = module.hparams
     others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
-    if options["momentum"] >= 1:  # no velocity fades
-        return None
-    if options["loss"] != "mse" or any(options[name] for name in others):
+    if options["loss"] != "mse" or any(options[name] for name in others) or options["momentum"] >= 1:
         return None
     return module.network if isinstance(module.network, LinearRegressor) else None

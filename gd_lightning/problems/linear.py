@@ -24,6 +24,9 @@ class LinearProblem(Problem):
     so the Hessian of the mean squared error, 2 X'X / N with the column of the bias (whose eigenvalue is 2), has the
     largest eigenvalue 2 and that condition number.
 
+    Outliers are samples whose targets are shifted up or down, whichever a fair coin says: the true function stays the
+    expected target.
+
     Args:
         n_samples: N.
         n_features: D, less than N.
@@ -31,7 +34,9 @@ class LinearProblem(Problem):
         noise: Standard deviation of the Gaussian noise, in units of y.
         bias: Whether the true function has an intercept.
         condition_number: Largest over smallest eigenvalue of the Hessian, at least 1.
-        seed: What features, true parameters and noise are drawn from.
+        seed: What features, true parameters, noise and outliers are drawn from.
+        outliers: Part of the samples that are outliers, rounded to whole samples.
+        outlier_size: By how much their targets are shifted, in units of y.
     """
 
     n_samples: int = 1000
@@ -41,6 +46,8 @@ class LinearProblem(Problem):
     bias: bool = True
     condition_number: float = 10.0
     seed: int = 0
+    outliers: float = 0.0
+    outlier_size: float = 10.0
 
     def __post_init__(self) -> None:
         for name in ("n_samples", "n_features", "n_targets"):
@@ -57,6 +64,14 @@ class LinearProblem(Problem):
                 "a single feature without bias has condition number 1; set condition_number to 1, or more features"
             )
         check_noise(self.noise)
+        if not 0 <= self.outliers <= 1:
+            raise InputError(f"outliers {self.outliers} is no part of the samples; use 0 to 1")
+        if not 0 <= self.outlier_size < math.inf:
+            raise InputError(f"outlier_size {self.outlier_size} is no size of a shift; use 0 or more")
+
+    @property
+    def _n_outliers(self) -> int:
+        return round(self.outliers * self.n_samples)
 
     def _draw(self) -> tuple[Tensor, Affine, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -71,7 +86,10 @@ class LinearProblem(Problem):
         weight = torch.randn(self.n_targets, self.n_features, generator=generator, dtype=torch.float64)
         bias = torch.randn(self.n_targets, generator=generator, dtype=torch.float64) if self.bias else None
         noise = torch.randn(self.n_samples, self.n_targets, generator=generator, dtype=torch.float64)
-        return x, Affine(weight, bias), self.noise * noise
+        # Drawn last, so that the other samples are the same with and without outliers.
+        rows = torch.randperm(self.n_samples, generator=generator)[: self._n_outliers]
+        signs = 2 * torch.randint(2, (len(rows), self.n_targets), generator=generator, dtype=torch.float64) - 1
+        return x, Affine(weight, bias), (self.noise * noise).index_add(0, rows, self.outlier_size * signs)
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x of shape (N, D) and y of shape (N, K), float64."""
@@ -85,5 +103,5 @@ class LinearProblem(Problem):
 
     @property
     def irreducible_loss(self) -> float:
-        """Variance of the noise."""
-        return self.noise**2
+        """Variance of noise and outliers together."""
+        return self.noise**2 + self._n_outliers / self.n_samples * self.outlier_size**2

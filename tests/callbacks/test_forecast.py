@@ -143,6 +143,7 @@ def test_a_continued_run_is_predicted_from_its_first_start(command_line: Command
     [
         (RegressionModule(hidden_sizes=[3]), {}),
         (RegressionModule(loss="huber"), {}),
+        (RegressionModule(momentum=1.0, lr=0.001), {}),
         (RegressionModule(optimizer={"class_path": "torch.optim.Adam"}), {}),
         (_OwnStep(), {}),
         (RegressionModule(), {"gradient_clip_val": 1.0}),

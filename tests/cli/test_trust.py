@@ -168,6 +168,16 @@ def test_options_and_the_environment_can_name_no_more(
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("optimizer", SHELL), ("trainer.callbacks", [SHELL]), ("data.problem", RUNNER)]
+)
+def test_what_is_varied_can_name_no_more(command_line: CommandLine, option: str, value: Any) -> None:
+    Path("config.yaml").write_text(yaml.safe_dump({"vary": {option: [value]}}))
+    assert command_line("compare", "--config", "config.yaml") == 2
+    assert len(command_line.err.splitlines()) == 1
+    assert not MARKER.exists()
+
+
 @pytest.mark.parametrize("case", ["a function as problem", "an object as problem", "a process as problem"])
 def test_a_run_of_a_stranger_can_name_no_more(command_line: CommandLine, case: str) -> None:
     run_directory = command_line.fit("--trainer.max_epochs", "1")

@@ -99,7 +99,7 @@ def test_findings_are_computed() -> None:
         "mini-batch 2 reached it in 1 of 2 runs.",
         "stochastic reached it in 1 of 2 runs.",
         "batch did not reach it.",
-        "stochastic ended lowest, at a train loss of 0.5.",
+        "mini-batch 2 ended lowest, at a train loss of 0.652 ± 0.15.",
         "batch is the smoothest, stochastic the noisiest: the gradient varies over batches by 0 and 7.875 at the "
         "start.",
         "stochastic diverged in 1 of 2 runs: the loss grew; use less.",
@@ -155,6 +155,20 @@ def test_the_table_says_the_same_in_every_form() -> None:
         assert line["outcome"] == row.outcome == value["outcome"]
     assert table[0]["samples_to_target_mean"] == ""
     assert values[0]["samples_to_target_mean"] is None
+
+
+def test_what_only_some_groups_have_is_a_column_of_all() -> None:
+    runs = [_run([8, 1]), _run([8, math.inf], batch_size=1)]
+    for run, parameters in zip(runs, ({"w": 3.0}, None), strict=True):
+        run.summary["parameters"] = parameters
+    line, diverged = rows(Comparison.of(runs))
+    assert line.figure("weight_norm") == 3
+    assert math.isnan(diverged.figure("weight_norm"))
+    assert "weight norm" in as_text([line, diverged], ["weight_norm"])
+    runs[1].summary["parameters"] = {"w": math.inf}
+    assert math.isnan(rows(Comparison.of(runs))[1].figure("weight_norm"))
+    alone = rows(Comparison.of(runs[1:]))  # nothing to show is no reason to fail
+    assert "weight norm" not in as_text(alone, ["weight_norm"])
 
 
 def test_no_run_is_refused() -> None:

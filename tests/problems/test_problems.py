@@ -21,6 +21,7 @@ ALL: list[Problem] = [
     problems.Sine(),
     problems.LinearProblem(),
     problems.LinearProblem(n_samples=40, n_features=1, n_targets=3, bias=False, condition_number=1.0, noise=0.0),
+    problems.LinearProblem(n_features=2, n_targets=2, condition_number=2.0, outliers=0.0505, outlier_size=4.0),
 ]
 
 
@@ -123,11 +124,27 @@ def test_the_hessian_has_the_condition_number_asked_for(d: int, bias: bool, cond
         {"condition_number": 0.5},
         {"condition_number": float("nan")},
         {"noise": -1.0},
+        {"outliers": 1.1},
+        {"outliers": float("nan")},
+        {"outlier_size": float("inf")},
+        {"outlier_size": -1.0},
     ],
 )
 def test_a_linear_problem_that_cannot_be_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         LinearProblem(**options)  # type: ignore[arg-type]
+
+
+def test_outliers_are_as_many_and_as_large_as_asked_for_and_leave_the_others_alone() -> None:
+    clean, dirty = LinearProblem(n_samples=200), LinearProblem(n_samples=200, outliers=0.1, outlier_size=7.0)
+    (x, y), (x_again, shifted) = clean.sample(), dirty.sample()
+    assert torch.equal(x, x_again)
+    rows = (shifted != y).any(dim=1).nonzero()[:, 0]
+    assert len(rows) == 20
+    np.testing.assert_allclose((shifted - y)[rows].abs().numpy(), 7.0)
+    assert {-1.0, 1.0} == set((shifted - y)[rows].sign().flatten().tolist())
+    truth, truth_again = clean.true_parameters, dirty.true_parameters
+    assert torch.equal(truth.flat(), truth_again.flat())
 
 
 def test_sine_is_the_sine() -> None:

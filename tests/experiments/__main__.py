@@ -1,0 +1,86 @@
+"""``python -m tests.experiments`` runs the shipped experiments; what they show is in ``docs/experiments.md`` then."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
+
+WHAT = """\
+What each setting of gradient descent does, one experiment for each table of system 4: an article whose numbers are
+illustrative. These are measured. The claims, in quotation marks, are what its tables stand for, in our words; behind
+each stands whether the figures agree. A figure with ± is mean and standard deviation over seeds. *To target* is
+where the train loss first was at most the target that is named below the table."""
+WHAT_NOT = """\
+Two subjects of the article are not among them. Cross entropy belongs to classification, and this is a laboratory of
+regression. Parallelisation changes no figure but the seconds: that several processes come to the result of one is
+tested in `tests/cli/test_processes.py`."""
+
+
+def about(config: Path) -> str:
+    """Return the comment that a config begins with, as running text."""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
+
+
+def sentences(printed: str) -> list[str]:
+    """Return the findings and claims among what a comparison printed."""
+    return [line for line in printed.splitlines() if line.startswith("- ")]
+
+
+def run(config: Path) -> str:
+    """Run an experiment as a person would, and return its section of the document."""
+    command = ["gd_lightning", "compare", "--config", str(config.relative_to(ROOT))]
+    with tempfile.TemporaryDirectory() as directory:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "--directory", directory],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise SystemExit(f"{config.name} ended with exit code {done.returncode}: {done.stderr}")
+        table = (Path(directory) / "table.md").read_text(encoding="utf-8").strip()
+    parts = [
+        f"## {config.stem.replace('_', ' ').capitalize()}",
+        about(config),
+        f"```bash\npython -m {' '.join(command)}\n```",
+        re.sub(r" +", " ", table),
+        "\n".join(sentences(done.stdout)),
+        f"It took {seconds:.0f} s.",
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Run everything."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "numpy"))
+    parts = [
+        "# Experiments",
+        WHAT,
+        f"Made by `python -m tests.experiments` on {platform.machine()}, {torch.get_num_threads()} threads, Python "
+        f"{platform.python_version()}, {packages}. Seconds are those of one shared machine.",
+        WHAT_NOT,
+    ]
+    for config in EXPERIMENTS:
+        print(config.stem, flush=True)
+        parts.append(run(config))
+    (ROOT / "docs" / "experiments.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

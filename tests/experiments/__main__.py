@@ -20,7 +20,8 @@ WHAT = """\
 What each setting of gradient descent does, one experiment for each table of system 4: an article whose numbers are
 illustrative. These are measured. The claims, in quotation marks, are what its tables stand for, in our words; behind
 each stands whether the figures agree. A figure with ± is mean and standard deviation over seeds. *To target* is
-where the train loss first was at most the target that is named below the table."""
+where the train loss first was at most the target that is named below the table. *Seeds differ by more* says that
+two values are nearer to each other than the runs of one group, and decide nothing."""
 WHAT_NOT = """\
 Two subjects of the article are not among them. Cross entropy belongs to classification, and this is a laboratory of
 regression. Parallelisation changes no figure but the seconds: that several processes come to the result of one is

@@ -19,10 +19,19 @@ from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
 from gd_lightning.experiments.claims import check
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.finished_runs import find_runs, read_run
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, claim_directory
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.variants import BatchSize, Variant
 
-_ONE_PROCESS = {"devices": (1, "1", "auto"), "num_nodes": (1,), "strategy": ("auto",)}
+# One process, whose runs leave all their files.
+_NEEDED: dict[str, tuple[Any, ...]] = {
+    "devices": (1, "1", "auto"),
+    "num_nodes": (1,),
+    "strategy": ("auto",),
+    "logger": (None, True),
+    "fast_dev_run": (False, 0),
+    "barebones": (False,),
+    "enable_checkpointing": (None, True),
+}
 
 
 class Trains(Protocol):
@@ -56,12 +65,13 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     request, settings = CompareRequest(options), command.config.compare.as_dict()
     logs = Path(settings["trainer"]["default_root_dir"] or ".") / LOGS
     if options["runs"]:
-        runs = [read_run(path) for path in find_runs([Path(run) for run in options["runs"]])]
-        comparison = Comparison.of(runs, options["target"])
-        directory = Path(options["directory"]) if options["directory"] else claim_directory(logs, "compare-runs")
+        paths = find_runs([Path(run) for run in options["runs"]])
+        comparison = Comparison.of([read_run(path) for path in paths], options["target"])
+        made_of: dict[str, Any] = {"runs": [str(path.resolve()) for path in paths]}
+        directory = find_directory(options["directory"], logs, "compare-runs", made_of)
         _show(Report(comparison, "runs", **_words(options)), directory)
         return
-    for name, allowed in _ONE_PROCESS.items():
+    for name, allowed in _NEEDED.items():
         if settings["trainer"][name] not in allowed:
             raise InputError(f"cannot compare with trainer.{name} {settings['trainer'][name]}; leave it out")
     data = command.datamodule
@@ -86,7 +96,10 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     runs = [read_run(directory / member.name) for member in members if is_finished(directory / member.name)]
     if runs:
         comparison = Comparison.of(runs, options["target"], varied)
-        _show(Report(comparison, title, _scene(command, directory, comparison), **_words(options)), directory)
+        scene = Scene()
+        if not any(name.startswith("data.problem") for name in varied):
+            scene = Scene.of(data, _first_modules(type(command.model), directory, comparison))
+        _show(Report(comparison, title, scene, **_words(options)), directory)
     if interruption is not None:
         print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
         raise interruption
@@ -116,9 +129,9 @@ def _learning_rate(command: Trains, lr: str, size: str | None) -> str:
     """
     if lr != "best":
         return lr
-    asked: BatchSize = (
-        command.datamodule.variant.batch_size if size is None else "full" if size == "full" else int(size)
-    )
+    asked: BatchSize = command.datamodule.variant.batch_size
+    if size is not None:
+        asked = "full" if size == "full" else int(size)
     return f"{best_lr(command.model, command.datamodule, asked):.3g}"
 
 
@@ -173,11 +186,13 @@ def _show(report: Report, directory: Path) -> None:
     print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#custom_scalars")
 
 
-def _scene(command: Trains, directory: Path, comparison: Comparison) -> Scene:
-    """Return what is drawn beside the curves, from the first run of each group."""
+def _first_modules(
+    module_class: type[RegressionModule], directory: Path, comparison: Comparison
+) -> dict[str, RegressionModule]:
+    """Return the module of the first run of each group, unless it diverged."""
     modules = {}
     for group, runs in zip(comparison.groups, comparison.runs, strict=True):
         if runs[0].history in group.sound:
             path = directory / runs[0].name / LAST_CHECKPOINT
-            modules[group.label] = type(command.model).load_from_checkpoint(path, "cpu", weights_only=True)
-    return Scene.of(command.datamodule, modules)
+            modules[group.label] = module_class.load_from_checkpoint(path, "cpu", weights_only=True)
+    return modules

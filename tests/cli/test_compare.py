@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gd_lightning import SteepLine
 from gd_lightning.cli.command import Command
+from gd_lightning.experiments import Report, Scene
 from gd_lightning.history import History
 from tests.conftest import CONFIGS, CommandLine
 
@@ -200,6 +202,8 @@ def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
         (["--seeds", "0"], "cannot compare with 0 seeds"),
         (["--vary_data", "true", "--data.problem", "FourPoints"], "draws them from no seed"),
         (["--trainer.devices", "2"], "cannot compare with trainer.devices 2"),
+        (["--trainer.logger", "false"], "cannot compare with trainer.logger False"),
+        (["--trainer.fast_dev_run", "true"], "cannot compare with trainer.fast_dev_run True"),
         (["no_such_run"], "there is no such directory"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),
     ],
@@ -220,4 +224,29 @@ def test_a_directory_that_holds_something_else_is_left_alone(command_line: Comma
     (other / "thesis.txt").write_text("x")
     assert command_line("compare", *SMALL, "--directory", other) == 2
     assert "because something else is there" in command_line.err
+    run = command_line.fit()
+    assert command_line("compare", run, "--directory", other) == 2
+    assert "because something else is there" in command_line.err
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+    assert command_line("compare", run) == 0
+    assert command_line("compare", run) == 0
+    assert len(list((command_line.root / "lightning_logs").glob("compare-runs*"))) == 1
+
+
+def test_fits_are_drawn_over_the_data_of_the_first_seed(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Scene] = []
+    write = Report.write
+
+    def noted(self: Report, directory: Path) -> None:
+        drawn.append(self.scene)
+        write(self, directory)
+
+    monkeypatch.setattr(Report, "write", noted)
+    few = ["--batch_sizes", "full", "--seeds", "2", "--vary_data", "true", "--trainer.max_epochs", "1"]
+    assert command_line("compare", *few) == 0
+    assert drawn[0].fits is not None
+    np.testing.assert_allclose(drawn[0].fits.y, SteepLine(seed=0).sample()[1][:, 0], rtol=1e-6)
+    assert command_line("compare", "--vary", "data.problem=SteepLine,NoisyLine", "--trainer.max_epochs", "1") == 0
+    assert drawn[1].fits is None

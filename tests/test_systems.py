@@ -118,8 +118,15 @@ PARABOLA = {
 }
 
 
-@pytest.mark.parametrize("seed", PARABOLA)
-@pytest.mark.parametrize("variant", ["batch", "mini_batch", "stochastic"])
+@pytest.mark.parametrize(
+    ("seed", "variant"),
+    [
+        # 10,000 updates, of one seed in each run of the tests.
+        pytest.param(seed, variant, marks=[pytest.mark.slow] if variant == "stochastic" and seed else [])
+        for seed, losses in PARABOLA.items()
+        for variant in losses
+    ],
+)
 def test_system_2(command_line: CommandLine, seed: int, variant: str) -> None:
     seeds = ["--data.problem.seed", str(seed), "--seed_everything", str(seed + 1)]
     run = command_line.fit("--config", CONFIGS / f"parabola_{variant}.yaml", *seeds)

@@ -255,6 +255,7 @@ def test_a_run_that_is_continued_looks_where_it_would_have_looked(
         assert run(tmp_path / "again", tmp_path / f"{update}.ckpt") == whole
 
 
+@pytest.mark.slow
 def test_two_processes_stop_where_one_does(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     options = ["--config", str(CONFIGS / "ddp.yaml"), *DIVERGING, "--trainer.precision", "64-true"]
     result = run_program("fit", *options, cwd=tmp_path)

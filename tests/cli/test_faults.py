@@ -135,6 +135,7 @@ def test_a_run_that_a_signal_ended_is_continued(tmp_path: Path, whole: Path, num
     _assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_a_run_without_its_config_is_continued_from_the_checkpoint(tmp_path: Path, whole: Path) -> None:
     process = _start(*RUN, cwd=tmp_path)
     run = _wait_for(tmp_path, "lightning_logs/*/checkpoints/last.ckpt", process).parents[1]
@@ -202,9 +203,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
-@pytest.mark.parametrize(
-    "free", [pytest.param(0, marks=pytest.mark.slow), 20_000, pytest.param(200_000, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 20_000, 200_000])
 def test_a_full_disk_ends_a_run_in_one_line(small_disk: Path, free: int) -> None:
     """The run begins with room for little; what had been finished before is as it was."""
     _finish(_start(*RUN, cwd=small_disk), 0)

@@ -64,7 +64,13 @@ def test_every_experiment_explains_itself_and_claims_something(name: str) -> Non
     assert content["claims"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each of these asks something else of the machinery; the others are like one of them.
+DISTINCT = ("convergence_criteria", "losses_with_outliers", "momentum", "optimizers", "start_and_local_minima")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DISTINCT else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_every_experiment_runs_in_a_short_form(command_line: CommandLine, tmp_path: Path, name: str) -> None:
     varied = {option: values[:2] for option, values in _content(name).get("vary", {}).items()}
     if "trainer.max_epochs" in varied:

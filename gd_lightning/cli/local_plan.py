@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gd_lightning.data import RegressionDataModule
@@ -17,7 +16,7 @@ from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module import RegressionModule
-from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss
+from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import SAFE, rounded
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
@@ -48,14 +47,14 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
         raise InputError(f"cannot plan for this network, because {obstacle}; leave it out")
     shapes = [parameter.shape for parameter in network.parameters()]
     widest = max([data.in_features, data.out_features, *(size for shape in shapes for size in shape)])
-    taken = _evenly_drawn(data.train, max(_FEWEST, _NUMBERS // max(1, sum(shape.numel() for shape in shapes))))
+    taken = _thinned(data.train, max(_FEWEST, _NUMBERS // max(1, sum(shape.numel() for shape in shapes))))
     loss = NetworkLoss(
         network if module.standardize is None else nn.Sequential(module.standardize, network),
         module.summed_loss,
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
     outputs, numbers = data.out_features, data.out_features * loss.n_parameters
-    drawn = _evenly_drawn(taken, max(1, min(_JACOBIANS // outputs, _NUMBERS_OF_JACOBIANS // numbers)))
+    drawn = _thinned(taken, max(1, min(_JACOBIANS // outputs, _NUMBERS_OF_JACOBIANS // numbers)))
     curvature = LocalCurvature.of(
         loss,
         drawn.pieces(max(1, _JACOBIANS_AT_ONCE // numbers)),
@@ -68,14 +67,10 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
     return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module))
 
 
-def _evenly_drawn(samples: Samples, most: int) -> Samples:
-    """Return all samples, or where they are more, one drawn from each of ``most`` parts of them."""
-    n = len(samples)
-    if n <= most:
-        return samples
-    starts = torch.arange(most + 1) * n // most
-    shares = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return samples.subset(starts[:-1] + (shares * starts.diff()).long())
+def _thinned(samples: Samples, most: int) -> Samples:
+    """Return all samples, or where they are more, some that are drawn evenly."""
+    rows = drawn_evenly(len(samples), most)
+    return samples if rows is None else samples.subset(rows)
 
 
 def _notes(module: RegressionModule) -> list[str]:

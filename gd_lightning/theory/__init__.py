@@ -31,3 +31,4 @@ from gd_lightning.theory.precision import Rounding as Rounding
 from gd_lightning.theory.reduced import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.sampling import DrawnBatches as DrawnBatches
 from gd_lightning.theory.sequential import SequentialEpoch as SequentialEpoch
+from gd_lightning.theory.thinning import drawn_evenly as drawn_evenly

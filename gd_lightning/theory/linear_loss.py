@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine, least_squares_over
+from gd_lightning.theory.thinning import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
 
@@ -82,7 +83,7 @@ class LinearLoss:
         eigenvalues, directions = torch.linalg.eigh(gram / n)
         seen = eigenvalues > max(n, len(gram)) * torch.finfo(torch.float64).eps * eigenvalues[-1]
         eigenvalues, directions = eigenvalues[seen] * (2 / outputs), directions[:, seen]
-        kept, rows, residuals, start = _drawn_evenly(n, most), [], [], 0
+        kept, rows, residuals, start = drawn_evenly(n, most), [], [], 0
         for x, y in blocks():
             if kept is not None:
                 chosen = kept[(kept >= start) & (kept < start + len(x))] - start
@@ -100,7 +101,7 @@ class LinearLoss:
         Args:
             most: The number of rows to leave at most.
         """
-        kept = _drawn_evenly(len(self.rows), most)
+        kept = drawn_evenly(len(self.rows), most)
         return self if kept is None else replace(self, rows=self.rows[kept], residuals=self.residuals[kept])
 
     @property
@@ -159,12 +160,3 @@ def _design(x: Tensor, bias: bool) -> Tensor:
     """Return features of shape (rows, D) as the design, shape (rows, C), float64."""
     x = x.detach().cpu().double()
     return torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1) if bias else x
-
-
-def _drawn_evenly(n: int, most: int | None) -> Tensor | None:
-    """Draw one row number from each of ``most`` equal parts of n; None where that is all of them."""
-    if most is None or n <= most:
-        return None
-    within = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    kept: Tensor = ((torch.arange(most) + within) * (n / most)).long().clamp(max=n - 1).unique()
-    return kept

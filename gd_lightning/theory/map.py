@@ -20,6 +20,7 @@ from gd_lightning.theory.descent import best_lr, largest_stable_lr, updates_to_e
 from gd_lightning.theory.outlook import LONGEST_LOOK, Outlooks, Verdict
 from gd_lightning.theory.reduced import ReducedUpdates
 from gd_lightning.theory.sampling import DrawnBatches
+from gd_lightning.theory.searches import minimum
 from gd_lightning.variants import Variant
 
 _COLUMNS = 20  # batch sizes, about
@@ -216,30 +217,10 @@ def _interval(lateness: Callable[[float], float], top: float) -> tuple[float, fl
     at = min(range(len(looks)), key=lambda i: found[i])
     inside = looks[at]
     if found[at] > 0:
-        inside = _least(lateness, looks[max(at - 1, 0)], looks[min(at + 1, len(looks) - 1)])
+        near = math.log(looks[max(at - 1, 0)]), math.log(looks[min(at + 1, len(looks) - 1)])
+        inside = math.exp(minimum(lambda log: lateness(math.exp(log)), *near, math.log1p(_PRECISION), small=0.0))
         if lateness(inside) > 0:
             return inside, inside
     # From the fast one downwards, it is the same search in 1 / lr.
     start = 0.0 if found[0] <= 0 else 1 / _last(lambda inverse: lateness(1 / inverse) <= 0, 1 / looks[0], 1 / inside)
     return start, _last(lambda lr: lateness(lr) <= 0, top, inside)
-
-
-def _least(value: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function with one minimum is least, or where it is 0 or less, by a golden-section search."""
-    golden = (math.sqrt(5) - 1) / 2
-
-    def between(share: float) -> float:
-        return math.exp((1 - share) * math.log(low) + share * math.log(high))
-
-    inner = [between(1 - golden), between(golden)]
-    values = [value(lr) for lr in inner]
-    while high > (1 + _PRECISION) * low and min(values) > 0:
-        if values[0] < values[1]:
-            high, inner[1], values[1] = inner[1], inner[0], values[0]
-            inner[0] = between(1 - golden)
-            values[0] = value(inner[0])
-        else:
-            low, inner[0], values[0] = inner[0], inner[1], values[1]
-            inner[1] = between(golden)
-            values[1] = value(inner[1])
-    return inner[values.index(min(values))]

@@ -53,14 +53,17 @@ def root(
     return found
 
 
-def minimum(function: Callable[[float], float], low: float, high: float, enough: float) -> float:
-    """Return where a function that falls and then rises is smallest, by golden section.
+def minimum(
+    function: Callable[[float], float], low: float, high: float, enough: float, small: float = -math.inf
+) -> float:
+    """Return where a function that falls and then rises is smallest, or small, by golden section.
 
     Args:
         function: The function.
         low: Where to look from.
         high: To where.
         enough: How close is close.
+        small: A value at or below which nothing smaller is looked for.
 
     Example:
         >>> round(minimum(lambda x: (x - 1) ** 2, 0, 3, enough=1e-3), 2)
@@ -70,6 +73,8 @@ def minimum(function: Callable[[float], float], low: float, high: float, enough:
     inner = [high - golden * (high - low), low + golden * (high - low)]
     values = [function(place) for place in inner]
     while high - low > enough:
+        if min(values) <= small:
+            return inner[values.index(min(values))]
         if values[0] < values[1]:
             high, inner[1], values[1] = inner[1], inner[0], values[0]
             inner[0] = high - golden * (high - low)

@@ -159,7 +159,7 @@ def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(("n", "most"), [(10, 10), (10, 3), (1000, 999), (7, 1)])
 def test_samples_are_drawn_evenly_and_once(n: int, most: int) -> None:
     x = torch.arange(float(n))[:, None]
-    rows = local_plan._evenly_drawn(Samples(x, x), most).x[:, 0].long().tolist()
+    rows = local_plan._thinned(Samples(x, x), most).x[:, 0].long().tolist()
     assert len(set(rows)) == len(rows) == most
     assert rows == sorted(rows)
     assert all(i * n // most <= row < (i + 1) * n // most for i, row in enumerate(rows))

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.grid import Member, members, values_of
+from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, write_json
 from gd_lightning.variants import Variant
 
 PLAN = "compare.json"  # what a comparison is made of
-_DEFAULT_MINI_BATCH = 16
 
 
 class CompareOptions:
@@ -93,9 +92,7 @@ class CompareRequest:
             return [_text(value) for value in given] if isinstance(given, list) else values_of(str(given))
         if self.options["vary"]:
             return []
-        n = configured.train_samples
-        usual = ["full", str(min(_DEFAULT_MINI_BATCH, n // 2)), "1"]
-        return usual if n > 3 else ["full", "1"][: 1 + (n > 1)]
+        return [_text(size) for size in usual_batch_sizes(configured.train_samples)]
 
     def lrs(self, sizes: Sequence[str]) -> list[str]:
         """Return a learning rate for each batch size, as text; empty where the configured one is for all.

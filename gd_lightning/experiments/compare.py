@@ -17,6 +17,7 @@ from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison import Comparison
+from gd_lightning.experiments.grid import usual_batch_sizes
 from gd_lightning.experiments.report import Report
 from gd_lightning.experiments.scene import Scene
 from gd_lightning.history import Outcome
@@ -51,7 +52,8 @@ def compare(
 
     Args:
         problem: What makes the data; None: the steep line.
-        batch_sizes: The variants; None: all samples, 16 and 1, or the one in ``data`` where something else is varied.
+        batch_sizes: The variants; None: all samples, 16 (of few samples half of them) and 1, or the one in ``data``
+            where something else is varied.
         lrs: A learning rate for all, one for each batch size, or best, which is what theory says of a linear regressor;
             None: the one in ``model``.
         seeds: How many seeds.
@@ -130,7 +132,10 @@ def _settings(
     for name in vary:
         if name.partition(".")[0] not in _SECTIONS or name in ("data.batch_size", "trainer.callbacks"):
             raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
-    sizes: list[BatchSize] = list(batch_sizes or ([] if vary else ["full", 16, 1]))
+    sizes: list[BatchSize] = list(batch_sizes or [])
+    if not (sizes or vary):
+        data = RegressionDataModule(problem, **_section("data", shared, {"data.batch_size": "full"}))
+        sizes = usual_batch_sizes(data.variant.train_samples)
     first: list[dict[str, Any]] = [{"data.batch_size": size} for size in sizes] or [{}]
     if lrs is not None:
         rates = [lrs] * len(first) if isinstance(lrs, (str, float, int)) else list(lrs)

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gd_lightning.errors import InputError
+from gd_lightning.variants import BatchSize
 
+_MINI_BATCH = 16
 _LONGEST = 40  # characters of a value in the name of a directory
 
 
@@ -50,6 +52,21 @@ def members(axes: Sequence[Sequence[Mapping[str, str]]], seeds: Sequence[Mapping
         for i, seed in enumerate(seeds):
             found.append(Member(_name(options, i, {member.name for member in found}), {**options, **seed}))
     return found
+
+
+def usual_batch_sizes(n: int) -> list[BatchSize]:
+    """Return the variants that are compared where none are asked for: batch, mini-batch and stochastic.
+
+    Args:
+        n: Number of training samples.
+
+    Example:
+        >>> usual_batch_sizes(100), usual_batch_sizes(4), usual_batch_sizes(2)
+        (['full', 16, 1], ['full', 2, 1], ['full', 1])
+    """
+    if n > 3:
+        return ["full", min(_MINI_BATCH, n // 2), 1]
+    return ["full", 1] if n > 1 else ["full"]
 
 
 def values_of(text: str) -> list[str]:

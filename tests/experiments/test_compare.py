@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning import InputError, LinearProblem, Parabola, compare
+from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
 from gd_lightning.history import Outcome
 from gd_lightning.plots.style import pixels
 
@@ -60,6 +60,10 @@ def test_any_option_is_varied_and_theory_gives_the_best_rates() -> None:
     ]
     rates = [row.lr for row in compare(batch_sizes=["full", 1], lrs="best", seeds=1, max_epochs=1).rows]
     assert rates == pytest.approx([0.10712, 0.0495], rel=0.01)
+
+
+def test_the_usual_variants_fit_few_samples() -> None:
+    assert list(compare(FourPoints(), **{**FEW, "seeds": 1}).histories) == ["batch", "mini-batch 2", "stochastic"]
 
 
 def test_what_diverges_is_shown_and_told() -> None:

@@ -33,6 +33,7 @@ FLOORS = {
     "models": 1,
     "measures": 2,
     "theory": 2,
+    "engine": 3,
     "plots": 3,
     "tracking": 3,
     "module": 4,

@@ -1,0 +1,155 @@
+"""A stretch of updates: what every engine carries out, and what it gives back.
+
+Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gd_lightning.micro_batches import Pair
+from gd_lightning.variants import Variant
+
+NOTHING_IS_BEYOND = math.inf
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which updates of a stretch leave their batch loss, by their positions in it, from 0.
+
+    Args:
+        start: The first of them.
+        every: Each so many behind it.
+        last: The last update of the stretch as well.
+        parameters: Whether they leave the parameters behind them, too.
+        gradients: Whether they leave their gradients, too.
+
+    Example:
+        >>> Keep(start=1, every=3, last=True).positions(9)
+        array([1, 4, 7, 8])
+    """
+
+    start: int = 0
+    every: int = 1
+    last: bool = True
+    parameters: bool = False
+    gradients: bool = False
+
+    def positions(self, updates: int) -> NDArray[np.int64]:
+        """Return the positions that are kept of a stretch of so many updates, shape (R,)."""
+        positions = np.arange(self.start, updates, self.every, dtype=np.int64)
+        if self.last and updates and (not len(positions) or positions[-1] != updates - 1):
+            positions = np.append(positions, updates - 1)
+        return positions
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where a stretch ends early: at a look, if a kept batch loss since the last look is beyond a bound, or nan.
+
+    Args:
+        bound: The largest batch loss that is no reason to stop.
+        start: How many updates of the stretch come before its first look.
+        every: How many updates lie between two looks.
+        suspicion: Whether there was such a batch loss before the stretch, and no look since.
+    """
+
+    bound: float = NOTHING_IS_BEYOND
+    start: int = 1
+    every: int = 1
+    suspicion: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything could be found."""
+        return self.suspicion or self.bound != NOTHING_IS_BEYOND
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a stretch leaves behind, besides the parameters.
+
+    Args:
+        updates: How many updates were made: all, or fewer where a look ended it.
+        losses: Batch losses of the kept updates, in the precision of the run, shape (R,).
+        parameters: Parameters behind them, in the order of ``parameters()``, shape (R, P); None if not asked for.
+        gradients: The gradients that they descended, without weight decay, shape (R, P); None if not asked for.
+        suspicion: Whether a kept batch loss behind the last look is beyond the bound.
+    """
+
+    updates: int
+    losses: Tensor
+    parameters: Tensor | None = None
+    gradients: Tensor | None = None
+    suspicion: bool = False
+
+
+class Stretch:
+    """Consecutive updates of an epoch, over samples in memory.
+
+    Args:
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        rows: In which order the epoch visits the samples, shape (N,), int64; None: as they lie.
+        variant: B, N, and whether a short last batch is dropped.
+        first: The first update, counted from the beginning of the epoch, from 0.
+        stop: The update behind the last one.
+        lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
+
+    Example:
+        >>> import torch
+        >>> x = torch.arange(5.0)[:, None]
+        >>> stretch = Stretch(x, -x, torch.tensor([4, 3, 2, 1, 0]), Variant(2, 5), first=1, stop=3)
+        >>> [stretch.batch(position)[0].flatten().tolist() for position in range(stretch.updates)]
+        [[2.0, 1.0], [0.0]]
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        rows: Tensor | None,
+        variant: Variant,
+        first: int,
+        stop: int,
+        lrs: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.x, self.y, self.rows = x, y, rows
+        self.variant = variant
+        self.first, self.stop = first, stop
+        self.lrs = lrs
+        self.keep = Keep(start=stop - first)
+        """Which updates leave something; only the last one, as long as nobody asks for more."""
+        self.look = Look()
+        """Where it ends early; nowhere, as long as nobody asks for it."""
+
+    @property
+    def updates(self) -> int:
+        """How many updates it has."""
+        return self.stop - self.first
+
+    def batch(self, position: int) -> Pair:
+        """Return the samples of an update, x of shape (B, D) and y of shape (B, K)."""
+        update = self.first + position
+        where = slice(self.variant.samples_at(update), self.variant.samples_at(update + 1))
+        if self.rows is None:
+            return self.x[where], self.y[where]
+        chosen = self.rows[where]
+        return self.x[chosen], self.y[chosen]
+
+
+class Engine(ABC):
+    """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def carry_out(self, stretch: Stretch) -> Trace:
+        """Make the updates of a stretch, one after the other; parameters and state of the optimiser are changed."""

@@ -1,0 +1,167 @@
+"""How things are measured: in turns, and never before they agree."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.benchmarks.cases import Case, Prepared, Run, Side
+from tests.benchmarks.competitors import PLAIN_PYTORCH
+
+_CHECKED_UPDATES = 100
+_CHECKED_SAMPLES = 100_000
+_TOLERANCE = 1e-4  # of the parameters; float32 resolves 6e-8, and many updates add up
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long some work takes, in seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def medians(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Return the median seconds of both sides, taken in turns."""
+    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+class Comparison:
+    """Seconds of an update, by side and round, of sides that were taken in turns.
+
+    Args:
+        case: What was trained.
+        seconds: Of an update, by the name of the side, one a round.
+        updates: How many updates a round had, likewise.
+        difference: The largest that there was between parameters that should be the same, relative to them.
+    """
+
+    def __init__(self, case: Case, seconds: dict[str, list[float]], updates: dict[str, int], difference: float) -> None:
+        self.case, self.seconds, self.updates, self.difference = case, seconds, updates, difference
+
+    def __contains__(self, side: Side) -> bool:
+        return side.name in self.seconds
+
+    def microseconds(self, side: Side) -> float:
+        """Return the median of an update."""
+        return 1e6 * statistics.median(self.seconds[side.name])
+
+    def ratio(self, side: Side, other: Side) -> float:
+        """Return the median, over rounds, of the time of a side over that of the other."""
+        pairs = zip(self.seconds[side.name], self.seconds[other.name], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def compare(
+    case: Case, sides: Sequence[Side], repeats: int = 5, target: float = 0.05, too_long: float = 0.3
+) -> Comparison:
+    """Train a case by several sides in turns.
+
+    Each side is first checked over a few updates against plain PyTorch. Then each has as many updates, up to those of
+    the case, as take it the target: the slow ones have fewer. All that have the same number must agree at their ends.
+
+    Args:
+        case: What is trained; the most updates that any side has.
+        sides: Those that are not installed, cannot train the case or take too long are left out.
+        repeats: How many rounds there are.
+        target: Seconds that a side should take in a round.
+        too_long: A side of which an update takes so many seconds is left out.
+
+    Raises:
+        ValueError: Two sides that should be the same are not.
+    """
+    checked = case.first(max(1, min(_CHECKED_UPDATES, _CHECKED_SAMPLES // case.batch_size)))
+    reference = PLAIN_PYTORCH.prepare(checked)()
+    difference = 0.0
+    runs: dict[Side, tuple[Case, Prepared]] = {}
+    for side in sides:
+        if side.is_installed and side.takes(case):
+            prepared = side.prepare(checked)
+            run = prepared()
+            difference = max(difference, difference_between(side, run, reference))
+            if run.seconds < too_long * checked.updates:
+                runs[side] = lengthened(side, case, checked, prepared, target)
+    ends: dict[int, Run] = {}
+    of_updates: dict[str, list[float]] = {side.name: [] for side in runs}
+    for _ in range(repeats):
+        for side, (its_case, prepared) in runs.items():
+            run = prepared()
+            of_updates[side.name].append(run.seconds / its_case.updates)
+            other = ends.setdefault(its_case.updates, run)
+            difference = max(difference, difference_between(side, run, other))
+    return Comparison(
+        case, of_updates, {side.name: its_case.updates for side, (its_case, _) in runs.items()}, difference
+    )
+
+
+def lengthened(side: Side, case: Case, shorter: Case, prepared: Prepared, target: float) -> tuple[Case, Prepared]:
+    """Return a part of the case that takes a side the target, or all of it, and what trains it."""
+    while True:
+        took = prepared().seconds
+        if took >= target or shorter.updates >= case.updates:
+            return shorter, prepared
+        # What comes once a run makes short runs seem slower than long ones are.
+        factor = min(20.0, max(2.0, 1.2 * target / took))
+        longer = case.first(min(case.updates, int(factor * shorter.updates)))
+        if longer.updates == shorter.updates:
+            return shorter, prepared
+        shorter, prepared = longer, side.prepare(longer)
+
+
+def difference_between(side: Side, run: Run, other: Run) -> float:
+    """Return the largest difference between parameters, relative to the largest of them; and between losses.
+
+    Raises:
+        ValueError: It is more than rounding explains.
+    """
+    difference = 0.0
+    if run.parameters is not None and other.parameters is not None:
+        difference = _relative(run.parameters, other.parameters)
+    if run.losses is not None and other.losses is not None:
+        difference = max(difference, _relative(run.losses, other.losses))
+    if not difference <= _TOLERANCE:
+        raise ValueError(f"{side.name} differs by {difference:.2g} from what it is compared with")
+    return difference
+
+
+def _relative(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    return float(np.abs(values - others).max() / np.abs(others).max())
+
+
+def mebibytes(side: Side, case: Case) -> float:
+    """Return by how much a run raises the peak memory of a process of its own, data and libraries left out."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_mebibytes_here, side, case).result()
+
+
+def _mebibytes_here(side: Side, case: Case) -> float:
+    quiet()
+    small = replace(case, n_samples=300, batch_size=min(case.batch_size, 100))
+    side.prepare(small)()  # loads libraries
+    case.data()
+    # Of getrusage, the peak cannot be set back, and is at least that of the process that started this one.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _peak()
+    side.prepare(case)()
+    return _peak() - before
+
+
+def _peak() -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
+
+
+def quiet() -> None:
+    """Let Lightning say nothing while it is timed."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")

@@ -16,6 +16,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.measures import gradient_norm_over, unchanged
 
+_PRECISION = 0.01  # of a budget of time, where updates are made many at a time
 _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed
 
 
@@ -252,6 +253,7 @@ class TimeBudget(Criterion):
         if not 0 < seconds < math.inf:
             raise InputError(f"{seconds} seconds are no time to train in; use a finite number above 0")
         self.seconds = seconds
+        self.longest_stretch = _PRECISION * seconds
 
     def check(self, recorder: HistoryRecorder) -> None:
         """Accept every run: time passes in all of them."""

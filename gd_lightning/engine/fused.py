@@ -142,6 +142,8 @@ class FusedEngine(Engine):
         self._optimizer = optimizer
         self._loss, self._huber_delta, self._l1 = kernels.LOSSES.index(loss), float(huber_delta), float(l1)
         self._layers, self._shapes, self._places = _layout(network)
+        in_place = bool((self._places == np.arange(len(self._places))).all())
+        self._kernel_places = self._places[:0] if in_place else self._places
 
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
@@ -161,7 +163,7 @@ class FusedEngine(Engine):
         kept_parameters = np.empty((kept if keep.parameters else 0, len(theta)), dtype)
         kept_gradients = np.empty((kept if keep.gradients else 0, len(theta)), dtype)
         arguments = (
-            *(x, y, rows, theta, velocity, self._places, self._layers, np.array(self._shapes, dtype), lrs),
+            *(x, y, rows, theta, velocity, self._kernel_places, self._layers, np.array(self._shapes, dtype), lrs),
             *(self._span(stretch), self._rule(group), losses, kept_parameters, kept_gradients),
         )
         if len(self._layers) == 1 and stretch.variant.batch_size * x.shape[1] >= _PARALLEL_FROM:
@@ -245,13 +247,15 @@ def _layout(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray
     shapes: list[float] = []
     places: list[NDArray[np.int64]] = []
     at = unit = 0
-    for part in [network] if type(network) in _LINEAR else network.children():
+    parts = [network] if type(network) in _LINEAR else list(network.children())
+    is_deep = sum(isinstance(part, nn.Linear) for part in parts) > 1
+    for part in parts:
         if type(part) in _ACTIVATIONS:
             layers[-1][-1] = _ACTIVATIONS.index(type(part))
             shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
         elif isinstance(part, nn.Linear):
             outputs, inputs = part.weight.shape
-            is_wide, has_bias, size = outputs > inputs, part.bias is not None, outputs * inputs
+            is_wide, has_bias, size = is_deep and outputs > inputs, part.bias is not None, outputs * inputs
             layers.append([inputs, outputs, at, at + size if has_bias else -1, unit, is_wide, 0])
             shapes.append(0.0)
             weight = np.arange(at, at + size).reshape(outputs, inputs)

@@ -77,7 +77,9 @@ def _compiler(**options: Any) -> Callable[[_Function], _Function]:
 
 # Flags that promise neither finite numbers nor that nan does not occur: a run may diverge.
 _exact = _compiler(fastmath={"contract"})
-_summing = _compiler(fastmath={"contract", "reassoc", "nsz"})
+_inlined = _compiler(fastmath={"contract"}, forceinline=True, _nrt=False)
+_leaf = _compiler(fastmath={"contract"}, _nrt=False)
+_summing = _compiler(fastmath={"contract", "reassoc", "nsz"}, forceinline=True, _nrt=False)
 _parallel = _compiler(fastmath={"contract"}, parallel=True)
 
 
@@ -109,7 +111,7 @@ def carry_out(
         theta: Parameters, layer by layer its weight and its bias, shape (P,); changed. A weight lies as in torch, or
             transposed if the layer is wide (more outputs than inputs).
         velocity: Momentum buffers like theta, zeros before the first update; shape (0,) without momentum; changed.
-        places: Where a number of theta lies in what is kept, int64, shape (P,).
+        places: Where a number of theta lies in what is kept, int64, shape (P,); (0,): where it does here.
         layers: See :class:`Layer`, int64, shape (L, 7).
         shapes: The slope or alpha of each layer's activation, shape (L,).
         lrs: Learning rates, shape (updates,), or (1,) for all.
@@ -122,12 +124,21 @@ def carry_out(
     Returns:
         How many updates were made, how many were kept, and whether there is a suspicion.
     """
+    units = np.empty((3, layers[-1, 4] + layers[-1, 0] + layers[-1, 1]), theta.dtype)
+    return _carry_out(
+        x, y, rows, theta, velocity, places, layers, shapes, lrs, span, rule, losses, parameters, gradients,
+        np.empty_like(theta), units,
+    )  # fmt: skip
+
+
+@_leaf
+def _carry_out(
+    x, y, rows, theta, velocity, places, layers, shapes, lrs, span, rule, losses, parameters, gradients, gradient, units
+):
     is_linear, one_rate = len(layers) == 1, len(lrs) == 1
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
     if is_linear and is_plain and x.shape[1] == 1 and y.shape[1] == 1 and span.batch_size == 1:
-        return _carry_out_line(x, y, rows, theta, places, lrs, span, rule, losses, parameters, gradients)
-    gradient = np.empty_like(theta)
-    units = np.empty((3, layers[-1, 4] + layers[-1, 0] + layers[-1, 1]), theta.dtype)
+        return _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses, parameters, gradients)
     kept, next_kept, next_look, suspicion = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
@@ -189,15 +200,14 @@ def _add_blocks(x, y, rows, start, stop, theta, totals, sums, rule):
         totals[block] = _add_linear(x, y, rows, begin, end, stop - start, theta, sums[block], rule)
 
 
-@_exact
-def _carry_out_line(x, y, rows, theta, places, lrs, span, rule, losses, parameters, gradients):
+@_leaf
+def _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses, parameters, gradients):
     """Make plain updates of a straight line from one sample each: what they change stays in registers."""
     shuffled, one_rate, has_bias = len(rows) > 0, len(lrs) == 1, len(theta) == 2
     number = theta.dtype.type
     delta = number(rule.huber_delta)
     weight, bias = theta[0], theta[1] if has_bias else number(0)
     lr = lrs[0]
-    gradient = np.empty_like(theta)
     kept, next_kept, next_look, suspicion = _begin(span)
     for update in range(span.updates):
         row = rows[span.first + update] if shuffled else span.first + update
@@ -221,13 +231,13 @@ def _carry_out_line(x, y, rows, theta, places, lrs, span, rule, losses, paramete
     return span.updates, kept, suspicion and span.is_looking
 
 
-@_exact
+@_inlined
 def _begin(span):
     next_kept = min(span.keep_start, span.updates - 1) if span.keep_last else span.keep_start
     return 0, next_kept, span.look_start if span.is_looking else 0, span.suspicion
 
 
-@_exact
+@_inlined
 def _leave(
     update, loss, theta, gradient, places, span, losses, parameters, gradients, kept, next_kept, next_look, suspicion
 ):
@@ -236,11 +246,9 @@ def _leave(
     if update == next_kept:
         losses[kept] = loss
         if parameters.shape[0] > 0:
-            for p in range(len(theta)):
-                parameters[kept, places[p]] = theta[p]
+            _scatter(theta, places, parameters, kept)
         if gradients.shape[0] > 0:
-            for p in range(len(theta)):
-                gradients[kept, places[p]] = gradient[p]
+            _scatter(gradient, places, gradients, kept)
         kept += 1
         next_kept += span.keep_every
         if span.keep_last:
@@ -253,7 +261,17 @@ def _leave(
     return over, kept, next_kept, next_look, suspicion
 
 
-@_exact
+@_inlined
+def _scatter(numbers, places, table, row):
+    if len(places) == 0:
+        for p in range(len(numbers)):
+            table[row, p] = numbers[p]
+    else:
+        for p in range(len(numbers)):
+            table[row, places[p]] = numbers[p]
+
+
+@_inlined
 def _loss_of(error, loss, delta):
     """Return the loss of an element, and its derivative with respect to the prediction."""
     number = type(error)
@@ -266,7 +284,7 @@ def _loss_of(error, loss, delta):
     return delta * (abs(error) - number(0.5) * delta), delta if error >= delta else -delta if error <= -delta else error
 
 
-@_exact
+@_inlined
 def _step(theta, gradient, velocity, layers, lr, rule):
     """Add the derivative of the l1 penalty to the gradient, and step as torch's SGD does."""
     number = theta.dtype.type
@@ -292,22 +310,20 @@ def _step(theta, gradient, velocity, layers, lr, rule):
 
 
 @_summing
-def _dot(a, at, b, by, length):
+def _dot(a, b):
     total = a.dtype.type(0)
-    for d in range(length):
-        total += a[at + d] * b[by + d]
+    for i in range(len(a)):
+        total += a[i] * b[i]
     return total
 
 
-@_summing
-def _dot_row(a, at, x, row, length):
-    total = a.dtype.type(0)
-    for d in range(length):
-        total += a[at + d] * x[row, d]
-    return total
+@_inlined
+def _add_scaled(a, scale, b):
+    for i in range(len(a)):
+        a[i] += scale * b[i]
 
 
-@_exact
+@_leaf
 def _add_linear(x, y, rows, start, stop, samples, theta, gradient, rule):
     """Add a linear network's gradient over some of a batch's samples; returns their summed loss."""
     shuffled, features, outputs = len(rows) > 0, x.shape[1], y.shape[1]
@@ -316,21 +332,21 @@ def _add_linear(x, y, rows, start, stop, samples, theta, gradient, rule):
     total, delta, share = number(0), number(rule.huber_delta), number(1) / number(samples * outputs)
     for sample in range(start, stop):
         row = rows[sample] if shuffled else sample
+        sample_x = x[row]
         for k in range(outputs):
-            prediction = _dot_row(theta, k * features, x, row, features)
+            prediction = _dot(theta[k * features : (k + 1) * features], sample_x)
             if has_bias:
                 prediction += theta[outputs * features + k]
             loss, slope = _loss_of(prediction - y[row, k], rule.loss, delta)
             total += loss
             slope *= share
-            for d in range(features):
-                gradient[k * features + d] += slope * x[row, d]
+            _add_scaled(gradient[k * features : (k + 1) * features], slope, sample_x)
             if has_bias:
                 gradient[outputs * features + k] += slope
     return total
 
 
-@_exact
+@_leaf
 def _add_network(x, y, rows, start, stop, theta, layers, shapes, units, gradient, rule):
     """Add a multilayer perceptron's gradient over a batch; returns its summed loss.
 
@@ -357,31 +373,30 @@ def _add_network(x, y, rows, start, stop, theta, layers, shapes, units, gradient
     return total
 
 
-@_exact
+@_inlined
 def _forward(layers, layer, shape, theta, values, rises):
     """From the values of a layer's inputs to those of its outputs."""
     inputs, outputs, weight, bias, unit, is_wide, activation = layers[layer]
-    out = unit + inputs
+    into, out = values[unit : unit + inputs], values[unit + inputs : unit + inputs + outputs]
+    rise = rises[unit + inputs : unit + inputs + outputs]
     for j in range(outputs):
-        values[out + j] = theta[bias + j] if bias >= 0 else theta.dtype.type(0)
+        out[j] = theta[bias + j] if bias >= 0 else theta.dtype.type(0)
     if is_wide:
         for i in range(inputs):
-            value = values[unit + i]
-            for j in range(outputs):
-                values[out + j] += value * theta[weight + i * outputs + j]
+            _add_scaled(out, into[i], theta[weight + i * outputs : weight + (i + 1) * outputs])
     else:
         for j in range(outputs):
-            values[out + j] += _dot(theta, weight + j * inputs, values, unit, inputs)
+            out[j] += _dot(theta[weight + j * inputs : weight + (j + 1) * inputs], into)
     if activation == 1:  # the usual one has a loop of its own
-        for j in range(out, out + outputs):
-            rises[j] = 0 if values[j] <= 0 else 1
-            values[j] = 0 if values[j] <= 0 else values[j]
+        for j in range(outputs):
+            rise[j] = 0 if out[j] <= 0 else 1
+            out[j] = 0 if out[j] <= 0 else out[j]
     elif activation != 0:
-        for j in range(out, out + outputs):
-            values[j], rises[j] = _activate(values[j], activation, shape)
+        for j in range(outputs):
+            out[j], rise[j] = _activate(out[j], activation, shape)
 
 
-@_exact
+@_leaf
 def _activate(z, activation, shape):
     """Return an activation and its derivative at z; the formulas are torch's."""
     number = type(z)
@@ -406,32 +421,27 @@ def _activate(z, activation, shape):
     return zero, zero
 
 
-@_exact
+@_inlined
 def _backward(layers, layer, theta, values, rises, blames, gradient):
     """Add a layer's gradient, and blame its inputs; those of the network are not to blame."""
     inputs, outputs, weight, bias, unit, is_wide, activation = layers[layer]
-    out = unit + inputs
+    into, below = values[unit : unit + inputs], blames[unit : unit + inputs]
+    rise, blame = rises[unit + inputs : unit + inputs + outputs], blames[unit + inputs : unit + inputs + outputs]
     if activation != 0:
-        for j in range(out, out + outputs):
-            blames[j] *= rises[j]
-    if bias >= 0:
         for j in range(outputs):
-            gradient[bias + j] += blames[out + j]
+            blame[j] *= rise[j]
+    if bias >= 0:
+        _add_scaled(gradient[bias : bias + outputs], theta.dtype.type(1), blame)
     if is_wide:
         for i in range(inputs):
-            value = values[unit + i]
-            for j in range(outputs):
-                gradient[weight + i * outputs + j] += value * blames[out + j]
+            begin, end = weight + i * outputs, weight + (i + 1) * outputs
+            _add_scaled(gradient[begin:end], into[i], blame)
             if layer > 0:
-                blames[unit + i] = _dot(theta, weight + i * outputs, blames, out, outputs)
+                below[i] = _dot(theta[begin:end], blame)
         return
-    if layer > 0:
-        for i in range(inputs):
-            blames[unit + i] = 0
+    below[:] = 0
     for j in range(outputs):
-        blame = blames[out + j]
-        for i in range(inputs):
-            gradient[weight + j * inputs + i] += blame * values[unit + i]
+        begin, end = weight + j * inputs, weight + (j + 1) * inputs
+        _add_scaled(gradient[begin:end], blame[j], into)
         if layer > 0:
-            for i in range(inputs):
-                blames[unit + i] += blame * theta[weight + j * inputs + i]
+            _add_scaled(below, blame[j], theta[begin:end])

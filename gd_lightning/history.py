@@ -232,18 +232,27 @@ class History:
 
     def rows(self, start: int = 0) -> Iterator[dict[str, float]]:
         """Yield the rows from ``start`` on, each with the values it has."""
+        return self.rows_at(np.arange(start, self._length))
+
+    def rows_at(self, numbers: NDArray[np.int64]) -> Iterator[dict[str, float]]:
+        """Yield the rows of these numbers, which ascend; of a long history a few are found without reading it all."""
         self._settle()
-        cursors = [
-            (name, column, int(np.searchsorted(np.asarray(column.rows, dtype=np.int64), start)))
-            for name, column in self._columns.items()
-        ]
-        for row in range(start, self._length):
-            values = {}
-            for i, (name, column, at) in enumerate(cursors):
-                if at < len(column.rows) and column.rows[at] == row:
-                    values[name] = column.values[at]
-                    cursors[i] = (name, column, at + 1)
-            yield values
+        chosen: list[dict[str, float]] = [{} for _ in numbers]
+        for name, column in self._columns.items():
+            rows = np.asarray(column.rows, dtype=np.int64)
+            places = np.searchsorted(rows, numbers)
+            inside = np.flatnonzero(places < len(rows))
+            found = inside[rows[places[inside]] == numbers[inside]]
+            for i, place in zip(found.tolist(), places[found].tolist(), strict=True):
+                chosen[i][name] = column.values[place]
+        return iter(chosen)
+
+    def measured(self, name: str, start: int = 0) -> NDArray[np.int64]:
+        """Return the numbers of the rows from ``start`` on that have a value in a column."""
+        self._settle()
+        rows = np.array(self._columns[name].rows if name in self._columns else [], dtype=np.int64)
+        behind: NDArray[np.int64] = rows[np.searchsorted(rows, start) :]
+        return behind
 
     @property
     def has_diverged(self) -> bool:
@@ -294,11 +303,19 @@ class History:
         """Return the history as CSV: a header, then one line a row; a missing value is an empty cell."""
         self._settle()
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        for row in self.rows():
-            writer.writerow([_cell(row.get(name)) for name in self.columns])
+        csv.writer(out, lineterminator="\n").writerow(self.columns)
+        columns = [self._cells(column) for column in self._columns.values()]
+        out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
         return out.getvalue()
+
+    def _cells(self, column: _Column) -> list[str]:
+        cells = [_cell(value) for value in column.values]
+        if len(cells) == self._length:
+            return cells
+        sparse = [""] * self._length
+        for row, cell in zip(column.rows, cells, strict=True):
+            sparse[row] = cell
+        return sparse
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
@@ -324,7 +341,5 @@ class History:
         return history
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
+def _cell(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)

@@ -221,14 +221,15 @@ class NoProgress(Criterion):
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Count the epochs since the last look."""
-        for row in recorder.history.rows(self._rows):
-            if "train_loss" not in row or row["epoch"] != int(row["epoch"]):
+        history = recorder.history
+        for row in history.rows_at(history.measured("train_loss", self._rows)):
+            if row["epoch"] != int(row["epoch"]):
                 continue
             if row["train_loss"] < self._lowest * (1 - self.min_delta):
                 self._lowest, self._waited = row["train_loss"], 0
             elif row["update"] > 0:
                 self._waited += 1
-        self._rows = len(recorder.history)
+        self._rows = len(history)
         if self._waited < self.epochs:
             return ""
         part = f" by more than {self.min_delta:g} of it" if self.min_delta else ""

@@ -64,7 +64,12 @@ def _why_not_network(network: nn.Module) -> str:
         if isinstance(part, nn.Softplus) and (part.beta, part.threshold) != (1, 20):
             return "its Softplus has settings of its own"
     linear = [type(part) in _LINEAR for part in parts]
-    if not linear or not linear[0] or not linear[-1] or not all(a or b for a, b in zip(linear, linear[1:], strict=False)):
+    if (
+        not linear
+        or not linear[0]
+        or not linear[-1]
+        or not all(a or b for a, b in zip(linear, linear[1:], strict=False))
+    ):
         return "the network does not start and end with a linear layer, with at most one activation between two"
     parameters = list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts) != len(parameters):

@@ -155,7 +155,7 @@ def _carry_out(
             kept, next_kept, next_look, suspicion,
         )  # fmt: skip
         if over:
-            return update + 1, kept, False
+            return update + 1, kept, True
     return span.updates, kept, suspicion and span.is_looking
 
 
@@ -187,7 +187,7 @@ def carry_out_large(
             kept, next_kept, next_look, suspicion,
         )  # fmt: skip
         if over:
-            return update + 1, kept, False
+            return update + 1, kept, True
     return span.updates, kept, suspicion and span.is_looking
 
 
@@ -227,7 +227,7 @@ def _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses
             kept, next_kept, next_look, suspicion,
         )  # fmt: skip
         if over:
-            return update + 1, kept, False
+            return update + 1, kept, True
     return span.updates, kept, suspicion and span.is_looking
 
 

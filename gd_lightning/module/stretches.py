@@ -71,6 +71,7 @@ class Stretches:
 
     def carry_out(self, stretch: Stretch) -> dict[str, Tensor]:
         """Make the updates of a stretch; Lightning is in the training step of it."""
+        vars(self._trainer.optimizers[0])["_opt_called"] = True  # torch's schedulers warn where they have seen no step
         schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
         before = [scheduler.state_dict() for scheduler in schedulers]
         if schedulers:
@@ -79,7 +80,6 @@ class Stretches:
         trace = self.engine.carry_out(stretch)
         self._learn_from(trace, time.perf_counter() - begun)
         stretch.trace = trace
-        self._trainer.optimizers[0]._opt_called = True  # type: ignore[attr-defined]  # schedulers ask for it
         if trace.updates < stretch.updates:
             self._fetched(trace.updates - stretch.updates)
             self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False

@@ -130,7 +130,8 @@ def milestones(epochs: int, at_most: int = 21) -> list[int]:
 
 def epoch_table(history: History, names: Sequence[str]) -> str:
     """Return a table of measured columns at the ends of epochs, epoch 0 standing before the first update."""
-    ends = [row for row in history.rows() if row["epoch"] == int(row["epoch"]) and "train_loss" in row]
+    measured = history.rows_at(history.measured("train_loss"))
+    ends = [row for row in measured if row["epoch"] == int(row["epoch"])]
     chosen = set(milestones(int(ends[-1]["epoch"]))) if ends else set()
     rows = [row for row in ends if int(row["epoch"]) in chosen]
     shown = [name for name in names if any(name in row for row in rows)]

@@ -58,6 +58,7 @@ class FusedEngine(Engine):
         self._optimizer = optimizer
         self._loss, self._huber_delta, self._l1 = _LOSSES.index(loss), float(huber_delta), float(l1)
         self._layers, self._shapes, self._places = _layout(network)
+        self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
 
@@ -86,6 +87,7 @@ class FusedEngine(Engine):
             self._rule(group),
             self._span(stretch),
             kept,
+            self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype)),
         )
         self._write(state.theta, parameters)
         self._write(state.velocity, buffers)

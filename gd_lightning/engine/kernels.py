@@ -92,7 +92,7 @@ class Kept(NamedTuple):
     gradients: Array
 
 
-class _Scratch(NamedTuple):
+class Scratch(NamedTuple):
     """A gradient, (P,); of each unit, (U,): its value, its activation's slope there, the loss's by what enters it."""
 
     gradient: Array
@@ -123,16 +123,18 @@ def _compiler(**options: Any) -> Callable[[_Function], _Function]:
 # does nothing else: what is kept, or where a stretch is cut, must not change how an update is rounded.
 _SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
 # Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
-_summing = _compiler(fastmath=_SUMS, forceinline=True, _nrt=False)
-_inlined = _compiler(fastmath=_ELSE, forceinline=True, _nrt=False)
-_leaf = _compiler(fastmath=_ELSE, _nrt=False)
-_allocating = _compiler(fastmath=_ELSE)
+_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_summing = _compiler(fastmath=_SUMS, forceinline=True, **_INNER)
+_inlined = _compiler(fastmath=_ELSE, forceinline=True, **_INNER)
+_leaf = _compiler(fastmath=_ELSE, **_INNER)
+_outer = _compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
+_allocating = _compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
 _parallel = _compiler(fastmath=_ELSE, parallel=True)
 
 
-@_allocating
+@_outer
 def carry_out(
-    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a network, one after the other, in one thread.
 
@@ -144,30 +146,21 @@ def carry_out(
         rule: What is descended, and how.
         span: Which updates.
         kept: What they leave.
+        scratch: Room to calculate, empty.
 
     Returns:
         How many updates were made, how many were kept, and whether there is a suspicion.
     """
-    last = network.layers[-1]
-    units = np.empty((3, last[4] + last[0] + last[1]), state.theta.dtype)
-    scratch = _Scratch(np.empty_like(state.theta), units[0], units[1], units[2])
+    is_linear = len(network.layers) == 1
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
-    is_line = len(network.layers) == 1 and last[0] == 1 and last[1] == 1
-    if is_line and is_plain and span.batch_size == 1:
+    if is_linear and is_plain and samples.x.shape[1] == 1 and samples.y.shape[1] == 1 and span.batch_size == 1:
         return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
-    return _carry_out(samples, network, state, lrs, rule, span, kept, scratch)
-
-
-@_leaf
-def _carry_out(
-    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: _Scratch
-) -> tuple[int, int, bool]:
     stand = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
         scratch.gradient[:] = 0
-        if len(network.layers) == 1:
+        if is_linear:
             total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
         else:
             total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
@@ -189,17 +182,17 @@ def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]
 
 @_allocating
 def _carry_out_large(
-    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
 ) -> tuple[int, int, bool]:
     blocks = (span.batch_size - 1) // BLOCK + 1
     sums, totals = np.empty((blocks, len(state.theta)), state.theta.dtype), np.empty(blocks, state.theta.dtype)
-    gradient = np.empty_like(state.theta)
     stand = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
         _sum_blocks(samples, start, stop, state.theta, sums, totals, rule)
-        gradient[:], total = 0, state.theta.dtype.type(0)
+        gradient, total = scratch.gradient, state.theta.dtype.type(0)
+        gradient[:] = 0
         for block in range((stop - start - 1) // BLOCK + 1):
             _add_scaled(gradient, state.theta.dtype.type(1), sums[block])
             total += totals[block]
@@ -220,7 +213,7 @@ def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Arr
 
 @_leaf
 def _carry_out_line(
-    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: _Scratch
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make plain updates of a straight line from one sample each: what one leaves to the next stays in registers."""
     theta, gradient, number = state.theta, scratch.gradient, state.theta.dtype.type
@@ -375,7 +368,7 @@ def _add_linear(
 
 @_leaf
 def _add_network(
-    samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: _Scratch, rule: Rule
+    samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
 ) -> Number:
     """Add a multilayer perceptron's gradient over a batch; returns its summed loss."""
     number, outputs, depth = theta.dtype.type, samples.y.shape[1], len(network.layers)
@@ -397,7 +390,7 @@ def _add_network(
 
 
 @_inlined
-def _forward(network: Network, layer: int, theta: Array, scratch: _Scratch) -> None:
+def _forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """From the values of a layer's inputs to those of its outputs."""
     inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
     above = unit + inputs
@@ -442,7 +435,7 @@ def _activate(z: Number, activation: int, shape: Number) -> tuple[Number, Number
 
 
 @_inlined
-def _backward(network: Network, layer: int, theta: Array, scratch: _Scratch) -> None:
+def _backward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """Add a layer's gradient, and blame its inputs; those of the network are not to blame."""
     inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
     above, gradient = unit + inputs, scratch.gradient

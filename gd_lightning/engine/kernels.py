@@ -1,10 +1,9 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this file imports Numba.
 
-Everything is passed as plain arrays and numbers, so that other compiled functions can call :func:`carry_out`, from many
-threads at once. Rounding never depends on what is kept or where a stretch is cut: only sums within a function marked
-``_summing`` may be reordered by the compiler, and each of them stands once.
+:func:`carry_out` takes arrays and numbers alone, in named tuples, so that compiled functions can call it as well, from
+many threads at once. All arrays are C-contiguous and as wide as the run's precision.
 
-Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates, L layers.
+Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates, L layers, U units.
 """
 
 from __future__ import annotations
@@ -15,18 +14,61 @@ from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 BLOCK = 2048
-"""Rows whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
+"""Samples whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
 
-LOSSES = ("mse", "mae", "huber")
-ACTIVATIONS = ("Identity", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus", "Sigmoid", "Tanh")
+MSE, MAE, HUBER = range(3)
+IDENTITY, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SIGMOID, TANH = range(9)
 
+Array = NDArray[Any]
+Number = Any  # of the run's precision
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+class Samples(NamedTuple):
+    """Features, shape (N, D), targets, shape (N, K), and their order, int64, shape (N,); (0,): as they lie."""
+
+    x: Array
+    y: Array
+    rows: Array
+
+
+class Network(NamedTuple):
+    """Its layers, int64, and where its parameters lie in torch.
+
+    A row of ``layers``, shape (L, 7): number of inputs and of outputs; where in theta its weight and its bias begin
+    (-1: it has none); its first input among the units of all layers; whether its weight is transposed; its activation,
+    a number above. ``shapes``, shape (L,): slope or alpha of the activations. ``places``, int64, shape (P,): where a
+    number of theta lies in what is kept; shape (0,): where it does in theta.
+    """
+
+    layers: Array
+    shapes: Array
+    places: Array
+
+
+class State(NamedTuple):
+    """What updates change: parameters, (P,), and momentum buffers, (P,), zeros at first; without momentum (0,)."""
+
+    theta: Array
+    velocity: Array
+
+
+class Rule(NamedTuple):
+    """What is descended, the loss as a number above, and what torch's SGD takes."""
+
+    loss: int
+    huber_delta: float
+    l1: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+
 class Span(NamedTuple):
-    """Which updates are made, which of them leave something, and where they may end early."""
+    """Which updates of an epoch are made, which of them leave something, and where they may end early."""
 
     first: int
     updates: int
@@ -42,27 +84,29 @@ class Span(NamedTuple):
     suspicion: bool
 
 
-class Rule(NamedTuple):
-    """What is descended, and how: the loss as its place in ``LOSSES``, and what torch's SGD takes."""
+class Kept(NamedTuple):
+    """Receives batch losses, shape (R,), parameters and gradients, each (R, P), or (0, P) where not asked for."""
 
-    loss: int
-    huber_delta: float
-    l1: float
-    momentum: float
-    nesterov: bool
-    weight_decay: float
+    losses: Array
+    parameters: Array
+    gradients: Array
 
 
-class Layer(NamedTuple):
-    """Columns of the array of layers, shape (L, 7): widths, where its numbers begin (bias: -1 for none), activation."""
+class Scratch(NamedTuple):
+    """A gradient, (P,); of each unit, (U,): its value, its activation's slope there, the loss's by what enters it."""
 
-    inputs: int
-    outputs: int
-    weight: int
-    bias: int
-    unit: int
-    is_wide: bool
-    activation: int
+    gradient: Array
+    values: Array
+    rises: Array
+    blames: Array
+
+
+class _Stand(NamedTuple):
+    kept: int
+    next_kept: int
+    next_look: int
+    suspicion: bool
+    is_over: bool
 
 
 def _compiler(**options: Any) -> Callable[[_Function], _Function]:
@@ -75,145 +119,113 @@ def _compiler(**options: Any) -> Callable[[_Function], _Function]:
     return compiled
 
 
-# Flags that promise neither finite numbers nor that nan does not occur: a run may diverge.
-_exact = _compiler(fastmath={"contract"})
-_inlined = _compiler(fastmath={"contract"}, forceinline=True, _nrt=False)
-_leaf = _compiler(fastmath={"contract"}, _nrt=False)
-_summing = _compiler(fastmath={"contract", "reassoc", "nsz"}, forceinline=True, _nrt=False)
-_parallel = _compiler(fastmath={"contract"}, parallel=True)
+# A run may diverge, so nan and inf must stay what they are. Only sums may be reordered, and only within a function that
+# does nothing else: what is kept, or where a stretch is cut, must not change how an update is rounded.
+_SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
+# Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
+_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_summing = _compiler(fastmath=_SUMS, forceinline=True, **_INNER)
+_inlined = _compiler(fastmath=_ELSE, forceinline=True, **_INNER)
+_leaf = _compiler(fastmath=_ELSE, **_INNER)
+_outer = _compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
+_allocating = _compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
+_parallel = _compiler(fastmath=_ELSE, parallel=True)
 
 
-@_exact
+@_outer
 def carry_out(
-    x: Any,
-    y: Any,
-    rows: Any,
-    theta: Any,
-    velocity: Any,
-    places: Any,
-    layers: Any,
-    shapes: Any,
-    lrs: Any,
-    span: Any,
-    rule: Any,
-    losses: Any,
-    parameters: Any,
-    gradients: Any,
-) -> Any:
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
+) -> tuple[int, int, bool]:
     """Make updates of a network, one after the other, in one thread.
 
-    All arrays are C-contiguous; all of numbers have the precision of the run.
-
     Args:
-        x: Features, shape (N, D).
-        y: Targets, shape (N, K).
-        rows: Order of the samples, int64, shape (N,); (0,): as they lie.
-        theta: Parameters, layer by layer its weight and its bias, shape (P,); changed. A weight lies as in torch, or
-            transposed if the layer is wide (more outputs than inputs).
-        velocity: Momentum buffers like theta, zeros before the first update; shape (0,) without momentum; changed.
-        places: Where a number of theta lies in what is kept, int64, shape (P,); (0,): where it does here.
-        layers: See :class:`Layer`, int64, shape (L, 7).
-        shapes: The slope or alpha of each layer's activation, shape (L,).
+        samples: What is learned from.
+        network: Its layers.
+        state: What is changed.
         lrs: Learning rates, shape (updates,), or (1,) for all.
-        span: The :class:`Span`.
-        rule: The :class:`Rule`.
-        losses: Receives the kept batch losses, shape (R,).
-        parameters: Receives the kept parameters, shape (R, P); (0, P): not asked for.
-        gradients: Receives the kept gradients, shape (R, P); (0, P): not asked for.
+        rule: What is descended, and how.
+        span: Which updates.
+        kept: What they leave.
+        scratch: Room to calculate, empty.
 
     Returns:
         How many updates were made, how many were kept, and whether there is a suspicion.
     """
-    units = np.empty((3, layers[-1, 4] + layers[-1, 0] + layers[-1, 1]), theta.dtype)
-    return _carry_out(
-        x, y, rows, theta, velocity, places, layers, shapes, lrs, span, rule, losses, parameters, gradients,
-        np.empty_like(theta), units,
-    )  # fmt: skip
-
-
-@_leaf
-def _carry_out(
-    x, y, rows, theta, velocity, places, layers, shapes, lrs, span, rule, losses, parameters, gradients, gradient, units
-):
-    is_linear, one_rate = len(layers) == 1, len(lrs) == 1
+    is_linear = len(network.layers) == 1
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
-    if is_linear and is_plain and x.shape[1] == 1 and y.shape[1] == 1 and span.batch_size == 1:
-        return _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses, parameters, gradients)
-    kept, next_kept, next_look, suspicion = _begin(span)
+    if is_linear and is_plain and samples.x.shape[1] == 1 and samples.y.shape[1] == 1 and span.batch_size == 1:
+        return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
+    stand = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
-        gradient[:] = 0
+        scratch.gradient[:] = 0
         if is_linear:
-            total = _add_linear(x, y, rows, start, stop, stop - start, theta, gradient, rule)
+            total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
         else:
-            total = _add_network(x, y, rows, start, stop, theta, layers, shapes, units, gradient, rule)
-        loss = total / theta.dtype.type((stop - start) * y.shape[1])
-        _step(theta, gradient, velocity, layers, lrs[0 if one_rate else update], rule)
-        over, kept, next_kept, next_look, suspicion = _leave(
-            update, loss, theta, gradient, places, span, losses, parameters, gradients,
-            kept, next_kept, next_look, suspicion,
-        )  # fmt: skip
-        if over:
-            return update + 1, kept, True
-    return span.updates, kept, suspicion and span.is_looking
+            total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
+        stand = _end_update(update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, kept, stand)
+        if stand.is_over:
+            return update + 1, stand.kept, False
+    return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 
-@_exact
-def carry_out_large(
-    x: Any, y: Any, rows: Any, theta: Any, velocity: Any, places: Any, layers: Any, shapes: Any, lrs: Any, span: Any,
-    rule: Any, losses: Any, parameters: Any, gradients: Any,
-) -> Any:  # fmt: skip
-    """Make updates of a linear network from large batches in Numba's threads; arguments as :func:`carry_out`."""
-    one_rate = len(lrs) == 1
+def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
+    """Make updates of a linear network from large batches in so many threads; the other arguments as in carry_out."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
+    try:
+        return _carry_out_large(*arguments)
+    finally:
+        numba.set_num_threads(before)
+
+
+@_allocating
+def _carry_out_large(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
+) -> tuple[int, int, bool]:
     blocks = (span.batch_size - 1) // BLOCK + 1
-    totals, sums = np.empty(blocks, theta.dtype), np.empty((blocks, len(theta)), theta.dtype)
-    gradient = np.empty_like(theta)
-    kept, next_kept, next_look, suspicion = _begin(span)
+    sums, totals = np.empty((blocks, len(state.theta)), state.theta.dtype), np.empty(blocks, state.theta.dtype)
+    stand = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
-        _add_blocks(x, y, rows, start, stop, theta, totals, sums, rule)
+        _sum_blocks(samples, start, stop, state.theta, sums, totals, rule)
+        gradient, total = scratch.gradient, state.theta.dtype.type(0)
         gradient[:] = 0
-        total = theta.dtype.type(0)
         for block in range((stop - start - 1) // BLOCK + 1):
+            _add_scaled(gradient, state.theta.dtype.type(1), sums[block])
             total += totals[block]
-            for p in range(len(theta)):
-                gradient[p] += sums[block, p]
-        loss = total / theta.dtype.type((stop - start) * y.shape[1])
-        _step(theta, gradient, velocity, layers, lrs[0 if one_rate else update], rule)
-        over, kept, next_kept, next_look, suspicion = _leave(
-            update, loss, theta, gradient, places, span, losses, parameters, gradients,
-            kept, next_kept, next_look, suspicion,
-        )  # fmt: skip
-        if over:
-            return update + 1, kept, True
-    return span.updates, kept, suspicion and span.is_looking
+        stand = _end_update(update, total, stop - start, network, state, gradient, lrs, rule, span, kept, stand)
+        if stand.is_over:
+            return update + 1, stand.kept, False
+    return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 
 @_parallel
-def _add_blocks(x, y, rows, start, stop, theta, totals, sums, rule):
+def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Array, totals: Array, rule: Rule) -> None:
     for block in numba.prange((stop - start - 1) // BLOCK + 1):
         sums[block, :] = 0
         begin = start + block * BLOCK
         end = min(begin + BLOCK, stop)
-        totals[block] = _add_linear(x, y, rows, begin, end, stop - start, theta, sums[block], rule)
+        totals[block] = _add_linear(samples, begin, end, stop - start, theta, sums[block], rule)
 
 
 @_leaf
-def _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses, parameters, gradients):
-    """Make plain updates of a straight line from one sample each: what they change stays in registers."""
-    shuffled, one_rate, has_bias = len(rows) > 0, len(lrs) == 1, len(theta) == 2
-    number = theta.dtype.type
-    delta = number(rule.huber_delta)
+def _carry_out_line(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make plain updates of a straight line from one sample each: what one leaves to the next stays in registers."""
+    theta, gradient, number = state.theta, scratch.gradient, state.theta.dtype.type
+    is_shuffled, has_one_lr, has_bias = len(samples.rows) > 0, len(lrs) == 1, len(theta) == 2
+    delta, lr = number(rule.huber_delta), lrs[0]
     weight, bias = theta[0], theta[1] if has_bias else number(0)
-    lr = lrs[0]
-    kept, next_kept, next_look, suspicion = _begin(span)
+    stand = _begin(span)
     for update in range(span.updates):
-        row = rows[span.first + update] if shuffled else span.first + update
-        feature = x[row, 0]
-        loss, slope = _loss_of(weight * feature + bias - y[row, 0], rule.loss, delta)
-        if not one_rate:
+        row = samples.rows[span.first + update] if is_shuffled else span.first + update
+        feature = samples.x[row, 0]
+        loss, slope = _loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
+        if not has_one_lr:
             lr = lrs[update]
         gradient[0] = slope * feature
         weight -= lr * (slope * feature)
@@ -222,62 +234,70 @@ def _carry_out_line(x, y, rows, theta, gradient, places, lrs, span, rule, losses
             gradient[1] = slope
             bias -= lr * slope
             theta[1] = bias
-        over, kept, next_kept, next_look, suspicion = _leave(
-            update, loss, theta, gradient, places, span, losses, parameters, gradients,
-            kept, next_kept, next_look, suspicion,
-        )  # fmt: skip
-        if over:
-            return update + 1, kept, True
-    return span.updates, kept, suspicion and span.is_looking
+        stand = _leave(update, loss, theta, gradient, network.places, span, kept, stand)
+        if stand.is_over:
+            return update + 1, stand.kept, False
+    return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 
 @_inlined
-def _begin(span):
+def _begin(span: Span) -> _Stand:
     next_kept = min(span.keep_start, span.updates - 1) if span.keep_last else span.keep_start
-    return 0, next_kept, span.look_start if span.is_looking else 0, span.suspicion
+    return _Stand(0, next_kept, span.look_start if span.is_looking else 0, span.suspicion, False)
+
+
+@_inlined
+def _end_update(
+    update: int, total: Number, count: int, network: Network, state: State, gradient: Array, lrs: Array, rule: Rule,
+    span: Span, kept: Kept, stand: _Stand,
+) -> _Stand:  # fmt: skip
+    outputs = network.layers[-1, 1]
+    _step(network.layers, state, gradient, lrs[0 if len(lrs) == 1 else update], rule)
+    loss = total / state.theta.dtype.type(count * outputs)
+    return _leave(update, loss, state.theta, gradient, network.places, span, kept, stand)
 
 
 @_inlined
 def _leave(
-    update, loss, theta, gradient, places, span, losses, parameters, gradients, kept, next_kept, next_look, suspicion
-):
-    """Keep what an update leaves, and look; returns whether the stretch is over, and where it stands."""
-    over = False
+    update: int, loss: Number, theta: Array, gradient: Array, places: Array, span: Span, kept: Kept, stand: _Stand
+) -> _Stand:
+    """Keep what is asked for of an update, and look."""
+    count, next_kept, next_look, suspicion, is_over = stand
     if update == next_kept:
-        losses[kept] = loss
-        if parameters.shape[0] > 0:
-            _scatter(theta, places, parameters, kept)
-        if gradients.shape[0] > 0:
-            _scatter(gradient, places, gradients, kept)
-        kept += 1
+        kept.losses[count] = loss
+        if kept.parameters.shape[0] > 0:
+            _scatter(theta, places, kept.parameters[count])
+        if kept.gradients.shape[0] > 0:
+            _scatter(gradient, places, kept.gradients[count])
+        count += 1
         next_kept += span.keep_every
         if span.keep_last:
             next_kept = min(next_kept, span.updates - 1)
-        if not loss <= span.bound:
+        if not loss <= span.bound:  # nan is beyond, too
             suspicion = True
     if update + 1 == next_look:
-        over = suspicion
+        is_over = suspicion
         next_look += span.look_every
-    return over, kept, next_kept, next_look, suspicion
+    return _Stand(count, next_kept, next_look, suspicion, is_over)
 
 
 @_inlined
-def _scatter(numbers, places, table, row):
+def _scatter(numbers: Array, places: Array, into: Array) -> None:
     if len(places) == 0:
         for p in range(len(numbers)):
-            table[row, p] = numbers[p]
+            into[p] = numbers[p]
     else:
         for p in range(len(numbers)):
-            table[row, places[p]] = numbers[p]
+            into[places[p]] = numbers[p]
 
 
 @_inlined
-def _loss_of(error, loss, delta):
+def _loss_of(error: Number, loss: int, delta: Number) -> tuple[Number, Number]:
     """Return the loss of an element, and its derivative with respect to the prediction."""
     number = type(error)
-    if loss == 0:
+    if loss == MSE:
         return error * error, error + error
-    if loss == 1:
+    if loss == MAE:
         return abs(error), number(1) if error > 0 else number(-1) if error < 0 else number(0)
     if abs(error) < delta:
         return number(0.5) * error * error, error
@@ -285,18 +305,16 @@ def _loss_of(error, loss, delta):
 
 
 @_inlined
-def _step(theta, gradient, velocity, layers, lr, rule):
+def _step(layers: Array, state: State, gradient: Array, lr: Number, rule: Rule) -> None:
     """Add the derivative of the l1 penalty to the gradient, and step as torch's SGD does."""
-    number = theta.dtype.type
+    theta, velocity, number = state.theta, state.velocity, state.theta.dtype.type
     if rule.l1 != 0:
         l1 = number(rule.l1)
         for layer in range(len(layers)):
-            weight = layers[layer, 2]
-            for p in range(weight, weight + layers[layer, 0] * layers[layer, 1]):
+            for p in range(layers[layer, 2], layers[layer, 2] + layers[layer, 0] * layers[layer, 1]):
                 gradient[p] += l1 if theta[p] > 0 else -l1 if theta[p] < 0 else number(0)
     if rule.momentum == 0 and rule.weight_decay == 0:
-        for p in range(len(theta)):
-            theta[p] -= lr * gradient[p]
+        _add_scaled(theta, -lr, gradient)
         return
     momentum, decay = number(rule.momentum), number(rule.weight_decay)
     for p in range(len(theta)):
@@ -310,7 +328,7 @@ def _step(theta, gradient, velocity, layers, lr, rule):
 
 
 @_summing
-def _dot(a, b):
+def _dot(a: Array, b: Array) -> Number:
     total = a.dtype.type(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -318,67 +336,65 @@ def _dot(a, b):
 
 
 @_inlined
-def _add_scaled(a, scale, b):
+def _add_scaled(a: Array, scale: Number, b: Array) -> None:
     for i in range(len(a)):
         a[i] += scale * b[i]
 
 
 @_leaf
-def _add_linear(x, y, rows, start, stop, samples, theta, gradient, rule):
-    """Add a linear network's gradient over some of a batch's samples; returns their summed loss."""
-    shuffled, features, outputs = len(rows) > 0, x.shape[1], y.shape[1]
-    has_bias = len(theta) > features * outputs
-    number = theta.dtype.type
-    total, delta, share = number(0), number(rule.huber_delta), number(1) / number(samples * outputs)
+def _add_linear(
+    samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule
+) -> Number:
+    """Add a linear network's gradient over some of a batch of ``count`` samples; returns their summed loss."""
+    number, features, outputs = theta.dtype.type, samples.x.shape[1], samples.y.shape[1]
+    is_shuffled, has_bias, bias = len(samples.rows) > 0, len(theta) > features * outputs, features * outputs
+    total, delta, share = number(0), number(rule.huber_delta), number(1) / number(count * outputs)
     for sample in range(start, stop):
-        row = rows[sample] if shuffled else sample
-        sample_x = x[row]
+        row = samples.rows[sample] if is_shuffled else sample
+        x = samples.x[row]
         for k in range(outputs):
-            prediction = _dot(theta[k * features : (k + 1) * features], sample_x)
+            begin, end = k * features, (k + 1) * features
+            prediction = _dot(theta[begin:end], x)
             if has_bias:
-                prediction += theta[outputs * features + k]
-            loss, slope = _loss_of(prediction - y[row, k], rule.loss, delta)
+                prediction += theta[bias + k]
+            loss, slope = _loss_of(prediction - samples.y[row, k], rule.loss, delta)
             total += loss
             slope *= share
-            _add_scaled(gradient[k * features : (k + 1) * features], slope, sample_x)
+            _add_scaled(gradient[begin:end], slope, x)
             if has_bias:
-                gradient[outputs * features + k] += slope
+                gradient[bias + k] += slope
     return total
 
 
 @_leaf
-def _add_network(x, y, rows, start, stop, theta, layers, shapes, units, gradient, rule):
-    """Add a multilayer perceptron's gradient over a batch; returns its summed loss.
-
-    The rows of ``units`` are the values of all units, layer behind layer, how the activation rises there, and the
-    derivative of the loss with respect to what enters the activation.
-    """
-    shuffled, outputs = len(rows) > 0, y.shape[1]
-    number = theta.dtype.type
-    values, rises, blames = units[0], units[1], units[2]
-    last = len(values) - outputs
+def _add_network(
+    samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
+) -> Number:
+    """Add a multilayer perceptron's gradient over a batch; returns its summed loss."""
+    number, outputs, depth = theta.dtype.type, samples.y.shape[1], len(network.layers)
     total, delta, share = number(0), number(rule.huber_delta), number(1) / number((stop - start) * outputs)
+    last = len(scratch.values) - outputs
     for sample in range(start, stop):
-        row = rows[sample] if shuffled else sample
-        for d in range(x.shape[1]):
-            values[d] = x[row, d]
-        for layer in range(len(layers)):
-            _forward(layers, layer, shapes[layer], theta, values, rises)
+        row = samples.rows[sample] if len(samples.rows) > 0 else sample
+        for d in range(samples.x.shape[1]):
+            scratch.values[d] = samples.x[row, d]
+        for layer in range(depth):
+            _forward(network, layer, theta, scratch)
         for k in range(outputs):
-            loss, slope = _loss_of(values[last + k] - y[row, k], rule.loss, delta)
+            loss, slope = _loss_of(scratch.values[last + k] - samples.y[row, k], rule.loss, delta)
             total += loss
-            blames[last + k] = slope * share
-        for layer in range(len(layers) - 1, -1, -1):
-            _backward(layers, layer, theta, values, rises, blames, gradient)
+            scratch.blames[last + k] = slope * share
+        for layer in range(depth - 1, -1, -1):
+            _backward(network, layer, theta, scratch)
     return total
 
 
 @_inlined
-def _forward(layers, layer, shape, theta, values, rises):
+def _forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """From the values of a layer's inputs to those of its outputs."""
-    inputs, outputs, weight, bias, unit, is_wide, activation = layers[layer]
-    into, out = values[unit : unit + inputs], values[unit + inputs : unit + inputs + outputs]
-    rise = rises[unit + inputs : unit + inputs + outputs]
+    inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
+    above = unit + inputs
+    into, out, rise = scratch.values[unit:above], scratch.values[above : above + outputs], scratch.rises[above:]
     for j in range(outputs):
         out[j] = theta[bias + j] if bias >= 0 else theta.dtype.type(0)
     if is_wide:
@@ -387,47 +403,45 @@ def _forward(layers, layer, shape, theta, values, rises):
     else:
         for j in range(outputs):
             out[j] += _dot(theta[weight + j * inputs : weight + (j + 1) * inputs], into)
-    if activation == 1:  # the usual one has a loop of its own
+    if activation == RELU:  # the usual one has a loop of its own
         for j in range(outputs):
             rise[j] = 0 if out[j] <= 0 else 1
             out[j] = 0 if out[j] <= 0 else out[j]
-    elif activation != 0:
+    elif activation != IDENTITY:
         for j in range(outputs):
-            out[j], rise[j] = _activate(out[j], activation, shape)
+            out[j], rise[j] = _activate(out[j], activation, network.shapes[layer])
 
 
 @_leaf
-def _activate(z, activation, shape):
-    """Return an activation and its derivative at z; the formulas are torch's."""
-    number = type(z)
-    zero, one = number(0), number(1)
-    if activation == 2:  # LeakyReLU
+def _activate(z: Number, activation: int, shape: Number) -> tuple[Number, Number]:
+    """Return an activation other than ReLU and its derivative at z; the formulas are torch's."""
+    number, one = type(z), type(z)(1)
+    if activation == LEAKY_RELU:
         return (z, one) if z > 0 else (shape * z, shape)
-    if activation == 3:  # ELU
+    if activation == ELU:
         return (z, one) if z > 0 else (shape * math.expm1(z), shape * math.exp(z))
-    if activation == 4:  # GELU
+    if activation == GELU:
         below = number(0.5) * (one + math.erf(z * number(math.sqrt(0.5))))
         return z * below, below + z * math.exp(number(-0.5) * z * z) * number(1 / math.sqrt(2 * math.pi))
-    if activation == 6:  # Softplus
+    if activation == SOFTPLUS:
         return (z, one) if z > 20 else (math.log1p(math.exp(z)), math.exp(z) / (math.exp(z) + one))
-    if activation == 8:  # Tanh
+    if activation == TANH:
         value = math.tanh(z)
         return value, one - value * value
     sigmoid = one / (one + math.exp(-z))
-    if activation == 7:
-        return sigmoid, sigmoid * (one - sigmoid)
-    if activation == 5:  # SiLU
+    if activation == SILU:
         return z * sigmoid, sigmoid * (one + z * (one - sigmoid))
-    return zero, zero
+    return sigmoid, sigmoid * (one - sigmoid)
 
 
 @_inlined
-def _backward(layers, layer, theta, values, rises, blames, gradient):
+def _backward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """Add a layer's gradient, and blame its inputs; those of the network are not to blame."""
-    inputs, outputs, weight, bias, unit, is_wide, activation = layers[layer]
-    into, below = values[unit : unit + inputs], blames[unit : unit + inputs]
-    rise, blame = rises[unit + inputs : unit + inputs + outputs], blames[unit + inputs : unit + inputs + outputs]
-    if activation != 0:
+    inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
+    above, gradient = unit + inputs, scratch.gradient
+    into, below = scratch.values[unit:above], scratch.blames[unit:above]
+    rise, blame = scratch.rises[above:], scratch.blames[above : above + outputs]
+    if activation != IDENTITY:
         for j in range(outputs):
             blame[j] *= rise[j]
     if bias >= 0:

@@ -23,7 +23,7 @@ from gd_lightning.variants import Variant
 pytest.importorskip("numba")
 
 N = 31
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity")
 WIDTHS = ((1, 1), (3, 2), (2, 3), (1, 10, 1), (2, 5, 4, 2), (3, 4, 6, 1))
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -157,9 +157,10 @@ def test_fused_is_autograd_in_every_combination(widths: tuple[int, ...]) -> None
 
 def test_layers_may_differ() -> None:
     torch.manual_seed(0)
+    tanh = nn.Tanh()
     network = nn.Sequential(
         nn.Linear(2, 6), nn.LeakyReLU(0.3), nn.Dropout(0), nn.Linear(6, 3, bias=False), nn.ELU(0.6), nn.Linear(3, 3),
-        nn.Linear(3, 1),
+        nn.Linear(3, 2), tanh, nn.Linear(2, 2), tanh, nn.Linear(2, 1),
     ).double()  # fmt: skip
     other = copy.deepcopy(network)
     case = {**next(_covering()), "widths": (2, 1), "loss": "mse", "step": {}}
@@ -170,10 +171,10 @@ def test_layers_may_differ() -> None:
         _assert_close(trace.gradients, reference.gradients, case)
 
 
-def _line(dtype: torch.dtype = torch.float64, **settings: Any) -> tuple[nn.Module, torch.optim.SGD]:
+def _line(lr: float = 0.02, **settings: Any) -> tuple[nn.Module, torch.optim.SGD]:
     torch.manual_seed(4)
-    network = LinearRegressor(1, 1).to(dtype)
-    return network, torch.optim.SGD(network.parameters(), **{"lr": 0.02, **settings})
+    network = LinearRegressor(1, 1).double()
+    return network, torch.optim.SGD(network.parameters(), lr=lr, **settings)
 
 
 def _stretch(first: int, stop: int, keep: Keep | None = None, look: Look | None = None, batch_size: int = 1) -> Stretch:
@@ -206,7 +207,8 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
     x, y = _data(torch.float32, widths[0], widths[-1])
     variant = Variant(batch_size, N)
     everything = Keep(parameters=True, gradients=True)
-    for settings in ({}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}):
+    choices: list[dict[str, Any]] = [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}]
+    for settings in choices:
         ends = []
         for cuts, keep in itertools.product(([], [1], [2, 3], list(range(1, 5))), (None, everything)):
             network = copy.deepcopy(start)
@@ -228,7 +230,8 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
         for suspicion in (False, True)
     ]
     ended_early = 0
-    for keep, look, lr in itertools.product(keeps, looks, (0.02, 5.0)):
+    everything = list(itertools.product(keeps, looks, (0.02, 5.0)))
+    for keep, look, lr in random.Random(0).sample(everything, 150):
         stretch = _stretch(2, 20, keep, look)
         network, optimizer = _line(lr=lr)
         trace = FusedEngine(network, optimizer).carry_out(stretch)
@@ -240,7 +243,7 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
         ), about
         torch.testing.assert_close(trace.losses.double(), expected.losses.double(), rtol=1e-10, atol=1e-10)
         ended_early += trace.updates < stretch.updates
-    assert ended_early > 100
+    assert ended_early > 20
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (3, 1), (1, 10, 1)])
@@ -250,7 +253,7 @@ def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
     for make in (FusedEngine, _autograd):
         torch.manual_seed(6)
         network = _network(case)
-        x, y = _data(torch.float32, case["widths"][0], 1)
+        x, y = _data(torch.float32, widths[0], 1)
         stretch = Stretch(x, y, None, Variant(1, N), 0, N)
         stretch.keep = Keep()
         engine = make(network, torch.optim.SGD(network.parameters(), lr=1e6))
@@ -282,7 +285,7 @@ def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
 
 
 class _OwnForward(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         return super().forward(input) * 2
 
 
@@ -297,6 +300,9 @@ def _frozen() -> nn.Module:
     return network
 
 
+_RELU = nn.ReLU()
+
+
 def _shared() -> nn.Module:
     layer = nn.Linear(2, 2)
     return nn.Sequential(layer, nn.ReLU(), layer)
@@ -309,12 +315,13 @@ def _shared() -> nn.Module:
         (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)), ""),
         (MLPRegressor(1, 1, [3], dropout=0.5), "the network has dropout"),
         (_OwnForward(1, 1), "_OwnForward is neither linear nor a multilayer perceptron"),
-        (nn.Sequential(_OwnForward(1, 1)), "a layer _OwnForward"),
-        (nn.Sequential(nn.Linear(1, 2), nn.Softmax(1), nn.Linear(2, 1)), "a layer Softmax"),
+        (nn.Sequential(_OwnForward(1, 1)), "its part _OwnForward"),
+        (nn.Sequential(nn.Linear(1, 2), nn.Softmax(1), nn.Linear(2, 1)), "its part Softmax"),
         (nn.Sequential(nn.Linear(1, 2), nn.GELU("tanh"), nn.Linear(2, 1)), "its GELU is approximate"),
-        (nn.Sequential(nn.Linear(1, 2), nn.Softplus(2), nn.Linear(2, 1)), "its Softplus has settings"),
-        (nn.Sequential(nn.Linear(1, 2), nn.ReLU()), "start and end"),
+        (nn.Sequential(nn.Linear(1, 2), nn.Softplus(2), nn.Linear(2, 1)), "its Softplus has another"),
+        (nn.Sequential(nn.Linear(1, 2), nn.ReLU()), "not linear layers with at most"),
         (nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Tanh(), nn.Linear(2, 1)), "one activation"),
+        (nn.Sequential(nn.Linear(1, 2), _RELU, nn.Linear(2, 2), _RELU, nn.Linear(2, 1)), ""),
         (_shared(), "share a parameter"),
         (_with_hook(nn.Linear(1, 1)), "a hook"),
         (_frozen(), "a parameter is frozen"),

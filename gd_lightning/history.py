@@ -7,7 +7,7 @@ import io
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -53,6 +53,43 @@ class _Column:
     rows: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("d"))
 
+    def extend(self, start: int, rows: int, values: NDArray[np.float64] | float) -> None:
+        """Fill so many rows from ``start`` on."""
+        dense = np.broadcast_to(np.asarray(values, dtype=np.float64), rows)
+        self.rows.frombytes(np.arange(start, start + rows, dtype=np.int64).tobytes())
+        self.values.frombytes(dense.tobytes())
+
+
+Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
+
+
+@dataclass
+class _Waiting:
+    """Rows that are known, and computed when someone reads them; a fast engine has a million of them in a second."""
+
+    start: int
+    rows: int
+    columns: Columns
+    names: Collection[str]
+    last: dict[str, float]
+    added: dict[str, float] = field(default_factory=dict)
+    _is_complete: bool = False
+
+    def last_row(self) -> dict[str, float]:
+        """Compute the last row alone."""
+        if not self._is_complete:
+            for name, values in self.columns(slice(self.rows - 1, self.rows)).items():
+                self.last.setdefault(name, float(np.asarray(values).reshape(-1)[0]))
+            self._is_complete = True
+        return self.last | self.added
+
+    def newest(self, name: str) -> float | None:
+        """Return a value of the last row; None where it is missing there."""
+        for known in (self.added, self.last):
+            if name in known:
+                return known[name]
+        return self.last_row()[name] if name in self.names else None
+
 
 class History:
     """Losses and measures against updates, epochs, samples and seconds, one row for each update recorded.
@@ -73,6 +110,7 @@ class History:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {name: _Column() for name in LEADING_COLUMNS}
+        self._waiting: list[_Waiting] = []
         self._length = 0
         self.outcome: Outcome | None = None
         self.reason = ""
@@ -85,15 +123,43 @@ class History:
     @property
     def columns(self) -> list[str]:
         """Names of the columns, the leading ones first."""
-        return list(self._columns)
+        names = dict.fromkeys(self._columns)
+        for waiting in self._waiting:
+            names |= dict.fromkeys([*waiting.names, *waiting.added])
+        return list(names)
 
     def append(self, **values: float) -> None:
         """Add a row; a column that is new is empty in the earlier rows."""
+        self._settle()
         self._length += 1
         self.add_to_last_row(values)
 
+    def extend(self, rows: int, columns: Columns, names: Collection[str], last: Mapping[str, float]) -> None:
+        """Add rows whose values are computed when they are read.
+
+        Args:
+            rows: How many, at least one.
+            columns: Gives the columns of a part of these rows: an array of one value a row, or one value for all.
+            names: The names of these columns.
+            last: Some values of the last row, so that to ask for them computes nothing.
+        """
+        self._waiting.append(_Waiting(self._length, rows, columns, names, dict(last)))
+        self._length += rows
+
+    def _settle(self) -> None:
+        """Compute the rows that wait for it."""
+        waiting, self._waiting = self._waiting, []
+        for part in waiting:
+            for name, values in part.columns(slice(0, part.rows)).items():
+                self._columns.setdefault(name, _Column()).extend(part.start, part.rows, values)
+            for name, value in part.added.items():
+                self._columns.setdefault(name, _Column()).extend(part.start + part.rows - 1, 1, value)
+
     def add_to_last_row(self, values: Mapping[str, float]) -> None:
         """Fill empty cells of the newest row."""
+        if self._waiting:
+            self._waiting[-1].added |= values
+            return
         row = self._length - 1
         for name, value in values.items():
             column = self._columns.setdefault(name, _Column())
@@ -102,7 +168,8 @@ class History:
 
     def forget_last(self, names: Iterable[str]) -> None:
         """Empty some cells of the newest row."""
-        for name in names:
+        self._settle()
+        for name in list(names):
             column = self._columns.get(name)
             if column is not None and column.rows and column.rows[-1] == self._length - 1:
                 column.rows.pop()
@@ -110,14 +177,18 @@ class History:
 
     def drop_last(self) -> None:
         """Remove the newest row."""
+        self._settle()
         self.forget_last(self._columns)
         self._length -= 1
 
     def __contains__(self, name: str) -> bool:
-        return name in self._columns and len(self._columns[name].rows) > 0
+        if name in self._columns and len(self._columns[name].rows) > 0:
+            return True
+        return any(waiting.newest(name) is not None for waiting in self._waiting)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return a column as an array of shape (rows,), nan where a value is missing."""
+        self._settle()
         dense = np.full(self._length, math.nan)
         column = self._columns[name]
         dense[np.asarray(column.rows, dtype=np.int64)] = column.values
@@ -125,20 +196,28 @@ class History:
 
     def series(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the measured values of a column and where on an axis they were measured, both of shape (values,)."""
+        self._settle()
         column = self._columns[name]
         rows = np.asarray(column.rows, dtype=np.int64)
         return self[axis][rows], np.asarray(column.values)
 
     def first(self, name: str) -> float:
         """Return the first measured value of a column."""
+        if name not in self._columns or not self._columns[name].values:
+            self._settle()
         return self._columns[name].values[0]
 
     def last(self, name: str) -> float:
         """Return the newest measured value of a column."""
+        for waiting in reversed(self._waiting):
+            if (value := waiting.newest(name)) is not None:
+                return value
         return self._columns[name].values[-1]
 
     def newest(self, name: str) -> float | None:
         """Return the value of a column in the newest row; None where it is missing there."""
+        if self._waiting:
+            return self._waiting[-1].newest(name)
         column = self._columns.get(name)
         if column is None or not column.rows or column.rows[-1] != self._length - 1:
             return None
@@ -146,23 +225,34 @@ class History:
 
     def since(self, name: str, update: float) -> list[float]:
         """Return the measured values of a column in the rows behind an update."""
+        self._settle()
         column = self._columns[name]
         row = bisect_right(self._columns["update"].values, update)
         return column.values[bisect_left(column.rows, row) :].tolist()
 
     def rows(self, start: int = 0) -> Iterator[dict[str, float]]:
         """Yield the rows from ``start`` on, each with the values it has."""
-        cursors = [
-            (name, column, int(np.searchsorted(np.asarray(column.rows, dtype=np.int64), start)))
-            for name, column in self._columns.items()
-        ]
-        for row in range(start, self._length):
-            values = {}
-            for i, (name, column, at) in enumerate(cursors):
-                if at < len(column.rows) and column.rows[at] == row:
-                    values[name] = column.values[at]
-                    cursors[i] = (name, column, at + 1)
-            yield values
+        return self.rows_at(np.arange(start, self._length))
+
+    def rows_at(self, numbers: NDArray[np.int64]) -> Iterator[dict[str, float]]:
+        """Yield the rows of these numbers, which ascend; of a long history a few are found without reading it all."""
+        self._settle()
+        chosen: list[dict[str, float]] = [{} for _ in numbers]
+        for name, column in self._columns.items():
+            rows = np.asarray(column.rows, dtype=np.int64)
+            places = np.searchsorted(rows, numbers)
+            inside = np.flatnonzero(places < len(rows))
+            found = inside[rows[places[inside]] == numbers[inside]]
+            for i, place in zip(found.tolist(), places[found].tolist(), strict=True):
+                chosen[i][name] = column.values[place]
+        return iter(chosen)
+
+    def measured(self, name: str, start: int = 0) -> NDArray[np.int64]:
+        """Return the numbers of the rows from ``start`` on that have a value in a column."""
+        self._settle()
+        rows = np.array(self._columns[name].rows if name in self._columns else [], dtype=np.int64)
+        behind: NDArray[np.int64] = rows[np.searchsorted(rows, start) :]
+        return behind
 
     @property
     def has_diverged(self) -> bool:
@@ -190,8 +280,9 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values and tensors, for a checkpoint."""
+        self._settle()
         columns = {
-            name: (torch.tensor(column.rows, dtype=torch.int64), torch.tensor(column.values, dtype=torch.float64))
+            name: (torch.from_numpy(np.array(column.rows)), torch.from_numpy(np.array(column.values)))
             for name, column in self._columns.items()
         }
         outcome = None if self.outcome is None else str(self.outcome)
@@ -202,7 +293,7 @@ class History:
         """Make a history again from what :meth:`state_dict` returned."""
         history = cls()
         for name, (rows, values) in state["columns"].items():
-            history._columns[name] = _Column(array("q", rows.tolist()), array("d", values.tolist()))
+            history._columns[name] = _Column(array("q", rows.numpy().tobytes()), array("d", values.numpy().tobytes()))
         history._length = state["length"]
         history.outcome = None if state["outcome"] is None else Outcome(state["outcome"])
         history.reason = state["reason"]
@@ -210,12 +301,21 @@ class History:
 
     def to_csv(self) -> str:
         """Return the history as CSV: a header, then one line a row; a missing value is an empty cell."""
+        self._settle()
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        for row in self.rows():
-            writer.writerow([_cell(row.get(name)) for name in self.columns])
+        csv.writer(out, lineterminator="\n").writerow(self.columns)
+        columns = [self._cells(column) for column in self._columns.values()]
+        out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
         return out.getvalue()
+
+    def _cells(self, column: _Column) -> list[str]:
+        cells = [_cell(value) for value in column.values]
+        if len(cells) == self._length:
+            return cells
+        sparse = [""] * self._length
+        for row, cell in zip(column.rows, cells, strict=True):
+            sparse[row] = cell
+        return sparse
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
@@ -241,7 +341,5 @@ class History:
         return history
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
+def _cell(value: float) -> str:
     return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)

@@ -16,6 +16,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.measures import gradient_norm_over, unchanged
 
+_PRECISION = 0.01  # of a budget of time, where updates are made many at a time
 _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed
 
 
@@ -220,14 +221,15 @@ class NoProgress(Criterion):
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Count the epochs since the last look."""
-        for row in recorder.history.rows(self._rows):
-            if "train_loss" not in row or row["epoch"] != int(row["epoch"]):
+        history = recorder.history
+        for row in history.rows_at(history.measured("train_loss", self._rows)):
+            if row["epoch"] != int(row["epoch"]):
                 continue
             if row["train_loss"] < self._lowest * (1 - self.min_delta):
                 self._lowest, self._waited = row["train_loss"], 0
             elif row["update"] > 0:
                 self._waited += 1
-        self._rows = len(recorder.history)
+        self._rows = len(history)
         if self._waited < self.epochs:
             return ""
         part = f" by more than {self.min_delta:g} of it" if self.min_delta else ""
@@ -252,6 +254,7 @@ class TimeBudget(Criterion):
         if not 0 < seconds < math.inf:
             raise InputError(f"{seconds} seconds are no time to train in; use a finite number above 0")
         self.seconds = seconds
+        self.longest_stretch = _PRECISION * seconds
 
     def check(self, recorder: HistoryRecorder) -> None:
         """Accept every run: time passes in all of them."""

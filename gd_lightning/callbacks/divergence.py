@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gd_lightning.callbacks.recorder import recorder_before
+from gd_lightning.engine import Look, Stretch
 from gd_lightning.errors import InputError
 from gd_lightning.history import DIVERGENCE_FACTOR
 
@@ -30,6 +32,8 @@ class StopOnDivergence(Callback):
         divergence_factor: How many times the train loss at update 0 is no fluctuation any more.
     """
 
+    longest_stretch = math.inf
+
     def __init__(
         self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR
     ) -> None:
@@ -42,6 +46,7 @@ class StopOnDivergence(Callback):
         self.on_divergence = on_divergence
         self.divergence_factor = divergence_factor
         self._looked_at = 0.0
+        self._suspicion = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the recorder."""
@@ -54,12 +59,26 @@ class StopOnDivergence(Callback):
         history.divergence_factor = self.divergence_factor
         # To look again at batch losses behind the newest train loss finds what it found, which was nothing.
         self._looked_at = history.series("train_loss")[0][-1] if "train_loss" in history else 0.0
+        self._suspicion = self._is_suspect(trainer)
         self._stop_if_diverged(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Have the engine of a stretch look where this would look behind single updates."""
+        if self.on_divergence == "stop" and isinstance(batch, Stretch):
+            history, every = self._recorder.history, _UPDATES_BETWEEN_LOOKS
+            first = history.first("train_loss") if "train_loss" in history else 0.0
+            bound = first * self.divergence_factor if first > 0 else math.inf
+            start = every - trainer.global_step % every
+            # An infinite bound would be none; infinite losses are beyond every bound.
+            batch.look = Look(min(bound, sys.float_info.max), start, every, self._suspicion)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the batch losses within a long epoch; behind its last update, the train loss is measured."""
+        if isinstance(batch, Stretch):
+            self._look_behind(trainer, pl_module, batch)
+            return
         if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_LOOKS:
             return
         if self._is_suspect(trainer):
@@ -67,9 +86,22 @@ class StopOnDivergence(Callback):
             self._stop_if_diverged(trainer)
         self._looked_at = trainer.global_step
 
+    def _look_behind(self, trainer: Trainer, pl_module: LightningModule, stretch: Stretch) -> None:
+        """Decide where the engine of a stretch has found something."""
+        if self.on_divergence == "continue" or stretch.trace is None:
+            return
+        self._suspicion = stretch.trace.suspicion
+        since_look = trainer.global_step % _UPDATES_BETWEEN_LOOKS
+        if self._suspicion and (since_look or trainer.is_last_batch):
+            return
+        if self._suspicion:
+            self._recorder.measure_within_epoch(trainer, pl_module)
+            self._stop_if_diverged(trainer)
+        self._suspicion, self._looked_at = False, trainer.global_step - since_look
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the train loss."""
-        self._looked_at = trainer.global_step
+        self._looked_at, self._suspicion = trainer.global_step, False
         self._stop_if_diverged(trainer)
 
     def is_sound(self, trainer: Trainer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from types import FrameType
@@ -21,6 +22,8 @@ class EndBetweenUpdates(Callback):
 
     A second Ctrl-C does not wait for the end of the update. The command line uses it; in Python, signals are yours.
     """
+
+    longest_stretch = math.inf
 
     def __init__(self) -> None:
         self._received = 0

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.affine import Affine, least_squares_over, parameter_names
@@ -74,7 +76,24 @@ class LinearPath:
         parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._network.parameters()]
         return torch.cat([part.detach().flatten() for part in parts])
 
-    def named(self, parameters: Tensor, gradients: Tensor | None = None) -> list[dict[str, float]]:
+    @property
+    def names_parameters(self) -> bool:
+        """Whether there are few enough parameters to be followed one by one."""
+        return len(self.names) <= _MOST_NAMED
+
+    @property
+    def names_gradients(self) -> bool:
+        """Whether gradients are followed; those of standardised parameters have no place beside original units."""
+        return self.names_parameters and self._standardize is None
+
+    def column_names(self, with_gradients: bool) -> list[str]:
+        """Return the names of the :meth:`columns`."""
+        names = list(self.names) if self.names_parameters else []
+        if self.names_gradients and with_gradients:
+            names += [f"grad_{name}" for name in self.names]
+        return names if self.optimum is None else [*names, "distance_to_least_squares"]
+
+    def columns(self, parameters: Tensor, gradients: Tensor | None = None) -> dict[str, NDArray[np.float64]]:
         """Name parameters in original units, their distance to the least squares, and gradients.
 
         Args:
@@ -82,7 +101,7 @@ class LinearPath:
             gradients: Shape (R, P), float64, or None.
 
         Returns:
-            A dict for each of the R rows.
+            Columns of a history by name, each of shape (R,).
         """
         rows, (n_targets, n_features) = len(parameters), self._network.weight.shape
         weights = parameters[:, : n_targets * n_features].reshape(rows, n_targets, n_features)
@@ -92,14 +111,11 @@ class LinearPath:
             shift = weights @ self._standardize.mean.cpu().double()
             biases = biases - shift if biases.shape[1] else -shift
         flat = torch.cat([weights.flatten(1), biases], dim=1)
-        columns: dict[str, list[float]] = {}
-        if len(self.names) <= _MOST_NAMED:
-            columns = dict(zip(self.names, flat.T.tolist(), strict=True))
-            # Gradients of standardised parameters have no place beside parameters in original units.
-            if gradients is not None and self._standardize is None:
-                columns |= {
-                    f"grad_{name}": column for name, column in zip(self.names, gradients.T.tolist(), strict=True)
-                }
+        columns: dict[str, NDArray[np.float64]] = {}
+        if self.names_parameters:
+            columns |= zip(self.names, flat.T.numpy(), strict=True)
+        if self.names_gradients and gradients is not None:
+            columns |= zip((f"grad_{name}" for name in self.names), gradients.T.numpy(), strict=True)
         if self.optimum is not None:
-            columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).tolist()
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [{}] * rows
+            columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).numpy()
+        return columns

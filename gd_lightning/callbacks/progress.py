@@ -10,6 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from gd_lightning.engine import Stretch
+
 
 class LongRunProgress(ProgressBar):
     """One bar over all updates of a run, on a terminal, from its third second on.
@@ -17,6 +19,8 @@ class LongRunProgress(ProgressBar):
     Args:
         delay: Seconds after which the bar appears.
     """
+
+    longest_stretch = math.inf
 
     def __init__(self, delay: float = 3.0) -> None:
         super().__init__()
@@ -40,10 +44,12 @@ class LongRunProgress(ProgressBar):
                 leave=False,
             )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Count an update."""
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count an update, or those of a stretch."""
         if self._bar is not None:
-            self._bar.update(1)
+            self._bar.update(batch.end - batch.first if isinstance(batch, Stretch) else 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,6 +20,7 @@ from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.stretch_rows import Begin, StretchRows
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
@@ -29,6 +32,7 @@ from gd_lightning.callbacks.surroundings import (
     validation_loader,
     variant_of,
 )
+from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
@@ -66,6 +70,8 @@ class HistoryRecorder(Callback):
         >>> len(recorder.history)
         0
     """
+
+    longest_stretch = math.inf
 
     def __init__(self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None) -> None:
         if every_n_updates != "auto" and every_n_updates < 1:
@@ -149,6 +155,11 @@ class HistoryRecorder(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Decide whether the coming update is recorded; the last of an epoch always is."""
+        if isinstance(batch, Stretch):
+            self._lr = learning_rate(trainer)
+            self._keep = self._what_to_keep(trainer)
+            batch.ask(self._keep)
+            return
         self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._every == 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -161,6 +172,9 @@ class HistoryRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep what the update leaves behind, as tensors: to read each would be to wait for the device."""
+        if isinstance(batch, Stretch):
+            self._extend(trainer, batch)
+            return
         made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
         self._mark = self._mark_of(trainer, batch_idx + 1)
         loss = batch_loss(outputs)
@@ -282,8 +296,28 @@ class HistoryRecorder(Callback):
     def _append_newest(self, trainer: Trainer) -> None:
         """Make sure that the newest row is the one of the present weights."""
         if not len(self.history) or self.history.last("update") != trainer.global_step:
-            named = {} if self._path is None else self._path.named(self._path.parameters()[None].double().cpu())[0]
-            self.history.append(**self._mark, **named)
+            columns = {} if self._path is None else self._path.columns(self._path.parameters()[None].double().cpu())
+            self.history.append(**self._mark, **{name: float(values[0]) for name, values in columns.items()})
+
+    def _what_to_keep(self, trainer: Trainer) -> Keep:
+        """Return which updates of the coming stretch are recorded, and what of them."""
+        done, path = trainer.global_step, self._path
+        self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
+        return Keep(
+            start=-(done + 1) % self._every,
+            every=self._every,
+            last=trainer.is_last_batch,
+            parameters=path is not None and (path.names_parameters or path.optimum is not None),
+            gradients=path is not None and path.names_gradients,
+        )
+
+    def _extend(self, trainer: Trainer, stretch: Stretch) -> None:
+        """Add the rows of a stretch to the history."""
+        self._mark = self._mark_of(trainer, stretch.end)
+        assert self.variant is not None
+        updates = int(min(self.variant.updates_per_epoch, trainer.num_training_batches))
+        rows = StretchRows(stretch, self._keep, self._begin, self._watch.seconds, self.variant, updates, self._path)
+        rows.add_to(self.history)
 
     def collect(self, trainer: Trainer) -> None:
         """Turn what updates left behind into rows of the history."""
@@ -296,12 +330,17 @@ class HistoryRecorder(Callback):
             assert isinstance(losses, Tensor)
             kept[:, 0] = losses
         kept = kept.double().cpu()
-        named: list[dict[str, float]] = [{}] * len(kept)
+        columns: dict[str, NDArray[np.float64]] = {
+            name: np.array([m[name] for m in self._marks]) for name in self._mark
+        }
+        columns["batch_loss"] = kept[:, 0].numpy()
         if self._path is not None:
             parameters, gradients = kept[:, 1:].chunk(2, dim=1)
-            named = self._path.named(parameters, gradients)
-        for mark, loss, values in zip(self._marks, kept[:, 0].tolist(), named, strict=True):
-            self.history.append(**mark, batch_loss=loss, **values)
+            columns |= self._path.columns(parameters, gradients)
+        last = {name: float(values[-1]) for name, values in columns.items()}
+        self.history.extend(
+            len(kept), lambda where: {name: all_[where] for name, all_ in columns.items()}, columns, last
+        )
         self._marks, self._tensors = [], []
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -354,6 +393,7 @@ class HistoryRecorder(Callback):
             truth=None if truth is None else truth.named(*names),
             irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
             said={} if forecast is None else forecast.said,
+            **_engine_of(pl_module),
         )
         if trainer.is_global_zero and self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -394,6 +434,13 @@ def batch_loss(outputs: Any) -> Tensor | None:
     if isinstance(outputs, Tensor):
         return outputs.detach().reshape(1)
     return None
+
+
+def _engine_of(pl_module: LightningModule) -> dict[str, str]:
+    """Return what carried out the updates, and why no compiled engine did."""
+    if not isinstance(pl_module, RegressionModule):
+        return {"engine": "autograd", "engine_reason": f"{type(pl_module).__name__} is no RegressionModule"}
+    return {"engine": pl_module.decision.engine, "engine_reason": pl_module.decision.reason}
 
 
 def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:

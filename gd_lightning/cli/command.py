@@ -57,7 +57,7 @@ _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _TRAINING = ("fit", "plan", "compare")  # subcommands whose options are those of a training run
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 # A run is the same run, whatever these are.
-_FREE_OPTIONS = {"predict_inputs", "micro_batch_size"}
+_FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 _LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.

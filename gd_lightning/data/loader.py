@@ -5,7 +5,7 @@ Letters: N samples, D features, K outputs, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from gd_lightning.data.order import EpochOrder, Order
 from gd_lightning.data.samples import PIECE, Samples
+from gd_lightning.engine import Stretch
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.variants import Variant
@@ -57,6 +58,9 @@ class BatchLoader(DataLoader[Pair]):
         self.epoch_order = EpochOrder(order, variant.train_samples, seed)
         self.rank, self.world_size = rank, world_size
         self.micro_batch_size = micro_batch_size
+        self.in_stretches: Callable[[Tensor | None, int], Stretch] | None = None
+        """Makes stretches for an engine, from the order of the epoch and a first update; None: batches come singly."""
+        self._stretch: Stretch | None = None
         self._consumed = self._resume_at = 0
         super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
 
@@ -64,11 +68,14 @@ class BatchLoader(DataLoader[Pair]):
         done, self._resume_at = self._resume_at, 0
         return self._batches(done)
 
-    def _batches(self, done: int) -> Iterator[Pair | MicroBatches]:
+    def _batches(self, done: int) -> Iterator[Pair | MicroBatches | Stretch]:
         """Yield the batches of the epoch behind the samples that are done."""
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
+        if self.in_stretches is not None:
+            yield from self._stretches(self.in_stretches, done)
+            return
         variant, rows = self.variant, self._rows()
-        in_parts = self._in_parts(variant.batch_size)
+        in_parts = self.comes_in_parts
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
         for first in range(-(-done // variant.batch_size), variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)
@@ -82,6 +89,20 @@ class BatchLoader(DataLoader[Pair]):
                 self._consumed = variant.samples_at(update + 1)
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield x[part], y[part]
+        self._end_epoch()
+
+    def _stretches(self, make: Callable[[Tensor | None, int], Stretch], done: int) -> Iterator[Stretch]:
+        """Yield the updates of the epoch behind the samples that are done, many at a time."""
+        rows, update = self._rows(), -(-done // self.variant.batch_size)
+        while update < self.variant.updates_per_epoch:
+            self._stretch = make(rows, update)
+            self._consumed = self.variant.samples_at(self._stretch.stop)
+            yield self._stretch
+            update = self._stretch.end
+        self._stretch = None
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
         self._consumed = 0
         self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
 
@@ -93,9 +114,10 @@ class BatchLoader(DataLoader[Pair]):
             return None
         return self.epoch_order.rows().to(self.samples.device)
 
-    def _in_parts(self, batch: int) -> bool:
-        """Whether batches of so many samples come in parts."""
-        share = -(-batch // self.world_size)
+    @property
+    def comes_in_parts(self) -> bool:
+        """Whether batches are handed over in parts."""
+        share = -(-self.variant.batch_size // self.world_size)
         return self.micro_batch_size is not None and share > self.micro_batch_size
 
     def _micro_batches(self, rows: Tensor | None, begin: int, end: int) -> MicroBatches:
@@ -115,6 +137,8 @@ class BatchLoader(DataLoader[Pair]):
 
     def state_dict(self) -> dict[str, int]:
         """Return how many samples of the present epoch are consumed."""
+        if self._stretch is not None:
+            self._consumed = self.variant.samples_at(self._stretch.end)
         return {"samples": self._consumed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

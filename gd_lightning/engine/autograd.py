@@ -55,7 +55,7 @@ class AutogradEngine(Engine):
             if look.is_needed and position + 1 == next_look:
                 suspicion = suspicion or _is_any_beyond(losses[looked_at:], look)
                 if suspicion:
-                    return _trace(position + 1, losses, parameters, gradients, suspicion=False)
+                    return _trace(position + 1, losses, parameters, gradients, suspicion)
                 looked_at, next_look = len(losses), next_look + look.every
         suspicion = look.is_needed and (suspicion or _is_any_beyond(losses[looked_at:], look))
         return _trace(stretch.updates, losses, parameters, gradients, suspicion)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -42,10 +43,22 @@ class Keep:
     parameters: bool = False
     gradients: bool = False
 
+    def count(self, updates: int) -> int:
+        """Return how many are kept of a stretch of so many updates."""
+        regular = max(0, -(-(updates - self.start) // self.every))
+        return regular + (self.last and updates > 0 and self._last_regular(regular) != updates - 1)
+
+    def last_position(self, updates: int) -> int:
+        """Return the last position that is kept of a stretch of so many updates, of which at least one is."""
+        return updates - 1 if self.last else self._last_regular(-(-(updates - self.start) // self.every))
+
+    def _last_regular(self, regular: int) -> int:
+        return self.start + (regular - 1) * self.every if regular else -1
+
     def positions(self, updates: int) -> NDArray[np.int64]:
         """Return the positions that are kept of a stretch of so many updates, shape (R,)."""
         positions = np.arange(self.start, updates, self.every, dtype=np.int64)
-        if self.last and updates and (not len(positions) or positions[-1] != updates - 1):
+        if len(positions) < self.count(updates):
             positions = np.append(positions, updates - 1)
         return positions
 
@@ -81,7 +94,7 @@ class Trace:
         losses: Batch losses of the kept updates, in the precision of the run, shape (R,).
         parameters: Parameters behind them, in the order of ``parameters()``, shape (R, P); None if not asked for.
         gradients: The gradients that they descended, without weight decay, shape (R, P); None if not asked for.
-        suspicion: Whether a kept batch loss behind the last look is beyond the bound.
+        suspicion: Whether a kept batch loss is beyond the bound, since the last look that found none.
     """
 
     updates: int
@@ -129,11 +142,35 @@ class Stretch:
         """Which updates leave something; only the last one, as long as nobody asks for more."""
         self.look = Look()
         """Where it ends early; nowhere, as long as nobody asks for it."""
+        self.trace: Trace | None = None
+        """What it left; None before it was carried out."""
 
     @property
     def updates(self) -> int:
         """How many updates it has."""
         return self.stop - self.first
+
+    @property
+    def end(self) -> int:
+        """The update behind the last one that was made, or is to be made, counted from the beginning of the epoch."""
+        return self.stop if self.trace is None else self.first + self.trace.updates
+
+    def ask(self, keep: Keep) -> None:
+        """Have updates leave something, besides what was asked for before; the last one always does."""
+        before, keep = self.keep, replace(keep, last=True)
+        if before.start < self.updates and before != keep:
+            keep = Keep(parameters=before.parameters or keep.parameters, gradients=before.gradients or keep.gradients)
+        self.keep = keep
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Unpack the one update of a stretch like the batch (x, y) that it is made of.
+
+        Raises:
+            ValueError: There are several.
+        """
+        if self.updates != 1:
+            raise ValueError(f"a stretch of {self.updates} updates is no single batch (x, y)")
+        return iter(self.batch(0))
 
     def batch(self, position: int) -> Pair:
         """Return the samples of an update, x of shape (B, D) and y of shape (B, K)."""

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from gd_lightning.affine import Affine
+from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
@@ -33,8 +34,10 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
+from gd_lightning.module.engines import Decision, EngineChoice, decide, longest_stretch
 from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.module.position import resume_position, save_position, settle_position
+from gd_lightning.module.stretches import Stretches
 from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -75,6 +78,9 @@ class RegressionModule(LightningModule):
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
         lr_scheduler: A scheduler that is stepped at each epoch's end, likewise.
+        engine: What carries out the updates, which are the same: autograd (PyTorch), fused (compiled loops, a hundred
+            times faster for small models on the CPU; they need numba), or auto (fused where it can be, is worth it, and
+            nothing looks at single updates).
 
     Example:
         >>> module = RegressionModule(initialization={"weight": 2.0, "bias": 1.0}, in_features=1, out_features=1)
@@ -102,6 +108,7 @@ class RegressionModule(LightningModule):
         out_features: int | None = None,
         optimizer: ClassSpec | None = None,
         lr_scheduler: ClassSpec | None = None,
+        engine: EngineChoice = "auto",
     ) -> None:
         super().__init__()
         options: dict[str, Any] = {
@@ -121,6 +128,7 @@ class RegressionModule(LightningModule):
             "out_features": out_features,
             "optimizer": optimizer,
             "lr_scheduler": lr_scheduler,
+            "engine": engine,
         }
         _check(options, has_optimizer=optimizer is not None)
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
@@ -129,6 +137,9 @@ class RegressionModule(LightningModule):
         self._configured = False
         self._has_earlier_gradients = False
         self._resumed_from: dict[str, Any] | None = None
+        self._stretches: Stretches | None = None
+        self.decision = Decision("autograd", stretched=False)
+        """What carries out the updates, and why; settled when training begins."""
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -237,7 +248,7 @@ class RegressionModule(LightningModule):
         """Predict from features x of shape (B, D) in original units; returns (B, K)."""
         if self.network is None:
             raise InputError("cannot predict before the network is made; train first, or call configure_model()")
-        prediction = self.network(x if self.standardize is None else self.standardize(x))
+        prediction = self.network(self._features_of_network(x))
         assert isinstance(prediction, Tensor)
         return prediction
 
@@ -262,21 +273,33 @@ class RegressionModule(LightningModule):
         mixing = [type(part).__name__ for part in self.modules() if isinstance(part, _BatchNorm)]
         return f"{mixing[0]} mixes the samples of a batch" if mixing else ""
 
-    def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches | Stretch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss that an update descends, and the batch loss in it.
 
-        Of a batch in micro-batches, the gradients of all parts but the last are computed here, one part after the
-        other; the returned loss has the value of the whole, and the gradient of the last part.
+        The updates of a stretch are made here, by the engine of the run. Of a batch in micro-batches, the gradients
+        of all parts but the last are computed here, one part after the other; the returned loss has the value of the
+        whole, and the gradient of the last part.
         """
+        if isinstance(batch, Stretch):
+            assert self._stretches is not None
+            return self._stretches.carry_out(batch)
         if isinstance(batch, MicroBatches):
             batch_loss = self._descend_parts(batch, batch_idx)
         else:
             batch_loss = self.summed_loss(self(batch[0]), batch[1]) * self._weight(*batch, batch_idx)
-        loss = batch_loss
-        if self.hparams["l1"]:
-            weights = [p for name, p in self.named_parameters() if p.ndim > 1]
-            loss = loss + self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
-        return {"loss": loss, "batch_loss": batch_loss.detach()}
+        return {"loss": self._penalized(batch_loss), "batch_loss": batch_loss.detach()}
+
+    def _penalized(self, batch_loss: Tensor) -> Tensor:
+        if not self.hparams["l1"]:
+            return batch_loss
+        weights = [p for name, p in self.named_parameters() if p.ndim > 1]
+        penalty: Tensor = self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        return batch_loss + penalty
+
+    def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss that an update over samples x (B, D) and y (B, K) descends, and the batch loss in it."""
+        batch_loss = self.summed_loss(self(x), y) * self._weight(x, y, 0)
+        return self._penalized(batch_loss), batch_loss
 
     def _descend_parts(self, batch: MicroBatches, batch_idx: int) -> Tensor:
         optimizer = self.trainer.optimizers[0]
@@ -313,10 +336,24 @@ class RegressionModule(LightningModule):
         return 1 / ((len(x) if local is None else local) * y.shape[1])
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Clear the gradients, but for those of earlier parts of the same batch."""
-        if not self._has_earlier_gradients:
+        """Clear the gradients, but for those of earlier parts of the same batch; an engine does it itself."""
+        if not self._has_earlier_gradients and self._stretches is None:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
         self._has_earlier_gradients = False
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute gradients; behind a stretch there is nothing to do."""
+        if self._stretches is None:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Make an update; those of a stretch are made by its engine."""
+        if self._stretches is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        elif optimizer_closure is not None:
+            optimizer_closure()
 
     # Training
 
@@ -330,10 +367,45 @@ class RegressionModule(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Continue exactly where a checkpoint was written."""
+        """Continue exactly where a checkpoint was written, and choose what carries out the updates."""
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
+        self.decision = decide(self.trainer, self, RegressionModule)
+        self._stretches = self._make_stretches() if self.decision.stretched else None
+        self._hand_out()
+
+    def on_train_epoch_start(self) -> None:
+        """Have data that were loaded anew handed out in stretches, too."""
+        self._hand_out()
+
+    def _features_of_network(self, x: Tensor) -> Tensor:
+        """Return what the network itself is given for features x of shape (N, D) in original units."""
+        if self.standardize is None:
+            return x
+        standardized = self.standardize(x)
+        assert isinstance(standardized, Tensor)
+        return standardized
+
+    def _hand_out(self) -> None:
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "in_stretches"):
+            loader.in_stretches = None if self._stretches is None else self._stretches.next
+
+    def _make_stretches(self) -> Stretches:
+        loader: Any = self.trainer.train_dataloader
+        (optimizer,), options = self.trainer.optimizers, self.hparams
+        x, y = loader.samples.x, loader.samples.y
+        assert self.network is not None
+        if self.decision.engine == "autograd":
+            engine: Engine = AutogradEngine(self._losses, optimizer, self.network.parameters())
+        else:
+            assert isinstance(optimizer, SGD)
+            engine = FusedEngine(self.network, optimizer, options["loss"], options["huber_delta"], options["l1"])
+            x = self._features_of_network(x)
+        numbers = sum(parameter.numel() for parameter in self.network.parameters())
+        seconds = longest_stretch(self.trainer)
+        return Stretches(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
@@ -429,7 +501,14 @@ class RegressionModule(LightningModule):
                     )
 
 
-_FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs"}  # of these, a run may take others
+# Of these, a run may take others when it is continued.
+_FREE = {
+    "in_features",
+    "out_features",
+    "micro_batch_size",
+    "predict_inputs",
+    "engine",
+}
 
 
 def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
@@ -437,9 +516,9 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
-    for name, known in (("loss", get_args(Loss)), ("activation", get_args(Activation))):
-        if options[name] not in known:
-            raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(known)}")
+    for name, known in (("loss", Loss), ("activation", Activation), ("engine", EngineChoice)):
+        if options[name] not in get_args(known):
+            raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(get_args(known))}")
     for name in ("momentum", "weight_decay", "l1"):
         if not (math.isfinite(options[name]) and options[name] >= 0):
             raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")

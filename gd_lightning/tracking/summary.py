@@ -32,7 +32,8 @@ class RunSummary:
         parameters: Final parameters of a linear regressor by name, in original units; None for others.
         least_squares: The parameters with the smallest train loss, likewise.
         truth: The true parameters, where the problem knows them.
-        engine: What carried out the updates.
+        engine: What carried out the updates: autograd or fused.
+        engine_reason: Why the fused engine did not; empty where it did.
         least_squares_loss: The smallest train loss that a linear regressor can reach.
         irreducible_loss: The variance of the noise, where the problem knows it.
         measures: Final values of everything else that was measured, such as val_loss.
@@ -58,6 +59,7 @@ class RunSummary:
     least_squares: Parameters | None
     truth: Parameters | None
     engine: str
+    engine_reason: str = ""
     least_squares_loss: float | None = None
     irreducible_loss: float | None = None
     measures: dict[str, float] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def summarize(
     truth: Parameters | None = None,
     irreducible_loss: float | None = None,
     engine: str = "autograd",
+    engine_reason: str = "",
     said: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Bring a history, what is known about the problem, and what was said before together."""
@@ -102,6 +105,7 @@ def summarize(
         least_squares=least_squares,
         truth=truth,
         engine=engine,
+        engine_reason=engine_reason,
         least_squares_loss=least_squares_loss,
         irreducible_loss=irreducible_loss,
         measures={name: history.last(name) for name in measured},
@@ -126,7 +130,8 @@ def milestones(epochs: int, at_most: int = 21) -> list[int]:
 
 def epoch_table(history: History, names: Sequence[str]) -> str:
     """Return a table of measured columns at the ends of epochs, epoch 0 standing before the first update."""
-    ends = [row for row in history.rows() if row["epoch"] == int(row["epoch"]) and "train_loss" in row]
+    measured = history.rows_at(history.measured("train_loss"))
+    ends = [row for row in measured if row["epoch"] == int(row["epoch"])]
     chosen = set(milestones(int(ends[-1]["epoch"]))) if ends else set()
     rows = [row for row in ends if int(row["epoch"]) in chosen]
     shown = [name for name in names if any(name in row for row in rows)]
@@ -169,10 +174,12 @@ def run_report(summary: RunSummary, title: str) -> str:
 
 
 def _facts(summary: RunSummary) -> list[tuple[str, str]]:
-    per_update = f" ({1e6 * summary.seconds / summary.updates:.0f} microseconds an update)" if summary.updates else ""
+    per_update = f" ({1e6 * summary.seconds / summary.updates:.3g} microseconds an update)" if summary.updates else ""
+    engine = f"{summary.engine}{', because ' * bool(summary.engine_reason)}{summary.engine_reason}"
     facts = [
         ("updates", f"{summary.updates:,} in {summary.epochs:g} epochs, {summary.samples:,} samples"),
-        ("training time", f"{summary.seconds:.3g} s{per_update}, {summary.engine}"),
+        ("training time", f"{summary.seconds:.3g} s{per_update}"),
+        ("engine", engine),
         ("train loss", f"{number(summary.train_loss_first)} -> {number(summary.train_loss_last)}"),
     ]
     if summary.least_squares_loss is not None:

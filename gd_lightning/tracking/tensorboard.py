@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -77,13 +78,15 @@ class HistoryWriter:
             history: The growing history.
             to_the_end: Write the newest row in any case; it is the last one.
         """
-        for number, row in enumerate(history.rows(self._written), start=self._written):
-            ends_epoch = "train_loss" in row and int(row["epoch"]) % self._epoch_stride == 0
-            if PREDICTED in row and not self._has_layout:
-                self._writer.add_custom_scalars(_LAYOUT)
-                self._has_layout = True
-            if ends_epoch or int(row["update"]) % self._stride == 0 or (to_the_end and number == len(history) - 1):
-                self._write_row(row)
+        if not self._has_layout and len(history.measured(PREDICTED)):
+            self._writer.add_custom_scalars(_LAYOUT)
+            self._has_layout = True
+        at_ends = history.measured("train_loss", self._written)
+        at_ends = at_ends[history["epoch"][at_ends].astype(int) % self._epoch_stride == 0]
+        in_turn = self._written + np.flatnonzero(history["update"][self._written :] % self._stride == 0)
+        last = [len(history) - 1] if to_the_end and self._written < len(history) else []
+        for row in history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)]))):
+            self._write_row(row)
         self._written = len(history)
 
     def begin_again(self, directory: Path, before: int) -> None:

@@ -1,0 +1,182 @@
+"""Which engine carries out the updates of a run, and why (floor 4)."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from gd_lightning.engine import why_not_fused, work_of
+from gd_lightning.errors import InputError
+
+EngineChoice = Literal["auto", "autograd", "fused"]
+
+# Before so many updates, plain updates are over while compiled ones would still be loaded.
+_FEWEST_UPDATES = 1_000
+# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops.
+_MOST_WORK = 1_000_000
+
+_HOOKS_OF_GRADIENTS = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+_HOOKS_OF_UPDATES = ("on_train_batch_start", "on_train_batch_end")
+_HOOKS_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+# What an update consists of, if a subclass of the module has its own.
+_STEPS = (
+    "training_step",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+    "configure_gradient_clipping",
+    "clip_gradients",
+    "lr_scheduler_step",
+)
+_KNOW_STRETCHES = (TQDMProgressBar, RichProgressBar, Timer)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How the updates of a run are carried out.
+
+    Args:
+        engine: fused or autograd.
+        reason: Why it is not fused; empty where it is.
+        stretched: Whether many updates are carried out in one go, and not by Lightning's loop one by one.
+        one_by_one: Whether a stretch is a single update, because something looks at each.
+    """
+
+    engine: str
+    reason: str = ""
+    stretched: bool = True
+    one_by_one: bool = False
+
+
+def decide(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> Decision:
+    """Choose the engine of a run.
+
+    Args:
+        trainer: Which begins to train.
+        module: What it trains.
+        plain: The class whose training the engines know; what a subclass changes of it, they do not.
+
+    Raises:
+        InputError: The fused engine was asked for, and cannot carry out these updates.
+    """
+    asked: EngineChoice = module.hparams.get("engine", "auto")
+    alone, watcher = _why_one_by_one(trainer, module, plain), _watcher_of_updates(trainer, module)
+    watched = f"{watcher} looks at single updates" if watcher else ""
+    compiled = alone or _why_not_fused(trainer, module, plain)
+    if asked == "fused" and importlib.util.find_spec("numba") is None:
+        rank_zero_warn(f"engine fused is not there, because {compiled}; the updates are carried out by autograd")
+    elif asked == "fused":
+        if compiled:
+            raise InputError(f"cannot use engine fused, because {compiled}; use engine auto or autograd")
+        return Decision("fused", one_by_one=bool(watched))
+    elif asked == "auto":
+        compiled = compiled or watched or _why_not_worth_it(trainer, module.network)
+        if not compiled:
+            return Decision("fused")
+    in_parts = getattr(trainer.train_dataloader, "comes_in_parts", True)
+    stretched = not (alone or watched or in_parts)
+    return Decision("autograd", "it was asked for" if asked == "autograd" else compiled, stretched)
+
+
+def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
+    """Say why Lightning has to carry out each update itself; empty where it has not."""
+    loader: Any = trainer.train_dataloader
+    kind = type(module)
+    if not hasattr(loader, "in_stretches"):
+        return "the data do not come from a RegressionDataModule"
+    if own := _own(module, plain, (*_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_BATCHES)):
+        return f"{kind.__name__} has a {own} of its own"
+    if not module.automatic_optimization:
+        return f"{kind.__name__} optimises manually"
+    for callback in _callbacks(trainer):
+        if _own(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_stretches(callback):
+            return f"{type(callback).__name__} looks at the gradients of single updates"
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(data, LightningDataModule) and (own := _own(data, DataHooks, _HOOKS_OF_BATCHES)):
+        return f"{type(data).__name__} has a {own} of its own"
+    if trainer.world_size > 1:
+        return f"{trainer.world_size} processes share each update"
+    if trainer.precision not in ("32-true", "64-true"):
+        return f"the precision is {trainer.precision}"
+    if trainer.gradient_clip_val:
+        return "gradients are clipped"
+    if torch.is_anomaly_enabled() or trainer._detect_anomaly:
+        return "anomalies of single updates are looked for"
+    if loader.samples.mapped:
+        return "the data are read from a file as they are needed"
+    schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
+    if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
+        return "a scheduler looks at single updates"
+    if schedulers and len(trainer.optimizers[0].param_groups) > 1:
+        return "several learning rates change at every update"
+    return ""
+
+
+def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
+    """Name what looks at the beginning or the end of each update; empty where nothing does."""
+    if _own(module, LightningModule, _HOOKS_OF_UPDATES):
+        return type(module).__name__
+    for callback in _callbacks(trainer):
+        if _own(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_stretches(callback):
+            return type(callback).__name__
+    return ""
+
+
+def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
+    """Say why the updates cannot be compiled; empty where they can."""
+    if own := _own(module, plain, ("forward", "summed_loss")):
+        return f"{type(module).__name__} has a {own} of its own"
+    assert isinstance(module.network, nn.Module)
+    return why_not_fused(module.network, trainer.optimizers[0])
+
+
+def _why_not_worth_it(trainer: Trainer, network: object) -> str:
+    """Say why compiled updates would not be faster; empty where they would."""
+    updates = float(trainer.estimated_stepping_batches)
+    if updates < _FEWEST_UPDATES:
+        return f"{updates:.0f} updates are over before compiled ones would be loaded"
+    assert isinstance(network, nn.Module)
+    loader: Any = trainer.train_dataloader
+    if not isinstance(network, nn.Linear) and work_of(network, loader.variant.batch_size) > _MOST_WORK:
+        return "torch's matrix products are faster for so large updates"
+    return ""
+
+
+def _own(part: object, base: type, names: Iterable[str]) -> str:
+    """Return the first of these methods that an object does not have from its base class; empty where there is none."""
+    for name in names:
+        method = getattr(part, name, None)
+        if method is not None and getattr(method, "__func__", method) is not getattr(base, name):
+            return name
+    return ""
+
+
+def longest_stretch(trainer: Trainer) -> float:
+    """Return how many seconds a stretch may take, by what its callbacks say in their ``longest_stretch``."""
+    return min(getattr(callback, "longest_stretch", math.inf) for callback in [None, *_callbacks(trainer)])
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def _knows_stretches(callback: Callback) -> bool:
+    """Whether a callback takes a stretch for what it is: many updates."""
+    if isinstance(callback, ModelCheckpoint):
+        return callback._every_n_train_steps < 1 and not _own(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
+    return hasattr(callback, "longest_stretch") or type(callback) in _KNOW_STRETCHES

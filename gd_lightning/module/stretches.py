@@ -1,0 +1,149 @@
+"""How long the stretches of a run are, and how Lightning counts their updates (floor 4)."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from gd_lightning.engine import Engine, Stretch, Trace
+
+# Between stretches, signals are answered, limits of time are seen, and checkpoints are written.
+_SECONDS = 0.1
+_FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first stretch, in numbers of a batch or so
+_GROWTH = 16  # so that a stretch which was short by chance does not make the next one long
+_MOST_KEPT = 10_000_000  # numbers that a stretch may leave
+_ROUND = 100  # stretches end at multiples of it, where nothing else ends them
+
+
+class Stretches:
+    """Hands a run to an engine, stretch by stretch, as if Lightning had made each update.
+
+    Lightning counts batches that it fetches, and steps of the optimiser. Of a stretch it sees one of each; what is
+    left is added here, in one place, so that ``global_step``, the index of a batch, the end of an epoch, validation
+    within it, checkpoints and what is continued from them are those of single updates.
+
+    Args:
+        trainer: Which has begun to train.
+        engine: Carries out the updates.
+        x: Features as the engine takes them, shape (N, D).
+        y: Targets, shape (N, K).
+        numbers: P, the number of parameters.
+        seconds: How long a stretch may take, if that is less than a tenth of a second.
+        one_by_one: Whether each update is a stretch of its own.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        engine: Engine,
+        x: Tensor,
+        y: Tensor,
+        numbers: int,
+        seconds: float = _SECONDS,
+        one_by_one: bool = False,
+    ) -> None:
+        self.engine = engine
+        self._trainer, self._one_by_one = trainer, one_by_one
+        self._seconds = min(seconds, _SECONDS)
+        self._x, self._y = x, y
+        loader: Any = trainer.train_dataloader
+        self._variant = loader.variant
+        work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
+        self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
+        self._most = max(1, _MOST_KEPT // (numbers + 1))
+
+    def next(self, rows: Tensor | None, update: int) -> Stretch:
+        """Plan the stretch that begins at an update of the epoch; Lightning is about to fetch it as one batch.
+
+        Args:
+            rows: The order of the epoch; None: as the samples lie.
+            update: The first update, counted from the beginning of the epoch.
+        """
+        updates = self._updates_from(update)
+        self._fetched(updates - 1)
+        return Stretch(self._x, self._y, rows, self._variant, update, update + updates)
+
+    def carry_out(self, stretch: Stretch) -> dict[str, Tensor]:
+        """Make the updates of a stretch; Lightning is in the training step of it."""
+        vars(self._trainer.optimizers[0])["_opt_called"] = True  # torch's schedulers warn where they have seen no step
+        schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
+        before = [scheduler.state_dict() for scheduler in schedulers]
+        if schedulers:
+            stretch.lrs = self._lrs(schedulers, stretch.updates)
+        begun = time.perf_counter()
+        trace = self.engine.carry_out(stretch)
+        self._learn_from(trace, time.perf_counter() - begun)
+        stretch.trace = trace
+        if trace.updates < stretch.updates:
+            self._fetched(trace.updates - stretch.updates)
+            self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+            for scheduler, state in zip(schedulers, before, strict=True):
+                scheduler.load_state_dict(state)
+                for _ in range(trace.updates - 1):
+                    scheduler.step()
+        self._made(trace.updates - 1)
+        loss = trace.losses[-1] if len(trace.losses) else torch.tensor(torch.nan)
+        return {"loss": loss, "batch_loss": loss}
+
+    # How long
+
+    def _updates_from(self, update: int) -> int:
+        """Return how many updates the coming stretch has."""
+        if self._one_by_one:
+            return 1
+        trainer, epoch_loop = self._trainer, self._trainer.fit_loop.epoch_loop
+        updates = min(self._length, self._most)
+        if updates > _ROUND:
+            updates -= (trainer.global_step + updates) % _ROUND
+        updates = min(updates, int(trainer.num_training_batches) - update)
+        if trainer.max_steps != -1:
+            updates = min(updates, trainer.max_steps - trainer.global_step)
+        if trainer.enable_validation and math.isfinite(every := float(trainer.val_check_batch or math.inf)):
+            # In batches since the beginning of the epoch, or of the run.
+            counted = update if trainer.check_val_every_n_epoch is not None else epoch_loop.total_batch_idx + 1
+            updates = min(updates, int(every) - counted % int(every))
+        return max(1, updates)
+
+    def _learn_from(self, trace: Trace, seconds: float) -> None:
+        fitting = int(trace.updates * self._seconds / max(seconds, 1e-9))
+        self._length = max(1, min(fitting, _GROWTH * self._length))
+
+    def _lrs(self, schedulers: list[Any], updates: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Let the schedulers go ahead, but for the step that Lightning makes behind the stretch."""
+        (group,) = self._trainer.optimizers[0].param_groups
+        lrs = [group["lr"]]
+        for _ in range(updates - 1):
+            for scheduler in schedulers:
+                scheduler.step()
+            lrs.append(group["lr"])
+        return np.array(lrs, dtype=np.float64)
+
+    # How Lightning counts
+
+    def _fetched(self, more: int) -> None:
+        """Count more batches as fetched than Lightning does."""
+        fetcher: Any = self._trainer.fit_loop._data_fetcher
+        fetcher.fetched += more
+        fetcher.done = fetcher.length is not None and fetcher.fetched >= fetcher.length
+        progress = self._trainer.fit_loop.epoch_loop.batch_progress
+        progress.total.ready += more
+        progress.current.ready += more
+
+    def _made(self, more: int) -> None:
+        """Count more updates as made than Lightning does."""
+        epoch_loop = self._trainer.fit_loop.epoch_loop
+        progress, steps = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer
+        counters: Any = (progress.total, progress.current)
+        for counter in counters:
+            counter.started += more
+            counter.processed += more
+            counter.completed += more
+        steps.step.increment_by(more)
+        steps.zero_grad.increment_by(more)
+        epoch_loop._batches_that_stepped += more

@@ -142,6 +142,7 @@ class Side:
         name: What tables call it.
         prepare: Makes a case ready to train.
         package: What must be installed for it.
+        fewest: Updates below which it would be another side.
         takes: Whether it can train a case.
     """
 
@@ -149,6 +150,7 @@ class Side:
     prepare: Callable[[Case], Prepared]
     package: str = "torch"
     takes: Callable[[Case], bool] = every_case
+    fewest: int = 1
 
     @property
     def is_installed(self) -> bool:

@@ -166,7 +166,7 @@ def carry_out(
             total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
         stand = _end_update(update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, kept, stand)
         if stand.is_over:
-            return update + 1, stand.kept, False
+            return update + 1, stand.kept, True
     return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 
@@ -198,7 +198,7 @@ def _carry_out_large(
             total += totals[block]
         stand = _end_update(update, total, stop - start, network, state, gradient, lrs, rule, span, kept, stand)
         if stand.is_over:
-            return update + 1, stand.kept, False
+            return update + 1, stand.kept, True
     return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 
@@ -236,7 +236,7 @@ def _carry_out_line(
             theta[1] = bias
         stand = _leave(update, loss, theta, gradient, network.places, span, kept, stand)
         if stand.is_over:
-            return update + 1, stand.kept, False
+            return update + 1, stand.kept, True
     return span.updates, stand.kept, stand.suspicion and span.is_looking
 
 

@@ -20,7 +20,8 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
         module: What is evaluated.
         device: Where it is, for the generator there.
     """
-    trained = [part for part in module.modules() if part.training]
+    # To leave out duplicates is to hash each part, which takes long where they are metrics.
+    trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         try:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,10 +44,10 @@ def head() -> str:
         "many updates; `differ by` is the largest difference of parameters and batch losses, relative to the largest "
         "of them.",
         "The time of Lightning, theirs and ours, is that from `on_train_start` to `on_train_end` within `Trainer.fit`, "
-        "with all callbacks; that of others is that of their loop or `fit`. Ours records the loss of every update "
-        "(`HistoryRecorder(every_n_updates=1)`), and measures the train loss before the first update and at each "
-        "epoch's end, which the others do not. What is compiled is compiled before. Slow sides have fewer updates than "
-        "fast ones.",
+        "with all callbacks; that of others is that of their loop or `fit`. Where it does not say otherwise, ours "
+        "records every update (`HistoryRecorder(every_n_updates=1)`), and measures the train loss before the first "
+        "update and at each epoch's end, which the others do not. What is compiled is compiled before. Slow sides have "
+        "fewer updates than fast ones.",
     ]
     if missing:
         parts.append(f"Not installed, and left out: {', '.join(missing)}.")
@@ -73,8 +75,10 @@ def main() -> None:
     parts = ["# Benchmarks", head()]
     for name in named or SECTIONS:
         title, explanation, measure = SECTIONS[name]
+        begun = time.perf_counter()
         parts += [f"## {title}", explanation, measure()]
         print("\n\n".join(parts[-3:]), flush=True)
+        print(f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr, flush=True)
     if not named:
         (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

@@ -136,8 +136,11 @@ def updates() -> str:
     for d, hidden in ((1, ()), (10, ()), (100, ()), (1_000, ()), *MLPS):
         n = 10_000 if d == 1_000 else 100_000
         cases += [Case(n, d, b, hidden, epochs=10) for b in (1, 16, 256, n)]
-    sizes = [Case(n, 10, b, epochs=1_000) for n in (100, 1_000, 10_000, 1_000_000) for b in (1, n)]
-    return updates_table([compare(case, ALL) for case in (*cases, *sizes)], ALL)
+    cases += [Case(n, 10, b, epochs=1_000) for n in (100, 1_000, 10_000) for b in (1, n)]
+    cases += [Case(1_000_000, 10, b) for b in (1, 16, 256)]
+    logging_is_elsewhere = [side for side in competitors.COMPETITORS if side is not competitors.LOGGING_LIGHTNING]
+    sides = (ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED, *logging_is_elsewhere)
+    return updates_table([compare(case, sides) for case in cases], sides)
 
 
 def logging() -> str:
@@ -190,7 +193,8 @@ def memory() -> str:
     """Compare by how much an epoch raises the peak memory of a process, data and libraries left out."""
     if not sys.platform.startswith("linux"):
         return "Left out: it is read from Linux's `/proc`."
-    sides = [side for side in ALL if side.is_installed and side is not competitors.SGD_REGRESSOR]
+    left_out = (competitors.LOGGING_LIGHTNING, competitors.SGD_REGRESSOR)
+    sides = [side for side in ALL if side.is_installed and side not in left_out]
     cases = [Case(250_000, 100, 256), Case(250_000, 100, 250_000)]
     return markdown(
         ["model", "N", "B", "data, MiB", *(side.name for side in sides)],
@@ -212,17 +216,17 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     "recording": ("Recording", "Whole fits of system 1, with CSV and TensorBoard.", recording),
     "stochastic": (
         "Stochastic descent of 100,000 samples",
-        "Microseconds of an update; in brackets, how many times those of the first side: how many updates that makes in "
-        "the time of one of the others. Fits of 10 epochs, of sides that are fast enough. `further epochs` are those of a "
-        "fit of 30 epochs behind its first 10: without what comes once a fit, such as the least squares that a history is "
-        "compared with. `history read` has the time in it that a first look into the history takes: its rows are computed "
-        "where they are read.",
+        "Microseconds of an update; in brackets, how many times those of the first side: how many updates that makes "
+        "in the time of one of the others. Fits of 10 epochs, of sides that are fast enough. `further epochs` are "
+        "those of a fit of 30 epochs behind its first 10: without what comes once a fit, such as the least squares "
+        "that a history is compared with. `history read` has the time in it that a first look into the history takes: "
+        "its rows are computed where they are read.",
         stochastic,
     ),
     "updates": (
         "Models, batch sizes and numbers of samples",
-        "Microseconds of an update; in brackets, how many times those of the first side. Left out (-): sides that cannot "
-        "train the case, or take most of a second for an update.",
+        "Microseconds of an update; in brackets, how many times those of the first side. No side records anything. "
+        "Left out (-): sides that cannot train the case, or take most of a second for an update.",
         updates,
     ),
     "logging": (

@@ -1,6 +1,8 @@
 """How a stretch of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
 
 from gd_lightning.engine.autograd import AutogradEngine
+from gd_lightning.engine.fused import FusedEngine
+from gd_lightning.engine.fusible import why_not_fused, work_of
 from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch, Trace
 
-__all__ = ["AutogradEngine", "Engine", "Keep", "Look", "Stretch", "Trace"]
+__all__ = ["AutogradEngine", "Engine", "FusedEngine", "Keep", "Look", "Stretch", "Trace", "why_not_fused", "work_of"]

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
-from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused, work_of
+from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
 from gd_lightning.engine.stretch import Engine, Keep, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
-
-__all__ = ["FusedEngine", "why_not_fused", "work_of"]
 
 _LOSSES = ("mse", "mae", "huber")
 """Known losses; the compiled code knows them by their places here."""
@@ -72,7 +71,9 @@ class FusedEngine(Engine):
         samples = self._samples(stretch, parameters[0].dtype)
         dtype = samples.x.dtype
         buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
-        state = self._kernels.State(self._read(parameters), self._read(buffers) if buffers else np.empty(0, dtype))
+        # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
+        of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
+        theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
         count, size = _count(keep, stretch.updates), len(self._places)
         kept = self._kernels.Kept(
             np.empty(count, dtype),
@@ -82,19 +83,21 @@ class FusedEngine(Engine):
         updates, count, suspicion = self._kernel(stretch)(
             samples,
             self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places),
-            state,
+            self._kernels.State(theta, velocity),
             np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype),
             self._rule(group),
             self._span(stretch),
             kept,
             self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype)),
         )
-        self._write(state.theta, parameters)
-        self._write(state.velocity, buffers)
-        for parameter, buffer in zip(parameters, buffers, strict=False):
-            self._optimizer.state[parameter]["momentum_buffer"] = buffer
-        for parameter in parameters:
-            parameter.grad = None
+        self._write(theta, of_parameters)
+        if buffers:
+            self._write(velocity, of_buffers)
+            for parameter, buffer in zip(parameters, buffers, strict=True):
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        for tensor in (*parameters, *buffers):
+            tensor.grad = None
+            increment_version(tensor)
         if stretch.lrs is not None:
             group["lr"] = float(stretch.lrs[updates - 1])
         # torch's schedulers warn unless they have seen a step.
@@ -137,17 +140,17 @@ class FusedEngine(Engine):
             *(look.is_needed, look.start, look.every, float(look.bound), look.suspicion),
         )
 
-    def _read(self, tensors: list[Any]) -> NDArray[Any]:
-        numbers: NDArray[Any] = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).numpy()
-        return numbers[self._places]
+    def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        """Return their numbers as the compiled code has them, shape (P,)."""
+        return np.concatenate([array.ravel() for array in arrays])[self._places]
 
-    def _write(self, numbers: NDArray[Any], tensors: list[Any]) -> None:
+    def _write(self, numbers: NDArray[Any], arrays: list[NDArray[Any]]) -> None:
         flat = np.empty_like(numbers)
-        flat[self._places[: len(numbers)]] = numbers
-        parts = torch.from_numpy(flat).split([tensor.numel() for tensor in tensors])
-        with torch.no_grad():
-            for tensor, part in zip(tensors, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
+        flat[self._places] = numbers
+        at = 0
+        for array in arrays:
+            array[...] = flat[at : at + array.size].reshape(array.shape)
+            at += array.size
 
 
 def _layout(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:

@@ -3,6 +3,17 @@
 from gd_lightning.engine.autograd import AutogradEngine
 from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fusible import why_not_fused, work_of
-from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch, Trace
+from gd_lightning.engine.stretch import Course, Engine, Keep, Look, Stretch, Trace
 
-__all__ = ["AutogradEngine", "Engine", "FusedEngine", "Keep", "Look", "Stretch", "Trace", "why_not_fused", "work_of"]
+__all__ = [
+    "AutogradEngine",
+    "Course",
+    "Engine",
+    "FusedEngine",
+    "Keep",
+    "Look",
+    "Stretch",
+    "Trace",
+    "why_not_fused",
+    "work_of",
+]

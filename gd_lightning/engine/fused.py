@@ -5,6 +5,7 @@ Letters: N samples, D features, K outputs, P parameters, R kept updates, L layer
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
-from gd_lightning.engine.stretch import Engine, Keep, Stretch, Trace
+from gd_lightning.engine.stretch import Course, Engine, Keep, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
 
@@ -26,6 +27,9 @@ _LOSSES = ("mse", "mae", "huber")
 
 _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
+
+_DENSE = 4
+"""Updates between two that are kept, and samples of each, up to which the course is computed again when it is read."""
 
 
 class FusedEngine(Engine):
@@ -74,22 +78,25 @@ class FusedEngine(Engine):
         # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
         of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
         theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
-        count, size = _count(keep, stretch.updates), len(self._places)
-        kept = self._kernels.Kept(
-            np.empty(count, dtype),
-            np.empty((count if keep.parameters else 0, size), dtype),
-            np.empty((count if keep.gradients else 0, size), dtype),
-        )
-        updates, count, suspicion = self._kernel(stretch)(
-            samples,
-            self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places),
-            self._kernels.State(theta, velocity),
-            np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype),
-            self._rule(group),
-            self._span(stretch),
-            kept,
-            self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype)),
-        )
+        state, network = self._kernels.State(theta, velocity), self._network(dtype)
+        lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
+        rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
+
+        def make(state: Any, keep: Keep) -> tuple[int, Tensor, Course, bool]:
+            kept, scratch = self._room(keep, stretch.updates, dtype)
+            updates, count, suspicion = kernel(samples, network, state, lrs, rule, span, kept, scratch)
+            losses, *course = (torch.from_numpy(array[:count]) for array in kept)
+            return updates, losses, Course(*(part if len(part) else None for part in course)), suspicion
+
+        begin = theta.copy(), velocity.copy()
+
+        def again() -> Course:
+            return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
+
+        if later := (keep.parameters or keep.gradients) and _is_dense(stretch):
+            updates, losses, _, suspicion = make(state, replace(keep, parameters=False, gradients=False))
+        else:
+            updates, losses, course, suspicion = make(state, keep)
         self._write(theta, of_parameters)
         if buffers:
             self._write(velocity, of_buffers)
@@ -102,8 +109,20 @@ class FusedEngine(Engine):
             group["lr"] = float(stretch.lrs[updates - 1])
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        losses, *others = (torch.from_numpy(array[:count]) if len(array) and count else None for array in kept)
-        return Trace(updates, stretch.y.new_empty(0) if losses is None else losses, others[0], others[1], suspicion)
+        return Trace(updates, losses, again if later else course, suspicion)
+
+    def _network(self, dtype: np.dtype[Any]) -> Any:
+        return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
+
+    def _room(self, keep: Keep, updates: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Return room for what is kept, and to calculate in."""
+        count, size = keep.count(updates), len(self._places)
+        kept = self._kernels.Kept(
+            np.empty(count, dtype),
+            np.empty((count if keep.parameters else 0, size), dtype),
+            np.empty((count if keep.gradients else 0, size), dtype),
+        )
+        return kept, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
 
     def _samples(self, stretch: Stretch, dtype: torch.dtype) -> Any:
         """Give the compiled code, which checks nothing, arrays that it can read."""
@@ -186,7 +205,6 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
     ]
 
 
-def _count(keep: Keep, updates: int) -> int:
-    """Count the positions that are kept, without a list of what can be millions."""
-    positions = range(keep.start, updates, keep.every)
-    return len(positions) + (keep.last and (not positions or positions[-1] != updates - 1))
+def _is_dense(stretch: Stretch) -> bool:
+    """Whether to write down the course of the parameters takes longer than the updates themselves."""
+    return stretch.keep.every <= _DENSE and stretch.variant.batch_size <= _DENSE

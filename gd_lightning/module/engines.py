@@ -22,8 +22,10 @@ EngineChoice = Literal["auto", "autograd", "fused"]
 
 # Before so many updates, plain updates are over while compiled ones would still be loaded.
 _FEWEST_UPDATES = 1_000
-# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops.
-_MOST_WORK = 1_000_000
+# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops, which
+# compute curved activations one by one.
+_MOST_WORK, _MOST_CURVED_WORK = 1_000_000, 500_000
+_STRAIGHT = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Identity)
 
 _HOOKS_OF_GRADIENTS = (
     "on_before_zero_grad",
@@ -152,7 +154,10 @@ def _why_not_worth_it(trainer: Trainer, network: object) -> str:
         return f"{updates:.0f} updates are over before compiled ones would be loaded"
     assert isinstance(network, nn.Module)
     loader: Any = trainer.train_dataloader
-    if not isinstance(network, nn.Linear) and work_of(network, loader.variant.batch_size) > _MOST_WORK:
+    if isinstance(network, nn.Linear):
+        return ""
+    most = _MOST_WORK if all(isinstance(part, _STRAIGHT) for part in network.children()) else _MOST_CURVED_WORK
+    if work_of(network, loader.variant.batch_size) > most:
         return "torch's matrix products are faster for so large updates"
     return ""
 

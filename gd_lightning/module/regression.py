@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -336,15 +337,10 @@ class RegressionModule(LightningModule):
         return 1 / ((len(x) if local is None else local) * y.shape[1])
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Clear the gradients, but for those of earlier parts of the same batch; an engine does it itself."""
-        if not self._has_earlier_gradients and self._stretches is None:
+        """Clear the gradients, but for those of earlier parts of the same batch."""
+        if not self._has_earlier_gradients:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
         self._has_earlier_gradients = False
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Compute gradients; behind a stretch there is nothing to do."""
-        if self._stretches is None:
-            super().backward(loss, *args, **kwargs)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -352,7 +348,9 @@ class RegressionModule(LightningModule):
         """Make an update; those of a stretch are made by its engine."""
         if self._stretches is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        elif optimizer_closure is not None:
+        elif isinstance(optimizer_closure, Closure):
+            # The engine has gradients of its own, or needs none.
+            optimizer_closure._zero_grad_fn = optimizer_closure._backward_fn = None
             optimizer_closure()
 
     # Training

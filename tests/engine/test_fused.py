@@ -23,7 +23,7 @@ from gd_lightning.engine import (
     Trace,
     why_not_fused,
     work_of,
-)  # fmt: skip
+)
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.objective import Loss, summed_loss

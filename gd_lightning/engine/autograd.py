@@ -30,6 +30,9 @@ class AutogradEngine(Engine):
         self._losses, self._optimizer = losses, optimizer
         self._parameters = list(parameters)
 
+    def prepare(self, stretch: Stretch) -> None:
+        """Do nothing: PyTorch is ready."""
+
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch."""
         keep, look = stretch.keep, stretch.look

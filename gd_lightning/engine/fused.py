@@ -65,6 +65,15 @@ class FusedEngine(Engine):
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
 
+    def prepare(self, stretch: Stretch) -> None:
+        """Compile what such a stretch needs, or load what was compiled before; both take longer than most stretches."""
+        group = self._optimizer.param_groups[0]
+        samples = self._samples(stretch, group["params"][0].dtype)
+        dtype = samples.x.dtype
+        state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
+        settings = np.zeros(1, dtype), self._rule(group), self._span(stretch)._replace(updates=0)
+        self._kernel(stretch)(samples, self._network(dtype), state, *settings, *self._room(Keep(), 0, dtype))
+
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
         keep, look = stretch.keep, stretch.look

@@ -209,5 +209,9 @@ class Engine(ABC):
     name: ClassVar[str]
 
     @abstractmethod
+    def prepare(self, stretch: Stretch) -> None:
+        """Do what is left to do before the first of such stretches; nothing of this one is carried out."""
+
+    @abstractmethod
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch, one after the other; parameters and state of the optimiser are changed."""

@@ -35,7 +35,7 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
-from gd_lightning.module.engines import Decision, EngineChoice, decide, longest_stretch
+from gd_lightning.module.engines import FEWEST_FUSED_UPDATES, Decision, EngineChoice, decide, longest_stretch
 from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.stretches import Stretches
@@ -141,6 +141,8 @@ class RegressionModule(LightningModule):
         self._stretches: Stretches | None = None
         self.decision = Decision("autograd", stretched=False)
         """What carries out the updates, and why; settled when training begins."""
+        self.fewest_fused_updates = FEWEST_FUSED_UPDATES
+        """Where engine is auto, the fewest updates for which the fused engine is loaded."""
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -369,7 +371,7 @@ class RegressionModule(LightningModule):
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
-        self.decision = decide(self.trainer, self, RegressionModule)
+        self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates)
         self._stretches = self._make_stretches() if self.decision.stretched else None
         self._hand_out()
 

@@ -337,6 +337,9 @@ class Slow(Engine):
     def __init__(self) -> None:
         self.now, self.stretches = 0.0, [0]
 
+    def prepare(self, stretch: Stretch) -> None:
+        assert stretch.updates == 0
+
     def carry_out(self, stretch: Stretch) -> Trace:
         self.now += 1e-3 * stretch.updates
         self.stretches.append(stretch.updates)

@@ -2,6 +2,8 @@
 
 from gd_lightning.engine.autograd import AutogradEngine
 from gd_lightning.engine.batched import BatchedPopulation
+from gd_lightning.engine.fused import FusedEngine
+from gd_lightning.engine.fusible import why_not_fused, work_of
 from gd_lightning.engine.population import Course, Ends, Members, OneByOne, Population, Single
 from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch, Trace
 
@@ -11,6 +13,7 @@ __all__ = [
     "Course",
     "Ends",
     "Engine",
+    "FusedEngine",
     "Keep",
     "Look",
     "Members",
@@ -19,4 +22,6 @@ __all__ = [
     "Single",
     "Stretch",
     "Trace",
+    "why_not_fused",
+    "work_of",
 ]

@@ -1,0 +1,192 @@
+"""Updates in compiled code: plain SGD of linear and multilayer-perceptron networks on the CPU, without autograd.
+
+Letters: N samples, D features, K outputs, P parameters, R kept updates, L layers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.optim import Optimizer
+
+from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
+from gd_lightning.engine.stretch import Engine, Keep, Stretch, Trace
+from gd_lightning.errors import InputError, ShapeError
+from gd_lightning.objective import Loss
+
+_LOSSES = ("mse", "mae", "huber")
+"""Known losses; the compiled code knows them by their places here."""
+
+_LARGE = 1 << 18
+"""Features in a batch from which on threads take less time than one."""
+
+
+class FusedEngine(Engine):
+    """Carries out a stretch in one call of compiled code (Numba), with the formulas and in the precision of autograd.
+
+    Args:
+        network: What is trained; one that :func:`why_not_fused` has nothing against.
+        optimizer: Its SGD; settings are read from it at each stretch, and momentum buffers are left in it.
+        loss: Which loss is descended.
+        huber_delta: Where the Huber loss turns linear.
+        l1: Weight of the sum of absolute weights, biases left out, in what is descended.
+
+    Raises:
+        InputError: The updates cannot be fused.
+    """
+
+    name: ClassVar[str] = "fused"
+
+    def __init__(
+        self, network: nn.Module, optimizer: Optimizer, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0
+    ) -> None:
+        reason = why_not_fused(network, optimizer)
+        if reason:
+            raise InputError(f"cannot fuse updates, because {reason}; use the autograd engine")
+        # Only who makes this engine needs Numba, and pays for its import.
+        from gd_lightning.engine import kernels
+
+        self._kernels: ModuleType = kernels
+        self._optimizer = optimizer
+        self._loss, self._huber_delta, self._l1 = _LOSSES.index(loss), float(huber_delta), float(l1)
+        self._layers, self._shapes, self._places = _layout(network)
+        self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
+        is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
+        self._kept_places = self._places[:0] if is_as_in_torch else self._places
+
+    def carry_out(self, stretch: Stretch) -> Trace:
+        """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
+        keep, look = stretch.keep, stretch.look
+        if not stretch.updates:
+            return Trace(0, stretch.y.new_empty(0), suspicion=look.is_needed and look.suspicion)
+        group = self._optimizer.param_groups[0]
+        parameters: list[nn.Parameter] = group["params"]
+        samples = self._samples(stretch, parameters[0].dtype)
+        dtype = samples.x.dtype
+        buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
+        # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
+        of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
+        theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
+        count, size = _count(keep, stretch.updates), len(self._places)
+        kept = self._kernels.Kept(
+            np.empty(count, dtype),
+            np.empty((count if keep.parameters else 0, size), dtype),
+            np.empty((count if keep.gradients else 0, size), dtype),
+        )
+        updates, count, suspicion = self._kernel(stretch)(
+            samples,
+            self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places),
+            self._kernels.State(theta, velocity),
+            np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype),
+            self._rule(group),
+            self._span(stretch),
+            kept,
+            self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype)),
+        )
+        self._write(theta, of_parameters)
+        if buffers:
+            self._write(velocity, of_buffers)
+            for parameter, buffer in zip(parameters, buffers, strict=True):
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        for tensor in (*parameters, *buffers):
+            tensor.grad = None
+            increment_version(tensor)
+        if stretch.lrs is not None:
+            group["lr"] = float(stretch.lrs[updates - 1])
+        # torch's schedulers warn unless they have seen a step.
+        vars(self._optimizer)["_opt_called"] = True
+        losses, *others = (torch.from_numpy(array[:count]) if len(array) and count else None for array in kept)
+        return Trace(updates, stretch.y.new_empty(0) if losses is None else losses, others[0], others[1], suspicion)
+
+    def _samples(self, stretch: Stretch, dtype: torch.dtype) -> Any:
+        """Give the compiled code, which checks nothing, arrays that it can read."""
+        x, y, rows, samples = stretch.x, stretch.y, stretch.rows, stretch.variant.train_samples
+        widths = int(self._layers[0, 0]), int(self._layers[-1, 1])
+        if x.ndim != 2 or y.ndim != 2 or (x.shape[1], y.shape[1]) != widths or min(len(x), len(y)) < samples:
+            raise ShapeError(
+                f"a network from {widths[0]} features to {widths[1]} outputs cannot be trained on {samples} samples "
+                f"with features of shape {tuple(x.shape)} and targets of shape {tuple(y.shape)}; they must be (N, D) "
+                "and (N, K)"
+            )
+        if {x.dtype, y.dtype} != {dtype}:
+            raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
+        if rows is not None and len(rows) < samples:
+            raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
+        order = np.empty(0, np.int64) if rows is None else rows.contiguous().numpy()
+        return self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), order)
+
+    def _kernel(self, stretch: Stretch) -> Any:
+        if len(self._layers) > 1 or stretch.variant.batch_size * stretch.x.shape[1] < _LARGE:
+            return self._kernels.carry_out
+        return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
+
+    def _rule(self, group: dict[str, Any]) -> Any:
+        momentum, weight_decay = float(group["momentum"]), float(group["weight_decay"])
+        of_loss = self._loss, self._huber_delta, self._l1
+        return self._kernels.Rule(*of_loss, momentum, bool(group["nesterov"]), weight_decay)
+
+    def _span(self, stretch: Stretch) -> Any:
+        keep, look, variant = stretch.keep, stretch.look, stretch.variant
+        return self._kernels.Span(
+            *(stretch.first, stretch.updates, variant.batch_size, variant.train_samples),
+            *(keep.start, keep.every, keep.last),
+            *(look.is_needed, look.start, look.every, float(look.bound), look.suspicion),
+        )
+
+    def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        """Return their numbers as the compiled code has them, shape (P,)."""
+        return np.concatenate([array.ravel() for array in arrays])[self._places]
+
+    def _write(self, numbers: NDArray[Any], arrays: list[NDArray[Any]]) -> None:
+        flat = np.empty_like(numbers)
+        flat[self._places] = numbers
+        at = 0
+        for array in arrays:
+            array[...] = flat[at : at + array.size].reshape(array.shape)
+            at += array.size
+
+
+def _layout(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:
+    """Return the kernels' layers, shape (L, 7), the shapes of their activations, and where the numbers lie in torch."""
+    layers: list[list[int]] = []
+    shapes: list[float] = []
+    places: list[NDArray[np.int64]] = []
+    at = unit = 0
+    parts = parts_of(network)
+    for part in parts:
+        if isinstance(part, nn.Linear):
+            outputs, inputs = part.weight.shape
+            # Loops over the longer side are fewer; a linear network's kernel has one loop only.
+            is_wide = outputs > inputs and len(parts) > 1
+            weight = np.arange(at, at + outputs * inputs).reshape(outputs, inputs)
+            bias = np.arange(at + weight.size, at + weight.size + (0 if part.bias is None else outputs))
+            layers.append([inputs, outputs, at, at + weight.size if len(bias) else -1, unit, is_wide, 0])
+            shapes.append(0.0)
+            places += [(weight.T if is_wide else weight).ravel(), bias]
+            at, unit = at + weight.size + len(bias), unit + inputs
+        else:
+            layers[-1][-1] = ACTIVATIONS.index(type(part))
+            shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
+    return np.array(layers, np.int64), shapes, np.concatenate(places)
+
+
+def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the momentum buffers; from zeros, torch's first step comes about as well: the gradient alone."""
+    buffers = [optimizer.state[parameter].get("momentum_buffer") for parameter in parameters]
+    return [
+        torch.zeros_like(parameter, requires_grad=False) if buffer is None else buffer
+        for parameter, buffer in zip(parameters, buffers, strict=True)
+    ]
+
+
+def _count(keep: Keep, updates: int) -> int:
+    """Count the positions that are kept, without a list of what can be millions."""
+    positions = range(keep.start, updates, keep.every)
+    return len(positions) + (keep.last and (not positions or positions[-1] != updates - 1))

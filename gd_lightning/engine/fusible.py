@@ -1,0 +1,115 @@
+"""Which networks and optimisers the fused engine knows: recognised by their exact types, without importing Numba.
+
+Letters: B batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
+
+LINEAR = (nn.Linear, LinearRegressor)
+ACTIVATIONS = (
+    nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.Tanh,
+)  # fmt: skip
+"""Known activations; the compiled code knows them by their places here."""
+
+_HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_post_accumulate_grad_hooks",
+    "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks",
+)  # fmt: skip
+
+
+def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
+    """Return why updates cannot be fused, fit to follow "because"; "" if they can be.
+
+    Args:
+        network: What is trained.
+        optimizer: What trains it.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        >>> why_not_fused(network, SGD(network.parameters()))
+        'the network has dropout'
+    """
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed (pip install 'gd-lightning[fast]')"
+    if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
+        return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
+    return _why_not_parts(parts_of(network)) or _why_not_parameters(network) or _why_not_optimizer(network, optimizer)
+
+
+def parts_of(network: nn.Module) -> list[nn.Module]:
+    """Return the layers and activations of a network, without dropout that leaves out nothing.
+
+    Args:
+        network: Linear, or a sequence of modules.
+    """
+    if not isinstance(network, nn.Sequential):
+        return [network]
+    return [part for part in network if not (type(part) is nn.Dropout and part.p == 0)]
+
+
+def work_of(network: nn.Module, batch_size: int) -> int:
+    """Return how many multiplications with weights the predictions of an update take.
+
+    Args:
+        network: What is trained.
+        batch_size: B.
+    """
+    return batch_size * sum(parameter.numel() for parameter in network.parameters() if parameter.ndim > 1)
+
+
+def _why_not_parts(parts: Sequence[nn.Module]) -> str:
+    for part in parts:
+        if type(part) is nn.Dropout:
+            return "the network has dropout"
+        if type(part) not in LINEAR + ACTIVATIONS:
+            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
+        if isinstance(part, nn.GELU) and part.approximate != "none":
+            return "its GELU is approximate"
+        if isinstance(part, nn.Softplus) and (part.beta, part.threshold) != (1, 20):
+            return "its Softplus has another beta or threshold than usual"
+    are_linear = [type(part) in LINEAR for part in parts]
+    if not (any(are_linear) and are_linear[0] and are_linear[-1] and all(map(any, pairwise(are_linear)))):
+        return "its parts are not linear layers with at most one activation between two"
+    return ""
+
+
+def _why_not_parameters(network: nn.Module) -> str:
+    modules, parameters = list(network.modules()), list(network.parameters())
+    if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
+        return "layers share a parameter"
+    if any(getattr(owner, hooks, None) for owner in (*modules, *parameters) for hooks in _HOOKS):
+        return "a hook is registered on the network"
+    if any("forward" in vars(module) for module in modules):
+        return "a forward was replaced"
+    if not all(parameter.requires_grad for parameter in parameters):
+        return "a parameter is frozen"
+    if any(parameter.device.type != "cpu" for parameter in parameters):
+        return f"the network is on {parameters[0].device}, not on the CPU"
+    dtypes = {parameter.dtype for parameter in parameters}
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
+        return f"its parameters are {' and '.join(sorted(map(str, dtypes)))}, neither float32 nor float64"
+    return ""
+
+
+def _why_not_optimizer(network: nn.Module, optimizer: Optimizer) -> str:
+    if type(optimizer) is not SGD:
+        return f"{type(optimizer).__name__} is not plain SGD"
+    if any(getattr(optimizer, hooks, None) for hooks in _HOOKS):
+        return "a hook is registered on the optimiser"
+    groups = [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
+    if groups != [[id(parameter) for parameter in network.parameters()]]:
+        return "the optimiser does not have exactly the network's parameters, in one group"
+    for setting in ("dampening", "maximize", "differentiable"):
+        if optimizer.param_groups[0][setting]:
+            return f"SGD has {setting}"
+    return ""

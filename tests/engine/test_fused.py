@@ -1,0 +1,391 @@
+"""Updates in compiled code against plain PyTorch: every setting, together with every other."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gd_lightning.engine import (
+    AutogradEngine, Engine, FusedEngine, Keep, Look, Stretch, Trace, why_not_fused, work_of,
+)  # fmt: skip
+from gd_lightning.errors import InputError, ShapeError
+from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
+from gd_lightning.objective import Loss, summed_loss
+from gd_lightning.variants import Variant
+
+pytest.importorskip("numba")
+
+N = 31
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity")
+WIDTHS = ((1, 1), (3, 2), (2, 3), (1, 10, 1), (2, 5, 4, 2), (3, 4, 6, 1))
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "widths": WIDTHS,
+    "activation": ACTIVATIONS,
+    "bias": (True, False),
+    "loss": ("mse", "mae", "huber"),
+    "step": ({}, {"momentum": 0.8}, {"momentum": 0.8, "nesterov": True}),
+    "weight_decay": (0.0, 0.05),
+    "l1": (0.0, 0.02),
+    "changing_lr": (False, True),
+    "batch_size": (1, 7, N),
+    "drop_last": (False, True),
+    "shuffled": (False, True),
+}
+Case = dict[str, Any]
+
+
+def _covering() -> Iterator[Case]:
+    """Yield cases in which every two choices meet: of many drawn at random, always the one with the most new pairs."""
+    draw = random.Random(0)
+
+    def pairs(case: Case) -> set[tuple[str, str]]:
+        return set(itertools.combinations([f"{name}={case[name]}" for name in CHOICES], 2))
+
+    names = list(CHOICES)
+    missing = {
+        (f"{a}={u}", f"{b}={v}") for a, b in itertools.combinations(names, 2) for u in CHOICES[a] for v in CHOICES[b]
+    }
+    while missing:
+        case = max(
+            ({name: draw.choice(CHOICES[name]) for name in names} for _ in range(60)),
+            key=lambda case: len(pairs(case) & missing),
+        )
+        if pairs(case) & missing:
+            missing -= pairs(case)
+            yield case
+
+
+def _network(case: Case) -> nn.Module:
+    first, *hidden, last = case["widths"]
+    if hidden:
+        return MLPRegressor(first, last, hidden, case["activation"], case["bias"])
+    return LinearRegressor(first, last, case["bias"])
+
+
+def _autograd(
+    network: nn.Module, optimizer: torch.optim.SGD, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0
+) -> AutogradEngine:
+    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        batch_loss = summed_loss(network(x), y, loss, huber_delta) / y.numel()
+        penalty = sum((p.abs().sum() for p in network.parameters() if p.ndim > 1), torch.zeros(()))
+        return batch_loss + l1 * penalty if l1 else batch_loss, batch_loss
+
+    return AutogradEngine(losses, optimizer, network.parameters())
+
+
+MakeEngine = Callable[..., Engine]
+
+
+def _data(dtype: torch.dtype, features: int, outputs: int, samples: int = N) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(samples, features, dtype=dtype, generator=generator)
+    return x, x.sum(1, keepdim=True).sin() + torch.randn(samples, outputs, dtype=dtype, generator=generator)
+
+
+def _train(make: MakeEngine, network: nn.Module, case: Case, updates: int) -> tuple[list[Trace], torch.optim.SGD]:
+    """Make updates, an epoch to a stretch, everything kept."""
+    dtype = next(network.parameters()).dtype
+    x, y = _data(dtype, case["widths"][0], case["widths"][-1])
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, weight_decay=case["weight_decay"], **case["step"])
+    engine = make(network, optimizer, case["loss"], 0.7, case["l1"])
+    variant = Variant(case["batch_size"], N, case["drop_last"])
+    generator, traces = torch.Generator().manual_seed(2), []
+    while updates:
+        rows = torch.randperm(N, generator=generator) if case["shuffled"] else None
+        count = min(updates, variant.updates_per_epoch)
+        lrs = 0.02 / (1 + np.arange(updates, updates + count) / 50) if case["changing_lr"] else None
+        stretch = Stretch(x, y, rows, variant, 0, count, lrs)
+        stretch.keep = Keep(parameters=True, gradients=True)
+        traces.append(engine.carry_out(stretch))
+        updates -= count
+    return traces, optimizer
+
+
+def _assert_close(a: Tensor | None, b: Tensor | None, case: object) -> None:
+    assert a is not None
+    assert b is not None
+    assert a.shape == b.shape, case
+    assert a.dtype == b.dtype, case
+    error = (a - b).abs().max()
+    assert error <= TOLERANCE[a.dtype] * b.abs().max().clamp(min=1), f"{error} in {case}"
+
+
+def _assert_same(case: Case, dtype: torch.dtype, updates: int) -> None:
+    torch.manual_seed(3)
+    network = _network(case).to(dtype)
+    other = copy.deepcopy(network)
+    traces, optimizer = _train(FusedEngine, network, case, updates)
+    expected, other_optimizer = _train(_autograd, other, case, updates)
+    for trace, reference in zip(traces, expected, strict=True):
+        assert trace.updates == reference.updates
+        assert trace.suspicion == reference.suspicion
+        for name in ("losses", "parameters", "gradients"):
+            _assert_close(getattr(trace, name), getattr(reference, name), (name, case))
+    assert optimizer.param_groups[0]["lr"] == other_optimizer.param_groups[0]["lr"]
+    for mine, its in zip(network.parameters(), other.parameters(), strict=True):
+        _assert_close(mine, its, case)
+        assert mine.grad is None
+        assert (mine in optimizer.state) == (its in other_optimizer.state) == bool(case["step"])
+        if case["step"]:
+            assert optimizer.state[mine].keys() == other_optimizer.state[its].keys()
+            buffer = optimizer.state[mine]["momentum_buffer"]
+            assert not buffer.requires_grad
+            _assert_close(buffer, other_optimizer.state[its]["momentum_buffer"], case)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_fused_is_autograd_within_rounding(dtype: torch.dtype) -> None:
+    for case in _covering():
+        _assert_same(case, dtype, updates=200 if case["batch_size"] < N else 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_fused_is_autograd_in_every_combination(widths: tuple[int, ...]) -> None:
+    choices = {**CHOICES, "widths": (widths,), "activation": ACTIVATIONS if len(widths) > 2 else ("relu",)}
+    for values in itertools.product(*choices.values()):
+        _assert_same(dict(zip(choices, values, strict=True)), torch.float64, updates=12)
+
+
+def test_layers_may_differ() -> None:
+    torch.manual_seed(0)
+    tanh = nn.Tanh()
+    network = nn.Sequential(
+        nn.Linear(2, 6), nn.LeakyReLU(0.3), nn.Dropout(0), nn.Linear(6, 3, bias=False), nn.ELU(0.6), nn.Linear(3, 3),
+        nn.Linear(3, 2), tanh, nn.Linear(2, 2), tanh, nn.Linear(2, 1),
+    ).double()  # fmt: skip
+    other = copy.deepcopy(network)
+    case = {**next(_covering()), "widths": (2, 1), "loss": "mse", "step": {}}
+    for trace, reference in zip(
+        _train(FusedEngine, network, case, 60)[0], _train(_autograd, other, case, 60)[0], strict=True
+    ):
+        _assert_close(trace.parameters, reference.parameters, case)
+        _assert_close(trace.gradients, reference.gradients, case)
+
+
+def _line(lr: float = 0.02, **settings: Any) -> tuple[nn.Module, torch.optim.SGD]:
+    torch.manual_seed(4)
+    network = LinearRegressor(1, 1).double()
+    return network, torch.optim.SGD(network.parameters(), lr=lr, **settings)
+
+
+def _stretch(first: int, stop: int, keep: Keep | None = None, look: Look | None = None, batch_size: int = 1) -> Stretch:
+    x, y = _data(torch.float64, 1, 1)
+    stretch = Stretch(x, y, torch.arange(N).flip(0), Variant(batch_size, N), first, stop)
+    stretch.keep, stretch.look = keep or stretch.keep, look or stretch.look
+    return stretch
+
+
+def test_engines_may_take_turns() -> None:
+    ends = []
+    for engines in itertools.product((FusedEngine, _autograd), repeat=3):
+        network, optimizer = _line(momentum=0.9)
+        for turn, make in enumerate(engines):
+            # What a checkpoint would bring back.
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            make(network, optimizer).carry_out(_stretch(7 * turn, 7 * turn + 7))
+        numbers = [*network.parameters(), *(state["momentum_buffer"] for state in optimizer.state.values())]
+        ends.append(nn.utils.parameters_to_vector(numbers))
+    for end in ends[1:]:
+        _assert_close(end, ends[0], "turns")
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (3, 2), (1, 10, 1)])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[int, ...], batch_size: int) -> None:
+    case = {**next(_covering()), "widths": widths, "activation": "tanh"}
+    torch.manual_seed(5)
+    start = _network(case)
+    x, y = _data(torch.float32, widths[0], widths[-1])
+    variant = Variant(batch_size, N)
+    everything = Keep(parameters=True, gradients=True)
+    choices: list[dict[str, Any]] = [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}]
+    for settings in choices:
+        ends = []
+        for cuts, keep in itertools.product(([], [1], [2, 3], list(range(1, 5))), (None, everything)):
+            network = copy.deepcopy(start)
+            engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.05, **settings))
+            for first, stop in itertools.pairwise([0, *cuts, variant.updates_per_epoch]):
+                stretch = Stretch(x, y, None, variant, first, stop)
+                stretch.keep = keep or stretch.keep
+                engine.carry_out(stretch)
+            ends.append(nn.utils.parameters_to_vector(network.parameters()))
+        assert all(torch.equal(end, ends[0]) for end in ends)
+
+
+def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
+    keeps = [Keep(start, every, last) for start in (0, 1, 4, 40) for every in (1, 3, 7) for last in (False, True)]
+    looks = [
+        Look(bound, start, every, suspicion)
+        for bound in (float("inf"), 100.0, 0.5)
+        for start, every in ((1, 1), (5, 4), (3, 100))
+        for suspicion in (False, True)
+    ]
+    ended_early = 0
+    everything = list(itertools.product(keeps, looks, (0.02, 5.0)))
+    for keep, look, lr in random.Random(0).sample(everything, 150):
+        stretch = _stretch(2, 20, keep, look)
+        network, optimizer = _line(lr=lr)
+        trace = FusedEngine(network, optimizer).carry_out(stretch)
+        network, optimizer = _line(lr=lr)
+        expected = _autograd(network, optimizer).carry_out(stretch)
+        about = (keep, look, lr)
+        assert (trace.updates, len(trace.losses), trace.suspicion) == (
+            (expected.updates, len(expected.losses), expected.suspicion)
+        ), about
+        torch.testing.assert_close(trace.losses.double(), expected.losses.double(), rtol=1e-10, atol=1e-10)
+        ended_early += trace.updates < stretch.updates
+    assert ended_early > 20
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (3, 1), (1, 10, 1)])
+def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
+    case = {"widths": widths, "activation": "relu", "bias": True}
+    losses = []
+    for make in (FusedEngine, _autograd):
+        torch.manual_seed(6)
+        network = _network(case)
+        x, y = _data(torch.float32, widths[0], 1)
+        stretch = Stretch(x, y, None, Variant(1, N), 0, N)
+        stretch.keep = Keep()
+        engine = make(network, torch.optim.SGD(network.parameters(), lr=1e6))
+        losses.append(engine.carry_out(stretch).losses)
+    assert not losses[0].isfinite().all()
+    assert torch.equal(losses[0].isfinite(), losses[1].isfinite())
+
+
+def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
+    torch.manual_seed(7)
+    start = LinearRegressor(100, 2).double()
+    x, y = _data(torch.float64, 100, 2, samples=9000)
+    variant, ends = Variant(4000, 9000), []
+    threads = torch.get_num_threads()
+    try:
+        for make, count in ((FusedEngine, 1), (FusedEngine, 2), (_autograd, 1)):
+            torch.set_num_threads(count)
+            network = copy.deepcopy(start)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
+            stretch = Stretch(x, y, torch.randperm(9000, generator=torch.Generator().manual_seed(0)), variant, 0, 3)
+            stretch.keep = Keep(parameters=True, gradients=True)
+            ends.append(make(network, optimizer, "huber", 0.7, 0.01).carry_out(stretch))
+    finally:
+        torch.set_num_threads(threads)
+    for name in ("losses", "parameters", "gradients"):
+        one, two, reference = (getattr(end, name) for end in ends)
+        assert torch.equal(one, two)
+        _assert_close(one, reference, name)
+
+
+class _OwnForward(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
+        return super().forward(input) * 2
+
+
+def _with_hook(network: nn.Module) -> nn.Module:
+    network.register_forward_hook(lambda *_: None)
+    return network
+
+
+def _frozen() -> nn.Module:
+    network = nn.Linear(1, 1)
+    network.bias.requires_grad_(False)
+    return network
+
+
+_RELU = nn.ReLU()
+
+
+def _shared() -> nn.Module:
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (nn.Linear(2, 1), ""),
+        (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)), ""),
+        (MLPRegressor(1, 1, [3], dropout=0.5), "the network has dropout"),
+        (_OwnForward(1, 1), "_OwnForward is neither linear nor a multilayer perceptron"),
+        (nn.Sequential(_OwnForward(1, 1)), "its part _OwnForward"),
+        (nn.Sequential(nn.Linear(1, 2), nn.Softmax(1), nn.Linear(2, 1)), "its part Softmax"),
+        (nn.Sequential(nn.Linear(1, 2), nn.GELU("tanh"), nn.Linear(2, 1)), "its GELU is approximate"),
+        (nn.Sequential(nn.Linear(1, 2), nn.Softplus(2), nn.Linear(2, 1)), "its Softplus has another"),
+        (nn.Sequential(nn.Linear(1, 2), nn.ReLU()), "not linear layers with at most"),
+        (nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Tanh(), nn.Linear(2, 1)), "one activation"),
+        (nn.Sequential(nn.Linear(1, 2), _RELU, nn.Linear(2, 2), _RELU, nn.Linear(2, 1)), ""),
+        (_shared(), "share a parameter"),
+        (_with_hook(nn.Linear(1, 1)), "a hook"),
+        (_frozen(), "a parameter is frozen"),
+        (nn.Linear(1, 1, device="meta"), "on meta, not on the CPU"),
+        (nn.Linear(1, 1).half(), "torch.float16, neither"),
+    ],
+)
+def test_a_network_that_cannot_be_fused_is_named(network: nn.Module, reason: str) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    why = why_not_fused(network, optimizer)
+    assert reason in why
+    assert bool(why) == bool(reason)
+    if why:
+        with pytest.raises(InputError, match="cannot fuse updates, because"):
+            FusedEngine(network, optimizer)
+
+
+def test_an_optimizer_that_cannot_be_fused_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Linear(2, 1)
+    sgd, own = torch.optim.SGD, list(network.parameters())
+    assert why_not_fused(network, torch.optim.Adam(own)) == "Adam is not plain SGD"
+    assert why_not_fused(network, sgd(own, momentum=0.5, dampening=0.1)) == "SGD has dampening"
+    assert why_not_fused(network, sgd(own, maximize=True)) == "SGD has maximize"
+    for other in (sgd(own[:1]), sgd(own[::-1]), sgd([{"params": own[:1]}, {"params": own[1:]}])):
+        assert "exactly the network's parameters" in why_not_fused(network, other)
+    hooked = sgd(own)
+    hooked.register_step_post_hook(lambda *_: None)
+    assert "hook is registered on the optimiser" in why_not_fused(network, hooked)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert why_not_fused(network, sgd(own)) == "numba is not installed (pip install 'gd-lightning[fast]')"
+
+
+def test_data_that_do_not_fit_are_refused() -> None:
+    network, optimizer = _line()
+    engine, good = FusedEngine(network, optimizer), _stretch(0, 3)
+    bad: list[tuple[type[Exception], Stretch]] = [
+        (ShapeError, Stretch(good.x.repeat(1, 2), good.y, None, good.variant, 0, 3)),
+        (ShapeError, Stretch(good.x, good.y.flatten(), None, good.variant, 0, 3)),
+        (ShapeError, Stretch(good.x[:4], good.y[:4], None, good.variant, 0, 3)),
+        (InputError, Stretch(good.x, good.y, torch.arange(5), good.variant, 0, 3)),
+        (InputError, Stretch(good.x.float(), good.y, None, good.variant, 0, 3)),
+    ]
+    for error, stretch in bad:
+        with pytest.raises(error):
+            engine.carry_out(stretch)
+
+
+def test_a_scheduler_sees_the_steps() -> None:
+    network, optimizer = _line()
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    FusedEngine(network, optimizer).carry_out(_stretch(0, 3))
+    scheduler.step()  # warns if no step was made before
+    assert optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_where_nothing_can_be_cached_it_is_compiled_all_the_same() -> None:
+    from gd_lightning.engine import kernels
+
+    scope: dict[str, Any] = {}
+    exec("def double(x): return 2 * x", scope)  # a function without a file has no place for a cache
+    assert kernels._compiler()(scope["double"])(4) == 8
+
+
+def test_the_work_of_an_update_counts_weights() -> None:
+    assert work_of(MLPRegressor(1, 1, [10]), 16) == 16 * 20
+    assert work_of(nn.Linear(3, 2), 2) == 12

@@ -2,7 +2,9 @@
 
 from gd_lightning.engine.autograd import AutogradEngine
 from gd_lightning.engine.batched import BatchedPopulation
+from gd_lightning.engine.fastest import fastest_population
 from gd_lightning.engine.fused import FusedEngine
+from gd_lightning.engine.fused_population import FusedPopulation
 from gd_lightning.engine.fusible import why_not_fused, work_of
 from gd_lightning.engine.population import Course, Ends, Members, OneByOne, Population, Single
 from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch, Trace
@@ -14,6 +16,7 @@ __all__ = [
     "Ends",
     "Engine",
     "FusedEngine",
+    "FusedPopulation",
     "Keep",
     "Look",
     "Members",
@@ -22,6 +25,7 @@ __all__ = [
     "Single",
     "Stretch",
     "Trace",
+    "fastest_population",
     "why_not_fused",
     "work_of",
 ]

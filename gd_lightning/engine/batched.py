@@ -34,7 +34,7 @@ class BatchedPopulation(Population):
         InputError: The network is no such chain.
     """
 
-    name: ClassVar[str] = "batched torch"
+    name: ClassVar[str] = "batched"
 
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
         self._network = stacked(network, loss, huber_delta)
@@ -45,9 +45,7 @@ class BatchedPopulation(Population):
         ends = Ends.none(course, len(members))
         design = self._network.design(course.x)
         at_once = max(1, _NUMBERS_IN_ORDERS // (design.numel() + course.y.numel()))
-        orders = np.unique(members.order)
-        for start in range(0, len(orders), at_once):
-            chosen = np.flatnonzero(np.isin(members.order, orders[start : start + at_once]))
+        for chosen in members.by_orders(at_once):
             self._train_together(course, members, chosen, design, ends, progress)
         return ends
 

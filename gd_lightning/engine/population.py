@@ -77,6 +77,12 @@ class Members:
     def __len__(self) -> int:
         return len(self.lr)
 
+    def by_orders(self, at_once: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the places of members in parts, so that each has at most so many orders."""
+        orders = np.unique(self.order)
+        for start in range(0, len(orders), at_once):
+            yield np.flatnonzero(np.isin(self.order, orders[start : start + at_once]))
+
     def __getitem__(self, rows: Any) -> Members:
         return Members(*(getattr(self, each.name)[rows] for each in fields(self)))
 

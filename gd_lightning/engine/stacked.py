@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gd_lightning.engine.fusible import ACTIVATIONS, LINEAR, _why_not_parameters, parts_of
 from gd_lightning.errors import InputError
+from gd_lightning.models.regressors import MLPRegressor
 from gd_lightning.objective import Loss
-
-_ACTIVATIONS = (
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.Tanh, nn.Identity
-)  # fmt: skip
 
 
 def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> StackedNetwork:
@@ -30,35 +28,32 @@ def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) ->
     Raises:
         InputError: The network is no such chain.
     """
-    if reason := obstacle(network):
+    if reason := why_not_stacked(network):
         raise InputError(f"cannot train many of {type(network).__name__} at once, because {reason}")
-    parts = _parts(network)
+    parts = parts_of(network)
     return (StackedLine if len(parts) == 1 else StackedChain)(parts, loss, huber_delta)
 
 
-def obstacle(network: nn.Module) -> str:
-    """Say why the members of a network cannot be computed at once; empty where they can."""
-    parts = _parts(network)
-    for part in parts:
-        if not (_is_plain_layer(part) or (type(part) in _ACTIVATIONS and not getattr(part, "inplace", False))):
-            return f"{type(part).__name__} is neither a linear layer nor an activation"
-    layers = [id(part) for part in parts if isinstance(part, nn.Linear)]
-    if not layers:
-        return "there is no linear layer"
-    return "" if len(layers) == len(set(layers)) else "it uses a layer twice"
+def why_not_stacked(network: nn.Module) -> str:
+    """Return why the members of a network cannot be computed at once, fit to follow "because"; "" if they can be.
 
+    Args:
+        network: What is trained.
 
-def _parts(network: nn.Module) -> list[nn.Module]:
-    is_chain = isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
-    return [part for child in network for part in _parts(child)] if is_chain else [network]  # type: ignore[attr-defined]
-
-
-def _is_plain_layer(part: nn.Module) -> bool:
-    """Whether it is a linear layer without anything added, all of which is trained."""
-    if not isinstance(part, nn.Linear) or type(part).forward is not nn.Linear.forward:
-        return False
-    names = {name for name, parameter in part.named_parameters() if parameter.requires_grad}
-    return names == ({"weight"} if part.bias is None else {"weight", "bias"})
+    Example:
+        >>> why_not_stacked(nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
+        'the network has dropout'
+    """
+    if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
+        return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
+    for part in parts_of(network):
+        if type(part) is nn.Dropout:
+            return "the network has dropout"
+        if type(part) not in LINEAR + ACTIVATIONS or getattr(part, "inplace", False):
+            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
+    if not any(type(part) in LINEAR for part in parts_of(network)):
+        return "it has no linear layer"
+    return _why_not_parameters(network)
 
 
 class StackedNetwork(ABC):

@@ -26,8 +26,8 @@ from gd_lightning.affine import least_squares_over
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import epoch_order
 from gd_lightning.data.samples import Samples
-from gd_lightning.engine import AutogradEngine, BatchedPopulation, Course, Ends, Members, OneByOne, Population, Single
-from gd_lightning.engine.stacked import obstacle
+from gd_lightning.engine import AutogradEngine, Course, Ends, Members, OneByOne, Population, Single, fastest_population
+from gd_lightning.engine.stacked import why_not_stacked
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.ranges import Given
 from gd_lightning.experiments.sweep_grid import Grid
@@ -191,7 +191,9 @@ class SweepTask:
         """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
-        population, x = _population(seeds, samples.x)
+        reason = _why_one_by_one(module)
+        layer = None if reason else module.standardize
+        x = samples.x if layer is None else copy.deepcopy(layer).to(samples.x.device)(samples.x)
 
         def order_of(seed: int, epoch: int) -> Tensor | None:
             if data.order == "sequential":
@@ -200,12 +202,18 @@ class SweepTask:
 
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
+        course = Course(x, samples.y, starts, order_of, *limits)
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
+        population: Population = OneByOne(lambda *member: _alone(seeds, *member))
+        if not reason:
+            assert module.network is not None
+            loss = module.hparams["loss"], module.hparams["huber_delta"]
+            population = fastest_population(module.network, *loss, course, members)
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            ends = population.train(Course(x, samples.y, starts, order_of, *limits), members, progress)
-        return ends, population.name
+            ends = population.train(course, members, progress)
+        return ends, f"{population.name}, because {reason}" if reason else population.name
 
 
 @dataclass(frozen=True)
@@ -228,16 +236,16 @@ class _Seed:
         return cls(start_seed, own_data, own, torch.cat(parameters))
 
 
-def _population(seeds: Sequence[_Seed], x: Tensor) -> tuple[Population, Tensor]:
-    """Return the fastest way to carry out the runs of some seeds, and the features as it takes them."""
-    module = seeds[0].module
-    options, layer = module.hparams, module.standardize
+def _why_one_by_one(module: RegressionModule) -> str:
+    """Return why runs cannot be carried out together; empty where they can."""
+    for name in _OWN_METHODS:
+        if getattr(type(module), name) is not getattr(RegressionModule, name):
+            return f"{type(module).__name__} has its own {name}"
+    for option in ("optimizer", "lr_scheduler"):
+        if spec := module.hparams[option]:
+            return f"{str(spec['class_path']).rpartition('.')[2]} is not plain SGD"
     assert module.network is not None
-    overridden = [name for name in _OWN_METHODS if getattr(type(module), name) is not getattr(RegressionModule, name)]
-    if overridden or options["optimizer"] or options["lr_scheduler"] or obstacle(module.network):
-        return OneByOne(lambda *member: _alone(seeds, *member)), x
-    population = BatchedPopulation(module.network, options["loss"], options["huber_delta"])
-    return population, x if layer is None else copy.deepcopy(layer).to(x.device)(x)
+    return why_not_stacked(module.network)
 
 
 def _alone(seeds: Sequence[_Seed], course: Course, members: Members, member: int) -> Single:

@@ -32,10 +32,10 @@ def _in_double() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("data", "model", "engine"),
     [
-        ({}, {}, "batched torch"),
-        ({}, {"hidden_sizes": [3], "activation": "tanh", "nesterov": True}, "batched torch"),
-        ({"standardize": True, "val_size": 0.2}, {"loss": "huber", "l1": 0.01}, "batched torch"),
-        ({"order": "sequential", "drop_last": True}, {"weight_decay": 0.1, "bias": False}, "batched torch"),
+        ({}, {}, "batched"),
+        ({}, {"hidden_sizes": [3], "activation": "tanh", "nesterov": True}, "batched"),
+        ({"standardize": True, "val_size": 0.2}, {"loss": "huber", "l1": 0.01}, "batched"),
+        ({"order": "sequential", "drop_last": True}, {"weight_decay": 0.1, "bias": False}, "batched"),
         ({}, {"hidden_sizes": [3], "dropout": 0.4}, "one by one"),
         ({"standardize": True}, SGD_WITH_STEPS, "one by one"),
         ({}, {"network": lambda d, k: nn.Sequential(nn.BatchNorm1d(d), nn.Linear(d, k))}, "one by one"),
@@ -47,7 +47,7 @@ def test_whatever_is_swept_ends_as_in_a_trainer(
     data, model = {**data, "batch_size": 30}, {**model, "momentum": 0.5}
     with _in_double():
         report = sweep(lrs=[0.002, 0.005], seeds=2, max_epochs=2, data=data, model=model)
-    assert report.engine == engine
+    assert report.engine.startswith(engine)
     torch.manual_seed(1)
     recorder = HistoryRecorder()
     trainer = make_trainer(max_epochs=2, precision="64-true", callbacks=[recorder])

@@ -5,6 +5,8 @@ Letters: M members, O orders, N samples, C columns of the design, K outputs, B b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -19,6 +21,7 @@ from gd_lightning.objective import Loss
 
 # Numbers of the widest layer, of all members together, that are computed at a time.
 _NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+_WORTH_THREADS = 2**17  # numbers of the widest layer in an update of all members
 _NUMBERS_IN_ORDERS = 2**27  # of all samples, once in each order
 
 
@@ -67,9 +70,22 @@ class BatchedPopulation(Population):
         for epoch in range(course.epochs):
             ordered = _in_orders(samples, [course.orders(int(seed), epoch) for seed in orders])
             for group in groups:
-                group.train_epoch(epoch, ordered, progress)
+                with _threads(group.numbers):
+                    group.train_epoch(epoch, ordered, progress)
         for group in groups:
             group.leave()
+
+
+@contextmanager
+def _threads(numbers: int) -> Iterator[None]:
+    """Let one thread do what is so small that several ones would only wait for each other."""
+    before = torch.get_num_threads()
+    if numbers < _WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:
@@ -151,6 +167,11 @@ class _Group:
             velocity=torch.zeros_like(theta) if self._has["momentum"] else theta[:, :0],
         )
         self._views = network.views(theta)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the widest layer in an update of all members."""
+        return len(self._where) * self._variant.batch_size * self._network.widest
 
     def train_epoch(self, epoch: int, ordered: Tensor, progress: Progress) -> None:
         """Make the updates of an epoch, and see what they have come to.

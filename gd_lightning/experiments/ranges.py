@@ -92,7 +92,10 @@ def _range(name: str, part: float | str, full: int | None) -> list[float]:
     if kind == "log" and not (first > 0 and last > 0):
         raise _unusable(name, part, "a range of equal ratios has no 0 and nothing below", "give linear(...) instead")
     space = np.geomspace if kind == "log" else np.linspace
-    return [_rounded(value) for value in space(first, last, int(count)).tolist()]
+    between = space(first, last, int(count))[1:-1].tolist()
+    # What is printed is what is trained, unless the values lie too close together for that.
+    is_coarse = abs(last - first) > count * 1e-4 * max(abs(first), abs(last))
+    return [first, *(_rounded(value, 6 if is_coarse else 12) for value in between), last][: int(count)]
 
 
 def _number(name: str, given: float | str, full: int | None) -> float:
@@ -130,9 +133,9 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
     return [_rounded(third * ratio**i if is_geometric else third + step * i) for i in between]
 
 
-def _rounded(value: float) -> float:
-    """Take away the digits that only rounding has left."""
-    return float(f"{value:.12g}")
+def _rounded(value: float, digits: int = 12) -> float:
+    """Take away the digits that only rounding has left, or some more."""
+    return float(f"{value:.{digits}g}")
 
 
 def _unusable(name: str, given: object, reason: str, way_out: str) -> InputError:

@@ -13,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gd_lightning.history import Outcome
+from gd_lightning.tracking.aggregate import AGGREGATE_ENDING
 from gd_lightning.tracking.tensorboard import hparams_of
 
 MOST_SETTINGS = 500
@@ -36,7 +37,7 @@ def write_settings(directory: Path, settings: Iterable[Settings]) -> None:
         columns, *row = hparams_of(values, results, outcome)
         summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard finds the columns in any one run
         # A writer of TensorBoard's own starts a thread for each file.
-        with (place / f"events.out.tfevents.{int(now)}.settings").open("wb") as file:
+        with (place / f"events.out.tfevents.{int(now)}{AGGREGATE_ENDING}").open("wb") as file:
             records = RecordWriter(file)
             records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
             for summary in summaries:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.engine import Course, Keep, Stretch, Trace
+from gd_lightning.engine import Keep, ParameterPath, Stretch, Trace
 from gd_lightning.history import History
 from gd_lightning.variants import Variant
 
@@ -98,7 +98,7 @@ class StretchRows:
             positions = self._reached.positions(self._trace.updates)[where]
         marks = self._marks(positions)
         columns: dict[str, Column | float] = {**marks, "batch_loss": self._part(self._trace.losses, where).numpy()}
-        parameters, gradients = self._trace.course if self.keep.parameters else Course()
+        parameters, gradients = self._trace.path if self.keep.parameters else ParameterPath()
         if self.path is not None and parameters is not None:
             columns |= self.path.columns(
                 self._part(parameters, where),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine.stretch import Course, Engine, Look, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Look, ParameterPath, Stretch, Trace
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -70,8 +70,8 @@ def _trace(
     """Bring what was kept to the CPU, at once: to read each value would be to wait for the device."""
     kept = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
     of_losses, of_parameters, of_gradients = kept
-    course = Course(of_parameters, of_gradients)
-    return Trace(updates, torch.empty(0) if of_losses is None else of_losses, course, suspicion)
+    path = ParameterPath(of_parameters, of_gradients)
+    return Trace(updates, torch.empty(0) if of_losses is None else of_losses, path, suspicion)
 
 
 def _is_any_beyond(losses: list[Tensor], look: Look) -> bool:

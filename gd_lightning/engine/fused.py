@@ -18,7 +18,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
-from gd_lightning.engine.stretch import Course, Engine, Keep, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Keep, ParameterPath, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
 
@@ -29,7 +29,7 @@ _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
 
 _DENSE = 4
-"""Updates between two that are kept, and samples of each, up to which the course is computed again when it is read."""
+"""Updates between two that are kept, and samples of each, up to which the path is computed again when it is read."""
 
 
 class FusedEngine(Engine):
@@ -91,21 +91,21 @@ class FusedEngine(Engine):
         lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
         rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
 
-        def make(state: Any, keep: Keep) -> tuple[int, Tensor, Course, bool]:
+        def make(state: Any, keep: Keep) -> tuple[int, Tensor, ParameterPath, bool]:
             kept, scratch = self._room(keep, stretch.updates, dtype)
             updates, count, suspicion = kernel(samples, network, state, lrs, rule, span, kept, scratch)
-            losses, *course = (torch.from_numpy(array[:count]) for array in kept)
-            return updates, losses, Course(*(part if len(part) else None for part in course)), suspicion
+            losses, *path = (torch.from_numpy(array[:count]) for array in kept)
+            return updates, losses, ParameterPath(*(part if len(part) else None for part in path)), suspicion
 
         begin = theta.copy(), velocity.copy()
 
-        def again() -> Course:
+        def again() -> ParameterPath:
             return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
 
         if later := (keep.parameters or keep.gradients) and _is_dense(stretch):
             updates, losses, _, suspicion = make(state, replace(keep, parameters=False, gradients=False))
         else:
-            updates, losses, course, suspicion = make(state, keep)
+            updates, losses, path, suspicion = make(state, keep)
         self._write(theta, of_parameters)
         if buffers:
             self._write(velocity, of_buffers)
@@ -118,7 +118,7 @@ class FusedEngine(Engine):
             group["lr"] = float(stretch.lrs[updates - 1])
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        return Trace(updates, losses, again if later else course, suspicion)
+        return Trace(updates, losses, again if later else path, suspicion)
 
     def _network(self, dtype: np.dtype[Any]) -> Any:
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
@@ -215,5 +215,5 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
 
 
 def _is_dense(stretch: Stretch) -> bool:
-    """Whether to write down the course of the parameters takes longer than the updates themselves."""
+    """Whether to write down the path of the parameters takes longer than the updates themselves."""
     return stretch.keep.every <= _DENSE and stretch.variant.batch_size <= _DENSE

@@ -85,7 +85,7 @@ class Look:
         return self.suspicion or self.bound != NOTHING_IS_BEYOND
 
 
-class Course(NamedTuple):
+class ParameterPath(NamedTuple):
     """The way of the parameters through the kept updates of a stretch; None is what nobody asked for.
 
     Args:
@@ -103,7 +103,7 @@ class Trace:
     Args:
         updates: How many updates were made: all, or fewer where a look ended it.
         losses: Batch losses of the kept updates, in the precision of the run, shape (R,).
-        course: The way of the parameters, or what computes it again: to write it down can take longer than the updates.
+        path: The way of the parameters, or what computes it again: to write it down can take longer than the updates.
         suspicion: Whether a kept batch loss is beyond the bound, since the last look that found none.
     """
 
@@ -111,18 +111,18 @@ class Trace:
         self,
         updates: int,
         losses: Tensor,
-        course: Course | Callable[[], Course] | None = None,
+        path: ParameterPath | Callable[[], ParameterPath] | None = None,
         suspicion: bool = False,
     ) -> None:
         self.updates = updates
         self.losses = losses
-        self._course = Course() if course is None else course
+        self._path = ParameterPath() if path is None else path
         self.suspicion = suspicion
 
     @property
-    def course(self) -> Course:
+    def path(self) -> ParameterPath:
         """The way of the parameters."""
-        return self._course if isinstance(self._course, Course) else self._course()
+        return self._path if isinstance(self._path, ParameterPath) else self._path()
 
 
 class Stretch:

@@ -131,7 +131,7 @@ class RegressionModule(LightningModule):
             "lr_scheduler": lr_scheduler,
             "engine": engine,
         }
-        _check(options, has_optimizer=optimizer is not None)
+        check_options(options)
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
         self.save_hyperparameters(options, logger=False)
         self._given_network = network is not None
@@ -511,8 +511,15 @@ _FREE = {
 }
 
 
-def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
-    """Refuse options that no training can follow."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a module that no training can follow.
+
+    Args:
+        options: All of them, by their names.
+
+    Raises:
+        InputError: One of them is no such option.
+    """
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
@@ -528,7 +535,7 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
     if options["dropout"] and not options["hidden_sizes"]:
         raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
-    if has_optimizer and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
+    if options["optimizer"] is not None and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
         raise InputError(
             "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
         )

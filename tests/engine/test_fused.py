@@ -122,7 +122,7 @@ PARTS = ("losses", "parameters", "gradients")
 
 
 def _parts(trace: Trace) -> tuple[Tensor | None, ...]:
-    return (trace.losses, *trace.course)
+    return (trace.losses, *trace.path)
 
 
 def _assert_close(a: Tensor | None, b: Tensor | None, case: object) -> None:
@@ -183,7 +183,7 @@ def test_layers_may_differ() -> None:
     for trace, reference in zip(
         _train(FusedEngine, network, case, 60)[0], _train(_autograd, other, case, 60)[0], strict=True
     ):
-        for of_mine, of_reference in zip(trace.course, reference.course, strict=True):
+        for of_mine, of_reference in zip(trace.path, reference.path, strict=True):
             _assert_close(of_mine, of_reference, case)
 
 

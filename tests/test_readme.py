@@ -38,8 +38,9 @@ def _commands(text: str) -> list[list[str]]:
 
 
 def _shortened(command: list[str]) -> list[str]:
-    """Return a command, a comparison of nine runs or more as one of short runs."""
-    return [*command, "--seeds", "1", "--trainer.max_epochs", "2"] if command[0] == "compare" else command
+    """Return a command, a comparison or a sweep of nine runs or more as one of short runs."""
+    takes_seeds = command[0] in ("compare", "sweep")
+    return [*command, "--seeds", "1", "--trainer.max_epochs", "2"] if takes_seeds else command
 
 
 def test_every_command_of_the_readme_works(
@@ -47,7 +48,7 @@ def test_every_command_of_the_readme_works(
 ) -> None:
     _in_a_clone(tmp_path, monkeypatch)
     commands = [command for block in _blocks("bash") for command in _commands(block)]
-    assert len(commands) == 12
+    assert len(commands) == 13
     for command in commands:
         if "--trainer.devices" not in command:
             assert gd_lightning.main(_shortened(command)) == 0, capfd.readouterr().err
@@ -140,5 +141,18 @@ def test_the_map_of_the_readme_is_what_plan_draws(command_line: CommandLine) -> 
     if directory := os.environ.get("GD_LIGHTNING_SCREENSHOTS"):
         (Path(directory) / "map.png").write_bytes(drawn)
     images = [matplotlib.image.imread(file)[..., :3] for file in (path, shown)]
+    assert images[0].shape == images[1].shape
+    assert np.abs(images[0] - images[1]).mean() < 0.02  # but for fonts, the same picture
+
+
+def test_the_sweep_of_the_readme_is_what_sweep_draws(command_line: CommandLine) -> None:
+    """With GD_LIGHTNING_SCREENSHOTS=docs, it is written anew."""
+    (options,) = re.findall(r"^python -m gd_lightning sweep (.*)$", README, re.M)
+    assert command_line("sweep", *shlex.split(options)) == 0
+    (path,) = command_line.runs
+    drawn, shown = (path / "map.png").read_bytes(), ROOT / "docs" / "sweep.png"
+    if directory := os.environ.get("GD_LIGHTNING_SCREENSHOTS"):
+        (Path(directory) / "sweep.png").write_bytes(drawn)
+    images = [matplotlib.image.imread(file)[..., :3] for file in (path / "map.png", shown)]
     assert images[0].shape == images[1].shape
     assert np.abs(images[0] - images[1]).mean() < 0.02  # but for fonts, the same picture

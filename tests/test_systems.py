@@ -178,3 +178,25 @@ def test_exam_scores(command_line: CommandLine) -> None:
     assert summary["train_loss_first"] == pytest.approx(2675)
     assert summary["least_squares"] == pytest.approx({"w": 7.9, "b": 400})
     assert summary["parameters"] == pytest.approx({"w": 7.9, "b": 400}, rel=FLOAT32)
+
+
+@pytest.mark.parametrize(
+    "config", ["batch", "mini_batch", "stochastic", "parabola_mini_batch", "noisy_line", "four_points", "exam_scores"]
+)
+def test_every_system_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:
+    pytest.importorskip("numba", reason="the fused engine is compiled by numba")
+    # Nothing may look at single updates; above its stable rate, an MLP would amplify the rounding.
+    options = ["--trainer.callbacks", "null", "--trainer.precision", "64-true", "--trainer.max_steps", "200"]
+    options += ["--trainer.max_epochs", "-1"]
+    options += ["--model.lr", "0.01"]
+    weights, histories = [], []
+    for engine in ("autograd", "fused"):
+        run = command_line.fit("--config", CONFIGS / f"{config}.yaml", *options, "--model.engine", engine)
+        summary = json.loads((run / "summary.json").read_text())
+        assert (summary["engine"], summary["updates"]) == (engine, 200)
+        state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        weights.append(torch.cat([value.flatten() for name, value in state.items() if name.startswith("network")]))
+        histories.append(_history(run))
+    torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-12)
+    for column in ("update", "batch_loss", "train_loss"):
+        np.testing.assert_allclose(histories[1][column], histories[0][column], rtol=1e-12, atol=1e-12)

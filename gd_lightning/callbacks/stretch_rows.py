@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.engine import Keep, Stretch, Trace
+from gd_lightning.engine import Keep, ParameterPath, Stretch, Trace
 from gd_lightning.history import History
 from gd_lightning.variants import Variant
 
@@ -87,7 +87,7 @@ class StretchRows:
         if self.rows:
             last = self._marks(self._reached.last_position(self._trace.updates))
             losses = self._trace.losses[self._of_kept]
-            named = [] if self.path is None else self.path.column_names(self._trace.gradients is not None)
+            named = [] if self.path is None else self.path.column_names(self.keep.gradients)
             names = [*last, "batch_loss", *named]
             history.extend(self.rows, self._columns, names, {**last, "batch_loss": losses[-1].item()})
 
@@ -98,10 +98,10 @@ class StretchRows:
             positions = self._reached.positions(self._trace.updates)[where]
         marks = self._marks(positions)
         columns: dict[str, Column | float] = {**marks, "batch_loss": self._part(self._trace.losses, where).numpy()}
-        if self.path is not None and self._trace.parameters is not None:
-            gradients = self._trace.gradients
+        parameters, gradients = self._trace.path if self.keep.parameters else ParameterPath()
+        if self.path is not None and parameters is not None:
             columns |= self.path.columns(
-                self._part(self._trace.parameters, where),
+                self._part(parameters, where),
                 None if gradients is None else self._part(gradients, where),
             )
         return columns

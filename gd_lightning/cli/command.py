@@ -45,6 +45,7 @@ from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
 from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
+from gd_lightning.cli.sweep import SweepOptions, settle_grids, sweep, with_grids
 from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -54,8 +55,10 @@ from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import CONFIG, claim_directory, free_name, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
-_TRAINING = ("fit", "plan", "compare")  # subcommands whose options are those of a training run
+_TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
+_REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+_DOUBLE = ("64-true", "64", 64)
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 _LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
@@ -73,7 +76,7 @@ _DEFAULTS = {
 }
 
 
-class OwnSubcommands(PlanOptions, CompareOptions, Trainer):
+class OwnSubcommands(PlanOptions, CompareOptions, SweepOptions, Trainer):
     """A Trainer beside whose methods LightningCLI finds the options of this package's own subcommands."""
 
 
@@ -141,6 +144,7 @@ class Command(LightningCLI):
             "predict": judged,
             "plan": set(),
             "compare": set(),
+            "sweep": set(),
         }
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -166,7 +170,7 @@ class Command(LightningCLI):
         printing = [argument for argument in args if argument.startswith("--print_config")]
         given = [argument for argument in _flags_as_options(args) if argument not in printing]
         at = next((i for i, argument in enumerate(given, start=1) if argument in EXAMPLES), 0)
-        own = with_own_options(given[at:]) if at and given[at - 1] == "compare" else given[at:]
+        own = _REWRITTEN.get(given[at - 1], list)(given[at:]) if at else given
         self.arguments = [*given[:at], *own]
         self.config = self._parse(self.arguments)
         stage = self.config.subcommand
@@ -193,6 +197,8 @@ class Command(LightningCLI):
             if stage == "fit":
                 self._refuse_to_diverge_again()
         refuse_null(self._parser(stage), self.config[stage])
+        if stage == "sweep":
+            settle_grids(self.config.sweep)
         if stage in _TRAINING:
             self._settle_learning_rate(self.config[stage])
             self._settle_length(self.config[stage])
@@ -328,8 +334,8 @@ class Command(LightningCLI):
         refuse_foreign_code(parser, self.config[self.config.subcommand])
 
     def instantiate_classes(self) -> None:
-        """Make data, model and Trainer; a plan needs no Trainer, and a comparison one for each run."""
-        if self.subcommand not in ("plan", "compare"):
+        """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
+        if self.subcommand not in ("plan", "compare", "sweep"):
             super().instantiate_classes()
             return
         self.config_init = self.parser.instantiate_classes(self.config)
@@ -368,32 +374,48 @@ class Command(LightningCLI):
     # Running
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a subcommand; all but plan and compare are the Trainer's."""
+        """Run a subcommand; all but plan, compare and sweep are the Trainer's."""
         if subcommand == "plan":
             self.plan(json=self.config_init.plan.json, with_map=self.config_init.plan.map)
         elif subcommand == "compare":
             self.compare()
+        elif subcommand == "sweep":
+            self.sweep()
         else:
             super()._run_subcommand(subcommand)
 
     def plan(self, json: bool, with_map: bool) -> None:
         """Say what the options will come to."""
         trainer = self.config_init.plan.trainer
-        if trainer.precision == "64-true":
-            torch.set_default_dtype(torch.float64)
-        try:
+        with self._precision():
             epochs = most_epochs(trainer.max_epochs, trainer.max_steps, self.datamodule.variant)
             made = plan(self.model, self.datamodule, epochs)
-        finally:
-            torch.set_default_dtype(torch.float32)
         logs = Path(trainer.default_root_dir or ".") / LOGS
         show(made, type(self.datamodule.problem).__name__, json, logs if with_map else None)
 
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
-        config = self.config.compare.as_dict()
-        options = {name: config[name] for name in signature(CompareOptions.compare).parameters if name != "self"}
-        compare(self, options)
+        compare(self, self._own_options("compare", CompareOptions.compare))
+
+    def sweep(self) -> None:
+        """Train every combination of some settings."""
+        with self._precision():
+            sweep(self, self._own_options("sweep", SweepOptions.sweep))
+
+    def _own_options(self, stage: str, method: Callable[..., None]) -> dict[str, Any]:
+        """Return the options that a subcommand has beside those of fit, as plain values."""
+        config = self.config[stage].as_dict()
+        return {name: config[name] for name in signature(method).parameters if name != "self"}
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Let new tensors have the precision of the run, where no Trainer sees to it."""
+        is_double = self.config[str(self.subcommand)].trainer.precision in _DOUBLE
+        torch.set_default_dtype(torch.float64 if is_double else torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
 
     def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Parse the options of a run of a comparison as those of ``fit``.
@@ -430,6 +452,7 @@ class Command(LightningCLI):
         self._set_seed()
         self.before_instantiate_classes()
         self.instantiate_classes()
+        self.model.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
         self._run_subcommand("fit")
         self.outcome = None  # to diverge is a finding here
 

@@ -45,6 +45,16 @@ Train variants side by side, from the same start on the same data, and compare t
   python -m gd_lightning compare lightning_logs
       all runs that are there, of this or of another Lightning project
 """,
+    "sweep": """\
+Train every combination of some settings, many runs at once, and map what they come to. Examples:
+
+  python -m gd_lightning sweep
+      the steep line at 40 learning rates with 8 batch sizes, from three seeds each
+  python -m gd_lightning sweep --model.lr 'log(1e-3,0.3,25)' --data.batch_size 1,2,4,...,full --seeds 5
+      ranges of your own: log(first,last,count), linear(first,last,count), or the beginning of a series
+  python -m gd_lightning sweep --config configs/parabola_mini_batch.yaml --model.lr 'log(0.01,1,9)' --model.l1 0,0.01
+      what a config describes, at several learning rates, with and without a penalty
+""",
     "validate": """\
 Judge a run on the samples that were held out for validation. Example:
 

@@ -5,6 +5,7 @@ Letters: N training samples, D features, K outputs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -171,6 +172,23 @@ class RegressionDataModule(LightningDataModule):
         if dtype not in self._parts:
             self._parts[dtype] = self._make_parts(dtype)
         return self._parts[dtype]
+
+    def with_seed(self, seed: int) -> RegressionDataModule:
+        """Return the same data with another seed of split and order.
+
+        Samples that no split shares out are the same in memory, too.
+        """
+        other = copy.copy(self)
+        other.seed, other._hparams = seed, copy.copy(self.hparams)
+        other.hparams["seed"] = seed
+        if self.splits_at_random:
+            other._parts = {}
+        return other
+
+    @property
+    def splits_at_random(self) -> bool:
+        """Whether the seed decides which samples are held out."""
+        return bool(self.val_size or self.test_size)
 
     @property
     def variant(self) -> Variant:

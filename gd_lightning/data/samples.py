@@ -126,7 +126,7 @@ def draw(problem: Problem, dtype: torch.dtype) -> Samples:
     name, seed = type(problem).__name__, getattr(problem, "seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
         raise InputError(f"problem seed {seed} is no seed; use a whole number from 0 to 2**32 - 1")
-    x, y = problem.sample()
+    x, y = _sample(problem)
     for letter, values, shape in (("x", x, "(N, D)"), ("y", y, "(N, K)")):
         if not isinstance(values, Tensor):
             raise InputError(
@@ -150,6 +150,16 @@ def draw(problem: Problem, dtype: torch.dtype) -> Samples:
                 raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
         start += len(pair[0])
     return samples
+
+
+def _sample(problem: Problem) -> Pair:
+    """Let a problem draw its data while float32 is the default: in another precision, torch draws other numbers."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return problem.sample()
+    finally:
+        torch.set_default_dtype(default)
 
 
 def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,8 +1,32 @@
 """How a stretch of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
 
 from gd_lightning.engine.autograd import AutogradEngine
+from gd_lightning.engine.batched import BatchedPopulation
+from gd_lightning.engine.fastest import fastest_population
 from gd_lightning.engine.fused import FusedEngine
+from gd_lightning.engine.fused_population import FusedPopulation
 from gd_lightning.engine.fusible import why_not_fused, work_of
-from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch, Trace
+from gd_lightning.engine.population import Course, Ends, Members, OneByOne, Population, Single
+from gd_lightning.engine.stretch import Engine, Keep, Look, ParameterPath, Stretch, Trace
 
-__all__ = ["AutogradEngine", "Engine", "FusedEngine", "Keep", "Look", "Stretch", "Trace", "why_not_fused", "work_of"]
+__all__ = [
+    "AutogradEngine",
+    "BatchedPopulation",
+    "Course",
+    "Ends",
+    "Engine",
+    "FusedEngine",
+    "FusedPopulation",
+    "Keep",
+    "Look",
+    "Members",
+    "OneByOne",
+    "ParameterPath",
+    "Population",
+    "Single",
+    "Stretch",
+    "Trace",
+    "fastest_population",
+    "why_not_fused",
+    "work_of",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine.stretch import Engine, Look, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Look, ParameterPath, Stretch, Trace
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -29,6 +29,9 @@ class AutogradEngine(Engine):
     def __init__(self, losses: Losses, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._losses, self._optimizer = losses, optimizer
         self._parameters = list(parameters)
+
+    def prepare(self, stretch: Stretch) -> None:
+        """Do nothing: PyTorch is ready."""
 
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch."""
@@ -67,7 +70,8 @@ def _trace(
     """Bring what was kept to the CPU, at once: to read each value would be to wait for the device."""
     kept = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
     of_losses, of_parameters, of_gradients = kept
-    return Trace(updates, torch.empty(0) if of_losses is None else of_losses, of_parameters, of_gradients, suspicion)
+    path = ParameterPath(of_parameters, of_gradients)
+    return Trace(updates, torch.empty(0) if of_losses is None else of_losses, path, suspicion)
 
 
 def _is_any_beyond(losses: list[Tensor], look: Look) -> bool:

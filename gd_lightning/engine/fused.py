@@ -5,6 +5,7 @@ Letters: N samples, D features, K outputs, P parameters, R kept updates, L layer
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar
@@ -13,20 +14,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
-from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused, work_of
-from gd_lightning.engine.stretch import Engine, Keep, Stretch, Trace
+from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
+from gd_lightning.engine.stretch import Engine, Keep, ParameterPath, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
-
-__all__ = ["FusedEngine", "why_not_fused", "work_of"]
 
 _LOSSES = ("mse", "mae", "huber")
 """Known losses; the compiled code knows them by their places here."""
 
 _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
+
+_DENSE = 4
+"""Updates between two that are kept, and samples of each, up to which the path is computed again when it is read."""
 
 
 class FusedEngine(Engine):
@@ -62,6 +65,15 @@ class FusedEngine(Engine):
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
 
+    def prepare(self, stretch: Stretch) -> None:
+        """Compile what such a stretch needs, or load what was compiled before; both take longer than most stretches."""
+        group = self._optimizer.param_groups[0]
+        samples = self._samples(stretch, group["params"][0].dtype)
+        dtype = samples.x.dtype
+        state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
+        settings = np.zeros(1, dtype), self._rule(group), self._span(stretch)._replace(updates=0)
+        self._kernel(stretch)(samples, self._network(dtype), state, *settings, *self._room(Keep(), 0, dtype))
+
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
         keep, look = stretch.keep, stretch.look
@@ -72,35 +84,54 @@ class FusedEngine(Engine):
         samples = self._samples(stretch, parameters[0].dtype)
         dtype = samples.x.dtype
         buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
-        state = self._kernels.State(self._read(parameters), self._read(buffers) if buffers else np.empty(0, dtype))
-        count, size = _count(keep, stretch.updates), len(self._places)
+        # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
+        of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
+        theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
+        state, network = self._kernels.State(theta, velocity), self._network(dtype)
+        lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
+        rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
+
+        def make(state: Any, keep: Keep) -> tuple[int, Tensor, ParameterPath, bool]:
+            kept, scratch = self._room(keep, stretch.updates, dtype)
+            updates, count, suspicion = kernel(samples, network, state, lrs, rule, span, kept, scratch)
+            losses, *path = (torch.from_numpy(array[:count]) for array in kept)
+            return updates, losses, ParameterPath(*(part if len(part) else None for part in path)), suspicion
+
+        begin = theta.copy(), velocity.copy()
+
+        def again() -> ParameterPath:
+            return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
+
+        if later := (keep.parameters or keep.gradients) and _is_dense(stretch):
+            updates, losses, _, suspicion = make(state, replace(keep, parameters=False, gradients=False))
+        else:
+            updates, losses, path, suspicion = make(state, keep)
+        self._write(theta, of_parameters)
+        if buffers:
+            self._write(velocity, of_buffers)
+            for parameter, buffer in zip(parameters, buffers, strict=True):
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        for tensor in (*parameters, *buffers):
+            tensor.grad = None
+            increment_version(tensor)
+        if stretch.lrs is not None:
+            group["lr"] = float(stretch.lrs[updates - 1])
+        # torch's schedulers warn unless they have seen a step.
+        vars(self._optimizer)["_opt_called"] = True
+        return Trace(updates, losses, again if later else path, suspicion)
+
+    def _network(self, dtype: np.dtype[Any]) -> Any:
+        return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
+
+    def _room(self, keep: Keep, updates: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Return room for what is kept, and to calculate in."""
+        count, size = keep.count(updates), len(self._places)
         kept = self._kernels.Kept(
             np.empty(count, dtype),
             np.empty((count if keep.parameters else 0, size), dtype),
             np.empty((count if keep.gradients else 0, size), dtype),
         )
-        updates, count, suspicion = self._kernel(stretch)(
-            samples,
-            self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places),
-            state,
-            np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype),
-            self._rule(group),
-            self._span(stretch),
-            kept,
-            self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype)),
-        )
-        self._write(state.theta, parameters)
-        self._write(state.velocity, buffers)
-        for parameter, buffer in zip(parameters, buffers, strict=False):
-            self._optimizer.state[parameter]["momentum_buffer"] = buffer
-        for parameter in parameters:
-            parameter.grad = None
-        if stretch.lrs is not None:
-            group["lr"] = float(stretch.lrs[updates - 1])
-        # torch's schedulers warn unless they have seen a step.
-        vars(self._optimizer)["_opt_called"] = True
-        losses, *others = (torch.from_numpy(array[:count]) if len(array) and count else None for array in kept)
-        return Trace(updates, stretch.y.new_empty(0) if losses is None else losses, others[0], others[1], suspicion)
+        return kept, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
 
     def _samples(self, stretch: Stretch, dtype: torch.dtype) -> Any:
         """Give the compiled code, which checks nothing, arrays that it can read."""
@@ -137,17 +168,17 @@ class FusedEngine(Engine):
             *(look.is_needed, look.start, look.every, float(look.bound), look.suspicion),
         )
 
-    def _read(self, tensors: list[Any]) -> NDArray[Any]:
-        numbers: NDArray[Any] = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).numpy()
-        return numbers[self._places]
+    def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        """Return their numbers as the compiled code has them, shape (P,)."""
+        return np.concatenate([array.ravel() for array in arrays])[self._places]
 
-    def _write(self, numbers: NDArray[Any], tensors: list[Any]) -> None:
+    def _write(self, numbers: NDArray[Any], arrays: list[NDArray[Any]]) -> None:
         flat = np.empty_like(numbers)
-        flat[self._places[: len(numbers)]] = numbers
-        parts = torch.from_numpy(flat).split([tensor.numel() for tensor in tensors])
-        with torch.no_grad():
-            for tensor, part in zip(tensors, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
+        flat[self._places] = numbers
+        at = 0
+        for array in arrays:
+            array[...] = flat[at : at + array.size].reshape(array.shape)
+            at += array.size
 
 
 def _layout(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:
@@ -183,7 +214,6 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
     ]
 
 
-def _count(keep: Keep, updates: int) -> int:
-    """Count the positions that are kept, without a list of what can be millions."""
-    positions = range(keep.start, updates, keep.every)
-    return len(positions) + (keep.last and (not positions or positions[-1] != updates - 1))
+def _is_dense(stretch: Stretch) -> bool:
+    """Whether to write down the path of the parameters takes longer than the updates themselves."""
+    return stretch.keep.every <= _DENSE and stretch.variant.batch_size <= _DENSE

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,23 +85,44 @@ class Look:
         return self.suspicion or self.bound != NOTHING_IS_BEYOND
 
 
-@dataclass(frozen=True)
+class ParameterPath(NamedTuple):
+    """The way of the parameters through the kept updates of a stretch; None is what nobody asked for.
+
+    Args:
+        parameters: Parameters behind the updates, in the order of ``parameters()``, shape (R, P).
+        gradients: The gradients that they descended, without weight decay, shape (R, P).
+    """
+
+    parameters: Tensor | None = None
+    gradients: Tensor | None = None
+
+
 class Trace:
     """What a stretch leaves behind, besides the parameters.
 
     Args:
         updates: How many updates were made: all, or fewer where a look ended it.
         losses: Batch losses of the kept updates, in the precision of the run, shape (R,).
-        parameters: Parameters behind them, in the order of ``parameters()``, shape (R, P); None if not asked for.
-        gradients: The gradients that they descended, without weight decay, shape (R, P); None if not asked for.
+        path: The way of the parameters, or what computes it again: to write it down can take longer than the updates.
         suspicion: Whether a kept batch loss is beyond the bound, since the last look that found none.
     """
 
-    updates: int
-    losses: Tensor
-    parameters: Tensor | None = None
-    gradients: Tensor | None = None
-    suspicion: bool = False
+    def __init__(
+        self,
+        updates: int,
+        losses: Tensor,
+        path: ParameterPath | Callable[[], ParameterPath] | None = None,
+        suspicion: bool = False,
+    ) -> None:
+        self.updates = updates
+        self.losses = losses
+        self._path = ParameterPath() if path is None else path
+        self.suspicion = suspicion
+
+    @property
+    def path(self) -> ParameterPath:
+        """The way of the parameters."""
+        return self._path if isinstance(self._path, ParameterPath) else self._path()
 
 
 class Stretch:
@@ -186,6 +207,10 @@ class Engine(ABC):
     """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
 
     name: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, stretch: Stretch) -> None:
+        """Do what is left to do before the first of such stretches; nothing of this one is carried out."""
 
     @abstractmethod
     def carry_out(self, stretch: Stretch) -> Trace:

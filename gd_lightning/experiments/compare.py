@@ -174,6 +174,7 @@ def _train(
     with torch.random.fork_rng():
         torch.manual_seed(own)  # what the start is drawn from
         data, module = RegressionDataModule(problem, **options["data"], seed=own), RegressionModule(**options["model"])
+        module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
         Trainer(**{"logger": logger, **options["trainer"], "callbacks": callbacks}).fit(module, data)
     if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
         raise KeyboardInterrupt

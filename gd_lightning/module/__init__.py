@@ -2,6 +2,6 @@
 
 from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
 from gd_lightning.module.position import is_at_its_end, saved_limits
-from gd_lightning.module.regression import RegressionModule
+from gd_lightning.module.regression import RegressionModule, check_options
 
-__all__ = ["RegressionModule", "is_at_its_end", "linear_outlooks", "quadratic_network", "saved_limits"]
+__all__ = ["RegressionModule", "check_options", "is_at_its_end", "linear_outlooks", "quadratic_network", "saved_limits"]

@@ -21,9 +21,11 @@ from gd_lightning.errors import InputError
 EngineChoice = Literal["auto", "autograd", "fused"]
 
 # Before so many updates, plain updates are over while compiled ones would still be loaded.
-_FEWEST_UPDATES = 1_000
-# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops.
-_MOST_WORK = 1_000_000
+FEWEST_FUSED_UPDATES = 1_000
+# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops, which
+# compute curved activations one by one.
+_MOST_WORK, _MOST_CURVED_WORK = 1_000_000, 500_000
+_STRAIGHT = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Identity)
 
 _HOOKS_OF_GRADIENTS = (
     "on_before_zero_grad",
@@ -63,13 +65,19 @@ class Decision:
     one_by_one: bool = False
 
 
-def decide(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> Decision:
+def decide(
+    trainer: Trainer,
+    module: LightningModule,
+    plain: type[LightningModule],
+    fewest_updates: int = FEWEST_FUSED_UPDATES,
+) -> Decision:
     """Choose the engine of a run.
 
     Args:
         trainer: Which begins to train.
         module: What it trains.
         plain: The class whose training the engines know; what a subclass changes of it, they do not.
+        fewest_updates: For how many updates the fused engine is worth loading, where nobody asked for it.
 
     Raises:
         InputError: The fused engine was asked for, and cannot carry out these updates.
@@ -85,7 +93,7 @@ def decide(trainer: Trainer, module: LightningModule, plain: type[LightningModul
             raise InputError(f"cannot use engine fused, because {compiled}; use engine auto or autograd")
         return Decision("fused", one_by_one=bool(watched))
     elif asked == "auto":
-        compiled = compiled or watched or _why_not_worth_it(trainer, module.network)
+        compiled = compiled or watched or _why_not_worth_it(trainer, module.network, fewest_updates)
         if not compiled:
             return Decision("fused")
     in_parts = getattr(trainer.train_dataloader, "comes_in_parts", True)
@@ -145,14 +153,17 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
     return why_not_fused(module.network, trainer.optimizers[0])
 
 
-def _why_not_worth_it(trainer: Trainer, network: object) -> str:
+def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) -> str:
     """Say why compiled updates would not be faster; empty where they would."""
     updates = float(trainer.estimated_stepping_batches)
-    if updates < _FEWEST_UPDATES:
+    if updates < fewest_updates:
         return f"{updates:.0f} updates are over before compiled ones would be loaded"
     assert isinstance(network, nn.Module)
     loader: Any = trainer.train_dataloader
-    if not isinstance(network, nn.Linear) and work_of(network, loader.variant.batch_size) > _MOST_WORK:
+    if isinstance(network, nn.Linear):
+        return ""
+    most = _MOST_WORK if all(isinstance(part, _STRAIGHT) for part in network.children()) else _MOST_CURVED_WORK
+    if work_of(network, loader.variant.batch_size) > most:
         return "torch's matrix products are faster for so large updates"
     return ""
 

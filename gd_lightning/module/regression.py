@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -34,7 +35,7 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
-from gd_lightning.module.engines import Decision, EngineChoice, decide, longest_stretch
+from gd_lightning.module.engines import FEWEST_FUSED_UPDATES, Decision, EngineChoice, decide, longest_stretch
 from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.stretches import Stretches
@@ -130,7 +131,7 @@ class RegressionModule(LightningModule):
             "lr_scheduler": lr_scheduler,
             "engine": engine,
         }
-        _check(options, has_optimizer=optimizer is not None)
+        check_options(options)
         # Plain values, saved once and explicitly: they must load in a checkpoint reader that runs no code.
         self.save_hyperparameters(options, logger=False)
         self._given_network = network is not None
@@ -140,6 +141,8 @@ class RegressionModule(LightningModule):
         self._stretches: Stretches | None = None
         self.decision = Decision("autograd", stretched=False)
         """What carries out the updates, and why; settled when training begins."""
+        self.fewest_fused_updates = FEWEST_FUSED_UPDATES
+        """Where engine is auto, the fewest updates for which the fused engine is loaded."""
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -336,15 +339,10 @@ class RegressionModule(LightningModule):
         return 1 / ((len(x) if local is None else local) * y.shape[1])
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Clear the gradients, but for those of earlier parts of the same batch; an engine does it itself."""
-        if not self._has_earlier_gradients and self._stretches is None:
+        """Clear the gradients, but for those of earlier parts of the same batch."""
+        if not self._has_earlier_gradients:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
         self._has_earlier_gradients = False
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Compute gradients; behind a stretch there is nothing to do."""
-        if self._stretches is None:
-            super().backward(loss, *args, **kwargs)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -352,7 +350,9 @@ class RegressionModule(LightningModule):
         """Make an update; those of a stretch are made by its engine."""
         if self._stretches is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        elif optimizer_closure is not None:
+        elif isinstance(optimizer_closure, Closure):
+            # The engine has gradients of its own, or needs none.
+            optimizer_closure._zero_grad_fn = optimizer_closure._backward_fn = None
             optimizer_closure()
 
     # Training
@@ -371,7 +371,7 @@ class RegressionModule(LightningModule):
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
-        self.decision = decide(self.trainer, self, RegressionModule)
+        self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates)
         self._stretches = self._make_stretches() if self.decision.stretched else None
         self._hand_out()
 
@@ -511,8 +511,15 @@ _FREE = {
 }
 
 
-def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
-    """Refuse options that no training can follow."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a module that no training can follow.
+
+    Args:
+        options: All of them, by their names.
+
+    Raises:
+        InputError: One of them is no such option.
+    """
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
@@ -528,7 +535,7 @@ def _check(options: Mapping[str, Any], has_optimizer: bool) -> None:
         raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
     if options["dropout"] and not options["hidden_sizes"]:
         raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
-    if has_optimizer and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
+    if options["optimizer"] is not None and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
         raise InputError(
             "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
         )

@@ -57,6 +57,7 @@ class Stretches:
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
         self._most = max(1, _MOST_KEPT // (numbers + 1))
+        engine.prepare(Stretch(x, y, None, self._variant, 0, 0))
 
     def next(self, rows: Tensor | None, update: int) -> Stretch:
         """Plan the stretch that begins at an update of the epoch; Lightning is about to fetch it as one batch.
@@ -145,5 +146,5 @@ class Stretches:
             counter.processed += more
             counter.completed += more
         steps.step.increment_by(more)
-        steps.zero_grad.increment_by(more)
+        steps.zero_grad.increment_by(more + 1)  # of which Lightning counts none
         epoch_loop._batches_that_stepped += more

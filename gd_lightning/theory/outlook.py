@@ -152,6 +152,13 @@ class Outlooks:
             low, high = (low, middle) if stable else (middle, high)
         return high
 
+    def largest_stable_lr(self, batch_size: BatchSize) -> float:
+        """Return the learning rate below which a batch size is stable; for batches, drawn with replacement."""
+        variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        if variant.name == "batch":
+            return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
+        return self._drawn_batches(variant).largest_stable_lr
+
     def of(self, batch_size: BatchSize, lr: float) -> Outlook:
         """Return the outlook of a batch size at a learning rate."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)

@@ -39,7 +39,7 @@ from gd_lightning.tracking.tensorboard import POINTS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"
-"""How the names of the event files end that are written here, and no others."""
+"""How the names of the event files end that tell of several runs, and are no run; of no others."""
 
 _FAMILIES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 _COLUMNS = ("train_loss", "val_loss")

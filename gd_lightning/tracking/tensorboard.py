@@ -131,21 +131,8 @@ class HistoryWriter:
             results: What it came to, as numbers.
             outcome: How it ended: TensorBoard's status, and a setting too, for only settings are shown as words.
         """
-        plain = {
-            name: value if type(value) in (int, float, str) else str(value)
-            for name, value in settings.items()
-            if value is not None
-        }
-        choices = {}
-        if outcome is not None:
-            plain["outcome"] = str(outcome)
-            choices["outcome"] = [str(each) for each in Outcome]
-        # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
-        announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
-        file_writer = self._writer._get_file_writer()
-        experiment, start, end = hparams_summaries(plain, announced, choices)
-        for summary in (_with_shown_columns(experiment), start, _with_status(end, outcome)):
-            file_writer.add_summary(summary)
+        for summary in hparams_of(settings, results, outcome):
+            self._writer._get_file_writer().add_summary(summary)
         for name, value in results.items():
             self._writer.add_scalar(f"final/{name}", value, 0)
 
@@ -156,6 +143,25 @@ class HistoryWriter:
     def flush(self) -> None:
         """Hand everything to the file system."""
         self._writer.flush()
+
+
+def hparams_of(
+    settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
+) -> tuple[Summary, Summary, Summary]:
+    """Return what makes a row of the HParams tab; arguments as for :meth:`HistoryWriter.write_hparams`."""
+    plain = {
+        name: value if type(value) in (int, float, str) else str(value)
+        for name, value in settings.items()
+        if value is not None
+    }
+    choices = {}
+    if outcome is not None:
+        plain["outcome"] = str(outcome)
+        choices["outcome"] = [str(each) for each in Outcome]
+    # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
+    announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
+    experiment, start, end = hparams_summaries(plain, announced, choices)
+    return _with_shown_columns(experiment), start, _with_status(end, outcome)
 
 
 def _with_shown_columns(experiment: Summary) -> Summary:

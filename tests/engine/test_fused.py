@@ -13,8 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.engine import AutogradEngine, Engine, Keep, Look, Stretch, Trace
-from gd_lightning.engine.fused import FusedEngine, why_not_fused, work_of
+from gd_lightning.engine import (
+    AutogradEngine,
+    Engine,
+    FusedEngine,
+    Keep,
+    Look,
+    Stretch,
+    Trace,
+    why_not_fused,
+    work_of,
+)
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.objective import Loss, summed_loss
@@ -109,6 +118,13 @@ def _train(make: MakeEngine, network: nn.Module, case: Case, updates: int) -> tu
     return traces, optimizer
 
 
+PARTS = ("losses", "parameters", "gradients")
+
+
+def _parts(trace: Trace) -> tuple[Tensor | None, ...]:
+    return (trace.losses, *trace.path)
+
+
 def _assert_close(a: Tensor | None, b: Tensor | None, case: object) -> None:
     assert a is not None
     assert b is not None
@@ -127,8 +143,8 @@ def _assert_same(case: Case, dtype: torch.dtype, updates: int) -> None:
     for trace, reference in zip(traces, expected, strict=True):
         assert trace.updates == reference.updates
         assert trace.suspicion == reference.suspicion
-        for name in ("losses", "parameters", "gradients"):
-            _assert_close(getattr(trace, name), getattr(reference, name), (name, case))
+        for name, mine, its in zip(PARTS, _parts(trace), _parts(reference), strict=True):
+            _assert_close(mine, its, (name, case))
     assert optimizer.param_groups[0]["lr"] == other_optimizer.param_groups[0]["lr"]
     for mine, its in zip(network.parameters(), other.parameters(), strict=True):
         _assert_close(mine, its, case)
@@ -167,8 +183,8 @@ def test_layers_may_differ() -> None:
     for trace, reference in zip(
         _train(FusedEngine, network, case, 60)[0], _train(_autograd, other, case, 60)[0], strict=True
     ):
-        _assert_close(trace.parameters, reference.parameters, case)
-        _assert_close(trace.gradients, reference.gradients, case)
+        for of_mine, of_reference in zip(trace.path, reference.path, strict=True):
+            _assert_close(of_mine, of_reference, case)
 
 
 def _line(lr: float = 0.02, **settings: Any) -> tuple[nn.Module, torch.optim.SGD]:
@@ -278,8 +294,9 @@ def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
             ends.append(make(network, optimizer, "huber", 0.7, 0.01).carry_out(stretch))
     finally:
         torch.set_num_threads(threads)
-    for name in ("losses", "parameters", "gradients"):
-        one, two, reference = (getattr(end, name) for end in ends)
+    for name, one, two, reference in zip(PARTS, *(_parts(end) for end in ends), strict=True):
+        assert one is not None
+        assert two is not None
         assert torch.equal(one, two)
         _assert_close(one, reference, name)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ from gd_lightning import (
     TimeBudget,
 )
 from gd_lightning.callbacks import EndBetweenUpdates
-from gd_lightning.engine import Engine, Stretch, Trace
+from gd_lightning.engine import Engine, ParameterPath, Stretch, Trace
 from gd_lightning.module import stretches
 from tests.conftest import MakeTrainer
 from tests.module.test_position import AtTheEnd, EveryUpdates, Run, _assert_every_checkpoint_continues
@@ -337,11 +337,14 @@ class Slow(Engine):
     def __init__(self) -> None:
         self.now, self.stretches = 0.0, [0]
 
+    def prepare(self, stretch: Stretch) -> None:
+        assert stretch.updates == 0
+
     def carry_out(self, stretch: Stretch) -> Trace:
         self.now += 1e-3 * stretch.updates
         self.stretches.append(stretch.updates)
         kept = stretch.keep.count(stretch.updates)
-        return Trace(stretch.updates, torch.zeros(kept), torch.zeros(kept, 2), torch.zeros(kept, 2))
+        return Trace(stretch.updates, torch.zeros(kept), ParameterPath(torch.zeros(kept, 2), torch.zeros(kept, 2)))
 
 
 @pytest.mark.parametrize(

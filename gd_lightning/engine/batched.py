@@ -1,0 +1,285 @@
+"""Many runs as one batched computation of torch, on any device: members of one batch size go in lock step.
+
+Letters: M members, O orders, N samples, C columns of the design, K outputs, B batch, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gd_lightning.engine.population import Course, Ends, Members, Population, Progress, say_nothing
+from gd_lightning.engine.stacked import StackedNetwork, stacked
+from gd_lightning.objective import Loss
+
+# Numbers of the widest layer, of all members together, that are computed at a time.
+_NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+_WORTH_THREADS = 2**17  # numbers of the widest layer in an update of all members
+_NUMBERS_IN_ORDERS = 2**27  # of all samples, once in each order
+
+
+class BatchedPopulation(Population):
+    """Trains all members of one batch size in lock step, their parameters stacked.
+
+    Args:
+        network: A chain of linear layers and activations; only its form is used.
+        loss: mse, mae or huber.
+        huber_delta: Where the Huber loss turns linear.
+
+    Raises:
+        InputError: The network is no such chain.
+    """
+
+    name: ClassVar[str] = "batched"
+
+    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
+        self._network = stacked(network, loss, huber_delta)
+
+    @torch.no_grad()
+    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+        """Train all members to their ends."""
+        ends = Ends.none(course, len(members))
+        design = self._network.design(course.x)
+        at_once = max(1, _NUMBERS_IN_ORDERS // (design.numel() + course.y.numel()))
+        for chosen in members.by_orders(at_once):
+            self._train_together(course, members, chosen, design, ends, progress)
+        return ends
+
+    def _train_together(
+        self,
+        course: Course,
+        members: Members,
+        chosen: NDArray[np.int64],
+        design: Tensor,
+        ends: Ends,
+        progress: Progress,
+    ) -> None:
+        """Train some members, epoch by epoch, so that each order is made once for all batch sizes."""
+        orders, order_of = np.unique(members.order[chosen], return_inverse=True)
+        samples, groups = torch.cat([design, course.y], dim=1), []
+        for size in np.unique(members.batch_size[chosen]):
+            here = members.batch_size[chosen] == size
+            groups.append(_Group(self._network, course, members, chosen[here], order_of[here], design, ends))
+        for epoch in range(course.epochs):
+            ordered = _in_orders(samples, [course.orders(int(seed), epoch) for seed in orders])
+            for group in groups:
+                with _threads(group.numbers):
+                    group.train_epoch(epoch, ordered, progress)
+        for group in groups:
+            group.leave()
+
+
+@contextmanager
+def _threads(numbers: int) -> Iterator[None]:
+    """Let one thread do what is so small that several ones would only wait for each other."""
+    before = torch.get_num_threads()
+    if numbers < _WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:
+    """Return the samples in each order, shape (O, N, C + K); in the only one where all are as they lie."""
+    if all(rows is None for rows in orders):
+        return samples[None]
+    as_they_lie = torch.arange(len(samples))
+    rows = torch.stack([as_they_lie if each is None else each for each in orders])
+    return samples[rows.to(samples.device)]
+
+
+@dataclass(frozen=True)
+class _State:
+    """Settings and parameters of members as tensors, of one row a member."""
+
+    lr: Tensor
+    momentum: Tensor
+    nesterov: Tensor
+    weight_decay: Tensor
+    l1: Tensor
+    order_of: Tensor
+    bound: Tensor
+    theta: Tensor
+    velocity: Tensor
+
+    def __getitem__(self, rows: Tensor) -> _State:
+        return _State(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+class _Group:
+    """Members of one batch size.
+
+    Args:
+        network: How predictions and gradients are computed.
+        course: What the members have in common.
+        members: All members of the population.
+        where: Which of them are in the group.
+        order_of: Which of the orders each of these has.
+        design: What the network takes for the samples, shape (N, C).
+        ends: Receives what the members leave.
+    """
+
+    def __init__(
+        self,
+        network: StackedNetwork,
+        course: Course,
+        members: Members,
+        where: NDArray[np.int64],
+        order_of: NDArray[np.int64],
+        design: Tensor,
+        ends: Ends,
+    ) -> None:
+        self._network, self._course, self._design, self._ends = network, course, design, ends
+        self._where, own = where, members[where]
+        self._variant = course.variant(own.batch_size[0])
+        self._made = 0
+        # What is no part of any update costs no time.
+        self._has = {name: bool(getattr(own, name).any()) for name in ("momentum", "nesterov", "weight_decay", "l1")}
+        self._is_weight = network.is_weight.to(design)
+
+        def there(values: NDArray[Any], dtype: torch.dtype | None = None) -> Tensor:
+            return torch.from_numpy(values).to(design.device, dtype)
+
+        def column(values: NDArray[np.float64]) -> Tensor:
+            return there(values, design.dtype)[:, None]
+
+        theta = network.pack(course.starts.to(design)[there(own.start)])
+        first = self._train_losses(theta)
+        ends.losses[where, 0] = ends.last[where] = first
+        self._state = _State(
+            lr=column(own.lr),
+            momentum=column(own.momentum),
+            nesterov=there(own.nesterov)[:, None],
+            weight_decay=column(own.weight_decay),
+            l1=column(own.l1),
+            order_of=there(order_of),
+            bound=there(course.bounds(first)),
+            theta=theta,
+            velocity=torch.zeros_like(theta) if self._has["momentum"] else theta[:, :0],
+        )
+        self._views = network.views(theta)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the widest layer in an update of all members."""
+        return len(self._where) * self._variant.batch_size * self._network.widest
+
+    def train_epoch(self, epoch: int, ordered: Tensor, progress: Progress) -> None:
+        """Make the updates of an epoch, and see what they have come to.
+
+        Args:
+            epoch: Which one, from 0.
+            ordered: The samples in each order, shape (O, N, C + K), or in one for all.
+            progress: Is told how many updates were made.
+        """
+        variant, looks = self._variant, set(self._course.looks(self._variant, self._made))
+        newest = worst = self._zeros()
+        for update in range(variant.updates_per_epoch):
+            if not len(self._where):
+                return
+            newest = self._update(ordered[:, variant.samples_at(update) : variant.samples_at(update + 1)])
+            self._made += 1
+            if looks:
+                worst = torch.maximum(worst, newest)  # a nan stays
+            if update + 1 in looks:
+                worst = self._look(worst, newest)
+        progress(variant.updates_per_epoch * len(self._where))
+        losses = self._train_losses(self._state.theta)
+        self._ends.losses[self._where, epoch + 1] = losses
+        self._leave_losses(losses, newest)
+
+    def leave(self) -> None:
+        """Leave the parameters of those that are still in the group."""
+        self._ends.parameters[self._where] = self._network.unpack(self._state.theta).to(self._ends.parameters)
+
+    def _update(self, batch: Tensor) -> Tensor:
+        """Make an update of all members, from their batch in each order; returns their batch losses, shape (M,)."""
+        state = self._state
+        loss, gradient = self._descent(batch)
+        if self._has["l1"]:
+            gradient = gradient + state.l1 * (state.theta.sign() * self._is_weight)
+        if self._has["weight_decay"]:
+            gradient = gradient + state.weight_decay * state.theta
+        if self._has["momentum"]:
+            velocity = state.velocity.mul_(state.momentum).add_(gradient)
+            if self._has["nesterov"]:
+                gradient = torch.where(state.nesterov, gradient + state.momentum * velocity, velocity)
+            else:
+                gradient = velocity
+        state.theta.addcmul_(state.lr, gradient, value=-1)
+        return loss
+
+    def _descent(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return batch losses, shape (M,), and gradients, shape (M, P), from as many samples at a time as fit."""
+        network, at_once = self._network, self._at_once()
+        total = batch.shape[1] * self._course.y.shape[1]
+        if batch.shape[1] <= at_once:
+            return network.descent(self._views, *network.split(self._of_members(batch)), total)
+        loss, gradient = self._zeros(), torch.zeros_like(self._state.theta)
+        for part in batch.split(at_once, dim=1):
+            more_loss, more_gradient = network.descent(self._views, *network.split(self._of_members(part)), total)
+            loss, gradient = loss + more_loss, gradient + more_gradient
+        return loss, gradient
+
+    def _of_members(self, batch: Tensor) -> Tensor:
+        """Return the batch of each member, from those in all orders."""
+        return (
+            batch.expand(len(self._where), -1, -1) if len(batch) == 1 else batch.index_select(0, self._state.order_of)
+        )
+
+    def _train_losses(self, theta: Tensor) -> NDArray[np.float64]:
+        """Return the train losses, shape (M,)."""
+        total = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
+        network, views = self._network, self._network.views(theta)
+        for part in zip(*(values.split(self._at_once()) for values in (self._design, self._course.y)), strict=True):
+            x, y = (values.expand(len(theta), -1, -1) for values in part)
+            total += network.elements(network.predictions(views, x), y).sum(dim=(1, 2)).double()
+        losses: NDArray[np.float64] = (total / self._course.y.numel()).cpu().numpy()
+        return losses
+
+    def _at_once(self) -> int:
+        """Return of how many samples all members are computed at a time."""
+        numbers = _NUMBERS_AT_ONCE.get(self._design.device.type, _NUMBERS_AT_ONCE["cuda"])
+        return max(1, numbers // (max(1, len(self._where)) * self._network.widest))
+
+    def _zeros(self) -> Tensor:
+        return self._design.new_zeros(len(self._where))
+
+    def _look(self, worst: Tensor, newest: Tensor) -> Tensor:
+        """End members that have diverged within an epoch.
+
+        A batch loss alone is no proof, but a reason to measure the train loss.
+
+        Args:
+            worst: The largest batch loss of each since the last look, shape (M,).
+            newest: The newest one of each, shape (M,).
+
+        Returns:
+            What the next look begins with.
+        """
+        suspect = (~(worst.double() <= self._state.bound)).cpu().numpy()
+        if suspect.any():
+            losses = self._train_losses(self._state.theta)
+            self._leave_losses(np.where(suspect, losses, self._ends.last[self._where]), newest)
+        return self._zeros()
+
+    def _leave_losses(self, losses: NDArray[np.float64], newest: Tensor) -> None:
+        """Leave train losses, and take those out that have diverged, unless they are to go on."""
+        network, ends, where = self._network, self._ends, self._where
+        is_sound = (torch.from_numpy(losses).to(newest.device) <= self._state.bound) & newest.isfinite()
+        ends.last[where], ends.updates[where] = losses, self._made
+        ends.diverged[where] = ~is_sound.cpu().numpy()
+        if not self._course.stops or bool(is_sound.all()):
+            return
+        ends.parameters[where] = network.unpack(self._state.theta).to(ends.parameters)
+        self._where, self._state = where[~ends.diverged[where]], self._state[is_sound]
+        self._views = network.views(self._state.theta)

@@ -1,0 +1,124 @@
+"""Many runs in compiled code, some in each thread.
+
+Letters: M members, O orders, E epochs, N samples, P parameters, S starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim import SGD
+
+from gd_lightning.engine.fused import _LOSSES, _layout
+from gd_lightning.engine.fusible import why_not_fused
+from gd_lightning.engine.population import LOOK_EVERY, Course, Ends, Members, Population, Progress, say_nothing
+from gd_lightning.errors import InputError
+from gd_lightning.objective import Loss
+
+_ROWS_AT_ONCE = 2**24  # of all orders, in as many epochs as fit
+_TURNS = 8  # of each thread: members differ in their work
+
+
+class FusedPopulation(Population):
+    """Trains each member in compiled code (Numba), with the formulas and in the precision of autograd.
+
+    Args:
+        network: One that :func:`~gd_lightning.engine.why_not_fused` has nothing against; only its form is used.
+        loss: mse, mae or huber.
+        huber_delta: Where the Huber loss turns linear.
+
+    Raises:
+        InputError: The updates cannot be fused.
+    """
+
+    name: ClassVar[str] = "fused"
+
+    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
+        if reason := why_not_fused(network, SGD(network.parameters(), lr=1.0)):
+            raise InputError(f"cannot fuse updates, because {reason}; use a BatchedPopulation")
+        # Only who makes this needs Numba, and pays for its import.
+        from gd_lightning.engine import kernels, member_kernels
+
+        self._kernels, self._compiled = kernels, member_kernels
+        self._layers, self._shapes, self._places = _layout(network)
+        self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
+        self._loss, self._huber_delta = _LOSSES.index(loss), float(huber_delta)
+
+    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+        """Train all members to their ends, in as many threads as torch has."""
+        dtype = course.x.numpy().dtype
+        network = self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._places[:0])
+        starts = np.ascontiguousarray(course.starts.to(course.x).numpy()[:, self._places])
+        no_epoch = self._lesson(course, np.empty((1, 0, 0), np.int64), 0)
+        first = [self._compiled.measure(no_epoch, network, start, self._units) for start in starts]
+        ends = Ends.none(course, len(members))
+        ends.losses[:, 0] = ends.last[:] = np.array(first)[members.start]
+        theta = starts[members.start]
+        velocity = np.zeros_like(theta) if members.momentum.any() else np.empty((len(theta), 0), dtype)
+        stand = self._compiled.Stand(theta, velocity, ends.losses, ends.last, ends.updates, ends.diverged)
+        for chosen in members.by_orders(max(1, _ROWS_AT_ONCE // len(course.x))):
+            seeds, order_of = np.unique(members.order[chosen], return_inverse=True)
+            settings = self._settings(course, members, ends.first, dtype)
+            settings.order[chosen] = order_of
+            at_once = max(1, _ROWS_AT_ONCE // (len(seeds) * len(course.x)))
+            for epoch in range(0, course.epochs, at_once):
+                rows = _rows(course, seeds, range(epoch, min(epoch + at_once, course.epochs)))
+                lesson = self._lesson(course, rows, epoch)
+                _in_threads(
+                    lambda part, *common: self._compiled.train(part, *common, self._units),
+                    (lesson, network, settings, stand), chosen, ends.updates, progress,
+                )  # fmt: skip
+        ends.parameters[:, torch.from_numpy(self._places)] = torch.from_numpy(theta)
+        return ends
+
+    def _lesson(self, course: Course, rows: NDArray[np.int64], epoch: int) -> Any:
+        x, y = course.x.contiguous().numpy(), course.y.contiguous().numpy()
+        ending = course.drop_last, course.stops, LOOK_EVERY
+        return self._compiled.Lesson(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
+
+    def _settings(self, course: Course, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:
+        return self._compiled.Settings(
+            lr=members.lr.astype(dtype),
+            batch_size=members.batch_size,
+            momentum=members.momentum,
+            nesterov=members.nesterov,
+            weight_decay=members.weight_decay,
+            l1=members.l1,
+            order=np.zeros(len(members), np.int64),
+            bound=course.bounds(first),
+        )
+
+
+def _rows(course: Course, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:
+    """Return the rows of each order in some epochs, shape (O, E, N), or (O, E, 0) where all are as they lie."""
+    found = [[course.orders(int(seed), epoch) for epoch in epochs] for seed in seeds]
+    if all(rows is None for of_seed in found for rows in of_seed):
+        return np.empty((len(seeds), len(epochs), 0), np.int64)
+    as_they_lie = np.arange(len(course.x))
+    return np.stack([[as_they_lie if rows is None else rows.numpy() for rows in of_seed] for of_seed in found])
+
+
+def _in_threads(
+    train: Callable[..., None],
+    common: tuple[Any, ...],
+    members: NDArray[np.int64],
+    updates: NDArray[np.int64],
+    progress: Progress,
+) -> None:
+    """Train some members in as many threads as torch has, and tell how many updates they make."""
+    threads = torch.get_num_threads()
+    turns = min(len(members), _TURNS * threads)
+    parts, before = [members[turn::turns] for turn in range(turns)], updates.copy()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for part, _ in zip(parts, pool.map(lambda part: train(part, *common), parts), strict=True):
+                progress(int(updates[part].sum() - before[part].sum()))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

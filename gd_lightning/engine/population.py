@@ -1,0 +1,258 @@
+"""Many runs at once: each with settings, start and order of its own, all over the same data, none longer than another.
+
+Letters: M members, S starts, N samples, D features, K outputs, P parameters, E epochs.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch
+from gd_lightning.history import DIVERGENCE_FACTOR
+from gd_lightning.variants import Variant
+
+LOOK_EVERY = 100
+"""Updates between two looks at the batch losses of a member, as in a run alone."""
+
+Orders = Callable[[int, int], Tensor | None]
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The settings of M runs, an array of shape (M,) each.
+
+    Args:
+        lr: Learning rates.
+        batch_size: B of each.
+        momentum: As torch's SGD defines it, as are the next two.
+        nesterov: Whether the momentum is Nesterov's.
+        weight_decay: L2 penalty.
+        l1: L1 penalty of the weights; biases are free.
+        start: Which of the S starts each begins from.
+        order: The seed of the order in which each visits the samples.
+
+    Example:
+        >>> members = Members.of(lr=[0.1, 0.01, 0.001], batch_size=10)
+        >>> len(members), members[members.lr < 0.05].lr.tolist(), members.batch_size.tolist()
+        (3, [0.01, 0.001], [10, 10, 10])
+    """
+
+    lr: NDArray[np.float64]
+    batch_size: NDArray[np.int64]
+    momentum: NDArray[np.float64]
+    nesterov: NDArray[np.bool_]
+    weight_decay: NDArray[np.float64]
+    l1: NDArray[np.float64]
+    start: NDArray[np.int64]
+    order: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        lr: Any,
+        batch_size: Any,
+        momentum: Any = 0.0,
+        nesterov: Any = False,
+        weight_decay: Any = 0.0,
+        l1: Any = 0.0,
+        start: Any = 0,
+        order: Any = 0,
+    ) -> Members:
+        """Make them from numbers, which are those of all, and sequences of one number a member."""
+        given = (lr, batch_size, momentum, nesterov, weight_decay, l1, start, order)
+        types = (float, np.int64, float, bool, float, float, np.int64, np.int64)
+        together = np.broadcast_arrays(*(np.atleast_1d(value) for value in given))
+        return cls(*(np.array(values, dtype=dtype) for values, dtype in zip(together, types, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.lr)
+
+    def by_orders(self, at_once: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the places of members in parts, so that each has at most so many orders."""
+        orders = np.unique(self.order)
+        for start in range(0, len(orders), at_once):
+            yield np.flatnonzero(np.isin(self.order, orders[start : start + at_once]))
+
+    def __getitem__(self, rows: Any) -> Members:
+        return Members(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all members have in common.
+
+    Args:
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        starts: Parameters before the first update, in the order of ``parameters()``, shape (S, P).
+        orders: From the seed of an order and an epoch to the rows that the epoch visits, shape (N,), int64; None: as
+            they lie.
+        epochs: E.
+        drop_last: Whether a short last batch is left out.
+        divergence_factor: How many times the train loss before the first update has diverged.
+        stops: Whether a member ends where it diverges.
+    """
+
+    x: Tensor
+    y: Tensor
+    starts: Tensor
+    orders: Orders
+    epochs: int
+    drop_last: bool = False
+    divergence_factor: float = DIVERGENCE_FACTOR
+    stops: bool = True
+
+    def variant(self, batch_size: int) -> Variant:
+        """Return what a batch size means."""
+        return Variant.of(int(batch_size), len(self.x), self.drop_last)
+
+    def bounds(self, first: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return beyond which train losses members have diverged, from those before the first update, shape (M,)."""
+        # A perfect start has no scale to grow from; there, only a loss that is not finite counts.
+        return np.where(first > 0, self.divergence_factor * first, np.finfo(np.float64).max)
+
+    def looks(self, variant: Variant, made: int) -> Iterator[int]:
+        """Yield behind which updates of an epoch, counted from 1, a member is looked at before the epoch's end.
+
+        Args:
+            variant: The batches of the epoch.
+            made: Updates before the epoch.
+        """
+        if self.stops:
+            yield from range(LOOK_EVERY - made % LOOK_EVERY, variant.updates_per_epoch, LOOK_EVERY)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How the members ended.
+
+    Args:
+        parameters: On the CPU, shape (M, P).
+        losses: Train loss before the first and after every epoch, shape (M, E + 1); nan behind the end of a member.
+        last: Train loss at the end, shape (M,).
+        updates: Updates made, shape (M,).
+        diverged: Whether a loss is no finite number, or the train loss grew beyond its bound, shape (M,).
+    """
+
+    parameters: Tensor
+    losses: NDArray[np.float64]
+    last: NDArray[np.float64]
+    updates: NDArray[np.int64]
+    diverged: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, course: Course, members: int) -> Ends:
+        """Make the ends of members that have not begun."""
+        return cls(
+            torch.full((members, course.starts.shape[1]), math.nan, dtype=course.starts.dtype),
+            np.full((members, course.epochs + 1), math.nan),
+            np.full(members, math.nan),
+            np.zeros(members, dtype=np.int64),
+            np.zeros(members, dtype=np.bool_),
+        )
+
+    @property
+    def first(self) -> NDArray[np.float64]:
+        """Train loss before the first update, shape (M,)."""
+        first: NDArray[np.float64] = self.losses[:, 0]
+        return first
+
+
+def say_nothing(_: int) -> None:
+    """Say nothing."""
+
+
+class Population(ABC):
+    """Carries out the updates of many runs; whichever way it is done, each ends where it would end alone."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+        """Train all members to their ends.
+
+        Args:
+            course: What they have in common.
+            members: Their settings.
+            progress: Called from time to time with the number of updates that were made since.
+        """
+
+
+@dataclass(frozen=True)
+class Single:
+    """A run alone.
+
+    Args:
+        engine: What makes its updates.
+        parameters: What they change.
+        measure: Returns the train loss.
+        end_epoch: Called behind every epoch, as learning rates may change there.
+    """
+
+    engine: Engine
+    parameters: list[nn.Parameter]
+    measure: Callable[[], float]
+    end_epoch: Callable[[], None] = lambda: None
+
+
+class OneByOne(Population):
+    """Trains the members one after the other: for whatever an engine can train, and the reference of the other ways.
+
+    Args:
+        make: From a course, the settings of all members, and which of them it is, to its run.
+    """
+
+    name: ClassVar[str] = "one by one"
+
+    def __init__(self, make: Callable[[Course, Members, int], Single]) -> None:
+        self._make = make
+
+    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+        """Train all members to their ends."""
+        ends = Ends.none(course, len(members))
+        for member in range(len(members)):
+            single = self._make(course, members, member)
+            _train_alone(single, course, members, member, ends, progress)
+            ends.parameters[member] = torch.cat([each.detach().flatten() for each in single.parameters]).cpu()
+        return ends
+
+
+def _train_alone(single: Single, course: Course, members: Members, member: int, ends: Ends, progress: Progress) -> None:
+    variant = course.variant(members.batch_size[member])
+    ends.losses[member, 0] = ends.last[member] = single.measure()
+    bound = float(course.bounds(ends.first[member : member + 1])[0])
+
+    for epoch in range(course.epochs):
+        rows = course.orders(int(members.order[member]), epoch)
+        made, suspicion = 0, False
+        while made < variant.updates_per_epoch:
+            stretch = Stretch(course.x, course.y, rows, variant, made, variant.updates_per_epoch)
+            stretch.keep = Keep()
+            if course.stops:
+                to_look = LOOK_EVERY - int(ends.updates[member]) % LOOK_EVERY
+                stretch.look = Look(bound, to_look, LOOK_EVERY, suspicion)
+            trace = single.engine.carry_out(stretch)
+            made, suspicion = made + trace.updates, trace.suspicion
+            ends.updates[member] += trace.updates
+            progress(trace.updates)
+            # It ended early at a look, or this is the end of the epoch.
+            ends.last[member] = single.measure()
+            is_sound = ends.last[member] <= bound and math.isfinite(float(trace.losses[-1]))
+            ends.diverged[member] = not is_sound
+            if course.stops and not is_sound:
+                break
+        if made == variant.updates_per_epoch:
+            ends.losses[member, epoch + 1] = ends.last[member]
+            single.end_epoch()
+        if course.stops and ends.diverged[member]:
+            return

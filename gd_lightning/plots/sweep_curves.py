@@ -1,0 +1,94 @@
+"""A sweep of few options: the loss that runs end with against one of them, a curve for each value of the others.
+
+Letters: V values on the axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from gd_lightning.groups import Values
+from gd_lightning.plots.group_styles import shades
+from gd_lightning.plots.style import VARIANT_COLORS, new_figure
+
+_SIZE = (7.2, 4.8)  # inches
+_MARKERS = "oD^svPhp"
+_ABOVE = 10.0  # times the loss at the start: the end of its axis
+_WIDE = 20.0  # ratio of the largest value to the smallest from which an axis is logarithmic
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What runs come to over one option.
+
+    Args:
+        label: The values of the others; empty where there are none.
+        losses: Mean loss of the runs that did not diverge, nan where all did, shape (V,).
+        low: The smallest loss of a run, shape (V,).
+        high: The largest, shape (V,).
+        diverged: Share of runs that diverged, shape (V,).
+        limit: The largest stable learning rate by theory; nan where it says nothing, or another option is the axis.
+    """
+
+    label: str
+    losses: Values
+    low: Values
+    high: Values
+    diverged: Values
+    limit: float
+
+
+def sweep_curves(
+    curves: Sequence[Curve], values: Sequence[float], *, start: float, axis: str, quantity: str, title: str
+) -> Figure:
+    """Draw the curves.
+
+    Args:
+        curves: A curve each.
+        values: On the axis, ascending, shape (V,).
+        start: Loss before the first update; what is far above it is not shown.
+        axis: What the values are, in words.
+        quantity: What the losses are, in words.
+        title: One line or several.
+    """
+    figure = new_figure(1)
+    figure.set_size_inches(*_SIZE)
+    axes = figure.subplots()
+    axes.set_yscale("log")
+    if values[0] > 0 and values[-1] / values[0] > _WIDE:
+        axes.set_xscale("log")
+    colors = shades(VARIANT_COLORS["batch"], len(curves))
+    for i, (curve, color) in enumerate(zip(curves, colors, strict=True)):
+        # All markers of a curve would hide it where values are many.
+        every = max(1, len(values) // 12)
+        look: dict[str, Any] = {"color": color, "marker": _MARKERS[i % len(_MARKERS)], "markersize": 5}
+        axes.plot(values, curve.losses, markevery=(i % every, every), linewidth=1.6, label=curve.label, **look)
+        axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+        out = np.flatnonzero(curve.diverged > 0)
+        if len(out):  # at the upper end, whatever the losses are
+            top = [1.0 - 0.02 * (i % len(_MARKERS))] * len(out)
+            axes.plot(np.array(values)[out], top, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+        if np.isfinite(curve.limit):
+            axes.axvline(curve.limit, color=color, linestyle="--", linewidth=1.2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, max(min(high, _ABOVE * start), 2 * low))
+    axes.set_xlabel(axis)
+    axes.set_ylabel(quantity)
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    figure.suptitle(title, fontsize="medium")
+    handles = axes.get_legend_handles_labels()[0] if any(curve.label for curve in curves) else []
+    if any((curve.diverged > 0).any() for curve in curves):
+        handles.append(Line2D([], [], color="black", marker="x", linestyle="none", label="a run diverged"))
+    if any(np.isfinite(curve.limit) for curve in curves):
+        handles.append(Line2D([], [], color="black", linestyle="--", label="largest stable lr by theory"))
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    return figure

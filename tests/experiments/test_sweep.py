@@ -1,0 +1,142 @@
+"""Sweeps in Python: every run ends where it would end alone, in a Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from gd_lightning import HistoryRecorder, InputError, Parabola, RegressionDataModule, RegressionModule, SteepLine, sweep
+from gd_lightning.experiments import Grid, SweepReport, SweepTask
+from gd_lightning.plots.style import pixels
+from tests.conftest import MakeTrainer
+
+SGD_WITH_STEPS = {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.5}}}
+
+
+@contextmanager
+def _in_double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "engine"),
+    [
+        ({}, {}, "batched"),
+        ({}, {"hidden_sizes": [3], "activation": "tanh", "nesterov": True}, "batched"),
+        ({"standardize": True, "val_size": 0.2}, {"loss": "huber", "l1": 0.01}, "batched"),
+        ({"order": "sequential", "drop_last": True}, {"weight_decay": 0.1, "bias": False}, "batched"),
+        ({}, {"hidden_sizes": [3], "dropout": 0.4}, "one by one"),
+        ({"standardize": True}, SGD_WITH_STEPS, "one by one"),
+        ({}, {"network": lambda d, k: nn.Sequential(nn.BatchNorm1d(d), nn.Linear(d, k))}, "one by one"),
+    ],
+)
+def test_whatever_is_swept_ends_as_in_a_trainer(
+    make_trainer: MakeTrainer, data: dict[str, Any], model: dict[str, Any], engine: str
+) -> None:
+    data, model = {**data, "batch_size": 30}, {**model, "momentum": 0.5}
+    with _in_double():
+        report = sweep(lrs=[0.002, 0.005], seeds=2, max_epochs=2, data=data, model=model)
+    assert report.engine.startswith(engine)
+    torch.manual_seed(1)
+    recorder = HistoryRecorder()
+    trainer = make_trainer(max_epochs=2, precision="64-true", callbacks=[recorder])
+    trainer.fit(RegressionModule(lr=0.005, **model), RegressionDataModule(SteepLine(), seed=1, **data))
+    assert report.last[0, 1, 0, 0, 0, 1] == pytest.approx(recorder.history.last("train_loss"), rel=1e-12)
+    assert report.first[0, 1, 0, 0, 0, 1] == pytest.approx(recorder.history.first("train_loss"), rel=1e-12)
+
+
+def test_every_combination_has_its_place() -> None:
+    report = sweep(lrs="0.001,0.002", batch_sizes="50,full", momentums="0,0.5", l1s=[0, 0.1, 1], seeds=2, max_epochs=1)
+    assert report.last.shape == (2, 2, 2, 1, 3, 2)
+    alone = sweep(lrs="0.002,1", batch_sizes=50, momentums=0.5, l1s=0.1, seeds=2, max_epochs=1)
+    np.testing.assert_allclose(report.last[0, 1, 1, 0, 1], alone.last[0, 0, 0, 0, 0], rtol=1e-6)
+    assert len(report.rows) == 12
+    assert [row.others["l1"] for row in report.rows[:6]] == [0.0, 0.0, 0.1, 0.1, 1.0, 1.0]
+
+
+def test_what_is_not_given_is_the_usual() -> None:
+    report = sweep(seeds=1, max_epochs=1)
+    assert report.grid.batch_size == (1, 2, 4, 8, 16, 32, 64, 100)
+    assert (report.grid.lr[0], report.grid.lr[-1], len(report.grid.lr)) == (1e-4, 1.0, 40)
+    assert sweep(Parabola(), model={"lr": 0.1}, seeds=1, max_epochs=1).grid.lr == (0.1,)
+    optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.3}}
+    assert sweep(model={"optimizer": optimizer}, batch_sizes="50,full", seeds=1, max_epochs=1).grid.lr == (0.3,)
+
+
+def test_the_limit_of_theory_parts_what_diverges() -> None:
+    report = sweep(lrs="0.06,0.07,0.11,0.13", batch_sizes="1,full", seeds=2, max_epochs=300)
+    stochastic, batch = report.rows
+    assert stochastic.limit == pytest.approx(0.06418, rel=1e-3)
+    assert batch.limit == pytest.approx(0.11997, rel=1e-3)
+    assert (batch.largest_lr, batch.diverged) == (0.11, 2)
+    assert report.diverged[1, 3].all()
+    assert report.diverged[0, 2].all()
+    assert np.isnan(sweep(lrs="0.1,0.2", batch_sizes="full", weight_decays=0.1, max_epochs=1).last).sum() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_sizes": "50,full", "lrs": "0.05,0.1,0.5"},
+        {"batch_sizes": "50,full", "lrs": "log(0.001,1,9)", "momentums": "0,0.9"},
+        {"batch_sizes": "full", "lrs": "log(0.001,1,9)", "weight_decays": "0,0.1,1"},
+        {"batch_sizes": "10,50,full", "lrs": 0.01},
+        {"batch_sizes": "full", "lrs": 0.01, "l1s": "0,0.1"},
+        {"batch_sizes": "50,full", "lrs": "1,2"},
+    ],
+)
+def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
+    report = sweep(seeds=2, max_epochs=12, **options)
+    assert pixels(report.figure()).std() > 20
+    assert report._repr_png_().startswith(b"\x89PNG")
+    assert str(report).splitlines()[0].startswith("SteepLine: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lrs": "0,0.1"}, r"lr 0\.0 trains nothing"),
+        ({"lrs": 0.1, "batch_sizes": "full"}, "cannot sweep one value of each option"),
+        ({"batch_sizes": "1,1000"}, "batch_size 1000 is larger than the 100 training samples"),
+        ({"batch_sizes": "0,1"}, "batch_size 0 is no number of samples"),
+        ({"momentums": "0,0.9", "model": {"nesterov": True, "momentum": 0.5}}, "nesterov needs momentum"),
+        ({"seeds": 0}, "cannot sweep with 0 seeds"),
+        ({"seeds": 100_000}, "cannot sweep 32,000,000 runs, 1,000,000 at most"),
+        ({"max_epochs": 0}, "cannot sweep 0 epochs"),
+        ({"model": {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}}}, "watches"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        sweep(**options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_training_step_of_its_own_is_no_matter_of_a_sweep() -> None:
+    class Own(RegressionModule):
+        def training_step(self, *args: Any) -> Any:
+            return super().training_step(*args)
+
+    data = RegressionDataModule(SteepLine())
+    with pytest.raises(InputError, match="cannot sweep Own, because it has a training step of its own"):
+        SweepTask(Grid((50, 100), (0.1,)), ((0, 0),), 1).train(Own(), data)
+
+
+def test_a_report_is_written_where_it_is_wanted(tmp_path: Any) -> None:
+    report = sweep(batch_sizes="50,full", lrs="0.01,0.1", seeds=1, max_epochs=1, directory=tmp_path / "there")
+    assert isinstance(report, SweepReport)
+    assert isinstance(report.figure(), Figure)
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {
+        "sweep.csv", "table.csv", "sweep.json", "map.png", "hparams",
+    }  # fmt: skip

@@ -33,10 +33,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def medians(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the median seconds of both sides, taken in turns."""
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+def medians(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median seconds of each, taken in turns."""
+    rounds = [[seconds(work) for work in works] for _ in range(repeats)]
+    return [statistics.median(of_work) for of_work in zip(*rounds, strict=True)]
 
 
 class Comparison:

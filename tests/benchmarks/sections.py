@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine
+from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine, sweep
+from gd_lightning.experiments.sweep_report import SweepReport
 from tests.benchmarks import competitors, ours
 from tests.benchmarks.cases import Case, Prepared, Run, Side, draw
-from tests.benchmarks.measure import Comparison, compare, mebibytes, medians
+from tests.benchmarks.measure import Comparison, compare, mebibytes, medians, seconds
+from tests.benchmarks.trainer import seconds_inside
 
 ALL = (ours.FUSED, ours.AUTOGRAD, *competitors.COMPETITORS)
 MLPS = ((1, (10,)), (10, (64, 64)))
@@ -31,7 +35,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # Start-up and recording
 
 
-def pairs(rows: Iterable[tuple[str, str, float, float]]) -> str:
+def pairs(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows of two sides as Markdown, the ratio last."""
     return markdown(
         ["what", "against", "seconds", "seconds of the other", "ratio"],
@@ -49,15 +53,15 @@ def start_up(repeats: int = 5) -> str:
 
         return work
 
-    competitor = ("-c", "import lightning.pytorch.cli")
-    rows = []
-    for name, command in {
-        "`gd_lightning fit --help`": ("-m", "gd_lightning", "fit", "--help"),
-        "`gd_lightning fit`, system 1": ("-m", "gd_lightning", "fit"),
-        "`gd_lightning --version`": ("-m", "gd_lightning", "--version"),
-    }.items():
-        rows.append((name, "`import lightning.pytorch.cli`", *medians(run(*command), run(*competitor), repeats)))
-    return pairs(rows)
+    commands = {
+        "`gd_lightning fit --help`": run("-m", "gd_lightning", "fit", "--help"),
+        "`gd_lightning fit`, system 1": run("-m", "gd_lightning", "fit"),
+        "`gd_lightning --version`": run("-m", "gd_lightning", "--version"),
+    }
+    competitor = run("-c", "import lightning.pytorch.cli")
+    *of_commands, of_competitor = medians([*commands.values(), competitor], repeats)
+    name = "`import lightning.pytorch.cli`"
+    return pairs((command, name, took, of_competitor) for command, took in zip(commands, of_commands, strict=True))
 
 
 def recording(repeats: int = 7, epochs: int = 30) -> str:
@@ -81,7 +85,7 @@ def recording(repeats: int = 7, epochs: int = 30) -> str:
         (
             f"{name}, recorded",
             "the same run, not recorded",
-            *medians(lambda b=b: fit(b, True), lambda b=b: fit(b, False), repeats),  # type: ignore[misc]
+            *medians([functools.partial(fit, b, recorded) for recorded in (True, False)], repeats),
         )
         for name, b in (("stochastic descent", 1), ("mini-batch descent", 16), ("batch descent", 100))
     )
@@ -126,8 +130,8 @@ def batch_name(case: Case) -> str:
 def stochastic() -> str:
     """Compare stochastic descent, every loss recorded, with what is fastest at it."""
     cases = [Case(100_000, 1, 1, epochs=10), Case(100_000, 10, 1, epochs=10), Case(100_000, 1, 1, (10,), epochs=10)]
-    sides = (ours.AUTO, ours.AUTO_FURTHER, ours.AUTO_READ, *ALL)
-    return updates_table([compare(case, sides, repeats=7, whole=5.0) for case in cases], sides)
+    sides = (ours.AUTO, ours.AUTO_FURTHER, ours.AUTO_READ, ours.AUTOGRAD, *competitors.COMPETITORS)
+    return updates_table([compare(case, sides, repeats=5, whole=5.0) for case in cases], sides)
 
 
 def updates() -> str:
@@ -180,13 +184,11 @@ TWO_PRODUCTS = Side("two products", two_products)
 def many_samples() -> str:
     """Compare an epoch of 1,000,000 samples with what it cannot do without, and with plain PyTorch."""
     draw.cache_clear()
-    recorded, not_recorded = (ours.FUSED, ours.AUTOGRAD), (ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED)
-    others = (competitors.PLAIN_PYTORCH, competitors.JAX_SCAN)
-    of_full = (TWO_PRODUCTS, *not_recorded, *recorded, *others)
-    full = compare(Case(1_000_000, 100, 1_000_000, epochs=10), of_full, target=0.5, too_long=math.inf)
-    of_slices = (others[0], *not_recorded, *recorded, *others[1:])
+    sides = (ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED, competitors.PLAIN_PYTORCH, competitors.JAX_SCAN)
+    full = compare(Case(1_000_000, 100, 1_000_000, epochs=10), (TWO_PRODUCTS, *sides), target=0.5)
+    of_slices = (competitors.PLAIN_PYTORCH, *(side for side in sides if side is not competitors.PLAIN_PYTORCH))
     slices = compare(Case(1_000_000, 100, 256), of_slices, target=0.5)
-    return updates_table([full], of_full) + "\n\n" + updates_table([slices], of_slices)
+    return updates_table([full], (TWO_PRODUCTS, *sides)) + "\n\n" + updates_table([slices], of_slices)
 
 
 def memory() -> str:
@@ -207,6 +209,52 @@ def memory() -> str:
                 *(f"{mebibytes(side, case):.0f}" for side in sides),
             ]
             for case in cases
+        ],
+    )
+
+
+# Sweeps
+
+
+def sweeping(repeats: int = 5, every: int = 50) -> str:
+    """Compare a sweep with a loop of single runs, of which every so many-th is made."""
+    lrs, sizes, seeds, epochs = "log(1e-4,1,50)", "1,2,4,...,full", 5, 20
+
+    def swept() -> SweepReport:
+        return sweep(SteepLine(), lrs=lrs, batch_sizes=sizes, seeds=seeds, max_epochs=epochs)
+
+    first = seconds(swept)
+    report = swept()
+    runs = list(itertools.product(range(len(report.grid.batch_size)), range(len(report.grid.lr)), range(seeds)))
+    singles = runs[::every]
+
+    def last_of(run: tuple[int, int, int]) -> float:
+        size, lr, seed = run
+        torch.manual_seed(report.seeds[seed])
+        module = RegressionModule(lr=report.grid.lr[lr])
+        data = RegressionDataModule(SteepLine(), report.grid.batch_size[size], seed=seed)
+        recorder = HistoryRecorder()
+        seconds_inside(module, data, epochs, [recorder])
+        return float(recorder.history.last("train_loss"))
+
+    difference = 0.0
+    for size, lr, seed in singles:
+        if not report.diverged[size, lr, 0, 0, 0, seed]:
+            of_sweep, alone = float(report.last[size, lr, 0, 0, 0, seed]), last_of((size, lr, seed))
+            difference = max(difference, abs(of_sweep - alone) / alone)
+    if difference > 1e-3:
+        raise ValueError(f"losses of a sweep differ by {difference:.2g} from those of single runs")
+    together, alone = medians([swept, lambda: [last_of(run) for run in singles]], repeats)
+    alone *= len(runs) / len(singles)
+    return markdown(
+        ["runs", "the first in a process, s", "further ones, s", "single runs, s", "ratio", "final losses differ by"],
+        [
+            [
+                f"{len(runs):,}",
+                *(f"{t:.3g}" for t in (first, together, alone)),
+                f"{together / alone:.2g}",
+                f"{difference:.1g}",
+            ]
         ],
     )
 
@@ -238,8 +286,15 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     "samples": (
         "A million samples",
         "Microseconds of an update; in brackets, how many times those of the first side. An update of batch descent is "
-        "an epoch, and cannot do without two products of the features, with the weights and with the residuals.",
+        "an epoch, and cannot do without two products of the features, with the weights and with the residuals. No "
+        "side records anything: here, the least squares that a history is compared with take seconds once a fit.",
         many_samples,
+    ),
+    "sweep": (
+        "Sweeps",
+        "50 learning rates, 8 batch sizes and 5 seeds of system 1 for 20 epochs, by `gd_lightning.sweep` and by a fit "
+        "of each. Every 50th of the fits is made, and their time is multiplied.",
+        sweeping,
     ),
     "memory": (
         "Memory",

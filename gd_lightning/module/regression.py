@@ -379,6 +379,11 @@ class RegressionModule(LightningModule):
         """Have data that were loaded anew handed out in stretches, too."""
         self._hand_out()
 
+    def on_train_end(self) -> None:
+        """Let go of the data."""
+        self._stretches = None
+        self._hand_out()
+
     def _features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
         if self.standardize is None:

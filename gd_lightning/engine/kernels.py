@@ -366,7 +366,7 @@ def _add_linear(
     return total
 
 
-@_leaf
+@_inlined
 def _add_network(
     samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
 ) -> Number:
@@ -390,9 +390,15 @@ def _add_network(
 
 
 @_inlined
+def _row(layers: Array, at: int) -> tuple[int, ...]:
+    """Return the numbers of a layer; to unpack the row itself would check its length each time."""
+    return layers[at, 0], layers[at, 1], layers[at, 2], layers[at, 3], layers[at, 4], layers[at, 5], layers[at, 6]
+
+
+@_inlined
 def _forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """From the values of a layer's inputs to those of its outputs."""
-    inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
+    inputs, outputs, weight, bias, unit, is_wide, activation = _row(network.layers, layer)
     above = unit + inputs
     into, out, rise = scratch.values[unit:above], scratch.values[above : above + outputs], scratch.rises[above:]
     for j in range(outputs):
@@ -437,7 +443,7 @@ def _activate(z: Number, activation: int, shape: Number) -> tuple[Number, Number
 @_inlined
 def _backward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """Add a layer's gradient, and blame its inputs; those of the network are not to blame."""
-    inputs, outputs, weight, bias, unit, is_wide, activation = network.layers[layer]
+    inputs, outputs, weight, bias, unit, is_wide, activation = _row(network.layers, layer)
     above, gradient = unit + inputs, scratch.gradient
     into, below = scratch.values[unit:above], scratch.blames[unit:above]
     rise, blame = scratch.rises[above:], scratch.blames[above : above + outputs]

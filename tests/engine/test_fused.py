@@ -14,8 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.engine import (
-    AutogradEngine, Engine, FusedEngine, Keep, Look, Stretch, Trace, why_not_fused, work_of,
-)  # fmt: skip
+    AutogradEngine,
+    Engine,
+    FusedEngine,
+    Keep,
+    Look,
+    Stretch,
+    Trace,
+    why_not_fused,
+    work_of,
+)
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.objective import Loss, summed_loss

@@ -38,7 +38,6 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "max_steps": (-1,),
     "max_time": (None,),
     "min_steps": (None,),
-    "callbacks": (None, []),
     "gradient_clip_val": (None, 0, 0.0),
     "accumulate_grad_batches": (1,),
     "plugins": (None, []),
@@ -46,6 +45,8 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "precision": (None, "32-true", "64-true", 32, 64, "32", "64"),
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
+# Callbacks that change nothing, and have nothing to show of many runs at once.
+_ONLY_SHOW = ("gd_lightning.callbacks.ShowSteps", "gd_lightning.callbacks.steps.ShowSteps")
 
 
 class SweepOptions:
@@ -143,6 +144,13 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
             raise InputError(
                 f"cannot sweep with trainer.{name} {trainer[name]}, because the runs of a sweep have no Trainer; leave "
                 "it out, or use compare"
+            )
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    for path in (callback.class_path for callback in callbacks if callback is not None):
+        if path not in _ONLY_SHOW:
+            raise InputError(
+                f"cannot sweep with the callback {path.rpartition('.')[2]}, because the runs of a sweep have no "
+                "Trainer; leave it out, or use compare"
             )
     if trainer.max_epochs < 1:
         raise InputError("cannot sweep without a last epoch; give trainer.max_epochs")

@@ -118,7 +118,7 @@ def test_a_batch_size_or_lr_of_a_config_is_no_axis(command_line: CommandLine) ->
         (["--trainer.max_epochs", "-1"], "cannot sweep without a last epoch"),
         (
             ["--trainer.callbacks+=LossBelow", "--trainer.callbacks.threshold", "1"],
-            "cannot sweep with trainer.callbacks",
+            "cannot sweep with the callback LossBelow",
         ),
         (["--trainer.accelerator", "tpu"], "cannot sweep with trainer.accelerator tpu"),
         (["--model.lr"], "cannot use --model.lr without a value"),

@@ -84,6 +84,7 @@ def _why_not_parts(parts: Sequence[nn.Module]) -> str:
 
 
 def why_not_parameters(network: nn.Module) -> str:
+    """Say what about the parameters of a network no compiled or batched updates take; empty where nothing is."""
     modules, parameters = list(network.modules()), list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
         return "layers share a parameter"

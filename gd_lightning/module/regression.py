@@ -407,7 +407,7 @@ class RegressionModule(LightningModule):
         else:
             assert isinstance(optimizer, SGD)
             engine = FusedEngine(self.network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            x = self._features_of_network(x)
+            x, y = self._features_of_network(x).contiguous(), y.contiguous()
         numbers = sum(parameter.numel() for parameter in self.network.parameters())
         seconds = longest_stretch(self.trainer)
         return Stretches(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)

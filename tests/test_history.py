@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,3 +102,47 @@ def test_a_file_that_is_no_history_is_refused_with_its_line(tmp_path: Path, text
     path.write_text(text)
     with pytest.raises(InputError, match="line 2"):
         History.from_csv(path)
+
+
+class Waiting:
+    """Five rows that say when they are computed."""
+
+    def __init__(self) -> None:
+        self.read: list[slice] = []
+
+    def __call__(self, where: slice) -> dict[str, Any]:
+        self.read.append(where)
+        update = np.arange(3.0, 8.0)[where]
+        return {"update": update, "epoch": 1 + update / 8, "samples": 8 * update, "seconds": update, "w": update**2}
+
+    def add_to(self, history: History) -> None:
+        history.extend(5, self, ["update", "epoch", "samples", "seconds", "w"], {"update": 7.0})
+
+
+def test_rows_that_wait_are_those_that_were_appended() -> None:
+    waiting, appended, block = _history(), _history(), Waiting()
+    block.add_to(waiting)
+    waiting.add_to_last_row({"train_loss": 0.5})
+    for update in range(3, 8):
+        appended.append(update=update, epoch=1 + update / 8, samples=8 * update, seconds=update, w=update**2)
+    appended.add_to_last_row({"train_loss": 0.5})
+    for history in (waiting, appended):
+        history.append(update=8, epoch=2, samples=64, seconds=8)
+    assert waiting.to_csv() == appended.to_csv()
+    assert block.read == [slice(0, 5)]
+    np.testing.assert_array_equal(waiting.measured("train_loss", 1), [2, 7])
+    np.testing.assert_array_equal(waiting.measured("lr"), [])
+    assert [row["w"] for row in waiting.rows_at(np.array([3, 6]))] == [9, 36]
+    assert History.from_state_dict(waiting.state_dict()).to_csv() == appended.to_csv()
+
+
+def test_the_newest_values_are_told_without_computing_the_others() -> None:
+    history, block = _history(), Waiting()
+    block.add_to(history)
+    history.add_to_last_row({"train_loss": 0.5})
+    assert (history.last("update"), history.last("train_loss"), history.newest("val_loss")) == (7, 0.5, None)
+    assert (history.first("train_loss"), history.last("batch_loss"), len(history)) == (4, math.inf, 8)
+    assert block.read == []
+    assert (history.last("w"), history.newest("seconds")) == (49, 7)
+    assert block.read == [slice(4, 5)]
+    assert ("w" in history, history.columns[-1]) == (True, "w")

@@ -198,7 +198,7 @@ class Command(LightningCLI):
                 self._refuse_to_diverge_again()
         refuse_null(self._parser(stage), self.config[stage])
         if stage == "sweep":
-            settle_grids(self.config.sweep)
+            settle_grids(self.config.sweep, self._given())
         if stage in _TRAINING:
             self._settle_learning_rate(self.config[stage])
             self._settle_length(self.config[stage])
@@ -401,6 +401,12 @@ class Command(LightningCLI):
         """Train every combination of some settings."""
         with self._precision():
             sweep(self, self._own_options("sweep", SweepOptions.sweep))
+
+    def config_text(self) -> str:
+        """Return all options as a config that makes the same again."""
+        stage = str(self.subcommand)
+        text: str = self._parser(stage).dump(self.config[stage], skip_none=False, skip_validation=True)
+        return text
 
     def _own_options(self, stage: str, method: Callable[..., None]) -> dict[str, Any]:
         """Return the options that a subcommand has beside those of fit, as plain values."""

@@ -17,8 +17,9 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.ranges import numbers
+from gd_lightning.experiments.sweep_grid import BATCH_SIZES, LRS
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import claim_directory
+from gd_lightning.tracking.run_directory import CONFIG, claim_directory, write_text
 
 # The options of fit that take a grid here, and the own options that hold it.
 GRIDS = {
@@ -37,7 +38,6 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "max_steps": (-1,),
     "max_time": (None,),
     "min_steps": (None,),
-    "callbacks": (None, []),
     "gradient_clip_val": (None, 0, 0.0),
     "accumulate_grad_batches": (1,),
     "plugins": (None, []),
@@ -45,6 +45,8 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "precision": (None, "32-true", "64-true", 32, 64, "32", "64"),
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
+# Callbacks that change nothing, and have nothing to show of many runs at once.
+_ONLY_SHOW = ("gd_lightning.callbacks.ShowSteps", "gd_lightning.callbacks.steps.ShowSteps")
 
 
 class SweepOptions:
@@ -82,8 +84,8 @@ class Sweeps(Protocol):
     model: RegressionModule
     datamodule: RegressionDataModule
 
-    def is_given(self, name: str) -> bool:
-        """Whether an option was given."""
+    def config_text(self) -> str:
+        """Return all options as a config."""
 
 
 def with_grids(args: Sequence[str]) -> list[str]:
@@ -109,8 +111,17 @@ def with_grids(args: Sequence[str]) -> list[str]:
     return found
 
 
-def settle_grids(config: Namespace) -> None:
-    """Let the module have one of the values that are swept, which is checked as any other is."""
+def settle_grids(config: Namespace, given: Namespace) -> None:
+    """Say what is swept where nothing is given, and let the module have one of the values, which is checked.
+
+    Args:
+        config: All options; changed.
+        given: Those that were given, in arguments, configs or the environment.
+    """
+    if config.batch_sizes is None and given.get("data.batch_size") is None:
+        config.batch_sizes = BATCH_SIZES
+    if config.lrs is None and given.get("model.lr") is None and given.get("optimizer.init_args.lr") is None:
+        config.lrs = LRS
     for option, own in GRIDS.items():
         if option.startswith("model.") and config[own] is not None:
             config[option] = numbers(own, config[own])[-1]
@@ -134,15 +145,18 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
                 f"cannot sweep with trainer.{name} {trainer[name]}, because the runs of a sweep have no Trainer; leave "
                 "it out, or use compare"
             )
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    for path in (callback.class_path for callback in callbacks if callback is not None):
+        if path not in _ONLY_SHOW:
+            raise InputError(
+                f"cannot sweep with the callback {path.rpartition('.')[2]}, because the runs of a sweep have no "
+                "Trainer; leave it out, or use compare"
+            )
     if trainer.max_epochs < 1:
         raise InputError("cannot sweep without a last epoch; give trainer.max_epochs")
-    given = {name.partition(".")[2]: options[own] for name, own in GRIDS.items()}
-    for name in ("data.batch_size", "model.lr"):
-        key = name.partition(".")[2]
-        if given[key] is None and command.is_given(name):  # in a config or in the environment
-            given[key] = config[name]
-    if module.hparams["optimizer"] is not None and given["lr"] is None:
-        given["lr"] = module.hparams["lr"] if command.is_given("optimizer.init_args.lr") else None
+    given = {
+        name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
+    }
     rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
     directory = None if options["directory"] is None else _empty(Path(options["directory"]))
     grid = Grid.of(given, module, data, options["seeds"])
@@ -155,6 +169,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     if directory is None:
         directory = claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{report.title}")
     report.write(directory)
+    write_text(directory / CONFIG, command.config_text())
     print(f"\nfiles        {from_here(directory)}")
     print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#hparams")
 

@@ -22,7 +22,7 @@ from gd_lightning.engine.stretch import Engine, Keep, ParameterPath, Stretch, Tr
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
 
-_LOSSES = ("mse", "mae", "huber")
+LOSSES = ("mse", "mae", "huber")
 """Known losses; the compiled code knows them by their places here."""
 
 _LARGE = 1 << 18
@@ -59,8 +59,8 @@ class FusedEngine(Engine):
 
         self._kernels: ModuleType = kernels
         self._optimizer = optimizer
-        self._loss, self._huber_delta, self._l1 = _LOSSES.index(loss), float(huber_delta), float(l1)
-        self._layers, self._shapes, self._places = _layout(network)
+        self._loss, self._huber_delta, self._l1 = LOSSES.index(loss), float(huber_delta), float(l1)
+        self._layers, self._shapes, self._places = layout_of(network)
         self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
@@ -181,7 +181,7 @@ class FusedEngine(Engine):
             at += array.size
 
 
-def _layout(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:
+def layout_of(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:
     """Return the kernels' layers, shape (L, 7), the shapes of their activations, and where the numbers lie in torch."""
     layers: list[list[int]] = []
     shapes: list[float] = []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import SGD
 
-from gd_lightning.engine.fused import _LOSSES, _layout
+from gd_lightning.engine.fused import LOSSES, layout_of
 from gd_lightning.engine.fusible import why_not_fused
 from gd_lightning.engine.population import LOOK_EVERY, Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.errors import InputError
@@ -46,9 +46,9 @@ class FusedPopulation(Population):
         from gd_lightning.engine import kernels, member_kernels
 
         self._kernels, self._compiled = kernels, member_kernels
-        self._layers, self._shapes, self._places = _layout(network)
+        self._layers, self._shapes, self._places = layout_of(network)
         self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
-        self._loss, self._huber_delta = _LOSSES.index(loss), float(huber_delta)
+        self._loss, self._huber_delta = LOSSES.index(loss), float(huber_delta)
 
     def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""

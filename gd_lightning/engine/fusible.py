@@ -43,7 +43,7 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
         return "numba is not installed (pip install 'gd-lightning[fast]')"
     if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
         return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
-    return _why_not_parts(parts_of(network)) or _why_not_parameters(network) or _why_not_optimizer(network, optimizer)
+    return _why_not_parts(parts_of(network)) or why_not_parameters(network) or _why_not_optimizer(network, optimizer)
 
 
 def parts_of(network: nn.Module) -> list[nn.Module]:
@@ -83,7 +83,8 @@ def _why_not_parts(parts: Sequence[nn.Module]) -> str:
     return ""
 
 
-def _why_not_parameters(network: nn.Module) -> str:
+def why_not_parameters(network: nn.Module) -> str:
+    """Say what about the parameters of a network no compiled or batched updates take; empty where nothing is."""
     modules, parameters = list(network.modules()), list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
         return "layers share a parameter"

@@ -128,7 +128,7 @@ _summing = _compiler(fastmath=_SUMS, forceinline=True, **_INNER)
 _inlined = _compiler(fastmath=_ELSE, forceinline=True, **_INNER)
 _leaf = _compiler(fastmath=_ELSE, **_INNER)
 _outer = _compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
-_allocating = _compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
+allocating = _compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
 _parallel = _compiler(fastmath=_ELSE, parallel=True)
 
 
@@ -180,7 +180,7 @@ def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]
         numba.set_num_threads(before)
 
 
-@_allocating
+@allocating
 def _carry_out_large(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
 ) -> tuple[int, int, bool]:
@@ -224,7 +224,7 @@ def _carry_out_line(
     for update in range(span.updates):
         row = samples.rows[span.first + update] if is_shuffled else span.first + update
         feature = samples.x[row, 0]
-        loss, slope = _loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
+        loss, slope = loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
         if not has_one_lr:
             lr = lrs[update]
         gradient[0] = slope * feature
@@ -292,7 +292,7 @@ def _scatter(numbers: Array, places: Array, into: Array) -> None:
 
 
 @_inlined
-def _loss_of(error: Number, loss: int, delta: Number) -> tuple[Number, Number]:
+def loss_of(error: Number, loss: int, delta: Number) -> tuple[Number, Number]:
     """Return the loss of an element, and its derivative with respect to the prediction."""
     number = type(error)
     if loss == MSE:
@@ -357,7 +357,7 @@ def _add_linear(
             prediction = _dot(theta[begin:end], x)
             if has_bias:
                 prediction += theta[bias + k]
-            loss, slope = _loss_of(prediction - samples.y[row, k], rule.loss, delta)
+            loss, slope = loss_of(prediction - samples.y[row, k], rule.loss, delta)
             total += loss
             slope *= share
             _add_scaled(gradient[begin:end], slope, x)
@@ -379,9 +379,9 @@ def _add_network(
         for d in range(samples.x.shape[1]):
             scratch.values[d] = samples.x[row, d]
         for layer in range(depth):
-            _forward(network, layer, theta, scratch)
+            forward(network, layer, theta, scratch)
         for k in range(outputs):
-            loss, slope = _loss_of(scratch.values[last + k] - samples.y[row, k], rule.loss, delta)
+            loss, slope = loss_of(scratch.values[last + k] - samples.y[row, k], rule.loss, delta)
             total += loss
             scratch.blames[last + k] = slope * share
         for layer in range(depth - 1, -1, -1):
@@ -396,7 +396,7 @@ def _row(layers: Array, at: int) -> tuple[int, ...]:
 
 
 @_inlined
-def _forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
+def forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
     """From the values of a layer's inputs to those of its outputs."""
     inputs, outputs, weight, bias, unit, is_wide, activation = _row(network.layers, layer)
     above = unit + inputs

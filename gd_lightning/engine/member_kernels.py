@@ -21,10 +21,10 @@ from gd_lightning.engine.kernels import (
     Scratch,
     Span,
     State,
-    _allocating,
-    _forward,
-    _loss_of,
+    allocating,
     carry_out,
+    forward,
+    loss_of,
 )
 
 Array = NDArray[Any]
@@ -72,7 +72,7 @@ class Stand(NamedTuple):
     diverged: Array
 
 
-@_allocating
+@allocating
 def measure(lesson: Lesson, network: Network, theta: Array, units: int) -> float:
     """Return the train loss of a member, summed in float64.
 
@@ -91,14 +91,14 @@ def measure(lesson: Lesson, network: Network, theta: Array, units: int) -> float
         for d in range(lesson.x.shape[1]):
             values[d] = lesson.x[row, d]
         for layer in range(len(network.layers)):
-            _forward(network, layer, theta, scratch)
+            forward(network, layer, theta, scratch)
         for k in range(outputs):
-            total += _loss_of(values[last + k] - lesson.y[row, k], lesson.loss, delta)[0]
+            total += loss_of(values[last + k] - lesson.y[row, k], lesson.loss, delta)[0]
     mean: float = total / (samples * outputs)
     return mean
 
 
-@_allocating
+@allocating
 def train(members: Array, lesson: Lesson, network: Network, settings: Settings, stand: Stand, units: int) -> None:
     """Train some members for the epochs whose rows there are.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gd_lightning.engine.fusible import ACTIVATIONS, LINEAR, _why_not_parameters, parts_of
+from gd_lightning.engine.fusible import ACTIVATIONS, LINEAR, parts_of, why_not_parameters
 from gd_lightning.errors import InputError
 from gd_lightning.models.regressors import MLPRegressor
 from gd_lightning.objective import Loss
@@ -53,7 +53,7 @@ def why_not_stacked(network: nn.Module) -> str:
             return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
     if not any(type(part) in LINEAR for part in parts_of(network)):
         return "it has no linear layer"
-    return _why_not_parameters(network)
+    return why_not_parameters(network)
 
 
 class StackedNetwork(ABC):

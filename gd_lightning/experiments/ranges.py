@@ -40,8 +40,11 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
     parts, found = _parts(given), list[float]()
     for i, part in enumerate(parts):
         if str(part).strip() == _AND_SO_ON:
-            end = parts[i + 1 : i + 2]
-            found += _series(name, given, found[-3:], [_number(name, each, full) for each in end])
+            end = [_number(name, each, full) for each in parts[i + 1 : i + 2]]
+            if end == [full] and found and found[-1] >= end[0]:  # of few samples, three can be too many
+                found = [value for value in found if value < end[0]]
+            else:
+                found += _series(name, given, found[-3:], end)
         else:
             found += _range(name, part, full)
     if len(found) > _MOST:
@@ -122,7 +125,7 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
     if not (is_geometric or is_arithmetic):
         three = ",".join(f"{value:g}" for value in begun)
         raise _unusable(name, given, f"{three} have neither equal ratios nor equal distances", "write the numbers out")
-    if last == third:  # as with 1,2,4,...,full of four samples
+    if last == third:
         return []
     if (third > second) != (last > third):
         raise _unusable(name, given, f"{last:g} is not ahead of {third:g}", "write the numbers out")

@@ -13,8 +13,8 @@ from gd_lightning.experiments.ranges import Given, numbers, whole_numbers
 from gd_lightning.module import RegressionModule, check_options
 from gd_lightning.variants import Variant
 
-LRS = "log(1e-4,1,40)"
-"""The learning rates that are swept where none are given."""
+LRS, BATCH_SIZES = "log(1e-4,1,40)", "1,2,4,...,full"
+"""What is swept where nothing is given."""
 _MOST_RUNS = 1_000_000
 
 
@@ -67,14 +67,13 @@ class Grid:
             InputError: Values cannot be understood or used, or make too many runs, or only one.
         """
         n = data.variant.train_samples
-        powers = [2**i for i in range(n.bit_length()) if 2**i < n]
         sizes, lrs = (given.get(name) for name in ("batch_size", "lr"))
         others = {}
         for name in ("momentum", "weight_decay", "l1"):
             values = given.get(name)
             others[name] = tuple(numbers(f"{name}s", module.hparams[name] if values is None else values))
         grid = cls(
-            tuple(whole_numbers("batch_sizes", [*powers, n] if sizes is None else sizes, n)),
+            tuple(whole_numbers("batch_sizes", BATCH_SIZES if sizes is None else sizes, n)),
             tuple(numbers("lrs", LRS if lrs is None else lrs)),
             **others,
         )

@@ -139,10 +139,16 @@ class SweepReport:
             Spread.of(last[best] if has_best else []),
             Spread.of(self.excess[here][best] if has_best else []),
             lrs[np.flatnonzero(is_sound)[-1]] if has_best else math.nan,
-            self.limits.get((batch_size, others["momentum"]), math.nan),
+            self._limit(batch_size, others),
             int(diverged.sum()),
             diverged.size,
         )
+
+    def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
+        """Return the largest stable learning rate; nan where theory says nothing, as of penalties."""
+        if others["weight_decay"] or others["l1"]:
+            return math.nan
+        return self.limits.get((batch_size, others["momentum"]), math.nan)
 
     # On the terminal
 
@@ -300,7 +306,7 @@ class SweepReport:
         planes = []
         for place, others in itertools.islice(self._others(), _MOST_PANELS):
             here: Any = (slice(None), slice(None), *place)
-            limits = [self.limits.get((size, others["momentum"]), math.nan) for size in self.grid.batch_size]
+            limits = [self._limit(size, others) for size in self.grid.batch_size]
             planes.append(Plane(self._label(others), means[here], self.diverged[here].mean(-1), np.array(limits)))
         return sweep_map(planes, self.grid.batch_size, self.grid.lr, n_samples=self.variant.train_samples, **words)
 
@@ -313,7 +319,7 @@ class SweepReport:
         for place in itertools.islice(np.ndindex(*(len(getattr(self.grid, name)) for name in names)), _MOST_CURVES):
             values = {name: getattr(self.grid, name)[i] for name, i in zip(names, place, strict=True)}
             here: Any = (*place[:at], slice(None), *place[at:])
-            limit = self.limits.get((values["batch_size"], values["momentum"]), math.nan) if axis == "lr" else math.nan
+            limit = self._limit(int(values["batch_size"]), values) if axis == "lr" else math.nan
             low, high = np.fmin.reduce(sound[here], axis=-1), np.fmax.reduce(sound[here], axis=-1)
             curves.append(Curve(self._label(values), means[here], low, high, self.diverged[here].mean(-1), limit))
         return sweep_curves(curves, getattr(self.grid, axis), axis=Grid.AXES[axis], **words)

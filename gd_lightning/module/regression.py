@@ -379,6 +379,11 @@ class RegressionModule(LightningModule):
         """Have data that were loaded anew handed out in stretches, too."""
         self._hand_out()
 
+    def on_train_end(self) -> None:
+        """Let go of the data."""
+        self._stretches = None
+        self._hand_out()
+
     def _features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
         if self.standardize is None:
@@ -402,7 +407,7 @@ class RegressionModule(LightningModule):
         else:
             assert isinstance(optimizer, SGD)
             engine = FusedEngine(self.network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            x = self._features_of_network(x)
+            x, y = self._features_of_network(x).contiguous(), y.contiguous()
         numbers = sum(parameter.numel() for parameter in self.network.parameters())
         seconds = longest_stretch(self.trainer)
         return Stretches(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)

@@ -71,6 +71,27 @@ def test_splits_that_cannot_be_are_refused(options: dict[str, float]) -> None:
         RegressionDataModule(SteepLine(), **options).setup()  # type: ignore[arg-type]
 
 
+def test_data_are_the_same_in_every_precision() -> None:
+    single = RegressionDataModule(SteepLine()).train
+    torch.set_default_dtype(torch.float64)  # as a Trainer does, around parts of a run
+    try:
+        double = RegressionDataModule(SteepLine()).train
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert double.y.dtype is torch.float64
+    torch.testing.assert_close(double.y, single.y.double(), rtol=0, atol=0)
+
+
+def test_another_seed_splits_anew_and_keeps_the_data() -> None:
+    data = RegressionDataModule(SteepLine(), val_size=0.2)
+    other = data.with_seed(1)
+    assert (data.seed, other.seed, other.hparams["seed"], data.hparams["seed"]) == (0, 1, 1, 0)
+    assert not torch.equal(data.train.x, other.train.x)
+    assert torch.equal(other.train.x, RegressionDataModule(SteepLine(), val_size=0.2, seed=1).train.x)
+    whole = RegressionDataModule(SteepLine())
+    assert whole.with_seed(1).train is whole.train
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 101])
 def test_batch_sizes_that_do_not_fit_are_refused(batch_size: int) -> None:
     with pytest.raises(InputError, match=f"batch_size {batch_size}"):

@@ -75,14 +75,15 @@ def test_what_is_not_given_is_the_usual() -> None:
 
 
 def test_the_limit_of_theory_parts_what_diverges() -> None:
-    report = sweep(lrs="0.06,0.07,0.11,0.13", batch_sizes="1,full", seeds=2, max_epochs=300)
+    report = sweep(lrs="0.06,0.07,0.11,0.13", batch_sizes="1,full", seeds=1, max_epochs=120)
     stochastic, batch = report.rows
     assert stochastic.limit == pytest.approx(0.06418, rel=1e-3)
     assert batch.limit == pytest.approx(0.11997, rel=1e-3)
-    assert (batch.largest_lr, batch.diverged) == (0.11, 2)
+    assert (batch.largest_lr, batch.diverged) == (0.11, 1)
     assert report.diverged[1, 3].all()
     assert report.diverged[0, 2].all()
-    assert np.isnan(sweep(lrs="0.1,0.2", batch_sizes="full", weight_decays=0.1, max_epochs=1).last).sum() == 0
+    rows = sweep(lrs=0.1, batch_sizes="full", weight_decays="0,0.1", seeds=1, max_epochs=1).rows
+    assert [np.isnan(row.limit) for row in rows] == [False, True]  # theory knows no penalties
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,6 @@ def test_the_limit_of_theory_parts_what_diverges() -> None:
         {"batch_sizes": "50,full", "lrs": "0.05,0.1,0.5"},
         {"batch_sizes": "50,full", "lrs": "log(0.001,1,9)", "momentums": "0,0.9"},
         {"batch_sizes": "full", "lrs": "log(0.001,1,9)", "weight_decays": "0,0.1,1"},
-        {"batch_sizes": "10,50,full", "lrs": 0.01},
         {"batch_sizes": "full", "lrs": 0.01, "l1s": "0,0.1"},
         {"batch_sizes": "50,full", "lrs": "1,2"},
     ],

@@ -35,7 +35,7 @@ from gd_lightning.callbacks.surroundings import (
 from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
-from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
+from gd_lightning.measures import Stopwatch, mean_loss_over, threads_for, unchanged
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import RunSummary, run_card, summarize
@@ -113,6 +113,7 @@ class HistoryRecorder(Callback):
         # Asked for now, while every process can answer: in an exception the others may be gone.
         self.directory = directory_of(trainer)
         self.variant = variant_of(trainer)
+        self._parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
         optimum = None if self._path is None else self._path.optimum
         self.least_squares_loss = optimum.loss if optimum is not None and is_squared_error(pl_module) else None
@@ -357,7 +358,9 @@ class HistoryRecorder(Callback):
 
     def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
         self._measured: dict[str, float] = {}
-        with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context():
+        samples = 0 if self.variant is None else self.variant.train_samples
+        in_threads = threads_for(samples * self._parameters)
+        with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context(), in_threads:
             for name, loader in loaders.items():
                 batches = batches_for_measuring(loader, pl_module.device)
                 if batches is not None and self.history.newest(name) is None:

@@ -28,6 +28,15 @@ RUN = [
     *("--model.hidden_sizes", "[4]", "--model.dropout", "0.2", "--model.momentum", "0.9", "--model.lr", "0.001"),
     *("--trainer.max_epochs", "80", "--checkpoint.interval", "0.05"),
 ]
+RUNS = {
+    "autograd": RUN,
+    # The fused engine knows no dropout, and needs more to do.
+    "fused": [
+        *("--data.batch_size", "3", "--data.val_size", "20", "--model.engine", "fused"),
+        *("--model.hidden_sizes", "[64,64]", "--model.momentum", "0.9", "--model.lr", "0.0001"),
+        *("--trainer.max_epochs", "700", "--checkpoint.interval", "0.05"),
+    ],
+}
 
 
 def _start(*options: str, cwd: Path, launch: tuple[str, ...] = ("-m", "gd_lightning")) -> subprocess.Popen[str]:
@@ -85,17 +94,23 @@ def _assert_same_run(run: Path, whole: Path) -> None:
     assert not list(run.rglob(".*.part"))
 
 
+@pytest.fixture(scope="module", params=["autograd", pytest.param("fused", marks=pytest.mark.slow)])
+def options(request: pytest.FixtureRequest) -> list[str]:
+    """Return the options of a run by each engine."""
+    return RUNS[request.param]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, options: list[str]) -> Path:
     """Return the directory of the run that nothing stopped."""
     root = tmp_path_factory.mktemp("whole")
-    _finish(_start(*RUN, cwd=root), 0)
+    _finish(_start(*options, cwd=root), 0)
     (run,) = (root / "lightning_logs").iterdir()
     return run
 
 
-def _killed_and_continued(root: Path, whole: Path, moment: random.Random) -> None:
-    process = _start(*RUN, cwd=root)
+def _killed_and_continued(root: Path, whole: Path, options: list[str], moment: random.Random) -> None:
+    process = _start(*options, cwd=root)
     config = _wait_for(root, "lightning_logs/*/config.yaml", process)
     time.sleep(moment.uniform(0, 3))
     process.kill()
@@ -105,21 +120,23 @@ def _killed_and_continued(root: Path, whole: Path, moment: random.Random) -> Non
     _assert_same_run(config.parent, whole)
 
 
-def test_a_run_that_was_killed_is_continued(tmp_path: Path, whole: Path) -> None:
-    _killed_and_continued(tmp_path, whole, random.Random(0))
+def test_a_run_that_was_killed_is_continued(tmp_path: Path, whole: Path, options: list[str]) -> None:
+    _killed_and_continued(tmp_path, whole, options, random.Random(0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
-def test_fifty_runs_that_were_killed_are_continued(tmp_path: Path, whole: Path, seed: int) -> None:
-    _killed_and_continued(tmp_path, whole, random.Random(seed))
+def test_fifty_runs_that_were_killed_are_continued(tmp_path: Path, whole: Path, options: list[str], seed: int) -> None:
+    _killed_and_continued(tmp_path, whole, options, random.Random(seed))
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_a_run_that_a_signal_ended_is_continued(tmp_path: Path, whole: Path, number: signal.Signals, code: int) -> None:
-    process = _start(*RUN, "--checkpoint.interval", "1000", cwd=tmp_path)
+def test_a_run_that_a_signal_ended_is_continued(
+    tmp_path: Path, whole: Path, options: list[str], number: signal.Signals, code: int
+) -> None:
+    process = _start(*options, "--checkpoint.interval", "1000", cwd=tmp_path)
     run = _wait_for(tmp_path, "lightning_logs/*/checkpoints/last.ckpt", process).parents[1]
     time.sleep(1)
     process.send_signal(number)
@@ -136,8 +153,10 @@ def test_a_run_that_a_signal_ended_is_continued(tmp_path: Path, whole: Path, num
 
 
 @pytest.mark.slow
-def test_a_run_without_its_config_is_continued_from_the_checkpoint(tmp_path: Path, whole: Path) -> None:
-    process = _start(*RUN, cwd=tmp_path)
+def test_a_run_without_its_config_is_continued_from_the_checkpoint(
+    tmp_path: Path, whole: Path, options: list[str]
+) -> None:
+    process = _start(*options, cwd=tmp_path)
     run = _wait_for(tmp_path, "lightning_logs/*/checkpoints/last.ckpt", process).parents[1]
     time.sleep(0.5)
     process.kill()

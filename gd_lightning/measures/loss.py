@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-
 _WORTH_THREADS = 2**22
 
 

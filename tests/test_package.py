@@ -152,6 +152,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.slow
 def test_another_project_builds_on_it_and_is_typed(environment: Path, tmp_path: Path) -> None:
     project = tmp_path / "mine"
     (project / "src" / "cubic").mkdir(parents=True)

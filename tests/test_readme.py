@@ -52,7 +52,11 @@ def test_every_command_of_the_readme_works(
     for command in commands:
         if "--trainer.devices" not in command:
             assert gd_lightning.main(_shortened(command)) == 0, capfd.readouterr().err
-    # Several processes are started from one of their own.
+
+
+@pytest.mark.slow
+def test_every_line_of_the_readme_that_starts_processes_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _in_a_clone(tmp_path, monkeypatch)
     several = [line for line in "\n".join(_blocks("bash")).splitlines() if " 2 " in line]
     assert len(several) == 2
     for line in several:

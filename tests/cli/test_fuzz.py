@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import gd_lightning
 
-SHORT = settings(derandomize=True, max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+SHORT = settings(derandomize=True, max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 VALID: dict[str, Any] = {
     "seed_everything": 0,
     "data": {

@@ -106,6 +106,7 @@ def _assert_gone(processes: list[int]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 def test_sigterm_ends_all_processes_and_the_run_goes_on_with_another_number_of_them(tmp_path: Path) -> None:
     process, others = _running(tmp_path)

@@ -48,9 +48,10 @@ from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unkno
 from gd_lightning.cli.sweep import SweepOptions, settle_grids, sweep, with_grids
 from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.engine import why_no_numba
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import CONFIG, claim_directory, free_name, run_name, write_text
 
@@ -475,6 +476,8 @@ class Command(LightningCLI):
                 f"cannot share {variant.train_samples} training samples among {self.trainer.world_size} processes; use "
                 "fewer trainer.devices"
             )
+        if self.model.hparams["engine"] == "fused" and (missing := why_no_numba()):
+            _warn(NOT_THERE.format(missing))
         options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
         rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
         if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]

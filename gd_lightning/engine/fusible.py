@@ -27,6 +27,11 @@ _HOOKS = (
 )  # fmt: skip
 
 
+def why_no_numba() -> str:
+    """Say that Numba, which compiles, is not there; empty where it is."""
+    return "" if importlib.util.find_spec("numba") else "numba is not installed (pip install 'gd-lightning[fast]')"
+
+
 def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
     """Return why updates cannot be fused, fit to follow "because"; "" if they can be.
 
@@ -39,8 +44,8 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
         >>> why_not_fused(network, SGD(network.parameters()))
         'the network has dropout'
     """
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed (pip install 'gd-lightning[fast]')"
+    if missing := why_no_numba():
+        return missing
     if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
         return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
     return _why_not_parts(parts_of(network)) or why_not_parameters(network) or _why_not_optimizer(network, optimizer)

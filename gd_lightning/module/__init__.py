@@ -1,7 +1,16 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
+from gd_lightning.module.engines import NOT_THERE
 from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
 
-__all__ = ["RegressionModule", "check_options", "is_at_its_end", "linear_outlooks", "quadratic_network", "saved_limits"]
+__all__ = [
+    "NOT_THERE",
+    "RegressionModule",
+    "check_options",
+    "is_at_its_end",
+    "linear_outlooks",
+    "quadratic_network",
+    "saved_limits",
+]

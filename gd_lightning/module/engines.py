@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from gd_lightning.engine import why_not_fused, work_of
+from gd_lightning.engine import why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 
 EngineChoice = Literal["auto", "autograd", "fused"]
+
+NOT_THERE = "engine fused is not there, because {}; the updates are carried out by autograd"
 
 # Before so many updates, plain updates are over while compiled ones would still be loaded.
 FEWEST_FUSED_UPDATES = 1_000
@@ -86,8 +87,9 @@ def decide(
     alone, watcher = _why_one_by_one(trainer, module, plain), _watcher_of_updates(trainer, module)
     watched = f"{watcher} looks at single updates" if watcher else ""
     compiled = alone or _why_not_fused(trainer, module, plain)
-    if asked == "fused" and importlib.util.find_spec("numba") is None:
-        rank_zero_warn(f"engine fused is not there, because {compiled}; the updates are carried out by autograd")
+    if asked == "fused" and (missing := why_no_numba()):
+        compiled = missing
+        rank_zero_warn(NOT_THERE.format(missing))
     elif asked == "fused":
         if compiled:
             raise InputError(f"cannot use engine fused, because {compiled}; use engine auto or autograd")

@@ -30,7 +30,7 @@ from gd_lightning import (
 from gd_lightning.callbacks import EndBetweenUpdates
 from gd_lightning.engine import Engine, ParameterPath, Stretch, Trace
 from gd_lightning.module import stretches
-from tests.conftest import MakeTrainer
+from tests.conftest import CommandLine, MakeTrainer
 from tests.module.test_position import AtTheEnd, EveryUpdates, Run, _assert_every_checkpoint_continues
 
 pytest.importorskip("numba", reason="the fused engine is compiled by numba")
@@ -327,6 +327,18 @@ def test_without_numba_there_is_a_word_and_autograd(make_trainer: MakeTrainer, m
     module = RegressionModule()
     make_trainer(max_epochs=2000, callbacks=[StopAtOnce()]).fit(module, data)
     assert "gd-lightning[fast]" in module.decision.reason
+
+
+def test_without_numba_the_command_line_says_so_in_one_line(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "numba" else find(name))
+    command_line.fit("--model.engine", "fused", "--data.batch_size", "50")
+    said = "gd_lightning: warning: engine fused is not there, because numba is not installed (pip install"
+    assert command_line.err.startswith(said)
+    assert len(command_line.err.splitlines()) == 1
+    assert "autograd, because numba is not installed" in command_line.out
 
 
 class Slow(Engine):

@@ -204,7 +204,11 @@ class History:
     def first(self, name: str) -> float:
         """Return the first measured value of a column."""
         if name not in self._columns or not self._columns[name].values:
-            self._settle()
+            for waiting in self._waiting:
+                if name in waiting.added:
+                    return waiting.added[name]
+                if name in waiting.names:
+                    return float(np.asarray(waiting.columns(slice(0, 1))[name]).reshape(-1)[0])
         return self._columns[name].values[0]
 
     def last(self, name: str) -> float:

@@ -58,8 +58,9 @@ class StopOnDivergence(Callback):
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
         # To look again at batch losses behind the newest train loss finds what it found, which was nothing.
-        self._looked_at = history.series("train_loss")[0][-1] if "train_loss" in history else 0.0
-        self._suspicion = self._is_suspect(trainer)
+        is_continued = trainer.global_step > 0
+        self._looked_at = history.series("train_loss")[0][-1] if is_continued and "train_loss" in history else 0.0
+        self._suspicion = is_continued and self._is_suspect(trainer)
         self._stop_if_diverged(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

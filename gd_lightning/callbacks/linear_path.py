@@ -5,6 +5,7 @@ Letters: D features, K outputs, P parameters, R recorded updates.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -41,10 +42,9 @@ class LinearPath:
     def __init__(
         self, module: RegressionModule, network: LinearRegressor, loader: object, problem: Problem | None
     ) -> None:
-        self._network, self._standardize = network, module.standardize
+        self._network, self._standardize, self._loader = network, module.standardize, loader
         self.features = None if problem is None else problem.feature_names
         self.targets = None if problem is None else problem.target_names
-        self.optimum = self._least_squares(loader)
         # A regressor without bias on centred features has an intercept in original units.
         has_bias = network.affine().bias is not None or self._standardize is not None
         self.names = parameter_names(network.in_features, network.out_features, has_bias, self.features, self.targets)
@@ -56,10 +56,18 @@ class LinearPath:
             return cls(module, module.network, loader, problem)
         return None
 
+    @property
+    def has_optimum(self) -> bool:
+        """Whether the least-squares solution can be computed."""
+        return isinstance(self._loader, BatchLoader)
+
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """The least-squares solution, computed when it is first asked for: that can take longer than the training."""
+        return self._least_squares(self._loader) if isinstance(self._loader, BatchLoader) else None
+
     @torch.no_grad()
-    def _least_squares(self, loader: object) -> Optimum | None:
-        if not isinstance(loader, BatchLoader):
-            return None
+    def _least_squares(self, loader: BatchLoader) -> Optimum:
         layer, samples = self._standardize, loader.samples
         affine, loss = least_squares_over(
             lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()),
@@ -91,7 +99,7 @@ class LinearPath:
         names = list(self.names) if self.names_parameters else []
         if self.names_gradients and with_gradients:
             names += [f"grad_{name}" for name in self.names]
-        return names if self.optimum is None else [*names, "distance_to_least_squares"]
+        return [*names, "distance_to_least_squares"] if self.has_optimum else names
 
     def columns(self, parameters: Tensor, gradients: Tensor | None = None) -> dict[str, NDArray[np.float64]]:
         """Name parameters in original units, their distance to the least squares, and gradients.

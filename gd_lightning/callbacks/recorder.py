@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,10 +80,10 @@ class HistoryRecorder(Callback):
         self.title = title
         self.history = History()
         self.variant: Variant | None = None
-        self.summary: RunSummary | None = None
         self.directory: Path | None = None
-        self.least_squares_loss: float | None = None
-        """The smallest train loss that there is, where the module is linear and its loss the squared error."""
+        self._summary: RunSummary | Callable[[], RunSummary] | None = None
+        self._path: LinearPath | None = None
+        self._has_least_squares = False
         self._watch = Stopwatch()
         self._recording = False
         self._resumed: dict[str, Any] | None = None
@@ -106,7 +106,7 @@ class HistoryRecorder(Callback):
         resumed, self._resumed = self._resumed, None
         self._watch = Stopwatch(0.0 if resumed is None else resumed["seconds"])
         self._recording = False
-        self.history, self.summary = History(), None
+        self.history, self._summary = History(), None
         self._marks: list[dict[str, float]] = []
         self._tensors: list[Tensor] = []
         self._validated_at = -1
@@ -115,8 +115,7 @@ class HistoryRecorder(Callback):
         self.variant = variant_of(trainer)
         self._parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        optimum = None if self._path is None else self._path.optimum
-        self.least_squares_loss = optimum.loss if optimum is not None and is_squared_error(pl_module) else None
+        self._has_least_squares = self._path is not None and is_squared_error(pl_module)
         updates = float(trainer.estimated_stepping_batches)
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
@@ -241,7 +240,20 @@ class HistoryRecorder(Callback):
                 self.collect(trainer)
             self._finish(trainer, pl_module, Outcome.INTERRUPTED, first_line(exception))
 
-    # What other callbacks may ask
+    # What others may ask
+
+    @property
+    def summary(self) -> RunSummary | None:
+        """What a run came to; None before its end."""
+        if callable(self._summary):
+            self._summary = self._summary()
+        return self._summary
+
+    @property
+    def least_squares_loss(self) -> float | None:
+        """The smallest train loss that there is, where the module is linear and its loss the squared error."""
+        optimum = self._path.optimum if self._path is not None and self._has_least_squares else None
+        return None if optimum is None else optimum.loss
 
     @property
     def seconds(self) -> float:
@@ -297,8 +309,7 @@ class HistoryRecorder(Callback):
     def _append_newest(self, trainer: Trainer) -> None:
         """Make sure that the newest row is the one of the present weights."""
         if not len(self.history) or self.history.last("update") != trainer.global_step:
-            columns = {} if self._path is None else self._path.columns(self._path.parameters()[None].double().cpu())
-            self.history.append(**self._mark, **{name: float(values[0]) for name, values in columns.items()})
+            self._extend_by(self._mark, None if self._path is None else self._path.parameters()[None])
 
     def _what_to_keep(self, trainer: Trainer) -> Keep:
         """Return which updates of the coming stretch are recorded, and what of them."""
@@ -308,7 +319,7 @@ class HistoryRecorder(Callback):
             start=-(done + 1) % self._every,
             every=self._every,
             last=trainer.is_last_batch,
-            parameters=path is not None and (path.names_parameters or path.optimum is not None),
+            parameters=path is not None and (path.names_parameters or path.has_optimum),
             gradients=path is not None and path.names_gradients,
         )
 
@@ -331,18 +342,39 @@ class HistoryRecorder(Callback):
             assert isinstance(losses, Tensor)
             kept[:, 0] = losses
         kept = kept.double().cpu()
-        columns: dict[str, NDArray[np.float64]] = {
-            name: np.array([m[name] for m in self._marks]) for name in self._mark
-        }
-        columns["batch_loss"] = kept[:, 0].numpy()
-        if self._path is not None:
-            parameters, gradients = kept[:, 1:].chunk(2, dim=1)
-            columns |= self._path.columns(parameters, gradients)
-        last = {name: float(values[-1]) for name, values in columns.items()}
-        self.history.extend(
-            len(kept), lambda where: {name: all_[where] for name, all_ in columns.items()}, columns, last
-        )
+        columns = {name: np.array([mark[name] for mark in self._marks]) for name in self._mark}
+        parameters, gradients = (None, None) if self._path is None else kept[:, 1:].chunk(2, dim=1)
+        self._extend_by({**columns, "batch_loss": kept[:, 0].numpy()}, parameters, gradients)
         self._marks, self._tensors = [], []
+
+    def _extend_by(
+        self,
+        columns: Mapping[str, NDArray[np.float64] | float],
+        parameters: Tensor | None = None,
+        gradients: Tensor | None = None,
+    ) -> None:
+        """Add rows to the history; how far parameters are from the least squares is computed when it is read.
+
+        Args:
+            columns: Known columns, of shape (R,), or the values of one row.
+            parameters: Of a linear regressor, shape (R, P).
+            gradients: Likewise.
+        """
+        known = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in columns.items()}
+        path, names = self._path, list(known)
+        if path is not None and parameters is not None:
+            names += path.column_names(gradients is not None)
+
+        def values(where: slice) -> dict[str, NDArray[np.float64]]:
+            part = {name: column[where] for name, column in known.items()}
+            if path is None or parameters is None:
+                return part
+            chosen = None if gradients is None else gradients[where].double().cpu()
+            return part | path.columns(parameters[where].double().cpu(), chosen)
+
+        self.history.extend(
+            len(known["update"]), values, names, {name: float(column[-1]) for name, column in known.items()}
+        )
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add train loss, validation measures and what criteria need, at the present weights, to the newest row."""
@@ -383,30 +415,44 @@ class HistoryRecorder(Callback):
         self._recording = False
         self.history.outcome, self.history.reason = outcome, reason
         path, problem, forecast = self._path, problem_of(trainer), _forecast_among(trainer)
-        optimum = None if path is None else path.optimum
-        truth = None if path is None or problem is None else problem.true_parameters
         affine = pl_module.affine() if isinstance(pl_module, RegressionModule) else None
         names = (None, None) if path is None else (path.features, path.targets)
-        self.summary = summarize(
-            self.history,
-            self.variant,
-            parameters=None if affine is None else affine.named(*names),
-            least_squares=None if optimum is None else optimum.affine.named(*names),
-            least_squares_loss=self.least_squares_loss,
-            truth=None if truth is None else truth.named(*names),
-            irreducible_loss=problem.irreducible_loss if problem is not None and is_squared_error(pl_module) else None,
-            said={} if forecast is None else forecast.said,
+        known: dict[str, Any] = {
+            "parameters": None if affine is None else affine.named(*names),
+            "said": {} if forecast is None else forecast.said,
             **_engine_of(pl_module),
-        )
-        if trainer.is_global_zero and self.directory is not None:
+        }
+
+        def make_summary() -> RunSummary:
+            optimum = None if path is None else path.optimum
+            truth = None if path is None or problem is None else problem.true_parameters
+            has_noise = problem is not None and is_squared_error(pl_module)
+            return summarize(
+                self.history,
+                self.variant,
+                least_squares=None if optimum is None else optimum.affine.named(*names),
+                least_squares_loss=self.least_squares_loss,
+                truth=None if truth is None else truth.named(*names),
+                irreducible_loss=problem.irreducible_loss if problem is not None and has_noise else None,
+                **known,
+            )
+
+        # Where nobody reads it, the least squares are not solved for it.
+        self._summary = make_summary
+        if trainer.is_global_zero and (self.directory is not None or self._writer is not None):
+            self._write(trainer, pl_module, make_summary())
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, summary: RunSummary) -> None:
+        self._summary = summary
+        if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_text(self.directory / HISTORY, self.history.to_csv())
-            write_json(self.directory / SUMMARY, self.summary.as_dict())
+            write_json(self.directory / SUMMARY, summary.as_dict())
         if self._writer is not None:
             self._writer.write_new(self.history, to_the_end=True)
-            self._writer.write_text("run card", run_card(self.summary, self.title or title_of(trainer)))
+            self._writer.write_text("run card", run_card(summary, self.title or title_of(trainer)))
             settings = _settings(trainer, pl_module, self.variant)
-            self._writer.write_hparams(settings, _results(self.summary), outcome)
+            self._writer.write_hparams(settings, _results(summary), self.history.outcome)
             self._writer.flush()
 
 

@@ -136,7 +136,8 @@ def test_sigterm_ends_all_processes_and_the_run_goes_on_with_another_number_of_t
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
-@pytest.mark.parametrize("whom", ["first", pytest.param("other", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["first", "other"])
 def test_a_kill_leaves_no_process_behind(tmp_path: Path, whom: str) -> None:
     process, others = _running(tmp_path)
     os.kill(process.pid if whom == "first" else others[0], signal.SIGKILL)

@@ -18,7 +18,7 @@ from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
-_MEASURED_AT_ONCE = 65_536  # samples
+_MEASURED_AT_ONCE = 16_384  # samples
 
 
 def variant_of(trainer: Trainer) -> Variant | None:
@@ -79,7 +79,7 @@ def batches_for_measuring(
         Pairs (x, y); None where the data have no length, so that a pass over them may never end, or are no pairs.
     """
     if isinstance(loader, BatchLoader):
-        batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(loader.micro_batch_size or at_once)
+        batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(min(loader.micro_batch_size or at_once, at_once))
     elif isinstance(loader, DataLoader) and loader.batch_size is not None and _has_pairs(loader.dataset):
         # An own loader in order: iterating the user's would draw from the generator that shuffles it.
         batches = DataLoader(

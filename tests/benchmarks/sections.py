@@ -266,9 +266,9 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
         "Stochastic descent of 100,000 samples",
         "Microseconds of an update; in brackets, how many times those of the first side: how many updates that makes "
         "in the time of one of the others. Fits of 10 epochs, of sides that are fast enough. `further epochs` are "
-        "those of a fit of 30 epochs behind its first 10: without what comes once a fit, such as the least squares "
-        "that a history is compared with. `history read` has the time in it that a first look into the history takes: "
-        "its rows are computed where they are read.",
+        "those of a fit of 30 epochs behind its first 10: without what comes once a fit. `history read` has the time "
+        "in it that a first look into the history takes: its rows, and the least squares that they are compared with, "
+        "are computed where they are read.",
         stochastic,
     ),
     "updates": (
@@ -287,7 +287,7 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
         "A million samples",
         "Microseconds of an update; in brackets, how many times those of the first side. An update of batch descent is "
         "an epoch, and cannot do without two products of the features, with the weights and with the residuals. No "
-        "side records anything: here, the least squares that a history is compared with take seconds once a fit.",
+        "side records anything.",
         many_samples,
     ),
     "sweep": (

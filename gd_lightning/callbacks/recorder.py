@@ -35,8 +35,9 @@ from gd_lightning.callbacks.surroundings import (
 from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
-from gd_lightning.measures import Stopwatch, mean_loss_over, threads_for, unchanged
+from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule
+from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import RunSummary, run_card, summarize
 from gd_lightning.tracking.tensorboard import HistoryWriter
@@ -45,6 +46,7 @@ from gd_lightning.variants import Variant
 _MOST_ROWS = 20_000  # where recording every update of a longer run would make more, only every k-th is recorded
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
 _SECONDS_BETWEEN_WRITES = 5.0
+_LITTLE = 2**22  # multiply-adds of a measurement, for which threads are not worth while
 _RECORD = "gd_lightning_record"  # a key of checkpoints
 
 
@@ -391,7 +393,7 @@ class HistoryRecorder(Callback):
     def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
         self._measured: dict[str, float] = {}
         samples = 0 if self.variant is None else self.variant.train_samples
-        in_threads = threads_for(samples * self._parameters)
+        in_threads = one_thread_if(samples * self._parameters <= _LITTLE)
         with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context(), in_threads:
             for name, loader in loaders.items():
                 batches = batches_for_measuring(loader, pl_module.device)

@@ -5,8 +5,6 @@ Letters: M members, O orders, N samples, C columns of the design, K outputs, B b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from gd_lightning.engine.population import Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.engine.stacked import StackedNetwork, stacked
 from gd_lightning.objective import Loss
+from gd_lightning.threads import one_thread_if
 
 # Numbers of the widest layer, of all members together, that are computed at a time.
 _NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
@@ -70,22 +69,10 @@ class BatchedPopulation(Population):
         for epoch in range(course.epochs):
             ordered = _in_orders(samples, [course.orders(int(seed), epoch) for seed in orders])
             for group in groups:
-                with _threads(group.numbers):
+                with one_thread_if(group.numbers < _WORTH_THREADS):
                     group.train_epoch(epoch, ordered, progress)
         for group in groups:
             group.leave()
-
-
-@contextmanager
-def _threads(numbers: int) -> Iterator[None]:
-    """Let one thread do what is so small that several ones would only wait for each other."""
-    before = torch.get_num_threads()
-    if numbers < _WORTH_THREADS:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import SGD
 
 from gd_lightning.engine.batched import BatchedPopulation
 from gd_lightning.engine.fused_population import FusedPopulation
-from gd_lightning.engine.fusible import parts_of, why_not_fused, work_of
+from gd_lightning.engine.fusible import parts_of, why_not_fused_network, work_of
 from gd_lightning.engine.population import Course, Members, Population
 from gd_lightning.objective import Loss
 
@@ -37,7 +36,7 @@ def fastest_population(
     Raises:
         InputError: The network is no such chain.
     """
-    if course.x.device.type == "cpu" and not why_not_fused(network, SGD(network.parameters(), lr=1.0)):
+    if course.x.device.type == "cpu" and not why_not_fused_network(network):
         sizes = np.unique(members.batch_size)
         lock_steps = course.epochs * sum(course.variant(size).updates_per_epoch for size in sizes)
         samples = course.epochs * len(members) * len(course.x)

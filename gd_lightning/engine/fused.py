@@ -5,10 +5,11 @@ Letters: N samples, D features, K outputs, P parameters, R kept updates, L layer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -60,8 +61,7 @@ class FusedEngine(Engine):
         self._kernels: ModuleType = kernels
         self._optimizer = optimizer
         self._loss, self._huber_delta, self._l1 = LOSSES.index(loss), float(huber_delta), float(l1)
-        self._layers, self._shapes, self._places = layout_of(network)
-        self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
+        self._layers, self._shapes, self._places, self._units = layout_of(network)
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
 
@@ -97,13 +97,13 @@ class FusedEngine(Engine):
             losses, *path = (torch.from_numpy(array[:count]) for array in kept)
             return updates, losses, ParameterPath(*(part if len(part) else None for part in path)), suspicion
 
-        begin = theta.copy(), velocity.copy()
-
-        def again() -> ParameterPath:
-            return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
-
-        if later := (keep.parameters or keep.gradients) and _is_dense(stretch):
+        path: ParameterPath | Callable[[], ParameterPath]
+        if (keep.parameters or keep.gradients) and _is_dense(stretch):
+            begin = theta.copy(), velocity.copy()
             updates, losses, _, suspicion = make(state, replace(keep, parameters=False, gradients=False))
+
+            def path() -> ParameterPath:
+                return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
         else:
             updates, losses, path, suspicion = make(state, keep)
         self._write(theta, of_parameters)
@@ -118,7 +118,7 @@ class FusedEngine(Engine):
             group["lr"] = float(stretch.lrs[updates - 1])
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        return Trace(updates, losses, again if later else path, suspicion)
+        return Trace(updates, losses, path, suspicion)
 
     def _network(self, dtype: np.dtype[Any]) -> Any:
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
@@ -181,8 +181,24 @@ class FusedEngine(Engine):
             at += array.size
 
 
-def layout_of(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArray[np.int64]]:
-    """Return the kernels' layers, shape (L, 7), the shapes of their activations, and where the numbers lie in torch."""
+class Layout(NamedTuple):
+    """A network as the compiled code has it.
+
+    Args:
+        layers: See the kernels, shape (L, 7).
+        shapes: Of the activations, the slope or alpha.
+        places: Where the numbers lie in torch, shape (P,).
+        units: U, all inputs of layers and the outputs of the last one.
+    """
+
+    layers: NDArray[np.int64]
+    shapes: list[float]
+    places: NDArray[np.int64]
+    units: int
+
+
+def layout_of(network: nn.Module) -> Layout:
+    """Return the layout of a network that can be fused."""
     layers: list[list[int]] = []
     shapes: list[float] = []
     places: list[NDArray[np.int64]] = []
@@ -202,7 +218,7 @@ def layout_of(network: nn.Module) -> tuple[NDArray[np.int64], list[float], NDArr
         else:
             layers[-1][-1] = ACTIVATIONS.index(type(part))
             shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
-    return np.array(layers, np.int64), shapes, np.concatenate(places)
+    return Layout(np.array(layers, np.int64), shapes, np.concatenate(places), unit + layers[-1][1])
 
 
 def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tensor]:

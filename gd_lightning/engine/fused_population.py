@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import SGD
 
 from gd_lightning.engine.fused import LOSSES, layout_of
-from gd_lightning.engine.fusible import why_not_fused
+from gd_lightning.engine.fusible import why_not_fused_network
 from gd_lightning.engine.population import LOOK_EVERY, Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.errors import InputError
 from gd_lightning.objective import Loss
@@ -40,14 +39,13 @@ class FusedPopulation(Population):
     name: ClassVar[str] = "fused"
 
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
-        if reason := why_not_fused(network, SGD(network.parameters(), lr=1.0)):
+        if reason := why_not_fused_network(network):
             raise InputError(f"cannot fuse updates, because {reason}; use a BatchedPopulation")
         # Only who makes this needs Numba, and pays for its import.
         from gd_lightning.engine import kernels, member_kernels
 
         self._kernels, self._compiled = kernels, member_kernels
-        self._layers, self._shapes, self._places = layout_of(network)
-        self._units = int(self._layers[:, 0].sum() + self._layers[-1, 1])
+        self._layers, self._shapes, self._places, self._units = layout_of(network)
         self._loss, self._huber_delta = LOSSES.index(loss), float(huber_delta)
 
     def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:

@@ -44,11 +44,32 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
         >>> why_not_fused(network, SGD(network.parameters()))
         'the network has dropout'
     """
-    if missing := why_no_numba():
-        return missing
+    return why_not_fused_network(network) or _why_not_optimizer(network, optimizer)
+
+
+def why_not_fused_network(network: nn.Module) -> str:
+    """Return why no plain SGD of a network can be fused, as :func:`why_not_fused`.
+
+    Args:
+        network: What is trained.
+    """
+    return why_no_numba() or why_no_chain(network) or _why_not_parts(parts_of(network)) or why_not_parameters(network)
+
+
+def why_no_chain(network: nn.Module) -> str:
+    """Say why a network is no chain of linear layers and known activations; empty where it is.
+
+    Args:
+        network: What is trained.
+    """
     if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
         return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
-    return _why_not_parts(parts_of(network)) or why_not_parameters(network) or _why_not_optimizer(network, optimizer)
+    for part in parts_of(network):
+        if type(part) is nn.Dropout:
+            return "the network has dropout"
+        if type(part) not in LINEAR + ACTIVATIONS:
+            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
+    return ""
 
 
 def parts_of(network: nn.Module) -> list[nn.Module]:
@@ -74,10 +95,6 @@ def work_of(network: nn.Module, batch_size: int) -> int:
 
 def _why_not_parts(parts: Sequence[nn.Module]) -> str:
     for part in parts:
-        if type(part) is nn.Dropout:
-            return "the network has dropout"
-        if type(part) not in LINEAR + ACTIVATIONS:
-            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
         if isinstance(part, nn.GELU) and part.approximate != "none":
             return "its GELU is approximate"
         if isinstance(part, nn.Softplus) and (part.beta, part.threshold) != (1, 20):

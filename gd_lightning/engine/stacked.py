@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gd_lightning.engine.fusible import ACTIVATIONS, LINEAR, parts_of, why_not_parameters
+from gd_lightning.engine.fusible import LINEAR, parts_of, why_no_chain, why_not_parameters
 from gd_lightning.errors import InputError
-from gd_lightning.models.regressors import MLPRegressor
 from gd_lightning.objective import Loss
 
 
@@ -44,13 +43,11 @@ def why_not_stacked(network: nn.Module) -> str:
         >>> why_not_stacked(nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
         'the network has dropout'
     """
-    if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
-        return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
+    if reason := why_no_chain(network):
+        return reason
     for part in parts_of(network):
-        if type(part) is nn.Dropout:
-            return "the network has dropout"
-        if type(part) not in LINEAR + ACTIVATIONS or getattr(part, "inplace", False):
-            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
+        if getattr(part, "inplace", False):
+            return f"its part {type(part).__name__} changes what it is given"
     if not any(type(part) in LINEAR for part in parts_of(network)):
         return "it has no linear layer"
     return why_not_parameters(network)

@@ -45,15 +45,15 @@ class Keep:
 
     def count(self, updates: int) -> int:
         """Return how many are kept of a stretch of so many updates."""
-        regular = max(0, -(-(updates - self.start) // self.every))
-        return regular + (self.last and updates > 0 and self._last_regular(regular) != updates - 1)
+        regular = self._regular(updates)
+        return len(regular) + (self.last and updates > 0 and updates - 1 not in regular)
 
     def last_position(self, updates: int) -> int:
         """Return the last position that is kept of a stretch of so many updates, of which at least one is."""
-        return updates - 1 if self.last else self._last_regular(-(-(updates - self.start) // self.every))
+        return updates - 1 if self.last else self._regular(updates)[-1]
 
-    def _last_regular(self, regular: int) -> int:
-        return self.start + (regular - 1) * self.every if regular else -1
+    def _regular(self, updates: int) -> range:
+        return range(self.start, updates, self.every)
 
     def positions(self, updates: int) -> NDArray[np.int64]:
         """Return the positions that are kept of a stretch of so many updates, shape (R,)."""

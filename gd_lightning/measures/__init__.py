@@ -1,7 +1,7 @@
 """What is happening, measured at one set of weights (floor 2)."""
 
 from gd_lightning.measures.gradient import gradient_norm_over, gradient_variance_over
-from gd_lightning.measures.loss import mean_loss_over, threads_for, unchanged
+from gd_lightning.measures.loss import mean_loss_over, unchanged
 from gd_lightning.measures.stopwatch import Stopwatch
 
-__all__ = ["Stopwatch", "gradient_norm_over", "gradient_variance_over", "mean_loss_over", "threads_for", "unchanged"]
+__all__ = ["Stopwatch", "gradient_norm_over", "gradient_variance_over", "mean_loss_over", "unchanged"]

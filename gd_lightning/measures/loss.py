@@ -11,8 +11,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-_WORTH_THREADS = 2**22
-
 
 @contextmanager
 def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
@@ -34,24 +32,6 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
         finally:
             for part in trained:
                 vars(part)["training"] = True
-
-
-@contextmanager
-def threads_for(work: int) -> Iterator[None]:
-    """Use one thread for little work: where another process has the other core, to wait for it takes far longer.
-
-    Args:
-        work: Multiply-adds or so.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or work > _WORTH_THREADS:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def mean_loss_over(

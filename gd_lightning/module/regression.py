@@ -288,9 +288,10 @@ class RegressionModule(LightningModule):
             return self._stretches.carry_out(batch)
         if isinstance(batch, MicroBatches):
             batch_loss = self._descend_parts(batch, batch_idx)
+            loss = self._penalized(batch_loss)
         else:
-            batch_loss = self.summed_loss(self(batch[0]), batch[1]) * self._weight(*batch, batch_idx)
-        return {"loss": self._penalized(batch_loss), "batch_loss": batch_loss.detach()}
+            loss, batch_loss = self._losses(*batch, batch_idx)
+        return {"loss": loss, "batch_loss": batch_loss.detach()}
 
     def _penalized(self, batch_loss: Tensor) -> Tensor:
         if not self.hparams["l1"]:
@@ -299,9 +300,9 @@ class RegressionModule(LightningModule):
         penalty: Tensor = self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
         return batch_loss + penalty
 
-    def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _losses(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
         """Return the loss that an update over samples x (B, D) and y (B, K) descends, and the batch loss in it."""
-        batch_loss = self.summed_loss(self(x), y) * self._weight(x, y, 0)
+        batch_loss = self.summed_loss(self(x), y) * self._weight(x, y, batch_idx)
         return self._penalized(batch_loss), batch_loss
 
     def _descend_parts(self, batch: MicroBatches, batch_idx: int) -> Tensor:
@@ -507,13 +508,7 @@ class RegressionModule(LightningModule):
 
 
 # Of these, a run may take others when it is continued.
-_FREE = {
-    "in_features",
-    "out_features",
-    "micro_batch_size",
-    "predict_inputs",
-    "engine",
-}
+_FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs", "engine"}
 
 
 def check_options(options: Mapping[str, Any]) -> None:

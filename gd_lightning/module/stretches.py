@@ -72,7 +72,6 @@ class Stretches:
 
     def carry_out(self, stretch: Stretch) -> dict[str, Tensor]:
         """Make the updates of a stretch; Lightning is in the training step of it."""
-        vars(self._trainer.optimizers[0])["_opt_called"] = True  # torch's schedulers warn where they have seen no step
         schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
         before = [scheduler.state_dict() for scheduler in schedulers]
         if schedulers:
@@ -117,7 +116,9 @@ class Stretches:
 
     def _lrs(self, schedulers: list[Any], updates: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Let the schedulers go ahead, but for the step that Lightning makes behind the stretch."""
-        (group,) = self._trainer.optimizers[0].param_groups
+        (optimizer,) = self._trainer.optimizers
+        (group,) = optimizer.param_groups
+        vars(optimizer)["_opt_called"] = True  # torch's schedulers warn where they have seen no step
         lrs = [group["lr"]]
         for _ in range(updates - 1):
             for scheduler in schedulers:

@@ -27,6 +27,9 @@ PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theo
 # separates all of 40 seeds that diverge from all that converge.
 DIVERGENCE_FACTOR = 1e6
 
+# Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
+_MOST_WAITING, _MOST_HELD = 1_000, 2**24
+
 
 class Outcome(str, Enum):
     """How a run ended."""
@@ -111,6 +114,7 @@ class History:
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {name: _Column() for name in LEADING_COLUMNS}
         self._waiting: list[_Waiting] = []
+        self._held = 0
         self._length = 0
         self.outcome: Outcome | None = None
         self.reason = ""
@@ -134,7 +138,9 @@ class History:
         self._length += 1
         self.add_to_last_row(values)
 
-    def extend(self, rows: int, columns: Columns, names: Collection[str], last: Mapping[str, float]) -> None:
+    def extend(
+        self, rows: int, columns: Columns, names: Collection[str], last: Mapping[str, float], held: int = 0
+    ) -> None:
         """Add rows whose values are computed when they are read.
 
         Args:
@@ -142,13 +148,17 @@ class History:
             columns: Gives the columns of a part of these rows: an array of one value a row, or one value for all.
             names: The names of these columns.
             last: Some values of the last row, so that to ask for them computes nothing.
+            held: How many numbers are kept in memory until they are computed, and no longer.
         """
+        if len(self._waiting) >= _MOST_WAITING or self._held + held > _MOST_HELD:
+            self._settle()
+        self._held += held
         self._waiting.append(_Waiting(self._length, rows, columns, names, dict(last)))
         self._length += rows
 
     def _settle(self) -> None:
         """Compute the rows that wait for it."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._held = self._waiting, [], 0
         for part in waiting:
             for name, values in part.columns(slice(0, part.rows)).items():
                 self._columns.setdefault(name, _Column()).extend(part.start, part.rows, values)

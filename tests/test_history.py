@@ -146,3 +146,15 @@ def test_the_newest_values_are_told_without_computing_the_others() -> None:
     assert (history.last("w"), history.newest("seconds")) == (49, 7)
     assert block.read == [slice(4, 5)]
     assert ("w" in history, history.columns[-1]) == (True, "w")
+
+
+@pytest.mark.parametrize(("held", "most"), [(0, 1_000), (2**20, 16)], ids=["many parts", "large parts"])
+def test_what_waits_is_bounded(held: int, most: int) -> None:
+    """A million short epochs, or rows that hold many parameters, may not fill the memory."""
+    history, block = History(), Waiting()
+    for _ in range(most):
+        history.extend(5, block, ["update", "w"], {"update": 7.0}, held)
+    assert block.read == []
+    history.extend(5, block, ["update", "w"], {"update": 7.0}, held)
+    assert block.read == [slice(0, 5)] * most
+    np.testing.assert_array_equal(history["w"], [9, 16, 25, 36, 49] * (most + 1))

@@ -19,7 +19,7 @@ from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
 from gd_lightning.data import BatchLoader
 from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.module import RegressionModule, linear_outlooks, own_method, quadratic_network
 from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
 
 # A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
@@ -184,7 +184,7 @@ def _plain_network(trainer: Trainer, loader: object, module: LightningModule) ->
     """Return the network where every update is the one that the theory speaks of; None elsewhere."""
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None
-    same = all(getattr(type(module), name) is getattr(RegressionModule, name) for name in _DEFINING)
+    same = not own_method(module, RegressionModule, _DEFINING)
     whole, same_lr = trainer.num_training_batches == len(loader), learning_rate(trainer) == module.hparams["lr"]
     if not (same and whole and same_lr) or trainer.gradient_clip_val:
         return None

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine, least_squares_over, parameter_names
 from gd_lightning.data import BatchLoader
-from gd_lightning.models import LinearRegressor
+from gd_lightning.data.samples import Samples
+from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module import RegressionModule
 from gd_lightning.problems import Problem
 
@@ -27,6 +28,22 @@ class Optimum(NamedTuple):
 
     affine: Affine
     loss: float
+
+
+@torch.no_grad()
+def least_squares_of(network: LinearRegressor, layer: Standardize | None, samples: Samples) -> Optimum:
+    """Return the least-squares solution that a linear regressor can come to.
+
+    Args:
+        network: With or without a bias.
+        layer: What standardises its features; None for nothing.
+        samples: What it is trained on.
+    """
+    affine, loss = least_squares_over(
+        lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()),
+        bias=network.affine().bias is not None,
+    )
+    return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
 
 
 class LinearPath:
@@ -64,16 +81,9 @@ class LinearPath:
     @cached_property
     def optimum(self) -> Optimum | None:
         """The least-squares solution, computed when it is first asked for: that can take longer than the training."""
-        return self._least_squares(self._loader) if isinstance(self._loader, BatchLoader) else None
-
-    @torch.no_grad()
-    def _least_squares(self, loader: BatchLoader) -> Optimum:
-        layer, samples = self._standardize, loader.samples
-        affine, loss = least_squares_over(
-            lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()),
-            bias=self._network.affine().bias is not None,
-        )
-        return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
+        if not isinstance(self._loader, BatchLoader):
+            return None
+        return least_squares_of(self._network, self._standardize, self._loader.samples)
 
     def parameters(self) -> Tensor:
         """Copy the parameters, shape (P,)."""
@@ -93,6 +103,10 @@ class LinearPath:
     def names_gradients(self) -> bool:
         """Whether gradients are followed; those of standardised parameters have no place beside original units."""
         return self.names_parameters and self._standardize is None
+
+    def held(self, parameters: Tensor) -> int:
+        """Return how many numbers are kept of parameters, shape (R, P), until their few columns are computed."""
+        return 0 if self.names_parameters else parameters.numel()
 
     def column_names(self, with_gradients: bool) -> list[str]:
         """Return the names of the :meth:`columns`."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,7 +19,7 @@ from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.stretch_rows import Begin, StretchRows
+from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
@@ -167,7 +166,7 @@ class HistoryRecorder(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Keep what the update is about to use."""
         self._lr = float(optimizer.param_groups[0]["lr"])
-        if self._recorded and self._path is not None:
+        if self._recorded and self._path is not None and self._path.names_gradients:
             self._gradients = self._path.gradients()
 
     def on_train_batch_end(
@@ -184,7 +183,9 @@ class HistoryRecorder(Callback):
             return
         kept = [loss]
         if self._path is not None:
-            kept += [self._path.parameters(), self._gradients]
+            kept.append(self._path.parameters())
+            if self._path.names_gradients:
+                kept.append(self._gradients)
         self._marks.append(self._mark)
         self._tensors.append(torch.cat(kept))
         if len(self._marks) >= _PENDING:
@@ -293,25 +294,21 @@ class HistoryRecorder(Callback):
 
     def _mark_of(self, trainer: Trainer, updates_in_epoch: int) -> dict[str, float]:
         """Return where a run stands on each axis."""
-        epoch, samples = float(trainer.current_epoch), 0
+        axes: dict[str, Any] = {"epoch": float(trainer.current_epoch), "samples": 0}
         if self.variant is not None:
-            # Less than a pass over the data where limit_train_batches says so.
-            updates = int(min(self.variant.updates_per_epoch, trainer.num_training_batches))
-            epoch += updates_in_epoch / updates
-            samples = trainer.current_epoch * self.variant.samples_at(updates)
-            samples += self.variant.samples_at(updates_in_epoch)
-        return {
-            "update": trainer.global_step,
-            "epoch": epoch,
-            "samples": samples,
-            "seconds": self._watch.seconds,
-            "lr": self._lr,
-        }
+            per_epoch = self._updates_per_epoch(trainer, self.variant)
+            axes = axes_at(self.variant, per_epoch, trainer.current_epoch, updates_in_epoch)
+        return {"update": trainer.global_step, **axes, "seconds": self._watch.seconds, "lr": self._lr}
+
+    def _updates_per_epoch(self, trainer: Trainer, variant: Variant) -> int:
+        """Return how many updates an epoch makes: less than a pass where limit_train_batches says so."""
+        return int(min(variant.updates_per_epoch, trainer.num_training_batches))
 
     def _append_newest(self, trainer: Trainer) -> None:
         """Make sure that the newest row is the one of the present weights."""
         if not len(self.history) or self.history.last("update") != trainer.global_step:
-            self._extend_by(self._mark, None if self._path is None else self._path.parameters()[None])
+            parameters = None if self._path is None else self._path.parameters()[None]
+            add_rows(self.history, self._path, self._mark, parameters)
 
     def _what_to_keep(self, trainer: Trainer) -> Keep:
         """Return which updates of the coming stretch are recorded, and what of them."""
@@ -328,9 +325,8 @@ class HistoryRecorder(Callback):
     def _extend(self, trainer: Trainer, stretch: Stretch) -> None:
         """Add the rows of a stretch to the history."""
         self._mark = self._mark_of(trainer, stretch.end)
-        assert self.variant is not None
-        updates = int(min(self.variant.updates_per_epoch, trainer.num_training_batches))
-        rows = StretchRows(stretch, self._keep, self._begin, self._watch.seconds, self.variant, updates, self._path)
+        per_epoch = self._updates_per_epoch(trainer, stretch.variant)
+        rows = StretchRows(stretch, self._keep, self._begin, self._watch.seconds, per_epoch, self._path)
         rows.add_to(self.history)
 
     def collect(self, trainer: Trainer) -> None:
@@ -345,38 +341,11 @@ class HistoryRecorder(Callback):
             kept[:, 0] = losses
         kept = kept.double().cpu()
         columns = {name: np.array([mark[name] for mark in self._marks]) for name in self._mark}
-        parameters, gradients = (None, None) if self._path is None else kept[:, 1:].chunk(2, dim=1)
-        self._extend_by({**columns, "batch_loss": kept[:, 0].numpy()}, parameters, gradients)
+        parameters, gradients = (None if self._path is None else kept[:, 1:]), None
+        if self._path is not None and self._path.names_gradients:
+            parameters, gradients = kept[:, 1:].chunk(2, dim=1)
+        add_rows(self.history, self._path, {**columns, "batch_loss": kept[:, 0].numpy()}, parameters, gradients)
         self._marks, self._tensors = [], []
-
-    def _extend_by(
-        self,
-        columns: Mapping[str, NDArray[np.float64] | float],
-        parameters: Tensor | None = None,
-        gradients: Tensor | None = None,
-    ) -> None:
-        """Add rows to the history; how far parameters are from the least squares is computed when it is read.
-
-        Args:
-            columns: Known columns, of shape (R,), or the values of one row.
-            parameters: Of a linear regressor, shape (R, P).
-            gradients: Likewise.
-        """
-        known = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in columns.items()}
-        path, names = self._path, list(known)
-        if path is not None and parameters is not None:
-            names += path.column_names(gradients is not None)
-
-        def values(where: slice) -> dict[str, NDArray[np.float64]]:
-            part = {name: column[where] for name, column in known.items()}
-            if path is None or parameters is None:
-                return part
-            chosen = None if gradients is None else gradients[where].double().cpu()
-            return part | path.columns(parameters[where].double().cpu(), chosen)
-
-        self.history.extend(
-            len(known["update"]), values, names, {name: float(column[-1]) for name, column in known.items()}
-        )
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add train loss, validation measures and what criteria need, at the present weights, to the newest row."""

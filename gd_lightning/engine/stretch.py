@@ -124,6 +124,11 @@ class Trace:
         """The way of the parameters."""
         return self._path if isinstance(self._path, ParameterPath) else self._path()
 
+    @property
+    def path_in_memory(self) -> ParameterPath:
+        """The way of the parameters as far as it is kept, and not computed again."""
+        return self._path if isinstance(self._path, ParameterPath) else ParameterPath()
+
 
 class Stretch:
     """Consecutive updates of an epoch, over samples in memory.

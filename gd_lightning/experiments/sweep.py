@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gd_lightning.affine import least_squares_over
+from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import epoch_order
 from gd_lightning.data.samples import Samples
@@ -35,7 +35,7 @@ from gd_lightning.experiments.sweep_report import SweepReport
 from gd_lightning.history import DIVERGENCE_FACTOR
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.module import RegressionModule, linear_outlooks, own_method, quadratic_network
 from gd_lightning.problems import Problem, SteepLine
 
 Progress = Callable[[int], object]
@@ -238,9 +238,8 @@ class _Seed:
 
 def _why_one_by_one(module: RegressionModule) -> str:
     """Return why runs cannot be carried out together; empty where they can."""
-    for name in _OWN_METHODS:
-        if getattr(type(module), name) is not getattr(RegressionModule, name):
-            return f"{type(module).__name__} has its own {name}"
+    if name := own_method(module, RegressionModule, _OWN_METHODS):
+        return f"{type(module).__name__} has its own {name}"
     for option in ("optimizer", "lr_scheduler"):
         if spec := module.hparams[option]:
             return f"{str(spec['class_path']).rpartition('.')[2]} is not plain SGD"
@@ -287,10 +286,7 @@ def _least_squares(seed: _Seed) -> float:
     module, samples = seed.module, seed.data.train
     if module.hparams["loss"] != "mse" or not isinstance(module.network, LinearRegressor):
         return math.nan
-    layer, bias = module.standardize, module.network.affine().bias
-    return least_squares_over(
-        lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()), bias is not None
-    )[1]
+    return least_squares_of(module.network, module.standardize, samples).loss
 
 
 def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float], float]:

@@ -1,6 +1,6 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
-from gd_lightning.module.engines import NOT_THERE
+from gd_lightning.module.engines import NOT_THERE, own_method
 from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
@@ -11,6 +11,7 @@ __all__ = [
     "check_options",
     "is_at_its_end",
     "linear_outlooks",
+    "own_method",
     "quadratic_network",
     "saved_limits",
 ]

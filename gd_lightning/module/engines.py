@@ -109,15 +109,15 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     kind = type(module)
     if not hasattr(loader, "in_stretches"):
         return "the data do not come from a RegressionDataModule"
-    if own := _own(module, plain, (*_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_BATCHES)):
+    if own := own_method(module, plain, (*_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_BATCHES)):
         return f"{kind.__name__} has a {own} of its own"
     if not module.automatic_optimization:
         return f"{kind.__name__} optimises manually"
     for callback in _callbacks(trainer):
-        if _own(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_stretches(callback):
+        if own_method(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_stretches(callback):
             return f"{type(callback).__name__} looks at the gradients of single updates"
     data = getattr(trainer, "datamodule", None)
-    if isinstance(data, LightningDataModule) and (own := _own(data, DataHooks, _HOOKS_OF_BATCHES)):
+    if isinstance(data, LightningDataModule) and (own := own_method(data, DataHooks, _HOOKS_OF_BATCHES)):
         return f"{type(data).__name__} has a {own} of its own"
     if trainer.world_size > 1:
         return f"{trainer.world_size} processes share each update"
@@ -139,17 +139,17 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
 
 def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
     """Name what looks at the beginning or the end of each update; empty where nothing does."""
-    if _own(module, LightningModule, _HOOKS_OF_UPDATES):
+    if own_method(module, LightningModule, _HOOKS_OF_UPDATES):
         return type(module).__name__
     for callback in _callbacks(trainer):
-        if _own(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_stretches(callback):
+        if own_method(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_stretches(callback):
             return type(callback).__name__
     return ""
 
 
 def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
     """Say why the updates cannot be compiled; empty where they can."""
-    if own := _own(module, plain, ("forward", "summed_loss")):
+    if own := own_method(module, plain, ("forward", "summed_loss")):
         return f"{type(module).__name__} has a {own} of its own"
     assert isinstance(module.network, nn.Module)
     return why_not_fused(module.network, trainer.optimizers[0])
@@ -170,8 +170,14 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
     return ""
 
 
-def _own(part: object, base: type, names: Iterable[str]) -> str:
-    """Return the first of these methods that an object does not have from its base class; empty where there is none."""
+def own_method(part: object, base: type, names: Iterable[str]) -> str:
+    """Return the first of these methods that an object does not have from its base class; empty where there is none.
+
+    Args:
+        part: The object.
+        base: Whose methods they are.
+        names: Of the methods; one that the object does not have at all counts for nothing.
+    """
     for name in names:
         method = getattr(part, name, None)
         if method is not None and getattr(method, "__func__", method) is not getattr(base, name):
@@ -191,5 +197,5 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
 def _knows_stretches(callback: Callback) -> bool:
     """Whether a callback takes a stretch for what it is: many updates."""
     if isinstance(callback, ModelCheckpoint):
-        return callback._every_n_train_steps < 1 and not _own(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
+        return callback._every_n_train_steps < 1 and not own_method(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
     return hasattr(callback, "longest_stretch") or type(callback) in _KNOW_STRETCHES

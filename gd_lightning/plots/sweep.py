@@ -18,17 +18,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from gd_lightning.groups import Values
-from gd_lightning.plots.map import REGION_COLORS
-from gd_lightning.plots.style import new_figure
+from gd_lightning.plots.map import look_of
+from gd_lightning.plots.style import new_figure, write_plainly
 from gd_lightning.theory import Verdict
 
 _COLORS = colormaps["viridis_r"].with_extremes(over="black")
-_DIVERGED: dict[str, Any] = {
-    "facecolor": REGION_COLORS[Verdict.DIVERGES], "hatch": "////", "edgecolor": "white", "linewidth": 0.0
-}  # fmt: skip
+_DIVERGED = look_of(Verdict.DIVERGES)
 _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
 _A_ROW = 3  # panels
@@ -95,7 +93,7 @@ def sweep_map(
             axes.set_yticks(lrs, [f"{lr:.4g}" for lr in lrs])
             axes.yaxis.set_minor_locator(NullLocator())
         else:
-            _write_plainly(axes)
+            write_plainly(axes.yaxis)
         _draw_diverged(axes, plane, edges)
         _draw_limits(axes, plane.limits)
         _draw_best(axes, plane, lrs)
@@ -107,7 +105,7 @@ def sweep_map(
         axes.set_ylabel("learning rate (lr)")
     bar = figure.colorbar(mesh, ax=list(panels), extend="max", pad=0.02)
     bar.set_label(quantity)
-    _write_plainly(bar.ax)
+    write_plainly(bar.ax.yaxis)
     figure.suptitle(title, fontsize="medium")
     figure.legend(handles=_legend(planes), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
@@ -182,9 +180,3 @@ def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int) -> None:
     every = -(-len(names) // 14)
     axes.set_xticks(range(0, len(names), every), names[::every], fontsize="small")
     axes.set_xlabel("batch_size")
-
-
-def _write_plainly(axes: Axes) -> None:
-    """Write numbers on the axis without powers of ten, which take half of the time of a picture, too."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +380,29 @@ def test_no_stretch_takes_longer_than_a_signal_may_wait(
     )
     assert max(engine.stretches[2:]) <= longest  # of the first one, nothing is known
     assert sum(engine.stretches) == 1200
+
+
+class Orders(Callback):
+    """Knows which orders of epochs are still in memory."""
+
+    longest_stretch = 0.1
+
+    def __init__(self) -> None:
+        self.seen: dict[int, weakref.ref[Tensor]] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen[trainer.current_epoch] = weakref.ref(batch.rows)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "fused"])
+def test_rows_that_nobody_has_read_do_not_keep_the_orders_of_their_epochs(
+    make_trainer: MakeTrainer, engine: str
+) -> None:
+    orders, recorder = Orders(), HistoryRecorder()
+    trainer = make_trainer(max_epochs=6, callbacks=[recorder, orders])
+    trainer.fit(
+        RegressionModule(lr=1e-3, engine=engine), RegressionDataModule(LinearProblem(n_samples=64), batch_size=8)
+    )
+    gc.collect()
+    assert len(recorder.history) == 1 + 6 * 8
+    assert sum(order() is not None for order in orders.seen.values()) <= 1  # of the last epoch

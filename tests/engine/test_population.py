@@ -180,7 +180,10 @@ def test_an_interruption_ends_the_threads() -> None:
     [
         (nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2), nn.Linear(2, 1)), "its part BatchNorm1d is neither"),
         (nn.Sequential(nn.Linear(1, 2), nn.Dropout(0.5), nn.Linear(2, 1)), "the network has dropout"),
-        (nn.Sequential(nn.Linear(1, 2), nn.ReLU(inplace=True), nn.Linear(2, 1)), "its part ReLU changes what it is given"),
+        (
+            nn.Sequential(nn.Linear(1, 2), nn.ReLU(inplace=True), nn.Linear(2, 1)),
+            "its part ReLU changes what it is given",
+        ),
         (nn.Sequential(nn.ReLU()), "it has no linear layer"),
         (nn.Bilinear(1, 1, 1), "Bilinear is neither linear nor a multilayer perceptron"),
         (nn.Sequential(*[nn.Linear(1, 1)] * 2), "layers share a parameter"),

@@ -6,7 +6,7 @@ import gc
 import importlib.util
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -396,7 +396,7 @@ class Orders(Callback):
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])
 def test_rows_that_nobody_has_read_do_not_keep_the_orders_of_their_epochs(
-    make_trainer: MakeTrainer, engine: str
+    make_trainer: MakeTrainer, engine: Literal["autograd", "fused"]
 ) -> None:
     orders, recorder = Orders(), HistoryRecorder()
     trainer = make_trainer(max_epochs=6, callbacks=[recorder, orders])

@@ -34,7 +34,7 @@ pytest.importorskip("numba")
 N = 31
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity")
-WIDTHS = ((1, 1), (3, 2), (2, 3), (1, 10, 1), (2, 5, 4, 2), (3, 4, 6, 1))
+WIDTHS = ((1, 1), (5, 1), (3, 2), (2, 3), (1, 10, 1), (2, 5, 4, 2), (3, 4, 6, 1))
 CHOICES: dict[str, tuple[Any, ...]] = {
     "widths": WIDTHS,
     "activation": ACTIVATIONS,
@@ -163,6 +163,15 @@ def test_fused_is_autograd_within_rounding(dtype: torch.dtype) -> None:
         _assert_same(case, dtype, updates=200 if case["batch_size"] < N else 60)
 
 
+@pytest.mark.parametrize("features", [1, 2, 7, 40])
+def test_plain_steps_of_one_output_have_code_of_their_own(features: int) -> None:
+    plain: Case = {"step": [{}], "weight_decay": [0.0], "l1": [0.0], "drop_last": [False], "activation": ["relu"]}
+    choices: Case = {**CHOICES, **plain, "widths": [(features, 1)]}
+    for values in itertools.product(*choices.values()):
+        case = dict(zip(CHOICES, values, strict=True))
+        _assert_same(case, torch.float64, updates=200 if case["batch_size"] < N else 60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_fused_is_autograd_in_every_combination(widths: tuple[int, ...]) -> None:
@@ -214,7 +223,7 @@ def test_engines_may_take_turns() -> None:
         _assert_close(end, ends[0], "turns")
 
 
-@pytest.mark.parametrize("widths", [(1, 1), (3, 2), (1, 10, 1)])
+@pytest.mark.parametrize("widths", [(1, 1), (5, 1), (40, 1), (3, 2), (1, 10, 1)])
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[int, ...], batch_size: int) -> None:
     case = {**next(_covering()), "widths": widths, "activation": "tanh"}

@@ -361,17 +361,29 @@ class HistoryRecorder(Callback):
 
     def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
         self._measured: dict[str, float] = {}
-        samples = 0 if self.variant is None else self.variant.train_samples
-        in_threads = one_thread_if(samples * self._parameters <= _LITTLE)
-        with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context(), in_threads:
-            for name, loader in loaders.items():
-                batches = batches_for_measuring(loader, pl_module.device)
-                if batches is not None and self.history.newest(name) is None:
-                    self._measured[name] = mean_loss_over(batches, pl_module, loss_of(pl_module))
+        missing = {name: loader for name, loader in loaders.items() if self.history.newest(name) is None}
+        if "train_loss" in missing and isinstance(pl_module, RegressionModule):
+            loss = pl_module.train_loss()
+            if loss is not None:
+                self._measured["train_loss"] = loss
+                del missing["train_loss"]
+        if any(loader is not None for loader in missing.values()):
+            self._measured |= self._losses(pl_module, trainer, missing)
         self.history.add_to_last_row(self._measured)
         self._measured_at = trainer.global_step
         if "train_loss" in self._measured:
             trainer.callback_metrics["train_loss"] = torch.tensor(self._measured["train_loss"])
+
+    def _losses(self, pl_module: LightningModule, trainer: Trainer, loaders: dict[str, object]) -> dict[str, float]:
+        samples = 0 if self.variant is None else self.variant.train_samples
+        in_threads = one_thread_if(samples * self._parameters <= _LITTLE)
+        measured = {}
+        with unchanged(pl_module, pl_module.device), trainer.precision_plugin.forward_context(), in_threads:
+            for name, loader in loaders.items():
+                batches = batches_for_measuring(loader, pl_module.device)
+                if batches is not None:
+                    measured[name] = mean_loss_over(batches, pl_module, loss_of(pl_module))
+        return measured
 
     # Writing
 

@@ -5,6 +5,7 @@ Letters: N samples, D features, K outputs, P parameters, R kept updates, L layer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,13 @@ LOSSES = ("mse", "mae", "huber")
 
 _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
+
+_MOST_MEASURED = 1 << 22
+"""Features of all samples up to which a pass over them in one thread takes less time than torch's."""
+
+_PIECE = 1 << 24
+"""Bytes of a piece of memory that losses are kept in. For large pieces NumPy asks for large pages; to get as much in
+small ones can take longer than the updates."""
 
 _DENSE = 4
 """Updates between two that are kept, and samples of each, up to which the path is computed again when it is read."""
@@ -64,6 +72,7 @@ class FusedEngine(Engine):
         self._layers, self._shapes, self._places, self._units = layout_of(network)
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places
+        self._free = np.empty(0)
 
     def prepare(self, stretch: Stretch) -> None:
         """Compile what such a stretch needs, or load what was compiled before; both take longer than most stretches."""
@@ -73,6 +82,7 @@ class FusedEngine(Engine):
         state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
         settings = np.zeros(1, dtype), self._rule(group), self._span(stretch)._replace(updates=0)
         self._kernel(stretch)(samples, self._network(dtype), state, *settings, *self._room(Keep(), 0, dtype))
+        self.mean_loss(stretch.x[:0], stretch.y[:0])
 
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
@@ -120,6 +130,17 @@ class FusedEngine(Engine):
         vars(self._optimizer)["_opt_called"] = True
         return Trace(updates, losses, path, suspicion)
 
+    def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
+        """Return the loss of a linear network over samples that are not too many."""
+        if len(self._layers) > 1 or x.numel() > _MOST_MEASURED:
+            return None
+        group = self._optimizer.param_groups[0]
+        parameters: list[nn.Parameter] = group["params"]
+        samples = self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), np.empty(0, np.int64))
+        theta = self._read([parameter.detach().numpy() for parameter in parameters])
+        total: float = self._kernels.sum_losses(samples, theta, self._rule(group))
+        return total / y.numel() if len(y) else math.nan
+
     def _network(self, dtype: np.dtype[Any]) -> Any:
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
 
@@ -127,11 +148,18 @@ class FusedEngine(Engine):
         """Return room for what is kept, and to calculate in."""
         count, size = keep.count(updates), len(self._places)
         kept = self._kernels.Kept(
-            np.empty(count, dtype),
+            self._room_for_losses(count, dtype),
             np.empty((count if keep.parameters else 0, size), dtype),
             np.empty((count if keep.gradients else 0, size), dtype),
         )
         return kept, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
+
+    def _room_for_losses(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the next part of a piece of memory that lives as long as any part of it."""
+        if count > len(self._free) or self._free.dtype != dtype:
+            self._free = np.empty(max(count, min(64 * count, _PIECE // dtype.itemsize)), dtype)
+        taken, self._free = self._free[:count], self._free[count:]
+        return taken
 
     def _samples(self, stretch: Stretch, dtype: torch.dtype) -> Any:
         """Give the compiled code, which checks nothing, arrays that it can read."""

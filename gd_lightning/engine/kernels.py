@@ -158,6 +158,9 @@ def carry_out(
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
     if is_linear and is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
         if samples.x.shape[1] == 1:
+            is_dense = span.keep_start == 0 and span.keep_every == 1
+            if is_dense and rule.loss == MSE and len(kept.parameters) == len(kept.gradients) == 0:
+                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
             return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
         return _carry_out_plane(samples, network, state, lrs, rule, span, kept, scratch)
     stand = _begin(span)
@@ -229,20 +232,68 @@ def _carry_out_line(
     for update in range(span.updates):
         row = samples.rows[span.first + update] if is_shuffled else span.first + update
         feature = samples.x[row, 0]
-        loss, slope = loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
+        # The next update waits for this one: what does not need its parameters is put together apart from them.
+        error = weight * feature + (bias - samples.y[row, 0])
+        loss, slope = loss_of(error, rule.loss, delta)
         if not has_one_lr:
             lr = lrs[update]
-        gradient[0] = slope * feature
-        weight -= lr * (slope * feature)
-        theta[0] = weight
+        rate, direction = (lr + lr, error) if rule.loss == MSE else (lr, slope)
+        weight -= rate * feature * direction
+        gradient[0], theta[0] = slope * feature, weight
         if has_bias:
-            gradient[1] = slope
-            bias -= lr * slope
-            theta[1] = bias
+            bias -= rate * direction
+            gradient[1], theta[1] = slope, bias
         stand = _leave(update, loss, theta, gradient, network.places, span, kept, stand)
         if stand.is_over:
             return update + 1, stand.kept, True
     return span.updates, stand.kept, stand.suspicion and span.is_looking
+
+
+@_leaf
+def _carry_out_line_densely(
+    samples: Samples, state: State, lrs: Array, span: Span, losses: Array
+) -> tuple[int, int, bool]:
+    """Do the same with the squared error, where each update leaves its loss alone: between looks, nothing is asked."""
+    theta, has_bias, made = state.theta, len(state.theta) == 2, 0
+    stand = theta[0], theta[1] if has_bias else theta.dtype.type(0), span.is_looking and span.suspicion
+    look = span.look_start if span.is_looking else span.updates
+    while made < span.updates:
+        end = min(look, span.updates)
+        # For what does not change in it, the compiler makes a loop for each choice, but not of as many choices.
+        if len(samples.rows) > 0:
+            stand = _update_line_until(samples, made, end, stand, has_bias, True, lrs, span, losses)
+        else:
+            stand = _update_line_until(samples, made, end, stand, has_bias, False, lrs, span, losses)
+        made = end
+        if stand[2] and made == look:
+            break
+        look += span.look_every
+    theta[0] = stand[0]
+    if has_bias:
+        theta[1] = stand[1]
+    return made, made, stand[2] and span.is_looking
+
+
+@_inlined
+def _update_line_until(
+    samples: Samples, begin: int, end: int, stand: tuple[Number, Number, bool], has_bias: bool, is_shuffled: bool,
+    lrs: Array, span: Span, losses: Array,
+) -> tuple[Number, Number, bool]:  # fmt: skip
+    """Make the updates from one look to the next; returns weight, bias, and whether there is a suspicion."""
+    weight, bias, suspicion = stand
+    next_lr = 0 if len(lrs) == 1 else 1
+    for update in range(begin, end):
+        row = samples.rows[span.first + update] if is_shuffled else span.first + update
+        feature = samples.x[row, 0]
+        error = weight * feature + (bias - samples.y[row, 0])
+        loss, rate = error * error, lrs[next_lr * update] + lrs[next_lr * update]
+        weight -= rate * feature * error
+        if has_bias:
+            bias -= rate * error
+        losses[update] = loss
+        if not loss <= span.bound:  # nan is beyond, too
+            suspicion = True
+    return weight, bias, suspicion
 
 
 @_leaf
@@ -435,6 +486,36 @@ def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array,
     gradient[0] += share * of_weight
     if has_bias:
         gradient[1] += share * of_bias
+    return total
+
+
+@_outer
+def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
+    """Return the loss of a linear network, summed over samples as they lie and outputs in float64."""
+    if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
+        return _sum_losses_of_line(samples, theta, rule)
+    return _sum_losses_of_linear(samples, theta, rule)
+
+
+@_summing
+def _sum_losses_of_line(samples: Samples, theta: Array, rule: Rule) -> float:
+    number, total = theta.dtype.type, 0.0
+    weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), number(rule.huber_delta)
+    for row in range(len(samples.x)):
+        total += loss_of(weight * samples.x[row, 0] + bias - samples.y[row, 0], rule.loss, delta)[0]
+    return total
+
+
+@_leaf
+def _sum_losses_of_linear(samples: Samples, theta: Array, rule: Rule) -> float:
+    number, total, features, outputs = theta.dtype.type, 0.0, samples.x.shape[1], samples.y.shape[1]
+    delta, bias, has_bias = number(rule.huber_delta), features * outputs, len(theta) > features * outputs
+    for row in range(len(samples.x)):
+        for k in range(outputs):
+            prediction = _dot(theta[k * features : (k + 1) * features], samples.x[row])
+            if has_bias:
+                prediction += theta[bias + k]
+            total += loss_of(prediction - samples.y[row, k], rule.loss, delta)[0]
     return total
 
 

@@ -220,3 +220,11 @@ class Engine(ABC):
     @abstractmethod
     def carry_out(self, stretch: Stretch) -> Trace:
         """Make the updates of a stretch, one after the other; parameters and state of the optimiser are changed."""
+
+    def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
+        """Return the loss at the present parameters, a mean over samples x (N, D) and outputs of y (N, K).
+
+        Returns:
+            The loss; None where the engine has no faster way to it than its network.
+        """
+        return None

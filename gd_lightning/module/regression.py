@@ -268,6 +268,14 @@ class RegressionModule(LightningModule):
         """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
+    def train_loss(self) -> float | None:
+        """Return the loss at the present weights over all training samples, where compiled code measures it.
+
+        Returns:
+            The loss; None where a pass over the samples with :meth:`forward` takes no longer.
+        """
+        return None if self._stretches is None else self._stretches.train_loss()
+
     @property
     def needs_whole_batches(self) -> str:
         """Why batches cannot be split into micro-batches; empty where they can."""

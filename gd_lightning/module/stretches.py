@@ -91,6 +91,10 @@ class Stretches:
         loss = trace.losses[-1] if len(trace.losses) else torch.tensor(torch.nan)
         return {"loss": loss, "batch_loss": loss}
 
+    def train_loss(self) -> float | None:
+        """Return the train loss at the present weights; None where the engine has no way of its own to it."""
+        return self.engine.mean_loss(self._x, self._y)
+
     # How long
 
     def _updates_from(self, update: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -230,20 +231,49 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
     torch.manual_seed(5)
     start = _network(case)
     x, y = _data(torch.float32, widths[0], widths[-1])
-    variant = Variant(batch_size, N)
-    everything = Keep(parameters=True, gradients=True)
+    variant, order = Variant(batch_size, N), torch.randperm(N)
+    keeps = (None, Keep(), Keep(parameters=True, gradients=True), Keep(1, 2, parameters=True))
     choices: list[dict[str, Any]] = [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}]
-    for settings in choices:
+    for settings, rows in itertools.product(choices, (None, order)):
         ends = []
-        for cuts, keep in itertools.product(([], [1], [2, 3], list(range(1, 5))), (None, everything)):
+        for cuts, keep in itertools.product(([], [1], [2, 3], list(range(1, 5))), keeps):
             network = copy.deepcopy(start)
             engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.05, **settings))
             for first, stop in itertools.pairwise([0, *cuts, variant.updates_per_epoch]):
-                stretch = Stretch(x, y, None, variant, first, stop)
+                stretch = Stretch(x, y, rows, variant, first, stop)
                 stretch.keep = keep or stretch.keep
-                engine.carry_out(stretch)
+                trace = engine.carry_out(stretch)
             ends.append(nn.utils.parameters_to_vector(network.parameters()))
+            if trace.path.parameters is not None:
+                assert torch.equal(trace.path.parameters[-1], ends[-1])
         assert all(torch.equal(end, ends[0]) for end in ends)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("widths", [(1, 1), (1, 2), (5, 1), (40, 3)])
+def test_the_mean_loss_is_that_of_the_network(
+    widths: tuple[int, int], loss: Loss, bias: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(6)
+    network = LinearRegressor(*widths, bias).to(dtype)
+    engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.1), loss, 0.7)
+    x, y = _data(dtype, *widths, samples=1000)
+    measured = engine.mean_loss(x, y)
+    assert measured == pytest.approx((summed_loss(network(x), y, loss, 0.7) / y.numel()).item(), rel=TOLERANCE[dtype])
+    nothing = engine.mean_loss(x[:0], y[:0])
+    assert nothing is not None
+    assert math.isnan(nothing)
+
+
+def test_what_is_no_faster_than_torch_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    perceptron, line = MLPRegressor(1, 1, [4]), LinearRegressor(1, 1)
+    x, y = _data(torch.float32, 1, 1)
+    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is None
+    assert _autograd(*_line()).mean_loss(x, y) is None
+    monkeypatch.setattr("gd_lightning.engine.fused._MOST_MEASURED", N - 1)
+    assert FusedEngine(line, torch.optim.SGD(line.parameters())).mean_loss(x, y) is None
 
 
 def test_what_is_kept_and_where_it_ends_is_the_same() -> None:

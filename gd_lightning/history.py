@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gd_lightning.columns import Column
 from gd_lightning.errors import InputError
 
 AXES = ("update", "epoch", "samples", "seconds")
@@ -47,20 +46,6 @@ class Outcome(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclass
-class _Column:
-    """The values of one column and the rows they stand in; most rows of a train loss are empty."""
-
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-
-    def extend(self, start: int, rows: int, values: NDArray[np.float64] | float) -> None:
-        """Fill so many rows from ``start`` on."""
-        dense = np.broadcast_to(np.asarray(values, dtype=np.float64), rows)
-        self.rows.frombytes(np.arange(start, start + rows, dtype=np.int64).tobytes())
-        self.values.frombytes(dense.tobytes())
 
 
 Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
@@ -112,7 +97,7 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._columns: dict[str, _Column] = {name: _Column() for name in LEADING_COLUMNS}
+        self._columns: dict[str, Column] = {name: Column() for name in LEADING_COLUMNS}
         self._waiting: list[_Waiting] = []
         self._held = 0
         self._length = 0
@@ -161,9 +146,10 @@ class History:
         waiting, self._waiting, self._held = self._waiting, [], 0
         for part in waiting:
             for name, values in part.columns(slice(0, part.rows)).items():
-                self._columns.setdefault(name, _Column()).extend(part.start, part.rows, values)
+                column = self._columns.setdefault(name, Column())
+                column.extend(part.start, part.rows, values, room=self._length - part.start)
             for name, value in part.added.items():
-                self._columns.setdefault(name, _Column()).extend(part.start + part.rows - 1, 1, value)
+                self._columns.setdefault(name, Column()).extend(part.start + part.rows - 1, 1, value)
 
     def add_to_last_row(self, values: Mapping[str, float]) -> None:
         """Fill empty cells of the newest row."""
@@ -172,18 +158,15 @@ class History:
             return
         row = self._length - 1
         for name, value in values.items():
-            column = self._columns.setdefault(name, _Column())
-            column.rows.append(row)
-            column.values.append(value)
+            self._columns.setdefault(name, Column()).extend(row, 1, value)
 
     def forget_last(self, names: Iterable[str]) -> None:
         """Empty some cells of the newest row."""
         self._settle()
         for name in list(names):
             column = self._columns.get(name)
-            if column is not None and column.rows and column.rows[-1] == self._length - 1:
-                column.rows.pop()
-                column.values.pop()
+            if column is not None and column.last_row == self._length - 1:
+                column.pop()
 
     def drop_last(self) -> None:
         """Remove the newest row."""
@@ -192,57 +175,54 @@ class History:
         self._length -= 1
 
     def __contains__(self, name: str) -> bool:
-        if name in self._columns and len(self._columns[name].rows) > 0:
+        if name in self._columns and len(self._columns[name]):
             return True
         return any(waiting.newest(name) is not None for waiting in self._waiting)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return a column as an array of shape (rows,), nan where a value is missing."""
         self._settle()
-        dense = np.full(self._length, math.nan)
-        column = self._columns[name]
-        dense[np.asarray(column.rows, dtype=np.int64)] = column.values
-        return dense
+        return self._columns[name].dense(self._length)
 
     def series(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the measured values of a column and where on an axis they were measured, both of shape (values,)."""
         self._settle()
         column = self._columns[name]
-        rows = np.asarray(column.rows, dtype=np.int64)
-        return self[axis][rows], np.asarray(column.values)
+        return self._columns[axis].dense(self._length)[column.rows], column.values.copy()
 
     def first(self, name: str) -> float:
         """Return the first measured value of a column."""
-        if name not in self._columns or not self._columns[name].values:
+        if name not in self._columns or not len(self._columns[name]):
             for waiting in self._waiting:
                 if name in waiting.added:
                     return waiting.added[name]
                 if name in waiting.names:
                     return float(np.asarray(waiting.columns(slice(0, 1))[name]).reshape(-1)[0])
-        return self._columns[name].values[0]
+        return float(self._columns[name].values[0])
 
     def last(self, name: str) -> float:
         """Return the newest measured value of a column."""
         for waiting in reversed(self._waiting):
             if (value := waiting.newest(name)) is not None:
                 return value
-        return self._columns[name].values[-1]
+        return float(self._columns[name].values[-1])
 
     def newest(self, name: str) -> float | None:
         """Return the value of a column in the newest row; None where it is missing there."""
         if self._waiting:
             return self._waiting[-1].newest(name)
         column = self._columns.get(name)
-        if column is None or not column.rows or column.rows[-1] != self._length - 1:
+        if column is None or column.last_row != self._length - 1:
             return None
-        return column.values[-1]
+        return float(column.values[-1])
 
     def since(self, name: str, update: float) -> list[float]:
         """Return the measured values of a column in the rows behind an update."""
         self._settle()
         column = self._columns[name]
-        row = bisect_right(self._columns["update"].values, update)
-        return column.values[bisect_left(column.rows, row) :].tolist()
+        row = int(np.searchsorted(self._columns["update"].values, update, side="right"))
+        behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()
+        return behind
 
     def rows(self, start: int = 0) -> Iterator[dict[str, float]]:
         """Yield the rows from ``start`` on, each with the values it has."""
@@ -253,19 +233,18 @@ class History:
         self._settle()
         chosen: list[dict[str, float]] = [{} for _ in numbers]
         for name, column in self._columns.items():
-            rows = np.asarray(column.rows, dtype=np.int64)
-            places = np.searchsorted(rows, numbers)
-            inside = np.flatnonzero(places < len(rows))
-            found = inside[rows[places[inside]] == numbers[inside]]
-            for i, place in zip(found.tolist(), places[found].tolist(), strict=True):
-                chosen[i][name] = column.values[place]
+            found, values = column.find(numbers)
+            for i, value in zip(found.tolist(), values.tolist(), strict=True):
+                chosen[i][name] = value
         return iter(chosen)
 
     def measured(self, name: str, start: int = 0) -> NDArray[np.int64]:
         """Return the numbers of the rows from ``start`` on that have a value in a column."""
         self._settle()
-        rows = np.array(self._columns[name].rows if name in self._columns else [], dtype=np.int64)
-        behind: NDArray[np.int64] = rows[np.searchsorted(rows, start) :]
+        if name not in self._columns:
+            return np.empty(0, np.int64)
+        rows = self._columns[name].rows
+        behind: NDArray[np.int64] = rows[np.searchsorted(rows, start) :].copy()
         return behind
 
     @property
@@ -296,7 +275,7 @@ class History:
         """Return everything as plain values and tensors, for a checkpoint."""
         self._settle()
         columns = {
-            name: (torch.from_numpy(np.array(column.rows)), torch.from_numpy(np.array(column.values)))
+            name: (torch.from_numpy(column.rows.copy()), torch.from_numpy(column.values.copy()))
             for name, column in self._columns.items()
         }
         outcome = None if self.outcome is None else str(self.outcome)
@@ -307,7 +286,7 @@ class History:
         """Make a history again from what :meth:`state_dict` returned."""
         history = cls()
         for name, (rows, values) in state["columns"].items():
-            history._columns[name] = _Column(array("q", rows.numpy().tobytes()), array("d", values.numpy().tobytes()))
+            history._columns[name] = Column(rows.numpy().copy(), values.numpy().copy())
         history._length = state["length"]
         history.outcome = None if state["outcome"] is None else Outcome(state["outcome"])
         history.reason = state["reason"]
@@ -322,12 +301,12 @@ class History:
         out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
         return out.getvalue()
 
-    def _cells(self, column: _Column) -> list[str]:
-        cells = [_cell(value) for value in column.values]
+    def _cells(self, column: Column) -> list[str]:
+        cells = [_cell(value) for value in column.values.tolist()]
         if len(cells) == self._length:
             return cells
         sparse = [""] * self._length
-        for row, cell in zip(column.rows, cells, strict=True):
+        for row, cell in zip(column.rows.tolist(), cells, strict=True):
             sparse[row] = cell
         return sparse
 

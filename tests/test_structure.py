@@ -28,6 +28,7 @@ FLOORS = {
     "affine": 0,
     "micro_batches": 0,
     "threads": 0,
+    "columns": 0,
     "history": 0,
     "groups": 0,
     "problems": 1,
@@ -45,7 +46,7 @@ FLOORS = {
     "__main__": 7,
 }
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
-GROUND = ["errors", "threads", "variants", "micro_batches", "objective", "affine", "history", "groups"]
+GROUND = ["errors", "threads", "columns", "variants", "micro_batches", "objective", "affine", "history", "groups"]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -1,0 +1,145 @@
+"""Columns of a table that grows by rows and has empty cells (floor 0)."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+_LEAST = 16  # values that there is room for at first
+
+
+class Numbers(Generic[_Number]):
+    """An array that grows at its end; NumPy's own would be copied each time.
+
+    Args:
+        values: What it begins with, shape (n,); they are not copied.
+
+    Example:
+        >>> numbers = Numbers(np.array([1.0, 2.0]))
+        >>> numbers.extend(2, 5.0)
+        >>> numbers.all
+        array([1., 2., 5., 5.])
+    """
+
+    def __init__(self, values: NDArray[_Number]) -> None:
+        self._room, self._count = values, len(values)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def all(self) -> NDArray[_Number]:
+        """The numbers, shape (n,), a view."""
+        return self._room[: self._count]
+
+    def extend(self, count: int, values: NDArray[_Number] | float, room: int = 0) -> None:
+        """Add so many numbers, or so many times one number; with room for those that are known to come with them."""
+        before, self._count = self._count, self._count + count
+        if self._count > len(self._room):
+            larger = np.empty(max(self._count, before + room, 2 * before, _LEAST), self._room.dtype)
+            larger[:before] = self._room[:before]
+            self._room = larger
+        self._room[before : self._count] = values
+
+    def pop(self) -> None:
+        """Remove the last one."""
+        self._count -= 1
+
+
+class Column:
+    """The values of a column and the rows that they stand in, which ascend; most rows of a train loss are empty.
+
+    Rows without a gap are not written down: they would take half of the memory of a long column.
+
+    Args:
+        rows: In which it has values at first, int64, shape (n,).
+        values: Which, float64, shape (n,).
+
+    Example:
+        >>> column = Column()
+        >>> column.extend(0, 2, 0.5)
+        >>> column.extend(4, 1, 0.25)
+        >>> column.rows, column.values, column.dense(5)
+        (array([0, 1, 4]), array([0.5 , 0.5 , 0.25]), array([0.5 , 0.5 ,  nan,  nan, 0.25]))
+    """
+
+    def __init__(self, rows: NDArray[np.int64] | None = None, values: NDArray[np.float64] | None = None) -> None:
+        self._values = Numbers(np.empty(0) if values is None else values)
+        self._start = 0
+        self._rows: Numbers[np.int64] | None = None
+        if rows is not None and len(rows):
+            self._start = int(rows[0])
+            if rows[-1] - rows[0] + 1 != len(rows):
+                self._rows = Numbers(rows)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Its values, shape (n,), a view."""
+        return self._values.all
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that they stand in, shape (n,)."""
+        if self._rows is None:
+            return np.arange(self._start, self._start + len(self), dtype=np.int64)
+        return self._rows.all
+
+    @property
+    def last_row(self) -> int:
+        """The last row that has a value; -1 where none has."""
+        if not len(self):
+            return -1
+        return self._start + len(self) - 1 if self._rows is None else int(self._rows.all[-1])
+
+    def extend(self, start: int, rows: int, values: NDArray[np.float64] | float, room: int = 0) -> None:
+        """Fill so many rows from ``start`` on, all of them behind the last one that has a value.
+
+        Args:
+            start: The first row.
+            rows: How many.
+            values: One for each, shape (rows,), or one for all.
+            room: For how many values there is to be room, because they are about to come.
+        """
+        if not len(self):
+            self._start, self._rows = start, None
+        elif self._rows is None and start != self._start + len(self):
+            self._rows = Numbers(self.rows)
+        if self._rows is not None:
+            self._rows.extend(rows, np.arange(start, start + rows, dtype=np.int64))
+        self._values.extend(rows, values, room)
+
+    def pop(self) -> None:
+        """Empty the last row that has a value."""
+        self._values.pop()
+        if self._rows is not None:
+            self._rows.pop()
+
+    def dense(self, rows: int) -> NDArray[np.float64]:
+        """Return the values of the first rows, shape (rows,), nan where one is missing."""
+        if self._rows is not None:
+            dense = np.full(rows, np.nan)
+            dense[self.rows] = self.values
+            return dense
+        dense = np.empty(rows)
+        behind = self._start + len(self)
+        dense[: self._start], dense[behind:] = np.nan, np.nan
+        dense[self._start : behind] = self.values
+        return dense
+
+    def find(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return which of some rows have a value, as places among those given, and the values."""
+        if self._rows is None:
+            places = rows - self._start
+            found = np.flatnonzero((places >= 0) & (places < len(self)))
+        else:
+            places = np.searchsorted(self.rows, rows)
+            inside = np.flatnonzero(places < len(self))
+            found = inside[self.rows[places[inside]] == rows[inside]]
+        return found, self.values[places[found]]

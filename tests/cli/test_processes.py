@@ -68,6 +68,10 @@ def test_torchrun_says_how_many_processes_there_are_and_they_give_the_result_of_
         assert two.last(name) == one.last(name)
     for name in ("train_loss", "batch_loss", "val_loss", "val_mse"):
         assert two[name] == pytest.approx(one[name], rel=1e-6, nan_ok=True), name
+
+
+@pytest.mark.slow
+def test_other_devices_than_torchrun_has_started_are_refused(tmp_path: Path) -> None:
     code, _, err = _fit("--trainer.devices", "3", cwd=tmp_path, launch=TORCHRUN)
     assert code != 0
     said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]

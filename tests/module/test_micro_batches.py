@@ -150,15 +150,14 @@ def test_who_needs_whole_batches_gets_them(
         make_trainer(max_epochs=1).fit(make(), RegressionDataModule(problem(), micro_batch_size=10))
 
 
-def test_processes_and_parts_give_the_run_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_and_parts_give_the_run_of_one_process(tmp_path: Path, processes: int) -> None:
     """Each process trains all combinations in turn; starting them is what takes time."""
-    one = _all_combinations(tmp_path, 1)
+    one, shared = _all_combinations(tmp_path, 1), _all_combinations(tmp_path, processes)
     assert len(one) == 2 * 3
-    for processes in (2, 3):
-        shared = _all_combinations(tmp_path, processes)
-        assert set(one) == set(shared)
-        for name, parameters in one.items():
-            assert np.allclose(shared[name], parameters, rtol=1e-12, atol=1e-15), (name, processes)
+    assert set(one) == set(shared)
+    for name, parameters in one.items():
+        assert np.allclose(shared[name], parameters, rtol=1e-12, atol=1e-15), name
 
 
 def _all_combinations(directory: Path, processes: int) -> dict[str, list[float]]:

@@ -1,7 +1,8 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this file imports Numba.
 
 :func:`carry_out` takes arrays and numbers alone, in named tuples, so that compiled functions can call it as well, from
-many threads at once. All arrays are C-contiguous and as wide as the run's precision.
+many threads at once. All arrays are C-contiguous and as wide as the run's precision. They stand in one file since
+Numba, which keeps compiled code on disk, looks for changes in a function's own file alone.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates, L layers, U units.
 """

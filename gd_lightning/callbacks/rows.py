@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.engine import Keep, ParameterPath, Stretch, Trace
+from gd_lightning.engine import Keep, Stretch, Trace
 from gd_lightning.history import History
 from gd_lightning.variants import Variant
 
@@ -120,7 +120,7 @@ class StretchRows:
         """Return which of the updates that left something are rows; others may have asked for more."""
         if (stretch.keep.start, stretch.keep.every) == (keep.start, keep.every):
             return slice(0, self._rows)
-        kept = stretch.keep.positions(stretch.updates)[: len(self._trace.losses)]
+        kept = stretch.keep.positions(stretch.updates)[: self._trace.kept]
         return np.flatnonzero(np.isin(kept, self._keep.positions(self._trace.updates)))
 
     def add_to(self, history: History) -> None:
@@ -128,23 +128,29 @@ class StretchRows:
         if not self._rows:
             return
         last = self._marks(self._keep.last_position(self._trace.updates))
-        last["batch_loss"] = self._trace.losses[self._of_kept][-1].item()
-        named = [] if self._path is None else self._path.column_names(self._keep.gradients)
-        parameters = self._trace.path_in_memory.parameters
-        held = 0 if self._path is None or parameters is None else self._path.held(parameters)
-        history.extend(self._rows, self._columns, [*last, *named], last, held)
+        names = [*last, "batch_loss"]
+        if self._path is not None:
+            names += self._path.column_names(self._keep.gradients)
+        record, held = self._trace.in_memory, 0
+        if record is not None:
+            last["batch_loss"] = record.losses[self._of_kept][-1].item()
+            if self._path is not None and record.parameters is not None:
+                held = self._path.held(record.parameters)
+        elif self._rows == self._trace.kept:
+            last["batch_loss"] = self._trace.last_loss.item()
+        history.extend(self._rows, self._columns, names, last, held)
 
     def _columns(self, where: slice) -> Mapping[str, Column | float]:
         if where.start == self._rows - 1:  # asked for far more often than all of them
             positions = np.array([self._keep.last_position(self._trace.updates)])
         else:
             positions = self._keep.positions(self._trace.updates)[where]
-        losses = self._part(self._trace.losses, where).numpy()
+        record = self._trace.record
+        losses = self._part(record.losses, where).numpy()
         columns: dict[str, Column | float] = {**self._marks(positions), "batch_loss": losses}
-        parameters, gradients = self._trace.path if self._keep.parameters else ParameterPath()
-        if self._path is not None and parameters is not None:
-            chosen = None if gradients is None else self._part(gradients, where)
-            columns |= self._path.columns(self._part(parameters, where), chosen)
+        if self._path is not None and self._keep.parameters and record.parameters is not None:
+            chosen = None if record.gradients is None else self._part(record.gradients, where)
+            columns |= self._path.columns(self._part(record.parameters, where), chosen)
         return columns
 
     def _part(self, values: Tensor, where: slice) -> Tensor:

@@ -7,7 +7,7 @@ from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fused_population import FusedPopulation
 from gd_lightning.engine.fusible import why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.population import Course, Ends, Members, OneByOne, Population, Single
-from gd_lightning.engine.stretch import Engine, Keep, Look, ParameterPath, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Keep, Look, Record, Stretch, Trace
 
 __all__ = [
     "AutogradEngine",
@@ -21,8 +21,8 @@ __all__ = [
     "Look",
     "Members",
     "OneByOne",
-    "ParameterPath",
     "Population",
+    "Record",
     "Single",
     "Stretch",
     "Trace",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine.stretch import Engine, Look, ParameterPath, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Look, Record, Stretch, Trace
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -70,8 +70,8 @@ def _trace(
     """Bring what was kept to the CPU, at once: to read each value would be to wait for the device."""
     kept = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
     of_losses, of_parameters, of_gradients = kept
-    path = ParameterPath(of_parameters, of_gradients)
-    return Trace(updates, torch.empty(0) if of_losses is None else of_losses, path, suspicion)
+    record = Record(torch.empty(0) if of_losses is None else of_losses, of_parameters, of_gradients)
+    return Trace(updates, record, suspicion)
 
 
 def _is_any_beyond(losses: list[Tensor], look: Look) -> bool:

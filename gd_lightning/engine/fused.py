@@ -20,7 +20,7 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
-from gd_lightning.engine.stretch import Engine, Keep, ParameterPath, Stretch, Trace
+from gd_lightning.engine.stretch import Engine, Keep, Record, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.objective import Loss
 
@@ -38,7 +38,7 @@ _PIECE = 1 << 24
 small ones can take longer than the updates."""
 
 _DENSE = 4
-"""Updates between two that are kept, and samples of each, up to which the path is computed again when it is read."""
+"""Updates between two that are kept, and samples of each, up to which what they leave is made again when it is read."""
 
 
 class FusedEngine(Engine):
@@ -88,7 +88,7 @@ class FusedEngine(Engine):
         """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
         keep, look = stretch.keep, stretch.look
         if not stretch.updates:
-            return Trace(0, stretch.y.new_empty(0), suspicion=look.is_needed and look.suspicion)
+            return Trace(0, Record(stretch.y.new_empty(0)), look.is_needed and look.suspicion)
         group = self._optimizer.param_groups[0]
         parameters: list[nn.Parameter] = group["params"]
         samples = self._samples(stretch, parameters[0].dtype)
@@ -101,21 +101,24 @@ class FusedEngine(Engine):
         lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
         rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
 
-        def make(state: Any, keep: Keep) -> tuple[int, Tensor, ParameterPath, bool]:
-            kept, scratch = self._room(keep, stretch.updates, dtype)
+        def make(state: Any, keep: Keep, room: int) -> tuple[int, int, bool, Record]:
+            kept, scratch = self._room(keep, room, dtype)
             updates, count, suspicion = kernel(samples, network, state, lrs, rule, span, kept, scratch)
             losses, *path = (torch.from_numpy(array[:count]) for array in kept)
-            return updates, losses, ParameterPath(*(part if len(part) else None for part in path)), suspicion
+            return updates, count, suspicion, Record(losses, *(part if len(part) else None for part in path))
 
-        path: ParameterPath | Callable[[], ParameterPath]
+        record: Record | Callable[[], Record]
         if (keep.parameters or keep.gradients) and _is_dense(stretch):
             begin = theta.copy(), velocity.copy()
-            updates, losses, _, suspicion = make(state, replace(keep, parameters=False, gradients=False))
+            alone = replace(keep, parameters=False, gradients=False)
+            updates, count, suspicion, last = make(state, alone, 1)
 
-            def path() -> ParameterPath:
-                return make(self._kernels.State(*(part.copy() for part in begin)), keep)[2]
+            def record() -> Record:
+                again = self._kernels.State(*(part.copy() for part in begin))
+                return make(again, keep, keep.count(stretch.updates))[3]
         else:
-            updates, losses, path, suspicion = make(state, keep)
+            updates, count, suspicion, record = make(state, keep, keep.count(stretch.updates))
+            last = record
         self._write(theta, of_parameters)
         if buffers:
             self._write(velocity, of_buffers)
@@ -128,7 +131,7 @@ class FusedEngine(Engine):
             group["lr"] = float(stretch.lrs[updates - 1])
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        return Trace(updates, losses, path, suspicion)
+        return Trace(updates, record, suspicion, count, last.losses[-1] if count else None)
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss of a linear network over samples that are not too many."""
@@ -144,9 +147,9 @@ class FusedEngine(Engine):
     def _network(self, dtype: np.dtype[Any]) -> Any:
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
 
-    def _room(self, keep: Keep, updates: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        """Return room for what is kept, and to calculate in."""
-        count, size = keep.count(updates), len(self._places)
+    def _room(self, keep: Keep, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Return room for what so many updates leave, and to calculate in."""
+        size = len(self._places)
         kept = self._kernels.Kept(
             self._room_for_losses(count, dtype),
             np.empty((count if keep.parameters else 0, size), dtype),
@@ -259,5 +262,5 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
 
 
 def _is_dense(stretch: Stretch) -> bool:
-    """Whether to write down the path of the parameters takes longer than the updates themselves."""
+    """Whether to write down what updates leave takes longer than the updates themselves."""
     return stretch.keep.every <= _DENSE and stretch.variant.batch_size <= _DENSE

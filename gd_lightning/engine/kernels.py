@@ -89,7 +89,10 @@ class Span(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Receives batch losses, shape (R,), parameters and gradients, each (R, P), or (0, P) where not asked for."""
+    """Receives batch losses, shape (R,), or (1,) for the last of them alone; parameters and gradients, each (R, P).
+
+    Parameters and gradients that nobody asked for have the shape (0, P).
+    """
 
     losses: Array
     parameters: Array
@@ -261,10 +264,14 @@ def _carry_out_line_densely(
     while made < span.updates:
         end = min(look, span.updates)
         # For what does not change in it, the compiler makes a loop for each choice, but not of as many choices.
-        if len(samples.rows) > 0:
-            stand = _update_line_until(samples, made, end, stand, has_bias, True, lrs, span, losses)
+        if len(samples.rows) > 0 and len(losses) > 1:
+            stand = _update_line_until(samples, made, end, stand, has_bias, True, True, lrs, span, losses)
+        elif len(samples.rows) > 0:
+            stand = _update_line_until(samples, made, end, stand, has_bias, True, False, lrs, span, losses)
+        elif len(losses) > 1:
+            stand = _update_line_until(samples, made, end, stand, has_bias, False, True, lrs, span, losses)
         else:
-            stand = _update_line_until(samples, made, end, stand, has_bias, False, lrs, span, losses)
+            stand = _update_line_until(samples, made, end, stand, has_bias, False, False, lrs, span, losses)
         made = end
         if stand[2] and made == look:
             break
@@ -278,11 +285,11 @@ def _carry_out_line_densely(
 @_inlined
 def _update_line_until(
     samples: Samples, begin: int, end: int, stand: tuple[Number, Number, bool], has_bias: bool, is_shuffled: bool,
-    lrs: Array, span: Span, losses: Array,
+    keeps_all: bool, lrs: Array, span: Span, losses: Array,
 ) -> tuple[Number, Number, bool]:  # fmt: skip
     """Make the updates from one look to the next; returns weight, bias, and whether there is a suspicion."""
     weight, bias, suspicion = stand
-    next_lr = 0 if len(lrs) == 1 else 1
+    loss, next_lr = weight * 0, 0 if len(lrs) == 1 else 1
     for update in range(begin, end):
         row = samples.rows[span.first + update] if is_shuffled else span.first + update
         feature = samples.x[row, 0]
@@ -291,9 +298,12 @@ def _update_line_until(
         weight -= rate * feature * error
         if has_bias:
             bias -= rate * error
-        losses[update] = loss
+        if keeps_all:
+            losses[update] = loss
         if not loss <= span.bound:  # nan is beyond, too
             suspicion = True
+    if not keeps_all:
+        losses[0] = loss
     return weight, bias, suspicion
 
 
@@ -351,7 +361,7 @@ def _leave(
     """Keep what is asked for of an update, and look."""
     count, next_kept, next_look, suspicion, is_over = stand
     if update == next_kept:
-        kept.losses[count] = loss
+        kept.losses[min(count, len(kept.losses) - 1)] = loss
         if kept.parameters.shape[0] > 0:
             _scatter(theta, places, kept.parameters[count])
         if kept.gradients.shape[0] > 0:

@@ -247,7 +247,7 @@ def _train_alone(single: Single, course: Course, members: Members, member: int, 
             progress(trace.updates)
             # It ended early at a look, or this is the end of the epoch.
             ends.last[member] = single.measure()
-            is_sound = ends.last[member] <= bound and math.isfinite(float(trace.losses[-1]))
+            is_sound = ends.last[member] <= bound and math.isfinite(trace.last_loss.item())
             ends.diverged[member] = not is_sound
             if course.stops and not is_sound:
                 break

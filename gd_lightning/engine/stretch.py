@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -85,14 +86,16 @@ class Look:
         return self.suspicion or self.bound != NOTHING_IS_BEYOND
 
 
-class ParameterPath(NamedTuple):
-    """The way of the parameters through the kept updates of a stretch; None is what nobody asked for.
+class Record(NamedTuple):
+    """What the kept updates of a stretch leave; None is what nobody asked for.
 
     Args:
+        losses: Batch losses, in the precision of the run, shape (R,).
         parameters: Parameters behind the updates, in the order of ``parameters()``, shape (R, P).
         gradients: The gradients that they descended, without weight decay, shape (R, P).
     """
 
+    losses: Tensor
     parameters: Tensor | None = None
     gradients: Tensor | None = None
 
@@ -102,32 +105,42 @@ class Trace:
 
     Args:
         updates: How many updates were made: all, or fewer where a look ended it.
-        losses: Batch losses of the kept updates, in the precision of the run, shape (R,).
-        path: The way of the parameters, or what computes it again: to write it down can take longer than the updates.
+        record: What the kept ones leave, or what makes it again: to write it down can take longer than the updates.
         suspicion: Whether a kept batch loss is beyond the bound, since the last look that found none.
+        kept: R, how many updates are kept; None: as the record says, which is then in memory.
+        last_loss: The batch loss of the last of them, a scalar; None: likewise.
     """
 
     def __init__(
         self,
         updates: int,
-        losses: Tensor,
-        path: ParameterPath | Callable[[], ParameterPath] | None = None,
+        record: Record | Callable[[], Record],
         suspicion: bool = False,
+        kept: int | None = None,
+        last_loss: Tensor | None = None,
     ) -> None:
         self.updates = updates
-        self.losses = losses
-        self._path = ParameterPath() if path is None else path
         self.suspicion = suspicion
+        self._record = record
+        self.kept = len(self.record.losses) if kept is None else kept
+        self._last_loss = last_loss
 
     @property
-    def path(self) -> ParameterPath:
-        """The way of the parameters."""
-        return self._path if isinstance(self._path, ParameterPath) else self._path()
+    def record(self) -> Record:
+        """What the kept updates leave."""
+        return self._record if isinstance(self._record, Record) else self._record()
 
     @property
-    def path_in_memory(self) -> ParameterPath:
-        """The way of the parameters as far as it is kept, and not computed again."""
-        return self._path if isinstance(self._path, ParameterPath) else ParameterPath()
+    def in_memory(self) -> Record | None:
+        """What the kept updates leave, if it is in memory; None where it is made again."""
+        return self._record if isinstance(self._record, Record) else None
+
+    @property
+    def last_loss(self) -> Tensor:
+        """The batch loss of the last update that is kept, a scalar; nan where none is."""
+        if self._last_loss is None:
+            self._last_loss = self.record.losses[-1] if self.kept else torch.tensor(torch.nan)
+        return self._last_loss
 
 
 class Stretch:

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -88,8 +87,7 @@ class Stretches:
                 for _ in range(trace.updates - 1):
                     scheduler.step()
         self._made(trace.updates - 1)
-        loss = trace.losses[-1] if len(trace.losses) else torch.tensor(torch.nan)
-        return {"loss": loss, "batch_loss": loss}
+        return {"loss": trace.last_loss, "batch_loss": trace.last_loss}
 
     def train_loss(self) -> float | None:
         """Return the train loss at the present weights; None where the engine has no way of its own to it."""

@@ -23,7 +23,7 @@ from tests.benchmarks.measure import quiet
 from tests.benchmarks.sections import SECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
-_PACKAGES = ("torch", "lightning", "tensorboard", "numpy", "scikit-learn", "jax", "keras")
+_PACKAGES = ("torch", "lightning", "tensorboard", "numpy", "numba", "scikit-learn", "jax", "keras")
 
 
 def head() -> str:

@@ -36,7 +36,7 @@ def _by_engine(case: Case) -> Run:
     for _ in range(case.epochs):
         stretch = Stretch(x, y, None, case.variant, 0, case.variant.updates_per_epoch)
         stretch.keep = Keep()
-        kept.append(engine.carry_out(stretch).losses.double().numpy())
+        kept.append(engine.carry_out(stretch).record.losses.double().numpy())
     return Run(0.0, flat(network), np.concatenate(kept))
 
 

@@ -123,7 +123,7 @@ PARTS = ("losses", "parameters", "gradients")
 
 
 def _parts(trace: Trace) -> tuple[Tensor | None, ...]:
-    return (trace.losses, *trace.path)
+    return trace.record
 
 
 def _assert_close(a: Tensor | None, b: Tensor | None, case: object) -> None:
@@ -193,7 +193,7 @@ def test_layers_may_differ() -> None:
     for trace, reference in zip(
         _train(FusedEngine, network, case, 60)[0], _train(_autograd, other, case, 60)[0], strict=True
     ):
-        for of_mine, of_reference in zip(trace.path, reference.path, strict=True):
+        for of_mine, of_reference in zip(trace.record, reference.record, strict=True):
             _assert_close(of_mine, of_reference, case)
 
 
@@ -244,8 +244,9 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
                 stretch.keep = keep or stretch.keep
                 trace = engine.carry_out(stretch)
             ends.append(nn.utils.parameters_to_vector(network.parameters()))
-            if trace.path.parameters is not None:
-                assert torch.equal(trace.path.parameters[-1], ends[-1])
+            if (record := trace.record).parameters is not None:
+                assert torch.equal(record.parameters[-1], ends[-1])
+            assert torch.equal(record.losses[-1], trace.last_loss)
         assert all(torch.equal(end, ends[0]) for end in ends)
 
 
@@ -293,10 +294,12 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
         network, optimizer = _line(lr=lr)
         expected = _autograd(network, optimizer).carry_out(stretch)
         about = (keep, look, lr)
-        assert (trace.updates, len(trace.losses), trace.suspicion) == (
-            (expected.updates, len(expected.losses), expected.suspicion)
+        assert (trace.updates, trace.kept, len(trace.record.losses), trace.suspicion) == (
+            (expected.updates, expected.kept, expected.kept, expected.suspicion)
         ), about
-        torch.testing.assert_close(trace.losses.double(), expected.losses.double(), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            trace.record.losses.double(), expected.record.losses.double(), rtol=1e-10, atol=1e-10
+        )
         ended_early += trace.updates < stretch.updates
     assert ended_early > 20
 
@@ -312,7 +315,7 @@ def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
         stretch = Stretch(x, y, None, Variant(1, N), 0, N)
         stretch.keep = Keep()
         engine = make(network, torch.optim.SGD(network.parameters(), lr=1e6))
-        losses.append(engine.carry_out(stretch).losses)
+        losses.append(engine.carry_out(stretch).record.losses)
     assert not losses[0].isfinite().all()
     assert torch.equal(losses[0].isfinite(), losses[1].isfinite())
 
@@ -444,3 +447,25 @@ def test_where_nothing_can_be_cached_it_is_compiled_all_the_same() -> None:
 def test_the_work_of_an_update_counts_weights() -> None:
     assert work_of(MLPRegressor(1, 1, [10]), 16) == 16 * 20
     assert work_of(nn.Linear(3, 2), 2) == 12
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "every", "is_made_again"), [(1, 1, True), (4, 4, True), (5, 1, False), (1, 5, False)]
+)
+def test_what_takes_longer_to_write_down_than_to_make_is_made_again(
+    batch_size: int, every: int, is_made_again: bool
+) -> None:
+    keep = Keep(0, every, parameters=True, gradients=True)
+    network, optimizer = _line()
+    trace = FusedEngine(network, optimizer).carry_out(_stretch(0, N // batch_size, keep, batch_size=batch_size))
+    assert (trace.in_memory is None) == is_made_again
+    first, again = trace.record, trace.record
+    for one, other in zip(first, again, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+    assert (len(first.losses), first.losses[-1]) == (trace.kept, trace.last_loss)
+    assert first.parameters is not None
+    assert torch.equal(first.parameters[-1], nn.utils.parameters_to_vector(network.parameters()))
+    only_losses = FusedEngine(network, optimizer).carry_out(_stretch(0, N // batch_size, batch_size=batch_size))
+    assert only_losses.in_memory is not None

@@ -30,7 +30,7 @@ from gd_lightning import (
     TimeBudget,
 )
 from gd_lightning.callbacks import EndBetweenUpdates
-from gd_lightning.engine import Engine, ParameterPath, Stretch, Trace
+from gd_lightning.engine import Engine, Record, Stretch, Trace
 from gd_lightning.module import stretches
 from tests.conftest import CommandLine, MakeTrainer
 from tests.module.test_position import AtTheEnd, EveryUpdates, Run, _assert_every_checkpoint_continues
@@ -358,7 +358,7 @@ class Slow(Engine):
         self.now += 1e-3 * stretch.updates
         self.stretches.append(stretch.updates)
         kept = stretch.keep.count(stretch.updates)
-        return Trace(stretch.updates, torch.zeros(kept), ParameterPath(torch.zeros(kept, 2), torch.zeros(kept, 2)))
+        return Trace(stretch.updates, Record(torch.zeros(kept), torch.zeros(kept, 2), torch.zeros(kept, 2)))
 
 
 @pytest.mark.parametrize(

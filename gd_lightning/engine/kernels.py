@@ -162,9 +162,11 @@ def carry_out(
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
     if is_linear and is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
         if samples.x.shape[1] == 1:
-            is_dense = span.keep_start == 0 and span.keep_every == 1
-            if is_dense and rule.loss == MSE and len(kept.parameters) == len(kept.gradients) == 0:
+            keeps_one = len(kept.losses) == 1 and len(kept.parameters) == len(kept.gradients) == 0
+            if keeps_one and rule.loss == MSE and span.keep_start == 0 and span.keep_every == 1:
                 return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
+            if keeps_one and rule.loss == MSE and span.keep_start >= span.updates - 1 and not span.is_looking:
+                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)[0], 1, False
             return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
         return _carry_out_plane(samples, network, state, lrs, rule, span, kept, scratch)
     stand = _begin(span)
@@ -257,54 +259,34 @@ def _carry_out_line(
 def _carry_out_line_densely(
     samples: Samples, state: State, lrs: Array, span: Span, losses: Array
 ) -> tuple[int, int, bool]:
-    """Do the same with the squared error, where each update leaves its loss alone: between looks, nothing is asked."""
-    theta, has_bias, made = state.theta, len(state.theta) == 2, 0
-    stand = theta[0], theta[1] if has_bias else theta.dtype.type(0), span.is_looking and span.suspicion
-    look = span.look_start if span.is_looking else span.updates
+    """Do the same with the squared error, where there is room for the last loss alone; looks see that of each update.
+
+    Of a choice that does not change in a loop, the compiler makes two loops, but not of more than two such choices.
+    """
+    theta, is_shuffled, has_bias, made = state.theta, len(samples.rows) > 0, len(state.theta) == 2, 0
+    next_lr, look = 0 if len(lrs) == 1 else 1, span.look_start if span.is_looking else span.updates
+    weight, bias = theta[0], theta[1] if has_bias else theta.dtype.type(0)
+    suspicion, loss = span.is_looking and span.suspicion, weight
     while made < span.updates:
         end = min(look, span.updates)
-        # For what does not change in it, the compiler makes a loop for each choice, but not of as many choices.
-        if len(samples.rows) > 0 and len(losses) > 1:
-            stand = _update_line_until(samples, made, end, stand, has_bias, True, True, lrs, span, losses)
-        elif len(samples.rows) > 0:
-            stand = _update_line_until(samples, made, end, stand, has_bias, True, False, lrs, span, losses)
-        elif len(losses) > 1:
-            stand = _update_line_until(samples, made, end, stand, has_bias, False, True, lrs, span, losses)
-        else:
-            stand = _update_line_until(samples, made, end, stand, has_bias, False, False, lrs, span, losses)
+        for update in range(made, end):
+            row = samples.rows[span.first + update] if is_shuffled else span.first + update
+            feature = samples.x[row, 0]
+            error = weight * feature + (bias - samples.y[row, 0])
+            loss, rate = error * error, lrs[next_lr * update] + lrs[next_lr * update]
+            weight -= rate * feature * error
+            if has_bias:
+                bias -= rate * error
+            if not loss <= span.bound:  # nan is beyond, too
+                suspicion = True
         made = end
-        if stand[2] and made == look:
+        if suspicion and made == look:
             break
         look += span.look_every
-    theta[0] = stand[0]
+    theta[0], losses[0] = weight, loss
     if has_bias:
-        theta[1] = stand[1]
-    return made, made, stand[2] and span.is_looking
-
-
-@_inlined
-def _update_line_until(
-    samples: Samples, begin: int, end: int, stand: tuple[Number, Number, bool], has_bias: bool, is_shuffled: bool,
-    keeps_all: bool, lrs: Array, span: Span, losses: Array,
-) -> tuple[Number, Number, bool]:  # fmt: skip
-    """Make the updates from one look to the next; returns weight, bias, and whether there is a suspicion."""
-    weight, bias, suspicion = stand
-    loss, next_lr = weight * 0, 0 if len(lrs) == 1 else 1
-    for update in range(begin, end):
-        row = samples.rows[span.first + update] if is_shuffled else span.first + update
-        feature = samples.x[row, 0]
-        error = weight * feature + (bias - samples.y[row, 0])
-        loss, rate = error * error, lrs[next_lr * update] + lrs[next_lr * update]
-        weight -= rate * feature * error
-        if has_bias:
-            bias -= rate * error
-        if keeps_all:
-            losses[update] = loss
-        if not loss <= span.bound:  # nan is beyond, too
-            suspicion = True
-    if not keeps_all:
-        losses[0] = loss
-    return weight, bias, suspicion
+        theta[1] = bias
+    return made, made, suspicion and span.is_looking
 
 
 @_leaf

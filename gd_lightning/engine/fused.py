@@ -182,8 +182,10 @@ class FusedEngine(Engine):
         return self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), order)
 
     def _kernel(self, stretch: Stretch) -> Any:
-        if len(self._layers) > 1 or stretch.variant.batch_size * stretch.x.shape[1] < _LARGE:
-            return self._kernels.carry_out
+        if len(self._layers) > 1:
+            return self._kernels.carry_out_network
+        if stretch.variant.batch_size * stretch.x.shape[1] < _LARGE:
+            return self._kernels.carry_out_linear
         return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
 
     def _rule(self, group: dict[str, Any]) -> Any:

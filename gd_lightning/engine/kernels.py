@@ -158,26 +158,49 @@ def carry_out(
     Returns:
         How many updates were made, how many were kept, and whether there is a suspicion.
     """
-    is_linear = len(network.layers) == 1
+    if len(network.layers) == 1:
+        return carry_out_linear(samples, network, state, lrs, rule, span, kept, scratch)
+    return carry_out_network(samples, network, state, lrs, rule, span, kept, scratch)
+
+
+@_outer
+def carry_out_linear(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make updates of a linear network; to compile this alone takes half of the time of both kinds."""
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
-    if is_linear and is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
-        if samples.x.shape[1] == 1:
-            keeps_one = len(kept.losses) == 1 and len(kept.parameters) == len(kept.gradients) == 0
-            if keeps_one and rule.loss == MSE and span.keep_start == 0 and span.keep_every == 1:
-                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
-            if keeps_one and rule.loss == MSE and span.keep_start >= span.updates - 1 and not span.is_looking:
-                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)[0], 1, False
-            return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
-        return _carry_out_plane(samples, network, state, lrs, rule, span, kept, scratch)
+    if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
+        if samples.x.shape[1] > 1:
+            return _carry_out_plane(samples, network, state, lrs, rule, span, kept, scratch)
+        keeps_one = len(kept.losses) == 1 and len(kept.parameters) == len(kept.gradients) == 0
+        if keeps_one and rule.loss == MSE and span.keep_start == 0 and span.keep_every == 1:
+            return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
+        if keeps_one and rule.loss == MSE and span.keep_start >= span.updates - 1 and not span.is_looking:
+            return _carry_out_line_densely(samples, state, lrs, span, kept.losses)[0], 1, False
+        return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
     stand = _begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
         scratch.gradient[:] = 0
-        if is_linear:
-            total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
-        else:
-            total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
+        total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
+        stand = _end_update(update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, kept, stand)
+        if stand.is_over:
+            return update + 1, stand.kept, True
+    return span.updates, stand.kept, stand.suspicion and span.is_looking
+
+
+@_outer
+def carry_out_network(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, kept: Kept, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make updates of a multilayer perceptron."""
+    stand = _begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        scratch.gradient[:] = 0
+        total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
         stand = _end_update(update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, kept, stand)
         if stand.is_over:
             return update + 1, stand.kept, True

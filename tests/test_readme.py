@@ -65,6 +65,7 @@ def test_every_line_of_the_readme_that_starts_processes_works(tmp_path: Path, mo
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_every_example_of_the_help_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

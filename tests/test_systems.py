@@ -159,6 +159,7 @@ def test_system_3(command_line: CommandLine) -> None:
     assert "batch loss   2.742157" in command_line.out  # the first update, step by step
 
 
+@pytest.mark.slow
 def test_system_3_in_float32_has_seven_digits_at_best(command_line: CommandLine) -> None:
     history = _history(command_line.fit("--config", CONFIGS / "noisy_line.yaml"))
     assert history["w"][1000] == pytest.approx(1.96896411, rel=FLOAT32)

@@ -139,7 +139,7 @@ class FusedEngine(Engine):
             return None
         group = self._optimizer.param_groups[0]
         parameters: list[nn.Parameter] = group["params"]
-        samples = self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), np.empty(0, np.int64))
+        samples = self._arrays(x, y)
         theta = self._read([parameter.detach().numpy() for parameter in parameters])
         total: float = self._kernels.sum_losses(samples, theta, self._rule(group))
         return total / y.numel() if len(y) else math.nan
@@ -178,6 +178,9 @@ class FusedEngine(Engine):
             raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
         if rows is not None and len(rows) < samples:
             raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
+        return self._arrays(x, y, rows)
+
+    def _arrays(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> Any:
         order = np.empty(0, np.int64) if rows is None else rows.contiguous().numpy()
         return self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), order)
 

@@ -172,11 +172,11 @@ def carry_out_linear(
     if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
         if samples.x.shape[1] > 1:
             return _carry_out_plane(samples, network, state, lrs, rule, span, kept, scratch)
-        keeps_one = len(kept.losses) == 1 and len(kept.parameters) == len(kept.gradients) == 0
-        if keeps_one and rule.loss == MSE and span.keep_start == 0 and span.keep_every == 1:
-            return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
-        if keeps_one and rule.loss == MSE and span.keep_start >= span.updates - 1 and not span.is_looking:
-            return _carry_out_line_densely(samples, state, lrs, span, kept.losses)[0], 1, False
+        if rule.loss == MSE and len(kept.losses) == 1 and len(kept.parameters) == len(kept.gradients) == 0:
+            if span.keep_start == 0 and span.keep_every == 1:
+                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)
+            if span.keep_start >= span.updates - 1 and not span.is_looking:
+                return _carry_out_line_densely(samples, state, lrs, span, kept.losses)[0], 1, False
         return _carry_out_line(samples, network, state, lrs, rule, span, kept, scratch)
     stand = _begin(span)
     for update in range(span.updates):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -40,6 +41,7 @@ from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan, show
+from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
 from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
@@ -215,8 +217,32 @@ class Command(LightningCLI):
         if unknown := [flag for flag in given if flag not in known]:
             raise InputError(f"cannot print the config with {unknown[0]}; use {' or '.join(known)}")
         parser = self._parser(stage)
-        print(parser.dump(self.config[stage], **{"skip_unset": False, **dict.fromkeys(given, True)}), end="")
+        text = parser.dump(self.config[stage], **{"skip_unset": False, **dict.fromkeys(given, True)})
+        if "skip_default" in given:
+            text = self._with_what_makes_it_differ(stage, text)
+        print(text, end="")
         parser.exit()
+
+    def _with_what_makes_it_differ(self, stage: str, text: str) -> str:
+        """Return a config without defaults that is settled as the present options are.
+
+        What is settled from several options, such as the learning rate of model and optimiser, can come out otherwise
+        where one of them is a default and left out; so can what a variable of the environment overrules.
+        """
+        parser, wanted = self._parser(stage), as_plain_values(self._parser(stage), self.config[stage])
+        kept: dict[str, Any] = yaml.safe_load(text) or {}
+        # Twice each: what is added to the config can change in turn what is settled from it.
+        for has_options in (False, True, False, True):
+            with environment_with(has_options):
+                self._make_default(stage, _DEFAULT_PROBLEM)
+                self.parse_arguments(self.parser, [stage, f"--config={json.dumps(kept)}"])
+            kept = merged(kept, what_differs(wanted, as_plain_values(parser, self.config[stage])))
+        header = [line for line in text.splitlines(keepends=True) if line.startswith("#")]
+        return "".join([*header, yaml.safe_dump(kept, sort_keys=False)])
+
+    def _make_default(self, stage: str, problem: str) -> None:
+        self._default_problem = problem
+        self._parser(stage).set_defaults({"data.problem": {"class_path": problem}})
 
     def _settings_for(self, stage: str) -> dict[str, Any]:
         """Return what a run was made with, as far as the stage needs it; only fit goes on as the run began."""
@@ -245,8 +271,7 @@ class Command(LightningCLI):
             )
         chosen = self._default_problem if problem is None else problem.class_path
         if chosen != self._default_problem:
-            self._default_problem = chosen
-            self._parser(stage).set_defaults({"data.problem": {"class_path": chosen}})
+            self._make_default(stage, chosen)
             config = self.parser.parse_args(args)
         assert isinstance(config, Namespace)
         return config

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
 import torch
@@ -38,7 +38,9 @@ from gd_lightning.models import (
 from gd_lightning.module.engines import FEWEST_FUSED_UPDATES, Decision, EngineChoice, decide, longest_stretch
 from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.module.position import resume_position, save_position, settle_position
+from gd_lightning.module.start import Start
 from gd_lightning.module.stretches import Stretches
+from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -136,6 +138,7 @@ class RegressionModule(LightningModule):
         self.save_hyperparameters(options, logger=False)
         self._given_network = network is not None
         self._configured = False
+        self._start: Start | None = None
         self._has_earlier_gradients = False
         self._resumed_from: dict[str, Any] | None = None
         self._stretches: Stretches | None = None
@@ -152,6 +155,10 @@ class RegressionModule(LightningModule):
         self.val_mean_loss, self.test_mean_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
+        # What a subclass builds may need what its own constructor sets behind this one; it is then made with the data.
+        kind = type(self)
+        if kind.build_network is RegressionModule.build_network or kind.__init__ is RegressionModule.__init__:
+            self.configure_for(None)
 
     # The network
 
@@ -180,18 +187,37 @@ class RegressionModule(LightningModule):
         return LinearRegressor(in_features, out_features, options["bias"])
 
     def configure_model(self) -> None:
-        """Make the network once the number of features and outputs is known; Lightning calls this after data set-up."""
-        self.configure_for(getattr(self._trainer, "datamodule", None))
+        """Make the network, if that was not done before: Lightning calls this behind the set-up of data and callbacks.
+
+        Raises:
+            InputError: The number of features is still not known, or a callback has copied the module without network.
+        """
+        trainer = self._trainer
+        late = self.network is None
+        self.configure_for(getattr(trainer, "datamodule", None))
+        if trainer is None:
+            return
+        if self.network is None:
+            raise InputError(
+                "cannot make the network, because the number of features is not known; train with a "
+                "RegressionDataModule, or give in_features and out_features"
+            )
+        if late:
+            check_early_copies(trainer, RegressionModule)
 
     def configure_for(self, data: Any) -> None:
         """Make the network for data, as a Trainer would when it begins to train on them.
+
+        A RegressionDataModule calls this in its set-up, before the callbacks have theirs. A network whose sizes were
+        given is made in the constructor; here the layer that standardises and the start are settled.
 
         Args:
             data: A RegressionDataModule, or another that knows ``in_features`` and ``out_features``; None for sizes
                 that were given.
 
         Raises:
-            InputError: The sizes of network and data differ, or the start that was asked for does not fit.
+            InputError: The sizes of network and data differ, the start that was asked for does not fit, or the Trainer
+                would train otherwise than ``batch_size`` says.
         """
         for name in ("in_features", "out_features"):
             there = getattr(data, name, None)
@@ -202,21 +228,46 @@ class RegressionModule(LightningModule):
                     f"cannot train a network of {name} {self.hparams[name]} on data with {there}; leave {name} out, or "
                     "make a new module for these data"
                 )
+        trainer = self._trainer
+        if trainer is None:
+            self._configure(data)
+            return
+        fits = trainer.state.fn == "fit"
+        if fits:
+            check_trainer(trainer)
+        # Lightning sets the default dtype of the run around configure_model only.
+        with trainer.precision_plugin.module_init_context():
+            self._configure(data)
+        if fits and self.standardize is None and getattr(data, "standardize", False) and self.network is not None:
+            raise InputError(
+                "cannot standardize for this model, because its weights are those of features as they are; set "
+                "standardize to false, or make a new module"
+            )
+
+    def _configure(self, data: Any) -> None:
+        """Make what is not there yet, in the default dtype."""
+        if self._start is not None and self.network is not None and self._start.is_left_by(self.network):
+            # Weights that were loaded or set are those of features as they are.
+            self._start, self._configured = None, True
         # Later data, to test on for example, do not change how the features of this model are standardised.
         if not self._configured and hasattr(data, "standardization"):
             self.standardize = data.standardization()
-        if self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"]):
+        if self._start is not None and self.network is not None:
+            self._start.draw_again(self.network, self._initialized_network)
+        makes = self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"])
+        if makes:
             self.network = from_seed(self._initialized_network, torch.initial_seed())
+        if makes or self._start is not None:
             self.to(torch.get_default_dtype())  # Lightning sets it to the precision of the run
             self._set_start(getattr(data, "problem", None))
-        if self.network is None and self._trainer is not None:
-            raise InputError(
-                "cannot make the network, because the number of features is not known; train with a "
-                "RegressionDataModule, or give in_features and out_features"
-            )
         if self.standardize is not None:
             self.standardize.to(torch.get_default_dtype())
-        self._configured = self._configured or self.network is not None
+        is_settled = self.network is not None and (data is not None or self._trainer is not None)
+        self._configured = self._configured or is_settled
+        if self.network is None or is_settled:
+            self._start = None
+        elif makes or self._start is not None:
+            self._start = Start(self.network)
 
     def _initialized_network(self) -> nn.Module:
         network = self.build_network(self.hparams["in_features"], self.hparams["out_features"])
@@ -291,6 +342,8 @@ class RegressionModule(LightningModule):
         of all parts but the last are computed here, one part after the other; the returned loss has the value of the
         whole, and the gradient of the last part.
         """
+        if self._trainer is not None:
+            check_accumulation(self._trainer)
         if isinstance(batch, Stretch):
             assert self._stretches is not None
             return self._stretches.carry_out(batch)
@@ -377,15 +430,6 @@ class RegressionModule(LightningModule):
 
     # Training
 
-    def on_fit_start(self) -> None:
-        """Refuse what would change the algorithm behind the back of ``batch_size``."""
-        parts = self.trainer.accumulate_grad_batches
-        if parts != 1:
-            raise InputError(
-                f"cannot train with accumulate_grad_batches {parts}, because Lightning weights a short batch like a "
-                "full one; give data.batch_size, and bound what is on the device with data.micro_batch_size"
-            )
-
     def on_train_start(self) -> None:
         """Continue exactly where a checkpoint was written, and choose what carries out the updates."""
         if self._resumed_from is not None:
@@ -397,6 +441,7 @@ class RegressionModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Have data that were loaded anew handed out in stretches, too."""
+        check_accumulation(self.trainer)  # callbacks may have changed it
         self._hand_out()
 
     def on_train_end(self) -> None:
@@ -480,7 +525,52 @@ class RegressionModule(LightningModule):
         assert isinstance(prediction, Tensor)
         return prediction
 
-    # Checkpoints
+    # Checkpoints and weights
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters with their names, as of any ``torch.nn.Module``.
+
+        Raises:
+            InputError: There is no network yet, so that whoever asks would do nothing, or fail in other words.
+        """
+        empty = True
+        for named in super().named_parameters(prefix, recurse, remove_duplicate):
+            empty = False
+            yield named
+        if empty and recurse and self.network is None:
+            raise InputError(
+                "cannot use the parameters before the network is made; give the model in_features and out_features, or "
+                "train with a RegressionDataModule first"
+            )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights, into a module that has not trained yet, too; later data do not change where it starts.
+
+        Args:
+            state_dict: What ``state_dict()`` of a module with the same options has returned.
+            strict: Whether all names must be there and no others, as torch defines it.
+            assign: Whether the tensors themselves are taken.
+
+        Raises:
+            InputError: The number of features is not known.
+        """
+        if self.network is None and any(name.startswith("network.") for name in state_dict):
+            self.configure_for(None)
+            if self.network is None:
+                raise InputError(
+                    "cannot load weights before the network is made; give the model in_features and out_features, or "
+                    "use RegressionModule.load_from_checkpoint"
+                )
+        self._take_standardization(state_dict)
+        self._start, self._configured = None, self.network is not None
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _take_standardization(self, state: Mapping[str, Any]) -> None:
+        """Make the layer that standardises if these weights have one; its values are loaded with them."""
+        if self.standardize is None and "standardize.mean" in state:
+            self.standardize = Standardize(state["standardize.mean"].clone(), state["standardize.scale"].clone())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
@@ -507,8 +597,7 @@ class RegressionModule(LightningModule):
             self.hparams[name] = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY][name]
         self.configure_model()
         state = checkpoint["state_dict"]
-        if self.standardize is None and "standardize.mean" in state:
-            self.standardize = Standardize(state["standardize.mean"].clone(), state["standardize.scale"].clone())
+        self._take_standardization(state)
         floating = [value.dtype for value in state.values() if value.is_floating_point()]
         if self._trainer is None and floating:
             self.to(floating[0])

@@ -1,0 +1,54 @@
+"""The values that a network was made with, before data or loaded weights settle where training starts (floor 4)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gd_lightning.models import from_seed
+
+
+class Start:
+    """A network that was made from sizes alone: its values are drawn, and may still be drawn again.
+
+    Where training starts also depends on what becomes known later: torch's seed as it was last set, the precision of
+    the run, the start that a problem prescribes, and how features are standardised. All of that is settled in place,
+    so that optimisers, copies and hooks that were made in between are still those of the network; but only
+    while the network has the values that it was made with. Weights that were loaded or set by hand stay.
+
+    Args:
+        network: As it was just made.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.seed = torch.initial_seed()
+        self._values = [value.detach().clone() for value in _values_of(network)]
+
+    def is_left_by(self, network: nn.Module) -> bool:
+        """Whether a network has other values by now; a move to another device or precision changes none."""
+        now = list(_values_of(network))
+        return len(now) != len(self._values) or not all(
+            torch.equal(value, before.to(value)) for value, before in zip(now, self._values, strict=True)
+        )
+
+    def draw_again(self, network: nn.Module, make: Callable[[], nn.Module]) -> None:
+        """Give a network the values that the present seed draws, where that is another seed.
+
+        Args:
+            network: Changed in place.
+            make: Makes a network of the same layers.
+        """
+        if torch.initial_seed() == self.seed:
+            return
+        with torch.no_grad():
+            for value, drawn in zip(
+                _values_of(network), _values_of(from_seed(make, torch.initial_seed())), strict=True
+            ):
+                value.copy_(drawn)
+
+
+def _values_of(network: nn.Module) -> itertools.chain[Tensor]:
+    return itertools.chain(network.parameters(), network.buffers())

@@ -1,0 +1,107 @@
+"""What a Trainer may not do with a module whose batch size is the algorithm (floor 4)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, GradientAccumulationScheduler, LearningRateFinder
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, XLAStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+
+from gd_lightning.errors import InputError
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse what would train otherwise than ``batch_size`` says, or would not bring the result home.
+
+    Args:
+        trainer: Which is about to train.
+
+    Raises:
+        InputError: It has such a strategy, option or callback.
+    """
+    check_strategy(trainer)
+    check_accumulation(trainer)
+    if trainer.overfit_batches:
+        raise InputError(
+            f"cannot train with overfit_batches {trainer.overfit_batches}, because Lightning takes the order of the "
+            "samples away; give the data module a smaller problem, or the Trainer limit_train_batches"
+        )
+    for callback in _callbacks(trainer):
+        if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
+            raise InputError(_ACCUMULATION.format("a GradientAccumulationScheduler"))
+        if isinstance(callback, BatchSizeFinder):
+            raise InputError(
+                "cannot train with a BatchSizeFinder, because batch_size is the algorithm and not what fits into "
+                "memory; leave it out, and bound what is on the device with micro_batch_size"
+            )
+        if isinstance(callback, LearningRateFinder):
+            raise InputError(
+                "cannot train with a LearningRateFinder, because its losses are those of single batches while the lr "
+                "changes; leave it out, and give the lr of gd_lightning.best_lr, or that of a sweep"
+            )
+
+
+_ACCUMULATION = (
+    "cannot train with {}, because Lightning weights a short batch like a full one; give data.batch_size, and bound "
+    "what is on the device with data.micro_batch_size"
+)
+
+
+def check_accumulation(trainer: Trainer) -> None:
+    """Refuse to accumulate gradients over batches.
+
+    Raises:
+        InputError: The Trainer was told to, when it was made or by a callback since then.
+    """
+    parts = trainer.accumulate_grad_batches
+    # StochasticWeightAveraging has the batches of its last epoch pass forward only, for the sake of batch norms.
+    if parts != 1 and not trainer.fit_loop._skip_backward:
+        raise InputError(_ACCUMULATION.format(f"accumulate_grad_batches {parts}"))
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Refuse strategies that split a model, or train in processes from which nothing comes back.
+
+    Raises:
+        InputError: The Trainer has such a strategy.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy.launcher, _MultiProcessingLauncher):
+        interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+        remedy = "devices=1" if interactive else 'strategy="ddp", or devices=1'
+        raise InputError(
+            "cannot train in processes that are spawned or forked, because neither network nor history comes back from "
+            f"them; use {remedy}"
+        )
+    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    if not whole or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
+        raise InputError(
+            f"cannot train with {type(strategy).__name__}, because it does not leave a whole network on each device; "
+            'use strategy="ddp", or devices=1'
+        )
+
+
+def check_early_copies(trainer: Trainer, kind: type[LightningModule]) -> None:
+    """Refuse callbacks that copied a module in their set-up, before its network was made.
+
+    Args:
+        trainer: Which is about to train.
+        kind: The class of modules that can be without a network.
+
+    Raises:
+        InputError: There is such a callback, which would go on with the copy.
+    """
+    for callback in _callbacks(trainer):
+        for copied in vars(callback).values():
+            if isinstance(copied, kind) and copied.network is None:
+                raise InputError(
+                    f"cannot train with {type(callback).__name__}, because it copies the model before its network is "
+                    "made for these data; give the model in_features and out_features"
+                )
+
+
+def _callbacks(trainer: Trainer) -> Iterator[Callback]:
+    yield from trainer.callbacks  # type: ignore[attr-defined]

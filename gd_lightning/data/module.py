@@ -133,7 +133,7 @@ class RegressionDataModule(LightningDataModule):
             # Without validation data there is nothing to validate on, and Lightning warns of an empty loader.
             self._limit_val_batches = self.trainer.limit_val_batches
             self.trainer.limit_val_batches = 0
-        model = None if self.trainer is None else self.trainer.lightning_module
+        model: Any = None if self.trainer is None else self.trainer.lightning_module
         if hasattr(model, "configure_for"):
             # Callbacks have their set-up next: to copy the network, to prune it or to freeze a part of it.
             model.configure_for(self)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, GradientAccumulationScheduler, LearningRateFinder
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, XLAStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.strategies.xla import XLAStrategy
 
 from gd_lightning.errors import InputError
 
@@ -24,9 +25,10 @@ def check_trainer(trainer: Trainer) -> None:
     """
     check_strategy(trainer)
     check_accumulation(trainer)
-    if trainer.overfit_batches:
+    batches: float = getattr(trainer, "overfit_batches", 0)
+    if batches:
         raise InputError(
-            f"cannot train with overfit_batches {trainer.overfit_batches}, because Lightning takes the order of the "
+            f"cannot train with overfit_batches {batches}, because Lightning takes the order of the "
             "samples away; give the data module a smaller problem, or the Trainer limit_train_batches"
         )
     for callback in _callbacks(trainer):
@@ -40,7 +42,7 @@ def check_trainer(trainer: Trainer) -> None:
         if isinstance(callback, LearningRateFinder):
             raise InputError(
                 "cannot train with a LearningRateFinder, because its losses are those of single batches while the lr "
-                "changes; leave it out, and give the lr of gd_lightning.best_lr, or that of a sweep"
+                "changes; leave it out, and see which lr gd_lightning.sweep or compare(lrs='best') finds"
             )
 
 

@@ -100,7 +100,7 @@ def test_a_limit_of_batches_makes_the_first_updates_of_each_epoch(make_trainer: 
             gradients = torch.autograd.grad(loss, list(network.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-                    parameter -= 0.05 * gradient
+                    parameter.sub_(0.05 * gradient)
     torch.testing.assert_close(_vector(module), _vector(network), rtol=1e-12, atol=1e-14)
     assert [recorder.history.last(name) for name in ("update", "samples")] == [6, 96]
 

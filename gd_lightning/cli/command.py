@@ -363,6 +363,9 @@ class Command(LightningCLI):
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
         if self.subcommand not in ("plan", "compare", "sweep"):
             super().instantiate_classes()
+            if self.run is not None:
+                # Lightning does it when the data have been read, and the network was made for them.
+                self.datamodule.load_state_dict(self.run.data)
             return
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self._get(self.config_init, "data")

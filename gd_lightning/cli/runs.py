@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import saved_limits
@@ -27,11 +28,13 @@ class EarlierRun:
         checkpoint: Its checkpoint file; None for a run that was ended before it wrote one.
         directory: Its directory; None for a checkpoint that stands alone.
         settings: The options that it was made with, as far as they are known.
+        data: The state of its data module, where its checkpoint has it: the names of columns, and a fingerprint.
     """
 
     checkpoint: Path | None
     directory: Path | None
     settings: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,7 +88,8 @@ def find_run(given: str, logs: Path) -> EarlierRun:
         raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
     has_config = directory is not None and (directory / CONFIG).is_file()
     settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)
-    return EarlierRun(path, directory, settings)
+    data = checkpoint.get(RegressionDataModule.__qualname__)
+    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {})
 
 
 def _from_config(path: Path) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
-from gd_lightning.data.samples import Samples, draw, split_rows
+from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_rows
 from gd_lightning.errors import InputError
 from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
@@ -104,6 +105,8 @@ class RegressionDataModule(LightningDataModule):
         self.micro_batch_size = micro_batch_size
         self.predict_inputs = predict_inputs
         self._parts: dict[torch.dtype, tuple[Samples, Samples, Samples]] = {}
+        self._fingerprint: Fingerprint | None = None
+        self._fingerprint_of_run: Fingerprint | None = None
         self._limit_val_batches: int | float | None = None
         made_by = {"class_path": f"{type(problem).__module__}.{type(problem).__qualname__}"}
         self.save_hyperparameters(
@@ -128,6 +131,8 @@ class RegressionDataModule(LightningDataModule):
             InputError: The data, the split or the batch size cannot be used.
         """
         self.teardown(stage)  # an exception may have ended the last run before its own
+        if self._needs_new_inputs_only:
+            return
         held_out = self.held_out("validate")
         if stage == "fit" and self.trainer is not None and not held_out:
             # Without validation data there is nothing to validate on, and Lightning warns of an empty loader.
@@ -144,7 +149,7 @@ class RegressionDataModule(LightningDataModule):
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
     def _make_parts(self, dtype: torch.dtype) -> tuple[Samples, Samples, Samples]:
-        samples = draw(self.problem, dtype)
+        samples = self._draw(dtype)
         prescribed = self.problem.split() if self.val_size is None else None
         if prescribed is not None and self.test_size:
             raise InputError(
@@ -161,6 +166,69 @@ class RegressionDataModule(LightningDataModule):
             train, val, test = samples, samples.subset(none), samples.subset(none)
         Variant.of(self.batch_size, len(train), self.drop_last)  # refuses a batch size that does not fit
         return train, val, test
+
+    def _draw(self, dtype: torch.dtype) -> Samples:
+        """Make the data, and refuse others than those of the run that is continued or judged."""
+        x, y = draw_pair(self.problem)
+        self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
+        self._refuse_other_data()
+        return in_precision(self.problem, x, y, dtype)
+
+    def _refuse_other_data(self) -> None:
+        """Refuse data that are not those that a run was trained on.
+
+        Raises:
+            InputError: They differ.
+        """
+        if self._fingerprint is None or self._fingerprint_of_run is None:
+            return
+        names = None if self.column_names is None else [*self.column_names[0], *self.column_names[1]]
+        if difference := self._fingerprint.difference(self._fingerprint_of_run, names):
+            raise InputError(
+                f"cannot use {self.problem.label} with this checkpoint, because {difference}; begin a new run without "
+                "the checkpoint, or predict new rows with predict_inputs"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the run has to find again: the columns by name, and the fingerprint of the data."""
+        fingerprint = self._fingerprint or self._fingerprint_of_run
+        if fingerprint is None:
+            return {}
+        features, targets = self.column_names or (None, None)
+        names = {"features": features, "targets": targets}
+        return {"problem": self.hparams["problem"], **names, **fingerprint.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the columns of a run by name; where the problem is that of the run, the data have to be the same.
+
+        Raises:
+            InputError: The data have been read, and differ.
+        """
+        state_dict = state_dict if isinstance(state_dict, dict) else {}  # a damaged checkpoint may hold anything
+        features, targets = state_dict.get("features"), state_dict.get("targets")
+        if isinstance(features, list) and isinstance(targets, list) and features and targets:
+            self.take_columns(features, targets)
+        is_same = state_dict.get("problem") == self.hparams["problem"]
+        self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
+        self._refuse_other_data()
+
+    @property
+    def column_names(self) -> tuple[list[str], list[str]] | None:
+        """Names of features and targets, where the problem has them."""
+        features, targets = self.problem.feature_names, self.problem.target_names
+        return None if features is None or targets is None else (list(features), list(targets))
+
+    def take_columns(self, features: Sequence[str], targets: Sequence[str]) -> None:
+        """Take the columns of a table by their names, in the order of the trained weights; data that are read go."""
+        names = None if self._fingerprint is None else self.column_names
+        self.problem = self.problem.by_names(features, targets)
+        if names is not None and names != self.column_names:
+            self._parts, self._fingerprint = {}, None
+
+    @property
+    def _needs_new_inputs_only(self) -> bool:
+        """Whether this is a prediction for other inputs than the problem's own, which need not be there any more."""
+        return self.predict_inputs is not None and self.trainer is not None and self.trainer.state.fn == "predict"
 
     def _dtype(self) -> torch.dtype:
         if self.trainer is None:
@@ -211,16 +279,21 @@ class RegressionDataModule(LightningDataModule):
     @property
     def in_features(self) -> int:
         """D."""
-        return self.train.in_features
+        names = self.problem.feature_names if self._needs_new_inputs_only else None
+        return self.train.in_features if names is None else len(names)
 
     @property
     def out_features(self) -> int:
         """K."""
-        return self.train.out_features
+        names = self.problem.target_names if self._needs_new_inputs_only else None
+        return self.train.out_features if names is None else len(names)
 
     def standardization(self) -> Standardize | None:
-        """Return the layer that standardises features by the statistics of the training set, or None if not wanted."""
-        if not self.standardize:
+        """Return the layer that standardises features by the statistics of the training set, or None if not wanted.
+
+        Nor is there one where only other inputs are predicted: the checkpoint has it.
+        """
+        if not self.standardize or self._needs_new_inputs_only:
             return None
         return Standardize.fit(lambda: (x for x, _ in self.train.pieces()))
 
@@ -264,12 +337,12 @@ class RegressionDataModule(LightningDataModule):
     def prediction_inputs(self) -> Tensor:
         """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
         if self.predict_inputs is None:
-            return draw(self.problem, self._dtype()).x
+            return self._draw(self._dtype()).x
         return self.problem.read_inputs(Path(self.predict_inputs)).to(self._dtype())
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
-        return draw(self.problem, self._dtype()).y if self.predict_inputs is None else None
+        return self._draw(self._dtype()).y if self.predict_inputs is None else None
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()

@@ -120,8 +120,16 @@ def draw(problem: Problem, dtype: torch.dtype) -> Samples:
         dtype: The precision.
 
     Raises:
-        InputError: x or y is no floating-point tensor of shape (N, D) or (N, K), they differ in length, or a value is
-            not finite.
+        InputError: As :func:`draw_pair`, or a value is not finite.
+    """
+    return in_precision(problem, *draw_pair(problem), dtype)
+
+
+def draw_pair(problem: Problem) -> Pair:
+    """Make the data of a problem in its own precision.
+
+    Raises:
+        InputError: x or y is no floating-point tensor of shape (N, D) or (N, K), or they differ in length.
     """
     name, seed = type(problem).__name__, getattr(problem, "seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
@@ -141,6 +149,16 @@ def draw(problem: Problem, dtype: torch.dtype) -> Samples:
             raise InputError(f"cannot use {letter} of type {values.dtype} from {name}; make it float32 or float64")
     if len(x) != len(y):
         raise InputError(f"cannot pair the data of {name}, because x has {len(x)} rows and y has {len(y)}")
+    return x, y
+
+
+def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype) -> Samples:
+    """Convert the data of a problem.
+
+    Raises:
+        InputError: A value is not finite in this precision.
+    """
+    name = type(problem).__name__
     samples, start = Samples(x, y, dtype, problem.mapped), 0
     for pair in samples.pieces():
         for letter, values in zip("xy", pair, strict=True):

@@ -47,6 +47,7 @@ from gd_lightning.variants import Variant
 
 ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
 _GIVEN_NETWORK = "given_network"  # a key of checkpoints
+_COLUMNS = "gd_lightning_columns"  # likewise
 NetworkFactory = Callable[[int, int], nn.Module]
 
 
@@ -142,10 +143,12 @@ class RegressionModule(LightningModule):
         self._has_earlier_gradients = False
         self._resumed_from: dict[str, Any] | None = None
         self._stretches: Stretches | None = None
+        self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
         self.decision = Decision("autograd", stretched=False)
         """What carries out the updates, and why; settled when training begins."""
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
         """Where engine is auto, the fewest updates for which the fused engine is loaded."""
+        self._makes_network = not isinstance(network, nn.Module)
         self._make_network = None if isinstance(network, nn.Module) else network
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
@@ -219,6 +222,7 @@ class RegressionModule(LightningModule):
             InputError: The sizes of network and data differ, the start that was asked for does not fit, or the Trainer
                 would train otherwise than ``batch_size`` says.
         """
+        self._settle_columns(data)
         for name in ("in_features", "out_features"):
             there = getattr(data, name, None)
             if self.hparams[name] is None:
@@ -268,6 +272,13 @@ class RegressionModule(LightningModule):
             self._start = None
         elif makes or self._start is not None:
             self._start = Start(self.network)
+
+    def _settle_columns(self, data: Any) -> None:
+        """Have later data give the columns that the weights belong to, by name."""
+        if self._columns is None:
+            self._columns = getattr(data, "column_names", None)
+        elif hasattr(data, "take_columns"):
+            data.take_columns(*self._columns)
 
     def _initialized_network(self) -> nn.Module:
         network = self.build_network(self.hparams["in_features"], self.hparams["out_features"])
@@ -575,6 +586,7 @@ class RegressionModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
+        checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
         save_position(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -587,14 +599,20 @@ class RegressionModule(LightningModule):
             self._refuse_other_options(checkpoint)
             settle_position(checkpoint)
             self._resumed_from = checkpoint
+        match checkpoint.get(_COLUMNS):
+            case [list(features), list(targets)]:
+                self._columns = features, targets
         given = checkpoint.get(_GIVEN_NETWORK)
         if given is not None and not self._given_network:
             raise InputError(
                 f"cannot load this checkpoint, because it holds a network of your own, {given}; give network="
             )
         # A subclass need not take the sizes as arguments; they are known all the same.
-        for name in ("in_features", "out_features"):
-            self.hparams[name] = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY][name]
+        sizes = {name: checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY][name] for name in ("in_features", "out_features")}
+        if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
+            self.network = self.standardize = None  # they were made for the columns that the data have now
+            self._configured = False
+        self.hparams.update(sizes)
         self.configure_model()
         state = checkpoint["state_dict"]
         self._take_standardization(state)

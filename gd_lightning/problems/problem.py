@@ -83,6 +83,25 @@ class Problem(ABC):
         return False
 
     @property
+    def is_read(self) -> bool:
+        """Whether the values of :meth:`sample` are read, not computed: they have the same bits on every machine."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """What messages call the data."""
+        return f"the data of {type(self).__name__}"
+
+    def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Problem:
+        """Return this problem with the columns that a run was trained on, by name; only a table has columns.
+
+        Args:
+            features: Names of the D features, in the order of the trained weights.
+            targets: Names of the K targets.
+        """
+        return self
+
+    @property
     def feature_names(self) -> Sequence[str] | None:
         """Names of the D features, or None."""
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ class Table(Problem):
     def sample(self) -> tuple[Tensor, Tensor]:
         """Read x of shape (N, D) and y of shape (N, K), float64, or float32 where a mapped file has it."""
         table = open_table(self.path)
-        features, targets = self._choose(table)
+        features, targets = self._names or self._choose(table)
         columns = read_columns(table, [*features, *targets])
         self._mapped = isinstance(columns, np.memmap)
         return self._tensor(columns[:, : len(features)]), self._tensor(columns[:, len(features) :])
@@ -57,6 +59,25 @@ class Table(Problem):
     def mapped(self) -> bool:
         """Whether the file is a large one; known once it is read."""
         return self._mapped
+
+    @property
+    def is_read(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """What messages call the data."""
+        return f"the table {self.path}"
+
+    def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Table:
+        """Return the table with the columns that a run was trained on, in their order, wherever they stand now."""
+        names = (list(features), list(targets))
+        if names == self._names:
+            return self
+        table = copy.copy(self)
+        table._names = names
+        return table
 
     def _tensor(self, columns: NDArray[Any]) -> Tensor:
         return torch.from_numpy(columns if self._mapped else np.ascontiguousarray(columns))

@@ -1,0 +1,136 @@
+"""A fingerprint of data: whether they are those that a run was trained on, and if not, where they first differ.
+
+Letters: N samples, C columns (features, then targets), S sections of neighbouring rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MOST_SECTIONS = 64
+_MOST_MARKS = 4096  # of all sections and columns: bounds what it adds to a checkpoint, to 64 KiB
+_ROWS_AT_ONCE = 65_536
+_ROUNDING = 1e-5  # relative to the mean size of the values: a hundred roundings of float32
+_GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ from row to row
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Marks of each column in each section of rows, of the values in float64, whatever they are trained in.
+
+    What is read from a file has the same bits everywhere, and a mark is the beginning of a SHA-256 hash. What is
+    computed may be rounded differently by another processor or another number of threads, and a mark is a pair of
+    sums, of the values weighted by their place and of their sizes, which are compared within rounding.
+
+    Args:
+        rows: N.
+        marks: Hashes, int64, shape (S, C); or sums, float64, shape (S, C, 2).
+
+    Example:
+        >>> x = torch.arange(20.0)[:, None]
+        >>> before, now = Fingerprint.of(x, 2 * x, True), Fingerprint.of(x, 2 * x + (x > 16), True)
+        >>> now.difference(before, ["x", "y"])
+        "the values of column 'y' differ from those that the run was trained on, first in row 18"
+    """
+
+    rows: int
+    marks: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, exact: bool) -> Fingerprint:
+        """Take the fingerprint of data, piece by piece.
+
+        Args:
+            x: Features, shape (N, D).
+            y: Targets, shape (N, K).
+            exact: Whether the values have the same bits everywhere.
+        """
+        mark = _hashes if exact else _sums
+        return cls(len(x), torch.stack([mark(x, y, section) for section in _sections(x, y)]))
+
+    def difference(self, before: Fingerprint, names: Sequence[str] | None = None) -> str:
+        """Say where data differ from those that a run was trained on; empty where they do not.
+
+        Args:
+            before: The fingerprint of the data of the run.
+            names: Names of the C columns; None: their numbers.
+        """
+        if self.rows != before.rows:
+            return f"there are {self.rows} rows, and the run was trained on {before.rows}"
+        columns, columns_before = self.marks.shape[1], before.marks.shape[1]
+        if columns != columns_before:
+            return f"there are {columns} features and targets, and the run was trained with {columns_before}"
+        differs = self._differs(before)
+        if differs is None or not differs.any():
+            return ""
+        section = int(differs.any(dim=1).nonzero()[0])
+        column, others = int(differs[section].nonzero()[0]), int(differs.any(dim=0).sum()) - 1
+        length = math.ceil(self.rows / len(self.marks))
+        first, last = section * length + 1, min((section + 1) * length, self.rows)
+        where = f"in row {first}" if first == last else f"in one of the rows {first} to {last}"
+        also = f" and of {others} other{'s' * (others > 1)}" * bool(others)
+        name = column if names is None else repr(names[column])
+        return f"the values of column {name}{also} differ from those that the run was trained on, first {where}"
+
+    def _differs(self, before: Fingerprint) -> Tensor | None:
+        """Return which marks differ, shape (S, C); None where they are of another kind."""
+        if self.marks.shape != before.marks.shape:
+            return None
+        if not self.marks.is_floating_point():
+            return torch.ne(self.marks, before.marks)
+        (now, size), (then, _) = self.marks.unbind(dim=2), before.marks.unbind(dim=2)
+        return (now - then).abs() > _ROUNDING * size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return it as plain values and tensors."""
+        return {"rows": self.rows, "marks": self.marks}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Fingerprint | None:
+        """Make it again; None where a checkpoint holds something else."""
+        rows, marks = state.get("rows"), state.get("marks")
+        if not (isinstance(rows, int) and rows > 0 and isinstance(marks, Tensor)):
+            return None
+        return cls(rows, marks) if (marks.ndim, marks.dtype) in _FORMS and len(marks) else None
+
+
+_FORMS = ((2, torch.int64), (3, torch.float64))
+
+
+def _sections(x: Tensor, y: Tensor) -> Iterator[range]:
+    """Share the rows out; the last section may be shorter."""
+    rows, columns = len(x), x.shape[1] + y.shape[1]
+    length = math.ceil(rows / max(1, min(_MOST_SECTIONS, _MOST_MARKS // columns)))
+    return (range(start, min(start + length, rows)) for start in range(0, rows, length))
+
+
+def _pieces(x: Tensor, y: Tensor, section: range) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first row of each piece of a section, and the piece in float64, shape (C, rows)."""
+    for start in section[::_ROWS_AT_ONCE]:
+        rows = slice(start, min(start + _ROWS_AT_ONCE, section.stop))
+        # To add 0 makes -0 the 0 that it equals.
+        yield start, torch.cat([x[rows].detach().cpu().double().T, y[rows].detach().cpu().double().T]) + 0.0
+
+
+def _hashes(x: Tensor, y: Tensor, section: range) -> Tensor:
+    hashes = [hashlib.sha256() for _ in range(x.shape[1] + y.shape[1])]
+    for _, piece in _pieces(x, y, section):
+        for one, column in zip(hashes, piece.contiguous().numpy(), strict=True):
+            one.update(column)
+    return torch.from_numpy(np.frombuffer(b"".join(one.digest()[:8] for one in hashes), np.int64).copy())
+
+
+def _sums(x: Tensor, y: Tensor, section: range) -> Tensor:
+    sums = torch.zeros(x.shape[1] + y.shape[1], 2, dtype=torch.float64)
+    for start, piece in _pieces(x, y, section):
+        places = torch.arange(start, start + piece.shape[1], dtype=torch.float64)
+        sums += torch.stack([piece @ ((_GOLDEN * places) % 1 + 0.5), piece.abs().sum(dim=1)], dim=1)
+    return sums

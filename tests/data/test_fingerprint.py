@@ -75,10 +75,6 @@ def test_it_stays_small_and_comes_back_from_a_checkpoint() -> None:
         again = Fingerprint.from_state_dict(taken.state_dict())
         assert again is not None
         assert taken.difference(again) == ""
-    damaged: tuple[dict[str, object], ...] = (
-        {},
-        {"rows": 3},
-        {"rows": "3", "marks": taken.marks},
-        {"rows": 3, "marks": torch.zeros(2)},
-    )
+    damaged: list[dict[str, object]] = [{}, {"rows": 3}, {"rows": "3", "marks": taken.marks}]
+    damaged.append({"rows": 3, "marks": torch.zeros(2)})
     assert [Fingerprint.from_state_dict(state) for state in damaged] == [None] * 4

@@ -20,6 +20,9 @@ from tests.conftest import CommandLine
 
 TABLE = "--data.problem Table --data.problem.path"
 
+# Behind this, another library says why, in words of its own that change with its versions.
+NOT_FOLLOWED = "cannot follow these options: "
+
 BAD: dict[str, tuple[str, str]] = {
     "batch size 0": ("--data.batch_size 0", "batch_size 0"),
     "batch size below 0": ("--data.batch_size -1", "batch_size -1"),
@@ -66,12 +69,9 @@ BAD: dict[str, tuple[str, str]] = {
     "no epochs": ("--trainer.max_epochs 0", "max_epochs 0 trains nothing"),
     "no updates": ("--trainer.max_steps 0", "max_steps 0 trains nothing"),
     "accumulation": ("--trainer.accumulate_grad_batches 2", "accumulate_grad_batches 2, because Lightning"),
-    "no GPU": ("--trainer.accelerator tpu", "cannot follow these options"),
+    "no GPU": ("--trainer.accelerator tpu", NOT_FOLLOWED),
     "unknown precision": ("--trainer.precision 31", "cannot use 31 as trainer.precision"),
-    "validation interval above an epoch": (
-        "--trainer.val_check_interval 7 --data.val_size 10",
-        "cannot follow these options: `val_check_interval` (7)",
-    ),
+    "validation interval above an epoch": ("--trainer.val_check_interval 7 --data.val_size 10", NOT_FOLLOWED),
     "recording interval 0": ("--recorder.every_n_updates 0", "cannot record every 0 updates"),
     "checkpoint interval 0": ("--checkpoint.interval 0", "interval 0.0 is no time"),
     "missing checkpoint": ("--ckpt_path nowhere", "cannot find a checkpoint at nowhere"),
@@ -110,7 +110,7 @@ BAD: dict[str, tuple[str, str]] = {
     "lr null of an optimiser": ("--optimizer Adam --optimizer.lr null", "optimizer.lr null is no learning rate"),
     "lr text of an optimiser": ("--optimizer Adam --optimizer.lr x", "cannot use x as optimizer.lr; give a number"),
     "betas of an optimiser": ("--optimizer Adam --optimizer.betas [1]", "[1] as optimizer.betas; give a list of 2"),
-    "optimiser for sparse gradients": ("--optimizer SparseAdam", "options of SparseAdam: SparseAdam does not support"),
+    "optimiser for sparse gradients": ("--optimizer SparseAdam", "options of SparseAdam: "),
     "optimiser that is none": (
         "--optimizer torch.nn.Linear",
         "torch.nn.Linear as optimizer, because it is no subclass",
@@ -118,7 +118,7 @@ BAD: dict[str, tuple[str, str]] = {
     "scheduler without period": ("--lr_scheduler StepLR --lr_scheduler.step_size 0", "cannot train with these options"),
     "scheduler that ends early": (
         "--lr_scheduler OneCycleLR --lr_scheduler.max_lr 1 --lr_scheduler.total_steps 5",
-        "cannot train with these options of OneCycleLR: Tried to step 6 times",
+        "cannot train with these options of OneCycleLR: ",
     ),
     "scheduler to nan": (
         "--lr_scheduler ExponentialLR --lr_scheduler.gamma .nan",
@@ -130,7 +130,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "scheduler that watches nothing": (
         "--lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor loss",
-        "conditioned on metric loss which is not available",
+        NOT_FOLLOWED,
     ),
     "huber delta infinite": ("--model.loss huber --model.huber_delta .inf", "huber_delta inf is no finite number"),
     "start nan": ("--model.initialization.weight .nan", "because the values are not finite"),
@@ -139,7 +139,7 @@ BAD: dict[str, tuple[str, str]] = {
         "--model.network torch.optim.SGD",
         "as model.network, because it is no subclass of Module",
     ),
-    "network without parameters": ("--model.network torch.nn.ReLU", "optimizer got an empty parameter list"),
+    "network without parameters": ("--model.network torch.nn.ReLU", NOT_FOLLOWED),
     "noise below 0": ("--data.problem.noise -1", "noise -1.0 is no standard deviation"),
     "noise nan": ("--data.problem Sine --data.problem.noise .nan", "noise nan is no standard deviation"),
     "samples beyond any tensor": (
@@ -167,7 +167,7 @@ BAD: dict[str, tuple[str, str]] = {
         "--trainer.max_epochs 1 --trainer.min_epochs 5",
         "trainer.min_epochs 5 is more than trainer.max_epochs 1",
     ),
-    "duration that is none": ("--trainer.max_time soon", "is not a valid duration"),
+    "duration that is none": ("--trainer.max_time soon", NOT_FOLLOWED),
     "gradient clip nan": ("--trainer.gradient_clip_val .nan", "cannot use nan as trainer.gradient_clip_val"),
     "gradient clip below 0": ("--trainer.gradient_clip_val -1", "cannot use -1 as trainer.gradient_clip_val"),
     "validation interval 0": ("--trainer.val_check_interval 0 --data.val_size 9", "trainer.val_check_interval 0"),
@@ -176,26 +176,26 @@ BAD: dict[str, tuple[str, str]] = {
         "--trainer.devices 101 --trainer.strategy ddp",
         "cannot share 100 training samples among 101 processes",
     ),
-    "unknown strategy": ("--trainer.strategy magic", "cannot follow these options: You selected an invalid strategy"),
-    "unknown profiler": ("--trainer.profiler magic", "cannot follow these options: When passing string value"),
-    "logger without its package": ("--trainer.logger WandbLogger", "Requirement 'wandb"),
+    "unknown strategy": ("--trainer.strategy magic", NOT_FOLLOWED),
+    "unknown profiler": ("--trainer.profiler magic", NOT_FOLLOWED),
+    "logger without its package": ("--trainer.logger WandbLogger", NOT_FOLLOWED),
     "callback without its argument": (
         "--trainer.callbacks+=EarlyStopping",
         "cannot make trainer.callbacks without monitor; give --trainer.callbacks.monitor",
     ),
     "callback that watches nothing": (
         "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss",
-        "Early stopping conditioned on metric `loss` which is not available",
+        NOT_FOLLOWED,
     ),
     "callback with a wrong mode": (
         "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor train_loss --trainer.callbacks.mode up",
-        "cannot follow these options: `mode` can be",
+        NOT_FOLLOWED,
     ),
     "callback that finds a learning rate": (
         "--trainer.callbacks+=LearningRateFinder",
         "cannot train with the callback",
     ),
-    "callback for another model": ("--trainer.callbacks+=BackboneFinetuning", "no attribute 'backbone'"),
+    "callback for another model": ("--trainer.callbacks+=BackboneFinetuning", NOT_FOLLOWED),
     "callbacks that are numbers": (
         "--trainer.callbacks [3]",
         "cannot use [3] as trainer.callbacks; give a list or the",
@@ -216,11 +216,16 @@ BAD: dict[str, tuple[str, str]] = {
     "key that is a number": ("--config key.yaml", "cannot use 1 as an option in the config key.yaml"),
     "empty config": ("--config empty.yaml", "cannot read the config empty.yaml, because it is empty"),
     "binary config": ("--config binary.yaml", "cannot read the config binary.yaml, because it is no text in UTF-8"),
-    "config with tabs": ("--config tabs.yaml", "line 2: found character that cannot start any token"),
+    "config with tabs": ("--config tabs.yaml", "the config tabs.yaml, because it is no valid YAML: line 2"),
     "config with an alias in itself": ("--config alias.yaml", "the alias *a in line 1 stands for a value that it is"),
     "config of a billion values": ("--config billion.yaml", "it holds more than 100,000 values"),
-    "config that is very deep": ("--config deep.yaml", "line 1 nests values more than 50 deep"),
-    "config with a bad tag": ("--config tag.yaml", "could not convert string to float"),
+    "config that is deep": (
+        "--config deep.yaml",
+        "the config deep.yaml, because line 1 nests values more than 50 deep",
+    ),
+    # The limit of the YAML library itself, where it has one, is met first.
+    "config that is very deep": ("--config very_deep.yaml", "cannot read the config very_deep.yaml, because "),
+    "config with a bad tag": ("--config tag.yaml", "cannot read the config tag.yaml, because it is no valid YAML: "),
     "config that includes itself": ("--config loop.yaml", "it includes itself"),
     "config that is a directory": ("--config directory", "directory, because it is no file"),
     "config on the net": ("--config http://127.0.0.1:9/c.yaml", "because there is no such file"),
@@ -295,7 +300,8 @@ def materials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "alias.yaml": "model: &a {lr: *a}\n",
         "billion.yaml": "a0: &a0 [0]\n"
         + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
-        "deep.yaml": "model: " + 5000 * "[" + 5000 * "]",
+        "deep.yaml": "model: " + 51 * "[" + 51 * "]",
+        "very_deep.yaml": "model: " + 5000 * "[" + 5000 * "]",
         "tag.yaml": "model: {lr: !!float fast}\n",
         "loop.yaml": "config: loop.yaml\n",
         "copy.yaml": "model: {optimizer: {class_path: torch.optim.Adam}}\n",

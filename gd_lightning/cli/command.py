@@ -110,8 +110,8 @@ class Command(LightningCLI):
         self._member_directory: Path | None = None
         self.outcome: Outcome | None = None
         parsers = {
-            name: {"examples": text, "usage": f"{PROGRAM} {name} [options]", "default_env": True}
-            for name, text in EXAMPLES.items()
+            name: {"examples": EXAMPLES[name], "usage": f"{PROGRAM} {name} [options]", "default_env": True}
+            for name in self.subcommands()
         }
         super().__init__(
             model_class,
@@ -136,11 +136,14 @@ class Command(LightningCLI):
 
     # Options
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the subcommands and the arguments of the Trainer's methods that are no options."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the object, never the class
+        """Return the subcommands and the arguments of the Trainer's methods that are no options.
+
+        The options of one take as long to collect as those of any other. So where the first argument says which one it
+        is, and nothing in the environment speaks of all of them, it is the only one.
+        """
         judged = {"model", "dataloaders", "datamodule", "verbose", "weights_only", "return_predictions"}
-        return {
+        known: dict[str, set[str]] = {
             "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
             "validate": judged,
             "test": judged,
@@ -149,6 +152,10 @@ class Command(LightningCLI):
             "compare": set(),
             "sweep": set(),
         }
+        first = self.arguments[0] if self.arguments else None
+        if first in known and not {"PL_CONFIG", "PL_SUBCOMMAND"} & set(os.environ):
+            return {first: known[first]}
+        return known
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add data and model before the many options of the Trainer."""

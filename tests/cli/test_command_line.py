@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.cli import LightningArgumentParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gd_lightning
+from gd_lightning.cli.command import Command
 from gd_lightning.cli.examples import EXAMPLES
 from tests.conftest import CONFIGS, CommandLine, run_program
 
@@ -25,6 +27,34 @@ def test_fit_without_options_is_system_1_and_says_nothing_but_its_result(tmp_pat
     names = {path.name for path in run.iterdir() if not path.name.startswith("events.out.tfevents")}
     assert names == {"history.csv", "summary.json", "curves.png", "config.yaml", "checkpoints"}
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
+
+
+@pytest.mark.parametrize("variable", [None, "PL_CONFIG", "PL_SUBCOMMAND"])
+def test_only_the_options_of_the_subcommand_that_is_called_are_collected(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str | None
+) -> None:
+    """Unless something else may speak of another one."""
+    (tmp_path / "all.yaml").write_text("{fit: {model: {lr: 0.01}}, test: {model: {lr: 0.02}}}")
+    if variable is not None:
+        monkeypatch.setenv(variable, {"PL_CONFIG": str(tmp_path / "all.yaml"), "PL_SUBCOMMAND": "test"}[variable])
+    collected = []
+    collect = Command.add_core_arguments_to_parser
+
+    def counted(command: Command, parser: LightningArgumentParser) -> None:
+        collected.append(parser)
+        collect(command, parser)
+
+    monkeypatch.setattr(Command, "add_core_arguments_to_parser", counted)
+    assert command_line("fit", "--trainer.max_epochs", "1", "--print_config") == 0
+    assert yaml.safe_load(command_line.out)["model"]["lr"] == (0.01 if variable == "PL_CONFIG" else 0.1)
+    assert len(collected) == (1 if variable is None else len(EXAMPLES))
+
+
+def test_a_config_before_the_subcommand_may_speak_of_several(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "all.yaml"
+    config.write_text("{fit: {model: {lr: 0.01}}, test: {model: {lr: 0.02}}}")
+    assert gd_lightning.main(["--config", str(config), "fit", "--print_config"]) == 0
+    assert yaml.safe_load(capfd.readouterr().out)["model"]["lr"] == 0.01
 
 
 def test_files_of_a_run_have_the_columns_and_keys_that_others_rely_on(command_line: CommandLine) -> None:

@@ -17,3 +17,7 @@ def first_line(error: BaseException) -> str:
 
 class ShapeError(InputError):
     """Predictions and targets do not have the same shape (B, K)."""
+
+
+class DataWarning(UserWarning):
+    """What a person should know of their data before they trust what is learned from them."""

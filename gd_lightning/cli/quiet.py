@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from gd_lightning.errors import DataWarning
 
 # What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
 # not at all: which accelerators a machine lacks, adverts of other products, the seed, the reason of the end.
@@ -65,6 +69,20 @@ def _say_nothing_of_the_disk(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
 
 
+def _in_one_line(others: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows warnings of the data in one line, once, without the place in the source of this package."""
+    shown = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if not issubclass(category, DataWarning):
+            others(message, category, *where)
+        elif str(message) not in shown:  # each run of a comparison warns of the same data
+            shown.add(str(message))
+            print(f"gd_lightning: warning: {message}", file=sys.stderr)
+
+    return show
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Leave the known noise out while the command line runs."""
@@ -74,6 +92,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in _WARNINGS:
             warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("always", category=DataWarning)
+        warnings.showwarning = _in_one_line(warnings.showwarning)
         thread_hook, threading.excepthook = threading.excepthook, _say_nothing_of_the_disk
         try:
             yield

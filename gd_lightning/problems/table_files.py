@@ -10,6 +10,7 @@ Letters: N rows, C columns.
 from __future__ import annotations
 
 import csv
+import re
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
@@ -28,6 +29,8 @@ Block = NDArray[np.float64]
 Array = NDArray[Any]
 
 ROWS_AT_ONCE = 65_536
+_EXACT = 2**53  # every whole number up to here is a float64 number
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 IN_MEMORY = 16 * 2**20  # bytes; a larger table is mapped
 
 
@@ -49,6 +52,11 @@ class TableFile(ABC):
     @abstractmethod
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         """Yield the rows of some columns in blocks of shape (rows, C), at most 65,536 rows each."""
+
+    @property
+    def index(self) -> Sequence[str]:
+        """Names of columns of which the file says that they are the index of its rows."""
+        return ()
 
     def as_it_lies(self, names: Sequence[str]) -> Array | None:
         """Map columns of a large file, shape (N, C); None where they have to be read."""
@@ -85,12 +93,17 @@ class _Csv(TableFile):
         self._check_widths(lines)
         try:
             # NumPy parses in C, but its message for a bad cell names no column.
-            return np.loadtxt(
+            block = np.loadtxt(
                 [line for _, line in lines], delimiter=",", quotechar='"', comments=None, usecols=positions, ndmin=2
             )
         except ValueError:
-            rows = [self._parse_row(number, line, names, positions) for number, line in lines]
-            return np.array(rows)
+            block = np.array([self._parse_row(number, line, names, positions) for number, line in lines])
+        for row, column in np.argwhere(np.abs(block) >= _EXACT):
+            number, line = lines[row]
+            cell = _cells(line)[positions[column]].strip()
+            if _WHOLE.fullmatch(cell) and int(cell) != float(block[row, column]):
+                raise _loses_digits(names[column], self.path, f"line {number}", cell)
+        return block
 
     def _check_widths(self, lines: list[tuple[int, str]]) -> None:
         """Refuse rows that would be read as other numbers than those that are meant."""
@@ -132,38 +145,64 @@ def _is_number(text: str) -> bool:
 class _Parquet(TableFile):
     def _read_names(self) -> list[str]:
         try:
-            from pyarrow import parquet
+            from pyarrow import parquet, types
         except ImportError:
             raise InputError(
                 f"cannot read {self.path} without pyarrow; install it with: pip install 'gd-lightning[parquet]'"
             ) from None
         # Columns are decoded as they are asked for; a buffer would hold whole row groups beside them.
-        self._file = parquet.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+        self._file, self._types = parquet.ParquetFile(self.path, memory_map=True, pre_buffer=False), types
         return list(self._file.schema_arrow.names)
 
+    @property
+    def index(self) -> Sequence[str]:
+        """The index of the data frame that pandas wrote."""
+        columns = (self._file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+        return [name for name in columns if isinstance(name, str)]
+
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        for name in names:
+            self._check_type(name)
+        rows = 0
         for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=list(names), use_threads=False):
             block = np.empty((batch.num_rows, len(names)))
             for i, name in enumerate(names):
-                try:
-                    block[:, i] = batch.column(name).to_numpy(zero_copy_only=False)
-                except (TypeError, ValueError):
-                    raise InputError(f"cannot use column {name!r} of {self.path}, because it is not numeric") from None
+                column = batch.column(name)
+                if self._types.is_dictionary(column.type):
+                    column = column.dictionary_decode()
+                if column.null_count:
+                    row = rows + column.is_null().to_pylist().index(True) + 1
+                    raise InputError(
+                        f"cannot use column {name!r} of {self.path}, because row {row} of the data is null; remove or "
+                        "fill the rows without a value"
+                    )
+                values = column.to_numpy(zero_copy_only=False)
+                _check_digits(values, rows, name, self.path)
+                block[:, i] = values
+            rows += len(block)
             yield block
+
+    def _check_type(self, name: str) -> None:
+        kind, types = self._file.schema_arrow.field(self.names.index(name)).type, self._types
+        values = kind.value_type if types.is_dictionary(kind) else kind
+        tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+        if not any(test(values) for test in tests):
+            raise _no_number(name, self.path, kind, types.is_temporal(values))
 
 
 class _Npy(TableFile):
     def _read_names(self) -> list[str]:
         # Copied on write, so that nothing can change the file, and torch may take it for its own.
         array = np.load(self.path, mmap_mode="c", allow_pickle=False)
-        _check_array(array, "in", self.path)
+        _check_shape(array, "in", self.path)
         self._table: Array = array.reshape(len(array), -1)
         return [str(i) for i in range(self._table.shape[1])]
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         positions = [self.names.index(name) for name in names]
         for start in range(0, len(self._table), ROWS_AT_ONCE):
-            yield self._table[start : start + ROWS_AT_ONCE][:, positions].astype(np.float64)
+            part = self._table[start : start + ROWS_AT_ONCE][:, positions]
+            yield np.stack([_numbers(part[:, i], start, name, self.path) for i, name in enumerate(names)], axis=1)
 
     def as_it_lies(self, names: Sequence[str]) -> Array | None:
         positions = [self.names.index(name) for name in names]
@@ -179,7 +218,7 @@ class _Npz(TableFile):
         # NumPy leaves a file that it opened itself, and that is damaged, open.
         with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name, array in arrays.items():
-                _check_array(array, name, self.path)
+                _check_shape(array, name, self.path)
                 if array.ndim == 1:
                     self._columns[name] = array
                 else:
@@ -193,16 +232,49 @@ class _Npz(TableFile):
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         for start in range(0, len(self._columns[names[0]]), ROWS_AT_ONCE):
-            part = [self._columns[name][start : start + ROWS_AT_ONCE] for name in names]
-            yield np.stack(part, axis=1).astype(np.float64)
+            parts = ((name, self._columns[name][start : start + ROWS_AT_ONCE]) for name in names)
+            yield np.stack([_numbers(part, start, name, self.path) for name, part in parts], axis=1)
 
 
-def _check_array(array: Array, name: str, path: Path) -> None:
-    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
+def _check_shape(array: Array, name: str, path: Path) -> None:
+    if array.ndim not in (1, 2):
         raise InputError(
-            f"cannot use the array {name} {path}, because it is of type {array.dtype} and shape {array.shape}; "
-            "use numbers (N, columns)"
+            f"cannot use the array {name} {path}, because it is of shape {array.shape}; use one of shape (N,) or "
+            "(N, columns)"
         )
+
+
+def _numbers(column: Array, first: int, name: str, path: Path) -> Block:
+    """Return the values of a column in float64, shape (rows,), of which the first stands in row ``first`` (from 0)."""
+    if column.dtype.kind not in "fiub":
+        raise _no_number(name, path, column.dtype, column.dtype.kind in "mM")
+    _check_digits(column, first, name, path)
+    return column.astype(np.float64)
+
+
+def _no_number(name: str, path: Path, kind: object, is_time: bool) -> InputError:
+    way = "write it as a number, such as the days since the first one" if is_time else "use numbers"
+    return InputError(
+        f"cannot use column {name!r} of {path}, because it is of type {kind}; {way}, or choose other columns with "
+        "features and targets"
+    )
+
+
+def _check_digits(values: Array, first: int, name: str, path: Path) -> None:
+    """Refuse whole and decimal numbers that are others in float64, such as identifiers of 19 digits."""
+    if values.dtype.kind not in "iuO":
+        return
+    for row in np.flatnonzero((values > _EXACT) | (values < -_EXACT)):
+        value = values.item(row)  # Python compares numbers of all kinds exactly
+        if float(value) != value:
+            raise _loses_digits(name, path, f"row {first + row + 1} of the data", value)
+
+
+def _loses_digits(name: str, path: Path, where: str, value: object) -> InputError:
+    return InputError(
+        f"cannot use column {name!r} of {path}, because {value} in {where} has more digits than a float64 number; "
+        "leave out a column of identifiers with features and targets, or subtract a constant from it"
+    )
 
 
 _FORMATS: dict[str, type[TableFile]] = {".csv": _Csv, ".parquet": _Parquet, ".npy": _Npy, ".npz": _Npz}

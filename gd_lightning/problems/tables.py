@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.errors import InputError
+from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.problems.problem import Problem
+from gd_lightning.problems.row_numbers import row_numbers
 from gd_lightning.problems.table_files import TableFile, open_table, read_columns
 
 
@@ -26,7 +28,7 @@ class Table(Problem):
     Args:
         path: The file. A CSV file begins with a line of column names; the columns of ``.npy`` are called 0, 1, ...;
             in ``.npz`` each one-dimensional array is a column, and a two-dimensional array x gives x0, x1, ...
-        features: Names of the columns to predict from; null: all that are no targets.
+        features: Names of the columns to predict from; null: all that are no targets and do not number the rows.
         targets: Names of the columns to predict; null: the last column.
 
     Raises:
@@ -84,13 +86,26 @@ class Table(Problem):
 
     def _choose(self, table: TableFile) -> tuple[list[str], list[str]]:
         """Return the names of features and targets."""
-        names = table.names
+        if not table.names:
+            raise InputError(f"cannot read the table {self.path}, because it has no rows")
+        named = {*(self.features or []), *(self.targets or [])}
+        left_out = {} if self.features and self.targets else row_numbers(table)
+        names = [name for name in table.names if name in named or name not in left_out]
         targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
         features = self.features or [name for name in names if name not in targets]
-        if not names:
-            raise InputError(f"cannot read the table {self.path}, because it has no rows")
+        reasons = [f"column {name!r} ({why})" for name, why in left_out.items() if name not in named]
         if not features or not targets:
-            raise InputError(f"cannot train on {self.path}, because no column is left for features or targets")
+            besides = f" besides {', '.join(reasons)}" if reasons else ""
+            raise InputError(
+                f"cannot train on {self.path}, because no column is left for features or targets{besides}; name them "
+                "with features and targets"
+            )
+        if reasons:
+            warnings.warn(
+                f"{self.path} is used without {', '.join(reasons)}; name it in features to use it",
+                DataWarning,
+                stacklevel=2,
+            )
         self._names = (features, targets)
         return self._names
 

@@ -13,12 +13,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.multiprocessing import ProcessRaisedException
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights, whose_weights
 from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
@@ -35,10 +37,10 @@ from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, check_strategy
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
-from gd_lightning.tracking.summary import RunSummary, run_card, summarize
+from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, summarize
 from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 
@@ -88,11 +90,16 @@ class HistoryRecorder(Callback):
         self._watch = Stopwatch()
         self._recording = False
         self._resumed: dict[str, Any] | None = None
+        self._weights = ""
+        self._reported: dict[str, Tensor] = {}
 
     # Trainer hooks, in the order of their calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the writing of validation metrics to TensorBoard over from the module."""
+        """Come behind the callbacks that average weights, and take the writing of validation metrics over."""
+        if stage == "fit":
+            check_strategy(trainer)
+            averages_before(trainer, self)
         writes = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
         if stage == "fit" and writes and isinstance(pl_module, RegressionModule):
             pl_module.log_to_logger = False
@@ -121,6 +128,7 @@ class HistoryRecorder(Callback):
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
         self._stop_measures: list[str] = []
+        self._weights, self._reported = "", {}
         self._written_at = time.monotonic()
         self._lr = learning_rate(trainer)
         self._recording = True
@@ -228,15 +236,38 @@ class HistoryRecorder(Callback):
             self._append_newest(trainer)
             self._measure(trainer, pl_module)
             self._stop_measures = list(self._measured)
+        self._weights = self._measure_replaced(trainer, pl_module)
         outcome, reason = ending(trainer)
         if self.history.has_diverged:
             outcome, forecast = Outcome.DIVERGED, _forecast_among(trainer)
             cause = "" if forecast is None else forecast.cause_and_cure(trainer, pl_module)
             reason = "; ".join(part for part in (self.history.divergence, cause) if part)
         self._finish(trainer, pl_module, outcome, reason)
+        if may_replace_weights(trainer, behind=self):
+            self._reported = {name: value.detach().cpu().clone() for name, value in pl_module.named_parameters()}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so where a callback behind this one has replaced the weights since they were measured."""
+        reported, self._reported = self._reported, {}
+        now = {name: value.detach().cpu() for name, value in pl_module.named_parameters() if name in reported}
+        is_same = (torch.equal(now[name].nan_to_num(), reported[name].nan_to_num()) for name in now)
+        if not now or all(is_same) or self.summary is None:
+            return
+        self.summary.weights = "those of the last update, which a callback behind HistoryRecorder has replaced since"
+        if self.directory is not None and trainer.is_global_zero:
+            write_json(self.directory / SUMMARY, self.summary.as_dict())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lose nothing of what was recorded."""
+        """Lose nothing of what was recorded.
+
+        Raises:
+            InputError: Processes were forked or spawned, and each of them refused to train.
+        """
+        if isinstance(exception, ProcessRaisedException):
+            try:
+                check_strategy(trainer)
+            except InputError as refusal:
+                raise refusal from None
         if self._recording:
             self._watch.stop()
             if trainer.world_size == 1:  # the other processes may be gone, and their parts of the losses with them
@@ -385,6 +416,32 @@ class HistoryRecorder(Callback):
                     measured[name] = mean_loss_over(batches, pl_module, loss_of(pl_module))
         return measured
 
+    def _measure_replaced(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """Measure again where a callback has replaced the weights since they were measured.
+
+        Returns:
+            In words, which weights the run ends with; empty for those of the last update.
+        """
+        replacing = may_replace_weights(trainer)
+        if not replacing:
+            return ""
+        final = self._losses_now(trainer, pl_module)
+        before = self.history.newest("train_loss")
+        if before is None or final.get("train_loss", before) == before or math.isnan(before):
+            return ""
+        self.history.add_to_last_row({f"{FINAL}{name}": value for name, value in final.items()})
+        return f"{whose_weights(replacing)}; those of the last update have train loss {number(before)}"
+
+    def _losses_now(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Return train loss and validation loss at the present weights, whatever was measured before."""
+        measured = {}
+        loaders: dict[str, object] = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
+        loss = pl_module.train_loss() if isinstance(pl_module, RegressionModule) else None
+        if loss is not None:
+            measured["train_loss"] = loss
+            del loaders["train_loss"]
+        return measured | self._losses(pl_module, trainer, loaders)
+
     # Writing
 
     def _make_writer(self, trainer: Trainer, updates: float) -> HistoryWriter | None:
@@ -403,6 +460,7 @@ class HistoryRecorder(Callback):
         known: dict[str, Any] = {
             "parameters": None if affine is None else affine.named(*names),
             "said": {} if forecast is None else forecast.said,
+            "weights": self._weights,
             **_engine_of(pl_module),
         }
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import get_loader, set_loader
+from jsonargparse.typing import register_type
 
 from gd_lightning.errors import first_line
 
@@ -21,7 +23,8 @@ class ConfigError(yaml.YAMLError):
 
 
 def register() -> None:
-    """Make the checked reader known to jsonargparse, as a parser mode of its own."""
+    """Make the checked reader known to jsonargparse, as a parser mode of its own, and devices, which options default to."""
+    register_type(torch.device)
     set_loader(MODE, read, exceptions=(yaml.YAMLError,))
 
 

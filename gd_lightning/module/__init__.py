@@ -4,11 +4,13 @@ from gd_lightning.module.engines import NOT_THERE, own_method
 from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
+from gd_lightning.module.trainer_checks import check_strategy
 
 __all__ = [
     "NOT_THERE",
     "RegressionModule",
     "check_options",
+    "check_strategy",
     "is_at_its_end",
     "linear_outlooks",
     "own_method",

@@ -11,6 +11,8 @@ from gd_lightning.history import LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.variants import Variant
 
 Parameters = dict[str, float]
+FINAL = "final_"
+"""How columns begin that hold what was measured at weights that a callback put in place at the end of training."""
 
 
 @dataclass
@@ -26,7 +28,7 @@ class RunSummary:
         samples: Training samples consumed.
         seconds: Seconds of training; measuring is left out.
         train_loss_first: Train loss before the first update.
-        train_loss_last: Train loss at the final weights.
+        train_loss_last: Train loss at the final weights, those of ``parameters``.
         outcome: completed, converged, stopped, diverged or interrupted.
         reason: Why it ended, in words.
         parameters: Final parameters of a linear regressor by name, in original units; None for others.
@@ -42,6 +44,8 @@ class RunSummary:
         largest_stable_lr: The limit that it named; None where none.
         predicted_floor: How far above the least-squares loss it saw the run end; ``inf`` where it diverges.
         train_loss_predicted: What it said of the train loss at the newest end of an epoch; None where nothing.
+        weights: Whose weights the run ends with, such as "averaged by StochasticWeightAveraging"; empty for those of
+            the last update.
     """
 
     variant: str | None
@@ -68,6 +72,7 @@ class RunSummary:
     largest_stable_lr: float | None = None
     predicted_floor: float | None = None
     train_loss_predicted: float | None = None
+    weights: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -85,10 +90,20 @@ def summarize(
     engine: str = "autograd",
     engine_reason: str = "",
     said: Mapping[str, Any] | None = None,
+    weights: str = "",
 ) -> RunSummary:
-    """Bring a history, what is known about the problem, and what was said before together."""
+    """Bring a history, what is known about the problem, and what was said before together.
+
+    Where a callback has replaced the weights at the end of training, the results are those at these weights: what
+    the columns ``final_...`` of the history hold.
+    """
     special = {*LEADING_COLUMNS, PREDICTED, *(parameters or {})}
     measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
+    measures = {name: history.last(name) for name in measured if not name.startswith(FINAL)}
+    train_loss = history.last("train_loss") if "train_loss" in history else None
+    if weights:
+        measures = {name.removeprefix(FINAL): history.last(name) for name in measured if name.startswith(FINAL)}
+        train_loss = measures.pop("train_loss", train_loss)
     return RunSummary(
         variant=None if variant is None else variant.name,
         batch_size=None if variant is None else variant.batch_size,
@@ -98,7 +113,7 @@ def summarize(
         samples=int(history.last("samples")),
         seconds=history.last("seconds"),
         train_loss_first=history.first("train_loss") if "train_loss" in history else None,
-        train_loss_last=history.last("train_loss") if "train_loss" in history else None,
+        train_loss_last=train_loss,
         outcome=str(history.outcome),
         reason=history.reason,
         parameters=parameters,
@@ -108,9 +123,10 @@ def summarize(
         engine_reason=engine_reason,
         least_squares_loss=least_squares_loss,
         irreducible_loss=irreducible_loss,
-        measures={name: history.last(name) for name in measured},
+        measures=measures,
         description=RunSummary.description if variant is None else str(variant),
         train_loss_predicted=history.last(PREDICTED) if PREDICTED in history else None,
+        weights=weights,
         **(said or {}),
     )
 
@@ -186,6 +202,8 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, least squares {number(summary.least_squares_loss)}")
     if summary.irreducible_loss is not None:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, noise {number(summary.irreducible_loss)}")
+    if summary.weights:
+        facts.append(("weights", summary.weights))
     if summary.prediction:
         at_the_end = summary.train_loss_predicted if summary.outcome != Outcome.DIVERGED else None
         facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))

@@ -1,0 +1,81 @@
+"""Callbacks that leave other weights than those of the last update (floor 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+    StochasticWeightAveraging,
+    Timer,
+    TQDMProgressBar,
+    WeightAveraging,
+)
+
+from gd_lightning.module import own_method
+
+_AVERAGING = (StochasticWeightAveraging, WeightAveraging)
+# Of these, the class itself changes no weights at the end; a subclass of a person's own may.
+_LEAVE_WEIGHTS = (EarlyStopping, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar)
+_PACKAGE = __name__.partition(".")[0]
+
+
+def averages_before(trainer: Trainer, reader: Callback) -> None:
+    """Put the callbacks that average weights before one that reads the final weights.
+
+    They put the average in place when training ends, in the order of the callbacks.
+
+    Args:
+        trainer: Whose callbacks are put in order.
+        reader: The callback that reads.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    behind = callbacks[callbacks.index(reader) :]
+    averaging = [callback for callback in behind if isinstance(callback, _AVERAGING)]
+    if averaging:
+        before = callbacks[: callbacks.index(reader)]
+        rest = [callback for callback in behind if callback not in averaging]
+        trainer.callbacks = [*before, *averaging, *rest]  # type: ignore[attr-defined]
+
+
+def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> list[Callback]:
+    """Return the callbacks that do something behind the last update of an epoch or of the run, and may change weights.
+
+    Those of this package do not.
+
+    Args:
+        trainer: Whose callbacks are looked at.
+        behind: Only those behind this one; None: all.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks = callbacks if behind is None else callbacks[callbacks.index(behind) + 1 :]
+    return [
+        callback
+        for callback in callbacks
+        if own_method(callback, Callback, ("on_train_epoch_end", "on_train_end"))
+        and type(callback) not in _LEAVE_WEIGHTS
+        and type(callback).__module__.partition(".")[0] != _PACKAGE
+    ]
+
+
+def whose_weights(replacing: Sequence[Callback]) -> str:
+    """Say which weights a run ends with, where they are not those of its last update.
+
+    Args:
+        replacing: The callbacks that may have replaced them.
+
+    Example:
+        >>> whose_weights([WeightAveraging()])
+        'averaged by WeightAveraging, which validates at its averages, too'
+    """
+    for callback in replacing:
+        if isinstance(callback, WeightAveraging):
+            return f"averaged by {type(callback).__name__}, which validates at its averages, too"
+        if isinstance(callback, StochasticWeightAveraging):
+            if callback.n_averaged is None:
+                return f"those of the start, put in place by {type(callback).__name__}, which has averaged no epoch"
+            return f"averaged by {type(callback).__name__}"
+    return f"changed by {' or '.join(type(callback).__name__ for callback in replacing)}"

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks.ending import ending
@@ -263,7 +263,7 @@ class HistoryRecorder(Callback):
         Raises:
             InputError: Processes were forked or spawned, and each of them refused to train.
         """
-        if isinstance(exception, ProcessRaisedException):
+        if isinstance(exception, (ProcessRaisedException, ProcessExitedException)):
             try:
                 check_strategy(trainer)
             except InputError as refusal:

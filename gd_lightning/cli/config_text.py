@@ -23,8 +23,8 @@ class ConfigError(yaml.YAMLError):
 
 
 def register() -> None:
-    """Make the checked reader known to jsonargparse, as a parser mode of its own, and devices, which options default to."""
-    register_type(torch.device)
+    """Make the checked reader known to jsonargparse, as a parser mode of its own."""
+    register_type(torch.device)  # to be written into a config: a default of StochasticWeightAveraging
     set_loader(MODE, read, exceptions=(yaml.YAMLError,))
 
 

@@ -121,6 +121,8 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return f"{type(data).__name__} has a {own} of its own"
     if trainer.world_size > 1:
         return f"{trainer.world_size} processes share each update"
+    if any(getattr(trainer.strategy, "_ddp_kwargs", {}).values()):
+        return f"{type(trainer.strategy).__name__} has options that look at single updates"
     if trainer.precision not in ("32-true", "64-true"):
         return f"the precision is {trainer.precision}"
     if trainer.gradient_clip_val:

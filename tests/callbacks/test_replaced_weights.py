@@ -48,7 +48,10 @@ REPLACING: dict[str, tuple[Callable[[], Callback], str]] = {
     ),
     "every update": (WeightAveraging, "averaged by WeightAveraging, which"),
     "exponential": (lambda: EMAWeightAveraging(decay=0.9), "averaged by EMAWeightAveraging, which"),
-    "pruning": (lambda: ModelPruning("l1_unstructured", amount=0.5, apply_pruning=lambda epoch: epoch == 4), "changed by ModelPruning;"),
+    "pruning": (
+        lambda: ModelPruning("l1_unstructured", amount=0.5, apply_pruning=lambda epoch: epoch == 4),
+        "changed by ModelPruning;",
+    ),
     "of one's own": (HalfAtTheEndOfEpochs, "changed by HalfAtTheEndOfEpochs;"),
 }
 
@@ -59,7 +62,9 @@ def _fit(
     module = RegressionModule(lr=0.05, **options)
     data = RegressionDataModule(LinearProblem(n_samples=50, n_features=3), batch_size=16, val_size=10)
     saves = any(isinstance(callback, LastCheckpoint) for callback in callbacks)
-    trainer = make_trainer(max_epochs=5, precision="64-true", logs=True, enable_checkpointing=saves, callbacks=callbacks)
+    trainer = make_trainer(
+        max_epochs=5, precision="64-true", logs=True, enable_checkpointing=saves, callbacks=callbacks
+    )
     trainer.fit(module, data)
     return module, data, trainer
 
@@ -141,25 +146,6 @@ def test_the_terminal_says_whose_weights_they_are(command_line: CommandLine) -> 
     swa = ["--trainer.callbacks", "StochasticWeightAveraging", "--trainer.callbacks.swa_lrs", "0.01"]
     run = command_line.fit("--data.batch_size", "16", "--model.lr", "0.01", "--trainer.max_epochs", "6", *swa)
     summary = json.loads((run / "summary.json").read_text())
-    assert f"weights        averaged by StochasticWeightAveraging; " in command_line.out
+    assert "weights        averaged by StochasticWeightAveraging; " in command_line.out
     saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert summary["parameters"]["w"] == pytest.approx(saved["network.weight"].item(), rel=1e-6)
-
-
-class Norms(nn.Sequential):
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(nn.Linear(in_features, 4), nn.BatchNorm1d(4), nn.Linear(4, out_features))
-
-
-def test_batch_norms_are_measured_anew_for_averaged_weights(make_trainer: MakeTrainer) -> None:
-    """Lightning adds an epoch without updates, in which batches pass forward only."""
-    recorder = HistoryRecorder()
-    swa = StochasticWeightAveraging(swa_lrs=0.02, swa_epoch_start=2)
-    module, data, trainer = _fit(make_trainer, [recorder, swa], recorder, network=Norms)
-    assert trainer.global_step == 5 * 3
-    module.eval()
-    with torch.no_grad():
-        loss = mean_loss(module(data.train.x), data.train.y).item()
-    assert recorder.summary is not None
-    assert recorder.summary.train_loss_last == pytest.approx(loss, rel=1e-12)
-    assert recorder.summary.weights.startswith("averaged by")

@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from torch import nn
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
 from gd_lightning.objective import mean_loss

@@ -23,6 +23,7 @@ from gd_lightning.errors import InputError as InputError
 from gd_lightning.errors import ShapeError as ShapeError
 from gd_lightning.experiments import compare as compare
 from gd_lightning.experiments import sweep as sweep
+from gd_lightning.generators import starting_from as starting_from
 from gd_lightning.history import History as History
 from gd_lightning.history import Outcome as Outcome
 from gd_lightning.micro_batches import MicroBatches as MicroBatches

@@ -22,7 +22,8 @@ class Band:
     Args:
         x: Where on an axis, shape (n,); a mean too where the runs differ there, as they do in seconds.
         mean: Shape (n,).
-        deviation: The square root of the mean squared distance to the mean, as ``numpy.std``, shape (n,).
+        deviation: That of the sample: the squared distances to the mean are divided by n - 1, shape (n,); nan where
+            one run alone has a value.
         runs: How many runs have a value there, shape (n,); some may have ended before others.
     """
 
@@ -53,7 +54,7 @@ class Group:
         ...     runs[-1].append(update=1, epoch=1, samples=8, seconds=0.1, train_loss=end)
         >>> band = Group("batch", tuple(runs)).band("train_loss", "samples")
         >>> band.x.tolist(), band.mean.tolist(), band.deviation.tolist()
-        ([0.0, 8.0], [4.0, 2.0], [0.0, 1.0])
+        ([0.0, 8.0], [4.0, 2.0], [0.0, 1.4142135623730951])
     """
 
     label: str
@@ -90,9 +91,17 @@ class Group:
         return Band(
             np.array([x.mean() for x, _ in rows]),
             np.array([values.mean() for _, values in rows]),
-            np.array([values.std() for _, values in rows]),
+            np.array([values.std(ddof=1) if len(values) > 1 else math.nan for _, values in rows]),
             np.array([len(values) for _, values in rows], dtype=np.int64),
         )
+
+    def start(self, column: str = "train_loss") -> Values:
+        """Return a measure before the first update of each run, nan where it was not measured, shape (runs,)."""
+        found = []
+        for history in self.histories:
+            updates, values = history.series(column) if column in history else (np.ones(1), np.ones(1))
+            found.append(float(values[0]) if updates[0] == 0 else math.nan)
+        return np.array(found)
 
     def final(self, column: str = "train_loss") -> Values:
         """Return the newest value of a measure in each run, nan where it has none, shape (runs,)."""

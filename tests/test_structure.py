@@ -31,6 +31,7 @@ FLOORS = {
     "columns": 0,
     "history": 0,
     "groups": 0,
+    "generators": 0,
     "problems": 1,
     "models": 1,
     "measures": 2,
@@ -46,7 +47,18 @@ FLOORS = {
     "__main__": 7,
 }
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
-GROUND = ["errors", "threads", "columns", "variants", "micro_batches", "objective", "affine", "history", "groups"]
+GROUND = [
+    "errors",
+    "threads",
+    "generators",
+    "columns",
+    "variants",
+    "micro_batches",
+    "objective",
+    "affine",
+    "history",
+    "groups",
+]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -35,6 +35,7 @@ from gd_lightning.callbacks.surroundings import (
 )
 from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.generators import start_seed
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule, check_strategy
@@ -544,7 +545,7 @@ def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | N
     settings |= pl_module.hparams
     if variant is not None:
         settings |= {"variant": variant.name, "batch_size": variant.batch_size}
-    return {**settings, "lr": learning_rate(trainer), "seed": torch.initial_seed()}
+    return {**settings, "lr": learning_rate(trainer), "seed": start_seed()}
 
 
 def _results(summary: RunSummary) -> dict[str, float]:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.table import Row, as_values
+from gd_lightning.experiments.noise import Difference, difference
+from gd_lightning.experiments.table import Row
 
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -18,6 +19,7 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "=": operator.eq,
 }
+_DOUBTS = {Difference.EXPLAINED: "seeds differ by more", Difference.UNKNOWN: "one seed each"}
 
 
 def check(claims: Mapping[str, str]) -> None:
@@ -35,11 +37,11 @@ def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
 
     Args:
         claims: Of each claim, in words, what it expects: a figure, a colon, and labels of groups or numbers with signs
-            between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What is not reached, or diverged, counts as
-            larger than everything else. The figure ``outcome`` takes a label and an outcome, as in ``outcome: lr 1 =
-            diverged``. Of values that are nearer to each other than the runs of a group, that is said. A label or a
-            figure that is missing is said in the sentence: behind runs that took hours, it is no reason to lose the
-            table.
+            between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What a run of a group does not reach, or
+            where one diverged, counts as larger than everything else. The figure ``outcome`` takes a label and an
+            outcome, as in ``outcome: lr 1 = diverged``. Of a difference that seeds explain, see
+            :mod:`~gd_lightning.experiments.noise`, and of one of single runs, that is said. A label or a figure that is
+            missing is said in the sentence: behind runs that took hours, it is no reason to lose the table.
         found: The rows of the comparison.
 
     Raises:
@@ -76,23 +78,29 @@ def _read(expectation: str) -> tuple[str, list[str]]:
 
 def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
     values = [_value(figure, term, rows) for term in terms[::2]]
-    pairs = zip(values, terms[1::2], values[1:], strict=False)
-    agrees = all(_SIGNS[sign](one, other) for one, sign, other in pairs)
+    signs = zip(values, terms[1::2], values[1:], strict=False)
+    agrees = all(_SIGNS[sign](one, other) for one, sign, other in signs)
     shown = [f"{value:.4g}" if math.isfinite(value) else "not reached" for value in values]
     said = " ".join(part for pair in zip(shown, [*terms[1::2], ""], strict=True) for part in pair).strip()
     said = said if agrees else re.sub(" (<=|>=|<|>|=) ", " and ", said)
-    deviations = [_deviation(figure, term, rows) for term in terms[::2]]
-    near = any(
-        0 < abs(one - other) <= max(pair)
-        for one, other, pair in zip(values, values[1:], itertools.pairwise(deviations), strict=False)
-    )
-    return agrees, f"{said}; seeds differ by more" if near else said
+    pairs = zip(itertools.pairwise(terms[::2]), itertools.pairwise(values), strict=True)
+    found = {_difference(figure, *of, rows) for of, (one, other) in pairs if one != other}
+    doubts = [words for kind, words in _DOUBTS.items() if kind in found]
+    return agrees, "; ".join([said, *doubts])
 
 
-def _deviation(figure: str, term: str, rows: Mapping[str, Row]) -> float:
-    """Return by how much a figure varies over seeds; 0 where that is not known."""
-    flat = as_values([rows[term]])[0] if term in rows else {}
-    return flat.get(f"{figure}_deviation") or 0.0
+def _difference(figure: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
+    """Judge two terms by what is known of single runs; a figure of no run, such as a deviation, has no noise here."""
+    both = [rows.get(each) for each in (term, other)]
+    known = [row for row in both if row is not None]
+    if not known or not all(row.has_all(figure) for row in known):
+        return Difference.CLEAR
+    one, *others = known
+    if others:
+        return one.difference(others[0], figure)
+    number = float(other if both[0] is not None else term)
+    runs = one.per_run[figure]
+    return difference(runs, [number] * len(runs), paired=True)
 
 
 def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
@@ -101,11 +109,16 @@ def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, st
 
 
 def _value(figure: str, term: str, rows: Mapping[str, Row]) -> float:
+    """Return a number, or the figure of a row; infinity where one of its runs did not come to it."""
     try:
         return float(term)
     except ValueError:
-        value = _row(term, rows).figure(figure)
-    return math.inf if math.isnan(value) else value
+        row = _row(term, rows)
+    value = row.figure(figure)
+    if math.isnan(value) and figure.endswith("_deviation"):
+        raise InputError(f"{row.label} has fewer than two runs with a {figure.removesuffix('_deviation')}")
+    is_of_all = figure not in row.per_run or row.has_all(figure)
+    return value if is_of_all and not math.isnan(value) else math.inf
 
 
 def _row(label: str, rows: Mapping[str, Row]) -> Row:

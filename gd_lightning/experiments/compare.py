@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -17,9 +16,11 @@ from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison import Comparison
+from gd_lightning.experiments.copies import Names, made_by_functions, names_of, own_copy
 from gd_lightning.experiments.grid import usual_batch_sizes
 from gd_lightning.experiments.report import Report
 from gd_lightning.experiments.scene import Scene
+from gd_lightning.generators import own_generator
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.problems import Problem, SteepLine
@@ -28,6 +29,7 @@ from gd_lightning.tracking.run_directory import HISTORY
 from gd_lightning.variants import BatchSize
 
 _SECTIONS = ("data", "model", "trainer")
+_NOT_VARIED = ("data.batch_size", "data.problem", "data.seed", "trainer.callbacks", "trainer.logger")
 _QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "devices": 1}
 _TRAINER = {**_QUIET, "accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1}
 
@@ -48,7 +50,10 @@ def compare(
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
 
-    A seed changes the start, where it is drawn, and the order of the samples.
+    A seed changes the start, where it is drawn, and the order of the samples. Each run has copies of its own of all
+    objects among the options, as they are when they are given: callbacks, loggers, a network, the problem. A function
+    in ``trainer`` is called for each run instead, as in ``{"callbacks": lambda: [EarlyStopping("train_loss")]}``.
+    Comparisons in several threads come to the same as one after the other: their runs take turns.
 
     Args:
         problem: What makes the data; None: the steep line.
@@ -56,14 +61,14 @@ def compare(
             where something else is varied.
         lrs: A learning rate for all, one for each batch size, or best, which is what theory says of a linear regressor;
             None: the one in ``model``.
-        seeds: How many seeds.
+        seeds: How many seeds, from the one in ``data``.
         max_epochs: How many epochs each run has.
         vary: Any options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         target: The train loss whose first crossing is compared; None: 1 % above the least squares, where they are
-            known, else what all reach that do not diverge.
+            known, else what all reach that do not diverge, of those that get below every start.
         directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
 
     Returns:
@@ -83,9 +88,13 @@ def compare(
     shared = {"data": dict(data or {}), "model": dict(model or {}), "trainer": dict(trainer or {})}
     shared["trainer"] = {**_TRAINER, "max_epochs": max_epochs, **shared["trainer"]}
     runs, modules, first_data = [], [], None
-    for setting in _settings(problem, shared, batch_sizes, lrs, vary or {}):
+    varied = {name: list(values) for name, values in (vary or {}).items()}
+    copies = own_copy({"problem": problem, **shared, **varied})  # what cannot be copied is found first
+    settings = _settings(copies["problem"], copies, batch_sizes, lrs, varied)
+    shown = names_of(settings)
+    for setting in settings:
         for seed in range(seeds):
-            run, module, data_module = _train(problem, shared, setting, seed, directory)
+            run, module, data_module = _train(problem, shared, setting, seed, directory, shown)
             runs.append(run)
             modules.append(module)
             first_data = first_data or data_module
@@ -130,7 +139,7 @@ def _settings(
 ) -> list[dict[str, Any]]:
     """Return what each group sets, by the full names of options."""
     for name in vary:
-        if name.partition(".")[0] not in _SECTIONS or name in ("data.batch_size", "trainer.callbacks"):
+        if name.partition(".")[0] not in _SECTIONS or name in _NOT_VARIED:
             raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
     sizes: list[BatchSize] = list(batch_sizes or [])
     if not (sizes or vary):
@@ -163,24 +172,30 @@ def _train(
     setting: Mapping[str, Any],
     seed: int,
     directory: str | Path | None,
+    shown: Names,
 ) -> tuple[FinishedRun, RegressionModule, RegressionDataModule]:
     """Make a run."""
-    options = {name: _section(name, shared, setting) for name in _SECTIONS}
-    own = options["data"].pop("seed", 0) + seed
-    name = "-".join([*(f"{key.partition('.')[2]}-{value}" for key, value in setting.items()), f"seed{own}"])
-    recorder, added = HistoryRecorder(), options["trainer"].pop("callbacks", None) or []
-    logger = False if directory is None else TensorBoardLogger(directory, "", name, default_hp_metric=False)
-    callbacks: list[Any] = [recorder, *added, Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
-    with torch.random.fork_rng():
-        torch.manual_seed(own)  # what the start is drawn from
-        data, module = RegressionDataModule(problem, **options["data"], seed=own), RegressionModule(**options["model"])
+    given = {name: _section(name, shared, setting) for name in _SECTIONS}
+    own = given["data"].pop("seed", 0) + seed
+    changed = {name: shown.get((name, id(value)), value) for name, value in setting.items()}
+    name = "-".join([*(f"{key.partition('.')[2]}-{value}" for key, value in changed.items()), f"seed{own}"])
+    with own_generator(own):
+        copies = own_copy({"problem": problem, **given})
+        recorder, trainer = HistoryRecorder(), made_by_functions(copies["trainer"])
+        added = trainer.pop("callbacks", None) or []
+        logger = False if directory is None else TensorBoardLogger(directory, "", name, default_hp_metric=False)
+        callbacks: list[Any] = [recorder, *(added if isinstance(added, Sequence) else [added])]
+        callbacks += [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
+        data = RegressionDataModule(copies["problem"], **copies["data"], seed=own)
+        module = RegressionModule(**copies["model"])
         module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
-        Trainer(**{"logger": logger, **options["trainer"], "callbacks": callbacks}).fit(module, data)
+        Trainer(**{"logger": logger, **trainer, "callbacks": callbacks}).fit(module, data)
     if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
         raise KeyboardInterrupt
-    settings = {f"{section}.{key}": value for section in ("data", "model") for key, value in options[section].items()}
+    settings = {f"{section}.{key}": value for section in ("data", "model") for key, value in given[section].items()}
+    settings = {**changed, **settings, **changed, "data.seed": own}
     summary = dataclasses.asdict(recorder.summary)
-    return FinishedRun(name, recorder.history, HISTORY, summary, {**setting, **settings}), module, data
+    return FinishedRun(name, recorder.history, HISTORY, summary, settings), module, data
 
 
 def _say_nothing(_: str) -> None:

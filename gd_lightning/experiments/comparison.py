@@ -26,8 +26,8 @@ class Comparison:
     Args:
         groups: Runs that differ in their seed alone, group by group.
         runs: The runs of each group, in the same order.
-        target: The train loss whose first crossing is compared; None where no run has a train loss.
-        target_reason: Why it is that, in words.
+        target: The train loss whose first crossing is compared; None where there is none.
+        target_reason: Why it is that, or why there is none, in words; empty where losses or data differ.
     """
 
     groups: tuple[Group, ...]
@@ -41,8 +41,9 @@ class Comparison:
 
         Args:
             runs: The runs, each with its history.
-            target: The train loss to reach; None: 1 % above the least squares where all runs know them, else the final
-                train loss of the group that ends highest; none where the loss or the data differ.
+            target: The train loss to reach; None: 1 % above the least squares where all runs know them, else where the
+                run ends that ends highest, of those that did not diverge, in a group that ends below every start; none
+                where the loss or the data differ.
             apart: Seeds that set groups apart nevertheless, by the full names of their options.
 
         Raises:
@@ -93,10 +94,21 @@ def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float
         if max(least) > _CLOSE_TO_ZERO * max(first):
             return (1 + _CLOSE) * max(least), "1 % above the least squares"
         return max(least) + _CLOSE_TO_ZERO * max(first), "a millionth of the loss at the start above the least squares"
-    ends = [float(band.mean[-1]) for band in (group.band("train_loss") for group in groups) if len(band.mean)]
+    return _highest_end(groups)
+
+
+def _highest_end(groups: Sequence[Group]) -> tuple[float | None, str]:
+    """Return what every run reaches that does not diverge, but for groups that end where others start."""
+    of_groups = [Group("", group.sound).final() for group in groups if group.sound]
+    ends = [float(found.max()) for found in of_groups if np.isfinite(found).all()]
     if not ends:
-        return None, ""
-    return max(ends), "where the group that ends highest ends, of those that did not diverge"
+        return None, "no run ends at a train loss"
+    starts = np.concatenate([group.start() for group in groups])
+    below = [end for end in ends if not (starts <= end).any()]  # a run that starts there has nowhere to get
+    if not below:
+        return None, "every variant ends where some run starts"
+    reason = "where the run ends that ends highest, of those that did not diverge"
+    return max(below), reason if len(below) == len(ends) else f"{reason} and of variants that end below every start"
 
 
 def _number(summary: Mapping[str, Any] | None, name: str) -> float:

@@ -10,11 +10,11 @@ from gd_lightning.tracking.finished_runs import FinishedRun
 
 Settings = dict[str, Any]
 
-_SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are read, without init_args
+SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are read, without init_args
 # What a run writes and shows, which does not change what it comes to.
 _OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
 _OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
-_IGNORED = (*_SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
+_IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
 _SHOWING = ("ShowSteps", "Pictures", "GradientVariance", "LongRunProgress")  # callbacks, likewise
 _CALLBACKS = "trainer.callbacks"
 # Options that choose classes, and what they are where none is chosen.

@@ -66,6 +66,15 @@ class Report:
         return {group.label: group.histories for group in self.comparison.groups}
 
     @property
+    def caption(self) -> str:
+        """What the figures of the table are."""
+        runs = sorted({row.runs for row in self.rows})
+        count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+        spread = f"Mean ± standard deviation of the sample (n - 1) over {count} runs. " if runs[-1] > 1 else ""
+        measured = "Seconds are those of training, without measuring; those of an epoch are medians without each run's"
+        return f"{spread}{measured} first."
+
+    @property
     def notes(self) -> Sequence[str]:
         """Where losses come from that this package did not measure."""
         runs = [run for members in self.comparison.runs for run in members if run.source != HISTORY]
@@ -75,7 +84,7 @@ class Report:
         groups, runs = len(self.comparison.groups), sum(len(members) for members in self.comparison.runs)
         heading = f"{self.title}: {groups} variant{'s' * (groups != 1)}, {runs} run{'s' * (runs != 1)}"
         said = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
-        return "\n".join([heading, "", as_text(self.rows, self.columns), "", *said])
+        return "\n".join([heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
 
     def figure(self) -> Figure:
         """Draw the comparison; of more than eight groups the first eight."""
@@ -100,10 +109,10 @@ class Report:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / "table.csv", as_csv(self.rows))
-        write_text(directory / "table.md", as_markdown(self.rows, self.columns))
+        write_text(directory / "table.md", f"{as_markdown(self.rows, self.columns)}\n{self.caption}\n")
         target = {"target": self.comparison.target, "target_reason": self.comparison.target_reason}
-        said = {"rows": as_values(self.rows), "findings": self.findings, "notes": list(self.notes)}
-        said["claims"] = self.judgements
+        said = {"rows": as_values(self.rows), "caption": self.caption, "findings": self.findings}
+        said |= {"notes": list(self.notes), "claims": self.judgements}
         write_json(directory / "table.json", {"title": self.title, **target, **said})
         figure = self.figure()
         save_png(directory / "comparison.png", pixels(figure))

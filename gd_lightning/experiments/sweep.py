@@ -32,6 +32,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.ranges import Given
 from gd_lightning.experiments.sweep_grid import Grid
 from gd_lightning.experiments.sweep_report import SweepReport
+from gd_lightning.generators import own_generator, starting_from
 from gd_lightning.history import DIVERGENCE_FACTOR
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.models import LinearRegressor
@@ -211,7 +212,7 @@ class SweepTask:
             assert module.network is not None
             loss = module.hparams["loss"], module.hparams["huber_delta"]
             population = fastest_population(module.network, *loss, course, members)
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        with own_generator(seeds[0].seed, [x.device] if x.is_cuda else []):
             ends = population.train(course, members, progress)
         return ends, f"{population.name}, because {reason}" if reason else population.name
 
@@ -228,8 +229,7 @@ class _Seed:
     @classmethod
     def of(cls, module: RegressionModule, data: RegressionDataModule, start_seed: int, data_seed: int) -> _Seed:
         own, own_data = copy.deepcopy(module), data.with_seed(data_seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(start_seed)  # what the start is drawn from
+        with starting_from(start_seed):
             own.configure_for(own_data)
         assert own.network is not None
         parameters = [parameter.detach().flatten() for parameter in own.network.parameters()]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,40 +17,62 @@ from numpy.typing import NDArray
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison import Comparison
 from gd_lightning.experiments.figures import figures
-from gd_lightning.groups import Group
-from gd_lightning.history import History
+from gd_lightning.experiments.grouping import SEEDS
+from gd_lightning.experiments.noise import Difference, difference, rounding_of
+from gd_lightning.groups import Group, Values
+from gd_lightning.history import History, Outcome
 from gd_lightning.tracking.finished_runs import FinishedRun
 from gd_lightning.tracking.summary import aligned
 
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
+_TO_TARGET = "_to_target"
+_NO_FIGURES = ("per_run", "seeds")  # of a row
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (as ``numpy.std``) over the runs that have the figure; nan where none has."""
+    """Mean and standard deviation of a figure over the runs that have it.
+
+    Args:
+        mean: Over these runs; nan where none has it.
+        deviation: That of the sample: the squared distances to the mean are divided by n - 1; nan for fewer than two.
+        count: How many runs have it.
+        runs: How many runs there are.
+    """
 
     mean: float
     deviation: float
+    count: int = 0
+    runs: int = 0
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Take them of some values; those that are nan are left out."""
-        known = np.array([value for value in values if not math.isnan(value)])
+        """Take them of the values of all runs, nan where a run has none.
+
+        Example:
+            >>> print(Spread.of([1.0, 3.0]), "|", Spread.of([1.0, 3.0, math.nan]), "|", Spread.of([2.0]))
+            2 ± 1.4 | 2 ± 1.4 (2 of 3 runs) | 2
+        """
+        every = np.array(list(values), dtype=np.float64)
+        known = every[~np.isnan(every)]
         if not len(known):
-            return cls(math.nan, math.nan)
+            return cls(math.nan, math.nan, 0, len(every))
+        if len(known) == 1:
+            return cls(float(known[0]), math.nan, 1, len(every))
         if np.ptp(known) <= 1e-12 * np.abs(known).max():  # alike, but for rounding
-            return cls(float(known[0]), 0.0)
-        return cls(float(known.mean()), float(known.std()))
+            return cls(float(known[0]), 0.0, len(known), len(every))
+        return cls(float(known.mean()), float(known.std(ddof=1)), len(known), len(every))
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return ""
-        return f"{self.mean:.5g}" + (f" ± {float(f'{self.deviation:.2g}'):g}" if self.deviation else "")
+        spread = f" ± {float(f'{self.deviation:.2g}'):g}" if self.deviation > 0 else ""
+        return f"{self.mean:.5g}{spread}" + (f" ({self.count} of {self.runs} runs)" if self.count < self.runs else "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a group of runs came to. Runs that diverged count in ``outcome``, and in no mean.
+    """What a group of runs came to. Runs that diverged count in ``outcome``, and in no mean but those of their length.
 
     Args:
         label: The group.
@@ -57,16 +80,23 @@ class Row:
         batch_size: B; None likewise.
         lr: The learning rate; nan where it is not known.
         runs: How many runs, each from another seed.
-        updates: Updates made.
-        samples: Training samples consumed.
+        updates: Updates made, by runs that diverged too.
+        samples: Training samples consumed, likewise.
         train_loss: Train loss at the end.
         excess: How far it is above the least squares; nan for other than linear regressors.
-        reached: How many runs reached the target.
-        to_target: Epochs, samples and seconds to the target, of the runs that reached it; nothing without a target.
-        seconds_per_epoch: Median over all epochs but the first; measuring is left out.
+        reached: How many runs got to the target, from above it, and did not diverge.
+        to_target: Epochs, samples and seconds to the target, of these runs; nothing without a target.
+        seconds_per_epoch: Median over the epochs of all runs, without each run's first where there are others, and
+            without measuring.
         gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
         outcome: How the runs ended.
         others: Other figures, see :func:`~gd_lightning.experiments.figures.figures`.
+        diverged: How many runs diverged.
+        at_target: How many runs were at or below the target before their first update, which is no getting there.
+        engine: What carried out the updates: autograd or fused; empty where it is not known.
+        per_run: The figures of each run, in the order of the runs, by their names as in CSV without ``_mean``; nan
+            where a run has none.
+        seeds: Of each run what its seeds are; empty where it is not known.
     """
 
     label: str
@@ -84,6 +114,36 @@ class Row:
     gradient_variance: Spread
     outcome: str
     others: dict[str, Spread] = dataclasses.field(default_factory=dict)
+    diverged: int = 0
+    at_target: int = 0
+    engine: str = ""
+    per_run: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+
+    def has_all(self, name: str) -> bool:
+        """Whether every run has a figure, so that its mean is none over survivors."""
+        values = self.per_run.get(name, ())
+        return bool(values) and all(map(math.isfinite, values))
+
+    def difference(self, other: Row, name: str) -> Difference:
+        """Judge whether the runs of two rows differ in a figure that all of them have; see :mod:`.noise`."""
+        own, theirs = self.per_run[name], other.per_run[name]
+        paired = self._is_paired_with(other)
+        if paired:
+            theirs = tuple(theirs[other.seeds.index(seed)] for seed in self.seeds)
+        known = [*own, *theirs]
+        if name not in ("train_loss", "excess"):
+            return difference(own, theirs, paired=paired, rounding=rounding_of(known))
+        rows = (self, other)
+        known = [value for row in rows for value in row.per_run.get("train_loss", known)]
+        start = max((value for row in rows for value in row.per_run.get("train_loss_first", ())), default=0.0)
+        return difference(own, theirs, paired=paired, rounding=rounding_of(known, start))
+
+    def _is_paired_with(self, other: Row) -> bool:
+        alike = (
+            all(self.seeds) and len(set(self.seeds)) == len(self.seeds) and sorted(self.seeds) == sorted(other.seeds)
+        )
+        return bool(self.seeds) and alike
 
     def figure(self, name: str) -> float:
         """Return a figure by its name, as in CSV without the ending ``_mean``; nan where it is missing.
@@ -108,10 +168,8 @@ def rows(comparison: Comparison) -> list[Row]:
     names.pop("gradient_variance", None)
     found = []
     for group, members, least, of_group in zip(comparison.groups, comparison.runs, least_squares, others, strict=True):
-        pairs = zip(of_group, group.histories, strict=True)
-        sound = [each for each, history in pairs if history in group.sound]
-        spreads = {name: Spread.of(each.get(name, math.nan) for each in sound) for name in names}
-        found.append(_row(comparison, group, members, least, spreads))
+        own = {name: np.array([each.get(name, math.nan) for each in of_group]) for name in names}
+        found.append(_row(comparison, group, members, least, own))
     return found
 
 
@@ -120,33 +178,56 @@ def _row(
     group: Group,
     members: Sequence[FinishedRun],
     least_squares: Sequence[float],
-    others: dict[str, Spread],
+    others: Mapping[str, Values],
 ) -> Row:
     first, summaries = members[0], [run.summary or {} for run in members]
     lr = group.histories[0].last("lr") if "lr" in group.histories[0] else first.setting("lr")
-    sound = [history in group.sound for history in group.histories]
-    final = group.final()
-    excess = final - np.array(least_squares)
-    reached: dict[str, NDArray[np.float64]] = {name: np.full(len(final), math.nan) for name in _AXES}
-    if comparison.target is not None:
-        reached = {name: group.reached(comparison.target, axis) for name, axis in _AXES.items()}
+    sound = np.array([history.outcome is not Outcome.DIVERGED for history in group.histories])
+    final = np.where(sound, group.final(), math.nan)
+    starts = group.start()
+    reached = _to_target(comparison, group, sound & ~(starts <= (comparison.target or -math.inf)))
+    measured = {name: np.where(sound, values, math.nan) for name, values in others.items()}
+    values = {"updates": group.final("update"), "samples": group.final("samples"), "train_loss_first": starts}
+    values |= {"train_loss": final, "excess": final - np.array(least_squares), **measured, **reached}
+    values["seconds_per_epoch"] = np.array([_seconds_per_epoch([history]) for history in group.histories])
+    values["gradient_variance"] = group.final("gradient_variance")
+    spreads = {name: Spread.of(of_runs) for name, of_runs in values.items()}
     return Row(
         group.label,
         group.variant,
         summaries[0].get("batch_size", first.setting("batch_size")),
         float(lr) if isinstance(lr, (int, float)) else math.nan,
         len(group.histories),
-        Spread.of(group.final("update")),
-        Spread.of(group.final("samples")),
-        Spread.of(final[sound]),
-        Spread.of(excess[sound]),
-        int(np.isfinite(reached["epochs"]).sum()),
-        {} if comparison.target is None else {name: Spread.of(values) for name, values in reached.items()},
+        spreads["updates"],
+        spreads["samples"],
+        spreads["train_loss"],
+        spreads["excess"],
+        int(np.isfinite(reached["epochs_to_target"]).sum()) if reached else 0,
+        {name.removesuffix(_TO_TARGET): spreads[name] for name in reached},
         _seconds_per_epoch(group.histories),
-        Spread.of(group.final("gradient_variance")),
-        _outcome(group.histories),
-        others,
+        spreads["gradient_variance"],
+        _counted([str(history.outcome or "unknown") for history in group.histories]),
+        {name: spreads[name] for name in others},
+        diverged=int((~sound).sum()),
+        at_target=0 if comparison.target is None else int((starts <= comparison.target).sum()),
+        engine=_counted([str(summary.get("engine") or "") for summary in summaries]),
+        per_run={name: tuple(of_runs.tolist()) for name, of_runs in values.items()},
+        seeds=tuple(map(_seeds_of, members)),
     )
+
+
+def _to_target(comparison: Comparison, group: Group, counts: NDArray[np.bool_]) -> dict[str, Values]:
+    """Return where on each axis the runs that count first were at the target, nan where they never were."""
+    if comparison.target is None:
+        return {}
+    found = {f"{name}{_TO_TARGET}": group.reached(comparison.target, axis) for name, axis in _AXES.items()}
+    return {name: np.where(counts, where, math.nan) for name, where in found.items()}
+
+
+def _seeds_of(run: FinishedRun) -> str:
+    """Return the seeds of a run as text; empty where none is known."""
+    seeds = [run.settings.get(name) for name in SEEDS]
+    return json.dumps(seeds, default=str) if any(seed is not None for seed in seeds) else ""
 
 
 def _seconds_per_epoch(histories: Sequence[History]) -> float:
@@ -160,17 +241,18 @@ def _seconds_per_epoch(histories: Sequence[History]) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def _outcome(histories: Sequence[History]) -> str:
-    counts = Counter(str(history.outcome or "unknown") for history in histories)
+def _counted(words: Sequence[str]) -> str:
+    """Return what is said of all runs, or of how many each of several is."""
+    counts = Counter(words)
     if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{outcome} {count} of {len(histories)}" for outcome, count in counts.items())
+        return words[0]
+    return ", ".join(f"{word or 'unknown'} {count} of {len(words)}" for word, count in counts.items())
 
 
 # Writing
 
 _RESULT = ["batch_size", "lr", "updates", "samples", "final train loss", "above least squares", "outcome"]
-_EFFORT = [*(f"{name} to target" for name in _AXES), "seconds an epoch", "gradient variance"]
+_EFFORT = [*(f"{name} to target" for name in _AXES), "seconds an epoch", "engine", "gradient variance"]
 
 
 def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
@@ -215,9 +297,8 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
     """Return a line a row; columns in which no row has anything are left out."""
     lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
     for row in found:
-        targets = [str(row.to_target[name]) or "not reached" if row.to_target else "" for name in _AXES]
-        if 0 < row.reached < row.runs:
-            targets[0] += f" ({row.reached} of {row.runs})"
+        nowhere = "at the start" if row.at_target else "not reached"
+        targets = [str(row.to_target[name]) or nowhere if row.to_target else "" for name in _AXES]
         lines.append(
             [
                 row.label,
@@ -231,6 +312,7 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
                 *(_figure(row, name) for name in columns),
                 *targets,
                 "" if math.isnan(row.seconds_per_epoch) else f"{row.seconds_per_epoch:.3g}",
+                row.engine,
                 str(row.gradient_variance),
             ]
         )
@@ -249,7 +331,9 @@ def _number(value: float) -> str:
 def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in vars(row).items():
-        ending = "_to_target" if name == "to_target" else ""
+        if name in _NO_FIGURES:
+            continue
+        ending = _TO_TARGET if name == "to_target" else ""
         spreads = {f"{each}{ending}": spread for each, spread in value.items()} if isinstance(value, dict) else {}
         if isinstance(value, Spread):
             spreads = {name: value}

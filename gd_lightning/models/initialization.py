@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.generators import DrawnFrom
 from gd_lightning.models.regressors import LinearRegressor
 
 Scheme = Literal["auto", "default", "zero", "normal", "xavier", "he"]
@@ -27,15 +28,16 @@ _SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Make a network in float32 from a seed, and leave the global generator and default dtype as they were."""
+    """Make a network in float32 from a seed; torch's generator has no part in it, and the default dtype stays."""
     dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    if dtype is not torch.float32:  # it is that of all threads
+        torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(seed)
+        with torch.device("cpu"), DrawnFrom(seed):
             return make()
     finally:
-        torch.set_default_dtype(dtype)
+        if dtype is not torch.float32:
+            torch.set_default_dtype(dtype)
 
 
 def initialize(network: nn.Module, scheme: str) -> None:

@@ -23,6 +23,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 from gd_lightning.affine import Affine
 from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch
 from gd_lightning.errors import InputError
+from gd_lightning.generators import start_seed
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
     Activation,
@@ -59,7 +60,8 @@ class RegressionModule(LightningModule):
     however a batch is shared among processes.
 
     The start is drawn from torch's seed as ``seed_everything`` or ``torch.manual_seed`` last set it, not from the
-    state that the generator has reached: variants that are compared start alike, whatever drew numbers before.
+    state that the generator has reached: variants that are compared start alike, whatever drew numbers before. That
+    seed is one for all threads; :func:`~gd_lightning.starting_from` gives a thread one of its own.
 
     Args:
         lr: Learning rate.
@@ -260,7 +262,7 @@ class RegressionModule(LightningModule):
             self._start.draw_again(self.network, self._initialized_network)
         makes = self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"])
         if makes:
-            self.network = from_seed(self._initialized_network, torch.initial_seed())
+            self.network = from_seed(self._initialized_network, start_seed())
         if makes or self._start is not None:
             self.to(torch.get_default_dtype())  # Lightning sets it to the precision of the run
             self._set_start(getattr(data, "problem", None))

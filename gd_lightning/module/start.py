@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from gd_lightning.generators import start_seed
 from gd_lightning.models import from_seed
 
 
@@ -24,7 +25,7 @@ class Start:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.seed = torch.initial_seed()
+        self.seed = start_seed()
         self._values = [value.detach().clone() for value in _values_of(network)]
 
     def is_left_by(self, network: nn.Module) -> bool:
@@ -41,12 +42,10 @@ class Start:
             network: Changed in place.
             make: Makes a network of the same layers.
         """
-        if torch.initial_seed() == self.seed:
+        if start_seed() == self.seed:
             return
         with torch.no_grad():
-            for value, drawn in zip(
-                _values_of(network), _values_of(from_seed(make, torch.initial_seed())), strict=True
-            ):
+            for value, drawn in zip(_values_of(network), _values_of(from_seed(make, start_seed())), strict=True):
                 value.copy_(drawn)
 
 

@@ -164,4 +164,4 @@ def _caption(groups: Sequence[Group]) -> str:
     if counts == [1]:
         return "one seed each"
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"line: mean, band: standard deviation over {seeds} seeds"
+    return f"line: mean, band: standard deviation (n - 1) over {seeds} seeds"

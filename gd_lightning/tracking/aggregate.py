@@ -1,7 +1,8 @@
 """Groups of runs in TensorBoard, which cannot average runs itself: a run a group, of mean and deviation (floor 3).
 
-- ``samples/train_loss_mean``, ``..._deviation``, ``..._lower`` and ``..._upper``, and so on for each axis and for
-  ``val_loss``: the same tags in every group, so that groups overlay in every tab;
+- ``samples/train_loss_mean``, ``..._deviation`` (of several runs as a sample: n - 1), ``..._lower`` and
+  ``..._upper``, and so on for each axis and for ``val_loss``: the same tags in every group, so that groups overlay in
+  every tab;
 - ``groups/LABEL/samples/train_loss_mean``, ``..._lower`` and ``..._upper``: the same values again under tags of the
   group's own, because a chart of the Custom Scalars tab can pick tags but no runs.
 
@@ -11,6 +12,7 @@ address that opens Custom Scalars ends with ``#custom_scalars``.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -141,9 +143,11 @@ def _events_of(label: str, series: Iterable[_Series], start: float) -> Iterator[
     for each in series:
         own = _own_tag(label, each.tag)
         for step, seconds, mean, deviation in zip(each.steps, each.seconds, each.mean, each.deviation, strict=True):
-            band = {"mean": mean, "lower": mean - deviation, "upper": mean + deviation}
+            half = 0.0 if math.isnan(deviation) else deviation  # of a single run: its band is its line
+            band = {"mean": mean, "lower": mean - half, "upper": mean + half}
             values = {f"{tag}_{name}": value for tag in (each.tag, own) for name, value in band.items()}
-            values[f"{each.tag}_deviation"] = deviation
+            if not math.isnan(deviation):
+                values[f"{each.tag}_deviation"] = deviation
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
             yield _event_of(summary, start + seconds, int(step))
 

@@ -52,7 +52,7 @@ def test_all_variants_start_alike_end_at_the_same_samples_and_the_table_is_that_
     for row in table:
         values = found[row["batch_size"]]
         assert float(row["train_loss_mean"]) == pytest.approx(np.mean(values), rel=1e-6)
-        assert float(row["train_loss_deviation"]) == pytest.approx(np.std(values), rel=1e-4, abs=1e-5)
+        assert float(row["train_loss_deviation"]) == pytest.approx(np.std(values, ddof=1), rel=1e-4, abs=1e-5)
         assert f"{float(row['train_loss_mean']):.5g}" in command_line.out
         assert row["runs"] == "2"
     for name in ("comparison.png", "comparison.svg", "table.md", "table.json"):

@@ -13,7 +13,7 @@ from gd_lightning.experiments.table import Row, Spread
 NOTHING = Spread(math.nan, math.nan)
 
 
-def _row(label: str, train_loss: float, outcome: str = "completed", **others: float) -> Row:
+def _row(label: str, train_loss: float, outcome: str = "completed", wide: float = 0.001, **others: float) -> Row:
     known = {name: Spread(value, 0.5) for name, value in others.items()}
     return Row(
         label=label,
@@ -31,11 +31,15 @@ def _row(label: str, train_loss: float, outcome: str = "completed", **others: fl
         gradient_variance=NOTHING,
         outcome=outcome,
         others=known,
+        per_run={
+            "train_loss": (train_loss - 0.25 * wide, train_loss + 0.25 * wide),
+            **{name: (value - 0.5, value + 0.5) for name, value in others.items()},
+        },
     )
 
 
 ROWS = [_row("a", 1.0, weight_norm=3.0), _row("b, lr 1", 2.0), _row("c", math.nan, "diverged 1 of 2, stopped 1 of 2")]
-ROWS.append(_row("near", 1.25))
+ROWS.append(_row("near", 1.25, wide=1))
 
 
 def _verdict(expectation: str) -> str:

@@ -124,7 +124,10 @@ def test_curves_are_the_mean_over_seeds_against_each_axis() -> None:
 def test_the_band_is_a_deviation_to_both_sides_and_positive_where_the_scale_is_logarithmic() -> None:
     losses = np.array([[100.0, 10.0, 0.1], [100.0, 12.0, 8.0], [100.0, 14.0, 0.3]])
     panels = _panels([Group("sgd", tuple(_record(row.tolist()) for row in losses), "stochastic")])
-    mean, deviation = losses.mean(axis=0), np.sqrt(((losses - losses.mean(axis=0)) ** 2).mean(axis=0))
+    mean, deviation = (
+        losses.mean(axis=0),
+        np.sqrt(((losses - losses.mean(axis=0)) ** 2).sum(axis=0) / (len(losses) - 1)),
+    )
     assert (mean - deviation)[-1] < 0
     for row, clip in zip(panels, (True, False), strict=True):
         (band,) = row[0].collections
@@ -382,14 +385,14 @@ def test_panels_are_there_where_their_data_are() -> None:
         "variance of the updates",
     ]
     assert figure.get_suptitle() == "SteepLine"
-    assert figure.legends[0].get_title().get_text() == "line: mean, band: standard deviation over 3 seeds"
+    assert figure.legends[0].get_title().get_text() == "line: mean, band: standard deviation (n - 1) over 3 seeds"
     assert _legend_texts(figure)[3:] == ["± standard deviation", "predicted", "predicted end", "least squares"]
 
 
 def test_unequal_numbers_of_seeds_are_said() -> None:
     runs = tuple(_record([4.0, 1.0]) for _ in range(5))
     figure = comparison_figure([Group("a", runs), Group("b", runs[:2])], title="")
-    assert figure.legends[0].get_title().get_text() == "line: mean, band: standard deviation over 2 to 5 seeds"
+    assert figure.legends[0].get_title().get_text() == "line: mean, band: standard deviation (n - 1) over 2 to 5 seeds"
 
 
 def test_eight_long_labels_lie_within_the_picture_and_beside_each_other() -> None:

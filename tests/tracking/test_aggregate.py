@@ -71,7 +71,7 @@ def test_values_are_numpys_mean_and_deviation_of_the_runs(tmp_path: Path, family
     rows = [i for i in range(13) if i % 2 == 0 or (column == "train_loss" and family != "epochs")]
     values = np.array([history[column][rows] for history in group.histories])
     at = np.mean([history[AXES[family]][rows] for history in group.histories], axis=0)
-    mean, deviation = values.mean(axis=0), np.std(values, axis=0, ddof=0)
+    mean, deviation = values.mean(axis=0), np.std(values, axis=0, ddof=1)
     expected = {"mean": mean, "deviation": deviation, "lower": mean - deviation, "upper": mean + deviation}
     steps = [round(x * (1e6 if family == "microseconds" else 1)) for x in at]
     for name, numbers in expected.items():

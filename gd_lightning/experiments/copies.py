@@ -1,0 +1,114 @@
+"""Objects among the options of several runs: each run has copies of its own, and tables have names of them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from gd_lightning.errors import InputError, first_line
+
+Names = dict[tuple[str, int], str]
+"""What an object is called, by the option that it is a value of and its id."""
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def own_copy(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of options that shares nothing with them; what is one object in several places stays one.
+
+    Args:
+        options: problem, data, model, trainer.
+
+    Raises:
+        InputError: Something among them cannot be copied, or would have all runs write into one place.
+    """
+    trainer = options.get("trainer", {})
+    _check_loggers(trainer.get("logger"))
+    try:
+        return copy.deepcopy(dict(options))
+    except Exception as error:  # whatever an object does when it is copied
+        name, value = _what_fails(options)
+        cure = {
+            "trainer": "give a function that makes it, such as lambda: [...]",
+            "problem": "keep no open file, lock or generator in it",
+            "model": "give a class or a function that makes it",
+        }.get(name.partition(".")[0], "give plain values")
+        raise InputError(
+            f"cannot give each run its own {name}, because {type(value).__name__} cannot be copied "
+            f"({first_line(error)}); {cure}"
+        ) from error
+
+
+def made_by_functions(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a Trainer, with what functions among them make."""
+    return {name: value() if _is_function(value) else value for name, value in trainer.items()}
+
+
+def names_of(settings: Sequence[Mapping[str, Any]]) -> Names:
+    """Name the objects among varied values: by class, or as a function, and with a number where several are alike.
+
+    Args:
+        settings: What each group sets.
+
+    Example:
+        >>> class Network: ...
+        >>> first, second = Network(), Network()
+        >>> list(names_of([{"model.network": first}, {"model.network": second}, {"model.lr": 0.1}]).values())
+        ['Network 1', 'Network 2']
+    """
+    objects: Names = {}
+    for setting in settings:
+        for name, value in setting.items():
+            if not _is_plain(value):
+                objects[name, id(value)] = getattr(value, "__qualname__", type(value).__qualname__)
+    counts = Counter((name, called) for (name, _), called in objects.items())
+    seen: Counter[tuple[str, str]] = Counter()
+    for (name, at), called in objects.items():
+        if counts[name, called] > 1:
+            seen[name, called] += 1
+            objects[name, at] = f"{called} {seen[name, called]}"
+    return objects
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isfunction(value) or isinstance(value, functools.partial)
+
+
+def _what_fails(options: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the innermost option that cannot be copied, and what of it."""
+    for name, value in options.items():
+        try:
+            copy.deepcopy(value)
+        except Exception:
+            if isinstance(value, (list, tuple)):
+                return name, _what_fails({f"{name}.{i}": each for i, each in enumerate(value)})[1]
+            if isinstance(value, Mapping):
+                inner, part = _what_fails(value)
+                return f"{name}.{inner}", part
+            return name, value
+    return "option", options
+
+
+def _check_loggers(given: Any) -> None:
+    """Refuse loggers whose copies would write into one directory."""
+    for logger in given if isinstance(given, (list, tuple)) else [given]:
+        version = vars(logger).get("_version") if isinstance(logger, Logger) else None
+        if version is not None:
+            raise InputError(
+                f"cannot log several runs with one {type(logger).__name__} of version {version!r}, because they would "
+                "write into one directory; leave the version out, or give directory to compare"
+            )

@@ -154,7 +154,8 @@ class Command(LightningCLI):
         }
         first = self.arguments[0] if self.arguments else None
         if first in known and not {"PL_CONFIG", "PL_SUBCOMMAND"} & set(os.environ):
-            return {first: known[first]}
+            needed = [first, "fit"] if first == "compare" else [first]  # the runs of a comparison are runs of fit
+            return {name: known[name] for name in needed}
         return known
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -5,7 +5,7 @@ Letters: N samples, D features, K outputs, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -58,8 +58,10 @@ class BatchLoader(DataLoader[Pair]):
         self.epoch_order = EpochOrder(order, variant.train_samples, seed)
         self.rank, self.world_size = rank, world_size
         self.micro_batch_size = micro_batch_size
-        self.in_stretches: Callable[[Tensor | None, int], Stretch] | None = None
-        """Makes stretches for an engine, from the order of the epoch and a first update; None: batches come singly."""
+        self.in_stretches: Callable[[Tensor | None, int], Stretch | None] | None = None
+        """Makes stretches for an engine, from the order of the epoch and a first update; None: batches come singly.
+
+        Where it makes none, batches come singly to the end of the epoch."""
         self._stretch: Stretch | None = None
         self._consumed = self._resume_at = 0
         super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
@@ -71,13 +73,18 @@ class BatchLoader(DataLoader[Pair]):
     def _batches(self, done: int) -> Iterator[Pair | MicroBatches | Stretch]:
         """Yield the batches of the epoch behind the samples that are done."""
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
+        rows, update = self._rows(), -(-done // self.variant.batch_size)
         if self.in_stretches is not None:
-            yield from self._stretches(self.in_stretches, done)
-            return
-        variant, rows = self.variant, self._rows()
-        in_parts = self.comes_in_parts
+            update = yield from self._stretches(self.in_stretches, rows, update)
+        yield from self._single_batches(rows, update)
+        self._consumed = 0
+        self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
+
+    def _single_batches(self, rows: Tensor | None, update: int) -> Iterator[Pair | MicroBatches]:
+        """Yield the batches of the epoch from an update on."""
+        variant, in_parts = self.variant, self.comes_in_parts
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
-        for first in range(-(-done // variant.batch_size), variant.updates_per_epoch, per_gather):
+        for first in range(update, variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)
             begin, end = variant.samples_at(first), variant.samples_at(last)
             if in_parts:
@@ -89,22 +96,20 @@ class BatchLoader(DataLoader[Pair]):
                 self._consumed = variant.samples_at(update + 1)
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield x[part], y[part]
-        self._end_epoch()
 
-    def _stretches(self, make: Callable[[Tensor | None, int], Stretch], done: int) -> Iterator[Stretch]:
-        """Yield the updates of the epoch behind the samples that are done, many at a time."""
-        rows, update = self._rows(), -(-done // self.variant.batch_size)
+    def _stretches(
+        self, make: Callable[[Tensor | None, int], Stretch | None], rows: Tensor | None, update: int
+    ) -> Generator[Stretch, None, int]:
+        """Yield the updates of the epoch from one on, many at a time; returns the one from which on there are none."""
         while update < self.variant.updates_per_epoch:
             self._stretch = make(rows, update)
+            if self._stretch is None:
+                break
             self._consumed = self.variant.samples_at(self._stretch.stop)
             yield self._stretch
             update = self._stretch.end
         self._stretch = None
-        self._end_epoch()
-
-    def _end_epoch(self) -> None:
-        self._consumed = 0
-        self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
+        return update
 
     def _rows(self) -> Tensor | None:
         """Return the order of the epoch; None where the samples are taken as they lie."""

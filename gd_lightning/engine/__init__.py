@@ -5,7 +5,7 @@ from gd_lightning.engine.batched import BatchedPopulation
 from gd_lightning.engine.fastest import fastest_population
 from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fused_population import FusedPopulation
-from gd_lightning.engine.fusible import why_no_numba, why_not_fused, work_of
+from gd_lightning.engine.fusible import has_global_hooks, has_hooks, why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.population import Course, Ends, Members, OneByOne, Population, Single
 from gd_lightning.engine.stretch import Engine, Keep, Look, Record, Stretch, Trace
 
@@ -27,6 +27,8 @@ __all__ = [
     "Stretch",
     "Trace",
     "fastest_population",
+    "has_global_hooks",
+    "has_hooks",
     "why_no_numba",
     "why_not_fused",
     "work_of",

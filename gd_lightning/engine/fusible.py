@@ -6,12 +6,15 @@ Letters: B batch.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as of_modules
 from torch.optim import SGD, Optimizer
+from torch.optim import optimizer as of_optimizers
 
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 
@@ -22,9 +25,24 @@ ACTIVATIONS = (
 """Known activations; the compiled code knows them by their places here."""
 
 _HOOKS = (
-    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_post_accumulate_grad_hooks",
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks",
 )  # fmt: skip
+
+
+def has_hooks(attributes: Mapping[str, Any]) -> bool:
+    """Whether something is called beside the methods of a module or an optimiser.
+
+    Args:
+        attributes: Of the module or optimiser, without those of its parts.
+    """
+    return any(attributes.get(hooks) for hooks in _HOOKS)
+
+
+def has_global_hooks() -> bool:
+    """Whether torch calls something beside the methods of every module, or beside the step of every optimiser."""
+    of_steps = of_optimizers._global_optimizer_pre_hooks or of_optimizers._global_optimizer_post_hooks
+    return bool(of_modules._has_any_global_hook() or of_steps)
 
 
 def why_no_numba() -> str:
@@ -110,7 +128,8 @@ def why_not_parameters(network: nn.Module) -> str:
     modules, parameters = list(network.modules()), list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
         return "layers share a parameter"
-    if any(getattr(owner, hooks, None) for owner in (*modules, *parameters) for hooks in _HOOKS):
+    of_gradients = (parameter._backward_hooks or parameter._post_accumulate_grad_hooks for parameter in parameters)
+    if has_global_hooks() or any(of_gradients) or any(has_hooks(vars(module)) for module in modules):
         return "a hook is registered on the network"
     if any("forward" in vars(module) for module in modules):
         return "a forward was replaced"
@@ -127,8 +146,11 @@ def why_not_parameters(network: nn.Module) -> str:
 def _why_not_optimizer(network: nn.Module, optimizer: Optimizer) -> str:
     if type(optimizer) is not SGD:
         return f"{type(optimizer).__name__} is not plain SGD"
-    if any(getattr(optimizer, hooks, None) for hooks in _HOOKS):
+    if has_hooks(vars(optimizer)):
         return "a hook is registered on the optimiser"
+    step = vars(optimizer).get("step")  # torch's schedulers put one there, which notes that it was called
+    if step is not None and getattr(step, "__wrapped__", None) is not SGD.step:
+        return "the step of the optimiser was replaced"
     groups = [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
     if groups != [[id(parameter) for parameter in network.parameters()]]:
         return "the optimiser does not have exactly the network's parameters, in one group"

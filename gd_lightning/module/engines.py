@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,12 +14,14 @@ from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from gd_lightning.engine import why_no_numba, why_not_fused, work_of
+from gd_lightning.engine import has_hooks, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
+from gd_lightning.models import LinearRegressor
 
 EngineChoice = Literal["auto", "autograd", "fused"]
 
 NOT_THERE = "engine fused is not there, because {}; the updates are carried out by autograd"
+_NO_LONGER = "engine fused cannot go on, because {}; from update {:,} on, the updates are carried out by autograd"
 
 # Before so many updates, plain updates are over while compiled ones would still be loaded.
 FEWEST_FUSED_UPDATES = 1_000
@@ -36,7 +38,7 @@ _HOOKS_OF_GRADIENTS = (
 )
 _HOOKS_OF_UPDATES = ("on_train_batch_start", "on_train_batch_end")
 _HOOKS_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-# What an update consists of, if a subclass of the module has its own.
+# What an update consists of, if a subclass of the module, or the module itself, has its own.
 _STEPS = (
     "training_step",
     "optimizer_step",
@@ -47,6 +49,11 @@ _STEPS = (
     "lr_scheduler_step",
 )
 _KNOW_STRETCHES = (TQDMProgressBar, RichProgressBar, Timer)
+
+REPLACEABLE = (
+    "forward", "summed_loss", *_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_UPDATES, *_HOOKS_OF_BATCHES,
+)  # fmt: skip
+"""Methods of a module that the choice of an engine asks for."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +78,47 @@ def decide(
     module: LightningModule,
     plain: type[LightningModule],
     fewest_updates: int = FEWEST_FUSED_UPDATES,
+    before: Decision | None = None,
 ) -> Decision:
     """Choose the engine of a run.
+
+    Where the fused engine was asked for and cannot carry out the updates, a run is refused before it begins, and goes
+    on by autograd where it has begun.
 
     Args:
         trainer: Which begins to train.
         module: What it trains.
         plain: The class whose training the engines know; what a subclass changes of it, they do not.
         fewest_updates: For how many updates the fused engine is worth loading, where nobody asked for it.
+        before: What was decided before; None where the run begins.
 
     Raises:
-        InputError: The fused engine was asked for, and cannot carry out these updates.
+        InputError: The fused engine was asked for, and cannot carry out these updates; the run has not begun.
     """
+    decision = _decide(trainer, module, plain, fewest_updates, refuse=before is None)
+    if before is None or (before.engine, decision.engine) != ("fused", "autograd"):
+        return decision
+    if module.hparams["engine"] == "fused":
+        rank_zero_warn(_NO_LONGER.format(decision.reason, trainer.global_step + 1))
+    return replace(decision, reason=f"{decision.reason}, from update {trainer.global_step + 1:,} on")
+
+
+def _decide(
+    trainer: Trainer, module: LightningModule, plain: type[LightningModule], fewest_updates: int, refuse: bool
+) -> Decision:
     asked: EngineChoice = module.hparams.get("engine", "auto")
     alone, watcher = _why_one_by_one(trainer, module, plain), _watcher_of_updates(trainer, module)
     watched = f"{watcher} looks at single updates" if watcher else ""
     compiled = alone or _why_not_fused(trainer, module, plain)
     if asked == "fused" and (missing := why_no_numba()):
         compiled = missing
-        rank_zero_warn(NOT_THERE.format(missing))
+        if refuse:
+            rank_zero_warn(NOT_THERE.format(missing))
     elif asked == "fused":
-        if compiled:
+        if compiled and refuse:
             raise InputError(f"cannot use engine fused, because {compiled}; use engine auto or autograd")
-        return Decision("fused", one_by_one=bool(watched))
+        if not compiled:
+            return Decision("fused", one_by_one=bool(watched))
     elif asked == "auto":
         compiled = compiled or watched or _why_not_worth_it(trainer, module.network, fewest_updates)
         if not compiled:
@@ -127,6 +152,11 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return f"the precision is {trainer.precision}"
     if trainer.gradient_clip_val:
         return "gradients are clipped"
+    if trainer.accumulate_grad_batches != 1 or trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward:
+        return "not every batch makes an update"
+    network = module.network
+    if isinstance(network, LinearRegressor) and list(network._parameters) != ["weight", "bias"]:
+        return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or trainer._detect_anomaly:
         return "anomalies of single updates are looked for"
     if loader.samples.mapped:
@@ -153,8 +183,12 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
     """Say why the updates cannot be compiled; empty where they can."""
     if own := own_method(module, plain, ("forward", "summed_loss")):
         return f"{type(module).__name__} has a {own} of its own"
-    assert isinstance(module.network, nn.Module)
-    return why_not_fused(module.network, trainer.optimizers[0])
+    network, layer = module.network, module.standardize
+    assert isinstance(network, nn.Module)
+    around = [module] if layer is None else [module, layer]
+    if any(has_hooks(vars(part)) for part in around) or "forward" in vars(around[-1]):
+        return "a hook is registered around the network"
+    return why_not_fused(network, trainer.optimizers[0])
 
 
 def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) -> str:

@@ -36,11 +36,19 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
-from gd_lightning.module.engines import FEWEST_FUSED_UPDATES, Decision, EngineChoice, decide, longest_stretch
+from gd_lightning.module.conditions import Conditions
+from gd_lightning.module.engines import (
+    FEWEST_FUSED_UPDATES,
+    REPLACEABLE,
+    Decision,
+    EngineChoice,
+    decide,
+    longest_stretch,
+)
 from gd_lightning.module.metrics import R2, MeanLoss
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.start import Start
-from gd_lightning.module.stretches import Stretches
+from gd_lightning.module.stretches import Stretches, leave_trace
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.objective import Loss, summed_loss
 from gd_lightning.problems import Problem
@@ -146,6 +154,9 @@ class RegressionModule(LightningModule):
         self._resumed_from: dict[str, Any] | None = None
         self._stretches: Stretches | None = None
         self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
+        # An update that Lightning makes, though it was planned for an engine, and its batch loss.
+        self._single: tuple[Stretch, Tensor] | None = None
+        self._conditions: Conditions | None = None
         self.decision = Decision("autograd", stretched=False)
         """What carries out the updates, and why; settled when training begins."""
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
@@ -338,7 +349,8 @@ class RegressionModule(LightningModule):
         Returns:
             The loss; None where a pass over the samples with :meth:`forward` takes no longer.
         """
-        return None if self._stretches is None else self._stretches.train_loss()
+        loss = None if self._stretches is None else self._stretches.train_loss()
+        return loss if loss is not None and self._conditions_hold() else None
 
     @property
     def needs_whole_batches(self) -> str:
@@ -358,8 +370,11 @@ class RegressionModule(LightningModule):
         if self._trainer is not None:
             check_accumulation(self._trainer)
         if isinstance(batch, Stretch):
-            assert self._stretches is not None
-            return self._stretches.carry_out(batch)
+            if self._stretches is not None:
+                return self._stretches.carry_out(batch)
+            loss, batch_loss = self._losses(*batch.batch(0), batch_idx)
+            self._single = batch, batch_loss.detach()
+            return {"loss": loss, "batch_loss": batch_loss.detach()}
         if isinstance(batch, MicroBatches):
             batch_loss = self._descend_parts(batch, batch_idx)
             loss = self._penalized(batch_loss)
@@ -423,8 +438,14 @@ class RegressionModule(LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Make an update; those of a stretch are made by its engine."""
-        if self._stretches is None:
+        if self.decision.one_by_one and not self._conditions_hold():  # since the stretch of one update was planned
+            self._choose_engine()
+        if getattr(self.trainer.train_dataloader, "in_stretches", None) is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if self._single is not None:
+                assert self.network is not None
+                leave_trace(*self._single, self.network)
+                self._single = None
         elif isinstance(optimizer_closure, Closure):
             # The engine has gradients of its own, or needs none.
             optimizer_closure._zero_grad_fn = optimizer_closure._backward_fn = None
@@ -448,19 +469,37 @@ class RegressionModule(LightningModule):
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
-        self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates)
-        self._stretches = self._make_stretches() if self.decision.stretched else None
-        self._hand_out()
+        self._conditions = None
+        self._choose_engine()
 
     def on_train_epoch_start(self) -> None:
-        """Have data that were loaded anew handed out in stretches, too."""
+        """Choose again what carries out the updates, if anything has changed that this depends on."""
         check_accumulation(self.trainer)  # callbacks may have changed it
-        self._hand_out()
+        # Else the first stretch of the epoch asks.
+        if getattr(self.trainer.train_dataloader, "in_stretches", None) is None and not self._conditions_hold():
+            self._choose_engine()
 
     def on_train_end(self) -> None:
         """Let go of the data."""
-        self._stretches = None
+        self._stretches = self._conditions = None
         self._hand_out()
+
+    def _choose_engine(self) -> None:
+        before = None if self._conditions is None else self.decision
+        self._conditions = Conditions(self.trainer, self, REPLACEABLE)
+        self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates, before)
+        self._stretches = self._make_stretches() if self.decision.stretched else None
+        self._hand_out()
+
+    def _conditions_hold(self) -> bool:
+        """Whether nothing has changed that the choice of the engine was made for."""
+        return self._conditions is not None and self._conditions.hold(Conditions(self.trainer, self, REPLACEABLE))
+
+    def _next_stretch(self, rows: Tensor | None, update: int) -> Stretch | None:
+        """Plan the stretch that begins at an update of the epoch; None where Lightning makes each update from it on."""
+        if not self._conditions_hold():
+            self._choose_engine()
+        return None if self._stretches is None else self._stretches.next(rows, update)
 
     def _features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
@@ -473,7 +512,7 @@ class RegressionModule(LightningModule):
     def _hand_out(self) -> None:
         loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "in_stretches"):
-            loader.in_stretches = None if self._stretches is None else self._stretches.next
+            loader.in_stretches = None if self._stretches is None else self._next_stretch
 
     def _make_stretches(self) -> Stretches:
         loader: Any = self.trainer.train_dataloader

@@ -7,10 +7,11 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
-from gd_lightning.engine import Engine, Stretch, Trace
+from gd_lightning.engine import Engine, Record, Stretch, Trace
 
 # Between stretches, signals are answered, limits of time are seen, and checkpoints are written.
 _SECONDS = 0.1
@@ -151,3 +152,19 @@ class Stretches:
         steps.step.increment_by(more)
         steps.zero_grad.increment_by(more + 1)  # of which Lightning counts none
         epoch_loop._batches_that_stepped += more
+
+
+def leave_trace(stretch: Stretch, batch_loss: Tensor, network: nn.Module) -> None:
+    """Leave in a stretch of one update what an engine would leave, where Lightning has made the update.
+
+    Args:
+        stretch: The stretch.
+        batch_loss: Its batch loss, a scalar.
+        network: What was trained.
+    """
+    parameters = list(network.parameters())
+    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters]
+    flat = (torch.cat([tensor.detach().flatten() for tensor in part])[None].cpu() for part in (parameters, gradients))
+    look = stretch.look
+    suspicion = look.is_needed and (look.suspicion or not float(batch_loss) <= look.bound)
+    stretch.trace = Trace(1, Record(batch_loss.reshape(1).cpu(), *flat), suspicion)

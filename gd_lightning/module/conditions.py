@@ -1,0 +1,85 @@
+"""What the choice of an engine depends on, cheap enough to be compared at every epoch (floor 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.optim import Optimizer
+
+from gd_lightning.engine import has_global_hooks, has_hooks
+
+_OPTIONS = ("loss", "huber_delta", "l1")
+_SETTINGS = ("momentum", "dampening", "nesterov", "maximize", "differentiable", "weight_decay")
+_TRAINED = ("network", "standardize")
+_SIMPLE = frozenset((bool, int, float, str))
+
+
+class Conditions:
+    """What the choice of a run's engine was made for, and what the engine took over when it was made.
+
+    What an engine reads at each of its calls is left out: values of parameters, learning rates, momentum buffers.
+
+    Args:
+        trainer: Which trains.
+        module: What it trains.
+        replaceable: Methods of the module that can be replaced in the object.
+    """
+
+    def __init__(self, trainer: Trainer, module: LightningModule, replaceable: tuple[str, ...]) -> None:
+        # Objects are held, so that none is taken for another one that was made later, at its place in memory.
+        self._objects: list[object] = []
+        self._values: list[object] = []
+        self._add_trainer(trainer)
+        self._add_module(vars(module), module.hparams, replaceable)
+        for optimizer in trainer.optimizers:
+            self._add_optimizer(optimizer)
+
+    def hold(self, now: Conditions) -> bool:
+        """Whether nothing has changed."""
+        return self._values == now._values and list(map(id, self._objects)) == list(map(id, now._objects))
+
+    def _add_trainer(self, trainer: Trainer) -> None:
+        self._objects += [trainer.train_dataloader, *trainer.callbacks]  # type: ignore[attr-defined]
+        for config in trainer.lr_scheduler_configs:
+            self._objects.append(config.scheduler)
+            self._values += [config.interval, config.frequency, config.reduce_on_plateau]
+        self._values += [
+            trainer.accumulate_grad_batches,
+            trainer.gradient_clip_val,
+            trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward,
+            torch.is_anomaly_enabled(),
+            has_global_hooks(),
+        ]
+
+    def _add_module(self, own: Mapping[str, Any], options: Mapping[str, Any], replaceable: tuple[str, ...]) -> None:
+        self._objects += [own[name] for name in replaceable if name in own]
+        self._values += [own["_automatic_optimization"], has_hooks(own), *(options[name] for name in _OPTIONS)]
+        parts = [own["_modules"].get(name, own.get(name)) for name in _TRAINED]
+        while parts:
+            part = parts.pop()
+            self._objects.append(part)
+            if part is not None:
+                parts += self._add_part(vars(part))
+
+    def _add_part(self, own: Mapping[str, Any]) -> list[nn.Module]:
+        """Add a part of the network; returns its own parts."""
+        self._objects += [own.get("forward"), *own["_buffers"].values(), *own["_parameters"].values()]
+        self._values.append(has_hooks(own))
+        self._values += [value for value in own.values() if type(value) in _SIMPLE]
+        for parameter in own["_parameters"].values():
+            if parameter is not None:
+                self._values += [parameter.requires_grad, parameter.shape, parameter.dtype, parameter.device]
+                self._values += [bool(parameter._backward_hooks), bool(parameter._post_accumulate_grad_hooks)]
+        return list(own["_modules"].values())
+
+    def _add_optimizer(self, optimizer: Optimizer) -> None:
+        own = vars(optimizer)
+        self._objects += [optimizer, own.get("step")]
+        self._values.append(has_hooks(own))
+        for group in optimizer.param_groups:
+            self._objects += group["params"]
+            self._values += [group.get(name) for name in _SETTINGS]

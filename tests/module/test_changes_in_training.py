@@ -1,0 +1,214 @@
+"""What a callback changes while a run is made holds from the next update on, whatever carries out the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from tests.conftest import MakeTrainer
+from tests.module.plain_loop import Case, same_weights
+
+pytest.importorskip("numba", reason="the fused engine is compiled by numba")
+# Of torch's, about hooks where the input needs no gradient, and schedulers that are stepped before the optimiser.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+Change = Callable[[Trainer, Any], object]
+
+
+def _last_layer(module: Any) -> nn.Linear:
+    layer = [part for part in module.network.modules() if isinstance(part, nn.Linear)][-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def _freeze(trainer: Trainer, module: Any) -> None:
+    _last_layer(module).bias.requires_grad_(False)
+
+
+def _freeze_for_an_epoch(trainer: Trainer, module: Any) -> None:
+    _last_layer(module).bias.requires_grad_(trainer.current_epoch != 2)
+
+
+def _prune(trainer: Trainer, module: Any) -> None:
+    prune.l1_unstructured(_last_layer(module), "weight", amount=0.5)
+
+
+def _set_group(**settings: Any) -> Change:
+    return lambda trainer, module: trainer.optimizers[0].param_groups[0].update(settings)
+
+
+def _another_optimizer(optimizer: type[torch.optim.Optimizer], **settings: Any) -> Change:
+    def change(trainer: Trainer, module: Any) -> None:
+        trainer.optimizers = [optimizer(module.network.parameters(), **settings)]
+
+    return change
+
+
+def _split_groups(trainer: Trainer, module: Any) -> None:
+    optimizer, bias = trainer.optimizers[0], _last_layer(module).bias
+    group = optimizer.param_groups[0]
+    group["params"] = [parameter for parameter in group["params"] if parameter is not bias]
+    optimizer.add_param_group({"params": [bias], "lr": 0.001})
+
+
+def _replace_network(trainer: Trainer, module: Any) -> None:
+    module.network = nn.Sequential(nn.Linear(3, 1, dtype=torch.float64))
+    for parameter in module.network.parameters():
+        nn.init.constant_(parameter, 0.5)
+
+
+def _replace_activation(trainer: Trainer, module: Any) -> None:
+    for name, part in list(module.network.named_children()):
+        if isinstance(part, nn.Tanh):
+            module.network[int(name)] = nn.LeakyReLU(0.3)
+
+
+def _replace_forward(part: str) -> Change:
+    def change(trainer: Trainer, module: Any) -> None:
+        owner = module if part == "module" else module.network
+        before = owner.forward
+        owner.forward = lambda x: 1.5 * before(x)
+
+    return change
+
+
+def _clamp_gradient(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad.clamp_(-0.1, 0.1)
+
+
+def _replace_step(trainer: Trainer, module: Any) -> None:
+    optimizer: Any = trainer.optimizers[0]
+    step = optimizer.step
+
+    def twice(closure: Any = None) -> Any:
+        loss = step(closure)
+        step()
+        return loss
+
+    optimizer.step = twice
+
+
+def _schedule(trainer: Trainer, module: Any) -> None:
+    from lightning.pytorch.utilities.types import LRSchedulerConfig
+
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(trainer.optimizers[0], 0.8)
+    trainer.lr_scheduler_configs.append(LRSchedulerConfig(scheduler, interval="step"))
+
+
+def _forget_momentum(trainer: Trainer, module: Any) -> None:
+    trainer.optimizers[0].state.clear()
+
+
+CHANGES: dict[str, Change] = {
+    "freeze": _freeze,
+    "prune": _prune,
+    "prune all": lambda trainer, module: prune.global_unstructured(
+        [(part, "weight") for part in module.network.modules() if isinstance(part, nn.Linear)],
+        prune.L1Unstructured,
+        amount=0.4,
+    ),
+    "weight norm": lambda trainer, module: parametrizations.weight_norm(_last_layer(module)),
+    "forward hook": lambda trainer, module: module.network.register_forward_hook(lambda m, x, out: 1.5 * out),
+    "forward pre-hook of a part": lambda trainer, module: _last_layer(module).register_forward_pre_hook(
+        lambda m, x: (0.5 * x[0],)
+    ),
+    "forward hook of the module": lambda trainer, module: module.register_forward_hook(lambda m, x, out: 1.5 * out),
+    "backward hook": lambda trainer, module: module.network.register_full_backward_pre_hook(
+        lambda m, grads: (3 * grads[0],)
+    ),
+    "hook of a tensor": lambda trainer, module: _last_layer(module).weight.register_hook(lambda grad: 2 * grad),
+    "hook behind gradients": lambda trainer, module: _last_layer(module).weight.register_post_accumulate_grad_hook(
+        _clamp_gradient
+    ),
+    "hook of the optimiser": lambda trainer, module: trainer.optimizers[0].register_step_post_hook(
+        lambda optimizer, *_: optimizer.param_groups[0]["params"][0].data.clamp_(-0.7, 0.7)
+    ),
+    "step of the optimiser": _replace_step,
+    "learning rate": _set_group(lr=0.01),
+    "weight decay": _set_group(weight_decay=0.3),
+    "no momentum": _set_group(momentum=0.0),
+    "nesterov": _set_group(nesterov=True),
+    "dampening": _set_group(dampening=0.5),
+    "maximize": _set_group(maximize=True, lr=1e-3),
+    "momentum forgotten": _forget_momentum,
+    "another SGD": _another_optimizer(torch.optim.SGD, lr=0.02, momentum=0.3),
+    "Adam": _another_optimizer(torch.optim.Adam, lr=0.02),
+    "groups": _split_groups,
+    "scheduler": _schedule,
+    "clipping": lambda trainer, module: setattr(trainer, "gradient_clip_val", 0.05),
+    "network": _replace_network,
+    "activation": _replace_activation,
+    "forward of the module": _replace_forward("module"),
+    "forward of the network": _replace_forward("network"),
+    "weights": lambda trainer, module: nn.init.constant_(_last_layer(module).weight, 0.25),
+    "memory of weights": lambda trainer, module: setattr(
+        _last_layer(module).weight, "data", _last_layer(module).weight.data + 0.25
+    ),
+    "watcher": lambda trainer, module: trainer.callbacks.append(Shrink()),  # type: ignore[attr-defined]
+}
+
+
+class Shrink(Callback):
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        for parameter in pl_module.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= 0.5
+
+
+def _at(hook: str, call: int, change: Change) -> Callable[[], list[Callback]]:
+    """Make a callback that changes something when a hook is called for the so-manieth time."""
+
+    def callbacks() -> list[Callback]:
+        calls = iter(range(1000))
+
+        def act(trainer: Trainer, module: Any, *_: Any) -> None:
+            if next(calls) == call:
+                change(trainer, module)
+
+        return [LambdaCallback(**{hook: act})]
+
+    return callbacks
+
+
+def _assert_as_plain(case: Case, make_trainer: MakeTrainer, engines: tuple[str, ...] = ("autograd", "auto")) -> None:
+    runs = [case.by(engine, make_trainer) for engine in engines]
+    plain = case.plainly(make_trainer)
+    for run in runs:
+        same_weights(run, plain)
+
+
+@pytest.mark.parametrize("hidden_sizes", [[], [5]], ids=["linear", "network"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_between_epochs_is_followed(make_trainer: MakeTrainer, name: str, hidden_sizes: list[int]) -> None:
+    if name == "activation" and not hidden_sizes:
+        hidden_sizes = [4, 4]
+    case = Case(_at("on_train_epoch_start", 3, CHANGES[name]), hidden_sizes)
+    _assert_as_plain(case, make_trainer)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "on_train_batch_start",
+        "on_train_batch_end",
+        "on_validation_end",
+        "on_validation_batch_end",
+        "on_before_zero_grad",
+        "on_before_optimizer_step",
+        "on_train_epoch_end",
+        "on_train_start",
+    ],
+)
+@pytest.mark.parametrize("name", ["freeze", "prune", "forward hook", "Adam", "clipping", "groups", "scheduler"])
+def test_what_changes_within_an_epoch_is_followed(make_trainer: MakeTrainer, name: str, hook: str) -> None:
+    call = 0 if hook == "on_train_start" else 7
+    case = Case(_at(hook, call, CHANGES[name]), [4], {"val_check_interval": 2}, val_size=10)
+    _assert_as_plain(case, make_trainer)

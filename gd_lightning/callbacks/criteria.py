@@ -132,8 +132,8 @@ class ExcessBelow(Criterion):
         super().check(recorder)
         if recorder.least_squares_loss is None:
             raise InputError(
-                "cannot use ExcessBelow, because only a linear regressor with the loss mse has a least-squares "
-                "solution; use LossBelow or GradientNormBelow"
+                "cannot use ExcessBelow, because only a linear regressor with the loss mse, and none of its own, has a "
+                "least-squares solution; use LossBelow or GradientNormBelow"
             )
         if self.relative and recorder.least_squares_loss == 0:
             raise InputError(
@@ -144,9 +144,10 @@ class ExcessBelow(Criterion):
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the newest train loss with the least-squares loss."""
         loss, smallest = recorder.history.newest("train_loss"), recorder.least_squares_loss
-        assert smallest is not None
+        if loss is None or smallest is None:
+            return ""
         unit = smallest if self.relative else 1.0
-        if loss is None or not loss - smallest <= self.excess * unit:
+        if not loss - smallest <= self.excess * unit:
             return ""
         of = " times the least-squares loss" if self.relative else ""
         return (

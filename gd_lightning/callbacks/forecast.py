@@ -19,7 +19,7 @@ from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
 from gd_lightning.data import BatchLoader
 from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule, linear_outlooks, own_method, quadratic_network
+from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
 
 # A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
@@ -30,20 +30,6 @@ _MOST_COLUMNS_DRAWN = 64
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
 _FIRST_EPOCHS = 64
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
-
-# What changes the updates, if a subclass has its own.
-_DEFINING = (
-    "forward",
-    "summed_loss",
-    "training_step",
-    "configure_optimizers",
-    "optimizer_step",
-    "optimizer_zero_grad",
-    "backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "configure_gradient_clipping",
-)
 
 
 class Forecast(Measuring):
@@ -75,6 +61,7 @@ class Forecast(Measuring):
         self._said_before: dict[str, Any] = {}
         self._outlooks: Outlooks | None = None
         self._losses = torch.empty(0)
+        self._holds = True
 
     # Trainer hooks, in the order of their calls
 
@@ -107,7 +94,10 @@ class Forecast(Measuring):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return what the train loss should be, at an epoch's end."""
         self._ask(trainer, pl_module)
-        if self.outlook is None or self._outlooks is None:
+        if self.outlook is None or self._outlooks is None or not self._holds:
+            return {}
+        self._holds = _plain_network(trainer, trainer.train_dataloader, pl_module) is not None
+        if not self._holds:  # a callback has changed what the prediction was made for
             return {}
         epoch, updates = divmod(trainer.global_step, self.outlook.variant.updates_per_epoch)
         if updates:
@@ -184,9 +174,8 @@ def _plain_network(trainer: Trainer, loader: object, module: LightningModule) ->
     """Return the network where every update is the one that the theory speaks of; None elsewhere."""
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None
-    same = not own_method(module, RegressionModule, _DEFINING)
     whole, same_lr = trainer.num_training_batches == len(loader), learning_rate(trainer) == module.hparams["lr"]
-    if not (same and whole and same_lr) or trainer.gradient_clip_val:
+    if not (whole and same_lr) or trainer.gradient_clip_val:
         return None
     return quadratic_network(module)
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gd_lightning.affine import Affine, least_squares_over, parameter_names
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
 from gd_lightning.models import LinearRegressor, Standardize
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, linear_network
 from gd_lightning.problems import Problem
 
 _MOST_NAMED = 24  # a regressor with more parameters is followed by its distance to the least squares alone
@@ -62,6 +62,7 @@ class LinearPath:
         self._network, self._standardize, self._loader = network, module.standardize, loader
         self.features = None if problem is None else problem.feature_names
         self.targets = None if problem is None else problem.target_names
+        self._is_plain = linear_network(module) is not None
         # A regressor without bias on centred features has an intercept in original units.
         has_bias = network.affine().bias is not None or self._standardize is not None
         self.names = parameter_names(network.in_features, network.out_features, has_bias, self.features, self.targets)
@@ -75,23 +76,30 @@ class LinearPath:
 
     @property
     def has_optimum(self) -> bool:
-        """Whether the least-squares solution can be computed."""
-        return isinstance(self._loader, BatchLoader)
+        """Whether the least-squares solution can be computed, and is one of the module."""
+        return self._is_plain and isinstance(self._loader, BatchLoader)
 
     @cached_property
     def optimum(self) -> Optimum | None:
         """The least-squares solution, computed when it is first asked for: that can take longer than the training."""
-        if not isinstance(self._loader, BatchLoader):
+        if not (self._is_plain and isinstance(self._loader, BatchLoader)):
             return None
         return least_squares_of(self._network, self._standardize, self._loader.samples)
 
     def parameters(self) -> Tensor:
-        """Copy the parameters, shape (P,)."""
-        return torch.cat([parameter.detach().flatten() for parameter in self._network.parameters()])
+        """Copy the parameters, shape (P,), weights first."""
+        affine = self._network.affine()
+        return torch.cat([part.flatten() for part in (affine.weight, affine.bias) if part is not None])
 
     def gradients(self) -> Tensor:
-        """Copy the gradients, shape (P,)."""
-        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._network.parameters()]
+        """Copy the gradients, shape (P,), weights first; nan where a parameter is computed from others."""
+        parts = []
+        for name in ("weight", "bias"):
+            value = getattr(self._network, name)
+            if isinstance(value, nn.Parameter):
+                parts.append(torch.zeros_like(value) if value.grad is None else value.grad)
+            elif value is not None:
+                parts.append(torch.full_like(value, torch.nan))
         return torch.cat([part.detach().flatten() for part in parts])
 
     @property

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.surroundings import is_squared_error, problem_of
+from gd_lightning.callbacks.surroundings import problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.measures import unchanged
+from gd_lightning.module import has_least_squares
 from gd_lightning.plots.panels import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
 from gd_lightning.plots.style import PANEL_WIDTH, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
@@ -71,7 +72,7 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
     true_values = None if truth is None else truth[:, 0].numpy()
     panels.append(("data and fit", lambda axes: draw_fit(axes, x, y, predict, true_values)))
     best = summary.least_squares
-    if best is not None and set(best) == {"w", "b"} and is_squared_error(pl_module):
+    if best is not None and set(best) == {"w", "b"} and has_least_squares(pl_module):
         surface = Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"]))
         panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"], variant)))
     return panels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,6 @@ from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
-    is_squared_error,
     learning_rate,
     loss_of,
     problem_of,
@@ -38,7 +38,13 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import start_seed
 from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
-from gd_lightning.module import RegressionModule, check_strategy
+from gd_lightning.module import (
+    RegressionModule,
+    check_strategy,
+    has_least_squares,
+    is_squared_error,
+    linear_network,
+)
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, summarize
@@ -124,7 +130,7 @@ class HistoryRecorder(Callback):
         self.variant = variant_of(trainer)
         self._parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        self._has_least_squares = self._path is not None and is_squared_error(pl_module)
+        self._has_least_squares = self._path is not None and has_least_squares(pl_module)
         updates = float(trainer.estimated_stepping_batches)
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
@@ -273,7 +279,21 @@ class HistoryRecorder(Callback):
             self._watch.stop()
             if trainer.world_size == 1:  # the other processes may be gone, and their parts of the losses with them
                 self.collect(trainer)
+                self._measure_where_it_stopped(trainer, pl_module)
             self._finish(trainer, pl_module, Outcome.INTERRUPTED, first_line(exception))
+
+    def _measure_where_it_stopped(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the train loss at the weights that an interrupted run has come to, if they can still be used."""
+        if self._measured_at == trainer.global_step:
+            return
+        if trainer.global_step > self._mark["update"]:  # the callbacks behind its last update were not all called
+            in_epoch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            self._mark = self._mark_of(trainer, in_epoch.processed)
+        self._append_newest(trainer)
+        # What interrupted the run may do the same to a measurement, and the record is not to be lost for that.
+        with contextlib.suppress(Exception):
+            self._measure_losses(trainer, pl_module, {"train_loss": trainer.train_dataloader})
+            self._stop_measures = list(self._measured)
 
     # What others may ask
 
@@ -393,6 +413,7 @@ class HistoryRecorder(Callback):
 
     def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
         self._measured: dict[str, float] = {}
+        self._has_least_squares = self._path is not None and has_least_squares(pl_module)
         missing = {name: loader for name, loader in loaders.items() if self.history.newest(name) is None}
         if "train_loss" in missing and isinstance(pl_module, RegressionModule):
             loss = pl_module.train_loss()
@@ -458,6 +479,7 @@ class HistoryRecorder(Callback):
         path, problem, forecast = self._path, problem_of(trainer), _forecast_among(trainer)
         affine = pl_module.affine() if isinstance(pl_module, RegressionModule) else None
         names = (None, None) if path is None else (path.features, path.targets)
+        is_linear, has_noise = linear_network(pl_module) is not None, is_squared_error(pl_module)
         known: dict[str, Any] = {
             "parameters": None if affine is None else affine.named(*names),
             "said": {} if forecast is None else forecast.said,
@@ -466,9 +488,8 @@ class HistoryRecorder(Callback):
         }
 
         def make_summary() -> RunSummary:
-            optimum = None if path is None else path.optimum
-            truth = None if path is None or problem is None else problem.true_parameters
-            has_noise = problem is not None and is_squared_error(pl_module)
+            optimum = path.optimum if path is not None and is_linear else None
+            truth = problem.true_parameters if path is not None and problem is not None and is_linear else None
             return summarize(
                 self.history,
                 self.variant,

@@ -13,7 +13,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
-from gd_lightning.module import RegressionModule
 from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -47,11 +46,6 @@ def problem_of(trainer: Trainer) -> Problem | None:
 def title_of(trainer: Trainer) -> str:
     """Return what a run is about: its problem, else its module."""
     return type(problem_of(trainer) or trainer.lightning_module).__name__
-
-
-def is_squared_error(module: LightningModule) -> bool:
-    """Whether the loss of a module is known to be the mean squared error."""
-    return isinstance(module, RegressionModule) and module.hparams["loss"] == "mse"
 
 
 def directory_of(trainer: Trainer) -> Path | None:

@@ -14,8 +14,7 @@ from torch import nn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError
-from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, has_least_squares, own_method
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import SAFE, rounded
 from gd_lightning.tracking.summary import aligned
@@ -49,7 +48,7 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
     widest = max([data.in_features, data.out_features, *(size for shape in shapes for size in shape)])
     taken = _thinned(data.train, max(_FEWEST, _NUMBERS // max(1, sum(shape.numel() for shape in shapes))))
     loss = NetworkLoss(
-        network if module.standardize is None else nn.Sequential(module.standardize, network),
+        _predictor_of(module),
         module.summed_loss,
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
@@ -67,6 +66,14 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
     return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module))
 
 
+def _predictor_of(module: RegressionModule) -> nn.Module:
+    """Return what predicts, without the parts of a module that only measure."""
+    assert module.network is not None
+    if own_method(module, RegressionModule, ("forward",)):
+        return module
+    return module.network if module.standardize is None else nn.Sequential(module.standardize, module.network)
+
+
 def _thinned(samples: Samples, most: int) -> Samples:
     """Return all samples, or where they are more, some that are drawn evenly."""
     rows = drawn_evenly(len(samples), most)
@@ -76,7 +83,7 @@ def _thinned(samples: Samples, most: int) -> Samples:
 def _notes(module: RegressionModule) -> list[str]:
     """Say what the options have to do with the statements."""
     options, notes = module.hparams, []
-    if isinstance(module.network, LinearRegressor) and options["loss"] == "mse":
+    if has_least_squares(module):
         notes.append(
             "The Hessian of a linear regressor with the squared error is the same everywhere: what is said of the full "
             "batch holds for the whole run."

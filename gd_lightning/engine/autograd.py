@@ -49,6 +49,7 @@ class AutogradEngine(Engine):
             loss, batch_loss = self._losses(*stretch.batch(position))
             loss.backward()
             self._optimizer.step()
+            stretch.made = position + 1
             if len(losses) < len(positions) and position == positions[len(losses)]:
                 losses.append(batch_loss.detach())
                 if keep.parameters:

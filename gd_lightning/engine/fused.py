@@ -129,6 +129,7 @@ class FusedEngine(Engine):
             increment_version(tensor)
         if stretch.lrs is not None:
             group["lr"] = float(stretch.lrs[updates - 1])
+        stretch.made = updates
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
         return Trace(updates, record, suspicion, count, last.losses[-1] if count else None)

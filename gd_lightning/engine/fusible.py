@@ -131,6 +131,8 @@ def why_not_parameters(network: nn.Module) -> str:
     of_gradients = (parameter._backward_hooks or parameter._post_accumulate_grad_hooks for parameter in parameters)
     if has_global_hooks() or any(of_gradients) or any(has_hooks(vars(module)) for module in modules):
         return "a hook is registered on the network"
+    if any(isinstance(module, nn.Linear) and list(module._parameters) != ["weight", "bias"] for module in modules):
+        return "a weight is computed from other parameters, or was"
     if any("forward" in vars(module) for module in modules):
         return "a forward was replaced"
     if not all(parameter.requires_grad for parameter in parameters):

@@ -181,6 +181,8 @@ class Stretch:
         """Which updates leave something; only the last one, as long as nobody asks for more."""
         self.look = Look()
         """Where it ends early; nowhere, as long as nobody asks for it."""
+        self.made = 0
+        """How many of its updates are made so far, where an engine makes them one by one; else 0 until all are."""
         self.trace: Trace | None = None
         """What it left; None before it was carried out."""
 

@@ -10,8 +10,7 @@ import torch
 from gd_lightning.affine import least_squares_over
 from gd_lightning.callbacks.pictures import as_columns, prediction_of
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.comparison import Fits
 from gd_lightning.plots.panels import DRAWN_SAMPLES, Surface, fit_grid
 
@@ -51,4 +50,4 @@ class Scene:
 
 def _is_line(module: RegressionModule) -> bool:
     affine = module.affine()
-    return isinstance(module.network, LinearRegressor) and affine is not None and affine.bias is not None
+    return has_least_squares(module) and affine is not None and affine.bias is not None

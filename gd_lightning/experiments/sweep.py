@@ -35,8 +35,14 @@ from gd_lightning.experiments.sweep_report import SweepReport
 from gd_lightning.generators import own_generator, starting_from
 from gd_lightning.history import DIVERGENCE_FACTOR
 from gd_lightning.measures import mean_loss_over, unchanged
-from gd_lightning.models import LinearRegressor
-from gd_lightning.module import RegressionModule, linear_outlooks, own_method, quadratic_network
+from gd_lightning.module import (
+    RegressionModule,
+    is_squared_error,
+    linear_network,
+    linear_outlooks,
+    own_method,
+    quadratic_network,
+)
 from gd_lightning.problems import Problem, SteepLine
 
 Progress = Callable[[int], object]
@@ -284,9 +290,10 @@ def _alone(seeds: Sequence[_Seed], course: Course, members: Members, member: int
 def _least_squares(seed: _Seed) -> float:
     """Return the least train loss of a linear regressor; nan for others."""
     module, samples = seed.module, seed.data.train
-    if module.hparams["loss"] != "mse" or not isinstance(module.network, LinearRegressor):
+    network = linear_network(module)
+    if network is None or not is_squared_error(module):
         return math.nan
-    return least_squares_of(module.network, module.standardize, samples).loss
+    return least_squares_of(network, module.standardize, samples).loss
 
 
 def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float], float]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
@@ -41,8 +42,17 @@ class LinearRegressor(nn.Linear):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether weight and bias are parameters, and not computed from others as pruning and parametrizations do."""
+        return list(self._parameters) == ["weight", "bias"]
+
     def affine(self) -> Affine:
-        """Return the parameters, sharing memory with this module."""
+        """Return the parameters, sharing memory with this module, or as they are computed from others."""
+        for hook in self._forward_pre_hooks.values():
+            # Pruning computes them at the beginning of a pass, which may lie before the last update.
+            if isinstance(hook, BasePruningMethod):
+                hook(self, None)
         # nn.Linear declares its bias as a Parameter, but it is None with bias=False.
         bias = None if self.bias is None else self.bias.detach()
         return Affine(self.weight.detach(), bias)

@@ -1,7 +1,13 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
 from gd_lightning.module.engines import NOT_THERE, own_method
-from gd_lightning.module.outlooks import linear_outlooks, quadratic_network
+from gd_lightning.module.outlooks import (
+    has_least_squares,
+    is_squared_error,
+    linear_network,
+    linear_outlooks,
+    quadratic_network,
+)
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
 from gd_lightning.module.trainer_checks import check_strategy
@@ -11,7 +17,10 @@ __all__ = [
     "RegressionModule",
     "check_options",
     "check_strategy",
+    "has_least_squares",
     "is_at_its_end",
+    "is_squared_error",
+    "linear_network",
     "linear_outlooks",
     "own_method",
     "quadratic_network",

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, Timer,
 from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
+from torch.optim import lr_scheduler
 
 from gd_lightning.engine import has_hooks, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
@@ -155,7 +156,7 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     if trainer.accumulate_grad_batches != 1 or trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward:
         return "not every batch makes an update"
     network = module.network
-    if isinstance(network, LinearRegressor) and list(network._parameters) != ["weight", "bias"]:
+    if isinstance(network, LinearRegressor) and not network.is_free:
         return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or trainer._detect_anomaly:
         return "anomalies of single updates are looked for"
@@ -164,9 +165,18 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
     if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
         return "a scheduler looks at single updates"
+    if any(_changes_more_than_lr(config.scheduler) for config in schedulers):
+        return "a scheduler may change more than the learning rate at every update"
     if schedulers and len(trainer.optimizers[0].param_groups) > 1:
         return "several learning rates change at every update"
     return ""
+
+
+def _changes_more_than_lr(scheduler: object) -> bool:
+    """Whether a scheduler may change more of an optimiser than its learning rate, as those that cycle momentum do."""
+    if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
+        return True
+    return any(map(_changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
 
 
 def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:

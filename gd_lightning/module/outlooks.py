@@ -8,13 +8,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+from lightning.pytorch import LightningModule
+from torch import nn
+
 from gd_lightning.affine import Affine
+from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor
+from gd_lightning.module.engines import own_method
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.theory import LinearLoss, Outlooks
 from gd_lightning.variants import Variant
+
+# What says which loss a module descends, and how it descends it, if a subclass has its own.
+_LOSS = ("forward", "summed_loss", "training_step")
+_UPDATES = (
+    "configure_optimizers",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "configure_gradient_clipping",
+)
 
 
 def linear_outlooks(
@@ -69,8 +86,33 @@ def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
 
     At a momentum of 1 or more nothing is stable, and the formulas do not hold.
     """
-    options = module.hparams
+    network, options = linear_network(module), module.hparams
     others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
-    if options["loss"] != "mse" or any(options[name] for name in others) or options["momentum"] >= 1:
+    if not is_squared_error(module) or any(options[name] for name in others) or options["momentum"] >= 1:
         return None
-    return module.network if isinstance(module.network, LinearRegressor) else None
+    if network is None or own_method(module, RegressionModule, _UPDATES):
+        return None
+    return network if all(parameter.requires_grad for parameter in network.parameters()) else None
+
+
+def is_squared_error(module: LightningModule) -> bool:
+    """Whether the loss of a module is known to be the mean squared error of its network; the one place that says so."""
+    plain = isinstance(module, RegressionModule) and not own_method(module, RegressionModule, _LOSS)
+    return plain and module.hparams["loss"] == "mse"
+
+
+def linear_network(module: LightningModule) -> LinearRegressor | None:
+    """Return the network where predictions are known to be any linear function, and nothing else; else None."""
+    if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
+        return None
+    network, parts = module.network, [module, module.network, module.standardize]
+    if not isinstance(network, LinearRegressor) or own_method(network, nn.Linear, ("forward",)):
+        return None
+    if has_global_hooks() or any(part is not None and has_hooks(vars(part)) for part in parts):
+        return None
+    return network if network.is_free else None
+
+
+def has_least_squares(module: LightningModule) -> bool:
+    """Whether the smallest loss of a module is known to be that of the least squares."""
+    return is_squared_error(module) and linear_network(module) is not None

@@ -77,16 +77,20 @@ class Stretches:
         if schedulers:
             stretch.lrs = self._lrs(schedulers, stretch.updates)
         begun = time.perf_counter()
-        trace = self.engine.carry_out(stretch)
+        try:
+            trace = self.engine.carry_out(stretch)
+        except BaseException:
+            # As if Lightning had made the updates that were made, and were interrupted in the next one.
+            self._fetched(stretch.made + 1 - stretch.updates)
+            self._made(stretch.made)
+            self._take_back(schedulers, before, stretch, stretch.made)
+            raise
         self._learn_from(trace, time.perf_counter() - begun)
         stretch.trace = trace
         if trace.updates < stretch.updates:
             self._fetched(trace.updates - stretch.updates)
             self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
-            for scheduler, state in zip(schedulers, before, strict=True):
-                scheduler.load_state_dict(state)
-                for _ in range(trace.updates - 1):
-                    scheduler.step()
+            self._take_back(schedulers, before, stretch, trace.updates - 1)
         self._made(trace.updates - 1)
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss}
 
@@ -128,6 +132,17 @@ class Stretches:
                 scheduler.step()
             lrs.append(group["lr"])
         return np.array(lrs, dtype=np.float64)
+
+    def _take_back(self, schedulers: list[Any], states: list[Any], stretch: Stretch, steps: int) -> None:
+        """Bring the schedulers to where they are after so many steps since the beginning of a stretch."""
+        if stretch.lrs is None:
+            return
+        self._trainer.optimizers[0].param_groups[0]["lr"] = float(stretch.lrs[0])
+        for scheduler, state in zip(schedulers, states, strict=True):
+            scheduler.load_state_dict(state)
+        for _ in range(steps):
+            for scheduler in schedulers:
+                scheduler.step()
 
     # How Lightning counts
 

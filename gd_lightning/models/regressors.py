@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
 
@@ -52,7 +53,8 @@ class LinearRegressor(nn.Linear):
         for hook in self._forward_pre_hooks.values():
             # Pruning computes them at the beginning of a pass, which may lie before the last update.
             if isinstance(hook, BasePruningMethod):
-                hook(self, None)
+                with torch.no_grad():
+                    hook(self, None)
         # nn.Linear declares its bias as a Parameter, but it is None with bias=False.
         bias = None if self.bias is None else self.bias.detach()
         return Affine(self.weight.detach(), bias)

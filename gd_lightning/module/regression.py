@@ -462,6 +462,10 @@ class RegressionModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to a run, as Lightning does with its Trainer, where a copy is made within it."""
+        return {**super().__getstate__(), "_stretches": None, "_conditions": None, "_single": None}
+
     # Training
 
     def on_train_start(self) -> None:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelPruning
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
+from gd_lightning import (
+    HistoryRecorder,
+    InputError,
+    LinearProblem,
+    RegressionDataModule,
+    RegressionModule,
+    Sine,
+    SteepLine,
+)
+from gd_lightning.module.stretches import Stretches
 from tests.conftest import MakeTrainer
 from tests.module.plain_loop import Case, same_weights
 
@@ -97,8 +112,6 @@ def _replace_step(trainer: Trainer, module: Any) -> None:
 
 
 def _schedule(trainer: Trainer, module: Any) -> None:
-    from lightning.pytorch.utilities.types import LRSchedulerConfig
-
     scheduler = torch.optim.lr_scheduler.ExponentialLR(trainer.optimizers[0], 0.8)
     trainer.lr_scheduler_configs.append(LRSchedulerConfig(scheduler, interval="step"))
 
@@ -185,7 +198,7 @@ def _assert_as_plain(case: Case, make_trainer: MakeTrainer, engines: tuple[str, 
         same_weights(run, plain)
 
 
-@pytest.mark.parametrize("hidden_sizes", [[], [5]], ids=["linear", "network"])
+@pytest.mark.parametrize("hidden_sizes", [pytest.param([], marks=pytest.mark.slow), [5]], ids=["linear", "network"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_between_epochs_is_followed(make_trainer: MakeTrainer, name: str, hidden_sizes: list[int]) -> None:
     if name == "activation" and not hidden_sizes:
@@ -207,8 +220,133 @@ def test_what_changes_between_epochs_is_followed(make_trainer: MakeTrainer, name
         "on_train_start",
     ],
 )
-@pytest.mark.parametrize("name", ["freeze", "prune", "forward hook", "Adam", "clipping", "groups", "scheduler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "freeze",
+        "clipping",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("prune", "forward hook", "Adam", "groups", "scheduler")
+        ),
+    ],
+)
 def test_what_changes_within_an_epoch_is_followed(make_trainer: MakeTrainer, name: str, hook: str) -> None:
     call = 0 if hook == "on_train_start" else 7
     case = Case(_at(hook, call, CHANGES[name]), [4], {"val_check_interval": 2}, val_size=10)
     _assert_as_plain(case, make_trainer)
+
+
+def test_a_copy_that_is_made_within_a_run_takes_nothing_of_the_run_along(make_trainer: MakeTrainer) -> None:
+    copies = []
+    case = Case(lambda: [LambdaCallback(on_train_epoch_end=lambda _, module: copies.append(copy.deepcopy(module)))])
+    module = case.by("auto", make_trainer)
+    assert module.decision.engine == "fused"
+    assert not any(isinstance(value, (Trainer, Stretches)) for value in vars(copies[-1]).values())
+    assert torch.equal(copies[-1](torch.ones(2, 3).double()), module(torch.ones(2, 3).double()))
+    torch.save(copies[-1].state_dict(), io.BytesIO())
+
+
+# What is said of it
+
+
+def _freeze_in(epoch: int) -> Callback:
+    def act(trainer: Trainer, module: Any) -> None:
+        if trainer.current_epoch == epoch:
+            _freeze(trainer, module)
+
+    return LambdaCallback(on_train_epoch_start=act)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_frozen_bias_is_followed_in_the_history_and_named_in_the_summary(
+    make_trainer: MakeTrainer, standardize: bool
+) -> None:
+    """The loss of the fused engine is that of autograd, and the summary says which one ended the run."""
+    losses, engines = [], []
+    for engine in ("autograd", "fused"):
+        recorder = HistoryRecorder()
+        module = RegressionModule(lr=0.05, momentum=0.5, engine=engine)
+        data = RegressionDataModule(LinearProblem(n_samples=20, n_features=2), standardize=standardize)
+        trainer = make_trainer(callbacks=[_freeze_in(20), recorder], max_epochs=40, precision="64-true")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            trainer.fit(module, data)
+        assert any("engine fused cannot go on" in str(one.message) for one in said) == (engine == "fused")
+        losses.append(recorder.history.series("train_loss")[1])
+        assert len(losses[-1]) == 41
+        assert recorder.summary is not None
+        engines.append((recorder.summary.engine, recorder.summary.engine_reason))
+        bias = recorder.history["b"] if "b" in recorder.history.columns else recorder.history["bias"]
+        assert standardize or np.ptp(bias[21:]) == 0 < np.ptp(bias[:20])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
+    assert engines == [("autograd", "it was asked for"), ("autograd", "a parameter is frozen, from update 21 on")]
+
+
+def test_what_is_thawed_is_compiled_again(make_trainer: MakeTrainer) -> None:
+    def act(trainer: Trainer, module: Any) -> None:
+        _last_layer(module).bias.requires_grad_(not 2 <= trainer.current_epoch < 4)
+
+    case = Case(lambda: [LambdaCallback(on_train_epoch_start=act)], [4])
+    module = case.by("auto", make_trainer)
+    assert (module.decision.engine, module.decision.reason) == ("fused", "")
+    same_weights(module, case.plainly(make_trainer))
+
+
+def test_what_cannot_be_compiled_before_a_run_begins_is_refused(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(callbacks=[LambdaCallback(on_fit_start=_freeze)], max_epochs=2)
+    with pytest.raises(InputError, match="cannot use engine fused, because a parameter is frozen; use engine auto"):
+        trainer.fit(RegressionModule(engine="fused"), RegressionDataModule(SteepLine()))
+
+
+def test_a_pruned_network_is_as_with_autograd(make_trainer: MakeTrainer) -> None:
+    losses = []
+    for engine in ("autograd", "fused"):
+        recorder, data = HistoryRecorder(), RegressionDataModule(Sine(), batch_size=20, order="sequential")
+        pruning = ModelPruning("l1_unstructured", amount=0.5, apply_pruning=lambda epoch: epoch == 20)
+        trainer = make_trainer(callbacks=[recorder, pruning], max_epochs=30, precision="64-true")
+        module = RegressionModule(lr=0.05, hidden_sizes=[8], activation="tanh", engine=engine)
+        trainer.fit(module, data)
+        losses.append(recorder.history.series("train_loss")[1])
+        assert sum((parameter == 0).sum().item() for parameter in module.parameters()) >= 12
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("change", ["prune", "weight norm"])
+@pytest.mark.parametrize("engine", ["autograd", "auto"])
+def test_the_history_of_a_pruned_line_has_its_weights_as_they_act(
+    make_trainer: MakeTrainer, engine: str, change: str
+) -> None:
+    """What the history says predicts what the network predicts; weights are not taken for biases."""
+    seen, recorder = [], HistoryRecorder()
+
+    def predict(trainer: Trainer, module: Any) -> None:
+        with torch.no_grad():
+            seen.append(module(torch.eye(4, 3, dtype=torch.float64)).flatten().tolist())
+
+    def callbacks() -> list[Callback]:
+        changing = _at("on_train_epoch_start", 2, CHANGES[change])()
+        return [recorder, *changing, LambdaCallback(on_train_epoch_end=predict)]
+
+    case = Case(callbacks)
+    case.by(engine, make_trainer)
+    history, ends = recorder.history, recorder.history.measured("train_loss")[1:]
+    for row, (w1, w2, w3, b) in zip(history.rows_at(ends), seen, strict=True):
+        names = [name for name in history.columns if name[0] in "wb" and name != "batch_loss"]
+        found = [row[name] for name in names]
+        np.testing.assert_allclose(found, [w1 - b, w2 - b, w3 - b, b], rtol=1e-9, atol=1e-12)
+
+
+def test_the_train_loss_is_measured_through_what_a_callback_has_just_put_there(make_trainer: MakeTrainer) -> None:
+    """Compiled code would measure the network without it."""
+
+    def put(trainer: Trainer, module: Any) -> None:
+        if trainer.current_epoch == 3:
+            module.network.register_forward_hook(lambda network, inputs, output: 0.0 * output)
+
+    recorder = HistoryRecorder()
+    trainer = make_trainer(callbacks=[LambdaCallback(on_train_epoch_end=put), recorder], max_epochs=5)
+    data = RegressionDataModule(SteepLine())
+    trainer.fit(RegressionModule(lr=1e-4, engine="fused"), data)
+    _, y = data.train.take(slice(None))
+    assert recorder.history.series("train_loss")[1][-2:] == pytest.approx([y.square().mean().item()] * 2, rel=1e-5)

@@ -26,6 +26,7 @@ FLOORS = {
     "variants": 0,
     "objective": 0,
     "affine": 0,
+    "determined": 0,
     "micro_batches": 0,
     "threads": 0,
     "columns": 0,
@@ -56,6 +57,7 @@ GROUND = [
     "micro_batches",
     "objective",
     "affine",
+    "determined",
     "history",
     "groups",
 ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gd_lightning.affine import Affine, least_squares_over, parameter_names
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
+from gd_lightning.determined import undetermined
 from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module import RegressionModule, linear_network
 from gd_lightning.problems import Problem
@@ -85,6 +86,17 @@ class LinearPath:
         if not (self._is_plain and isinstance(self._loader, BatchLoader)):
             return None
         return least_squares_of(self._network, self._standardize, self._loader.samples)
+
+    @cached_property
+    def undetermined(self) -> list[str]:
+        """Names of the parameters that can be others without another prediction on the training set."""
+        if not isinstance(self._loader, BatchLoader):
+            return []
+        network, samples = self._network, self._loader.samples
+        is_open = undetermined((x for x, _ in samples.pieces()), bias=len(self.names) > network.weight.numel())
+        of_outputs = torch.cat([is_open[:-1].repeat(network.out_features), is_open[-1:].repeat(network.out_features)])
+        # Without an intercept there are fewer names, and none for the last.
+        return [name for name, one in zip(self.names, of_outputs.tolist(), strict=False) if one]
 
     def parameters(self) -> Tensor:
         """Copy the parameters, shape (P,), weights first."""

@@ -46,6 +46,7 @@ class RunSummary:
         train_loss_predicted: What it said of the train loss at the newest end of an epoch; None where nothing.
         weights: Whose weights the run ends with, such as "averaged by StochasticWeightAveraging"; empty for those of
             the last update.
+        undetermined: Names of the parameters that the training data do not determine: others make the same predictions.
     """
 
     variant: str | None
@@ -73,6 +74,7 @@ class RunSummary:
     predicted_floor: float | None = None
     train_loss_predicted: float | None = None
     weights: str = ""
+    undetermined: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -91,6 +93,7 @@ def summarize(
     engine_reason: str = "",
     said: Mapping[str, Any] | None = None,
     weights: str = "",
+    undetermined: Sequence[str] = (),
 ) -> RunSummary:
     """Bring a history, what is known about the problem, and what was said before together.
 
@@ -127,6 +130,7 @@ def summarize(
         description=RunSummary.description if variant is None else str(variant),
         train_loss_predicted=history.last(PREDICTED) if PREDICTED in history else None,
         weights=weights,
+        undetermined=list(undetermined),
         **(said or {}),
     )
 
@@ -175,6 +179,7 @@ def run_card(summary: RunSummary, title: str) -> str:
     if summary.parameters:
         lines += ["", "| parameter | fitted | least squares | truth |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in _parameter_rows(summary)]
+        lines += ["", _not_determined(summary)] if summary.undetermined else []
     return "\n".join(lines)
 
 
@@ -186,6 +191,7 @@ def run_report(summary: RunSummary, title: str) -> str:
     if summary.parameters:
         header = ["", "fitted", "least squares", "truth"]
         lines += ["", aligned([header, *_parameter_rows(summary)])]
+        lines += [_not_determined(summary)] if summary.undetermined else []
     return "\n".join(lines)
 
 
@@ -212,11 +218,25 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
 
 
 _SHOWN_PARAMETERS = 12
+_MARK = " (not determined)"
+
+
+def _not_determined(summary: RunSummary) -> str:
+    """Say which parameters the data leave open."""
+    shown = ", ".join(summary.undetermined[:_SHOWN_PARAMETERS]) + ", ..." * (
+        len(summary.undetermined) > _SHOWN_PARAMETERS
+    )
+    return (
+        f"The data do not determine {shown}: a feature is constant, or a combination of others, and other values make "
+        "the same predictions on them. The least squares shown are the smallest."
+    )
 
 
 def _parameter_rows(summary: RunSummary) -> list[list[str]]:
     names = list(summary.parameters or {})
     columns = [summary.parameters or {}, summary.least_squares or {}, summary.truth or {}]
     rows = [[name, *(number(column.get(name)) for column in columns)] for name in names[:_SHOWN_PARAMETERS]]
+    for row in rows:
+        row[2] += _MARK * (row[0] in summary.undetermined)
     hidden = len(names) - len(rows)
     return [*rows, [f"({hidden} more)", "", "", ""]] if hidden else rows

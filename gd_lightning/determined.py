@@ -1,0 +1,64 @@
+"""Which parameters of an affine function data determine, and which can be others without another prediction (floor 0).
+
+Letters: N samples, D features, R directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+_EPS = torch.finfo(torch.float64).eps
+_MOST_ROUNDINGS = 64  # of float64 in a triangular factor, in units of its rounding error
+
+
+def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
+    """Tell the parameters that the data leave open: those of a constant feature beside a bias, of collinear features.
+
+    A parameter is open where some function that is 0 on all samples has it. The design is folded into one triangular
+    factor, block by block, and the singular vectors of the columns, each measured in its own deviation so that units do
+    not matter, are the functions. What rounding the features to the precision that they come in can have made of
+    nothing counts as nothing: a direction whose singular value is below the rounding errors along it.
+    Source: Golub and Van Loan, Matrix Computations, 4th edition, sections 2.4 (Weyl's inequality) and 5.4.
+
+    Args:
+        blocks: The features, each block of shape (rows, D).
+        bias: Whether the function has an intercept.
+
+    Returns:
+        Shape (D + 1,): whether each weight is open, then whether the intercept is.
+
+    Example:
+        >>> hours = torch.tensor([[1.0], [2.0], [4.0]])
+        >>> undetermined([torch.cat([hours, 60 * hours, hours**2], dim=1)]).tolist()
+        [True, True, False, False]
+    """
+    n, triangle, eps = 0, None, _EPS
+    for x in blocks:
+        n, eps = n + len(x), max(eps, torch.finfo(x.dtype).eps)
+        # With the column of ones in front, the first row becomes that of the means, and the others are centred.
+        ones = torch.full((len(x), 1), 1.0 if bias else 0.0, dtype=torch.float64)
+        rows = torch.cat([ones, x.detach().cpu().double()], dim=1)
+        triangle = torch.linalg.qr(rows if triangle is None else torch.cat([triangle, rows]), mode="r").R
+    if triangle is None:
+        return torch.ones(1, dtype=torch.bool)
+    first, factor = triangle[0, 1:], triangle[bias:, 1:] / math.sqrt(n)
+    center = first / triangle[0, 0] if bias else torch.zeros_like(first)
+    deviation = factor.norm(dim=0)
+    size = (deviation.square() + center.square()).sqrt()
+    rounding = size * (eps / 2 + _MOST_ROUNDINGS * _EPS)
+    varies = deviation > rounding
+    spread = torch.where(varies, deviation, torch.where(size > 0, size, 1.0))
+    values, vectors = torch.linalg.svd(torch.where(varies, factor / spread, 0.0), full_matrices=False)[1:]
+    shares = torch.where(varies, rounding / spread, 0.0)
+    seen = values > vectors.abs() @ shares + _MOST_ROUNDINGS * _EPS * math.sqrt(len(size))
+    directions = vectors[seen].T  # shape (D, R), orthonormal
+    accuracy = 1000 * eps if eps > _EPS else math.sqrt(eps)
+    weights = 1 - directions.square().sum(dim=1) > accuracy
+    # The intercept is the prediction at x = 0: open where that point has a part outside of the directions.
+    point = -center / spread
+    outside = point - directions @ (directions.T @ point)
+    return torch.cat([weights, (outside.norm() > accuracy * (1 + point.norm()))[None]])

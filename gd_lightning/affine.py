@@ -124,18 +124,39 @@ def least_squares_over(
     Returns:
         As :func:`least_squares`.
     """
-    n, d, totals = 0, 0, torch.zeros((), dtype=torch.float64)
+    n, means, triangle = folded(blocks, bias)
+    return fitted_to(n, means, triangle, next(iter(blocks()))[0].shape[1], bias)
+
+
+def folded(
+    blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool
+) -> tuple[int, Tensor, Tensor]:
+    """Fold features and targets, side by side, into their means and one triangular factor, in two passes.
+
+    Args:
+        blocks: As for :func:`least_squares_over`.
+        centred: Whether the means are taken away before.
+
+    Returns:
+        N; the means, shape (D + K,), 0 where they are not taken away; and a factor T, shape (rows, D + K), whose T'T
+        is that of the data less the means.
+    """
+    n, totals = 0, torch.zeros((), dtype=torch.float64)
     for x, y in blocks():
-        n, d = n + len(x), x.shape[1]
-        totals = totals + _side_by_side(x, y).sum(dim=0)
-    means = totals / n if bias else torch.zeros_like(totals)
+        n, totals = n + len(x), totals + _side_by_side(x, y).sum(dim=0)
+    means = totals / n if centred else torch.zeros_like(totals)
     triangle = torch.zeros(0, len(means), dtype=torch.float64)
     for x, y in blocks():
         triangle = torch.linalg.qr(torch.cat([triangle, _side_by_side(x, y) - means]), mode="r").R
-    design, targets = triangle[:, :d], triangle[:, d:]
+    return n, means, triangle
+
+
+def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bool) -> tuple[Affine, float]:
+    """Return the least-squares solution of what :func:`folded` gives, and its loss."""
+    design, targets = triangle[:, :n_features], triangle[:, n_features:]
     weight = torch.linalg.lstsq(design, targets, driver="gelsd").solution.T
     residual = targets - design @ weight.T
-    fitted = Affine(weight, means[d:] - weight @ means[:d] if bias else None)
+    fitted = Affine(weight, means[n_features:] - weight @ means[:n_features] if bias else None)
     return fitted, (residual.square().sum() / (n * targets.shape[1])).item()
 
 

@@ -14,6 +14,7 @@ Letters: R directions, K outputs, T updates.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ from gd_lightning.affine import Affine
 from gd_lightning.theory.linear_loss import LinearLoss
 from gd_lightning.theory.searches import minimum
 
-_MOST_UPDATES = 2**60
+_MOST_UPDATES = 2.0**900
+_BLOCK = 4_096  # updates that are looked at, at a time
+_MOST_EXACT = 1e6  # updates up to which swings are looked at
 
 
 def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
@@ -134,30 +137,80 @@ def updates_to_excess(
         nesterov: Whether the momentum is Nesterov's.
 
     Returns:
-        A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: it is
-        there after so many updates, but may have been there before.
+        A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: from so many updates on
+        it stays there, but may have been there before. Of more than a million, with momentum, it is an upper bound.
     """
     error = loss.error(start)
     if excess >= loss.excess(error):
         return 0
-    if contraction(loss.eigenvalues, lr, momentum, nesterov) >= 1:
+    if not lr < largest_stable_lr(loss.lambda_max, momentum, nesterov):
         return math.inf
-    update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
-    state = torch.stack([error, torch.zeros_like(error)], dim=1)
-
-    def is_there(updates: int) -> bool:
-        return bool(loss.excess((torch.linalg.matrix_power(update, updates) @ state)[:, 0]) <= excess)
-
-    high = 1
-    while not is_there(high):
+    modes = _Modes.of(loss.eigenvalues, lr, momentum, nesterov)
+    weights = loss.eigenvalues / 2 * error.square().sum(dim=1)
+    high = 1.0
+    while modes.bound(weights, high) > excess:
         if high >= _MOST_UPDATES:
             return math.inf
         high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_there(middle) else (middle, high)
+    low = high / 2
+    while low < (middle := (low + high) // 2) < high:
+        low, high = (low, middle) if modes.bound(weights, middle) <= excess else (middle, high)
+    # From here on it stays there; where two modes beat, it does so since the last time that it was above.
+    while 0 < high <= _MOST_EXACT:
+        times = torch.arange(max(0, high - _BLOCK), high, dtype=torch.float64)
+        above = (modes.excess(weights, times) > excess).nonzero()
+        if len(above):
+            return int(times[above[-1, 0]]) + 1
+        high -= len(times)
     return high
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """The two modes of each direction, d_t = c_1 z_1^t + c_2 z_2^t for an error of 1 and no velocity at t = 0.
+
+    With z = 1 - w and a = lr lam, w solves w^2 - p w + a = 0, p = 1 - mu + a (Nesterov: + mu a): in this form nothing is
+    lost where a is far below the precision.
+
+    Args:
+        logarithms: Of z_1 and z_2, shape (2, R), complex.
+        shares: c_1 and c_2, likewise.
+    """
+
+    logarithms: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> _Modes:
+        a = lr * eigenvalues.double()
+        p = 1 - momentum + a * (1 + momentum if nesterov else 1)
+        discriminant = p.square() - 4 * a
+        # Two modes that coincide are told apart by less than can be seen.
+        apart = torch.where(discriminant.abs() < 1e-14, 1e-14, discriminant).to(torch.complex128).sqrt()
+        larger = torch.where(p >= 0, p + apart, p - apart) / 2
+        w = torch.stack([a / larger, larger])
+        first = a * (1 + momentum if nesterov else 1)  # what the first update takes away
+        shares = torch.stack([(w[1] - first) / (w[1] - w[0]), (first - w[0]) / (w[1] - w[0])])
+        return cls(_log1m(w), shares)
+
+    def excess(self, weights: Tensor, times: Tensor) -> Tensor:
+        """Return the sum over directions of weight times d_t^2, shape of ``times``."""
+        total = torch.zeros_like(times)
+        for weight, logarithms, shares in zip(weights, self.logarithms.T, self.shares.T, strict=True):
+            modes = shares[:, None] * (logarithms[:, None] * times).exp()
+            total += weight * modes.sum(dim=0).real.square()
+        return total
+
+    def bound(self, weights: Tensor, time: float) -> float:
+        """Return what falls in time and is nowhere below :meth:`excess`."""
+        sizes = (self.shares.abs() * (self.logarithms.real * time).exp()).sum(dim=0)
+        return (weights * sizes.square()).sum().item()
+
+
+def _log1m(w: Tensor) -> Tensor:
+    """Return log(1 - w) of complex numbers, also of tiny ones; of 1 it is a number whose exponential is 0."""
+    size = -2 * w.real + w.real.square() + w.imag.square()  # abs(1 - w)^2 - 1
+    return torch.complex(torch.log1p(size.clamp(min=-1)).clamp(min=-1e300) / 2, torch.atan2(-w.imag, 1 - w.real))
 
 
 def update_matrices(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import Affine, least_squares_over
+from gd_lightning.affine import Affine, fitted_to, folded
 from gd_lightning.theory.thinning import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -32,6 +32,7 @@ class LinearLoss:
         directions: Its eigenvectors as columns, shape (C, R).
         optimum: The least-squares solution.
         irreducible: Its loss: no linear regressor has a smaller one on these data.
+        constant: The loss of the best constant, the variance of the targets about their mean: where R2 is 0.
         n_samples: N.
 
     Example:
@@ -47,6 +48,7 @@ class LinearLoss:
     directions: Tensor
     optimum: Affine
     irreducible: float
+    constant: float
     n_samples: int
 
     @classmethod
@@ -75,14 +77,13 @@ class LinearLoss:
             bias: Whether the regressor has a bias.
             most: The number of rows to keep at most, see :meth:`thinned`; None: all.
         """
-        optimum, irreducible = least_squares_over(blocks, bias)
-        n, gram = 0, torch.zeros((), dtype=torch.float64)
-        for x, y in blocks():
-            design = _design(x, bias)
-            n, outputs, gram = n + len(x), y.shape[1], gram + design.T @ design
-        eigenvalues, directions = torch.linalg.eigh(gram / n)
-        seen = eigenvalues > max(n, len(gram)) * torch.finfo(torch.float64).eps * eigenvalues[-1]
-        eigenvalues, directions = eigenvalues[seen] * (2 / outputs), directions[:, seen]
+        n, means, triangle = folded(blocks, bias)
+        first_x, first_y = next(iter(blocks()))
+        features, outputs = first_x.shape[1], first_y.shape[1]
+        optimum, irreducible = fitted_to(n, means, triangle, features, bias)
+        scatter = triangle[:, features:].square().sum().item() if bias else _scatter(y for _, y in blocks())
+        eigenvalues, directions = _spectrum(triangle[:, :features] / n**0.5, means[:features] if bias else None)
+        eigenvalues = eigenvalues * (2 / outputs)
         kept, rows, residuals, start = drawn_evenly(n, most), [], [], 0
         for x, y in blocks():
             if kept is not None:
@@ -91,7 +92,8 @@ class LinearLoss:
                 x, y = x[chosen.to(x.device)], y[chosen.to(y.device)]
             rows.append(_design(x, bias) @ directions)
             residuals.append(y.detach().cpu().double() - optimum(x.detach().cpu().double()))
-        return cls(torch.cat(rows), torch.cat(residuals), eigenvalues, directions, optimum, irreducible, n)
+        constant = scatter / (n * outputs)
+        return cls(torch.cat(rows), torch.cat(residuals), eigenvalues, directions, optimum, irreducible, constant, n)
 
     def thinned(self, most: int) -> LinearLoss:
         """Return the loss with fewer rows, drawn evenly; curvature and optimum stay those of all.
@@ -160,3 +162,58 @@ def _design(x: Tensor, bias: bool) -> Tensor:
     """Return features of shape (rows, D) as the design, shape (rows, C), float64."""
     x = x.detach().cpu().double()
     return torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1) if bias else x
+
+
+def _scatter(targets: Iterable[Tensor]) -> float:
+    """Return the sum of squares about the mean of each output, over blocks of shape (rows, K).
+
+    Source: Chan, Golub and LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983).
+    """
+    n, mean, scatter = 0, torch.zeros((), dtype=torch.float64), 0.0
+    for block in targets:
+        y = block.detach().cpu().double()
+        away = y.mean(dim=0) - mean
+        total = n + len(y)
+        scatter += ((y - y.mean(dim=0)).square().sum() + away.square().sum() * (n * len(y) / total)).item()
+        n, mean = total, mean + away * (len(y) / total)
+    return scatter
+
+
+def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues of Z'Z / N that are not 0, ascending, and their eigenvectors as columns.
+
+    Where the mean of a feature is many times its spread, the smallest eigenvalue is below the rounding errors of the
+    largest. Singular values of a factor of Z'Z / N give the large ones, those of its pseudo-inverse the small ones: it
+    is made of the centred factor, which has as many digits as the spread. Source: Demmel et al., Computing the
+    singular value decomposition with high relative accuracy, Linear Algebra Appl. 299 (1999).
+
+    Args:
+        triangle: T, with T'T / N of the features, less their means where there is a bias; shape (rows, D).
+        means: The means, shape (D,); None without a bias.
+    """
+    sizes = triangle.norm(dim=0)
+    # A column of rounding errors about a large mean is constant.
+    floor = torch.finfo(torch.float64).eps * (sizes.max() * 0 if means is None else means.abs())
+    sizes = torch.where(sizes > floor, sizes, torch.zeros_like(sizes))
+    units = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
+    left, values, right = torch.linalg.svd(triangle * (sizes > 0) / units, full_matrices=True)
+    rank = int((values > max(triangle.shape) * torch.finfo(torch.float64).eps * values[0]).sum())
+    inverse = (right[:rank].T / values[:rank] @ left[:, :rank].T) / units[:, None]
+    nothing = right[rank:].T / units[:, None]
+    factor = triangle
+    if means is not None:
+        rows, features = triangle.shape
+        factor = torch.zeros(rows + 1, features + 1, dtype=torch.float64)
+        factor[:rows, :features], factor[rows, :features], factor[rows, features] = triangle, means, 1.0
+        whole = torch.zeros(features + 1, rows + 1, dtype=torch.float64)
+        whole[:features, :rows], whole[features, :rows], whole[features, rows] = inverse, -means @ inverse, 1.0
+        inverse, nothing, rank = whole, torch.cat([nothing, -(means @ nothing)[None]]), rank + 1
+    if nothing.shape[1]:
+        nothing = torch.linalg.qr(nothing).Q
+        inverse = inverse - nothing @ (nothing.T @ inverse)
+    large, directions = torch.linalg.svd(factor, full_matrices=False)[1:]
+    inner, small = torch.linalg.svd(inverse, full_matrices=False)[:2]
+    many = int((large[:rank] > (large[0] / small[0]).sqrt()).sum())
+    found = torch.cat([large[:many], small[: rank - many].reciprocal().flip(0)])
+    vectors = torch.linalg.qr(torch.cat([directions[:many].T, inner[:, : rank - many].flip(1)], dim=1)).Q
+    return found.square().flip(0), vectors.flip(1)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from gd_lightning.theory.descent import best_lr, largest_stable_lr, updates_to_excess
-from gd_lightning.theory.outlook import LONGEST_LOOK, Outlooks, Verdict
+from gd_lightning.theory.outlook import Outlooks, Verdict
 from gd_lightning.theory.reduced import ReducedUpdates
 from gd_lightning.theory.sampling import DrawnBatches
 from gd_lightning.theory.searches import minimum
@@ -152,7 +152,6 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
     searched = min(len(sizes), 2 if outlooks.momentum else _SEARCHED)
     places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
     best = {place: math.log(all_drawn[place].best_lr / all_drawn[place].largest_stable_lr) for place in places}
-    epochs = min(outlooks.max_epochs, LONGEST_LOOK)
     for place, drawn in enumerate(all_drawn):
         variant, limit = drawn.variant, drawn.largest_stable_lr
 
@@ -160,7 +159,7 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
             return reduced.floor(lr, variant)
 
         def lateness(lr: float, variant: Variant = variant) -> float:
-            excess = reduced.excess(lr, variant, int(epochs))
+            excess = reduced.excess(lr, variant, int(outlooks.max_epochs))
             return math.log(excess / target) if excess > 0 else -math.inf
 
         stable = _last(lambda lr: floor(lr) < math.inf, limit) if variant.short_batch else limit

@@ -6,8 +6,9 @@ Letters: N samples, B batch.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -23,8 +24,8 @@ from gd_lightning.variants import BatchSize, Variant
 LONGEST_LOOK = 10_000
 _LOOKS = (64, 1024, LONGEST_LOOK)  # epochs that are looked ahead, further where the target is not reached before
 _CLOSE = 0.01  # of the irreducible loss
-_CLOSE_TO_ZERO = 1e-6  # of the excess at the start, where the irreducible loss is 0 up to rounding
-_NO_NOISE = 1e-12
+_CLOSE_TO_ZERO = 1e-6  # of the loss of the best constant, where the irreducible loss is next to nothing
+_CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
 _NUMBERS = 2e7
 
@@ -37,7 +38,7 @@ class Verdict(str, Enum):
     SLOW = "slow"
     """It would come close, but takes more epochs."""
     REACHES_ITS_FLOOR = "reaches its floor"
-    """It is stable, but the noise of its batches keeps it away from the irreducible loss."""
+    """It is stable, but the noise of its batches, or rounding, keeps it away from the irreducible loss."""
     DIVERGES = "diverges"
     """Its learning rate is not below the largest stable one."""
 
@@ -54,10 +55,12 @@ class Outlook:
         largest_stable_lr: The learning rate below which it is stable; for batches, drawn with replacement.
         best_lr: The learning rate that shrinks the error fastest, likewise.
         lr: The learning rate that is asked about.
-        epochs: Epochs to the target; ``inf`` where it is not reached, or not in 10,000.
+        epochs: Epochs to the target, about so many where they are more than 10,000 of mini-batches; ``inf`` where it
+            is not reached.
         floor: How far above the irreducible loss it ends; ``inf`` where it diverges.
         verdict: What becomes of it.
         growth: For the sequential order, by how much the error can grow within an epoch; None for others.
+        rounding: What of the floor is left by rounding alone, where that keeps it above the target; else 0.
     """
 
     variant: Variant
@@ -68,6 +71,7 @@ class Outlook:
     floor: float
     verdict: Verdict
     growth: float | None = None
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,9 @@ class Outlooks:
             replacement.
         drop_last: Whether a short last batch is left out.
         nesterov: Whether the momentum is Nesterov's.
+        rounding: How far above the irreducible loss rounding keeps a run with a learning rate, a momentum, and
+            Nesterov's form of it or not; None where rounding is left out.
+        standardized: Gives the outlooks of the same run on standardised features; None where that cannot be asked for.
 
     Example:
         >>> import torch
@@ -101,6 +108,8 @@ class Outlooks:
     sequential: bool = False
     drop_last: bool = False
     nesterov: bool = False
+    rounding: Callable[[float, float, bool], float] | None = None
+    standardized: Callable[[], Outlooks] | None = None
 
     @cached_property
     def drawn(self) -> LinearLoss:
@@ -116,11 +125,12 @@ class Outlooks:
     def target(self) -> float:
         """The excess that counts as close.
 
-        It is 1 % of the irreducible loss, or where that is 0 a millionth of the excess at the start.
+        It is 1 % of the irreducible loss, or where that is next to nothing a millionth of the loss of the best
+        constant. So R2 is within 0.01 of that of the least squares, wherever the run starts.
         """
-        if self.loss.irreducible <= _NO_NOISE * self.excess_at_start:
-            return _CLOSE_TO_ZERO * self.excess_at_start
-        return _CLOSE * self.loss.irreducible
+        constant = self.loss.constant
+        scale = constant if constant > _CONSTANT * self.excess_at_start else self.excess_at_start
+        return max(_CLOSE * self.loss.irreducible, _CLOSE_TO_ZERO * scale, sys.float_info.min)
 
     @property
     def knows_the_order(self) -> bool:
@@ -161,6 +171,16 @@ class Outlooks:
 
     def of(self, batch_size: BatchSize, lr: float) -> Outlook:
         """Return the outlook of a batch size at a learning rate."""
+        row = self._without_rounding(batch_size, lr)
+        if self.rounding is None or row.verdict not in (Verdict.CONVERGES, Verdict.SLOW):
+            return row
+        left = self.rounding(lr, self.momentum, self.nesterov)
+        if row.floor + left <= self.target:
+            return row
+        floor, verdict = row.floor + left, Verdict.REACHES_ITS_FLOOR
+        return replace(row, epochs=math.inf, floor=floor, verdict=verdict, rounding=left)
+
+    def _without_rounding(self, batch_size: BatchSize, lr: float) -> Outlook:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if variant.name == "batch":
             limit = largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
@@ -171,26 +191,32 @@ class Outlooks:
         limit, best = drawn.largest_stable_lr, drawn.best_lr
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
-            # Where it is drawn to a point farther from the optimum than its start, nobody calls it stable.
-            floor = epoch.floor if epoch.floor < max(self.excess_at_start, self.target) else math.inf
-            epochs = self._first_epoch(lambda looks: epoch.predicted_losses(self.start, looks), floor)
+            # Where it is drawn away from its start, to what is worse than a constant, nobody calls it stable.
+            bearable = max(self.excess_at_start, self.loss.constant - self.loss.irreducible, self.target)
+            floor = epoch.floor if epoch.floor < bearable else math.inf
+            epochs = self._epochs(lambda looks: epoch.predicted_losses(self.start, looks), floor, lr, variant)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
         floor = drawn.floor(lr)
-        epochs = self._first_epoch(lambda looks: drawn.expected_losses(self.start, lr, looks), floor)
+        epochs = self._epochs(lambda looks: drawn.expected_losses(self.start, lr, looks), floor, lr, variant)
         return self._judged(variant, limit, best, lr, epochs, floor)
 
     def _drawn_batches(self, variant: Variant) -> DrawnBatches:
         return DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
 
-    def _first_epoch(self, losses_of: Callable[[int], Tensor], floor: float) -> float:
-        """Return the first epoch at whose end the predicted excess is below the target."""
+    def _epochs(self, losses_of: Callable[[int], Tensor], floor: float, lr: float, variant: Variant) -> float:
+        """Return the epoch from whose end on the predicted excess is at most the target."""
         if floor > self.target:
             return math.inf
         for looks in _LOOKS:
-            there = (losses_of(looks) - self.loss.irreducible <= self.target).nonzero()
-            if len(there):
-                return int(there[0])
-        return math.inf
+            above = (~(losses_of(looks) - self.loss.irreducible <= self.target)).nonzero()
+            epochs = int(above[-1, 0]) + 1 if len(above) else 0
+            # With momentum the loss swings: it must stay there for as long as it took.
+            if epochs <= (looks / 2 if self.momentum and looks < LONGEST_LOOK else looks):
+                return epochs
+        # So slow a run goes on as its mean does, above its floor.
+        left = max(self.target - floor, 1e-6 * self.target)
+        updates = updates_to_excess(self.loss, self.start, lr, left, self.momentum, self.nesterov)
+        return max(math.ceil(updates / variant.updates_per_epoch), LONGEST_LOOK + 1) if updates < math.inf else updates
 
     def _judged(
         self,

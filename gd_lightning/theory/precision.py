@@ -107,6 +107,17 @@ class Rounding:
         variance = torch.stack(variances)
         return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
 
+    def excess(self, dtype: torch.dtype) -> float:
+        """Return how far above the irreducible loss rounding keeps the train loss, in the mean, in units of the loss."""
+        loss, excess = self.loss, 0.0
+        for output in range(loss.n_outputs):
+            theta = self._theta[:, output]
+            noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
+            moved = ((loss.directions.T @ noise) * loss.directions.T).sum(dim=1) / loss.eigenvalues.square()
+            stalled = loss.directions.T.square() @ (3 * _variance(theta, dtype)) * self._left().square()
+            excess += (loss.eigenvalues * (moved + stalled)).sum().item() / 2
+        return excess
+
     @property
     def _theta(self) -> Tensor:
         """The least-squares solution as the regressor has it, weights then bias, shape (C, K)."""

@@ -42,6 +42,7 @@ from gd_lightning.theory.searches import minimum
 from gd_lightning.variants import Variant
 
 _PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
+_MIXED = 0.1
 _FINER = 5e-4  # with momentum, with which it can be far below the limit
 _MOST_EPOCHS = 10_000  # until a floor has settled
 _SMALL = 400  # numbers of a state up to which its map is written down as a matrix
@@ -93,13 +94,18 @@ class DrawnBatches:
             limit = self.largest_stable_lr
             return minimum(self.contraction, 0.0, limit, _FINER * limit)
         moments, lyapunov = self._moments, self._moments.lyapunov
-        vector = self._identity() / lyapunov
+        # The eigenvector is positive semidefinite, so it has a part along the identity; that of another learning rate
+        # alone may be without any, and would be taken for it.
+        positive = self._identity() / lyapunov
+        positive = vector = positive / positive.norm()
 
         def kept(lr: float) -> float:
             nonlocal vector  # near the one of the learning rate before
             a = 2 * lr / self.loss.n_outputs
             value, vector = smallest_eigenvalue(
-                lambda m: a * lyapunov * m - a**2 * moments.products(m), vector, lambda m: m / lyapunov
+                lambda m: a * lyapunov * m - a**2 * moments.products(m),
+                vector * torch.sign((vector * positive).sum()) + _MIXED * positive,
+                lambda m: m / lyapunov,
             )
             return -value
 

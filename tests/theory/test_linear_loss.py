@@ -29,7 +29,7 @@ def test_it_is_the_mean_squared_error(bias: bool, outputs: int) -> None:
 
     hessian = torch.autograd.functional.hessian(of_first_output, torch.zeros(4 + bias, dtype=torch.float64))
     assert isinstance(hessian, torch.Tensor)
-    torch.testing.assert_close(loss.hessian, hessian, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(loss.hessian, hessian, rtol=1e-12, atol=1e-13)
     eigenvalues = np.linalg.eigvalsh(hessian.numpy())
     np.testing.assert_allclose(loss.eigenvalues, eigenvalues, rtol=1e-11)
     assert loss.condition_number == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=1e-10)

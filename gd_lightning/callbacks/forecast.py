@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.surroundings import learning_rate, most_epochs
+from gd_lightning.callbacks.surroundings import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor
@@ -167,6 +167,7 @@ class Forecast(Measuring):
             sequential=in_order,
             numbers=_NUMBERS,
             start=None if self._start is None else _like(network.affine(), self._start),
+            problem=problem_of(trainer),
         )
 
 

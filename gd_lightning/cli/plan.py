@@ -67,8 +67,9 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
     sizes = list(_batch_sizes(data.variant))
     if quadratic_network(module) is None:
         return local_plan(module, data, sizes)
+    in_order = data.order == "sequential"
     outlooks = linear_outlooks(
-        module, data.train.pieces, data.variant, max_epochs, sequential=data.order == "sequential"
+        module, data.train.pieces, data.variant, max_epochs, sequential=in_order, problem=data.problem
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in sizes]
     return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
@@ -178,6 +179,7 @@ class Plan:
         loss = self.outlooks.loss
         content = {
             "irreducible_loss": loss.irreducible,
+            "constant_loss": loss.constant,
             "lambda_min": loss.lambda_min,
             "lambda_max": loss.lambda_max,
             "condition_number": loss.condition_number,
@@ -204,7 +206,7 @@ class Plan:
             aligned(cells),
             "",
             f"epochs  until the train loss is {self.outlooks.target:.3g} above the irreducible loss",
-            "floor   how far above it the noise of the batches keeps the train loss",
+            "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
             *self._notes(),
             "",
             advice(self.outlooks, self.configured),

@@ -24,9 +24,10 @@ from gd_lightning.generators import own_generator
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.problems import Problem, SteepLine
+from gd_lightning.theory import stable_lr
 from gd_lightning.tracking.finished_runs import FinishedRun
 from gd_lightning.tracking.run_directory import HISTORY
-from gd_lightning.variants import BatchSize
+from gd_lightning.variants import BatchSize, Variant
 
 _SECTIONS = ("data", "model", "trainer")
 _NOT_VARIED = ("data.batch_size", "data.problem", "data.seed", "trainer.callbacks", "trainer.logger")
@@ -110,7 +111,7 @@ def compare(
 
 
 def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize) -> float:
-    """Return the learning rate that shrinks the error fastest.
+    """Return the learning rate that shrinks the error fastest, or a smaller one where that would diverge.
 
     Args:
         module: A linear regressor.
@@ -126,8 +127,9 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
             "cannot find the best lr, because the loss of these options is not quadratic in the parameters; give lrs, "
             "or see what plan says"
         )
-    outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf)
-    return outlooks.of(batch_size, module.hparams["lr"]).best_lr
+    in_order = data.order == "sequential"
+    outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, sequential=in_order)
+    return stable_lr(outlooks, Variant.of(batch_size, len(data.train)).batch_size)
 
 
 def _settings(

@@ -6,8 +6,10 @@ Letters: N samples, C columns of the design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
@@ -15,11 +17,14 @@ from gd_lightning.affine import Affine
 from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
-from gd_lightning.models import LinearRegressor
+from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module.engines import own_method
 from gd_lightning.module.regression import RegressionModule
-from gd_lightning.theory import LinearLoss, Outlooks
+from gd_lightning.problems import Problem
+from gd_lightning.theory import LinearLoss, Outlooks, Rounding
 from gd_lightning.variants import Variant
+
+_ENOUGH = 10_000  # samples that rounding errors are estimated from
 
 # What says which loss a module descends, and how it descends it, if a subclass has its own.
 _LOSS = ("forward", "summed_loss", "training_step")
@@ -42,6 +47,7 @@ def linear_outlooks(
     sequential: bool = False,
     numbers: float = 2e7,
     start: Affine | None = None,
+    problem: Problem | None = None,
 ) -> Outlooks:
     """Return the outlooks of a linear regressor that is trained with the mean squared error and SGD.
 
@@ -53,6 +59,7 @@ def linear_outlooks(
         sequential: Whether the samples are used in their order.
         numbers: How large N C may be (for the sequential order) or N C^2: of more samples, some stand for all.
         start: The parameters before the first update, as the network has them; None: those it has now.
+        problem: What the data come from, where they could be standardised; None: that is not asked.
 
     Raises:
         InputError: The loss is not quadratic in the parameters, or not descended by SGD at one learning rate.
@@ -64,21 +71,64 @@ def linear_outlooks(
             "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
         )
     now, layer = network.affine(), module.standardize
-    columns = network.in_features + (now.bias is not None)
+    start, columns = now if start is None else start, network.in_features + (now.bias is not None)
+    most = math.ceil(numbers / (columns if sequential else columns**2))
+    outlooks = _outlooks(module, pieces, variant, layer, start, most)
+    outlooks = replace(outlooks, max_epochs=max_epochs, sequential=sequential)
+    if problem is None or layer is not None or now.bias is None:
+        return outlooks
+
+    def standardized() -> Outlooks:
+        layer = Standardize.fit(lambda: (x for x, _ in pieces()))
+        given = isinstance(module.hparams["initialization"], Mapping) or (
+            module.hparams["initialization"] == "auto" and problem.start is not None
+        )
+        # What is given is given in original units, what is drawn is drawn alike.
+        from_here = start.before(layer.mean, layer.scale) if given else start
+        other = _outlooks(module, pieces, variant, layer, from_here, most)
+        return replace(other, max_epochs=max_epochs, sequential=sequential)
+
+    return replace(outlooks, standardized=standardized)
+
+
+def _outlooks(
+    module: RegressionModule,
+    pieces: Callable[[], Iterable[Pair]],
+    variant: Variant,
+    layer: Standardize | None,
+    start: Affine,
+    most: int,
+) -> Outlooks:
+    """Return the outlooks without a last epoch, of features that a layer standardises or none."""
     loss = LinearLoss.over(
-        lambda: ((x if layer is None else layer(x), y) for x, y in pieces()),
-        bias=now.bias is not None,
-        most=math.ceil(numbers / (columns if sequential else columns**2)),
+        lambda: ((x if layer is None else layer(x), y) for x, y in pieces()), bias=start.bias is not None, most=most
     )
+
+    def rounding(lr: float, momentum: float, nesterov: bool) -> float:
+        x, y = _some(pieces, variant.train_samples)
+        return Rounding(loss, x, y, lr, momentum, nesterov, layer).excess(x.dtype)
+
     return Outlooks(
         loss,
-        now if start is None else start,
-        max_epochs,
+        start,
+        math.inf,
         momentum=module.hparams["momentum"],
-        sequential=sequential,
         drop_last=variant.drop_last,
         nesterov=module.hparams["nesterov"],
+        rounding=rounding,
     )
+
+
+def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
+    """Return some samples, drawn evenly."""
+    step = math.ceil(n / _ENOUGH)
+    x, y, start = [], [], 0
+    for block_x, block_y in pieces():
+        first = -start % step
+        x.append(block_x[first::step].cpu())
+        y.append(block_y[first::step].cpu())
+        start += len(block_x)
+    return torch.cat(x), torch.cat(y)
 
 
 def quadratic_network(module: RegressionModule) -> LinearRegressor | None:

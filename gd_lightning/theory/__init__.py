@@ -4,9 +4,12 @@ Every statement holds for the mean squared error without 1/2, a mean over sample
 hold for any network and loss, at one set of parameters.
 """
 
+from gd_lightning.theory.advice import Remedy as Remedy
 from gd_lightning.theory.advice import advice as advice
 from gd_lightning.theory.advice import epochs_in_words as epochs_in_words
 from gd_lightning.theory.advice import in_words as in_words
+from gd_lightning.theory.advice import remedies as remedies
+from gd_lightning.theory.advice import stable_lr as stable_lr
 from gd_lightning.theory.batch_size import GradientNoise as GradientNoise
 from gd_lightning.theory.batch_size import Interpolation as Interpolation
 from gd_lightning.theory.batch_size import largest_sample_curvature as largest_sample_curvature

@@ -24,7 +24,8 @@ from gd_lightning.variants import BatchSize, Variant
 LONGEST_LOOK = 10_000
 _LOOKS = (64, 1024, LONGEST_LOOK)  # epochs that are looked ahead, further where the target is not reached before
 _CLOSE = 0.01  # of the irreducible loss
-_CLOSE_TO_ZERO = 1e-6  # of the loss of the best constant, where the irreducible loss is next to nothing
+_NEXT_TO_NOTHING = 1e-6  # of the loss of the best constant: an irreducible loss below is no scale
+_CLOSE_TO_ZERO = 1e-4  # of the loss of the best constant: what counts there
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
 _NUMBERS = 2e7
@@ -125,12 +126,15 @@ class Outlooks:
     def target(self) -> float:
         """The excess that counts as close.
 
-        It is 1 % of the irreducible loss, or where that is next to nothing a millionth of the loss of the best
-        constant. So R2 is within 0.01 of that of the least squares, wherever the run starts.
+        It is 1 % of the irreducible loss. Where that is next to nothing, less than a millionth of the loss of the best
+        constant, it is a ten-thousandth of the latter. So with a bias R2 is within 0.01 of that of the least squares,
+        wherever the run starts.
         """
         constant = self.loss.constant
         scale = constant if constant > _CONSTANT * self.excess_at_start else self.excess_at_start
-        return max(_CLOSE * self.loss.irreducible, _CLOSE_TO_ZERO * scale, sys.float_info.min)
+        if self.loss.irreducible > _NEXT_TO_NOTHING * scale:
+            return _CLOSE * self.loss.irreducible
+        return max(_CLOSE_TO_ZERO * scale, sys.float_info.min)
 
     @property
     def knows_the_order(self) -> bool:
@@ -169,6 +173,13 @@ class Outlooks:
             return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
         return self._drawn_batches(variant).largest_stable_lr
 
+    def best_lr(self, batch_size: BatchSize) -> float:
+        """Return the learning rate that shrinks the error of a batch size fastest; for batches, drawn likewise."""
+        variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        if variant.name == "batch":
+            return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
+        return self._drawn_batches(variant).best_lr
+
     def of(self, batch_size: BatchSize, lr: float) -> Outlook:
         """Return the outlook of a batch size at a learning rate."""
         row = self._without_rounding(batch_size, lr)
@@ -183,8 +194,7 @@ class Outlooks:
     def _without_rounding(self, batch_size: BatchSize, lr: float) -> Outlook:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if variant.name == "batch":
-            limit = largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
-            best = best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
+            limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
             epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum, self.nesterov)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
         drawn = self._drawn_batches(variant)

@@ -128,9 +128,7 @@ def least_squares_over(
     return fitted_to(n, means, triangle, next(iter(blocks()))[0].shape[1], bias)
 
 
-def folded(
-    blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool
-) -> tuple[int, Tensor, Tensor]:
+def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool) -> tuple[int, Tensor, Tensor]:
     """Fold features and targets, side by side, into their means and one triangular factor, in two passes.
 
     Args:

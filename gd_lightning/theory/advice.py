@@ -233,9 +233,7 @@ def _complaint(outlooks: Outlooks, outlook: Outlook) -> str:
             return f"{lr} is above {outlook.largest_stable_lr:.4g}, the limit for {batch} on these data"
         if outlook.growth is None:
             short = outlook.variant.short_batch
-            return (
-                f"{lr} is too large for the last batch of an epoch, which has {short} sample{'s' * (short != 1)}"
-            )
+            return f"{lr} is too large for the last batch of an epoch, which has {short} sample{'s' * (short != 1)}"
         grows = f"an error can grow {outlook.growth:.2g} times within an epoch"
         return f"{lr} is too large for the sequential order: {grows}"
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:

@@ -169,8 +169,8 @@ def updates_to_excess(
 class _Modes:
     """The two modes of each direction, d_t = c_1 z_1^t + c_2 z_2^t for an error of 1 and no velocity at t = 0.
 
-    With z = 1 - w and a = lr lam, w solves w^2 - p w + a = 0, p = 1 - mu + a (Nesterov: + mu a): in this form nothing is
-    lost where a is far below the precision.
+    With z = 1 - w and a = lr lam, w solves w^2 - p w + a = 0, p = 1 - mu + a (Nesterov: + mu a): in this form nothing
+    is lost where a is far below the precision.
 
     Args:
         logarithms: Of z_1 and z_2, shape (2, R), complex.

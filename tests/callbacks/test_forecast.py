@@ -93,7 +93,10 @@ def test_it_warns_before_a_run_beyond_the_limit_and_of_no_other(make_trainer: Ma
 
 def test_a_run_that_diverges_is_told_so_with_cause_and_cure(command_line: CommandLine) -> None:
     run = command_line.fit("--data.batch_size", "1", "--model.lr", "0.1", code=3)
-    sentence = "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 or batch_size 5."
+    sentence = (
+        "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 (ends 0.27 above the "
+        "irreducible loss) or batch_size 5 (ends 0.83 above the irreducible loss)."
+    )
     assert command_line.err == f"gd_lightning: warning: {sentence}\n"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["reason"].startswith("the train loss grew from 599.1 to")

@@ -48,7 +48,7 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     advice, _, map_line = out.splitlines()[-3:]
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")
-    assert advice.endswith("or batch_size 5.")
+    assert advice.endswith(" above the irreducible loss) or batch_size 5 (ends 0.83 above the irreducible loss).")
 
 
 def test_json_for_programs(capfd: Capture) -> None:
@@ -68,7 +68,11 @@ def test_json_for_programs(capfd: Capture) -> None:
         (["--model.lr", "0.1"], "slow", "takes 28 epochs, and the run has 20"),
         (["--model.lr", "0.1", "--trainer.max_epochs", "30"], "converges", "is there after 28 epochs: train."),
         (["--model.lr", "0.1", "--trainer.max_steps", "30"], "converges", "is there after 28 epochs"),
-        (["--model.lr", "0.1", "--data.batch_size", "10"], "reaches its floor", "use lr 0.0013 for more epochs"),
+        (
+            ["--model.lr", "0.1", "--data.batch_size", "10"],
+            "reaches its floor",
+            "use lr 0.0013 (about 240 epochs), batch_size 100 (28 epochs) or let",
+        ),
         (["--model.lr", "0.2"], "diverges", "lr 0.2 is above 0.12, the limit for batch_size 100 on these data; use lr"),
         (["--config", str(CONFIGS / "stochastic_diverging.yaml")], "diverges", "is above 0.06418"),
     ],
@@ -85,7 +89,8 @@ def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
     outlooks = Outlooks(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
     row = replace(outlooks.of(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
     assert advice(outlooks, row) == (
-        "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049."
+        "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049 "
+        "(ends 16 above the irreducible loss)."
     )
 
 
@@ -183,7 +188,7 @@ def test_a_short_last_batch_can_be_what_diverges(capfd: Capture) -> None:
     assert row["verdict"] == "diverges"
     assert row["lr"] < row["largest_stable_lr"]
     assert "is too large for the last batch of an epoch, which has 1 sample; use lr 0.0" in found["advice"]
-    cure = found["advice"].partition("use lr ")[2].partition(",")[0]
+    cure = found["advice"].partition("use lr ")[2].partition(" ")[0]
     assert "diverges" not in [row["verdict"] for row in _plan(capfd, *options, "--model.lr", cure)["rows"][1:2]]
 
 

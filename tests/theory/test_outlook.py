@@ -82,10 +82,10 @@ def test_the_sequential_order_is_told_exactly() -> None:
     assert row.epochs == epochs
 
 
-def test_without_noise_a_millionth_of_the_loss_of_the_best_constant_is_close() -> None:
+def test_without_noise_a_part_of_the_loss_of_the_best_constant_is_close() -> None:
     x, _ = SteepLine().sample()
     outlooks = Outlooks(LinearLoss.of(x, -5 * x), START, max_epochs=100)
-    assert outlooks.target == pytest.approx(1e-6 * np.var(-5 * x.numpy()))
+    assert outlooks.target == pytest.approx(1e-4 * np.var(-5 * x.numpy()))
     assert outlooks.of(1, 0.03).verdict is Verdict.CONVERGES
 
 

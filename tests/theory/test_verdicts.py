@@ -18,7 +18,13 @@ from tests.theory.training import Numbers, trained
 OFFSETS = (0.0, 1.0, 30.0, 1e3, 1e6)  # of the targets, in their spread
 NOISES = (0.0, 1e-5, 1e-2, 1.0)
 STARTS = ("zero", "drawn", "optimum", "near", "far")
-MOMENTA = ({}, {}, {"momentum": 0.5}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True})
+MOMENTA: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"momentum": 0.5},
+    {"momentum": 0.9},
+    {"momentum": 0.8, "nesterov": True},
+)
 
 
 def problem(number: int) -> tuple[Numbers, Numbers, Outlooks, dict[str, Any]]:
@@ -26,7 +32,9 @@ def problem(number: int) -> tuple[Numbers, Numbers, Outlooks, dict[str, Any]]:
     random = np.random.default_rng(number)
     n, d = int(random.integers(12, 40)), int(random.integers(1, 4))
     standardized = bool(random.integers(2))
-    x = random.normal(size=(n, d)) * random.uniform(0.5, 2, size=d) + random.choice([0, 1e4] if standardized else [0, 1])
+    x = random.normal(size=(n, d)) * random.uniform(0.5, 2, size=d) + random.choice(
+        [0, 1e4] if standardized else [0, 1]
+    )
     if standardized:
         features = torch.from_numpy(x)
         x = Standardize.fit(lambda: [features]).double()(features).numpy()
@@ -38,6 +46,7 @@ def problem(number: int) -> tuple[Numbers, Numbers, Outlooks, dict[str, Any]]:
     kind = STARTS[int(random.integers(len(STARTS)))]
     step = Affine(torch.from_numpy(random.normal(size=(1, d))), torch.from_numpy(random.normal(size=1)))
     scale = away[kind] * (1.0 if kind == "drawn" else loss.constant**0.5)
+    assert step.bias is not None
     weight, bias = scale * step.weight, scale * step.bias
     if kind in ("optimum", "near"):
         assert loss.optimum.bias is not None
@@ -127,7 +136,7 @@ def test_a_swinging_loss_is_there_when_it_stays_there() -> None:
     """With momentum 0.99 the loss passes the target many times before it stays below."""
     x = torch.linspace(-1, 1, 20, dtype=torch.float64)[:, None]
     y = 3 * x + 0.1 * torch.sin(40 * x)
-    start, moved = Affine(torch.zeros(1, 1), torch.zeros(1)), {"momentum": 0.99}
+    start, moved = Affine(torch.zeros(1, 1), torch.zeros(1)), dict[str, Any](momentum=0.99)
     for order, size in (("full", 20), ("sequential", 5)):
         outlooks = Outlooks(LinearLoss.of(x, y), start, math.inf, sequential=order == "sequential", **moved)
         told = outlooks.of(size, 0.005)

@@ -332,7 +332,7 @@ class Command(LightningCLI):
         model_lr, optimizer_lr = given.get("model.lr"), given.get("optimizer.init_args.lr")
         if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
             # A config that --print_config printed holds the defaults too; they are no choice.
-            if model_lr == self._parser("fit").get_default("model.lr"):
+            if model_lr == self._parser(self.config.subcommand).get_default("model.lr"):
                 model_lr = None
             elif optimizer_lr == _default_lr(optimizer.class_path):
                 optimizer_lr = None

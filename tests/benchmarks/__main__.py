@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks`` measures, prints tables, and writes them to ``docs/benchmarks.md``.
+"""``python -m tests.benchmarks`` measures and prints tables.
 
-Names of sections behind it measure these alone, print them, and write nothing.
+With ``--write`` they are in ``docs/benchmarks.md`` then. Names of sections behind it measure these alone.
 
 Figures are medians, and medians of ratios within a round, in which all sides have their turn: machines are shared and
 noisy, and what slows one side then slows the others.
@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def head() -> str:
             continue
     missing = [f"{side.name} ({side.package})" for side in COMPETITORS if not side.is_installed]
     parts = [
-        f"Made by `python -m tests.benchmarks` on {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} "
-        f"threads of torch, {platform.system()}, Python {platform.python_version()}, {', '.join(installed)}.",
+        f"Made by `python -m tests.benchmarks --write` on {_processor()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads of torch, {platform.system()}, Python {platform.python_version()}, "
+        f"{', '.join(installed)}.",
         "All sides have their turn in every round; figures are medians over rounds, ratios are medians of the ratios "
         "within a round. All train the same float32 samples in the same order from the same start at the same learning "
         "rate. Each is checked over its first updates against plain PyTorch, and at its end against all that have as "
@@ -64,13 +66,21 @@ def _processor() -> str:
     return f"{names[0]} ({platform.machine()})" if names else platform.machine()
 
 
-def main() -> None:
-    """Measure everything, or the sections that are named."""
+def main(args: Sequence[str] | None = None) -> None:
+    """Measure everything, or the sections that are named.
+
+    Args:
+        args: What stands behind ``python -m tests.benchmarks``; None: of this process.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all, and the document is written")
-    named = parser.parse_args().sections
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all, which takes minutes")
+    parser.add_argument("--write", action="store_true", help="write what all of them measure to docs/benchmarks.md")
+    given = parser.parse_args(args)
+    named = given.sections
     if unknown := sorted(set(named) - set(SECTIONS)):
         parser.error(f"there is no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    if given.write and named:
+        parser.error("cannot write a part of the document; leave the names of sections out, or --write")
     quiet()
     parts = ["# Benchmarks", head()]
     for name in named or SECTIONS:
@@ -79,7 +89,7 @@ def main() -> None:
         parts += [f"## {title}", explanation, measure()]
         print("\n\n".join(parts[-3:]), flush=True)
         print(f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr, flush=True)
-    if not named:
+    if given.write:
         (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -364,6 +364,12 @@ def test_no_subcommand_or_an_unknown_one(command_line: CommandLine) -> None:
     assert gd_lightning.main(["train"]) == 2
 
 
+def test_a_subcommand_that_knows_its_own_options_alone_finds_two_learning_rates(command_line: CommandLine) -> None:
+    for stage in ("plan", "compare"):
+        assert command_line(stage, "--optimizer", "Adam", "--optimizer.lr", "1", "--model.lr", "2") == 2
+        assert "model.lr 2.0 and optimizer.lr 1.0 differ" in command_line.err
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -1,27 +1,34 @@
-"""``python -m tests.experiments`` runs the shipped experiments; what they show is in ``docs/experiments.md`` then."""
+"""``python -m tests.experiments`` runs the shipped experiments and prints what they show.
+
+With ``--write`` that is in ``docs/experiments.md`` then. Names of experiments behind it run these alone.
+"""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parents[2]
+DOCUMENT = Path("docs") / "experiments.md"
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
 
 WHAT = """\
 What each setting of gradient descent does, one experiment for each table of system 4: an article whose numbers are
 illustrative. These are measured. The claims, in quotation marks, are what its tables stand for, in our words; behind
-each stands whether the figures agree. A figure with ± is mean and standard deviation over seeds. *To target* is
-where the train loss first was at most the target that is named below the table. *Seeds differ by more* says that
-two values are nearer to each other than the runs of one group, and decide nothing."""
+each stands whether the figures agree. A figure with ± is mean and standard deviation of the sample (n - 1) over seeds.
+*To target* is where the train loss first was at most the target that is named below the table. *Seeds differ by more*
+says that seeds explain the difference of two values (paired t test, two-sided at 5 %), which then decide nothing; *one
+seed each* says that nothing is known of what seeds change."""
 WHAT_NOT = """\
 Two subjects of the article are not among them. Cross entropy belongs to classification, and this is a laboratory of
 regression. Parallelisation changes no figure but the seconds: that several processes come to the result of one is
@@ -67,20 +74,38 @@ def run(config: Path) -> str:
     return "\n\n".join(parts)
 
 
-def main() -> None:
-    """Run everything."""
+def head() -> str:
+    """Say what they were run on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "numpy"))
-    parts = [
-        "# Experiments",
-        WHAT,
-        f"Made by `python -m tests.experiments` on {platform.machine()}, {torch.get_num_threads()} threads, Python "
-        f"{platform.python_version()}, {packages}. Seconds are those of one shared machine.",
-        WHAT_NOT,
-    ]
+    made = (
+        f"Made by `python -m tests.experiments --write` on {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, {packages}. Seconds are those of one shared machine."
+    )
+    return "\n\n".join(["# Experiments", WHAT, made, WHAT_NOT])
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run everything, or the experiments that are named.
+
+    Args:
+        args: What stands behind ``python -m tests.experiments``; None: of this process.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.experiments", description=__doc__)
+    names = [config.stem for config in EXPERIMENTS]
+    parser.add_argument("experiments", nargs="*", help=f"of {', '.join(names)}; none: all, which takes minutes")
+    parser.add_argument("--write", action="store_true", help=f"write what all of them show to {DOCUMENT}")
+    given = parser.parse_args(args)
+    if unknown := sorted(set(given.experiments) - set(names)):
+        parser.error(f"there is no experiment {unknown[0]}; there are {', '.join(names)}")
+    if given.write and given.experiments:
+        parser.error("cannot write a part of the document; leave the names of experiments out, or --write")
+    parts = [head()]
     for config in EXPERIMENTS:
-        print(config.stem, flush=True)
-        parts.append(run(config))
-    (ROOT / "docs" / "experiments.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        if not given.experiments or config.stem in given.experiments:
+            parts.append(run(config))
+            print(parts[-1], end="\n\n", flush=True)
+    if given.write:
+        (ROOT / DOCUMENT).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

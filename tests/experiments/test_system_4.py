@@ -103,7 +103,7 @@ def test_the_document_says_what_was_found_of_every_claim(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_document_is_what_the_experiments_find(command_line: CommandLine, name: str) -> None:
-    """But for the seconds, which are those of a machine; ``python -m tests.experiments`` writes it anew."""
+    """But for the seconds, which are those of a machine; ``python -m tests.experiments --write`` writes it anew."""
     assert command_line("compare", "--config", CONFIGS / "experiments" / f"{name}.yaml") == 0, command_line.err
     found, written = _verdicts("\n".join(sentences(command_line.out))), _verdicts(_section(name))
     for claim, expectation in _content(name)["claims"].items():

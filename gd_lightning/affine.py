@@ -56,12 +56,16 @@ class Affine:
             scale: Shape (D,).
         """
         weight = self.weight.detach().cpu().double() / scale.cpu().double()
+        if self.bias is None and not mean.any():
+            return Affine(weight)
         shift = weight @ mean.cpu().double()
         return Affine(weight, -shift if self.bias is None else self.bias.detach().cpu().double() - shift)
 
     def before(self, mean: Tensor, scale: Tensor) -> Affine:
         """Return this function of x as a function of (x - mean) / scale, in float64: the inverse of :meth:`after`."""
         weight, center = self.weight.detach().cpu().double(), mean.cpu().double()
+        if self.bias is None and not center.any():
+            return Affine(weight * scale.cpu().double())
         bias = weight @ center if self.bias is None else self.bias.detach().cpu().double() + weight @ center
         return Affine(weight * scale.cpu().double(), bias)
 

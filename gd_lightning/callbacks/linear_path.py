@@ -65,7 +65,8 @@ class LinearPath:
         self.targets = None if problem is None else problem.target_names
         self._is_plain = linear_network(module) is not None
         # A regressor without bias on centred features has an intercept in original units.
-        has_bias = network.affine().bias is not None or self._standardize is not None
+        is_centred = self._standardize is not None and self._standardize.centers
+        has_bias = network.affine().bias is not None or is_centred
         self.names = parameter_names(network.in_features, network.out_features, has_bias, self.features, self.targets)
 
     @classmethod
@@ -151,7 +152,8 @@ class LinearPath:
         if self._standardize is not None:
             weights = weights / self._standardize.scale.cpu().double()
             shift = weights @ self._standardize.mean.cpu().double()
-            biases = biases - shift if biases.shape[1] else -shift
+            if biases.shape[1] or self._standardize.centers:
+                biases = biases - shift if biases.shape[1] else -shift
         flat = torch.cat([weights.flatten(1), biases], dim=1)
         columns: dict[str, NDArray[np.float64]] = {}
         if self.names_parameters:

@@ -83,7 +83,7 @@ def _digits(
     rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
     momentum = (outlooks.momentum, outlooks.nesterov)
     rounding = Rounding(outlooks.loss, *samples.take(rows), lr, *momentum, layer=module.standardize)
-    has_bias = outlooks.start.bias is not None or module.standardize is not None
+    has_bias = outlooks.start.bias is not None or (module.standardize is not None and module.standardize.centers)
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
     return {

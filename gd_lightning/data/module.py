@@ -57,7 +57,8 @@ class RegressionDataModule(LightningDataModule):
         test_size: Part of the data for test, a fraction below 1 or a number of samples.
         seed: Seed of the split and of the order.
         standardize: Bring each feature to mean 0 and deviation 1, by statistics of the training set, as the first
-            layer of the model; parameters are still reported in original units.
+            layer of the model; parameters are still reported in original units. Features of a model without biases are
+            only scaled, to a mean square of 1: to centre them would force its prediction at their mean to be 0.
         micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large
             batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
@@ -288,14 +289,17 @@ class RegressionDataModule(LightningDataModule):
         names = self.problem.target_names if self._needs_new_inputs_only else None
         return self.train.out_features if names is None else len(names)
 
-    def standardization(self) -> Standardize | None:
+    def standardization(self, centred: bool = True) -> Standardize | None:
         """Return the layer that standardises features by the statistics of the training set, or None if not wanted.
 
         Nor is there one where only other inputs are predicted: the checkpoint has it.
+
+        Args:
+            centred: Whether the means are subtracted; not for a model without biases.
         """
         if not self.standardize or self._needs_new_inputs_only:
             return None
-        return Standardize.fit(lambda: (x for x, _ in self.train.pieces()))
+        return Standardize.fit(lambda: (x for x, _ in self.train.pieces()), centred)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader whose ``batch_size`` is the variant's B.

@@ -82,7 +82,7 @@ class RegressionModule(LightningModule):
         huber_delta: Where the Huber loss turns linear, in units of the targets.
         hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.
         activation: Activation of the hidden layers.
-        bias: Whether layers have biases.
+        bias: Whether layers have biases; without them the prediction at x = 0 is 0, with standardised features, too.
         dropout: Probability that a hidden unit is left out while training.
         initialization: auto (the start that the problem prescribes, else default), default (PyTorch's), zero, normal,
             xavier, he, or given values of a linear regressor in original units, such as {weight: -10, bias: -20}.
@@ -268,7 +268,8 @@ class RegressionModule(LightningModule):
             self._start, self._configured = None, True
         # Later data, to test on for example, do not change how the features of this model are standardised.
         if not self._configured and hasattr(data, "standardization"):
-            self.standardize = data.standardization()
+            # To centre the features of a model without biases would force its prediction at their mean to be 0.
+            self.standardize = data.standardization(**({} if self.hparams["bias"] else {"centred": False}))
         if self._start is not None and self.network is not None:
             self._start.draw_again(self.network, self._initialized_network)
         makes = self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"])

@@ -183,14 +183,17 @@ class Rounding:
         """Return the variance of the errors made in turning an output's parameters to original units.
 
         Args:
-            original: These parameters, shape (D + 1,).
+            original: These parameters, shape (D + 1,), or (D,) where they have no intercept.
             dtype: The precision.
         """
         if self.layer is None:
             return torch.zeros_like(original)
-        weight, mean = original[:-1], self.layer.mean.double()
+        mean = self.layer.mean.double()
+        weight, intercept = original[: len(mean)], original[len(mean) :]
         of_weight, of_shift = _variance(weight, torch.float64), _variance(weight * mean, torch.float64)
-        of_bias = (of_weight * mean.square() + of_shift).sum() + _variance(original[-1], torch.float64)
+        if not len(intercept):
+            return of_weight
+        of_bias = (of_weight * mean.square() + of_shift).sum() + _variance(intercept[0], torch.float64)
         if self.loss.optimum.bias is None:
             of_bias = of_bias + (weight.square() * _variance(mean, dtype)).sum()
         return torch.cat([of_weight, of_bias[None]])

@@ -21,7 +21,7 @@ from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights, whose_weights
+from gd_lightning.callbacks.replaced_weights import averages, averages_before, may_replace_weights, whose_weights
 from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
@@ -40,7 +40,7 @@ from gd_lightning.history import History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
-    check_strategy,
+    check_processes,
     has_least_squares,
     is_squared_error,
     linear_network,
@@ -105,7 +105,7 @@ class HistoryRecorder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Come behind the callbacks that average weights, and take the writing of validation metrics over."""
         if stage == "fit":
-            check_strategy(trainer)
+            check_processes(trainer)
             averages_before(trainer, self)
         writes = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
         if stage == "fit" and writes and isinstance(pl_module, RegressionModule):
@@ -159,11 +159,21 @@ class HistoryRecorder(Callback):
                 "validated_at": self._validated_at,
                 "measured_at": self._measured_at,
                 "stop_measures": self._stop_measures,
+                "averaged": self._weights if averages(may_replace_weights(trainer)) else "",
             }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the record of the run that is continued."""
+        """Take up the record of the run that is continued.
+
+        Raises:
+            InputError: The weights of its last update are gone.
+        """
         self._resumed = checkpoint.get(_RECORD)
+        if trainer.state.fn == "fit" and self._resumed is not None and self._resumed.get("averaged"):
+            raise InputError(
+                f"cannot continue this run, because its weights are {self._resumed['averaged'].partition(';')[0]}, and "
+                "those of its last update are not kept; train anew with more epochs"
+            )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the clock run."""
@@ -272,7 +282,7 @@ class HistoryRecorder(Callback):
         """
         if isinstance(exception, (ProcessRaisedException, ProcessExitedException)):
             try:
-                check_strategy(trainer)
+                check_processes(trainer)
             except InputError as refusal:
                 raise refusal from None
         if self._recording:

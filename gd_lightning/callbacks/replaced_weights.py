@@ -61,6 +61,11 @@ def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> lis
     ]
 
 
+def averages(callbacks: Sequence[Callback]) -> bool:
+    """Whether one of these callbacks puts an average in place at the end, and keeps nothing of the last update."""
+    return any(isinstance(callback, _AVERAGING) for callback in callbacks)
+
+
 def whose_weights(replacing: Sequence[Callback]) -> str:
     """Say which weights a run ends with, where they are not those of its last update.
 

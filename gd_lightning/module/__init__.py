@@ -10,12 +10,13 @@ from gd_lightning.module.outlooks import (
 )
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
-from gd_lightning.module.trainer_checks import check_strategy
+from gd_lightning.module.trainer_checks import check_processes, check_strategy
 
 __all__ = [
     "NOT_THERE",
     "RegressionModule",
     "check_options",
+    "check_processes",
     "check_strategy",
     "has_least_squares",
     "is_at_its_end",

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 
 _POSITION = "gd_lightning_position"  # a key of checkpoints
 
@@ -101,8 +101,19 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     if not again:
         _step_plateau_schedulers(trainer, position["plateau_to_come"])
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StochasticWeightAveraging) and fit_loop.restarted_mid_epoch:
+            _begin_epoch_of_averages(trainer, callback)
         if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
             trainer.should_stop = True  # it had asked for that before the checkpoint was written
+
+
+def _begin_epoch_of_averages(trainer: Trainer, callback: StochasticWeightAveraging) -> None:
+    """Put the scheduler of an average back that an epoch's start has put in place: no epoch starts here."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
+    callback.on_train_epoch_start(trainer, trainer.lightning_module)
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate  # a scheduler that is made anew sets the first one of its own
 
 
 def _step_plateau_schedulers(trainer: Trainer, to_come: str | None) -> None:

@@ -64,20 +64,29 @@ def check_accumulation(trainer: Trainer) -> None:
         raise InputError(_ACCUMULATION.format(f"accumulate_grad_batches {parts}"))
 
 
-def check_strategy(trainer: Trainer) -> None:
-    """Refuse strategies that split a model, or train in processes from which nothing comes back.
+def check_processes(trainer: Trainer) -> None:
+    """Refuse to train in processes from which nothing comes back.
 
     Raises:
-        InputError: The Trainer has such a strategy.
+        InputError: The strategy of the Trainer starts such processes.
     """
-    strategy = trainer.strategy
-    if isinstance(strategy.launcher, _MultiProcessingLauncher):
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         remedy = "devices=1" if interactive else 'strategy="ddp", or devices=1'
         raise InputError(
             "cannot train in processes that are spawned or forked, because neither network nor history comes back from "
             f"them; use {remedy}"
         )
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Refuse strategies that split a model, or train in processes from which nothing comes back.
+
+    Raises:
+        InputError: The Trainer has such a strategy.
+    """
+    check_processes(trainer)
+    strategy = trainer.strategy
     whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
     if not whole or isinstance(strategy, (DeepSpeedStrategy, XLAStrategy)):
         raise InputError(

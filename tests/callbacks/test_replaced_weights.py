@@ -148,3 +148,6 @@ def test_the_terminal_says_whose_weights_they_are(command_line: CommandLine) -> 
     assert "weights        averaged by StochasticWeightAveraging; " in command_line.out
     saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert summary["parameters"]["w"] == pytest.approx(saved["network.weight"].item(), rel=1e-6)
+    assert command_line("fit", "--ckpt_path", "last", "--trainer.max_epochs", "8") == 2
+    assert "its weights are averaged by StochasticWeightAveraging, and those" in command_line.err
+    assert command_line("test", "--ckpt_path", "last") == 0

@@ -21,7 +21,7 @@ from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.replaced_weights import averages, averages_before, may_replace_weights, whose_weights
+from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
@@ -97,7 +97,7 @@ class HistoryRecorder(Callback):
         self._watch = Stopwatch()
         self._recording = False
         self._resumed: dict[str, Any] | None = None
-        self._weights = ""
+        self._weights, self._averaged = "", False
         self._reported: dict[str, Tensor] = {}
 
     # Trainer hooks, in the order of their calls
@@ -135,7 +135,7 @@ class HistoryRecorder(Callback):
         every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
         self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
         self._stop_measures: list[str] = []
-        self._weights, self._reported = "", {}
+        self._weights, self._averaged, self._reported = "", False, {}
         self._written_at = time.monotonic()
         self._lr = learning_rate(trainer)
         self._recording = True
@@ -159,7 +159,7 @@ class HistoryRecorder(Callback):
                 "validated_at": self._validated_at,
                 "measured_at": self._measured_at,
                 "stop_measures": self._stop_measures,
-                "averaged": self._weights if averages(may_replace_weights(trainer)) else "",
+                "averaged": self._weights if self._averaged else "",
             }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -457,10 +457,10 @@ class HistoryRecorder(Callback):
         replacing = may_replace_weights(trainer)
         if not replacing:
             return ""
-        final = self._losses_now(trainer, pl_module)
-        before = self.history.newest("train_loss")
-        if before is None or final.get("train_loss", before) == before or math.isnan(before):
-            return ""
+        final, before = self._losses_now(trainer, pl_module), self.history.newest("train_loss")
+        self._averaged = has_averaged(trainer, replacing)
+        if before is None or math.isnan(before) or final.get("train_loss", before) == before:
+            return whose_weights(replacing) if self._averaged else ""
         self.history.add_to_last_row({f"{FINAL}{name}": value for name, value in final.items()})
         return f"{whose_weights(replacing)}; those of the last update have train loss {number(before)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lightning.pytorch import Callback, Trainer
@@ -61,9 +62,17 @@ def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> lis
     ]
 
 
-def averages(callbacks: Sequence[Callback]) -> bool:
-    """Whether one of these callbacks puts an average in place at the end, and keeps nothing of the last update."""
-    return any(isinstance(callback, _AVERAGING) for callback in callbacks)
+def has_averaged(trainer: Trainer, callbacks: Sequence[Callback]) -> bool:
+    """Whether one of these callbacks has put an average in place at the end, and kept nothing of the last update."""
+    return any(
+        isinstance(callback, WeightAveraging)
+        or (
+            isinstance(callback, StochasticWeightAveraging)
+            # An average with batch norms is in place during the last epoch already. Without a last epoch, it always is.
+            and (callback.swa_end <= trainer.current_epoch - 1 or callback.swa_end == math.inf)
+        )
+        for callback in callbacks
+    )
 
 
 def whose_weights(replacing: Sequence[Callback]) -> str:

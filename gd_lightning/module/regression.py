@@ -87,8 +87,9 @@ class RegressionModule(LightningModule):
         initialization: auto (the start that the problem prescribes, else default), default (PyTorch's), zero, normal,
             xavier, he, or given values of a linear regressor in original units, such as {weight: -10, bias: -20}.
         network: A network of your own instead: a module, or a class or function called with D and K that gives one.
-        in_features: D, where no RegressionDataModule tells it.
-        out_features: K, where no RegressionDataModule tells it.
+        in_features: D, where no RegressionDataModule tells it. With both sizes the network is made at once, so that
+            weights can be loaded, watched or given to an optimiser before there are data.
+        out_features: K, likewise.
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
         lr_scheduler: A scheduler that is stepped at each epoch's end, likewise.
@@ -98,7 +99,6 @@ class RegressionModule(LightningModule):
 
     Example:
         >>> module = RegressionModule(initialization={"weight": 2.0, "bias": 1.0}, in_features=1, out_features=1)
-        >>> module.configure_model()
         >>> module(torch.tensor([[3.0]])).item()
         7.0
     """
@@ -326,7 +326,9 @@ class RegressionModule(LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Predict from features x of shape (B, D) in original units; returns (B, K)."""
         if self.network is None:
-            raise InputError("cannot predict before the network is made; train first, or call configure_model()")
+            raise InputError(
+                "cannot predict before the network is made; train first, or give in_features and out_features"
+            )
         prediction = self.network(self._features_of_network(x))
         assert isinstance(prediction, Tensor)
         return prediction

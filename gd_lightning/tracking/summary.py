@@ -104,9 +104,9 @@ def summarize(
     measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
     measures = {name: history.last(name) for name in measured if not name.startswith(FINAL)}
     train_loss = history.last("train_loss") if "train_loss" in history else None
-    if weights:
-        measures = {name.removeprefix(FINAL): history.last(name) for name in measured if name.startswith(FINAL)}
-        train_loss = measures.pop("train_loss", train_loss)
+    final = {name.removeprefix(FINAL): history.last(name) for name in measured if name.startswith(FINAL)}
+    if weights and final:
+        train_loss, measures = final.pop("train_loss", train_loss), final
     return RunSummary(
         variant=None if variant is None else variant.name,
         batch_size=None if variant is None else variant.batch_size,

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from torch import nn
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
 from gd_lightning.objective import mean_loss
@@ -150,4 +151,23 @@ def test_the_terminal_says_whose_weights_they_are(command_line: CommandLine) -> 
     assert summary["parameters"]["w"] == pytest.approx(saved["network.weight"].item(), rel=1e-6)
     assert command_line("fit", "--ckpt_path", "last", "--trainer.max_epochs", "8") == 2
     assert "its weights are averaged by StochasticWeightAveraging, and those" in command_line.err
-    assert command_line("test", "--ckpt_path", "last") == 0
+    with pytest.warns(UserWarning, match="StochasticWeightAveraging"):  # Lightning misses it
+        assert command_line("test", "--ckpt_path", "last") == 0
+
+
+class Norms(nn.Sequential):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(nn.Linear(in_features, 4), nn.BatchNorm1d(4), nn.Linear(4, out_features))
+
+
+def test_batch_norms_are_measured_anew_for_averaged_weights(make_trainer: MakeTrainer) -> None:
+    """Lightning adds an epoch without updates, in which batches pass forward only."""
+    recorder = HistoryRecorder()
+    swa = StochasticWeightAveraging(swa_lrs=0.02, swa_epoch_start=2)
+    module, data, _ = _fit(make_trainer, [recorder, swa], recorder, network=Norms)
+    module.eval()
+    with torch.no_grad():
+        loss = mean_loss(module(data.train.x), data.train.y).item()
+    assert recorder.summary is not None
+    assert recorder.summary.train_loss_last == pytest.approx(loss, rel=1e-12)
+    assert recorder.summary.weights.startswith("averaged by")

@@ -135,6 +135,11 @@ def test_callbacks_that_take_the_network_at_their_set_up_do_what_they_do_in_ligh
     assert not torch.allclose(ours, without, rtol=1e-6)  # they do something
 
 
+def test_batch_norms_are_measured_anew_as_in_lightnings_own_loop(make_trainer: MakeTrainer) -> None:
+    ours, plain = _trained_by_both(make_trainer, _swa, network=Normed)
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
+
+
 def test_a_backbone_is_frozen_and_thawed(make_trainer: MakeTrainer) -> None:
     def callbacks() -> list[Callback]:
         return [BackboneFinetuning(unfreeze_backbone_at_epoch=3, verbose=False)]

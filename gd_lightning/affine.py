@@ -5,12 +5,16 @@ Letters: N samples, D features, K outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gd_lightning.determined import without_rounding
+
+RANK = 16 * torch.finfo(torch.float64).eps  # a singular value over the largest, for each row or column, that is 0
 _BLOCK = 65_536  # rows that least_squares turns into float64 at a time: bounds its memory, whatever N
 
 
@@ -141,22 +145,24 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
 
     Returns:
         N; the means, shape (D + K,), 0 where they are not taken away; and a factor T, shape (rows, D + K), whose T'T
-        is that of the data less the means.
+        is that of the data less the means. Features that are collinear but for rounding are so exactly.
     """
-    n, totals = 0, torch.zeros((), dtype=torch.float64)
+    n, d, eps, totals = 0, 0, 0.0, torch.zeros((), dtype=torch.float64)
     for x, y in blocks():
+        d, eps = x.shape[1], max(eps, torch.finfo(x.dtype).eps)
         n, totals = n + len(x), totals + _side_by_side(x, y).sum(dim=0)
     means = totals / n if centred else torch.zeros_like(totals)
     triangle = torch.zeros(0, len(means), dtype=torch.float64)
     for x, y in blocks():
         triangle = torch.linalg.qr(torch.cat([triangle, _side_by_side(x, y) - means]), mode="r").R
-    return n, means, triangle
+    design = without_rounding(triangle[:, :d] / math.sqrt(n), means[:d], eps) * math.sqrt(n)
+    return n, means, torch.cat([design, triangle[:, d:]], dim=1)
 
 
 def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bool) -> tuple[Affine, float]:
     """Return the least-squares solution of what :func:`folded` gives, and its loss."""
     design, targets = triangle[:, :n_features], triangle[:, n_features:]
-    weight = torch.linalg.lstsq(design, targets, driver="gelsd").solution.T
+    weight = torch.linalg.lstsq(design, targets, rcond=RANK * max(design.shape), driver="gelsd").solution.T
     residual = targets - design @ weight.T
     fitted = Affine(weight, means[n_features:] - weight @ means[:n_features] if bias else None)
     return fitted, (residual.square().sum() / (n * targets.shape[1])).item()

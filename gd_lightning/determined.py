@@ -47,18 +47,39 @@ def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
         return torch.ones(1, dtype=torch.bool)
     first, factor = triangle[0, 1:], triangle[bias:, 1:] / math.sqrt(n)
     center = first / triangle[0, 0] if bias else torch.zeros_like(first)
-    deviation = factor.norm(dim=0)
-    size = (deviation.square() + center.square()).sqrt()
-    rounding = size * (eps / 2 + _MOST_ROUNDINGS * _EPS)
-    varies = deviation > rounding
-    spread = torch.where(varies, deviation, torch.where(size > 0, size, 1.0))
-    values, vectors = torch.linalg.svd(torch.where(varies, factor / spread, 0.0), full_matrices=False)[1:]
-    shares = torch.where(varies, rounding / spread, 0.0)
-    seen = values > vectors.abs() @ shares + _MOST_ROUNDINGS * _EPS * math.sqrt(len(size))
-    directions = vectors[seen].T  # shape (D, R), orthonormal
+    vectors, spread = _seen(factor, center, eps)[2:]
+    directions = vectors.T  # shape (D, R), orthonormal
     accuracy = 1000 * eps if eps > _EPS else math.sqrt(eps)
     weights = 1 - directions.square().sum(dim=1) > accuracy
     # The intercept is the prediction at x = 0: open where that point has a part outside of the directions.
     point = -center / spread
     outside = point - directions @ (directions.T @ point)
     return torch.cat([weights, (outside.norm() > accuracy * (1 + point.norm()))[None]])
+
+
+def without_rounding(factor: Tensor, center: Tensor, eps: float) -> Tensor:
+    """Return a design without what rounding can have made of nothing, so that it is of the rank that is meant.
+
+    Args:
+        factor: Of the design less its center, divided by the root of N; shape (rows, D).
+        center: What was subtracted from each feature, shape (D,); 0 for nothing.
+        eps: The precision that the features come in.
+
+    Returns:
+        Shape (rows, D); the same bits where all directions are seen.
+    """
+    left, values, vectors, spread = _seen(factor, center, eps)
+    return factor if len(values) == factor.shape[1] else (left * values) @ vectors * spread
+
+
+def _seen(factor: Tensor, center: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return singular vectors and values that are no rounding, (rows, R), (R,), (R, D), and the units of columns."""
+    deviation = factor.norm(dim=0)
+    size = (deviation.square() + center.square()).sqrt()
+    rounding = size * (eps / 2 + _MOST_ROUNDINGS * _EPS)
+    varies = deviation > rounding
+    spread = torch.where(varies, deviation, torch.where(size > 0, size, 1.0))
+    left, values, vectors = torch.linalg.svd(torch.where(varies, factor / spread, 0.0), full_matrices=False)
+    shares = torch.where(varies, rounding / spread, 0.0)
+    seen = values > vectors.abs() @ shares + _MOST_ROUNDINGS * _EPS * math.sqrt(len(size))
+    return left[:, seen], values[seen], vectors[seen], spread

@@ -5,7 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gd_lightning.affine import least_squares
 from gd_lightning.determined import undetermined
+from gd_lightning.theory import LinearLoss
 
 Design = NDArray[np.float64]
 RANDOM = np.random.default_rng(0)
@@ -82,3 +84,23 @@ def test_what_is_open_is_counted_right_for_known_cases() -> None:
     for name, bias, expected in cases:
         found = undetermined([torch.tensor(np.column_stack(DESIGNS[name]), dtype=torch.float64)], bias)
         assert found.tolist()[: len(expected)] == expected, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"units far apart", "units far apart, and a sum"}))
+def test_collinear_features_have_the_smallest_solution_and_the_spectrum_of_what_is_meant(
+    name: str, bias: bool, dtype: torch.dtype
+) -> None:
+    exact = np.column_stack(DESIGNS[name])
+    y = np.random.default_rng(1).normal(size=(len(exact), 1))
+    x, tolerance = torch.tensor(exact, dtype=dtype), 1e-3 if dtype is torch.float32 else 1e-9
+    # NumPy, on the design that is not rounded: the pseudo-inverse, and the eigenvalues of its product with itself.
+    center = exact.mean(axis=0) if bias else np.zeros(exact.shape[1])
+    weight = np.linalg.pinv(exact - center, rcond=1e-12) @ (y - y.mean() * bias)
+    fitted, _ = least_squares(x, torch.tensor(y), bias)
+    assert np.allclose(fitted.weight.numpy()[0], weight[:, 0], rtol=tolerance, atol=tolerance * np.abs(weight).max())
+    design = np.column_stack([exact, np.ones(len(exact))]) if bias else exact
+    values = np.linalg.svd(design, compute_uv=False)
+    expected = 2 / len(exact) * values[values > 1e-12 * values[0]][::-1] ** 2
+    assert LinearLoss.of(x, torch.tensor(y), bias).eigenvalues.numpy() == pytest.approx(expected, rel=tolerance)

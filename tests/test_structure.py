@@ -56,8 +56,8 @@ GROUND = [
     "variants",
     "micro_batches",
     "objective",
-    "affine",
     "determined",
+    "affine",
     "history",
     "groups",
 ]

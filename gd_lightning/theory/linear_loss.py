@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import Affine, fitted_to, folded
+from gd_lightning.affine import RANK, Affine, fitted_to, folded
 from gd_lightning.theory.thinning import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -197,7 +197,7 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     sizes = torch.where(sizes > floor, sizes, torch.zeros_like(sizes))
     units = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
     left, values, right = torch.linalg.svd(triangle * (sizes > 0) / units, full_matrices=True)
-    rank = int((values > max(triangle.shape) * torch.finfo(torch.float64).eps * values[0]).sum())
+    rank = int((values > RANK * max(triangle.shape) * values[0]).sum())
     inverse = (right[:rank].T / values[:rank] @ left[:, :rank].T) / units[:, None]
     nothing = right[rank:].T / units[:, None]
     factor = triangle

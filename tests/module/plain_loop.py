@@ -19,6 +19,7 @@ from gd_lightning import LinearProblem, RegressionDataModule, RegressionModule
 from tests.conftest import MakeTrainer
 
 N, B, FEATURES = 44, 8, 3
+PER_EPOCH = 6
 SGD: dict[str, Any] = {"lr": 0.05, "momentum": 0.8}
 Schedule = Callable[[torch.optim.Optimizer], Any]
 
@@ -30,6 +31,10 @@ class PlainModule(LightningModule):
         super().__init__()
         self.network = network
         self._schedule = schedule
+
+    @property
+    def backbone(self) -> nn.Module:
+        return backbone_of(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         prediction: Tensor = self.network(x)
@@ -56,10 +61,20 @@ class Start(Callback):
         self.values = copy.deepcopy(pl_module.network.state_dict())
 
 
+def backbone_of(network: object) -> nn.Module:
+    """Return the first layer of a network."""
+    assert isinstance(network, nn.Sequential)
+    return network[0]
+
+
 class ScheduledModule(RegressionModule):
     """A regression module with any scheduler; what it logs, a callback can monitor."""
 
     schedule: Schedule | None = None
+
+    @property
+    def backbone(self) -> nn.Module:
+        return backbone_of(self.network)
 
     def configure_optimizers(self) -> Any:
         return _optimizers(self.network.parameters(), self.schedule) if self.network else super().configure_optimizers()

@@ -505,7 +505,7 @@ class HistoryRecorder(Callback):
                 self.variant,
                 least_squares=None if optimum is None else optimum.affine.named(*names),
                 least_squares_loss=self.least_squares_loss,
-                undetermined=[] if path is None else path.undetermined,
+                undetermined=path.undetermined if path is not None and is_linear else [],
                 truth=None if truth is None else truth.named(*names),
                 irreducible_loss=problem.irreducible_loss if problem is not None and has_noise else None,
                 **known,

@@ -41,8 +41,14 @@ def has_hooks(attributes: Mapping[str, Any]) -> bool:
 
 def has_global_hooks() -> bool:
     """Whether torch calls something beside the methods of every module, or beside the step of every optimiser."""
-    of_steps = of_optimizers._global_optimizer_pre_hooks or of_optimizers._global_optimizer_post_hooks
-    return bool(of_modules._has_any_global_hook() or of_steps)
+    return bool(
+        of_modules._global_forward_hooks
+        or of_modules._global_forward_pre_hooks
+        or of_modules._global_backward_hooks
+        or of_modules._global_backward_pre_hooks
+        or of_optimizers._global_optimizer_pre_hooks
+        or of_optimizers._global_optimizer_post_hooks
+    )
 
 
 def why_no_numba() -> str:

@@ -15,16 +15,22 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LambdaCallback, ModelPruning
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, prune
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
 from gd_lightning import (
+    BatchLoader,
     HistoryRecorder,
     InputError,
     LinearProblem,
     RegressionDataModule,
     RegressionModule,
+    Samples,
     Sine,
     SteepLine,
+    Variant,
 )
 from gd_lightning.module.stretches import Stretches
 from tests.conftest import MakeTrainer
@@ -99,6 +105,28 @@ def _clamp_gradient(parameter: Tensor) -> None:
     parameter.grad.clamp_(-0.1, 0.1)
 
 
+def _hook_all_modules(trainer: Trainer, module: Any) -> None:
+    HANDLES.append(
+        register_module_forward_hook(lambda part, x, out: 0.5 * out if isinstance(part, nn.Linear) else None)
+    )
+
+
+def _hook_all_optimizers(trainer: Trainer, module: Any) -> None:
+    def act(optimizer: Any, *_: Any) -> None:
+        optimizer.param_groups[0]["params"][0].data.clamp_(-0.6, 0.6)
+
+    HANDLES.append(register_optimizer_step_post_hook(act))
+
+
+HANDLES: list[RemovableHandle] = []
+"""Of hooks that would outlive their run."""
+
+
+def _remove_hooks(*_: Any) -> None:
+    while HANDLES:
+        HANDLES.pop().remove()
+
+
 def _replace_step(trainer: Trainer, module: Any) -> None:
     optimizer: Any = trainer.optimizers[0]
     step = optimizer.step
@@ -144,6 +172,8 @@ CHANGES: dict[str, Change] = {
     "hook of the optimiser": lambda trainer, module: trainer.optimizers[0].register_step_post_hook(
         lambda optimizer, *_: optimizer.param_groups[0]["params"][0].data.clamp_(-0.7, 0.7)
     ),
+    "hook of all modules": _hook_all_modules,
+    "hook of all optimisers": _hook_all_optimizers,
     "step of the optimiser": _replace_step,
     "learning rate": _set_group(lr=0.01),
     "weight decay": _set_group(weight_decay=0.3),
@@ -186,7 +216,7 @@ def _at(hook: str, call: int, change: Change) -> Callable[[], list[Callback]]:
             if next(calls) == call:
                 change(trainer, module)
 
-        return [LambdaCallback(**{hook: act})]
+        return [LambdaCallback(**{hook: act}, on_fit_end=_remove_hooks)]
 
     return callbacks
 
@@ -350,3 +380,25 @@ def test_the_train_loss_is_measured_through_what_a_callback_has_just_put_there(m
     trainer.fit(RegressionModule(lr=1e-4, engine="fused"), data)
     _, y = data.train.take(slice(None))
     assert recorder.history.series("train_loss")[1][-2:] == pytest.approx([y.square().mean().item()] * 2, rel=1e-5)
+
+
+class OtherData(RegressionDataModule):
+    """Gives other samples in each epoch."""
+
+    def train_dataloader(self) -> Any:
+        x, y = super().train_dataloader().samples.take(slice(None))
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return BatchLoader(Samples(x, y + epoch), Variant.of(8, len(x)))
+
+
+@pytest.mark.parametrize("engine", ["autograd", "fused"])
+def test_data_that_are_loaded_anew_are_the_new_ones(make_trainer: MakeTrainer, engine: Any) -> None:
+    """Ended by batch descent in closed form: the last epoch's targets are what is fitted."""
+    data = OtherData(LinearProblem(n_samples=44, n_features=3, noise=0.0), batch_size=8)
+    module = RegressionModule(lr=0.1, engine=engine)
+    trainer = make_trainer(max_epochs=40, reload_dataloaders_every_n_epochs=20, precision="64-true")
+    trainer.fit(module, data)
+    x, y = data.train_in(torch.float64).take(slice(None))
+    with torch.no_grad():
+        shift = (module(x) - y).mean().item()
+    assert shift == pytest.approx(20, abs=0.05)  # the data of epoch 20, and not those of epoch 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Settings of whoever runs the tests: options of the command line, processes that a cluster has started, pictures on a
+# display, messages as wide as a terminal. They go before what reads them is imported, and so for the programs that the
+# tests start, too.
+_PREFIXES = ("PL_", "SLURM_", "TORCHELASTIC_", "JSONARGPARSE_", "LSB_", "KUBERNETES_")
+_NAMES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("MPLBACKEND", "COLUMNS", "LINES", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "FORCE_COLOR", "NO_COLOR"),
+)
+for _name in list(os.environ):
+    if _name.startswith(_PREFIXES) or _name in _NAMES:
+        del os.environ[_name]
+
+# ruff: noqa: E402  # what follows reads the environment when it is imported
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -49,6 +64,37 @@ def run_program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         timeout=TIMEOUT,
         check=False,
     )
+
+
+StartOthers = Callable[..., None]
+
+
+@pytest.fixture
+def start_others(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartOthers]:
+    """Return a function that makes this process the first of several, as torchrun does, and starts the others.
+
+    Each process that is started takes seconds to import torch, and torchrun is one more; tests marked slow start it.
+    """
+    others: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, cwd: Path, processes: int = 2) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        world = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+        for name, value in {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, str(value))
+        for rank in reversed(range(processes)):
+            for name in ("RANK", "LOCAL_RANK"):
+                monkeypatch.setenv(name, str(rank))
+            if rank > 0:
+                pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+                others.append(subprocess.Popen([sys.executable, *arguments], cwd=cwd, text=True, **pipes))
+
+    yield start
+    for other in others:
+        said, _ = other.communicate(timeout=TIMEOUT)
+        assert other.returncode == 0, said
 
 
 MakeTrainer = Callable[..., Trainer]

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+import gd_lightning
 from gd_lightning import History
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, StartOthers
 
 TIMEOUT = 240
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -52,13 +53,26 @@ def _updates(root: Path) -> list[str]:
         return [row["update"] for row in csv.DictReader(lines)]
 
 
+@pytest.mark.parametrize("launch", ["as torchrun does", pytest.param("by torchrun", marks=pytest.mark.slow)])
 def test_torchrun_says_how_many_processes_there_are_and_they_give_the_result_of_one(
-    command_line: CommandLine, tmp_path: Path
+    command_line: CommandLine,
+    start_others: StartOthers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    launch: str,
 ) -> None:
-    alone = command_line.fit(*RUN, "--data.val_size", "1")
+    options = [*RUN, "--data.val_size", "1"]
+    alone = command_line.fit(*options)
     shared = tmp_path / "shared"
     shared.mkdir()
-    code, _, err = _fit(*RUN, "--data.val_size", "1", cwd=shared, launch=TORCHRUN)
+    if launch == "by torchrun":
+        code, _, err = _fit(*options, cwd=shared, launch=TORCHRUN)
+    else:
+        start_others("-m", "gd_lightning", "fit", *options, cwd=shared)
+        monkeypatch.chdir(shared)
+        code = gd_lightning.main(["fit", *options])
+        err = capfd.readouterr().err
     assert code == 0, err
     assert "gd_lightning: " not in err
     assert np.allclose(_weights(shared), _weights(tmp_path), rtol=1e-12, atol=0)
@@ -81,6 +95,16 @@ def test_other_devices_than_torchrun_has_started_are_refused(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_bad_input_is_said_by_the_first_process(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    assert command_line("fit", *TWO, "--data.batch_size", "101") == 2
+    assert len(command_line.err.splitlines()) == (1 if rank == 0 else 0)
+
+
+@pytest.mark.slow
 def test_bad_input_is_said_once(tmp_path: Path) -> None:
     code, _, err = _fit(*TWO, "--data.batch_size", "101", cwd=tmp_path)
     assert code == 2

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,9 @@ from gd_lightning import InputError, RegressionDataModule, RegressionModule, Var
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.data import module as data_module
 from gd_lightning.micro_batches import MicroBatches
-from tests.conftest import ROOT, MakeTrainer
+from tests.conftest import ROOT, MakeTrainer, StartOthers
 from tests.module.train_combinations import NETWORKS, UPDATES, N, problem, train
-
-TIMEOUT = 300
+from tests.module.train_combinations import main as train_all
 
 
 def _trained(
@@ -151,27 +147,18 @@ def test_who_needs_whole_batches_gets_them(
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_processes_and_parts_give_the_run_of_one_process(tmp_path: Path, processes: int) -> None:
+def test_processes_and_parts_give_the_run_of_one_process(
+    tmp_path: Path, start_others: StartOthers, processes: int
+) -> None:
     """Each process trains all combinations in turn; starting them is what takes time."""
-    one, shared = _all_combinations(tmp_path, 1), _all_combinations(tmp_path, processes)
+    out = tmp_path / "out.json"
+    train_all(out)
+    one: dict[str, list[float]] = json.loads(out.read_text())
+    out.unlink()
+    start_others("-m", "tests.module.train_combinations", out, cwd=ROOT, processes=processes)
+    train_all(out)
+    shared: dict[str, list[float]] = json.loads(out.read_text())
     assert len(one) == 2 * 3
     assert set(one) == set(shared)
     for name, parameters in one.items():
         assert np.allclose(shared[name], parameters, rtol=1e-12, atol=1e-15), name
-
-
-def _all_combinations(directory: Path, processes: int) -> dict[str, list[float]]:
-    out = directory / f"{processes}.json"
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    result = subprocess.run(
-        [sys.executable, *(torchrun if processes > 1 else []), "-m", "tests.module.train_combinations", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr
-    found: dict[str, list[float]] = json.loads(out.read_text())
-    return found

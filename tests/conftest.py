@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
@@ -88,8 +89,8 @@ def start_others(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartOthers]:
             for name in ("RANK", "LOCAL_RANK"):
                 monkeypatch.setenv(name, str(rank))
             if rank > 0:
-                pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-                others.append(subprocess.Popen([sys.executable, *arguments], cwd=cwd, text=True, **pipes))
+                command = [sys.executable, *arguments]
+                others.append(subprocess.Popen(command, cwd=cwd, text=True, stdout=PIPE, stderr=STDOUT))
 
     yield start
     for other in others:

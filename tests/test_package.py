@@ -19,6 +19,8 @@ def _run(*command: str | Path, cwd: Path) -> str:
         [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    if "fit" in command:
+        assert result.stderr == ""
     return result.stdout
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.determined import without_rounding
+from gd_lightning.float64 import Moments
 
 RANK = 16 * torch.finfo(torch.float64).eps  # a singular value over the largest, for each row or column, that is 0
 _BLOCK = 65_536  # rows that least_squares turns into float64 at a time: bounds its memory, whatever N
@@ -147,14 +148,18 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
         N; the means, shape (D + K,), 0 where they are not taken away; and a factor T, shape (rows, D + K), whose T'T
         is that of the data less the means. Features that are collinear but for rounding are so exactly.
     """
-    n, d, eps, totals = 0, 0, 0.0, torch.zeros((), dtype=torch.float64)
+    d, eps, moments = 0, 0.0, None
     for x, y in blocks():
-        d, eps = x.shape[1], max(eps, torch.finfo(x.dtype).eps)
-        n, totals = n + len(x), totals + _side_by_side(x, y).sum(dim=0)
-    means = totals / n if centred else torch.zeros_like(totals)
+        d, eps, of_block = x.shape[1], max(eps, torch.finfo(x.dtype).eps), Moments.of(_side_by_side(x, y))
+        moments = of_block if moments is None else moments.merged(of_block)
+    assert moments is not None
+    n, means = int(moments.count), moments.mean if centred else torch.zeros_like(moments.mean)
+    # All that is left of a constant column without its mean is rounding.
+    is_left = ~moments.is_constant if centred else torch.ones_like(means, dtype=torch.bool)
     triangle = torch.zeros(0, len(means), dtype=torch.float64)
     for x, y in blocks():
-        triangle = torch.linalg.qr(torch.cat([triangle, _side_by_side(x, y) - means]), mode="r").R
+        rest = torch.where(is_left, _side_by_side(x, y) - means, 0.0)
+        triangle = torch.linalg.qr(torch.cat([triangle, rest]), mode="r").R
     design = without_rounding(triangle[:, :d] / math.sqrt(n), means[:d], eps) * math.sqrt(n)
     return n, means, torch.cat([design, triangle[:, d:]], dim=1)
 
@@ -162,10 +167,26 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
 def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bool) -> tuple[Affine, float]:
     """Return the least-squares solution of what :func:`folded` gives, and its loss."""
     design, targets = triangle[:, :n_features], triangle[:, n_features:]
-    weight = torch.linalg.lstsq(design, targets, rcond=RANK * max(design.shape), driver="gelsd").solution.T
+    weight = _smallest_solution(design, targets).T
     residual = targets - design @ weight.T
     fitted = Affine(weight, means[n_features:] - weight @ means[:n_features] if bias else None)
     return fitted, (residual.square().sum() / (n * targets.shape[1])).item()
+
+
+def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
+    """Return the least-squares solution of smallest norm, shape (D, K), from few rows."""
+    # Columns of one length: else a spread of 1e-9 beside one of 1e9 would count as rounding.
+    lengths = design.norm(dim=0)
+    lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
+    left, values, right = torch.linalg.svd(design / lengths.T)
+    rank = int((values > RANK * max(design.shape) * values[0]).sum())
+    weight: Tensor = right[:rank].T @ (left[:, :rank].T @ targets / values[:rank, None]) / lengths
+    if rank == len(right):
+        return weight
+    # What the data do not determine is made as small as it can be, in the units of the columns.
+    free = right[rank:].T / lengths
+    smallest: Tensor = weight - free @ torch.linalg.lstsq(free, weight, driver="gelsd").solution
+    return smallest
 
 
 def _side_by_side(x: Tensor, y: Tensor) -> Tensor:

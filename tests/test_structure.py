@@ -27,6 +27,7 @@ FLOORS = {
     "objective": 0,
     "affine": 0,
     "determined": 0,
+    "float64": 0,
     "micro_batches": 0,
     "threads": 0,
     "columns": 0,
@@ -50,6 +51,7 @@ FLOORS = {
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
 GROUND = [
     "errors",
+    "float64",
     "threads",
     "generators",
     "columns",

@@ -41,7 +41,7 @@ def least_squares_of(network: LinearRegressor, layer: Standardize | None, sample
         samples: What it is trained on.
     """
     affine, loss = least_squares_over(
-        lambda: ((x if layer is None else layer(x), y) for x, y in samples.pieces()),
+        lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()),
         bias=network.affine().bias is not None,
     )
     return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)

@@ -66,7 +66,7 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
         return panels
     samples = loader.samples
     x, y = as_columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
-    predict = prediction_of(pl_module, samples.dtype)
+    predict = prediction_of(pl_module, samples.x_dtype)
     problem = problem_of(trainer)
     truth = None if problem is None else problem.function(torch.from_numpy(fit_grid(x))[:, None])
     true_values = None if truth is None else truth[:, 0].numpy()

@@ -27,7 +27,7 @@ from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
     learning_rate,
-    loss_of,
+    measured_loss_of,
     problem_of,
     title_of,
     validation_loader,
@@ -435,7 +435,8 @@ class HistoryRecorder(Callback):
         self.history.add_to_last_row(self._measured)
         self._measured_at = trainer.global_step
         if "train_loss" in self._measured:
-            trainer.callback_metrics["train_loss"] = torch.tensor(self._measured["train_loss"])
+            measured = torch.tensor(self._measured["train_loss"], dtype=torch.float64)
+            trainer.callback_metrics["train_loss"] = measured
 
     def _losses(self, pl_module: LightningModule, trainer: Trainer, loaders: dict[str, object]) -> dict[str, float]:
         samples = 0 if self.variant is None else self.variant.train_samples
@@ -445,7 +446,7 @@ class HistoryRecorder(Callback):
             for name, loader in loaders.items():
                 batches = batches_for_measuring(loader, pl_module.device)
                 if batches is not None:
-                    measured[name] = mean_loss_over(batches, pl_module, loss_of(pl_module))
+                    measured[name] = mean_loss_over(batches, pl_module, measured_loss_of(pl_module))
         return measured
 
     def _measure_replaced(self, trainer: Trainer, pl_module: LightningModule) -> str:

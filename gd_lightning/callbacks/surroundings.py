@@ -13,6 +13,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
+from gd_lightning.float64 import in_float64
+from gd_lightning.module import RegressionModule
 from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -94,6 +96,15 @@ def loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
     """Return what sums the loss of a module over samples and outputs; the squared error where it does not say."""
     loss: Callable[[Tensor, Tensor], Tensor] = getattr(module, "summed_loss", summed_squared_error)
     return loss
+
+
+def measured_loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what sums the loss of a module as it is reported, in float64 where its formula is known; no gradients."""
+    if isinstance(module, RegressionModule):
+        return module.measured_loss
+    if hasattr(module, "summed_loss"):
+        return loss_of(module)
+    return lambda prediction, target: summed_squared_error(in_float64(prediction), in_float64(target))
 
 
 def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
 from gd_lightning.errors import InputError
+from gd_lightning.float64 import precision_of_run
 from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
@@ -61,7 +62,6 @@ _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
 _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
-_DOUBLE = ("64-true", "64", 64)
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 _LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
@@ -450,15 +450,8 @@ class Command(LightningCLI):
         config = self.config[stage].as_dict()
         return {name: config[name] for name in signature(method).parameters if name != "self"}
 
-    @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        """Let new tensors have the precision of the run, where no Trainer sees to it."""
-        is_double = self.config[str(self.subcommand)].trainer.precision in _DOUBLE
-        torch.set_default_dtype(torch.float64 if is_double else torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(torch.float32)
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        return precision_of_run(self.config[str(self.subcommand)].trainer.precision)
 
     def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
         """Parse the options of a run of a comparison as those of ``fit``.

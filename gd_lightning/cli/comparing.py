@@ -17,6 +17,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
 from gd_lightning.experiments.claims import check
+from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.finished_runs import find_runs, read_run
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
@@ -74,10 +75,12 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     for name, allowed in _NEEDED.items():
         if settings["trainer"][name] not in allowed:
             raise InputError(f"cannot compare with trainer.{name} {settings['trainer'][name]}; leave it out")
-    data = command.datamodule
-    variant, title = data.variant, type(data.problem).__name__
+    data, precision = command.datamodule, settings["trainer"]["precision"]
+    with precision_of_run(precision):
+        variant, title = data.variant, type(data.problem).__name__
     sizes = request.batch_sizes(variant)
-    lrs = [_learning_rate(command, lr, sizes[i] if sizes else None) for i, lr in enumerate(request.lrs(sizes))]
+    with precision_of_run(precision):
+        lrs = [_learning_rate(command, lr, sizes[i] if sizes else None) for i, lr in enumerate(request.lrs(sizes))]
     axes = request.axes([_checked(size, variant) for size in sizes], lrs)
     varied = {name for axis in axes for setting in axis for name in setting}
     members = request.members(axes, _seeds(settings, options["vary_data"], varied))
@@ -98,7 +101,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         comparison = Comparison.of(runs, options["target"], varied)
         scene = Scene()
         if not any(name.startswith("data.problem") for name in varied):
-            scene = Scene.of(data, _first_modules(type(command.model), directory, comparison))
+            with precision_of_run(precision):
+                scene = Scene.of(data, _first_modules(type(command.model), directory, comparison))
         _show(Report(comparison, title, scene, **_words(options)), directory)
     if interruption is not None:
         print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,7 +20,7 @@ from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
 from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_rows
-from gd_lightning.errors import InputError
+from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
 from gd_lightning.variants import BatchSize, Variant
@@ -105,7 +106,7 @@ class RegressionDataModule(LightningDataModule):
         self.standardize = standardize
         self.micro_batch_size = micro_batch_size
         self.predict_inputs = predict_inputs
-        self._parts: dict[torch.dtype, tuple[Samples, Samples, Samples]] = {}
+        self._parts: dict[tuple[torch.dtype, bool], tuple[Samples, Samples, Samples]] = {}
         self._fingerprint: Fingerprint | None = None
         self._fingerprint_of_run: Fingerprint | None = None
         self._limit_val_batches: int | float | None = None
@@ -149,8 +150,10 @@ class RegressionDataModule(LightningDataModule):
         if self._limit_val_batches is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
-    def _make_parts(self, dtype: torch.dtype) -> tuple[Samples, Samples, Samples]:
-        samples = self._draw(dtype)
+    def _make_parts(self, dtype: torch.dtype, full_x: bool) -> tuple[Samples, Samples, Samples]:
+        samples = self._draw(dtype, full_x)
+        if samples.lost_digits:
+            rank_zero_warn(samples.lost_digits, category=DataWarning)
         prescribed = self.problem.split() if self.val_size is None else None
         if prescribed is not None and self.test_size:
             raise InputError(
@@ -168,12 +171,12 @@ class RegressionDataModule(LightningDataModule):
         Variant.of(self.batch_size, len(train), self.drop_last)  # refuses a batch size that does not fit
         return train, val, test
 
-    def _draw(self, dtype: torch.dtype) -> Samples:
+    def _draw(self, dtype: torch.dtype, full_x: bool) -> Samples:
         """Make the data, and refuse others than those of the run that is continued or judged."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
         self._refuse_other_data()
-        return in_precision(self.problem, x, y, dtype)
+        return in_precision(self.problem, x, y, dtype, full_x)
 
     def _refuse_other_data(self) -> None:
         """Refuse data that are not those that a run was trained on.
@@ -242,9 +245,19 @@ class RegressionDataModule(LightningDataModule):
         return self._parts_in(self._dtype())
 
     def _parts_in(self, dtype: torch.dtype) -> tuple[Samples, Samples, Samples]:
-        if dtype not in self._parts:
-            self._parts[dtype] = self._make_parts(dtype)
-        return self._parts[dtype]
+        key = dtype, self._has_full_x()
+        if key not in self._parts:
+            self._parts[key] = self._make_parts(*key)
+        return self._parts[key]
+
+    def _has_full_x(self) -> bool:
+        """Whether features come in float64 where the data have it: what standardises them brings them to the precision.
+
+        Data that do not standardise may be given to a model that does, from other data.
+        """
+        model = None if self.trainer is None else self.trainer.lightning_module
+        is_standardized = self.standardize or getattr(model, "standardize", None) is not None
+        return is_standardized and self._device().type != "mps"  # which has no float64
 
     def with_seed(self, seed: int) -> RegressionDataModule:
         """Return the same data with another seed of split and order.
@@ -341,12 +354,13 @@ class RegressionDataModule(LightningDataModule):
     def prediction_inputs(self) -> Tensor:
         """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
         if self.predict_inputs is None:
-            return self._draw(self._dtype()).x
-        return self.problem.read_inputs(Path(self.predict_inputs)).to(self._dtype())
+            return self._draw(self._dtype(), self._has_full_x()).x
+        x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), self._dtype()
+        return x.to(torch.promote_types(x.dtype, dtype) if self._has_full_x() else dtype)
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
-        return self._draw(self._dtype()).y if self.predict_inputs is None else None
+        return self._draw(self._dtype(), self._has_full_x()).y if self.predict_inputs is None else None
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()

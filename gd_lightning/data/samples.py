@@ -6,12 +6,13 @@ Letters: N samples, D features, K outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gd_lightning.data.rounding import check_digits
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.problems import Problem
@@ -27,9 +28,10 @@ class Samples(Dataset[Pair]):
     Args:
         x: Features, shape (M, D).
         y: Targets, shape (M, K).
-        dtype: What values are converted to; None: the dtype of x.
+        dtype: What values are converted to; None: they keep their dtypes.
         mapped: Whether x and y are mapped from a file.
         rows: Which of the M rows the N samples are; None: all.
+        x_dtype: What features are converted to, where that is not the dtype of the targets.
     """
 
     def __init__(
@@ -39,11 +41,15 @@ class Samples(Dataset[Pair]):
         dtype: torch.dtype | None = None,
         mapped: bool = False,
         rows: Tensor | None = None,
+        x_dtype: torch.dtype | None = None,
     ) -> None:
-        self.dtype = dtype or x.dtype
+        self.dtype = dtype or y.dtype
+        self.x_dtype = x_dtype or dtype or x.dtype
         self.mapped = mapped
+        self.lost_digits = ""
+        """What the precision takes from the data these samples were made from; empty where it takes nothing."""
         self._rows = rows
-        self._x, self._y = (x, y) if mapped else (x.to(self.dtype), y.to(self.dtype))
+        self._x, self._y = (x, y) if mapped else (x.to(self.x_dtype), y.to(self.dtype))
 
     def __len__(self) -> int:
         return len(self._x) if self._rows is None else len(self._rows)
@@ -80,14 +86,14 @@ class Samples(Dataset[Pair]):
     @property
     def nbytes(self) -> int:
         """Size of all samples in memory, in bytes."""
-        return len(self) * (self.in_features + self.out_features) * self.dtype.itemsize
+        return len(self) * (self.in_features * self.x_dtype.itemsize + self.out_features * self.dtype.itemsize)
 
     def take(self, where: slice | Tensor) -> Pair:
         """Return the samples at these positions, in this order; a view where they are in memory and side by side."""
         if self._rows is not None:
             where = self._rows[where]
         x, y = self._x[where], self._y[where]
-        return (x.to(self.dtype).contiguous(), y.to(self.dtype).contiguous()) if self.mapped else (x, y)
+        return (x.to(self.x_dtype).contiguous(), y.to(self.dtype).contiguous()) if self.mapped else (x, y)
 
     def pieces(self, size: int = PIECE) -> Iterator[Pair]:
         """Yield all samples in their order, at most ``size`` at a time."""
@@ -96,33 +102,21 @@ class Samples(Dataset[Pair]):
     def subset(self, rows: Tensor) -> Samples:
         """Return the samples in these rows, in this order."""
         if self.mapped:
-            return Samples(self._x, self._y, self.dtype, True, rows if self._rows is None else self._rows[rows])
+            rows = rows if self._rows is None else self._rows[rows]
+            return Samples(self._x, self._y, self.dtype, True, rows, self.x_dtype)
         return Samples(*self.take(rows))
 
     def to(self, device: torch.device) -> Samples:
         """Return the samples on another device, in memory there."""
         if device == self.device:
             return self
-        x = torch.empty(len(self), self.in_features, dtype=self.dtype, device=device)
+        x = torch.empty(len(self), self.in_features, dtype=self.x_dtype, device=device)
         y = torch.empty(len(self), self.out_features, dtype=self.dtype, device=device)
         start = 0
         for x_piece, y_piece in self.pieces():
             x[start : start + len(x_piece)], y[start : start + len(x_piece)] = x_piece, y_piece
             start += len(x_piece)
         return Samples(x, y)
-
-
-def draw(problem: Problem, dtype: torch.dtype) -> Samples:
-    """Make the data of a problem in a precision, and refuse what cannot be trained on.
-
-    Args:
-        problem: What makes the data.
-        dtype: The precision.
-
-    Raises:
-        InputError: As :func:`draw_pair`, or a value is not finite.
-    """
-    return in_precision(problem, *draw_pair(problem), dtype)
 
 
 def draw_pair(problem: Problem) -> Pair:
@@ -152,14 +146,22 @@ def draw_pair(problem: Problem) -> Pair:
     return x, y
 
 
-def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype) -> Samples:
+def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, full_x: bool = False) -> Samples:
     """Convert the data of a problem.
 
+    Args:
+        problem: What made the data.
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        dtype: The precision.
+        full_x: Whether features stay in float64 where they are, since they are standardised there.
+
     Raises:
-        InputError: A value is not finite in this precision.
+        InputError: A value is not finite in this precision, or a column becomes constant that is not.
     """
     name = type(problem).__name__
-    samples, start = Samples(x, y, dtype, problem.mapped), 0
+    x_dtype = torch.promote_types(x.dtype, dtype) if full_x else dtype
+    samples, start = Samples(x, y, dtype, problem.mapped, x_dtype=x_dtype), 0
     for pair in samples.pieces():
         for letter, values in zip("xy", pair, strict=True):
             finite = torch.isfinite(values)  # a large float64 may be infinite in float32
@@ -167,7 +169,17 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype) -> 
                 row = start + int((~finite).any(dim=1).nonzero()[0])
                 raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
         start += len(pair[0])
+    samples.lost_digits = check_digits((x, x_dtype), (y, dtype), _names(problem, x, y))
     return samples
+
+
+def _names(problem: Problem, x: Tensor, y: Tensor) -> tuple[Sequence[str], Sequence[str]]:
+    """Return what features and targets are called."""
+    features, targets = problem.feature_names, problem.target_names
+    return (
+        [f"x{i}" for i in range(x.shape[1])] if features is None else features,
+        [f"y{i}" for i in range(y.shape[1])] if targets is None else targets,
+    )
 
 
 def _sample(problem: Problem) -> Pair:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gd_lightning.engine.population import Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.engine.stacked import StackedNetwork, stacked
+from gd_lightning.float64 import in_float64
 from gd_lightning.objective import Loss
 from gd_lightning.threads import one_thread_if
 
@@ -225,11 +226,11 @@ class _Group:
 
     def _train_losses(self, theta: Tensor) -> NDArray[np.float64]:
         """Return the train losses, shape (M,)."""
-        total = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
+        total = in_float64(torch.zeros(len(theta), device=theta.device))
         network, views = self._network, self._network.views(theta)
         for part in zip(*(values.split(self._at_once()) for values in (self._design, self._course.y)), strict=True):
             x, y = (values.expand(len(theta), -1, -1) for values in part)
-            total += network.elements(network.predictions(views, x), y).sum(dim=(1, 2)).double()
+            total += network.elements(in_float64(network.predictions(views, x)), in_float64(y)).sum(dim=(1, 2))
         losses: NDArray[np.float64] = (total / self._course.y.numel()).cpu().numpy()
         return losses
 

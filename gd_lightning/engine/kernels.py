@@ -516,22 +516,23 @@ def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
 @_summing
 def _sum_losses_of_line(samples: Samples, theta: Array, rule: Rule) -> float:
     number, total = theta.dtype.type, 0.0
-    weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), number(rule.huber_delta)
+    weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), np.float64(rule.huber_delta)
     for row in range(len(samples.x)):
-        total += loss_of(weight * samples.x[row, 0] + bias - samples.y[row, 0], rule.loss, delta)[0]
+        prediction = weight * samples.x[row, 0] + bias
+        total += loss_of(np.float64(prediction) - np.float64(samples.y[row, 0]), rule.loss, delta)[0]
     return total
 
 
 @_leaf
 def _sum_losses_of_linear(samples: Samples, theta: Array, rule: Rule) -> float:
-    number, total, features, outputs = theta.dtype.type, 0.0, samples.x.shape[1], samples.y.shape[1]
-    delta, bias, has_bias = number(rule.huber_delta), features * outputs, len(theta) > features * outputs
+    total, features, outputs = 0.0, samples.x.shape[1], samples.y.shape[1]
+    delta, bias, has_bias = np.float64(rule.huber_delta), features * outputs, len(theta) > features * outputs
     for row in range(len(samples.x)):
         for k in range(outputs):
             prediction = _dot(theta[k * features : (k + 1) * features], samples.x[row])
             if has_bias:
                 prediction += theta[bias + k]
-            total += loss_of(prediction - samples.y[row, k], rule.loss, delta)[0]
+            total += loss_of(np.float64(prediction) - np.float64(samples.y[row, k]), rule.loss, delta)[0]
     return total
 
 

@@ -85,7 +85,7 @@ def measure(lesson: Lesson, network: Network, theta: Array, units: int) -> float
     samples, outputs, dtype = lesson.x.shape[0], lesson.y.shape[1], theta.dtype
     values, rises = np.empty(units, dtype), np.empty(units, dtype)
     scratch = Scratch(theta, values, rises, rises)
-    last, delta = units - outputs, dtype.type(lesson.huber_delta)
+    last, delta = units - outputs, np.float64(lesson.huber_delta)
     total = 0.0
     for row in range(samples):
         for d in range(lesson.x.shape[1]):
@@ -93,7 +93,7 @@ def measure(lesson: Lesson, network: Network, theta: Array, units: int) -> float
         for layer in range(len(network.layers)):
             forward(network, layer, theta, scratch)
         for k in range(outputs):
-            total += loss_of(values[last + k] - lesson.y[row, k], lesson.loss, delta)[0]
+            total += loss_of(np.float64(values[last + k]) - np.float64(lesson.y[row, k]), lesson.loss, delta)[0]
     mean: float = total / (samples * outputs)
     return mean
 

@@ -20,6 +20,7 @@ from gd_lightning.experiments.copies import Names, made_by_functions, names_of, 
 from gd_lightning.experiments.grid import usual_batch_sizes
 from gd_lightning.experiments.report import Report
 from gd_lightning.experiments.scene import Scene
+from gd_lightning.float64 import precision_of_run
 from gd_lightning.generators import own_generator
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
@@ -146,7 +147,8 @@ def _settings(
     sizes: list[BatchSize] = list(batch_sizes or [])
     if not (sizes or vary):
         data = RegressionDataModule(problem, **_section("data", shared, {"data.batch_size": "full"}))
-        sizes = usual_batch_sizes(data.variant.train_samples)
+        with precision_of_run(shared["trainer"].get("precision")):
+            sizes = usual_batch_sizes(data.variant.train_samples)
     first: list[dict[str, Any]] = [{"data.batch_size": size} for size in sizes] or [{}]
     if lrs is not None:
         rates = [lrs] * len(first) if isinstance(lrs, (str, float, int)) else list(lrs)
@@ -160,7 +162,8 @@ def _settings(
 
 def _best(problem: Problem, shared: Mapping[str, Mapping[str, Any]], setting: Mapping[str, Any]) -> float:
     data = RegressionDataModule(problem, **_section("data", shared, setting))
-    return best_lr(RegressionModule(**_section("model", shared, {})), data, data.variant.batch_size)
+    with precision_of_run(_section("trainer", shared, setting).get("precision")):
+        return best_lr(RegressionModule(**_section("model", shared, {})), data, data.variant.batch_size)
 
 
 def _section(name: str, shared: Mapping[str, Mapping[str, Any]], setting: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Scene:
             return cls()
         x, y = as_columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
         truth = data.problem.function(torch.from_numpy(fit_grid(x))[:, None])
-        functions = {label: prediction_of(module, samples.dtype) for label, module in modules.items()}
+        functions = {label: prediction_of(module, samples.x_dtype) for label, module in modules.items()}
         fits = Fits(x, y, functions, None if truth is None else truth[:, 0].numpy())
         if not all(_is_line(module) for module in modules.values()):
             return cls(fits)

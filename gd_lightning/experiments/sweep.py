@@ -277,7 +277,7 @@ def _alone(seeds: Sequence[_Seed], course: Course, members: Members, member: int
 
     def measure() -> float:
         with unchanged(module, course.x.device):
-            return mean_loss_over(samples.pieces(), module, module.summed_loss)
+            return mean_loss_over(samples.pieces(), module, module.measured_loss)
 
     assert module.network is not None
     parameters = list(module.network.parameters())

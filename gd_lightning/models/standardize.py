@@ -6,9 +6,12 @@ Letters: B samples, D features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
+
+from gd_lightning.float64 import Moments, moved_only
 
 
 class Standardize(nn.Module):
@@ -17,18 +20,30 @@ class Standardize(nn.Module):
     A model with this layer takes features in their original units everywhere: in training, in ``predict``, and in
     another project that loads its checkpoint.
 
+    The statistics are float64 for ever, and what they are applied to is computed in float64: a mean such as that of
+    Unix times, 1.7e9, would be wrong by 64 in float32. The result has the precision that the layer, like any other,
+    is made in or converted to.
+
     Args:
         mean: Mean of each feature, shape (D,), float64.
         scale: What each feature is divided by, shape (D,), float64.
+
+    Example:
+        >>> layer = Standardize(torch.tensor([1.7e9], dtype=torch.float64), torch.ones(1, dtype=torch.float64)).float()
+        >>> layer(torch.tensor([[1.7e9 + 3]], dtype=torch.float64))
+        tensor([[3.]])
     """
 
     mean: Tensor
     scale: Tensor
+    _precision: Tensor
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.register_buffer("mean", mean.double())
+        self.register_buffer("scale", scale.double())
+        # It has no numbers; its dtype follows that of the network.
+        self.register_buffer("_precision", torch.empty(0, dtype=torch.get_default_dtype()), persistent=False)
 
     @classmethod
     def fit(cls, blocks: Callable[[], Iterable[Tensor]], centred: bool = True) -> Standardize:
@@ -39,22 +54,25 @@ class Standardize(nn.Module):
         nothing is subtracted.
 
         Args:
-            blocks: Gives all samples, block by block, each of shape (rows, D), each time it is called.
+            blocks: Gives all samples, block by block, each of shape (rows, D).
             centred: Whether the mean is subtracted.
         """
-        n, total = 0, torch.zeros((), dtype=torch.float64)
-        for block in blocks():
-            n, total = n + len(block), total + block.double().sum(dim=0)
-        mean = total / n
-        squares = torch.zeros_like(mean)
-        for block in blocks():
-            squares += (block.double() - mean).square().sum(dim=0)
-        scale = (squares / n).sqrt()
+        moments = reduce(Moments.merged, (Moments.of(block) for block in blocks()))
         if not centred:
-            size = (scale.square() + mean.square()).sqrt()
-            return cls(torch.zeros_like(mean), torch.where(size > 0, size, 1.0))
-        constant = scale <= 1e-12 * mean.abs()
-        return cls(mean, torch.where(constant, torch.ones_like(scale), scale))
+            size = torch.hypot(moments.std, moments.mean)
+            return cls(torch.zeros_like(size).cpu(), torch.where(size > 0, size, 1.0).cpu())
+        scale = torch.where(moments.is_constant, torch.ones_like(moments.std), moments.std)
+        return cls(moments.mean.cpu(), scale.cpu())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Standardize:
+        """Convert the precision of the result; the statistics are only moved."""
+        kept = moved_only(fn)
+        self.mean, self.scale, self._precision = kept(self.mean), kept(self.scale), fn(self._precision)
+        return self
+
+    def standardized(self, x: Tensor) -> Tensor:
+        """Standardise x of shape (B, D), in float64 and where the statistics are."""
+        return (x.to(self.mean.device).double() - self.mean) / self.scale
 
     @property
     def centers(self) -> bool:
@@ -62,5 +80,5 @@ class Standardize(nn.Module):
         return bool(self.mean.any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise x of shape (B, D)."""
-        return (x - self.mean) / self.scale
+        """Standardise x of shape (B, D), in the precision of the network."""
+        return self.standardized(x).to(x.device, self._precision.dtype)

@@ -1,16 +1,36 @@
-"""Metrics that are exact however samples are shared among batches and processes."""
+"""Metrics that are exact however samples are shared among batches and processes, whatever the precision of a run.
+
+Predictions and targets are taken as they are in that precision; residuals, their sums, and the spread of the targets
+around their mean are float64.
+
+Letters: N samples, K outputs.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
-from torch import Tensor
-from torchmetrics import Metric, R2Score
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from gd_lightning.float64 import Moments, in_float64, moved_only
+from gd_lightning.objective import check_shapes
 
 
-class MeanLoss(Metric):
-    """The mean of a loss over samples and outputs, exact however they are shared among batches and processes."""
+class _Float64Metric(Metric):
+    """A metric whose states are float64, also where the module that it is part of is converted to another precision."""
+
+    full_state_update = True  # states are merged by their own reductions, not by those that torchmetrics guesses
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        return super()._apply(moved_only(fn), exclude_state)
+
+
+class MeanLoss(_Float64Metric):
+    """The mean of a loss over samples and outputs."""
 
     total: Tensor
     count: Tensor
@@ -22,7 +42,7 @@ class MeanLoss(Metric):
 
     def update(self, summed: Tensor, count: int) -> None:
         """Add a loss that is summed over ``count`` elements."""
-        self.total = self.total + summed.detach()
+        self.total = self.total + in_float64(summed)
         self.count = self.count + count
 
     def compute(self) -> Tensor:
@@ -30,9 +50,58 @@ class MeanLoss(Metric):
         return self.total / self.count
 
 
-class R2(R2Score):
-    """The coefficient of determination, which is undefined for a single sample."""
+class MeanSquaredError(MeanLoss):
+    """The mean of squared residuals over samples and outputs."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # as metrics are called
+        """Add samples; both of shape (N, K)."""
+        super().update(_residuals(prediction, target).square().sum(), target.numel())
+
+
+class MeanAbsoluteError(MeanLoss):
+    """The mean of absolute residuals over samples and outputs."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # as metrics are called
+        """Add samples; both of shape (N, K)."""
+        super().update(_residuals(prediction, target).abs().sum(), target.numel())
+
+
+class R2(_Float64Metric):
+    """The coefficient of determination, the mean over outputs; nan where targets are constant or a single sample."""
+
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Count, mean and squared deviations of the targets, and squared residuals, shape (4, K) once K is known.
+        self.add_state("sums", torch.zeros(4, 1, dtype=torch.float64), dist_reduce_fx=_together)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add samples; both of shape (N, K)."""
+        residuals, moments = _residuals(prediction, target), Moments.of(target)
+        count = moments.count.expand_as(moments.mean)
+        added = torch.stack([count, moments.mean, moments.squares, residuals.square().sum(dim=0)])
+        self.sums = _merged(self.sums, added)
 
     def compute(self) -> Tensor:
         """Return R2, or nan where it is undefined."""
-        return super().compute() if self.total >= 2 else torch.full((), math.nan)
+        moments, of_residuals = Moments(*self.sums[:3]), self.sums[3]
+        r2: Tensor = torch.where(moments.is_constant, math.nan, 1 - of_residuals / moments.squares)
+        return r2.mean()
+
+
+def _residuals(prediction: Tensor, target: Tensor) -> Tensor:
+    check_shapes(prediction, target)
+    return in_float64(prediction) - in_float64(target)
+
+
+def _merged(one: Tensor, other: Tensor) -> Tensor:
+    """Return the sums of R2 over the samples of both, each of shape (4, K)."""
+    moments = Moments(*one[:3]).merged(Moments(*other[:3]))
+    return torch.stack([moments.count, moments.mean, moments.squares, one[3] + other[3]])
+
+
+def _together(of_processes: Tensor) -> Tensor:
+    """Return the sums over the samples of all processes, from shape (W, 4, K)."""
+    merged: Tensor = reduce(_merged, of_processes)
+    return merged

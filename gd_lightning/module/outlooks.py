@@ -101,12 +101,14 @@ def _outlooks(
 ) -> Outlooks:
     """Return the outlooks without a last epoch, of features that a layer standardises or none."""
     loss = LinearLoss.over(
-        lambda: ((x if layer is None else layer(x), y) for x, y in pieces()), bias=start.bias is not None, most=most
+        lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
+        bias=start.bias is not None,
+        most=most,
     )
 
     def rounding(lr: float, momentum: float, nesterov: bool) -> float:
         x, y = _some(pieces, variant.train_samples)
-        return Rounding(loss, x, y, lr, momentum, nesterov, layer).excess(x.dtype)
+        return Rounding(loss, x, y, lr, momentum, nesterov, layer).excess(y.dtype)
 
     return Outlooks(
         loss,

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import MetricCollection
 
 from gd_lightning.affine import Affine
 from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch
 from gd_lightning.errors import InputError
+from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
@@ -44,8 +45,9 @@ from gd_lightning.module.engines import (
     EngineChoice,
     decide,
     longest_stretch,
+    own_method,
 )
-from gd_lightning.module.metrics import R2, MeanLoss
+from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.start import Start
 from gd_lightning.module.stretches import Stretches, leave_trace
@@ -167,7 +169,10 @@ class RegressionModule(LightningModule):
         self.standardize: Standardize | None = None
         self.log_to_logger = True
         """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
-        metrics = MetricCollection({"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2()})
+        # Each has its own sums: torchmetrics shares those of metrics that are equal after the first batch.
+        metrics = MetricCollection(
+            {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2()}, compute_groups=False
+        )
         self.val_mean_loss, self.test_mean_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val_")
         self.test_metrics = metrics.clone(prefix="test_")
@@ -346,6 +351,15 @@ class RegressionModule(LightningModule):
         """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
+    def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Sum the loss as it is reported: in float64, so that neither squares nor sums lose digits of the residuals.
+
+        A ``summed_loss`` of a subclass is given the tensors as they are.
+        """
+        if own_method(self, RegressionModule, ["summed_loss"]):
+            return self.summed_loss(prediction, target)
+        return self.summed_loss(in_float64(prediction), in_float64(target))
+
     def train_loss(self) -> float | None:
         """Return the loss at the present weights over all training samples, where compiled code measures it.
 
@@ -510,11 +524,12 @@ class RegressionModule(LightningModule):
 
     def _features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
-        if self.standardize is None:
-            return x
-        standardized = self.standardize(x)
-        assert isinstance(standardized, Tensor)
-        return standardized
+        assert self.network is not None
+        # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
+        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
+        if self.standardize is not None:
+            return self.standardize.standardized(x).to(x.device, own)
+        return x.to(own) if x.is_floating_point() else x
 
     def _hand_out(self) -> None:
         loader: Any = self.trainer.train_dataloader
@@ -571,7 +586,7 @@ class RegressionModule(LightningModule):
 
     def _measure(self, stage: str, mean: MeanLoss, metrics: MetricCollection, x: Tensor, y: Tensor) -> None:
         prediction = self(x)
-        mean.update(self.summed_loss(prediction, y), y.numel())
+        mean.update(self.measured_loss(prediction, y), y.numel())
         metrics.update(prediction, y)
         # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
         to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
@@ -664,7 +679,7 @@ class RegressionModule(LightningModule):
         self.configure_model()
         state = checkpoint["state_dict"]
         self._take_standardization(state)
-        floating = [value.dtype for value in state.values() if value.is_floating_point()]
+        floating = [p.dtype for name, p in state.items() if p.is_floating_point() and name.startswith("network.")]
         if self._trainer is None and floating:
             self.to(floating[0])
 

@@ -5,8 +5,8 @@ q(v) = ulp(v)^2 / 12 is its variance at v. To first order an error dg of the gra
 converges to by H^-1 dg, and the variances of all sources add up:
 
 - A feature that is wrong by dz has dg = (2 / (K N)) (e_d r_n - theta_d a_n) dz, with rows a_n = (z_n, 1), residuals r_n
-  and the unit vector e_d. It comes from data that are rounded to the precision, and from both operations of the layer
-  that standardises, x - mean and its division by the scale.
+  and the unit vector e_d. It comes from data that are rounded to the precision. The layer that standardises takes them
+  as they are, subtracts the mean in float64, and rounds its result to the precision.
 - A target that is rounded, or a prediction (its products, their sum, and the residual), has dg = (2 / (K N)) a_n dy.
 - The sum of the gradient, sample by sample, has at most the variance (2 / K)^2 u^2 mean(a_d^2 r^2) / 6.
 - A mean that is rounded by d shifts all samples alike. With a bias nothing is lost, as parameters in original units are
@@ -103,7 +103,7 @@ class Rounding:
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
             stalled = loss.directions.T * (3 * _variance(theta, dtype)) @ loss.directions
             variance = ((solve @ noise) * solve).sum(dim=1) + ((stays @ stalled) * stays).sum(dim=1)
-            variances.append(variance + self._noise_of_the_way_back(back @ theta, dtype))
+            variances.append(variance + self._noise_of_the_way_back(back @ theta))
         variance = torch.stack(variances)
         return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
 
@@ -154,15 +154,15 @@ class Rounding:
             dtype: The precision.
         """
         x, n = self.x.double(), self.loss.n_samples
-        z = x if self.layer is None else (x - self.layer.mean.double()) / self.layer.scale.double()
+        z = x if self.layer is None else self.layer.standardized(x)
         weight, n_features = theta[: z.shape[1]], z.shape[1]
         rows = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)[:, : len(theta)]
         prediction = rows @ theta
         residual = y - prediction
         of_features = _data_variance(x, dtype)
         if self.layer is not None:
-            scale = self.layer.scale.double()
-            of_features = (of_features + _variance(x - self.layer.mean.double(), dtype)) / scale**2
+            of_difference = _variance(x - self.layer.mean, torch.float64)
+            of_features = (_data_variance(x, torch.float64) + of_difference) / self.layer.scale**2
             of_features = of_features + _variance(z, dtype)
         of_prediction = _variance(rows * theta, dtype).sum(dim=1) + _variance(prediction, dtype)
         along = of_features @ weight.square() + of_prediction + _variance(residual, dtype) + _data_variance(y, dtype)
@@ -175,27 +175,26 @@ class Rounding:
         unit = torch.finfo(dtype).eps / 2
         alone = unit**2 / 6 * (rows * residual[:, None]).square().mean(dim=0)
         if self.layer is not None and self.loss.optimum.bias is None:
-            shift = _variance(self.layer.mean.double(), dtype) / self.layer.scale.double() ** 2
+            shift = _variance(self.layer.mean, torch.float64) / self.layer.scale**2
             alone = alone + residual.mean() ** 2 * shift
         return (2 / self.loss.n_outputs) ** 2 * (noise + torch.diag(alone))
 
-    def _noise_of_the_way_back(self, original: Tensor, dtype: torch.dtype) -> Tensor:
+    def _noise_of_the_way_back(self, original: Tensor) -> Tensor:
         """Return the variance of the errors made in turning an output's parameters to original units.
 
         Args:
             original: These parameters, shape (D + 1,), or (D,) where they have no intercept.
-            dtype: The precision.
         """
         if self.layer is None:
             return torch.zeros_like(original)
-        mean = self.layer.mean.double()
+        mean = self.layer.mean
         weight, intercept = original[: len(mean)], original[len(mean) :]
         of_weight, of_shift = _variance(weight, torch.float64), _variance(weight * mean, torch.float64)
         if not len(intercept):
             return of_weight
         of_bias = (of_weight * mean.square() + of_shift).sum() + _variance(intercept[0], torch.float64)
         if self.loss.optimum.bias is None:
-            of_bias = of_bias + (weight.square() * _variance(mean, dtype)).sum()
+            of_bias = of_bias + (weight.square() * _variance(mean, torch.float64)).sum()
         return torch.cat([of_weight, of_bias[None]])
 
 

@@ -100,6 +100,6 @@ def test_networks_that_cannot_be_are_refused(options: dict[str, object]) -> None
 def test_standardisation_equals_scikit_learn() -> None:
     x = torch.randn(50, 3, dtype=torch.float64) * torch.tensor([1.0, 100.0, 1e-3]) + 7
     x[:, 1] = 3.0  # constant: only centred
-    assert Standardize.fit(lambda: x.split(7))(x).numpy() == pytest.approx(
+    assert Standardize.fit(lambda: x.split(7)).double()(x).numpy() == pytest.approx(
         StandardScaler().fit_transform(x.numpy()), abs=1e-9
     )

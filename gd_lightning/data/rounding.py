@@ -1,0 +1,87 @@
+"""Columns that lose their digits when they are converted to the precision of a run.
+
+Letters: N samples, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gd_lightning.errors import InputError
+from gd_lightning.float64 import Moments, in_float64
+
+_MOST = 1e-3  # rounding error over standard deviation, from which on a column is named
+_ROWS = 65_536  # that are converted at a time
+_SHOWN = 5
+
+
+def lost_digits(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return what rounding to a precision does to each column.
+
+    Args:
+        values: Shape (N, C), N at least 1.
+        dtype: The precision.
+
+    Returns:
+        The root mean square of the rounding error over the standard deviation (0 where the column is constant), and
+        whether a column becomes constant that is not; both of shape (C,).
+    """
+    moments, lowest, highest = Moments.of(values[:0]), torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    squares = torch.zeros((), dtype=torch.float64)
+    for block in values.split(_ROWS):
+        exact, rounded = in_float64(block).cpu(), in_float64(block.to(dtype)).cpu()
+        moments = moments.merged(Moments.of(exact))
+        squares = squares + (exact - rounded).square().sum(dim=0)
+        lowest, highest = torch.minimum(lowest, rounded.amin(dim=0)), torch.maximum(highest, rounded.amax(dim=0))
+    varies = ~moments.is_constant
+    errors = torch.where(varies, (squares / moments.squares).sqrt(), 0.0)
+    return errors, varies & (lowest == highest)
+
+
+def check_digits(
+    features: tuple[Tensor, torch.dtype],
+    targets: tuple[Tensor, torch.dtype],
+    names: tuple[Sequence[str], Sequence[str]],
+) -> str:
+    """Name the columns that lose their digits.
+
+    Args:
+        features: Features, shape (N, D), and what they are converted to.
+        targets: Targets, shape (N, K), likewise.
+        names: Of features and of targets.
+
+    Returns:
+        A sentence that says so, and what to do; empty where no column loses any.
+
+    Raises:
+        InputError: A column becomes constant that is not.
+    """
+    lost: dict[str, float] = {}
+    in_targets = False
+    for (values, dtype), named in zip((features, targets), names, strict=True):
+        if torch.finfo(dtype).eps <= torch.finfo(values.dtype).eps:
+            continue
+        is_target = values is targets[0]
+        errors, is_constant = lost_digits(values, dtype)
+        for name, error, constant in zip(named, errors.tolist(), is_constant.tolist(), strict=True):
+            if constant:
+                raise InputError(
+                    f"cannot train on column {name!r} in float32, because its values are all the same number there; "
+                    f"{_advice(is_target)}"
+                )
+            if error > _MOST:
+                lost[name], in_targets = error, in_targets or is_target
+    if not lost:
+        return ""
+    shown = ", ".join(f"{name!r}" for name in list(lost)[:_SHOWN]) + ", ..." * (len(lost) > _SHOWN)
+    few, verb = ("column", "loses") if len(lost) == 1 else ("columns", "lose")
+    share = f"{max(lost.values()):.1%} of the standard deviation"
+    return f"{few} {shown} {verb} digits in float32: rounding alone is {share}; {_advice(in_targets)}"
+
+
+def _advice(in_targets: bool) -> str:
+    double = "train in float64 with --trainer.precision 64-true"
+    return f"{double}" if in_targets else f"use --data.standardize true, or {double}"

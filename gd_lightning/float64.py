@@ -1,0 +1,106 @@
+"""Numbers that stay in float64, whatever the precision of a run: how they are measured, summed and moved (floor 0).
+
+Letters: N samples, K columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_DOUBLE = ("64-true", "64", 64)
+_ROUNDING = 4 * torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean, and sum of squared deviations from the mean of each column, in float64.
+
+    Sums of squares lose all digits once the mean is large against the spread; deviations from the mean do not.
+    Source: Chan, Golub and LeVeque, The American Statistician 37 (1983).
+
+    Args:
+        count: N, a scalar tensor or one of shape (K,).
+        mean: Shape (K,).
+        squares: Sum of squared deviations, shape (K,); exactly 0 for a constant column.
+
+    Example:
+        >>> years = torch.tensor([[1900.0], [1910.0], [1920.0], [1930.0]])
+        >>> found = Moments.of(years[:1]).merged(Moments.of(years[1:]))
+        >>> found.mean.item(), found.squares.item()
+        (1915.0, 500.0)
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> Moments:
+        """Return the moments of values of shape (N, K)."""
+        values = in_float64(values)
+        count = torch.tensor(float(len(values)), dtype=torch.float64, device=values.device)
+        if not len(values):
+            return cls(count, values.new_zeros(values.shape[1:]), values.new_zeros(values.shape[1:]))
+        # From the first value on, the mean of a constant column is exactly this constant.
+        from_first = values - values[0]
+        mean = from_first.mean(dim=0)
+        return cls(count, values[0] + mean, (from_first - mean).square().sum(dim=0))
+
+    def merged(self, other: Moments) -> Moments:
+        """Return the moments of both sets of samples together."""
+        count = self.count + other.count
+        share, shift = other.count / count.clamp(min=1), other.mean - self.mean
+        squares = self.squares + other.squares + shift * (self.count * share * shift)
+        return Moments(count, self.mean + share * shift, squares)
+
+    @property
+    def is_constant(self) -> Tensor:
+        """Whether a column varies by no more than rounding in float64, shape (K,)."""
+        return self.std <= _ROUNDING * self.mean.abs()
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation (divisor N), shape (K,)."""
+        return (self.squares / self.count).sqrt()
+
+
+@contextmanager
+def precision_of_run(precision: object) -> Iterator[None]:
+    """Let new tensors have the precision of a run, where no Trainer sees to it.
+
+    Args:
+        precision: As a Trainer takes it, such as 64-true; what is mixed has weights and data in float32.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision in _DOUBLE else torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """Return values in float64 without gradient; on the CPU where their device has no float64 (Apple's)."""
+    values = values.detach()
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def moved_only(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return what moves float64 tensors as a conversion of a module would, and leaves them float64.
+
+    Args:
+        convert: What ``torch.nn.Module.to``, ``.float`` and their like apply to each tensor of a module.
+    """
+
+    def move(values: Tensor) -> Tensor:
+        if values.dtype != torch.float64:
+            return convert(values)
+        device = convert(torch.empty(0, device=values.device)).device
+        return values if device.type == "mps" else values.to(device)
+
+    return move

@@ -30,6 +30,8 @@ Array = NDArray[Any]
 
 ROWS_AT_ONCE = 65_536
 _EXACT = 2**53  # every whole number up to here is a float64 number
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
+_WAY_OF_TIMES = "write it as a number, such as the days since the first one"
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 IN_MEMORY = 16 * 2**20  # bytes; a larger table is mapped
 
@@ -123,9 +125,10 @@ class _Csv(TableFile):
                 values.append(float(cell))
             except ValueError:
                 what = f"{cell!r} is no number" if cell else "the cell is empty"
+                way = _WAY_OF_TIMES if _DATE.match(cell) else "correct the cell"
                 raise InputError(
-                    f"cannot use column {name!r} of {self.path}, because of line {number}: {what}; "
-                    "correct the cell, or choose other columns with features and targets"
+                    f"cannot use column {name!r} of {self.path}, because of line {number}: {what}; {way}, or choose "
+                    "other columns with features and targets"
                 ) from None
         return values
 
@@ -253,7 +256,7 @@ def _numbers(column: Array, first: int, name: str, path: Path) -> Block:
 
 
 def _no_number(name: str, path: Path, kind: object, is_time: bool) -> InputError:
-    way = "write it as a number, such as the days since the first one" if is_time else "use numbers"
+    way = _WAY_OF_TIMES if is_time else "use numbers"
     return InputError(
         f"cannot use column {name!r} of {path}, because it is of type {kind}; {way}, or choose other columns with "
         "features and targets"
@@ -314,7 +317,10 @@ def read_columns(table: TableFile, names: Sequence[str]) -> Array:
     """
     if missing := [name for name in names if name not in table.names]:
         shown = ", ".join(table.names[:20]) + (", ..." if len(table.names) > 20 else "")
-        raise InputError(f"cannot find column {missing[0]!r} in {table.path}; it has the columns {shown}")
+        raise InputError(
+            f"cannot find column {missing[0]!r} in {table.path}, because it has the columns {shown}; correct the name, "
+            "or the table"
+        )
     with _explained(table.path):
         as_it_lies = table.as_it_lies(names)
         if as_it_lies is not None:

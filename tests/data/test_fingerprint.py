@@ -68,6 +68,14 @@ def test_what_is_computed_is_compared_within_the_rounding_of_float32(dtype: torc
         assert Fingerprint.of(*other, exact=False).difference(before)
 
 
+def test_values_that_are_nearly_0_are_compared_with_the_others() -> None:
+    x = torch.linspace(-3.2, 3.2, 50)[:, None]
+    x[40] = torch.pi
+    y, elsewhere = torch.sin(x), torch.sin(x.double()).float() + 1e-7 * torch.cos(9 * x)
+    assert (y[40] - elsewhere[40]).abs() > 0.1 * y[40].abs()
+    assert Fingerprint.of(x, elsewhere, exact=False).difference(Fingerprint.of(x, y, exact=False)) == ""
+
+
 def test_it_stays_small_and_comes_back_from_a_checkpoint() -> None:
     for rows, columns in ((100_000, 2), (100, 500), (3, 10_000)):
         taken = Fingerprint.of(torch.randn(rows, columns - 1), torch.randn(rows, 1), exact=True)

@@ -86,7 +86,12 @@ CSV: dict[str, tuple[list[str], list[float] | str]] = {
     "large measurements": (["6.02214076e23", "1e300", "9007199254740993.0"], [6.02214076e23, 1e300, BIG]),
     "identifiers": (["1", str(BIG + 1), "3"], f"{BIG + 1} in line 3 has more digits"),
     "quoted identifiers": (['"1"', "2", f'"{BIG + 1}"'], "in line 4 has more digits"),
-    "dates": (["2024-01-01", "2024-01-02", "2024-01-03"], "line 2: '2024-01-01' is no number"),
+    "dates": (
+        ["2024-01-01", "2024-01-02", "2024-01-03"],
+        "line 2: '2024-01-01' is no number; write it as a number, such as the days",
+    ),
+    "German dates": (["1.2.2024", "2.2.2024", "3.2.2024"], "is no number; write it as a number"),
+    "times": (["10:30", "11:30", "12:30"], "is no number; write it as a number"),
     "booleans": (["True", "False", "True"], "line 2: 'True' is no number"),
     "complex numbers": (["1j", "2", "3"], "line 2: '1j' is no number"),
     "missing": (["1", "NA", "3"], "line 3: 'NA' is no number"),

@@ -48,7 +48,7 @@ class CompareOptions:
             vary: Any option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; more options with
                 more --vary. In a config, a mapping from options to lists of values.
             target: The train loss whose first crossing is compared; null: 1 % above the least squares where they are
-                known, else what all variants reach that do not diverge.
+                known, else what all variants reach that do not diverge and get below every start.
             directory: Where the runs and the comparison are; null: a directory in lightning_logs. Runs that are
                 finished there are not made again.
             columns: Names of other figures to show, such as [distance_to_truth, val_r2]; table.csv has all of them.

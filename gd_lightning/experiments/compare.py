@@ -70,7 +70,7 @@ def compare(
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         target: The train loss whose first crossing is compared; None: 1 % above the least squares, where they are
-            known, else what all reach that do not diverge, of those that get below every start.
+            known, else what all reach that do not diverge and get below every start.
         directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
 
     Returns:

@@ -72,7 +72,7 @@ class Report:
         count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         spread = f"Mean ± standard deviation of the sample (n - 1) over {count} runs. " if runs[-1] > 1 else ""
         measured = "Seconds are those of training, without measuring; those of an epoch are medians without each run's"
-        return f"{spread}{measured} first."
+        return f"{spread}{measured} first, where it has more."
 
     @property
     def notes(self) -> Sequence[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gd_lightning.experiments.noise import Difference, difference, rounding_of
 from gd_lightning.experiments.sweep_grid import Grid
 from gd_lightning.experiments.table import Spread
 from gd_lightning.groups import Values
@@ -48,13 +49,16 @@ class SweepRow:
         others: The values of momentum and penalties.
         variant: The batches of an epoch.
         updates: Updates of a run that goes to the end.
-        best_lr: The learning rate with the smallest mean train loss, where no seed diverged; nan without one.
+        best_lr: The learning rate with the smallest mean train loss, where no seed diverged and it is below that at the
+            start; nan without one.
         train_loss: Train loss at the end, over the seeds, at the best learning rate.
         excess: How far it is above the least squares; nan for other than linear regressors.
         largest_lr: The largest learning rate at which no seed diverged; nan without one.
         limit: The largest stable one by theory; nan where it says nothing.
         diverged: How many runs diverged.
         runs: Of how many.
+        as_good: From which to which learning rate around the best one seeds explain the difference to it, see
+            :mod:`~gd_lightning.experiments.noise`; nan where nothing is known of that.
     """
 
     others: dict[str, float]
@@ -67,6 +71,7 @@ class SweepRow:
     limit: float
     diverged: int
     runs: int
+    as_good: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,10 @@ class SweepReport:
         here: Any = (size, slice(None), *place)
         last, diverged = self.last[here], self.diverged[here]
         is_sound, lrs = ~diverged.any(axis=1), self.grid.lr
-        means = np.where(is_sound, last.mean(axis=1), math.inf)
-        best = int(means.argmin())
-        has_best = bool(is_sound.any())
+        with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
+            falls = is_sound & (last.mean(axis=1) < self.first[here].mean(axis=1))
+            best = int(np.where(falls, last.mean(axis=1), math.inf).argmin())
+        has_best = bool(falls.any())
         batch_size = self.grid.batch_size[size]
         variant = replace(self.variant, batch_size=batch_size)
         return SweepRow(
@@ -138,11 +144,26 @@ class SweepReport:
             lrs[best] if has_best else math.nan,
             Spread.of(last[best] if has_best else []),
             Spread.of(self.excess[here][best] if has_best else []),
-            lrs[np.flatnonzero(is_sound)[-1]] if has_best else math.nan,
+            lrs[np.flatnonzero(is_sound)[-1]] if is_sound.any() else math.nan,
             self._limit(batch_size, others),
             int(diverged.sum()),
             diverged.size,
+            self._as_good(last, is_sound, best, float(self.first[here].max())) if has_best else SweepRow.as_good,
         )
+
+    def _as_good(self, last: Values, is_sound: NDArray[np.bool_], best: int, start: float) -> tuple[float, float]:
+        """Return the rates around the best one that seeds do not tell from it; nan where there is one seed."""
+        if len(self.seeds) < 2:
+            return SweepRow.as_good
+
+        def is_near(i: int) -> bool:
+            rounding = rounding_of([*last[i], *last[best]], start)
+            found = difference(last[i], last[best], paired=True, rounding=rounding) if is_sound[i] else None
+            return found in (Difference.ALIKE, Difference.EXPLAINED)
+
+        below = sum(1 for _ in itertools.takewhile(is_near, range(best - 1, -1, -1)))
+        above = sum(1 for _ in itertools.takewhile(is_near, range(best + 1, len(last))))
+        return self.grid.lr[best - below], self.grid.lr[best + above]
 
     def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
         """Return the largest stable learning rate; nan where theory says nothing, as of penalties."""
@@ -169,10 +190,11 @@ class SweepReport:
     def notes(self) -> list[str]:
         """What the columns mean, and how many runs diverged."""
         count, seeds = int(self.diverged.sum()), len(self.seeds)
-        spread = f" ± deviation over the {seeds} seeds" if seeds > 1 else ""
+        spread = f" ± deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
         notes = [
             f"best lr     the one with the lowest {'mean ' * (seeds > 1)}train loss at the end, which stands beside it"
             f"{spread}",
+            *(["as good     the rates around it to which seeds explain the difference"] if seeds > 1 else []),
             "largest lr  the largest of the grid with which no run diverged",
         ]
         if self.limits:
@@ -182,7 +204,7 @@ class SweepReport:
     def _cells(self) -> list[list[str]]:
         """Return a line a row; columns in which no row has anything are left out."""
         swept = [name for name in list(Grid.AXES)[2:] if name in self.grid.swept]
-        header = ["", *(Grid.AXES[name] for name in swept), "batch_size", "updates", "best lr", "train loss"]
+        header = ["", *(Grid.AXES[name] for name in swept), "batch_size", "updates", "best lr", "as good", "train loss"]
         lines = [[*header, "above least squares", "largest lr", "limit", "diverged"]]
         for row in self.rows:
             lines.append(
@@ -191,7 +213,8 @@ class SweepReport:
                     *(f"{row.others[name]:g}" for name in swept),
                     str(row.variant.batch_size),
                     str(row.updates),
-                    _number(row.best_lr),
+                    _number(row.best_lr) or "none",
+                    " to ".join(map(_number, row.as_good)) if len(set(row.as_good)) == 2 else "",
                     str(row.train_loss),
                     _number(row.excess.mean),
                     _number(row.largest_lr) or "none",
@@ -261,7 +284,7 @@ class SweepReport:
         seeds = len(self.seeds)
         axes = [getattr(self.grid, name) for name in Grid.AXES]
         with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
-            arrays = (self.last.mean(-1), self.last.std(-1), self.excess.mean(-1), self.diverged.mean(-1))
+            arrays = (self.last.mean(-1), self._deviations(), self.excess.mean(-1), self.diverged.mean(-1))
         cells = zip(*(values.ravel().tolist() for values in (*arrays, self.updates.mean(-1))), strict=True)
         chosen = set(np.linspace(0, self.grid.cells - 1, min(self.grid.cells, MOST_SETTINGS)).round().tolist())
         for i, (settings, (last, deviation, excess, diverged, updates)) in enumerate(
@@ -277,6 +300,13 @@ class SweepReport:
             shown = {"problem": self.title, "variant": variant.name, **named, "seeds": seeds}
             outcome = Outcome.DIVERGED if diverged else Outcome.COMPLETED
             yield name, shown, {key: value for key, value in results.items() if not math.isnan(value)}, outcome
+
+    def _deviations(self) -> Values:
+        """Return the deviations over the seeds, of the sample; nan for one seed."""
+        if len(self.seeds) < 2:
+            return np.full(self.last.shape[:-1], math.nan)
+        deviations: Values = self.last.std(-1, ddof=1)
+        return deviations
 
     # As a picture
 
@@ -354,6 +384,8 @@ def _flat(row: SweepRow) -> dict[str, Any]:
         **row.others,
         "updates": row.updates,
         "best_lr": row.best_lr,
+        "as_good_from": row.as_good[0],
+        "as_good_to": row.as_good[1],
         "train_loss_mean": row.train_loss.mean,
         "train_loss_deviation": row.train_loss.deviation,
         "excess_mean": row.excess.mean,

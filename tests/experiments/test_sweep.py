@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
 from torch import nn
 
-from gd_lightning import HistoryRecorder, InputError, Parabola, RegressionDataModule, RegressionModule, SteepLine, sweep
+from gd_lightning import (
+    HistoryRecorder,
+    InputError,
+    LinearProblem,
+    Parabola,
+    RegressionDataModule,
+    RegressionModule,
+    SteepLine,
+    sweep,
+)
 from gd_lightning.experiments import Grid, SweepReport, SweepTask
 from gd_lightning.plots.style import pixels
 from tests.conftest import MakeTrainer
@@ -84,6 +94,33 @@ def test_the_limit_of_theory_parts_what_diverges() -> None:
     assert report.diverged[0, 2].all()
     rows = sweep(lrs=0.1, batch_sizes="full", weight_decays="0,0.1", seeds=1, max_epochs=1).rows
     assert [np.isnan(row.limit) for row in rows] == [False, True]  # theory knows no penalties
+
+
+def test_rates_that_seeds_do_not_tell_from_the_best_are_as_good() -> None:
+    report = sweep(LinearProblem(n_samples=40), lrs="log(0.002,0.5,12)", batch_sizes="1,8", seeds=4, max_epochs=6)
+    lrs = report.grid.lr
+    wide = []
+    for size, row in enumerate(report.rows):
+        ends = report.last[size].reshape(len(lrs), -1)
+        best = lrs.index(row.best_lr)
+        assert ends[best].mean() == min(each.mean() for each in ends if np.isfinite(each).all())
+        assert row.train_loss.deviation == pytest.approx(np.std(ends[best], ddof=1))
+        near = [i == best or ttest_rel(ends[i], ends[best]).pvalue >= 0.05 for i in range(len(lrs))]
+        low, high = (lrs.index(lr) for lr in row.as_good)
+        assert all(near[low : high + 1])
+        assert not any(near[i] for i in (low - 1, high + 1) if 0 <= i < len(lrs))
+        wide.append(high > low)
+    assert any(wide)
+    assert f" {report.rows[0].as_good[0]:.4g} to {report.rows[0].as_good[1]:.4g} " in str(report)
+
+
+def test_a_rate_at_which_the_loss_rises_is_not_the_best() -> None:
+    report = sweep(lrs="0.2,0.3", batch_sizes="50,full", seeds=2, max_epochs=1)
+    assert not report.diverged.any()
+    assert (report.last > report.first).all()
+    assert np.isnan([row.best_lr for row in report.rows]).all()
+    assert [row.largest_lr for row in report.rows] == [0.3, 0.3]
+    assert str(report).count(" none ") == 2
 
 
 @pytest.mark.parametrize(

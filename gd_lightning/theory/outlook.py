@@ -210,8 +210,14 @@ class Outlooks:
         epochs = self._epochs(lambda looks: drawn.expected_losses(self.start, lr, looks), floor, lr, variant)
         return self._judged(variant, limit, best, lr, epochs, floor)
 
+    @cached_property
+    def _by_variant(self) -> dict[Variant, DrawnBatches]:
+        """What has been asked about, with its limit and its best learning rate, which take most of the time."""
+        return {}
+
     def _drawn_batches(self, variant: Variant) -> DrawnBatches:
-        return DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
+        drawn = DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
+        return self._by_variant.setdefault(variant, drawn)
 
     def _epochs(self, losses_of: Callable[[int], Tensor], floor: float, lr: float, variant: Variant) -> float:
         """Return the epoch from whose end on the predicted excess is at most the target."""

@@ -14,6 +14,7 @@ from torch import nn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError
+from gd_lightning.experiments import Trial, Tried
 from gd_lightning.module import RegressionModule, has_least_squares, own_method
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import SAFE, rounded
@@ -23,10 +24,11 @@ from gd_lightning.variants import BatchSize, Variant
 # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would take
 # minutes, samples are drawn: of 100,000 samples, 5,000 gave the sharpness of a 10-64-64-1 network to six thousandths.
 _NUMBERS, _FEWEST = 5 * 10**7, 1000
-_JACOBIANS = 4096  # of single samples' outputs
-_NUMBERS_OF_JACOBIANS = 10**9
+_GRADIENTS = 4096  # of single samples
+_NUMBERS_OF_GRADIENTS = 10**7
+_FAR = 4  # times another learning rate: one that is worth a word
 _AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
-_JACOBIANS_AT_ONCE = 2**21  # numbers of them
+_GRADIENTS_AT_ONCE = 2**20  # numbers of them
 
 
 def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize]) -> LocalPlan:
@@ -52,18 +54,40 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
         module.summed_loss,
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
-    outputs, numbers = data.out_features, data.out_features * loss.n_parameters
-    drawn = _thinned(taken, max(1, min(_JACOBIANS // outputs, _NUMBERS_OF_JACOBIANS // numbers)))
+    drawn = _thinned(taken, max(1, min(_GRADIENTS, _NUMBERS_OF_GRADIENTS // loss.n_parameters)))
+    trial = Trial(module, taken, data.order, data.seed, data.drop_last)
+    at_once = max(1, _GRADIENTS_AT_ONCE // loss.n_parameters)
     curvature = LocalCurvature.of(
         loss,
-        drawn.pieces(max(1, _JACOBIANS_AT_ONCE // numbers)),
+        drawn.pieces(at_once),
         options["weight_decay"],
         options["momentum"],
         options["nesterov"],
+        taken.subset(trial.hardest).pieces(at_once) if len(drawn) < len(taken) else (),
     )
-    n, lr = len(data.train), options["lr"]
-    rows = [curvature.outlook(Variant.of(size, n, data.drop_last), lr) for size in sizes]
-    return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module))
+    variants = [Variant.of(size, len(data.train), data.drop_last) for size in sizes]
+    if has_least_squares(module) or not curvature.has_limit:
+        rows, tried = [curvature.outlook(variant, options["lr"]) for variant in variants], None
+    else:
+        rows, tried = _try(trial, curvature, variants)
+    return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module), tried)
+
+
+def _try(
+    trial: Trial, curvature: LocalCurvature, variants: Iterable[Variant]
+) -> tuple[list[LocalOutlook], list[Tried]]:
+    """Return what is said of variants, largest batches first, and what was tried for it."""
+    options, rows, tried = trial.module.hparams, [], []
+    guess, at_most = curvature.limit(Variant.of("full", 1)), math.inf
+    for variant in variants:
+        found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
+        if options["loss"] != "mse":
+            at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging
+        rows.append(LocalOutlook.tried(variant, options["lr"], limit, found.diverging_lr, at_most))
+        tried.append(found)
+        at_most = rows[-1].limit  # smaller batches are not more stable
+        guess = guess if found.diverging_lr == math.inf else found.diverging_lr
+    return rows, tried
 
 
 def _predictor_of(module: RegressionModule) -> nn.Module:
@@ -83,7 +107,8 @@ def _thinned(samples: Samples, most: int) -> Samples:
 def _notes(module: RegressionModule) -> list[str]:
     """Say what the options have to do with the statements."""
     options, notes = module.hparams, []
-    if has_least_squares(module):
+    quadratic = has_least_squares(module)
+    if quadratic:
         notes.append(
             "The Hessian of a linear regressor with the squared error is the same everywhere: what is said of the full "
             "batch holds for the whole run."
@@ -95,9 +120,9 @@ def _notes(module: RegressionModule) -> list[str]:
     if options["weight_decay"]:
         notes.append("weight_decay is part of sharpness and beta.")
     if options["l1"]:
-        notes.append("l1 has no curvature, and is left out.")
+        notes.append("l1 has no curvature, and is left out." if quadratic else "l1 is left out of the curvature.")
     if options["dropout"]:
-        notes.append("dropout is left out; its noise makes large learning rates less stable.")
+        notes.append("dropout is left out of the curvature; its noise makes large learning rates less stable.")
     return notes
 
 
@@ -111,6 +136,7 @@ class LocalPlan:
         rows: One outlook a batch size, among them the configured one.
         samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
         notes: What the options have to do with the statements.
+        tried: What was tried for each row; None where nothing was.
     """
 
     curvature: LocalCurvature
@@ -118,6 +144,7 @@ class LocalPlan:
     rows: list[LocalOutlook]
     samples: tuple[int, int]
     notes: list[str]
+    tried: list[Tried] | None = None
 
     @property
     def configured(self) -> LocalOutlook:
@@ -137,6 +164,9 @@ class LocalPlan:
             "critical_batch_size": found.bounds.critical_batch_size if found.has_limit else None,
             "samples_of_sharpness": self.samples[0],
             "samples_of_noise": self.samples[1],
+            "trial": None
+            if self.tried is None
+            else [_as_trial(*pair) for pair in zip(self.rows, self.tried, strict=True)],
             "notes": self.notes,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
             "advice": self.advice(),
@@ -147,9 +177,10 @@ class LocalPlan:
     def table(self, title: str) -> str:
         """Return it for a terminal."""
         found = self.curvature
-        plain = ", without momentum" if found.momentum else ""
-        header = ["", "batch_size", "updates an epoch", "local limit of lr", "half of it", "lr", "verdict"]
-        cells = [header, *(_cells(row, row is self.configured) for row in self.rows)]
+        columns = ["half of it"] if self.tried is None else ["diverged", "ended lowest"]
+        header = ["", "batch_size", "updates an epoch", "local limit of lr", *columns, "lr", "verdict"]
+        trials = self.tried or [None] * len(self.rows)
+        cells = [header, *(_cells(*pair, pair[0] is self.configured) for pair in zip(self.rows, trials, strict=True))]
         lines = [
             f"{title}: {self.variant.train_samples} training samples; local statements, at the start: train loss "
             f"{found.loss:.6g}, sharpness {found.sharpness:.6g}, beta {found.sample_curvature:.6g}, noise scale "
@@ -158,8 +189,7 @@ class LocalPlan:
             aligned(cells),
             "",
             "sharpness    largest eigenvalue of the Hessian of the train loss; beta is that of a single sample's loss",
-            "local limit  below it, errors do not grow where the curvature is that of the start",
-            f"half of it   shrinks the error in the sharpest direction most{plain}",
+            *self._limits(),
             "noise scale  of the gradient, in samples: far below it larger batches save updates, far above hardly any",
             "The limit moves with the parameters. Above it a run may diverge, or settle where the loss is flatter.",
             *self._mini_batches(),
@@ -170,8 +200,26 @@ class LocalPlan:
         ]
         return "\n".join(lines)
 
+    def _limits(self) -> list[str]:
+        """Say what the columns of learning rates are."""
+        plain = ", without momentum" if self.curvature.momentum else ""
+        if self.tried is None:
+            return [
+                "local limit  below it, errors do not grow where the curvature is that of the start",
+                f"half of it   shrinks the error in the sharpest direction most{plain}",
+            ]
+        return [
+            "local limit  below it a run does not diverge: that of the curvature at the start, where a trial bears it out;",
+            "             else 0.4 of what diverged in the trial",
+            "diverged     the smallest lr that diverged in the trial, which is a run of some updates from this start",
+            "ended lowest the lr at which the train loss ended lowest in it",
+        ]
+
     def _mini_batches(self) -> list[str]:
         """Say what the statements on mini-batches hold for."""
+        if self.tried is not None:
+            updates = ", ".join(f"{tried.updates:,}" for tried in self.tried)
+            return [f"Each lr was tried for {updates} updates, by the rows of the table; a longer run is not tried."]
         if not self.curvature.has_limit or len(self.rows) == 1:
             return []
         bound = "that of theory.Interpolation" if self.curvature.momentum else "2 B / (beta + (B - 1) sharpness)"
@@ -181,6 +229,8 @@ class LocalPlan:
         """Say of what the samples are too many."""
         n, (of_sharpness, of_noise) = self.variant.train_samples, self.samples
         estimated = [("train loss and sharpness", of_sharpness), ("beta and noise scale", of_noise)]
+        for row, tried in zip(self.rows, self.tried or [], strict=False):
+            estimated.append((f"what diverged at batch_size {row.variant.batch_size}", tried.samples))
         return [
             f"Estimated from {count:,} of the {n:,} training samples: {what}." for what, count in estimated if count < n
         ]
@@ -193,14 +243,24 @@ class LocalPlan:
                 "No local limit exists, because the train loss curves upward in no direction at the start; train with "
                 "a small lr, and watch the first epochs."
             )
+        tried = None if self.tried is None else self.tried[self.rows.index(row)]
+        best = math.inf if tried is None or tried.best_lr is None else tried.best_lr
         if row.verdict is LocalVerdict.STABLE:
+            far = row.lr > _FAR * best or row.lr * _FAR < best < math.inf
+            lowest = f" The train loss ended lowest at lr {min(best, row.limit):.2g} in a trial." if far else ""
             return (
                 f"lr {row.lr:g} is below {row.limit:.4g}, the local limit for {batch} at the start: train, and watch, "
-                "because the limit moves."
+                f"because the limit moves.{lowest}"
             )
-        safe = f"use lr {rounded(SAFE * row.limit)}"
-        larger = self.curvature.smallest_stable_batch_size(row.lr, self.variant)
-        safe += f" or batch_size {larger}" if larger is not None else ""
+        safe = f"use lr {rounded(min(SAFE * row.limit, best))}"
+        safe += f" or batch_size {larger}" if (larger := self._stable_batch_size()) is not None else ""
+        if tried is not None:
+            too_large = "is too large" if row.verdict is LocalVerdict.UNSTABLE else "may be too large"
+            diverged = f": lr {tried.diverging_lr:.3g} diverged in a trial" if tried.diverging_lr < math.inf else ""
+            return (
+                f"lr {row.lr:g} is above {row.limit:.4g}, the local limit for {batch} at the start, and {too_large}"
+                f"{diverged}; {safe} to be stable here, or watch the first epochs."
+            )
         if row.verdict is LocalVerdict.PERHAPS_UNSTABLE:
             return (
                 f"lr {row.lr:g} is above {row.limit:.4g}, the local guide for {batch} at the start, and may be too "
@@ -212,15 +272,27 @@ class LocalPlan:
             f"settle where the loss is flatter; {safe} to be stable here, or watch the first epochs."
         )
 
+    def _stable_batch_size(self) -> int | None:
+        """Return the smallest batch size of which is known that the learning rate is below its limit."""
+        if self.tried is None:
+            return self.curvature.smallest_stable_batch_size(self.configured.lr, self.variant)
+        stable = [row.variant.batch_size for row in self.rows if row.verdict is LocalVerdict.STABLE]
+        return min((size for size in stable if size > self.variant.batch_size), default=None)
 
-def _cells(row: LocalOutlook, is_configured: bool) -> list[str]:
+
+def _cells(row: LocalOutlook, tried: Tried | None, is_configured: bool) -> list[str]:
     unlimited = row.limit == math.inf
+    found = ["" if unlimited else f"{row.half:.3g}"]
+    if tried is not None:
+        found = [
+            "none" if value in (None, math.inf) else f"{value:.3g}" for value in (tried.diverging_lr, tried.best_lr)
+        ]
     return [
         f"{'> ' if is_configured else ''}{row.variant.name}",
         str(row.variant.batch_size),
         str(row.variant.updates_per_epoch),
         "none" if unlimited else f"{row.limit:.4g}",
-        "" if unlimited else f"{row.half:.3g}",
+        *found,
         f"{row.lr:g}",
         str(row.verdict),
     ]
@@ -234,8 +306,19 @@ def _as_dict(row: LocalOutlook, is_configured: bool) -> dict[str, Any]:
         "updates_per_epoch": row.variant.updates_per_epoch,
         "local_limit_lr": _finite(row.limit),
         "half_of_limit_lr": _finite(row.half),
+        "curvature_limit_lr": _finite(row.curvature_limit),
+        "diverging_lr": None if row.diverging is None else _finite(row.diverging),
         "lr": row.lr,
         "verdict": str(row.verdict),
+    }
+
+
+def _as_trial(row: LocalOutlook, tried: Tried) -> dict[str, Any]:
+    return {
+        "batch_size": row.variant.batch_size,
+        "best_lr": tried.best_lr,
+        "samples": tried.samples,
+        "updates": tried.updates,
     }
 
 

@@ -17,3 +17,5 @@ from gd_lightning.experiments.table import as_markdown as as_markdown
 from gd_lightning.experiments.table import as_text as as_text
 from gd_lightning.experiments.table import as_values as as_values
 from gd_lightning.experiments.table import rows as rows
+from gd_lightning.experiments.trial import Trial as Trial
+from gd_lightning.experiments.trial import Tried as Tried

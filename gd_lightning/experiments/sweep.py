@@ -198,9 +198,6 @@ class SweepTask:
         """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
-        reason = _why_one_by_one(module)
-        layer = None if reason else module.standardize
-        x = samples.x if layer is None else copy.deepcopy(layer).to(samples.x.device)(samples.x)
 
         def order_of(seed: int, epoch: int) -> Tensor | None:
             if data.order == "sequential":
@@ -209,18 +206,44 @@ class SweepTask:
 
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
-        course = Course(x, samples.y, starts, order_of, *limits)
+        course = Course(samples.x, samples.y, starts, order_of, *limits)
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
-        population: Population = OneByOne(lambda *member: _alone(seeds, *member))
-        if not reason:
-            assert module.network is not None
-            loss = module.hparams["loss"], module.hparams["huber_delta"]
-            population = fastest_population(module.network, *loss, course, members)
-        with own_generator(seeds[0].seed, [x.device] if x.is_cuda else []):
-            ends = population.train(course, members, progress)
-        return ends, f"{population.name}, because {reason}" if reason else population.name
+        return train_members([(each.module, each.seed) for each in seeds], course, members, progress)
+
+
+def train_members(
+    starts: Sequence[tuple[RegressionModule, int]],
+    course: Course,
+    members: Members,
+    progress: Progress = lambda _: None,
+) -> tuple[Ends, str]:
+    """Carry out runs of a module in the way that is expected to take the least time.
+
+    Args:
+        starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
+        course: What the runs have in common; its features are in original units.
+        members: Their settings.
+        progress: Is told from time to time how many updates were made since.
+
+    Returns:
+        Their ends, and how they were carried out.
+
+    Raises:
+        InputError: The runs need a Trainer.
+    """
+    module, reason = starts[0][0], why_one_by_one(starts[0][0])
+    if not reason and module.standardize is not None:
+        course = dataclasses.replace(course, x=copy.deepcopy(module.standardize).to(course.x.device)(course.x))
+    population: Population = OneByOne(lambda *member: _alone(starts, *member))
+    if not reason:
+        assert module.network is not None
+        loss = module.hparams["loss"], module.hparams["huber_delta"]
+        population = fastest_population(module.network, *loss, course, members)
+    with own_generator(starts[0][1], [course.x.device] if course.x.is_cuda else []):
+        ends = population.train(course, members, progress)
+    return ends, f"{population.name}, because {reason}" if reason else population.name
 
 
 @dataclass(frozen=True)
@@ -242,7 +265,7 @@ class _Seed:
         return cls(start_seed, own_data, own, torch.cat(parameters))
 
 
-def _why_one_by_one(module: RegressionModule) -> str:
+def why_one_by_one(module: RegressionModule) -> str:
     """Return why runs cannot be carried out together; empty where they can."""
     if name := own_method(module, RegressionModule, _OWN_METHODS):
         return f"{type(module).__name__} has its own {name}"
@@ -253,10 +276,10 @@ def _why_one_by_one(module: RegressionModule) -> str:
     return why_not_stacked(module.network)
 
 
-def _alone(seeds: Sequence[_Seed], course: Course, members: Members, member: int) -> Single:
+def _alone(starts: Sequence[tuple[RegressionModule, int]], course: Course, members: Members, member: int) -> Single:
     """Return a run of any module and optimiser, in plain PyTorch."""
-    seed = seeds[members.start[member]]
-    module = copy.deepcopy(seed.module).to(course.x.device)
+    start, seed = starts[members.start[member]]
+    module = copy.deepcopy(start).to(course.x.device)
     for name in ("lr", "momentum", "weight_decay", "l1"):
         module.hparams[name] = float(getattr(members, name)[member])
     if module.hparams["optimizer"] is not None:
@@ -269,7 +292,7 @@ def _alone(seeds: Sequence[_Seed], course: Course, members: Members, member: int
             "measures; use compare"
         )
     samples = Samples(course.x, course.y)
-    torch.manual_seed(seed.seed)  # what dropout is drawn from
+    torch.manual_seed(seed)  # what dropout is drawn from
 
     def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         found = module.training_step((x, y), 0)

@@ -2,10 +2,12 @@
 
 What is said is local: it holds for the quadratic function that touches the loss at these parameters, and for the loss
 itself only near them. A network moves on to places of another curvature; above the limit of its start it may diverge,
-or settle where the loss is flatter. Sources: Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural networks
-typically occurs at the edge of stability, ICLR 2021 (what becomes of a run above the limit); Pearlmutter, Fast exact
-multiplication by the Hessian, Neural Computation 6 (1994); Ma, Bassily and Belkin, The power of interpolation, ICML
-2018 (mini-batches); McCandlish, Kaplan, Amodei et al., An empirical model of large-batch training, 2018 (noise scale).
+or settle where the loss is flatter; and below it, it may diverge where large targets drive it far from the start. So
+the limit that is named is one that a trial of some updates bears out. Sources: Cohen, Kaur, Li, Kolter and Talwalkar,
+Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021 (what becomes of a run above the
+limit); Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994); Ma, Bassily and Belkin, The
+power of interpolation, ICML 2018 (mini-batches); McCandlish, Kaplan, Amodei et al., An empirical model of large-batch
+training, 2018 (noise scale).
 
 Letters: N samples, D features, K outputs, B batch, P parameters that are trained, n samples of a piece.
 """
@@ -26,7 +28,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.theory.batch_size import Interpolation
 from gd_lightning.theory.descent import largest_stable_lr
-from gd_lightning.theory.krylov import largest_eigenvalue
+from gd_lightning.theory.krylov import largest_eigenvalue, largest_eigenvalues
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -35,17 +37,21 @@ Pieces = Callable[[], Iterable[Pair]]
 _MOST_PRODUCTS = 200  # with the Hessian, in search of its largest eigenvalue
 _FEWEST_PRODUCTS = 10
 _NUMBERS_KEPT = 2**27  # in the vectors of that search, which are all kept
+_PRODUCTS_OF_SAMPLES = 60  # with the Hessian of each sample, in search of its largest eigenvalue
+_FEW_PRODUCTS_OF_SAMPLES, _SHARPEST = 4, 32  # to find so many samples among which the sharpest one is
 
 
 class LocalVerdict(str, Enum):
-    """What becomes of small errors, as long as the curvature stays that of the start."""
+    """What becomes of a run from its start."""
 
     STABLE = "stable here"
-    """They shrink."""
+    """The learning rate is below the limit."""
     PERHAPS_UNSTABLE = "may be unstable here"
-    """They shrink on average over all samples, but the noise of the batches may let them grow."""
+    """It is above the limit; but it is below what diverged in the trial or, without one, errors shrink on average over
+    all samples, and only the noise of the batches may let them grow."""
     UNSTABLE = "unstable here"
-    """They grow. It is not said that the run diverges: it may settle where the loss is flatter."""
+    """It is at least what diverged in the trial. Without a trial: errors grow, as long as the curvature stays that of the
+    start; the run may settle where the loss is flatter."""
     NO_LIMIT = "no limit here"
     """The loss curves upward in no direction, so no learning rate is too large for its curvature."""
 
@@ -62,17 +68,52 @@ class LocalOutlook:
         limit: The learning rate below which it is stable here; ``inf`` where nothing limits it.
         lr: The learning rate that is asked about.
         verdict: What becomes of it.
+        curvature_limit: What the curvature of the start says of the limit.
+        diverging: The smallest learning rate that diverged in a trial, ``inf`` where none did; None without a trial.
     """
 
     variant: Variant
     limit: float
     lr: float
     verdict: LocalVerdict
+    curvature_limit: float = math.inf
+    diverging: float | None = None
 
     @property
     def half(self) -> float:
-        """Half of the limit: without momentum, where the error in the sharpest direction shrinks most."""
+        """Half of the limit. Of that of the curvature: without momentum, where the sharpest error shrinks most."""
         return self.limit / 2
+
+    @classmethod
+    def tried(
+        cls, variant: Variant, lr: float, curvature_limit: float, diverging: float, at_most: float = math.inf
+    ) -> LocalOutlook:
+        """Return what is said where learning rates were tried.
+
+        The limit is that of the curvature where the trial bears it out: where it is between a third and 0.45 of the
+        smallest learning rate that diverged. Else it is 0.4 of that: a longer run can diverge from less than half of
+        it, and three times the limit is beyond it.
+
+        Args:
+            variant: The batches of an epoch.
+            lr: The learning rate that is asked about.
+            curvature_limit: What the curvature of the start says; ``inf`` where nothing.
+            diverging: The smallest learning rate that diverged; ``inf`` where none did.
+            at_most: What else the limit is not above.
+
+        Example:
+            >>> [LocalOutlook.tried(Variant.of(1, 9), 0.1, found, 1.0).limit for found in (0.01, 0.35, 0.5)]
+            [0.4, 0.35, 0.4]
+        """
+        is_borne_out = diverging / 3 <= curvature_limit <= 0.45 * diverging
+        limit = min(curvature_limit if is_borne_out or diverging == math.inf else 0.4 * diverging, at_most)
+        if limit == math.inf:
+            verdict = LocalVerdict.NO_LIMIT
+        elif lr >= diverging:
+            verdict = LocalVerdict.UNSTABLE
+        else:
+            verdict = LocalVerdict.STABLE if lr < limit else LocalVerdict.PERHAPS_UNSTABLE
+        return cls(variant, limit, lr, verdict, curvature_limit, diverging)
 
 
 @dataclass(frozen=True)
@@ -110,6 +151,7 @@ class LocalCurvature:
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         nesterov: bool = False,
+        hard: Iterable[Pair] = (),
     ) -> LocalCurvature:
         """Measure it.
 
@@ -122,6 +164,7 @@ class LocalCurvature:
             weight_decay: Of torch's SGD.
             momentum: mu.
             nesterov: Whether the momentum is Nesterov's.
+            hard: Further samples of which the curvature is taken, piece by piece, and not the noise.
 
         Raises:
             InputError: The loss or its gradient is not finite.
@@ -133,15 +176,18 @@ class LocalCurvature:
                 f"cannot plan from this start, because the train loss is {value:g} there, and its gradient "
                 f"{math.sqrt(squared):g}; choose another initialization, or standardize the data"
             )
-        largest, total, count = 0.0, 0.0, 0
+        sharpest, total, count = _Sharpest(), 0.0, 0
         for x, y in drawn:
-            curvatures, squares = loss.of_samples(x, y)
-            largest, total, count = max(largest, curvatures.max().item()), total + squares.sum().item(), count + len(x)
+            curvatures, squares = loss.of_samples(x, y, _FEW_PRODUCTS_OF_SAMPLES)
+            sharpest.add(x, y, curvatures)
+            total, count = total + squares.sum().item(), count + len(x)
+        for x, y in hard:
+            sharpest.add(x, y, loss.of_samples(x, y, _FEW_PRODUCTS_OF_SAMPLES)[0])
         return cls(
             loss=value,
             gradient_norm=math.sqrt(squared),
             sharpness=loss.sharpness() + weight_decay,
-            sample_curvature=largest + weight_decay,
+            sample_curvature=sharpest.curvature(loss) + weight_decay,
             variance=max(0.0, total / count - squared),
             momentum=momentum,
             nesterov=nesterov,
@@ -167,8 +213,8 @@ class LocalCurvature:
     def bounds(self) -> Interpolation:
         """What holds for mini-batches.
 
-        No batch is less sharp than all samples: where the residuals add to the Hessian, beta may be below the
-        sharpness, and counts as that.
+        Some batch is as sharp as all samples: a beta of other samples than the sharpness may be below it, and counts as
+        that.
         """
         return Interpolation(max(self.sample_curvature, self.sharpness), 0.0, self.sharpness)
 
@@ -210,7 +256,26 @@ class LocalCurvature:
             verdict = LocalVerdict.UNSTABLE
         else:
             verdict = LocalVerdict.STABLE if lr < limit else LocalVerdict.PERHAPS_UNSTABLE
-        return LocalOutlook(variant, limit, lr, verdict)
+        return LocalOutlook(variant, limit, lr, verdict, limit)
+
+
+class _Sharpest:
+    """The samples that seem to be the sharpest, of all that were added."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, x: Tensor, y: Tensor, curvatures: Tensor) -> None:
+        """Add samples with a first estimate of their curvatures, shape (n,)."""
+        parts = [*self._parts, (x, y, curvatures)]
+        x, y, curvatures = (torch.cat(each) for each in zip(*parts, strict=True))
+        rows = curvatures.topk(min(_SHARPEST, len(curvatures))).indices
+        self._parts = [(x[rows], y[rows], curvatures[rows])]
+
+    def curvature(self, loss: NetworkLoss) -> float:
+        """Return the curvature of the sharpest one."""
+        ((x, y, _),) = self._parts
+        return loss.of_samples(x, y)[0].max().item()
 
 
 class NetworkLoss:
@@ -286,50 +351,52 @@ class NetworkLoss:
         most = min(_MOST_PRODUCTS, max(_FEWEST_PRODUCTS, _NUMBERS_KEPT // self.n_parameters))
         return largest_eigenvalue(self.hessian_product, start, most)
 
-    def of_samples(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def of_samples(self, x: Tensor, y: Tensor, most: int = _PRODUCTS_OF_SAMPLES) -> tuple[Tensor, Tensor]:
         """Return the curvature of single samples' losses, and the squared norms of their gradients.
 
         With J = dz/dtheta the Jacobian of a sample's predictions z, shape (K, P), and l(z) the sum of its losses over
-        outputs, the gradient is J' l' / K. The curvature is the largest eigenvalue of the Gauss-Newton matrix
-        J' diag(l'') J / K: that of the Hessian where the network is as good as linear, or fits the sample. Both follow
-        from J J', shape (K, K).
+        outputs, its gradient is J' l' / K, and its Hessian (J' diag(l'') J + sum_k l'_k d^2 z_k / dtheta^2) / K: the
+        Gauss-Newton matrix, and a part that grows with the residual. The curvature is the largest eigenvalue of that,
+        so that no mean over samples is sharper than its sharpest sample.
 
         Args:
             x: Features, shape (n, D).
             y: Targets, shape (n, K).
+            most: How many products with each sample's Hessian are made. Few are enough for a curvature that is too low,
+                and tells which samples are among the sharpest.
 
         Returns:
             Curvatures and squared norms, both of shape (n,).
         """
         x, y = x.double(), y.double()
+        theta = torch.cat([parameter.detach().flatten() for parameter in self._trained.values()])
+        theta = theta.repeat(len(x), 1).requires_grad_()
         with _leaving_no_trace():
-            prediction = self._network(x).detach().requires_grad_()
-            slopes = _derivative(self._summed_loss(prediction, y), prediction, again=True)
-            bends = _derivative(slopes.sum(), prediction)
-            products = self._products(x)
-        outputs, slopes = y.shape[1], slopes.detach()
-        roots = (bends / outputs).clamp(min=0).sqrt()
-        curvatures = torch.linalg.eigvalsh(roots[:, :, None] * products * roots[:, None, :])[:, -1]
-        return curvatures, torch.einsum("nk,nkl,nl->n", slopes, products, slopes) / outputs**2
+            gradients = _derivative(self._losses_of_samples(theta, x, y).sum() / y.shape[1], theta, again=True)
 
-    def _products(self, x: Tensor) -> Tensor:
-        """Return J J' of each sample, shape (n, K, K)."""
-        values = {name: parameter.detach() for name, parameter in self._trained.items()}
+            def product(vectors: Tensor) -> Tensor:
+                return _derivative((gradients * vectors).sum(), theta, retain=True)
 
-        def predict(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
-            prediction = torch.func.functional_call(self._network, parameters, (sample[None],))
-            assert isinstance(prediction, Tensor)
-            return prediction[0]
+            slopes = gradients.detach()
+            # The gradient is close to the sharpest direction; what it is orthogonal to is in the random part.
+            start = torch.randn(theta.shape, dtype=theta.dtype, generator=torch.Generator().manual_seed(0))
+            start = start / start.norm(dim=1, keepdim=True) + torch.nn.functional.normalize(slopes)
+            return largest_eigenvalues(product, start, most), slopes.square().sum(dim=1)
 
-        def product(sample: Tensor) -> Tensor:
-            jacobian = torch.func.jacrev(predict, chunk_size=1)(values, sample)
-            rows = torch.cat([part.flatten(1) for part in jacobian.values()], dim=1)
-            return rows @ rows.T
+    def _losses_of_samples(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each sample, a sum over outputs, at parameters of its own, shape (n, P)."""
+        sizes = [parameter.numel() for parameter in self._trained.values()]
+
+        def loss(flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            parts = zip(self._trained.items(), flat.split(sizes), strict=True)
+            values = {name: part.view(parameter.shape) for (name, parameter), part in parts}
+            return self._summed_loss(torch.func.functional_call(self._network, values, (x[None],)), y[None])
 
         try:
-            return torch.func.vmap(product)(x)
+            losses: Tensor = torch.func.vmap(loss)(theta, x, y)
         except RuntimeError:  # some layers, and what depends on a value, cannot be done for all samples at once
-            return torch.stack([product(sample) for sample in x])
+            losses = torch.stack([loss(*sample) for sample in zip(theta, x, y, strict=True)])
+        return losses
 
     def _summed(self, x: Tensor, y: Tensor) -> Tensor:
         return self._summed_loss(self._network(x.double()), y.double())
@@ -342,11 +409,20 @@ class NetworkLoss:
         return torch.cat([part.flatten() for part in parts])
 
 
-def _derivative(value: Tensor, at: Tensor, again: bool = False) -> Tensor:
-    """Return the derivative of a value, 0 where it does not depend on what it is derived at."""
+def _derivative(value: Tensor, at: Tensor, again: bool = False, retain: bool = False) -> Tensor:
+    """Return the derivative of a value, 0 where it does not depend on what it is derived at.
+
+    Args:
+        value: The value.
+        at: Where.
+        again: Whether the derivative is to be differentiated once more.
+        retain: Whether the value is to be differentiated once more.
+    """
     if not value.requires_grad:
         return torch.zeros_like(at)
-    (derivative,) = torch.autograd.grad(value, at, create_graph=again, materialize_grads=True)
+    (derivative,) = torch.autograd.grad(
+        value, at, create_graph=again, retain_graph=again or retain, materialize_grads=True
+    )
     return derivative
 
 

@@ -53,6 +53,42 @@ def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float
     return found
 
 
+def largest_eigenvalues(apply: Operator, start: Tensor, most: int) -> Tensor:
+    """Return the largest eigenvalue of each of m symmetric operators by Lanczos' method.
+
+    Only the last two vectors are held. Those before lose their orthogonality, which adds copies of eigenvalues that are
+    found, and changes none (section 10.3). What is returned is never above the eigenvalue, but by rounding.
+
+    Args:
+        apply: All operators, the i-th on the i-th row of a tensor of shape (m, n).
+        start: Shape (m, n), no row 0.
+        most: Number of applications.
+
+    Returns:
+        Shape (m,).
+    """
+    vector, before = start / start.norm(dim=1, keepdim=True), torch.zeros_like(start)
+    diagonal: list[Tensor] = []
+    beside = [torch.zeros(len(start), dtype=start.dtype)]
+    for _ in range(min(most, start.shape[1])):
+        rest = apply(vector) - beside[-1][:, None] * before
+        along = (rest * vector).sum(dim=1)
+        rest = rest - along[:, None] * vector
+        norm = rest.norm(dim=1)
+        # Where nothing is left, a first value that is repeated changes nothing.
+        diagonal.append(torch.where(vector.any(dim=1), along, diagonal[0] if diagonal else along))
+        scale = torch.stack([value.abs() for value in diagonal]).amax(dim=0)
+        goes_on = norm > _SETTLED * torch.maximum(scale, beside[-1])
+        beside.append(torch.where(goes_on, norm, 0))
+        before, vector = vector, torch.where(goes_on[:, None], rest / norm[:, None], 0)
+    tridiagonal = torch.diag_embed(torch.stack(diagonal, dim=1))
+    if len(diagonal) > 1:
+        sides = torch.diag_embed(torch.stack(beside[1:-1], dim=1), 1)
+        tridiagonal = tridiagonal + sides + sides.mT
+    values: Tensor = torch.linalg.eigvalsh(tridiagonal)
+    return values[:, -1]
+
+
 def smallest_eigenvalue(
     apply: Operator, start: Tensor, precondition: Operator, most: int = 500
 ) -> tuple[float, Tensor]:

@@ -24,11 +24,11 @@ from gd_lightning.variants import BatchSize, Variant
 # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would take
 # minutes, samples are drawn: of 100,000 samples, 5,000 gave the sharpness of a 10-64-64-1 network to six thousandths.
 _NUMBERS, _FEWEST = 5 * 10**7, 1000
-_GRADIENTS = 4096  # of single samples
-_NUMBERS_OF_GRADIENTS = 10**7
+_JACOBIANS = 4096  # of single samples' losses
+_NUMBERS_OF_JACOBIANS = 10**7
 _FAR = 4  # times another learning rate: one that is worth a word
 _AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
-_GRADIENTS_AT_ONCE = 2**20  # numbers of them
+_JACOBIANS_AT_ONCE = 2**20  # numbers of them
 
 
 def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize]) -> LocalPlan:
@@ -54,9 +54,9 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
         module.summed_loss,
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
-    drawn = _thinned(taken, max(1, min(_GRADIENTS, _NUMBERS_OF_GRADIENTS // loss.n_parameters)))
+    drawn = _thinned(taken, max(1, min(_JACOBIANS, _NUMBERS_OF_JACOBIANS // loss.n_parameters)))
     trial = Trial(module, taken, data.order, data.seed, data.drop_last)
-    at_once = max(1, _GRADIENTS_AT_ONCE // loss.n_parameters)
+    at_once = max(1, _JACOBIANS_AT_ONCE // loss.n_parameters)
     curvature = LocalCurvature.of(
         loss,
         drawn.pieces(at_once),
@@ -78,14 +78,17 @@ def _try(
 ) -> tuple[list[LocalOutlook], list[Tried]]:
     """Return what is said of variants, largest batches first, and what was tried for it."""
     options, rows, tried = trial.module.hparams, [], []
-    guess, at_most = curvature.limit(Variant.of("full", 1)), math.inf
+    guess, at_most, grows = curvature.limit(Variant.of("full", 1)), math.inf, math.inf
     for variant in variants:
         found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
         if options["loss"] != "mse":
             at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging
-        rows.append(LocalOutlook.tried(variant, options["lr"], limit, found.diverging_lr, at_most))
+        row = LocalOutlook.tried(variant, options["lr"], limit, found.diverging_lr, at_most)
+        if variant.name == "batch" and row.limit == limit:
+            grows = limit
+        rows.append(dataclasses.replace(row, verdict=LocalVerdict.UNSTABLE) if options["lr"] >= grows else row)
         tried.append(found)
-        at_most = rows[-1].limit  # smaller batches are not more stable
+        at_most = row.limit  # smaller batches are not more stable
         guess = guess if found.diverging_lr == math.inf else found.diverging_lr
     return rows, tried
 
@@ -179,7 +182,7 @@ class LocalPlan:
         found = self.curvature
         columns = ["half of it"] if self.tried is None else ["diverged", "ended lowest"]
         header = ["", "batch_size", "updates an epoch", "local limit of lr", *columns, "lr", "verdict"]
-        trials = self.tried or [None] * len(self.rows)
+        trials = self.tried or [None for _ in self.rows]
         cells = [header, *(_cells(*pair, pair[0] is self.configured) for pair in zip(self.rows, trials, strict=True))]
         lines = [
             f"{title}: {self.variant.train_samples} training samples; local statements, at the start: train loss "
@@ -209,7 +212,7 @@ class LocalPlan:
                 f"half of it   shrinks the error in the sharpest direction most{plain}",
             ]
         return [
-            "local limit  below it a run does not diverge: that of the curvature at the start, where a trial bears it out;",
+            "local limit  below it a run does not diverge: by the curvature of the start, if a trial bears that out;",
             "             else 0.4 of what diverged in the trial",
             "diverged     the smallest lr that diverged in the trial, which is a run of some updates from this start",
             "ended lowest the lr at which the train loss ended lowest in it",
@@ -254,7 +257,7 @@ class LocalPlan:
             )
         safe = f"use lr {rounded(min(SAFE * row.limit, best))}"
         safe += f" or batch_size {larger}" if (larger := self._stable_batch_size()) is not None else ""
-        if tried is not None:
+        if tried is not None and (row.lr >= tried.diverging_lr or row.verdict is LocalVerdict.PERHAPS_UNSTABLE):
             too_large = "is too large" if row.verdict is LocalVerdict.UNSTABLE else "may be too large"
             diverged = f": lr {tried.diverging_lr:.3g} diverged in a trial" if tried.diverging_lr < math.inf else ""
             return (

@@ -35,14 +35,14 @@ _COARSE, _FINE = 4.0, 2**0.25  # ratios of the learning rates that are tried
 _COARSE_TRIED, _FINE_TRIED = 9, 8
 _BELOW = 3  # of the coarse ratio are tried for all epochs below those of the fine ratio
 _SHORT = 4  # learning rates of the coarse ratio are tried for this part of the epochs
-_TINY = 1e-30  # of a learning rate: no smaller one is tried, and none above its inverse
+_TINY, _HUGE = 1e-30, 1e9  # learning rates beyond which none is tried: an absolute one, and one in units of the guess
 
 # Seen on perceptrons with targets of scale 1 to 1e5: after so many updates, the smallest learning rate that has
 # diverged is at most 1.8 times the smallest that diverges within 200 epochs.
 _SAMPLES_SEEN, _FEWEST_UPDATES, _MOST_UPDATES = 10_000, 150, 1500
 _NUMBERS, _FEWEST_ROWS, _MOST_ROWS = 4 * 10**6, 64, 4096  # rows times parameters, and rows
 _ORDERS = 3  # of small batches: one that diverges in none of a few epochs can do so in the next
-_HARDEST = 16  # samples that are always among those of a trial
+_HARDEST = 8  # samples by each of two measures that are always among those of a trial
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Trial:
         n, parameters = len(self.samples), sum(each.numel() for each in self.module.parameters())
         most = min(_MOST_ROWS, max(_FEWEST_ROWS, _NUMBERS // max(1, parameters)))
         if batch_size < n:
-            most = min(most, max(_FEWEST_ROWS, batch_size * _updates(batch_size) // _SHORT))
+            most = min(most, max(_FEWEST_ROWS, batch_size * self._updates(batch_size) // _SHORT))
         evenly = drawn_evenly(n, most)
         if evenly is None:
             return self.samples
@@ -101,16 +101,17 @@ class Trial:
     def hardest(self) -> Tensor:
         """The rows of some samples of which a single one can make a run diverge, shape (n,).
 
-        They have the largest squared errors times squared norms of what the network takes, which is the square of the
-        gradient of a linear layer.
+        They have the largest squared norms of what the network takes, which is the curvature of a linear layer; or the
+        largest products of these and the squared errors, which is the square of its gradient.
         """
-        layer, found = self.module.standardize, []
+        layer, norms, products = self.module.standardize, [], []
         with unchanged(self.module, self.samples.device):
             for x, y in self.samples.pieces():
                 errors = (self.module(x) - y).double().square().sum(dim=1)
-                found.append(errors * (1 + (x if layer is None else layer(x)).double().square().sum(dim=1)))
-        hardness = torch.cat(found)
-        return hardness.topk(min(_HARDEST, len(hardness))).indices
+                norms.append(1 + (x if layer is None else layer(x)).double().square().sum(dim=1))
+                products.append(norms[-1] * errors)
+        most = min(_HARDEST, len(self.samples))
+        return torch.cat([torch.cat(scores).topk(most).indices for scores in (norms, products)]).unique()
 
     def at(self, batch_size: int, guess: float) -> Tried:
         """Look for the smallest learning rate that diverges.
@@ -129,7 +130,7 @@ class Trial:
         samples = self.taking_part(batch_size)
         size = min(batch_size, len(samples))
         an_epoch = Variant.of(size, len(samples), self.drop_last).updates_per_epoch
-        epochs = max(_SHORT, math.ceil(_updates(size) / an_epoch))
+        epochs = max(_SHORT, math.ceil(self._updates(size) / an_epoch))
 
         ended: dict[float, float] = {}
 
@@ -144,24 +145,36 @@ class Trial:
             return int(diverged.argmax()) if diverged.any() else None
 
         smallest = _smallest(first, guess, epochs)
-        best = min(ended, key=ended.__getitem__, default=None)
+        best = min((lr for lr in ended if lr < smallest), key=ended.__getitem__, default=None)
         return Tried(smallest, best, len(samples), epochs * an_epoch)
+
+    def _updates(self, batch_size: int) -> int:
+        """Return how many updates a run has; fewer where the runs are made one after the other."""
+        updates = max(_FEWEST_UPDATES, min(_MOST_UPDATES, _SAMPLES_SEEN // batch_size))
+        return updates if self._orders > 1 else max(_FEWEST_UPDATES, updates // _ORDERS)
+
+    @property
+    def _orders(self) -> int:
+        return 1 if why_one_by_one(self.module) else _ORDERS
 
     def _train(self, samples: Samples, size: int, lrs: list[float], epochs: int) -> Ends:
         """Return how runs end: at each learning rate one after the other, in each of some orders."""
         options, network = self.module.hparams, self.module.network
         assert network is not None
         is_in_order = self.order == "sequential" or size == len(samples)
-        seeds = range(1 if is_in_order or why_one_by_one(self.module) else _ORDERS)
+        seeds = range(1 if is_in_order else self._orders)
 
         def order_of(seed: int, epoch: int) -> Tensor | None:
             return None if is_in_order else epoch_order(self.order, len(samples), self.seed + seed, epoch)
 
         starts = torch.cat([each.detach().flatten() for each in network.parameters()])[None]
         course = Course(samples.x, samples.y, starts, order_of, epochs, self.drop_last)
-        rule = (options[name] for name in ("momentum", "nesterov", "weight_decay", "l1"))
-        lr, order = np.repeat(lrs, len(seeds)), np.tile(seeds, len(lrs))
-        members = Members.of(lr, size, *rule, order=order)
+        members = Members.of(
+            lr=np.repeat(lrs, len(seeds)),
+            batch_size=size,
+            order=np.tile(seeds, len(lrs)),
+            **{name: options[name] for name in ("momentum", "nesterov", "weight_decay", "l1")},
+        )
         ends, _ = train_members([(self.module, self.seed)], course, members)
         if not math.isfinite(ends.first[0]):
             raise InputError(
@@ -169,11 +182,6 @@ class Trial:
                 "the targets, or choose another initialization"
             )
         return ends
-
-
-def _updates(batch_size: int) -> int:
-    """Return how many updates a run of a trial has."""
-    return max(_FEWEST_UPDATES, min(_MOST_UPDATES, _SAMPLES_SEEN // batch_size))
 
 
 def _smallest(first: Callable[[list[float], int], int | None], guess: float, epochs: int) -> float:
@@ -184,11 +192,12 @@ def _smallest(first: Callable[[list[float], int], int | None], guess: float, epo
         guess: Where to begin.
         epochs: How many, in the end.
     """
+    most = _HUGE * max(1.0, guess)
     tried = [guess * _COARSE ** (place - _COARSE_TRIED // 2) for place in range(_COARSE_TRIED)]
     while not (found := first(tried, max(1, epochs // _SHORT))):
         factor = _COARSE ** (_COARSE_TRIED - 1)  # one number is tried again, so that there is one on each side
         tried = [number * factor if found is None else number / factor for number in tried]
-        if not _TINY < tried[0] < tried[-1] < 1 / _TINY:
+        if tried[0] < _TINY or tried[-1] > most:
             return math.inf if found is None else tried[-1]
     smallest = tried[found]
     while True:

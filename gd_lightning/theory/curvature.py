@@ -4,10 +4,10 @@ What is said is local: it holds for the quadratic function that touches the loss
 itself only near them. A network moves on to places of another curvature; above the limit of its start it may diverge,
 or settle where the loss is flatter; and below it, it may diverge where large targets drive it far from the start. So
 the limit that is named is one that a trial of some updates bears out. Sources: Cohen, Kaur, Li, Kolter and Talwalkar,
-Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021 (what becomes of a run above the
-limit); Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994); Ma, Bassily and Belkin, The
-power of interpolation, ICML 2018 (mini-batches); McCandlish, Kaplan, Amodei et al., An empirical model of large-batch
-training, 2018 (noise scale).
+Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021 (what becomes of a run above
+the limit); Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994); Ma, Bassily and Belkin,
+The power of interpolation, ICML 2018 (mini-batches); McCandlish, Kaplan, Amodei et al., An empirical model of
+large-batch training, 2018 (noise scale).
 
 Letters: N samples, D features, K outputs, B batch, P parameters that are trained, n samples of a piece.
 """
@@ -47,11 +47,11 @@ class LocalVerdict(str, Enum):
     STABLE = "stable here"
     """The learning rate is below the limit."""
     PERHAPS_UNSTABLE = "may be unstable here"
-    """It is above the limit; but it is below what diverged in the trial or, without one, errors shrink on average over
-    all samples, and only the noise of the batches may let them grow."""
+    """It is above the limit, but below what diverged in the trial; without one, errors shrink on average over all
+    samples, and only the noise of the batches may let them grow."""
     UNSTABLE = "unstable here"
-    """It is at least what diverged in the trial. Without a trial: errors grow, as long as the curvature stays that of the
-    start; the run may settle where the loss is flatter."""
+    """It is at least what diverged in the trial; or errors grow, as long as the curvature stays that of the start, and
+    the run may settle where the loss is flatter."""
     NO_LIMIT = "no limit here"
     """The loss curves upward in no direction, so no learning rate is too large for its curvature."""
 

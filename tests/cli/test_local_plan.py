@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from gd_lightning.cli.plan import plan
 from gd_lightning.data.samples import Samples
 from gd_lightning.objective import mean_loss
 from gd_lightning.theory import LinearLoss
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, CommandLine
 
 Capture = pytest.CaptureFixture[str]
 
@@ -39,10 +41,15 @@ def test_system_2(capfd: Capture, config: str, batch_size: int) -> None:
     (configured,) = (row for row in found["rows"] if row["configured"])
     assert configured["batch_size"] == batch_size
     sharpness, beta = found["sharpness"], found["largest_sample_curvature"]
-    limit = 2 * batch_size / (beta + (batch_size - 1) * sharpness) if batch_size < 100 else 2 / sharpness
-    assert configured["local_limit_lr"] == pytest.approx(limit, rel=1e-9)
+    curvature = 2 * batch_size / (beta + (batch_size - 1) * sharpness) if batch_size < 100 else 2 / sharpness
+    assert configured["curvature_limit_lr"] == pytest.approx(curvature, rel=1e-9)
+    assert found["rows"][0]["local_limit_lr"] == pytest.approx(2 / sharpness, rel=1e-9)  # the trial bears it out
+    limit = configured["local_limit_lr"]
+    assert configured["diverging_lr"] / 3 < limit < 0.45 * configured["diverging_lr"]
     assert configured["half_of_limit_lr"] == pytest.approx(limit / 2, rel=1e-9)
     assert configured["verdict"] == "stable here"
+    assert [trial["updates"] for trial in found["trial"]][-1] == 1500
+    assert {trial["samples"] for trial in found["trial"]} == {100}
     assert found["samples_of_sharpness"] == found["samples_of_noise"] == 100
     assert found["critical_batch_size"] == pytest.approx(beta / sharpness + 1)
 
@@ -76,7 +83,7 @@ def test_the_table_says_that_it_is_local(capfd: Capture) -> None:
     assert "Above it a run may diverge, or settle where the loss is flatter." in out
     assert "diverges" not in out
     assert out.splitlines()[-1] == (
-        "lr 0.2 is below 0.2748, the local limit for batch_size 1 at the start: train, and watch, because the limit "
+        "lr 0.2 is below 0.3861, the local limit for batch_size 1 at the start: train, and watch, because the limit "
         "moves."
     )
     assert max(len(line) for line in out.splitlines()) < 160
@@ -85,16 +92,58 @@ def test_the_table_says_that_it_is_local(capfd: Capture) -> None:
 @pytest.mark.parametrize(
     ("lr", "verdict", "advice"),
     [
-        (0.3, "may be unstable here", "lr 0.3 is above 0.2748, the local guide for batch_size 1"),
-        (0.3, "may be unstable here", "use lr 0.21 or batch_size 2, or watch"),
-        (0.5, "unstable here", "lr 0.5 is above 0.3861, the local limit for all samples at the start"),
-        (0.5, "unstable here", "may diverge, or settle where the loss is flatter; use lr 0.21 to be stable here"),
+        (
+            0.5,
+            "unstable here",
+            "lr 0.5 is above 0.3861, the local limit for all samples at the start: the run may diverge",
+        ),
+        (0.5, "unstable here", "or settle where the loss is flatter; use lr "),
+        (
+            9.0,
+            "unstable here",
+            "lr 9 is above 0.3861, the local limit for batch_size 1 at the start, and is too large: ",
+        ),
     ],
 )
 def test_verdict_and_advice_above_the_limit(capfd: Capture, lr: float, verdict: str, advice: str) -> None:
     found = _plan(capfd, "--config", str(CONFIGS / "parabola_stochastic.yaml"), "--model.lr", str(lr))
     assert found["rows"][-1]["verdict"] == verdict
     assert advice in found["advice"]
+
+
+def _table(path: Path, n: int = 200, outlier: float = 1.0) -> list[str]:
+    """Write eight features and targets of 140000 + 50000 N, and return the options that use them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 8, generator=generator)
+    y = 140_000 + 50_000 * torch.randn(n, 1, generator=generator)
+    x[7] *= outlier
+    rows = [",".join(f"{value:.6g}" for value in row) for row in torch.cat([x, y], dim=1).tolist()]
+    path.write_text("\n".join(["a,b,c,d,e,f,g,h,y", *rows]))
+    return ["--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "true"]
+
+
+@pytest.mark.parametrize(
+    ("model", "n"),
+    [
+        (["--model.hidden_sizes", "[64,64]"], 800),
+        (["--model.hidden_sizes", "[8]", "--data.batch_size", "20"], 100),
+        (["--model.hidden_sizes", "[8]", "--model.activation", "tanh", "--model.momentum", "0.5"], 100),
+        (["--model.hidden_sizes", "[8]", "--model.loss", "huber", "--data.batch_size", "20"], 100),
+        (["--model.hidden_sizes", "[8]", "--model.dropout", "0.2"], 100),
+    ],
+)
+def test_what_the_advice_names_is_stable_with_large_targets(
+    command_line: CommandLine, tmp_path: Path, model: list[str], n: int
+) -> None:
+    """Whatever the curvature of the start: a run at the learning rate of the advice learns, for a hundred epochs."""
+    options = [*_table(tmp_path / "table.csv", n), *model]
+    assert command_line("plan", *options, "--model.lr", "1000", "--json") == 0
+    found = json.loads(command_line.out)
+    assert found["rows"][0]["verdict"] == "unstable here"
+    lr = re.search(r"use lr (\S+)", found["advice"])
+    assert lr is not None
+    run = command_line.fit(*options, "--model.lr", lr[1], "--trainer.max_epochs", "100")
+    assert json.loads((run / "summary.json").read_text())["train_loss_last"] < found["train_loss"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from gd_lightning.theory import (
     GradientNoise,
     LinearLoss,
     LocalCurvature,
+    LocalOutlook,
     LocalVerdict,
     NetworkLoss,
     largest_sample_curvature,
@@ -145,23 +146,43 @@ class _Branching(nn.Module):
 @pytest.mark.parametrize("loss", ["mse", "huber", "mae"])
 @pytest.mark.parametrize("make", [lambda: MLPRegressor(2, 2, [3], "tanh"), _Branching])
 def test_curvature_and_gradient_of_single_samples(make: Callable[[], nn.Module], loss: Loss) -> None:
-    """Against the outer products of the gradients of each output, and the gradient of each sample's loss."""
+    """Against the full Hessian and the gradient of each sample's loss."""
     x, y = _data(2)
     network = make()
     curvatures, squares = _loss(network, x, y, loss).of_samples(x, y)
-    network.double()
-    parameters = list(network.parameters())
-    for sample, target, curvature, square in zip(x.double(), y.double(), curvatures, squares, strict=True):
-        prediction = network(sample[None])
-        matrix = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64).diag()
-        for output, wanted in zip(prediction[0], target, strict=True):
-            row = nn.utils.parameters_to_vector(torch.autograd.grad(output, parameters, retain_graph=True))
-            bend = {"mse": 2.0, "mae": 0.0, "huber": float(abs(output - wanted) < 1)}[loss]
-            matrix += bend / 2 * row.outer(row)
-        assert curvature.item() == pytest.approx(torch.linalg.eigvalsh(matrix)[-1].item(), rel=1e-9, abs=1e-12)
-        gradient = torch.autograd.grad(mean_loss(prediction, target[None], loss), parameters)
-        whole = nn.utils.parameters_to_vector(gradient).square().sum()
-        assert square.item() == pytest.approx(whole.item(), rel=1e-9)
+    for i, (curvature, square) in enumerate(zip(curvatures, squares, strict=True)):
+        sample = x[i : i + 1], y[i : i + 1]
+        largest = torch.linalg.eigvalsh(_hessian(network, *sample, loss))[-1].item()
+        assert curvature.item() == pytest.approx(largest, rel=1e-8, abs=1e-12)
+        function, at = _function(network, *sample, loss)
+        assert square.item() == pytest.approx(torch.func.grad(function)(at).square().sum().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e5])
+@pytest.mark.parametrize(("activation", "hidden"), [("relu", [5]), ("tanh", [4, 3])])
+def test_a_mean_is_not_sharper_than_its_sharpest_sample(
+    activation: str, hidden: list[int], scale: float, outputs: int
+) -> None:
+    """Whatever the targets: the part of the residuals grows with them, and beta is that of the full Hessians."""
+    x, y = _data(outputs, n=15)
+    y = scale * (y + 2)
+    network = MLPRegressor(2, outputs, hidden, activation)  # type: ignore[arg-type]  # a parameter is a str
+    found = LocalCurvature.of(_loss(network, x, y), zip(x.split(7), y.split(7), strict=True))
+    largest = max(
+        torch.linalg.eigvalsh(_hessian(network, x[i : i + 1], y[i : i + 1]))[-1].item() for i in range(len(x))
+    )
+    assert found.sample_curvature == pytest.approx(largest, rel=1e-7)
+    assert found.sharpness <= found.sample_curvature
+
+
+def test_hard_samples_count_for_the_curvature_alone() -> None:
+    x, y = _data()
+    loss = _loss(MLPRegressor(2, 1, [4], "tanh"), x, y)
+    without = LocalCurvature.of(loss, [(x, y)])
+    hard = LocalCurvature.of(loss, [(x, y)], hard=[(x[:1], y[:1] - 1000)])
+    assert hard.sample_curvature > 10 * without.sample_curvature
+    assert hard.noise_scale == without.noise_scale
 
 
 def test_the_noise_is_that_of_the_samples_gradients() -> None:
@@ -284,9 +305,36 @@ def test_verdicts() -> None:
     assert start.smallest_stable_batch_size(2.2, of_four) == 4
     assert start.smallest_stable_batch_size(4.0, of_four) is None
     assert start.smallest_stable_batch_size(3.99, of_four) == 100
-    # Residuals can make the loss of all samples sharper than the Gauss-Newton part of any of them.
+    # Where beta is that of other samples, it may be below the sharpness.
     residual = LocalCurvature(1.0, 1.0, sharpness=0.5, sample_curvature=0.1, variance=1.0)
     assert residual.limit(Variant.of(1, 100)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "diverging", "at_most", "limit", "verdicts"),
+    [
+        (0.4, 1.0, math.inf, 0.4, ["stable here", "may be unstable here", "unstable here"]),  # it is borne out
+        (
+            0.5,
+            1.0,
+            math.inf,
+            0.4,
+            ["stable here", "may be unstable here", "unstable here"],
+        ),  # too close to what diverged
+        (1e-5, 1.0, math.inf, 0.4, ["stable here", "may be unstable here", "unstable here"]),  # far below it
+        (math.inf, 1.0, math.inf, 0.4, ["stable here", "may be unstable here", "unstable here"]),
+        (0.4, 1.0, 0.1, 0.1, ["may be unstable here", "may be unstable here", "unstable here"]),
+        (0.4, math.inf, math.inf, 0.4, ["stable here", "may be unstable here", "may be unstable here"]),
+        (math.inf, math.inf, math.inf, math.inf, ["no limit here"] * 3),
+    ],
+)
+def test_what_is_said_where_learning_rates_were_tried(
+    curvature: float, diverging: float, at_most: float, limit: float, verdicts: list[str]
+) -> None:
+    found = [LocalOutlook.tried(Variant.of(1, 9), lr, curvature, diverging, at_most) for lr in (0.3, 0.6, 1.0)]
+    assert [str(outlook.verdict) for outlook in found] == verdicts
+    assert {outlook.limit for outlook in found} == {limit}
+    assert {(outlook.curvature_limit, outlook.diverging) for outlook in found} == {(curvature, diverging)}
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True)])

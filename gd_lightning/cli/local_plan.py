@@ -15,7 +15,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Trial, Tried
-from gd_lightning.module import RegressionModule, has_least_squares, own_method
+from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, own_method
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import SAFE, rounded
 from gd_lightning.tracking.summary import aligned
@@ -81,7 +81,7 @@ def _try(
     guess, at_most, grows = curvature.limit(Variant.of("full", 1)), math.inf, math.inf
     for variant in variants:
         found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
-        if options["loss"] != "mse":
+        if not is_squared_error(trial.module):
             at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging
         row = LocalOutlook.tried(variant, options["lr"], limit, found.diverging_lr, at_most)
         if variant.name == "batch" and row.limit == limit:
@@ -182,7 +182,7 @@ class LocalPlan:
         found = self.curvature
         columns = ["half of it"] if self.tried is None else ["diverged", "ended lowest"]
         header = ["", "batch_size", "updates an epoch", "local limit of lr", *columns, "lr", "verdict"]
-        trials = self.tried or [None for _ in self.rows]
+        trials: list[Tried | None] = [*self.tried] if self.tried is not None else [None] * len(self.rows)
         cells = [header, *(_cells(*pair, pair[0] is self.configured) for pair in zip(self.rows, trials, strict=True))]
         lines = [
             f"{title}: {self.variant.train_samples} training samples; local statements, at the start: train loss "

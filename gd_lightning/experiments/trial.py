@@ -111,7 +111,8 @@ class Trial:
                 norms.append(1 + (x if layer is None else layer(x)).double().square().sum(dim=1))
                 products.append(norms[-1] * errors)
         most = min(_HARDEST, len(self.samples))
-        return torch.cat([torch.cat(scores).topk(most).indices for scores in (norms, products)]).unique()
+        found: Tensor = torch.cat([torch.cat(scores).topk(most).indices for scores in (norms, products)]).unique()
+        return found
 
     def at(self, batch_size: int, guess: float) -> Tried:
         """Look for the smallest learning rate that diverges.

@@ -16,11 +16,19 @@ from gd_lightning import RegressionDataModule, RegressionModule
 from gd_lightning.cli import local_plan
 from gd_lightning.cli.plan import plan
 from gd_lightning.data.samples import Samples
+from gd_lightning.experiments import trial
 from gd_lightning.objective import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine
 
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try for few updates, where what is found does not matter."""
+    monkeypatch.setattr(trial, "_MOST_UPDATES", 40)
+    monkeypatch.setattr(trial, "_FEWEST_UPDATES", 10)
 
 
 def _said(capfd: Capture, *options: str) -> str:
@@ -48,12 +56,13 @@ def test_system_2(capfd: Capture, config: str, batch_size: int) -> None:
     assert configured["diverging_lr"] / 3 < limit < 0.45 * configured["diverging_lr"]
     assert configured["half_of_limit_lr"] == pytest.approx(limit / 2, rel=1e-9)
     assert configured["verdict"] == "stable here"
-    assert [trial["updates"] for trial in found["trial"]][-1] == 1500
-    assert {trial["samples"] for trial in found["trial"]} == {100}
+    assert [tried["updates"] for tried in found["trial"]][-1] == 1500
+    assert {tried["samples"] for tried in found["trial"]} == {100}
     assert found["samples_of_sharpness"] == found["samples_of_noise"] == 100
     assert found["critical_batch_size"] == pytest.approx(beta / sharpness + 1)
 
 
+@pytest.mark.usefixtures("short_trials")
 def test_the_sharpness_of_system_2_is_that_of_its_network() -> None:
     torch.manual_seed(1)
     data = RegressionDataModule(gd_lightning.Parabola())
@@ -125,11 +134,11 @@ def _table(path: Path, n: int = 200, outlier: float = 1.0) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "n"),
     [
-        (["--model.hidden_sizes", "[64,64]"], 800),
+        pytest.param(["--model.hidden_sizes", "[64,64]"], 800, marks=pytest.mark.slow),
         (["--model.hidden_sizes", "[8]", "--data.batch_size", "20"], 100),
         (["--model.hidden_sizes", "[8]", "--model.activation", "tanh", "--model.momentum", "0.5"], 100),
         (["--model.hidden_sizes", "[8]", "--model.loss", "huber", "--data.batch_size", "20"], 100),
-        (["--model.hidden_sizes", "[8]", "--model.dropout", "0.2"], 100),
+        pytest.param(["--model.hidden_sizes", "[8]", "--model.dropout", "0.2"], 100, marks=pytest.mark.slow),
     ],
 )
 def test_what_the_advice_names_is_stable_with_large_targets(
@@ -185,11 +194,13 @@ def test_absolute_errors_have_no_limit(capfd: Capture) -> None:
     assert "Mini-batches" not in out
 
 
+@pytest.mark.usefixtures("short_trials")
 def test_huber_and_dropout_say_what_they_leave_out(capfd: Capture) -> None:
     found = _plan(capfd, "--model.loss", "huber", "--model.hidden_sizes", "[3]", "--model.dropout", "0.5")
     assert [note.split()[0] for note in found["notes"]] == ["huber", "dropout"]
 
 
+@pytest.mark.usefixtures("short_trials")
 def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr(local_plan, "_NUMBERS", 31 * 2000)
     monkeypatch.setattr(local_plan, "_JACOBIANS", 300)
@@ -214,6 +225,7 @@ def test_samples_are_drawn_evenly_and_once(n: int, most: int) -> None:
     assert all(i * n // most <= row < (i + 1) * n // most for i, row in enumerate(rows))
 
 
+@pytest.mark.usefixtures("short_trials")
 def test_a_network_of_ones_own(capfd: Capture) -> None:
     options = ["--model.network", "tests.module.test_regression.Quadratic", "--data.problem", "Parabola"]
     assert _plan(capfd, *options)["sharpness"] > 0

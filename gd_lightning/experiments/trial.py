@@ -27,6 +27,7 @@ from gd_lightning.engine import Course, Ends, Members
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.sweep import train_members, why_one_by_one
 from gd_lightning.measures import unchanged
+from gd_lightning.micro_batches import Pair
 from gd_lightning.module import RegressionModule
 from gd_lightning.theory import drawn_evenly
 from gd_lightning.variants import Variant
@@ -126,10 +127,11 @@ class Trial:
             guess: Where to begin.
 
         Raises:
-            InputError: The train loss is not finite before the first update.
+            InputError: The loss of a batch is not finite before the first update.
         """
         samples = self.taking_part(batch_size)
         size = min(batch_size, len(samples))
+        self._check_start(samples.take(slice(size)))
         an_epoch = Variant.of(size, len(samples), self.drop_last).updates_per_epoch
         epochs = max(_SHORT, math.ceil(self._updates(size) / an_epoch))
 
@@ -148,6 +150,16 @@ class Trial:
         smallest = _smallest(first, guess, epochs)
         best = min((lr for lr in ended if lr < smallest), key=ended.__getitem__, default=None)
         return Tried(smallest, best, len(samples), epochs * an_epoch)
+
+    def _check_start(self, batch: Pair) -> None:
+        """Refuse a start whose loss is beyond the precision of the run: no learning rate would help."""
+        with unchanged(self.module, self.samples.device):
+            loss = self.module.summed_loss(self.module(batch[0]), batch[1]).item()
+        if not math.isfinite(loss):
+            raise InputError(
+                f"cannot plan from this start, because the loss of a batch is {loss:g} in {batch[0].dtype}; scale the "
+                "targets, or choose another initialization"
+            )
 
     def _updates(self, batch_size: int) -> int:
         """Return how many updates a run has; fewer where the runs are made one after the other."""
@@ -177,11 +189,6 @@ class Trial:
             **{name: options[name] for name in ("momentum", "nesterov", "weight_decay", "l1")},
         )
         ends, _ = train_members([(self.module, self.seed)], course, members)
-        if not math.isfinite(ends.first[0]):
-            raise InputError(
-                f"cannot plan from this start, because the train loss is {ends.first[0]:g} in {samples.x.dtype}; scale "
-                "the targets, or choose another initialization"
-            )
         return ends
 
 

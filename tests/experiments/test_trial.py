@@ -110,7 +110,7 @@ def test_what_no_learning_rate_changes_diverges_at_none() -> None:
 
 def test_a_start_beyond_the_precision_is_refused() -> None:
     """In float64 the loss is finite, in that of the run it is not."""
-    with pytest.raises(InputError, match=r"the train loss is inf in torch\.float32; scale the targets"):
+    with pytest.raises(InputError, match=r"the loss of a batch is inf in torch\.float32; scale the targets"):
         Trial(_module(hidden_sizes=[4]), _samples(1e30)).at(100, 1.0)
 
 

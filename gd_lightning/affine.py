@@ -178,14 +178,14 @@ def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     # Columns of one length: else a spread of 1e-9 beside one of 1e9 would count as rounding.
     lengths = design.norm(dim=0)
     lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
-    left, values, right = torch.linalg.svd(design / lengths.T)
+    left, values, right = torch.linalg.svd(design / lengths.T, full_matrices=False)
     rank = int((values > RANK * max(design.shape) * values[0]).sum())
     weight: Tensor = right[:rank].T @ (left[:, :rank].T @ targets / values[:rank, None]) / lengths
-    if rank == len(right):
+    if rank == design.shape[1]:
         return weight
     # What the data do not determine is made as small as it can be, in the units of the columns.
-    free = right[rank:].T / lengths
-    smallest: Tensor = weight - free @ torch.linalg.lstsq(free, weight, driver="gelsd").solution
+    rows = torch.linalg.qr(right[:rank].T * lengths).Q
+    smallest: Tensor = rows @ (rows.T @ weight)
     return smallest
 
 

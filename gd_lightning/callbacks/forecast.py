@@ -140,7 +140,7 @@ class Forecast(Measuring):
         self._outlooks = self._outlooks_of(trainer, pl_module, _MOST_WORK)
         if self._outlooks is None or self._start is None or not isinstance(loader, BatchLoader):
             return
-        if loader.variant.name == "batch" or len(self._outlooks.loss.eigenvalues) <= _MOST_COLUMNS_DRAWN:
+        if self._outlooks.is_whole(loader.variant) or len(self._outlooks.loss.eigenvalues) <= _MOST_COLUMNS_DRAWN:
             self.outlook = self._outlooks.of(loader.variant.batch_size, learning_rate(trainer))
 
     def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, most_work: float) -> Outlooks | None:
@@ -154,17 +154,14 @@ class Forecast(Measuring):
         variant, columns = loader.variant, loader.samples.in_features + 1
         if variant.train_samples * columns**2 > most_work:
             return None
-        in_order = (
-            loader.epoch_order.order == "sequential"
-            and variant.updates_per_epoch <= _MOST_UPDATES
-            and variant.train_samples * columns <= _NUMBERS
-        )
+        order = loader.epoch_order.order
+        is_small = variant.updates_per_epoch <= _MOST_UPDATES and variant.train_samples * columns <= _NUMBERS
         return linear_outlooks(
             pl_module,
             loader.samples.pieces,
             variant,
             most_epochs(trainer.max_epochs, trainer.max_steps, variant),
-            sequential=in_order,
+            order=order if is_small or order != "sequential" else "shuffled",
             numbers=_NUMBERS,
             start=None if self._start is None else _like(network.affine(), self._start),
             problem=problem_of(trainer),

@@ -67,9 +67,8 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
     sizes = list(_batch_sizes(data.variant))
     if quadratic_network(module) is None:
         return local_plan(module, data, sizes)
-    in_order = data.order == "sequential"
     outlooks = linear_outlooks(
-        module, data.train.pieces, data.variant, max_epochs, sequential=in_order, problem=data.problem
+        module, data.train.pieces, data.variant, max_epochs, order=data.order, problem=data.problem
     )
     rows = [outlooks.of(size, module.hparams["lr"]) for size in sizes]
     return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))

@@ -128,8 +128,7 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
             "cannot find the best lr, because the loss of these options is not quadratic in the parameters; give lrs, "
             "or see what plan says"
         )
-    in_order = data.order == "sequential"
-    outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, sequential=in_order)
+    outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, order=data.order)
     return stable_lr(outlooks, Variant.of(batch_size, len(data.train)).batch_size)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -44,7 +45,7 @@ def linear_outlooks(
     pieces: Callable[[], Iterable[Pair]],
     variant: Variant,
     max_epochs: float,
-    sequential: bool = False,
+    order: str = "shuffled",
     numbers: float = 2e7,
     start: Affine | None = None,
     problem: Problem | None = None,
@@ -56,7 +57,7 @@ def linear_outlooks(
         pieces: Gives the training samples in their order, in original units, each time it is called.
         variant: The configured batches.
         max_epochs: How many epochs the run has; ``inf`` where nothing limits it.
-        sequential: Whether the samples are used in their order.
+        order: The order of the samples.
         numbers: How large N C may be (for the sequential order) or N C^2: of more samples, some stand for all.
         start: The parameters before the first update, as the network has them; None: those it has now.
         problem: What the data come from, where they could be standardised; None: that is not asked.
@@ -72,9 +73,14 @@ def linear_outlooks(
         )
     now, layer = network.affine(), module.standardize
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
-    most = math.ceil(numbers / (columns if sequential else columns**2))
+    most = math.ceil(numbers / (columns if order == "sequential" else columns**2))
     outlooks = _outlooks(module, pieces, variant, layer, start, most)
-    outlooks = replace(outlooks, max_epochs=max_epochs, sequential=sequential)
+    of_the_run: dict[str, Any] = {
+        "max_epochs": max_epochs,
+        "sequential": order == "sequential",
+        "with_replacement": order == "with_replacement",
+    }
+    outlooks = replace(outlooks, **of_the_run)
     if problem is None or layer is not None or now.bias is None:
         return outlooks
 
@@ -86,7 +92,7 @@ def linear_outlooks(
         # What is given is given in original units, what is drawn is drawn alike.
         from_here = start.before(layer.mean, layer.scale) if given else start
         other = _outlooks(module, pieces, variant, layer, from_here, most)
-        return replace(other, max_epochs=max_epochs, sequential=sequential)
+        return replace(other, **of_the_run)
 
     return replace(outlooks, standardized=standardized)
 

@@ -143,7 +143,7 @@ def _to_be_faster(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     """Give more epochs, or what takes fewer."""
     size = outlook.variant.batch_size
     more = Remedy({"trainer.max_epochs": outlook.epochs}, outlook)
-    if outlook.epochs > LONGEST_LOOK and outlook.variant.name == "batch":
+    if outlook.epochs > LONGEST_LOOK and outlook.variant.name == "batch" and not outlooks.with_replacement:
         yield from _with_momentum(outlooks, outlook)
     # The noise grows with the learning rate: where the floor would pass the target, more is not faster.
     silent = math.inf if outlook.floor == 0 else SAFE * outlook.lr * outlooks.target / outlook.floor
@@ -276,7 +276,7 @@ def _result(remedy: Remedy) -> str:
 
 def in_words(outlooks: Outlooks, outlook: Outlook) -> str:
     """Return the verdict with its figures."""
-    how = "" if outlook.variant.name == "batch" or outlooks.knows_the_order else ", for samples drawn with replacement"
+    how = "" if outlooks.is_exact(outlook.variant) else ", for samples drawn with replacement"
     if outlook.verdict is Verdict.DIVERGES:
         return f"{outlook.verdict}{how}"
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:

@@ -104,7 +104,8 @@ class OutcomeMap:
         n = outlooks.loss.n_samples
         with _one_thread():
             drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if n > 1 else []
-            return cls(n, outlooks.max_epochs, tuple(drawn), _of_batch(outlooks))
+            whole = next(_of_drawn(outlooks, [n])) if n > 1 and outlooks.with_replacement else _of_batch(outlooks)
+            return cls(n, outlooks.max_epochs, tuple(drawn), whole)
 
     def at(self, batch_size: int) -> Boundaries:
         """Return the boundaries of one of the batch sizes that the map has."""

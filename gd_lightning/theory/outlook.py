@@ -88,6 +88,7 @@ class Outlooks:
             replacement.
         drop_last: Whether a short last batch is left out.
         nesterov: Whether the momentum is Nesterov's.
+        with_replacement: Whether the samples are drawn with replacement: then a batch of N is no whole set either.
         rounding: How far above the irreducible loss rounding keeps a run with a learning rate, a momentum, and
             Nesterov's form of it or not; None where rounding is left out.
         standardized: Gives the outlooks of the same run on standardised features; None where that cannot be asked for.
@@ -109,6 +110,7 @@ class Outlooks:
     sequential: bool = False
     drop_last: bool = False
     nesterov: bool = False
+    with_replacement: bool = False
     rounding: Callable[[float, float, bool], float] | None = None
     standardized: Callable[[], Outlooks] | None = None
 
@@ -141,13 +143,21 @@ class Outlooks:
         """Whether the statements on epochs are exact for the sequential order, and no expected values."""
         return self.sequential and not self.loss.is_thinned
 
+    def is_exact(self, variant: Variant) -> bool:
+        """Whether what is said of these batches is exact: they are the whole set, or the order is known."""
+        return self.is_whole(variant) or self.knows_the_order
+
+    def is_whole(self, variant: Variant) -> bool:
+        """Whether every update is from each sample once."""
+        return variant.name == "batch" and not self.with_replacement
+
     def losses(self, batch_size: BatchSize, lr: float, epochs: int) -> Tensor:
         """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,).
 
-        It is exact for batch gradient descent and where :attr:`knows_the_order`, else an expected value.
+        It is exact where :meth:`is_exact`, else an expected value.
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
-        if variant.name == "batch":
+        if self.is_whole(variant):
             return predicted_losses(self.loss, self.start, lr, epochs, self.momentum, self.nesterov)
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
@@ -157,7 +167,7 @@ class Outlooks:
     def smallest_stable_batch_size(self, lr: float) -> int | None:
         """Return the smallest batch size whose largest stable learning rate is above lr; None where there is none."""
         n = self.loss.n_samples
-        if lr >= largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov):
+        if lr >= self.largest_stable_lr(n):
             return None
         low, high = 0, n  # the limit grows with the batch size
         while high - low > 1:
@@ -169,14 +179,14 @@ class Outlooks:
     def largest_stable_lr(self, batch_size: BatchSize) -> float:
         """Return the learning rate below which a batch size is stable; for batches, drawn with replacement."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
-        if variant.name == "batch":
+        if self.is_whole(variant):
             return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
         return self._drawn_batches(variant).largest_stable_lr
 
     def best_lr(self, batch_size: BatchSize) -> float:
         """Return the learning rate that shrinks the error of a batch size fastest; for batches, drawn likewise."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
-        if variant.name == "batch":
+        if self.is_whole(variant):
             return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
         return self._drawn_batches(variant).best_lr
 
@@ -193,7 +203,7 @@ class Outlooks:
 
     def _without_rounding(self, batch_size: BatchSize, lr: float) -> Outlook:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
-        if variant.name == "batch":
+        if self.is_whole(variant):
             limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
             epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum, self.nesterov)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)

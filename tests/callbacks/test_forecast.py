@@ -20,6 +20,7 @@ from gd_lightning import (
     RegressionDataModule,
     RegressionModule,
     SteepLine,
+    Table,
 )
 from gd_lightning.callbacks import forecast as room
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer
@@ -181,3 +182,30 @@ def test_every_shipped_config_of_a_linear_regressor_is_predicted(command_line: C
     for name in ("batch", "four_points", "exam_scores", "noisy_line"):
         run: Path = command_line.fit("--config", CONFIGS / f"{name}.yaml", *FLOAT64, "--trainer.max_epochs", "5")
         _assert_it_came_true(History.from_csv(run / "history.csv"))
+
+
+def test_the_advice_on_a_raw_table_works_when_it_is_followed(
+    command_line: CommandLine, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """Before a run, behind a divergence, and in plan; followed on the command line, and in Python."""
+    random = np.random.default_rng(0)
+    area, rooms = random.normal(1500, 400, size=80), random.normal(3, 1, size=80)
+    rows = np.stack([area, rooms, 0.3 * area + 20 * rooms + random.normal(0, 30, size=80)], axis=1)
+    np.savetxt(path := tmp_path / "houses.csv", rows, delimiter=",", header="area,rooms,price", comments="")
+    table: list[str | Path] = ["--data.problem", "Table", "--data.problem.path", path]
+    run = command_line.fit(*table, code=3)
+    named = "use --data.standardize true (in Python RegressionDataModule(standardize=True)) and lr "
+    assert command_line.err.count(named) == 1
+    assert named in json.loads((run / "summary.json").read_text())["reason"]
+    assert command_line("plan", *table, "--map", "false", "--json") == 0
+    said = json.loads(command_line.out)
+    lr, _, rest = said["advice"].partition(named)[2].partition(" (")
+    epochs, instead = rest.split()[0], rest.partition(" instead of ")[2].split()[0]
+    assert int(epochs) < 20 < 100_000 < int(instead.replace(",", ""))
+    end = said["irreducible_loss"] + said["target_excess"]
+    options = ["--data.standardize", "true", "--model.lr", lr, "--trainer.max_epochs", epochs]
+    run = command_line.fit(*table, *options)
+    assert json.loads((run / "summary.json").read_text())["train_loss_last"] <= end * (1 + 1e-5)
+    data, module = RegressionDataModule(Table(str(path)), standardize=True), RegressionModule(lr=float(lr))
+    recorder, _ = _fit(make_trainer, module, data, max_epochs=int(epochs))
+    assert recorder.history.last("train_loss") <= end * (1 + 1e-5)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from gd_lightning import InputError, LinearProblem, RegressionDataModule, RegressionModule
+from gd_lightning import Affine, InputError, LinearProblem, RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.module import linear_outlooks
+from gd_lightning.problems import Problem
+from gd_lightning.theory import Verdict, advice
+from gd_lightning.variants import Variant
 
 
 def test_it_asks_about_the_features_as_the_network_sees_them() -> None:
@@ -38,3 +43,62 @@ def test_what_is_not_quadratic_is_refused(options: dict[str, object]) -> None:
     module.configure_for(data)
     with pytest.raises(InputError, match="its loss is not quadratic"):
         linear_outlooks(module, data.train.pieces, data.variant, max_epochs=10)
+
+
+@pytest.mark.parametrize(
+    ("problem", "options"),
+    [
+        (SteepLine(), {}),  # a start that the problem prescribes
+        (SteepLine(), {"initialization": "default"}),
+        (SteepLine(), {"initialization": {"weight": 3.0, "bias": -7.0}}),
+        (LinearProblem(n_features=3, n_targets=2), {"initialization": "normal"}),
+    ],
+)
+def test_standardised_features_are_told_from_the_start_that_such_a_run_has(
+    problem: Problem, options: dict[str, Any]
+) -> None:
+    plain, other = RegressionModule(**options), RegressionModule(**options)
+    data, standardized = RegressionDataModule(problem), RegressionDataModule(problem, standardize=True)
+    plain.configure_for(data)
+    other.configure_for(standardized)
+    told = linear_outlooks(plain, data.train.pieces, data.variant, max_epochs=10, problem=problem)
+    there = linear_outlooks(other, standardized.train.pieces, data.variant, max_epochs=10, problem=problem)
+    assert told.standardized is not None
+    assert there.standardized is None
+    found = told.standardized()
+    assert torch.allclose(found.start.flat(), there.start.flat(), rtol=1e-5)
+    assert torch.allclose(found.loss.eigenvalues, there.loss.eigenvalues, rtol=1e-5)
+    assert found.target == pytest.approx(there.target, rel=1e-5)
+    row = found.of("full", 0.1)
+    assert row.epochs == pytest.approx(there.of("full", 0.1).epochs, abs=1)
+
+
+def test_without_a_bias_features_are_not_advised_to_be_standardised() -> None:
+    data, module = RegressionDataModule(SteepLine()), RegressionModule(bias=False)
+    module.configure_for(data)
+    assert linear_outlooks(module, data.train.pieces, data.variant, 10, problem=data.problem).standardized is None
+
+
+@pytest.mark.parametrize(("dtype", "is_kept"), [(torch.float32, True), (torch.float64, False)])
+def test_what_rounding_keeps_away_is_not_promised(dtype: torch.dtype, is_kept: bool) -> None:
+    """Targets of 1e5 with a spread of 1: float32 stands still where an update is less than half of its last digit."""
+    x = torch.linspace(-1.7, 1.7, 40, dtype=torch.float64)[:, None]
+    y = 1e5 + x + 0.01 * torch.sin(50 * x)
+    torch.set_default_dtype(dtype)
+    try:
+        module = RegressionModule(in_features=1, out_features=1, initialization={"weight": 0.0, "bias": 0.0})
+        module.configure_model()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    z, t = x.to(dtype), y.to(dtype)
+    outlooks = linear_outlooks(module, lambda: [(z, t)], Variant(40, 40), max_epochs=5_000)
+    row = outlooks.of("full", 0.01)
+    weight, bias = torch.zeros(1, dtype=dtype), torch.zeros(1, dtype=dtype)
+    for _ in range(5_000):
+        residual = z[:, 0] * weight + bias - t[:, 0]
+        weight, bias = weight - 0.01 * 2 * (residual * z[:, 0]).mean(), bias - 0.01 * 2 * residual.mean()
+    excess = outlooks.loss.excess(outlooks.loss.error(Affine(weight[None], bias))).item()
+    assert (row.verdict is Verdict.CONVERGES) == (excess <= outlooks.target) == (not is_kept)
+    assert (advice(outlooks, row).count("--trainer.precision") == 1) == is_kept
+    if is_kept:
+        assert 0.2 < excess / row.floor < 5

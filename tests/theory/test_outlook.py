@@ -13,13 +13,16 @@ from gd_lightning import Affine, HistoryRecorder, LinearProblem, RegressionDataM
 from gd_lightning.theory import (
     DrawnBatches,
     LinearLoss,
+    OutcomeMap,
     Outlooks,
     SequentialEpoch,
     Verdict,
+    in_words,
     predicted_losses,
 )
 from gd_lightning.variants import Variant
 from tests.conftest import MakeTrainer
+from tests.theory.training import trained
 
 START = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
 
@@ -136,3 +139,20 @@ def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
     assert outlooks.drawn.irreducible == loss.irreducible
     estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, Variant.of(1, 30_000)).largest_stable_lr
     assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)
+
+
+def test_a_batch_of_all_samples_that_is_drawn_with_replacement_is_not_the_whole_set() -> None:
+    """Its runs spread, and its limit is lower: against the mean of many."""
+    plain, drawn = _of_system_1(), _of_system_1(with_replacement=True)
+    limit = drawn.of("full", 0.01).largest_stable_lr
+    assert limit == DrawnBatches(drawn.loss, Variant(100, 100)).largest_stable_lr
+    assert limit < 0.999 * plain.of("full", 0.01).largest_stable_lr
+    assert drawn.of("full", 0.05).floor > 0 == plain.of("full", 0.05).floor
+    x, y = (values.double().numpy() for values in SteepLine().sample())
+    losses = trained(x, y, START, 0.05, Variant(100, 100), 40, "with_replacement", runs=400)
+    error = losses.std(axis=1, ddof=1) / 20
+    assert (np.abs(losses.mean(axis=1) - drawn.losses("full", 0.05, 40).numpy())[1:] < 4 * error[1:]).all()
+    found = OutcomeMap.of(drawn, 10, columns=4)
+    assert found.batch.limit == limit
+    assert found.batch.verdict(0.999 * plain.of("full", 0.01).largest_stable_lr) is Verdict.DIVERGES
+    assert in_words(drawn, drawn.of("full", 0.05)).endswith("for samples drawn with replacement")

@@ -10,6 +10,10 @@ seconds, in which the machine's noise is added to that of the seeds.
 Whoever is named as the first of several groups differs so from *every* other one. Then no correction for their number
 is needed: to name a wrong one, it would have to beat the right one, too.
 
+Where a loss first is at a target is known to a step: the loss is measured at the ends of epochs. Values that are alike
+because they are coarse are no sign that there is no noise, so that the variance of a value counts as at least that of
+its rounding, ``step ** 2 / 12``, unless all seeds end at the same loss.
+
 A single run says nothing of what seeds change, and nothing is said of it. Where all seeds come to the same, as in batch
 descent from a prescribed start, every difference counts that is larger than rounding.
 
@@ -40,7 +44,9 @@ class Difference(enum.Enum):
     CLEAR = "larger than seeds explain"
 
 
-def difference(one: Sequence[float], other: Sequence[float], *, paired: bool, rounding: float = 0.0) -> Difference:
+def difference(
+    one: Sequence[float], other: Sequence[float], *, paired: bool, rounding: float = 0.0, step: float = 0.0
+) -> Difference:
     """Judge whether two groups of runs differ in a figure.
 
     Args:
@@ -48,6 +54,7 @@ def difference(one: Sequence[float], other: Sequence[float], *, paired: bool, ro
         other: That of another group.
         paired: Whether the runs at the same place have the same seed.
         rounding: Differences up to it are none.
+        step: Values are known to a step so long.
 
     Example:
         >>> difference([1.0, 1.1, 0.9], [2.0, 2.1, 1.8], paired=True).name
@@ -67,7 +74,10 @@ def difference(one: Sequence[float], other: Sequence[float], *, paired: bool, ro
     mean = float(a.mean() - b.mean())
     if abs(mean) <= rounding:
         return Difference.EXPLAINED
-    variances = [_variance_of_mean(a - b)] if paired else [_variance_of_mean(a), _variance_of_mean(b)]
+    least = step**2 / 12
+    variances = [_variance_of_mean(a, least), _variance_of_mean(b, least)]
+    if paired:
+        variances = [_variance_of_mean(a - b, 2 * least)]
     error, freedom = math.sqrt(sum(variances)), float(len(a) - 1)
     if error <= 1e-12 * abs(mean):
         return Difference.CLEAR
@@ -110,5 +120,5 @@ def two_sided(t: float, freedom: float) -> float:
     return tail / whole
 
 
-def _variance_of_mean(values: NDArray[np.float64]) -> float:
-    return float(values.var(ddof=1)) / len(values)
+def _variance_of_mean(values: NDArray[np.float64], least: float) -> float:
+    return max(float(values.var(ddof=1)), least) / len(values)

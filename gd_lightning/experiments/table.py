@@ -26,7 +26,7 @@ from gd_lightning.tracking.summary import aligned
 
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
 _TO_TARGET = "_to_target"
-_NO_FIGURES = ("per_run", "seeds")  # of a row
+_NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Row:
         per_run: The figures of each run, in the order of the runs, by their names as in CSV without ``_mean``; nan
             where a run has none.
         seeds: Of each run what its seeds are; empty where it is not known.
+        steps: How far measurements of the train loss are apart, by the names of the figures that it limits.
     """
 
     label: str
@@ -119,6 +120,7 @@ class Row:
     engine: str = ""
     per_run: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     seeds: tuple[str, ...] = ()
+    steps: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def has_all(self, name: str) -> bool:
         """Whether every run has a figure, so that its mean is none over survivors."""
@@ -131,13 +133,19 @@ class Row:
         paired = self._is_paired_with(other)
         if paired:
             theirs = tuple(theirs[other.seeds.index(seed)] for seed in self.seeds)
-        known = [*own, *theirs]
+        known, rows = [*own, *theirs], (self, other)
         if name not in ("train_loss", "excess"):
-            return difference(own, theirs, paired=paired, rounding=rounding_of(known))
-        rows = (self, other)
+            step = 0.0 if self._is_certain and other._is_certain else max(row.steps.get(name, 0.0) for row in rows)
+            return difference(own, theirs, paired=paired, rounding=rounding_of(known), step=step)
         known = [value for row in rows for value in row.per_run.get("train_loss", known)]
         start = max((value for row in rows for value in row.per_run.get("train_loss_first", ())), default=0.0)
         return difference(own, theirs, paired=paired, rounding=rounding_of(known, start))
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether all seeds end at the same loss, as in batch descent from one start."""
+        ends = self.per_run.get("train_loss", (math.nan,))
+        return len(ends) > 1 and np.ptp(ends) <= rounding_of(ends)
 
     def _is_paired_with(self, other: Row) -> bool:
         alike = (
@@ -213,6 +221,7 @@ def _row(
         engine=_counted([str(summary.get("engine") or "") for summary in summaries]),
         per_run={name: tuple(of_runs.tolist()) for name, of_runs in values.items()},
         seeds=tuple(map(_seeds_of, members)),
+        steps={f"{name}{_TO_TARGET}": _step(group.histories, axis) for name, axis in _AXES.items()},
     )
 
 
@@ -222,6 +231,12 @@ def _to_target(comparison: Comparison, group: Group, counts: NDArray[np.bool_]) 
         return {}
     found = {f"{name}{_TO_TARGET}": group.reached(comparison.target, axis) for name, axis in _AXES.items()}
     return {name: np.where(counts, where, math.nan) for name, where in found.items()}
+
+
+def _step(histories: Sequence[History], axis: str) -> float:
+    """Return how far measurements of the train loss are apart on an axis; 0 where there is one."""
+    gaps = [gap for history in histories for gap in np.diff(history.series("train_loss", axis)[0]).tolist()]
+    return float(np.median(gaps)) if gaps and np.isfinite(gaps).all() else 0.0
 
 
 def _seeds_of(run: FinishedRun) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 
 from gd_lightning.experiments import Comparison, findings, rows
 from gd_lightning.experiments.noise import Difference, difference, rounding_of, two_sided
+from gd_lightning.groups import Values
 from gd_lightning.history import History, Outcome
 from gd_lightning.tracking.finished_runs import FinishedRun
 
@@ -124,6 +125,10 @@ class Oracle:
             return False
         if min(len(a), len(b)) < 2:
             return None
+        ends = [self.values["loss"][label] for label in (one, other)]
+        if name in ("samples", "seconds") and any(np.ptp(each) > 1e-5 * each.max() for each in ends):
+            paces = [8.0 if name == "samples" else np.median([r.pace for r in self.table[k]]) for k in (one, other)]
+            return self._differ_by_steps(a, b, paired, max(paces))
         if abs(a.mean() - b.mean()) <= 1e-5 * max(abs(a).max(), abs(b).max()):
             return False
         spread = np.std(a - b) if paired else max(np.std(a), np.std(b))
@@ -133,6 +138,19 @@ class Oracle:
             warnings.simplefilter("ignore")  # that of runs that come to the same
             test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
         return bool(test.pvalue < 0.05)
+
+    @staticmethod
+    def _differ_by_steps(a: Values, b: Values, paired: bool, step: float) -> bool:
+        """Judge values that are known to a step, by the formulas of Student and Welch."""
+        if abs(a.mean() - b.mean()) <= 1e-5 * max(a.max(), b.max()):
+            return False
+        if paired:
+            error, freedom = math.sqrt(max((a - b).var(ddof=1), step**2 / 6) / len(a)), len(a) - 1.0
+        else:
+            parts = [max(each.var(ddof=1), step**2 / 12) / len(each) for each in (a, b)]
+            error = math.sqrt(sum(parts))
+            freedom = error**4 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (a, b), strict=True))
+        return bool(abs(a.mean() - b.mean()) > stats.t.ppf(0.975, freedom) * error)
 
     def shown(self, name: str, label: str) -> str:
         """Write mean and deviation."""
@@ -308,6 +326,17 @@ def test_what_seeds_explain_makes_no_winner_and_what_they_do_not_does() -> None:
     assert any(s.startswith("lr 0.1 ended lowest") for s in _said(paired, None, None)[0])
     apart = {"lr 0.1": paired["lr 0.1"], "lr 0.2": _runs([0.31, 0.511, 0.9105], seeds=False)}
     assert not any("ended lowest" in s for s in _said(apart, None, None)[0])
+
+
+def test_values_that_are_alike_because_they_are_coarse_are_no_sign_of_certainty() -> None:
+    """Two seeds that need 1 and 2 epochs, and 2 and 3 with another rate, could as well have come out the other way."""
+    early = [Run(0, [8, 1, 0.31, 0.3], 1.0, 1.0), Run(1, [8, 4, 1, 0.35], 1.0, 1.0)]
+    late = [Run(0, [8, 3, 1, 0.32], 1.0, 1.0), Run(1, [8, 4, 2, 0.9], 1.0, 1.0)]
+    said = _said({"lr 0.1": early, "lr 0.2": late}, 1.0, None)[0]
+    assert said[0] == (
+        "Fewest samples to the target of 1 (as asked for): no difference that seeds do not explain between lr 0.1 "
+        "(12 ± 5.7) and lr 0.2 (20 ± 5.7)."
+    )
 
 
 @pytest.mark.parametrize("gap", [1e-8, 1e-7, 1e-6])

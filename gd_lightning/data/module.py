@@ -229,6 +229,10 @@ class RegressionDataModule(LightningDataModule):
         if names is not None and names != self.column_names:
             self._parts, self._fingerprint = {}, None
 
+    def take_row_numbers(self) -> None:
+        """Take columns that number the rows, too, as a run did whose checkpoint has no names; data that are read go."""
+        self.problem, self._parts, self._fingerprint = self.problem.with_row_numbers(), {}, None
+
     @property
     def _needs_new_inputs_only(self) -> bool:
         """Whether this is a prediction for other inputs than the problem's own, which need not be there any more."""
@@ -356,7 +360,15 @@ class RegressionDataModule(LightningDataModule):
         if self.predict_inputs is None:
             return self._draw(self._dtype(), self._has_full_x()).x
         x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), self._dtype()
-        return x.to(torch.promote_types(x.dtype, dtype) if self._has_full_x() else dtype)
+        x = x.to(torch.promote_types(x.dtype, dtype) if self._has_full_x() else dtype)
+        finite = torch.isfinite(x).all(dim=1)
+        if not finite.all():
+            row = int((~finite).nonzero()[0]) + 1
+            raise InputError(
+                f"cannot predict on {self.predict_inputs}, because row {row} of the data is not finite in {dtype}; "
+                "correct it, or leave it out"
+            )
+        return x
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""

@@ -675,6 +675,10 @@ class RegressionModule(LightningModule):
         if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
             self.network = self.standardize = None  # they were made for the columns that the data have now
             self._configured = False
+            data: Any = getattr(self._trainer, "datamodule", None)
+            if _COLUMNS not in checkpoint and hasattr(data, "take_row_numbers"):
+                self._columns = None
+                data.take_row_numbers()
         self.hparams.update(sizes)
         self.configure_model()
         state = checkpoint["state_dict"]

@@ -101,6 +101,10 @@ class Problem(ABC):
         """
         return self
 
+    def with_row_numbers(self) -> Problem:
+        """Return this problem with columns that only number its rows; only a table has them."""
+        return self
+
     @property
     def feature_names(self) -> Sequence[str] | None:
         """Names of the D features, or None."""

@@ -47,6 +47,7 @@ class Table(Problem):
         if features == [] or targets == []:
             raise InputError(f"cannot train on {path} without features and targets; name at least one column of each")
         self._names: tuple[list[str], list[str]] | None = None
+        self._takes_all = False
         self._mapped = False
 
     def sample(self) -> tuple[Tensor, Tensor]:
@@ -81,6 +82,12 @@ class Table(Problem):
         table._names = names
         return table
 
+    def with_row_numbers(self) -> Table:
+        """Return the table with the columns that number its rows, as runs had it before these were left out."""
+        table = copy.copy(self)
+        table._names, table._takes_all = None, True
+        return table
+
     def _tensor(self, columns: NDArray[Any]) -> Tensor:
         return torch.from_numpy(columns if self._mapped else np.ascontiguousarray(columns))
 
@@ -89,7 +96,7 @@ class Table(Problem):
         if not table.names:
             raise InputError(f"cannot read the table {self.path}, because it has no rows")
         named = {*(self.features or []), *(self.targets or [])}
-        left_out = {} if self.features and self.targets else row_numbers(table)
+        left_out = {} if self._takes_all or (self.features and self.targets) else row_numbers(table)
         names = [name for name in table.names if name in named or name not in left_out]
         targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
         features = self.features or [name for name in names if name not in targets]

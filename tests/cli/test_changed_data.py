@@ -157,6 +157,25 @@ def test_a_checkpoint_without_a_fingerprint_is_read(make_trainer: MakeTrainer, t
         stage()
 
 
+@pytest.mark.filterwarnings("ignore:.*is used without column 'index'")
+def test_a_checkpoint_from_before_row_numbers_were_left_out_is_read(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    table = _write(tmp_path / "table.csv", {"index": np.arange(30.0), **_columns()})
+    trainer, module, path = make_trainer(max_epochs=2), RegressionModule(lr=1e-4), tmp_path / "run.ckpt"
+    named = Table(str(table), features=["index", "a", "c"])
+    trainer.fit(module, RegressionDataModule(named, batch_size=4))
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["RegressionDataModule"], checkpoint["gd_lightning_columns"]
+    checkpoint["datamodule_hyper_parameters"]["problem"]["init_args"]["features"] = None
+    checkpoint["hyper_parameters"]["lr"] = 0.01
+    torch.save(checkpoint, path)
+    expected = module(named.sample()[0].float())
+    for stage in list(_stages(make_trainer, table, path))[:-1]:
+        found = stage()
+        if stage.func.__name__ == "predict":  # type: ignore[attr-defined]
+            torch.testing.assert_close(torch.cat(found), expected)
+
+
 @dataclass
 class Measured(Problem):
     """Reads what others may write."""

@@ -182,6 +182,14 @@ def test_predictions_on_new_inputs_need_a_table_with_the_same_features(tmp_path:
         RegressionDataModule(SteepLine(), predict_inputs=str(new)).prediction_inputs()
 
 
+def test_inputs_that_are_too_large_for_the_precision_are_refused(tmp_path: Path) -> None:
+    path, new = tmp_path / "table.csv", tmp_path / "new.csv"
+    path.write_text("a,y\n1,3\n4,6\n")
+    new.write_text("a\n1\n1e39\n")
+    with pytest.raises(InputError, match=r"row 2 of the data is not finite in torch.float32"):
+        RegressionDataModule(Table(str(path)), predict_inputs=str(new)).prediction_inputs()
+
+
 def test_options_that_cannot_be_are_refused() -> None:
     with pytest.raises(InputError, match="order 'random'"):
         RegressionDataModule(SteepLine(), order="random")  # type: ignore[arg-type]

@@ -43,7 +43,8 @@ class RunSummary:
         prediction: What the theory said of the run before it began, in words; empty where it said nothing.
         largest_stable_lr: The limit that it named; None where none.
         predicted_floor: How far above the least-squares loss it saw the run end; ``inf`` where it diverges.
-        train_loss_predicted: What it said of the train loss at the newest end of an epoch; None where nothing.
+        train_loss_predicted: What it said of the train loss where the run ended; None where nothing.
+        measured_at: Behind which update a value was measured, of those that do not belong to the last one.
         weights: Whose weights the run ends with, such as "averaged by StochasticWeightAveraging"; empty for those of
             the last update.
         undetermined: Names of the parameters that the training data do not determine: others make the same predictions.
@@ -73,6 +74,7 @@ class RunSummary:
     largest_stable_lr: float | None = None
     predicted_floor: float | None = None
     train_loss_predicted: float | None = None
+    measured_at: dict[str, int] = field(default_factory=dict)
     weights: str = ""
     undetermined: list[str] = field(default_factory=list)
 
@@ -107,6 +109,9 @@ def summarize(
     final = {name.removeprefix(FINAL): history.last(name) for name in measured if name.startswith(FINAL)}
     if weights and final:
         train_loss, measures = final.pop("train_loss", train_loss), final
+    # After an update that ended no epoch, or no epoch with a validation, some values are those of earlier weights.
+    known = [] if weights and final else [name for name in ("train_loss", *measured) if name in history]
+    earlier = [name for name in known if history.newest(name) is None]
     return RunSummary(
         variant=None if variant is None else variant.name,
         batch_size=None if variant is None else variant.batch_size,
@@ -128,7 +133,8 @@ def summarize(
         irreducible_loss=irreducible_loss,
         measures=measures,
         description=RunSummary.description if variant is None else str(variant),
-        train_loss_predicted=history.last(PREDICTED) if PREDICTED in history else None,
+        train_loss_predicted=history.newest(PREDICTED),
+        measured_at={name: int(history.series(name)[0][-1]) for name in earlier},
         weights=weights,
         undetermined=list(undetermined),
         **(said or {}),
@@ -202,7 +208,7 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
         ("updates", f"{summary.updates:,} in {summary.epochs:g} epochs, {summary.samples:,} samples"),
         ("training time", f"{summary.seconds:.3g} s{per_update}"),
         ("engine", engine),
-        ("train loss", f"{number(summary.train_loss_first)} -> {number(summary.train_loss_last)}"),
+        ("train loss", f"{number(summary.train_loss_first)} -> {_with_update(summary, 'train_loss')}"),
     ]
     if summary.least_squares_loss is not None:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, least squares {number(summary.least_squares_loss)}")
@@ -213,8 +219,15 @@ def _facts(summary: RunSummary) -> list[tuple[str, str]]:
     if summary.prediction:
         at_the_end = summary.train_loss_predicted if summary.outcome != Outcome.DIVERGED else None
         facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))
-    facts += [(name.replace("_", " "), number(value)) for name, value in summary.measures.items()]
+    facts += [(name.replace("_", " "), _with_update(summary, name)) for name in summary.measures]
     return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
+
+
+def _with_update(summary: RunSummary, name: str) -> str:
+    """Write a final value, and at which weights it was measured where these are not the final ones."""
+    value = summary.train_loss_last if name == "train_loss" else summary.measures[name]
+    at = summary.measured_at.get(name)
+    return number(value) if at is None else f"{number(value)} (after update {at:,})"
 
 
 _SHOWN_PARAMETERS = 12

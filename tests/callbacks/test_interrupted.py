@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, StopOnDivergence
 from gd_lightning.callbacks import EndBetweenUpdates
+from gd_lightning.tracking.summary import run_report
 from tests.conftest import MakeTrainer
 
 N, B, LR = 50, 8, 0.05
@@ -176,6 +177,33 @@ def test_a_network_that_can_no_longer_be_evaluated_does_not_take_the_record_away
         trainer.fit(RegressionModule(lr=LR, network=network), _data())
     assert recorder.summary is not None
     assert recorder.history.last("update") == PER_EPOCH
+
+
+def test_a_value_that_could_not_be_measured_again_has_its_update_beside_it(make_trainer: MakeTrainer) -> None:
+    """Of metrics that only a validation measures, and of a train loss that a broken network has no more."""
+    recorder, network = HistoryRecorder(), Failing(10**9, ValueError())
+
+    def break_it(trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2 * PER_EPOCH + 3:
+            network[0] = nn.Linear(7, 1)
+            raise ValueError("no")
+
+    trainer = make_trainer(callbacks=[recorder, LambdaCallback(on_train_batch_end=break_it)], max_epochs=4)
+    with pytest.raises(ValueError, match="no"):
+        trainer.fit(RegressionModule(lr=LR, network=network), _data(10))
+    summary = recorder.summary
+    assert summary is not None
+    names = ("train_loss", "val_loss", "val_mse", "val_mae", "val_r2")
+    assert summary.measured_at == dict.fromkeys(names, 2 * PER_EPOCH)
+    told = run_report(summary, "")
+    assert told.count("(after update 14)") == len(names)
+
+
+def test_a_validation_in_every_third_epoch_says_which_epoch_it_was(make_trainer: MakeTrainer) -> None:
+    recorder = HistoryRecorder()
+    make_trainer(callbacks=[recorder], max_epochs=4, check_val_every_n_epoch=3).fit(RegressionModule(lr=LR), _data(10))
+    assert recorder.summary is not None
+    assert recorder.summary.measured_at == dict.fromkeys(("val_mse", "val_mae", "val_r2"), 3 * PER_EPOCH)
 
 
 def test_a_suspicion_that_proves_wrong_leaves_the_learning_rate_as_it_was(make_trainer: MakeTrainer) -> None:

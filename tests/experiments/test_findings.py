@@ -183,7 +183,8 @@ class Oracle:
         labels = re.findall(r"lr 0\.\d", told)
         racing, leader = self.whole(name), labels[0]
         assert bool(doubt) == any(self.differ(name, label, other) is None for label in labels for other in racing)
-        assert self.values[name][leader].mean() == min(self.values[name][label].mean() for label in racing)
+        lowest = min(self.values[name][label].mean() for label in racing)
+        assert self.values[name][leader].mean() == pytest.approx(lowest, rel=1e-12)
         assert all(self.differ(name, leader, label) is False for label in labels[1:])
         assert all(self.differ(name, leader, label) is not False for label in set(racing) - set(labels))
         assert len(labels) > 1

@@ -52,7 +52,8 @@ def _state(run: Path) -> dict[str, Any]:
     return checkpoint
 
 
-@pytest.mark.parametrize("precision", ["64-true", pytest.param("32-true", marks=pytest.mark.slow)])
+@pytest.mark.slow  # in Python: tests/data/test_rounding.py
+@pytest.mark.parametrize("precision", ["64-true", "32-true"])
 def test_unix_times_are_standardised_with_all_their_digits(
     command_line: CommandLine, tmp_path: Path, precision: str
 ) -> None:

@@ -147,3 +147,32 @@ def test_a_large_table_is_standardised_before_it_is_cast(
         ends.append(torch.cat([parameter.detach().flatten() for parameter in module.network.parameters()]))
     for end in ends[1:]:
         torch.testing.assert_close(end, ends[0], rtol=1e-5 if precision == "32-true" else 1e-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_unix_times_are_judged_and_continued_with_all_their_digits(
+    make_trainer: MakeTrainer, tmp_path: Path, precision: Any
+) -> None:
+    """At the loss that training ended with, and at the bits of a run in one go."""
+    columns = {"t": LOST["unix time"][0], "y": 3 + 0.5 * ROWS + 0.1 * NOISE}
+    path = str(_write(tmp_path / "table.csv", **columns))
+
+    def fitted(epochs: int, checkpoint: Path | None = None) -> tuple[RegressionModule, Trainer]:
+        module, trainer = RegressionModule(lr=0.1), make_trainer(max_epochs=epochs, precision=precision)
+        trainer.fit(module, RegressionDataModule(Table(path), standardize=True), ckpt_path=checkpoint)
+        return module, trainer
+
+    module, trainer = fitted(40)
+    trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=False)
+    with torch.no_grad():
+        predicted = module(torch.from_numpy(columns["t"])[:, None])[:, 0].double().numpy()
+    loss = np.mean((predicted - columns["y"]) ** 2)
+    assert loss < 0.02
+    other = RegressionModule(lr=0.1)
+    data = RegressionDataModule(Table(path), standardize=True)
+    judge = make_trainer(precision=precision)
+    (judged,) = judge.test(other, data, ckpt_path=tmp_path / "run.ckpt", verbose=False, weights_only=True)
+    assert judged["test_loss"] == pytest.approx(loss, rel=1e-5 if precision == "32-true" else 1e-12)
+    (whole, _), (continued, _) = fitted(41), fitted(41, tmp_path / "run.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(continued.state_dict()[name], value), name

@@ -260,6 +260,8 @@ class RegressionModule(LightningModule):
         # Lightning sets the default dtype of the run around configure_model only.
         with trainer.precision_plugin.module_init_context():
             self._configure(data)
+            if fits and not self._given_network:
+                self.to(torch.get_default_dtype())  # it may have trained in another precision
         if fits and self.standardize is None and getattr(data, "standardize", False) and self.network is not None:
             raise InputError(
                 "cannot standardize for this model, because its weights are those of features as they are; set "

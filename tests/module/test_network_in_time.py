@@ -248,6 +248,25 @@ def test_a_module_is_trained_twice_and_goes_on(make_trainer: MakeTrainer) -> Non
             make_trainer(max_epochs=1).fit(twice, _data())
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("hidden_sizes", [[], [3]])
+def test_a_module_goes_on_in_another_precision(
+    make_trainer: MakeTrainer, hidden_sizes: list[int], standardize: bool
+) -> None:
+    module = RegressionModule(lr=0.1, hidden_sizes=hidden_sizes)
+    data = RegressionDataModule(NoisyLine(), standardize=standardize)
+    losses: list[float] = []
+    precisions: list[Any] = ["64-true", "32-true", "64-true"]
+    for precision in precisions:
+        recorder = HistoryRecorder()
+        make_trainer(max_epochs=3, precision=precision, callbacks=[recorder]).fit(module, data)
+        assert _vector(module).dtype is (torch.float64 if precision == "64-true" else torch.float32)
+        if losses:
+            assert recorder.history.first("train_loss") == pytest.approx(losses[-1], rel=1e-5)
+        losses.append(recorder.history.last("train_loss"))
+    assert losses == sorted(losses, reverse=True)
+
+
 class Wide(RegressionModule):
     """Builds from what its constructor sets behind the one of its base."""
 

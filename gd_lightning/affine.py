@@ -191,3 +191,18 @@ def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
 
 def _side_by_side(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([block.detach().cpu().double() for block in (x, y)], dim=1)
+
+
+def scatter_over(targets: Iterable[Tensor]) -> float:
+    """Return the sum of squares about the mean of each output, over blocks of shape (rows, K).
+
+    Source: Chan, Golub and LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983).
+    """
+    n, mean, scatter = 0, torch.zeros((), dtype=torch.float64), 0.0
+    for block in targets:
+        y = block.detach().cpu().double()
+        away = y.mean(dim=0) - mean
+        total = n + len(y)
+        scatter += ((y - y.mean(dim=0)).square().sum() + away.square().sum() * (n * len(y) / total)).item()
+        n, mean = total, mean + away * (len(y) / total)
+    return scatter

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gd_lightning.affine import Affine, least_squares_over, parameter_names
+from gd_lightning.affine import Affine, least_squares_over, parameter_names, scatter_over
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
 from gd_lightning.determined import undetermined
@@ -25,10 +25,11 @@ _MOST_NAMED = 24  # a regressor with more parameters is followed by its distance
 
 
 class Optimum(NamedTuple):
-    """The least-squares solution on the training set, in original units, and its mean squared error."""
+    """The least-squares solution on the training set, in original units, its loss, and that of the best constant."""
 
     affine: Affine
     loss: float
+    constant_loss: float
 
 
 @torch.no_grad()
@@ -44,7 +45,8 @@ def least_squares_of(network: LinearRegressor, layer: Standardize | None, sample
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()),
         bias=network.affine().bias is not None,
     )
-    return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss)
+    constant_loss = scatter_over(y for _, y in samples.pieces()) / (len(samples) * samples.out_features)
+    return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss, constant_loss)
 
 
 class LinearPath:

@@ -321,6 +321,12 @@ class HistoryRecorder(Callback):
         return None if optimum is None else optimum.loss
 
     @property
+    def constant_loss(self) -> float | None:
+        """The train loss of the best constant, where R2 is 0; known where the least squares are."""
+        optimum = self._path.optimum if self._path is not None and self._has_least_squares else None
+        return None if optimum is None else optimum.constant_loss
+
+    @property
     def seconds(self) -> float:
         """Seconds of training so far, over all continuations of the run."""
         return self._watch.seconds
@@ -506,6 +512,7 @@ class HistoryRecorder(Callback):
                 self.variant,
                 least_squares=None if optimum is None else optimum.affine.named(*names),
                 least_squares_loss=self.least_squares_loss,
+                constant_loss=self.constant_loss,
                 undetermined=path.undetermined if path is not None and is_linear else [],
                 truth=None if truth is None else truth.named(*names),
                 irreducible_loss=problem.irreducible_loss if problem is not None and has_noise else None,

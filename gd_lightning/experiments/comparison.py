@@ -16,7 +16,8 @@ from gd_lightning.tracking.finished_runs import FinishedRun
 
 _CLOSE = 0.01  # of the least-squares loss, as in a plan
 _OF_THE_LOSS = ("model.loss", "model.huber_delta", "data.problem", "data.val_size", "data.test_size")
-_CLOSE_TO_ZERO = 1e-6  # of the loss at the start, where the least-squares loss is 0 up to rounding
+# Where the least-squares loss is next to nothing: of the loss of the best constant, and what is next to nothing.
+_CLOSE_TO_ZERO, _NEXT_TO_NOTHING = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,17 @@ def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float
     if not _has_one_loss(groups):
         return None, ""
     least = [_number(run.summary, "least_squares_loss") for run in runs]
-    first = [_number(run.summary, "train_loss_first") for run in runs]
-    if not np.isnan(least).any():
-        if max(least) > _CLOSE_TO_ZERO * max(first):
-            return (1 + _CLOSE) * max(least), "1 % above the least squares"
-        return max(least) + _CLOSE_TO_ZERO * max(first), "a millionth of the loss at the start above the least squares"
-    return _highest_end(groups)
+    if np.isnan(least).any():
+        return _highest_end(groups)
+    constant = [_number(run.summary, "constant_loss") for run in runs]
+    if not np.isnan(constant).any():
+        scale, part, said = max(constant), _CLOSE_TO_ZERO, "a ten-thousandth of the loss of the best constant"
+    else:  # runs of an earlier version
+        first = max(_number(run.summary, "train_loss_first") for run in runs)
+        scale, part, said = first, _NEXT_TO_NOTHING, "a millionth of the loss at the start"
+    if max(least) > _NEXT_TO_NOTHING * scale:
+        return (1 + _CLOSE) * max(least), "1 % above the least squares"
+    return max(least) + part * scale, f"{said} above the least squares"
 
 
 def _highest_end(groups: Sequence[Group]) -> tuple[float | None, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import RANK, Affine, fitted_to, folded
+from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over
 from gd_lightning.theory.thinning import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -81,7 +81,7 @@ class LinearLoss:
         first_x, first_y = next(iter(blocks()))
         features, outputs = first_x.shape[1], first_y.shape[1]
         optimum, irreducible = fitted_to(n, means, triangle, features, bias)
-        scatter = triangle[:, features:].square().sum().item() if bias else _scatter(y for _, y in blocks())
+        scatter = triangle[:, features:].square().sum().item() if bias else scatter_over(y for _, y in blocks())
         eigenvalues, directions = _spectrum(triangle[:, :features] / n**0.5, means[:features] if bias else None)
         eigenvalues = eigenvalues * (2 / outputs)
         kept, rows, residuals, start = drawn_evenly(n, most), [], [], 0
@@ -162,21 +162,6 @@ def _design(x: Tensor, bias: bool) -> Tensor:
     """Return features of shape (rows, D) as the design, shape (rows, C), float64."""
     x = x.detach().cpu().double()
     return torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1) if bias else x
-
-
-def _scatter(targets: Iterable[Tensor]) -> float:
-    """Return the sum of squares about the mean of each output, over blocks of shape (rows, K).
-
-    Source: Chan, Golub and LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983).
-    """
-    n, mean, scatter = 0, torch.zeros((), dtype=torch.float64), 0.0
-    for block in targets:
-        y = block.detach().cpu().double()
-        away = y.mean(dim=0) - mean
-        total = n + len(y)
-        scatter += ((y - y.mean(dim=0)).square().sum() + away.square().sum() * (n * len(y) / total)).item()
-        n, mean = total, mean + away * (len(y) / total)
-    return scatter
 
 
 def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:

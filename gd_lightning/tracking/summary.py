@@ -37,6 +37,7 @@ class RunSummary:
         engine: What carried out the updates: autograd or fused.
         engine_reason: Why the fused engine did not; empty where it did.
         least_squares_loss: The smallest train loss that a linear regressor can reach.
+        constant_loss: The train loss of the best constant, where R2 is 0; known where the least squares are.
         irreducible_loss: The variance of the noise, where the problem knows it.
         measures: Final values of everything else that was measured, such as val_loss.
         description: The variant in words, with the sizes of its batches.
@@ -67,6 +68,7 @@ class RunSummary:
     engine: str
     engine_reason: str = ""
     least_squares_loss: float | None = None
+    constant_loss: float | None = None
     irreducible_loss: float | None = None
     measures: dict[str, float] = field(default_factory=dict)
     description: str = "gradient descent"
@@ -89,6 +91,7 @@ def summarize(
     parameters: Parameters | None = None,
     least_squares: Parameters | None = None,
     least_squares_loss: float | None = None,
+    constant_loss: float | None = None,
     truth: Parameters | None = None,
     irreducible_loss: float | None = None,
     engine: str = "autograd",
@@ -130,6 +133,7 @@ def summarize(
         engine=engine,
         engine_reason=engine_reason,
         least_squares_loss=least_squares_loss,
+        constant_loss=constant_loss,
         irreducible_loss=irreducible_loss,
         measures=measures,
         description=RunSummary.description if variant is None else str(variant),

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from gd_lightning import InputError
+from gd_lightning import InputError, compare
 from gd_lightning.experiments import Comparison, as_csv, as_markdown, as_text, as_values, findings, rows
 from gd_lightning.history import History, Outcome
+from gd_lightning.problems import Problem
 from gd_lightning.tracking.finished_runs import FinishedRun
 
 LEAST = 0.5
@@ -176,3 +178,20 @@ def test_what_only_some_groups_have_is_a_column_of_all() -> None:
 def test_no_run_is_refused() -> None:
     with pytest.raises(InputError, match="cannot compare without a run"):
         Comparison.of([])
+
+
+def test_targets_of_a_large_mean_are_reached_by_what_is_learned_of_their_spread() -> None:
+    """293.15 + 0.001 k, up to its own rounding: a millionth of the loss at the start is 600 times its spread."""
+
+    class Temperatures(Problem):
+        """Degrees in small steps."""
+
+        def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
+            k = torch.arange(40, dtype=torch.float64)[:, None]
+            return k, 293.15 + 0.001 * k
+
+    options = {"standardize": True}, {"precision": "64-true"}
+    report = compare(Temperatures(), batch_sizes=["full"], seeds=1, max_epochs=2, data=options[0], trainer=options[1])
+    spread = 1e-6 * np.arange(40).var()
+    assert report.comparison.target == pytest.approx(1e-4 * spread, rel=1e-6)
+    assert report.comparison.target_reason.startswith("a ten-thousandth of the loss of the best constant above")

@@ -17,6 +17,7 @@ from gd_lightning.history import Outcome
 from gd_lightning.measures import gradient_norm_over, unchanged
 
 _PRECISION = 0.01  # of a budget of time, where updates are made many at a time
+_NOTHING = 1e-12  # of the loss of the best constant: what rounding in float32 leaves of a least-squares loss
 _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed
 
 
@@ -127,7 +128,7 @@ class ExcessBelow(Criterion):
         """Refuse a run without a least-squares loss.
 
         Raises:
-            InputError: There is none, or it is 0 where the excess is relative to it.
+            InputError: There is none, or it is 0 up to rounding where the excess is relative to it.
         """
         super().check(recorder)
         if recorder.least_squares_loss is None:
@@ -135,10 +136,11 @@ class ExcessBelow(Criterion):
                 "cannot use ExcessBelow, because only a linear regressor with the loss mse, and none of its own, has a "
                 "least-squares solution; use LossBelow or GradientNormBelow"
             )
-        if self.relative and recorder.least_squares_loss == 0:
+        constant = recorder.constant_loss or 0.0
+        if self.relative and recorder.least_squares_loss <= _NOTHING * constant:
             raise InputError(
-                "cannot use ExcessBelow with relative, because the least-squares loss is 0; give an excess in units of "
-                "the loss"
+                f"cannot use ExcessBelow with relative, because the least-squares loss {recorder.least_squares_loss:.3g} "
+                f"is 0 up to rounding, beside {constant:.3g} of the best constant; give an excess in units of the loss"
             )
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:

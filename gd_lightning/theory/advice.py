@@ -161,7 +161,7 @@ def _with_momentum(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     ideal = best_heavy_ball(outlooks.loss.lambda_min, outlooks.loss.lambda_max)[1]
     digits = max(2, math.ceil(-math.log10(1 - ideal)) + 1) if ideal < 1 - 1e-9 else 9
     momentum = math.floor(ideal * 10**digits) / 10**digits
-    if momentum <= outlooks.momentum:
+    if momentum == outlooks.momentum:
         return
     moved = replace(outlooks, momentum=momentum, nesterov=False, standardized=None)
     lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
@@ -268,7 +268,9 @@ def _result(remedy: Remedy) -> str:
         return ""
     if row.verdict is Verdict.REACHES_ITS_FLOOR:
         return f" (ends {row.floor:.2g} above the irreducible loss)"
-    about = "" if row.variant.name == "batch" or row.growth is not None else "about "
+    # The whole set has no floor; drawn with replacement, N samples have one.
+    is_exact = row.growth is not None or (row.variant.name == "batch" and row.floor == 0)
+    about = "" if is_exact else "about "
     plain = remedy.instead
     instead = "" if plain is None else f" instead of {epochs_in_words(plain)} at lr {rounded(plain.lr)}"
     return f" ({about}{epochs_in_words(row)} epoch{'s' * (row.epochs != 1)}{instead})"

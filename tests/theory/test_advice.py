@@ -156,6 +156,10 @@ def test_what_takes_very_long_is_offered_momentum() -> None:
     assert f"takes {outlook.epochs:,.0f} epochs" in advice(outlooks, outlook)
     runs, _ = followed(outlooks, outlook, dict(with_momentum.options))
     assert assert_it_comes_true(correlated, y, "sequential", runs, with_momentum)
+    # Too much of it is as slow; less is advised.
+    much = replace(outlooks, momentum=0.99999)
+    less, *_ = remedies(much, much.of("full", 0.3))
+    assert less.options == with_momentum.options
 
 
 def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_order() -> None:

@@ -139,8 +139,9 @@ class ExcessBelow(Criterion):
         constant = recorder.constant_loss or 0.0
         if self.relative and recorder.least_squares_loss <= _NOTHING * constant:
             raise InputError(
-                f"cannot use ExcessBelow with relative, because the least-squares loss {recorder.least_squares_loss:.3g} "
-                f"is 0 up to rounding, beside {constant:.3g} of the best constant; give an excess in units of the loss"
+                "cannot use ExcessBelow with relative, because the least-squares loss is 0 up to rounding "
+                f"({recorder.least_squares_loss:.3g}, that of the best constant {constant:.3g}); give an excess in "
+                "units of the loss"
             )
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:

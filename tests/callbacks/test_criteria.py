@@ -329,13 +329,14 @@ def test_what_could_never_be_met_is_refused(
         )
 
 
-def test_a_relative_excess_over_nothing_is_refused(make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 0.0), (0.1, 0.3), (-5.0, 20.0)])
+def test_a_relative_excess_over_nothing_is_refused(make_trainer: MakeTrainer, slope: float, intercept: float) -> None:
     class Nothing(SteepLine):
         def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
-            x, y = super().sample()
-            return x, torch.zeros_like(y)
+            x, _ = super().sample()
+            return x, slope * x + intercept
 
-    assert least_squares(*Nothing().sample())[1] == 0
+    assert least_squares(*Nothing().sample())[1] < 1e-12
     with pytest.raises(InputError, match="least-squares loss is 0"):
         _run(make_trainer, ExcessBelow(0.1, relative=True), problem=Nothing())
 

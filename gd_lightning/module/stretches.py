@@ -84,6 +84,7 @@ class Stretches:
             self._fetched(stretch.made + 1 - stretch.updates)
             self._made(stretch.made)
             self._take_back(schedulers, before, stretch, stretch.made)
+            stretch.stop = stretch.first + stretch.made  # of which a checkpoint that is still written takes its samples
             raise
         self._learn_from(trace, time.perf_counter() - begun)
         stretch.trace = trace

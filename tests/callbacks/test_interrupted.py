@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, OnExceptionCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
@@ -220,3 +221,32 @@ def test_a_suspicion_that_proves_wrong_leaves_the_learning_rate_as_it_was(make_t
         ends.append(trainer.optimizers[0].param_groups[0]["lr"])
     assert ends[0] == pytest.approx(ends[1], rel=1e-12)
     assert ends[1] == pytest.approx(LR * 0.95**400, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Lightning's, about a fit with checkpoints and without a path
+@pytest.mark.parametrize("where", ["between updates", "in an update"])
+@pytest.mark.parametrize("at", [5, 10, 14, 17])
+def test_what_an_exception_left_is_continued_as_if_it_had_not_been(
+    make_trainer: MakeTrainer, tmp_path: Path, at: int, where: str
+) -> None:
+    """Of a checkpoint that Lightning's OnExceptionCheckpoint writes, behind the last measurement."""
+
+    def run(path: Path | None, *callbacks: Callback, fail: int = 10**9) -> tuple[Tensor, HistoryRecorder]:
+        torch.manual_seed(0)
+        recorder, module = HistoryRecorder(), Scheduled(lr=LR, network=Failing(fail, ValueError("no")))
+        trainer = make_trainer(
+            callbacks=[recorder, *callbacks], max_epochs=4, precision="64-true", enable_checkpointing=bool(callbacks)
+        )
+        with contextlib.suppress(ValueError):
+            trainer.fit(module, _data(), ckpt_path=path, weights_only=True)
+        return nn.utils.parameters_to_vector(module.parameters()).detach(), recorder
+
+    whole, record = run(None)
+    stops = [] if where == "in an update" else _hook("on_train_batch_end", at - 1, ValueError("no"))
+    run(None, *stops, OnExceptionCheckpoint(tmp_path), fail=at + 1 if where == "in an update" else 10**9)
+    rest, again = run(tmp_path / "on_exception.ckpt")
+    torch.testing.assert_close(rest, whole, rtol=1e-12, atol=1e-14)
+    for name in ("train_loss", "batch_loss"):
+        for found, expected in zip(again.history.series(name), record.history.series(name), strict=True):
+            if name == "train_loss" or where == "between updates":
+                np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -688,6 +688,8 @@ class RegressionModule(LightningModule):
         floating = [p.dtype for name, p in state.items() if p.is_floating_point() and name.startswith("network.")]
         if self._trainer is None and floating:
             self.to(floating[0])
+        elif self._trainer is not None and self.trainer.precision == "64-true":
+            self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
 
     def _refuse_other_options(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue a run with another algorithm: Lightning would take the old lr, and the new batches."""

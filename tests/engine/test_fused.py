@@ -464,7 +464,9 @@ def test_what_takes_longer_to_write_down_than_to_make_is_made_again(
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
-    assert (len(first.losses), first.losses[-1]) == (trace.kept, trace.last_loss)
+    assert len(first.losses) == trace.kept
+    # Two kernels compute it; Numba 0.60 rounds its last bit differently in one of them.
+    assert float(first.losses[-1]) == pytest.approx(float(trace.last_loss), rel=1e-14)
     assert first.parameters is not None
     assert torch.equal(first.parameters[-1], nn.utils.parameters_to_vector(network.parameters()))
     only_losses = FusedEngine(network, optimizer).carry_out(_stretch(0, N // batch_size, batch_size=batch_size))

@@ -185,8 +185,6 @@ class Command(LightningCLI):
         self.arguments = [*given[:at], *own]
         self.config = self._parse(self.arguments)
         stage = self.config.subcommand
-        if stage is None:
-            raise InputError(f"no subcommand is given; use one of {', '.join(EXAMPLES)}, for example: {PROGRAM} fit")
         if stage not in self.arguments:  # it was given by a config or by the environment
             self.arguments = [*self.arguments, stage]
         run = self.config[stage].get("ckpt_path")

@@ -83,6 +83,9 @@ class Parser(LightningArgumentParser):
         Raises:
             InputError: Unless this is the parser of a nested class.
         """
+        if message.startswith('expected "subcommand"'):
+            known = ", ".join(_subcommands(self))
+            raise InputError(f"no subcommand is given; use one of {known}, for example: {PROGRAM} fit") from ex
         if not self.exit_on_error:
             super().error(with_hint(message, options_of(self)), ex)
         raise InputError(plain(message, options_of(self))) from ex

@@ -14,7 +14,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import saved_limits
-from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, SUMMARY
 
 LOGS = "lightning_logs"
@@ -84,7 +84,7 @@ def find_run(given: str, logs: Path) -> EarlierRun:
             )
     directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
     checkpoint = read_checkpoint(path)
-    if not (isinstance(checkpoint, dict) and {"state_dict", "hyper_parameters"} <= set(checkpoint)):
+    if not is_checkpoint(checkpoint):
         raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
     has_config = directory is not None and (directory / CONFIG).is_file()
     settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)

@@ -410,7 +410,8 @@ class RegressionDataModule(LightningDataModule):
         if self.standardize and model is not None and not hasattr(model, "standardize"):
             raise InputError(
                 f"cannot standardize for {type(model).__name__}, because only a RegressionModule takes the layer from "
-                "the data; put data.standardization() before your network, and set standardize to false"
+                "the data; set standardize to false, and make Standardize.fit(lambda: [data.train.x]) the first layer "
+                "of your network"
             )
 
     def _process(self) -> tuple[int, int]:

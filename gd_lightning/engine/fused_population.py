@@ -40,7 +40,7 @@ class FusedPopulation(Population):
 
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
         if reason := why_not_fused_network(network):
-            raise InputError(f"cannot fuse updates, because {reason}; use a BatchedPopulation")
+            raise InputError(f"cannot fuse updates, because {reason}; use OneByOne")
         # Only who makes this needs Numba, and pays for its import.
         from gd_lightning.engine import kernels, member_kernels
 

@@ -28,7 +28,7 @@ def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) ->
         InputError: The network is no such chain.
     """
     if reason := why_not_stacked(network):
-        raise InputError(f"cannot train many of {type(network).__name__} at once, because {reason}")
+        raise InputError(f"cannot train many of {type(network).__name__} at once, because {reason}; use OneByOne")
     parts = parts_of(network)
     return (StackedLine if len(parts) == 1 else StackedChain)(parts, loss, huber_delta)
 

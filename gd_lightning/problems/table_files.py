@@ -71,13 +71,13 @@ class _Csv(TableFile):
             reader = csv.reader(lines)
             header = [name.strip() for name in next(reader, [])]
             self._lines_of_header = reader.line_num
-        if duplicates := {name for name in header if header.count(name) > 1}:
-            raise InputError(
-                f"cannot read the table {self.path}, because its header names {sorted(duplicates)[0]!r} twice"
-            )
         if header and all(_is_number(name) for name in header):
             raise InputError(
                 f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
+            )
+        if duplicates := {name for name in header if header.count(name) > 1}:
+            raise InputError(
+                f"cannot read the table {self.path}, because its header names {sorted(duplicates)[0]!r} twice"
             )
         return header
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -64,15 +65,32 @@ def read_checkpoint(path: Path) -> Any:
     Raises:
         InputError: It cannot be read, is damaged, or holds more.
     """
-    others = sorted(str(other) for other in path.parent.glob("*.ckpt") if other != path)
-    way_out = f"give another one, such as {others[-1]}" if others else "give another one, or train again"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {way_out}") from error
+        raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {_way_out(path)}") from error
     except Exception as error:  # whatever a damaged file makes the reader stumble on
         raise InputError(
             f"cannot load the checkpoint {path}, because it is damaged or holds more than plain values and tensors; "
-            f"{way_out}"
+            f"{_way_out(path)}"
         ) from error
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def is_checkpoint(content: object) -> bool:
+    """Whether what was read from a file is a checkpoint of a module."""
+    return isinstance(content, dict) and {"state_dict", "hyper_parameters"} <= set(content)
+
+
+def _way_out(path: Path) -> str:
+    """Name the newest checkpoint beside a damaged one that is sound itself."""
+    others = (other for other in path.parent.glob("*.ckpt") if other != path and other.is_file())
+    for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True):
+        with contextlib.suppress(Exception):  # damaged, too
+            if is_checkpoint(_load(other)):
+                return f"give another one, such as {other}"
+    return "give another one, or train again"

@@ -1,0 +1,669 @@
+"""What brings each message about on the command line, and the commands that follow its advice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gd_lightning import Problem
+
+TABLE = "--data.problem Table --data.problem.path"
+ONE_EPOCH = "--trainer.max_epochs 1"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A command that ends with a message, and commands that do what the message says.
+
+    Beside those of the program there are the commands ``copy`` and ``remove``; RUN is the directory of the newest run.
+
+    Args:
+        wrong: The command; it ends with bad input.
+        followed: Commands that end well; ``<0>`` stands for what the message says in the first of its places.
+        before: Commands that are run first.
+    """
+
+    wrong: str
+    followed: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def advice(wrong: str, *followed: str, before: str | tuple[str, ...] = (), **environment: str) -> Advice:
+    """Return it, as the table below writes it."""
+    return Advice(wrong, followed, (before,) if isinstance(before, str) else before, environment)
+
+
+@dataclass
+class Seedless(Problem):
+    def sample(self) -> tuple[Tensor, Tensor]:
+        return torch.arange(6.0)[:, None], torch.arange(6.0)[:, None]
+
+
+@dataclass
+class IntegerTargets(Problem):
+    whole: bool = True
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        x = torch.arange(6.0)[:, None]
+        return x, x.long() if self.whole else x
+
+
+@dataclass
+class FlatTargets(Problem):
+    flat: bool = True
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        x = torch.arange(6.0)
+        return x[:, None], x if self.flat else x.reshape(-1, 1)
+
+
+@dataclass
+class ArrayTargets(Problem):
+    array: bool = True
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        x = torch.arange(6.0)[:, None]
+        return x, x.numpy() if self.array else x  # type: ignore[return-value]
+
+
+AN_OBJECT = Seedless()
+
+
+class Frozen(nn.Linear):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.requires_grad_(False)
+
+
+class Normalized(nn.Sequential):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(nn.BatchNorm1d(in_features), nn.Linear(in_features, out_features))
+
+
+def materials() -> None:
+    """Make the files that the commands name, in the present directory."""
+    rows = "".join(f"{i},{i * i % 7},{2 * i - i * i % 7}\n" for i in range(12))
+    texts = {
+        "good.csv": f"a,b,y\n{rows}",
+        "semicolons.csv": "a;b;y\n1,5;2;3\n3;4;5\n",
+        "decimal_comma.csv": "a,y\n1,5,2\n3,5,4\n",
+        "decimal_point.csv": "a,y\n1.5,2\n3.5,4\n",
+        "numbers_alone.csv": rows,
+        "twice.csv": "a,a,y\n1,2,3\n",
+        "word.csv": f"a,b,y\n{rows}5,six,7\n",
+        "gap.csv": f"a,b,y\n{rows}5,nan,7\n",
+        "longer.csv": f"a,b,y\n{rows}5,6,7\n",
+        "nameless.csv": "a,,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
+        "named.csv": "a,c,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
+        "numbered.csv": "index,y\n" + "".join(f"{i},{2 * i}\n" for i in range(12)),
+        "beyond.csv": "a,b\n1,1e300\n",
+        "huge_targets.csv": "a,y\n" + "".join(f"{i},{i}e19\n" for i in range(1, 13)),
+        "huge.csv": "a,y\n" + "".join(f"{i}e17,{2 * i}\n" for i in range(1, 13)),
+        "list.yaml": "- 3\n",
+        "mapping.yaml": "model:\n  lr: 0.1\n",
+        "odd_key.yaml": "model:\n  1: 2\n",
+        "beside.yaml": "optimizer: {class_path: torch.optim.Adam}\n",
+        "number_as_config.yaml": "config: 3\n",
+        "path_as_config.yaml": "config: mapping.yaml\n",
+        "no_train.yaml": "subcommand: train\n",
+        "fit.yaml": "subcommand: fit\n",
+        "null_lr.yaml": "model: {l1: null}\n",
+        "broken.yaml": "model: [1, 2\n",
+    }
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    with contextlib.suppress(ImportError):  # its cases are skipped then
+        from pyarrow import parquet, table
+
+        parquet.write_table(table({"x": [1.0, None, 3.0], "y": [1.0, 2.0, 3.0]}), "null.parquet")
+        parquet.write_table(table({"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0]}), "filled.parquet")
+    Path("latin.yaml").write_bytes("# é\nmodel: {lr: 0.1}\n".encode("latin-1"))
+    Path("utf.yaml").write_text("# é\nmodel: {lr: 0.1}\n", encoding="utf-8")
+    np.savez("text.npz", x=np.array(["a", "b", "c"]), y=np.arange(3.0), z=np.arange(3.0))
+    np.savez("numbers.npz", x=np.arange(12.0).reshape(6, 2), y=np.arange(6.0))
+    x, ids = np.arange(6.0), 2**60 + 1 + 2 * np.arange(6)
+    np.savez("identifiers.npz", ids=ids, x=x, y=x)
+    np.savez("subtracted.npz", ids=ids - 2**60, x=x, y=x)
+    np.savez("cube.npz", x=np.zeros((2, 2, 2)), y=np.zeros(2))
+    torch.save({"weights": torch.zeros(3)}, "other.ckpt")
+    Path("damaged.ckpt").write_bytes(b"PK\x03\x04 and nothing more")
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("mine")
+    (Path("silent") / "version_0").mkdir(parents=True)
+    (Path("silent") / "version_0" / "history.csv").write_text(
+        "update,epoch,samples,seconds,lr,val_loss\n0,0,0,0,0.1,1\n"
+    )
+    (Path("silent") / "version_0" / "summary.json").write_text(json.dumps({}))
+
+
+# By a part of the message as it stands in the source.
+ADVICE: dict[str, Advice] = {
+    # Options of data
+    "is no number of samples; use 'full' or a whole number from 1": advice(
+        "fit --data.batch_size 0", f"fit --data.batch_size full {ONE_EPOCH}", f"fit --data.batch_size 1 {ONE_EPOCH}"
+    ),
+    "is larger than the {} training samples; use 'full' or a number from 1 to {}": advice(
+        "fit --data.batch_size 101",
+        f"fit --data.batch_size full {ONE_EPOCH}",
+        f"fit --data.batch_size <2> {ONE_EPOCH}",
+    ),
+    "micro_batch_size {} is no number of samples": advice(
+        "fit --data.micro_batch_size 0",
+        f"fit --data.micro_batch_size 1 {ONE_EPOCH}",
+        f"fit --data.micro_batch_size null {ONE_EPOCH}",
+    ),
+    "cannot train in parts of micro_batch_size": advice(
+        "fit --data.problem NoisyLine --data.micro_batch_size 8 "
+        "--model.network tests.advice.on_the_command_line.Normalized",
+        f"fit --data.problem NoisyLine --model.network tests.advice.on_the_command_line.Normalized {ONE_EPOCH}",
+    ),
+    "data seed {} is no seed": advice("fit --data.seed -1", f"fit --data.seed 0 {ONE_EPOCH}"),
+    "problem seed {} is no seed": advice("fit --data.problem.seed -1", f"fit --data.problem.seed 0 {ONE_EPOCH}"),
+    "seed_everything {} is no seed": advice(
+        "fit --seed_everything -1", f"fit --seed_everything 0 {ONE_EPOCH}", f"fit --seed_everything <1> {ONE_EPOCH}"
+    ),
+    "is neither a fraction below 1 nor a number of samples": advice(
+        "fit --data.val_size 1.0", f"fit --data.val_size 0.2 {ONE_EPOCH}", f"fit --data.val_size 20 {ONE_EPOCH}"
+    ),
+    "because none is left for training; use a smaller val_size or test_size": advice(
+        "fit --data.val_size 60 --data.test_size 40",
+        f"fit --data.val_size 50 --data.test_size 40 {ONE_EPOCH}",
+        f"fit --data.val_size 60 --data.test_size 30 {ONE_EPOCH}",
+    ),
+    "because it prescribes its own split; give val_size too, to split anew": advice(
+        "fit --data.problem NoisyLine --data.test_size 0.2",
+        f"fit --data.problem NoisyLine --data.test_size 0.2 --data.val_size 0.2 {ONE_EPOCH}",
+    ),
+    "because an epoch would no longer be all training samples; hold samples out with data.test_size": advice(
+        "fit --trainer.limit_train_batches 0.5", f"fit --data.test_size 0.5 {ONE_EPOCH}"
+    ),
+    "because it is a {}; make it a tensor": advice(
+        "fit --data.problem tests.advice.on_the_command_line.ArrayTargets",
+        f"fit --data.problem tests.advice.on_the_command_line.ArrayTargets --data.problem.array false {ONE_EPOCH} "
+        "--model.lr 0.01",
+    ),
+    "reshape a column with {}.reshape(-1, 1)": advice(
+        "fit --data.problem tests.advice.on_the_command_line.FlatTargets",
+        f"fit --data.problem tests.advice.on_the_command_line.FlatTargets --data.problem.flat false {ONE_EPOCH} "
+        "--model.lr 0.01",
+    ),
+    "make it float32 or float64": advice(
+        "fit --data.problem tests.advice.on_the_command_line.IntegerTargets",
+        f"fit --data.problem tests.advice.on_the_command_line.IntegerTargets --data.problem.whole false {ONE_EPOCH} "
+        "--model.lr 0.01",
+    ),
+    # Problems
+    "noise {} is no standard deviation": advice(
+        "fit --data.problem.noise -1", f"fit --data.problem.noise 0 {ONE_EPOCH}"
+    ),
+    "{} {} is no number of rows or columns; use a whole number from 1": advice(
+        "fit --data.problem Sine --data.problem.n_samples 0",
+        f"fit --data.problem Sine --data.problem.n_samples 1 {ONE_EPOCH}",
+    ),
+    "and a chosen condition number; use n_samples above n_features": advice(
+        "plan --data.problem LinearProblem --data.problem.n_samples 5 --data.problem.n_features 5",
+        "plan --data.problem LinearProblem --data.problem.n_samples 6 --data.problem.n_features 5 --map false",
+    ),
+    "is no condition number; use 1 or more": advice(
+        "plan --data.problem LinearProblem --data.problem.condition_number 0",
+        "plan --data.problem LinearProblem --data.problem.condition_number 1 --map false",
+    ),
+    "a single feature without bias has condition number 1": advice(
+        "plan --data.problem LinearProblem --data.problem.n_features 1 --data.problem.bias false",
+        "plan --data.problem LinearProblem --data.problem.n_features 1 --data.problem.bias false "
+        "--data.problem.condition_number 1 --map false",
+        "plan --data.problem LinearProblem --data.problem.n_features 2 --data.problem.bias false --map false",
+    ),
+    "outliers {} is no part of the samples": advice(
+        "plan --data.problem LinearProblem --data.problem.outliers 2",
+        "plan --data.problem LinearProblem --data.problem.outliers 0 --map false",
+        "plan --data.problem LinearProblem --data.problem.outliers 1 --map false",
+    ),
+    "outlier_size {} is no size of a shift": advice(
+        "plan --data.problem LinearProblem --data.problem.outlier_size -1",
+        "plan --data.problem LinearProblem --data.problem.outlier_size 0 --map false",
+    ),
+    # Tables
+    "because there is no such file; check the path": advice(
+        f"fit {TABLE} godo.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "use a point in decimals and commas between cells": advice(
+        f"fit {TABLE} decimal_comma.csv", f"fit {TABLE} decimal_point.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "because its first line is numbers; begin it with column names": advice(
+        f"fit {TABLE} numbers_alone.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "or choose other columns with features and targets": advice(
+        f"fit {TABLE} word.csv",
+        f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} word.csv --data.problem.features [a] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "remove or fill the rows that are no finite numbers": advice(
+        f"fit {TABLE} gap.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "twice; name it once, in features or targets": advice(
+        f"fit {TABLE} good.csv --data.problem.features [a,y] --data.problem.targets [y]",
+        f"fit {TABLE} good.csv --data.problem.features [a] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} good.csv --data.problem.features [a,y] --data.problem.targets [b] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "without features and targets; name at least one column of each": advice(
+        f"fit {TABLE} good.csv --data.problem.features []",
+        f"fit {TABLE} good.csv --data.problem.features [a] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "because it is of type {}; {}, or choose other columns with features and targets": advice(
+        f"fit {TABLE} text.npz",
+        f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} text.npz --data.problem.features [z] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "because it is of shape {}; use one of shape (N,) or (N, columns)": advice(
+        f"fit {TABLE} cube.npz", f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "is null; remove or fill the rows without a value": advice(
+        f"fit {TABLE} null.parquet", f"fit {TABLE} filled.parquet --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "leave out a column of identifiers with features and targets, or subtract a constant from it": advice(
+        f"fit {TABLE} identifiers.npz",
+        f"fit {TABLE} identifiers.npz --data.problem.features [x] --data.problem.targets [y] --model.lr 0.001 "
+        f"{ONE_EPOCH}",
+        f"fit {TABLE} subtracted.npz --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "and does not number the rows; name it, or choose columns": advice(
+        f"fit {TABLE} nameless.csv",
+        f"fit {TABLE} named.csv --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} nameless.csv --data.problem.features [b] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "because it has the columns {}; correct the name, or the table": advice(
+        f"fit {TABLE} good.csv --data.problem.targets [z]",
+        f"fit {TABLE} good.csv --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "is not finite in {}; correct it, or leave it out": advice(
+        "predict --ckpt_path RUN --data.predict_inputs beyond.csv",
+        "predict --ckpt_path RUN --data.predict_inputs good.csv",
+        before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "because no column is left for features or targets{}; name them": advice(
+        f"fit {TABLE} numbered.csv",
+        f"fit {TABLE} numbered.csv --data.problem.features [index] --data.problem.targets [y] --model.lr 0.001 "
+        f"{ONE_EPOCH}",
+    ),
+    "begin a new run without the checkpoint, or predict new rows with predict_inputs": advice(
+        "fit --ckpt_path RUN --trainer.max_epochs 2",
+        "predict --ckpt_path RUN --data.predict_inputs table.csv",
+        f"fit {TABLE} table.csv --model.lr 0.001 {ONE_EPOCH}",
+        before=(
+            "copy good.csv table.csv",
+            f"fit {TABLE} table.csv --model.lr 0.001 {ONE_EPOCH}",
+            "copy longer.csv table.csv",
+        ),
+    ),
+    "is no table; give a Table problem": advice(
+        "predict --ckpt_path last --data.predict_inputs good.csv",
+        f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+        "predict --ckpt_path last --data.predict_inputs good.csv",
+        before=f"fit {ONE_EPOCH}",
+    ),
+    # Options of the model
+    "trains nothing; use a learning rate above 0": advice("fit --model.lr 0", f"fit --model.lr 0.01 {ONE_EPOCH}"),
+    "is below 0 or not finite; use 0 or more": advice("fit --model.l1 -1", f"fit --model.l1 0 {ONE_EPOCH}"),
+    "nesterov needs momentum": advice(
+        "fit --model.nesterov true", f"fit --model.nesterov true --model.momentum 0.9 {ONE_EPOCH}"
+    ),
+    "is no finite number above 0; use for example 1.0": advice(
+        "fit --model.loss huber --model.huber_delta 0", f"fit --model.loss huber --model.huber_delta 1.0 {ONE_EPOCH}"
+    ),
+    "and a linear regressor has none; give hidden_sizes": advice(
+        "fit --model.dropout 0.5", f"fit --model.dropout 0.5 --model.hidden_sizes [4] --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "belong to its own SGD; give them to the optimizer instead": advice(
+        "fit --optimizer SGD --model.momentum 0.9", f"fit --optimizer SGD --optimizer.momentum 0.9 {ONE_EPOCH}"
+    ),
+    "are no layer widths; use whole numbers from 1": advice(
+        "fit --model.hidden_sizes [0]", f"fit --model.hidden_sizes [1] --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "is no probability below 1; use a number from 0": advice(
+        "fit --model.hidden_sizes [4] --model.dropout 1.0",
+        f"fit --model.hidden_sizes [4] --model.dropout 0 --model.lr 0.001 {ONE_EPOCH}",
+        f"fit --model.hidden_sizes [4] --model.dropout 0.9 --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "only a linear regressor has a weight and a bias to set": advice(
+        "fit --model.hidden_sizes [3] --model.initialization.weight 1",
+        f"fit --model.initialization.weight 1 {ONE_EPOCH}",
+        f"fit --model.hidden_sizes [3] --model.initialization he --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "cannot start at a given bias alone; give weight too": advice(
+        "fit --model.initialization.bias 1",
+        f"fit --model.initialization.bias 1 --model.initialization.weight 1 {ONE_EPOCH}",
+    ),
+    "because the regressor has none; leave bias on, or out of the values": advice(
+        "fit --model.initialization.bias 1 --model.initialization.weight 1 --model.bias false",
+        f"fit --model.initialization.bias 1 --model.initialization.weight 1 {ONE_EPOCH}",
+        f"fit --model.initialization.weight 1 --model.bias false {ONE_EPOCH}",
+    ),
+    "because the values are not finite; use numbers below 1e38": advice(
+        "fit --model.initialization.weight 1e300", f"fit --model.initialization.weight 9e2 {ONE_EPOCH}"
+    ),
+    "give one number, or a list of that shape": advice(
+        "fit --model.initialization.weight [1,2,3]",
+        f"fit --model.initialization.weight 1 {ONE_EPOCH}",
+        f"fit --model.initialization.weight [[1]] {ONE_EPOCH}",
+    ),
+    "cannot train a network of {} {} on data with {}; leave {} out": advice(
+        "fit --model.in_features 3", f"fit {ONE_EPOCH}"
+    ),
+    "cannot plan for a network without parameters that are trained": advice(
+        "plan --model.network tests.advice.on_the_command_line.Frozen",
+        "plan --model.network torch.nn.Linear --map false",
+    ),
+    "because Lightning weights a short batch like a full one; give data.batch_size": advice(
+        "fit --trainer.accumulate_grad_batches 2",
+        f"fit --data.batch_size 50 --data.micro_batch_size 25 {ONE_EPOCH}",
+    ),
+    # Options of the Trainer and of callbacks
+    "is no time between checkpoints": advice(
+        "fit --checkpoint.interval 0", f"fit --checkpoint.interval 0.5 {ONE_EPOCH}"
+    ),
+    "updates; use auto or a whole number from 1": advice(
+        "fit --recorder.every_n_updates 0",
+        f"fit --recorder.every_n_updates auto {ONE_EPOCH}",
+        f"fit --recorder.every_n_updates 1 {ONE_EPOCH}",
+    ),
+    "times the first train loss for divergence; use a number above 1": advice(
+        "fit --divergence_factor 1", f"fit --divergence_factor 2 {ONE_EPOCH}"
+    ),
+    "because fit has one; give --on_divergence and --divergence_factor": advice(
+        "fit --trainer.callbacks+=gd_lightning.StopOnDivergence",
+        f"fit --on_divergence stop --divergence_factor 1e3 {ONE_EPOCH}",
+    ),
+    "trainer.{} 0 trains nothing; use 1 or more": advice("fit --trainer.max_epochs 0", f"fit {ONE_EPOCH}"),
+    "leaves open when to stop; give a number of epochs, or -1 for no limit": advice(
+        "fit --trainer.max_epochs null",
+        f"fit {ONE_EPOCH}",
+        "fit --trainer.max_epochs -1 --trainer.max_steps 3",
+    ),
+    "these options train nothing; leave out what limits the run": advice(
+        "fit --trainer.max_time 00:00:00:00", f"fit {ONE_EPOCH}"
+    ),
+    "cannot use {} as trainer.{}; give {}": advice(
+        "fit --trainer.gradient_clip_val -1", f"fit --trainer.gradient_clip_val 0 {ONE_EPOCH}"
+    ),
+    "is more than trainer.max_{} {}; give one that fits": advice(
+        "fit --trainer.max_epochs 1 --trainer.min_epochs 2", "fit --trainer.max_epochs 1 --trainer.min_epochs 1"
+    ),
+    "trainer.val_check_interval 0; give a part of an epoch, or 1": advice(
+        "fit --trainer.val_check_interval 0 --data.val_size 9",
+        f"fit --trainer.val_check_interval 0.5 --data.val_size 9 --data.batch_size 10 {ONE_EPOCH}",
+        f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",
+    ),
+    "; give a directory as trainer.default_root_dir": advice(
+        "fit --trainer.default_root_dir s3://bucket", f"fit --trainer.default_root_dir here {ONE_EPOCH}"
+    ),
+    "cannot train in {}; use one of {}": advice(
+        "fit --trainer.precision bf16-true",
+        f"fit --trainer.precision 32-true {ONE_EPOCH}",
+        f"fit --trainer.precision 64-true {ONE_EPOCH}",
+        f"fit --trainer.precision bf16-mixed {ONE_EPOCH}",
+    ),
+    "optimizer.lr null is no learning rate": advice(
+        "fit --optimizer Adam --optimizer.lr null",
+        f"fit --optimizer Adam --optimizer.lr 0.1 {ONE_EPOCH}",
+        f"fit --optimizer Adam {ONE_EPOCH}",
+    ),
+    "model.lr {} and optimizer.lr {} differ; give one of them": advice(
+        "fit --optimizer Adam --optimizer.lr 1 --model.lr 2",
+        f"fit --optimizer Adam --optimizer.lr <1> {ONE_EPOCH}",
+        f"fit --optimizer Adam --model.lr <0> {ONE_EPOCH}",
+    ),
+    "cannot train with these options of {}: {}; change them": advice(
+        "fit --lr_scheduler StepLR --lr_scheduler.step_size 0",
+        f"fit --lr_scheduler StepLR --lr_scheduler.step_size 1 {ONE_EPOCH}",
+    ),
+    "because the learning rate is not finite after epoch {}; change its options": advice(
+        "fit --lr_scheduler ExponentialLR --lr_scheduler.gamma .nan",
+        f"fit --lr_scheduler ExponentialLR --lr_scheduler.gamma 0.9 {ONE_EPOCH}",
+    ),
+    "batch_size would no longer be the samples of an update; give data.batch_size": advice(
+        "fit --trainer.callbacks+=GradientAccumulationScheduler --trainer.callbacks.scheduling '{0: 2}'",
+        f"fit --data.batch_size 20 {ONE_EPOCH}",
+    ),
+    "batch_size is the algorithm, and no matter of memory; give data.batch_size": advice(
+        "fit --trainer.callbacks+=BatchSizeFinder", f"fit --data.batch_size 20 {ONE_EPOCH}"
+    ),
+    "its options cannot be saved in a config; give trainer.max_time": advice(
+        "fit --trainer.callbacks+=Timer", "fit --trainer.max_time 00:00:01:00 --trainer.max_epochs 1"
+    ),
+    "what it finds is far from a good learning rate here; give model.lr": advice(
+        "fit --trainer.callbacks+=LearningRateFinder", f"fit --model.lr 0.1 {ONE_EPOCH}"
+    ),
+    "fewer trainer.devices": advice(
+        "fit --data.problem FourPoints --trainer.devices 5 --trainer.strategy ddp",
+        f"fit --data.problem FourPoints --trainer.devices 1 --trainer.strategy ddp {ONE_EPOCH}",
+    ),
+    "leave trainer.devices out, or give torchrun --nproc-per-node {}": advice(
+        "fit --trainer.devices 2",
+        f"fit {ONE_EPOCH} --trainer.strategy auto --print_config",
+        TORCHELASTIC_RUN_ID="1",
+        WORLD_SIZE="3",
+        LOCAL_WORLD_SIZE="3",
+    ),
+    # Configs
+    "write option: value, a line for each": advice("fit --config list.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"),
+    "cannot use {} as an option in {}; see --help": advice("fit --config odd_key.yaml", "fit --help"),
+    "in the config; give it as {}, beside model": advice(
+        "fit --config '{model: {optimizer: {class_path: torch.optim.Adam}}}'", f"fit --config beside.yaml {ONE_EPOCH}"
+    ),
+    "give the path of another config": advice(
+        "fit --config number_as_config.yaml", f"fit --config path_as_config.yaml {ONE_EPOCH}"
+    ),
+    "there is no subcommand {}; use one of {}": advice("--config no_train.yaml", "--config fit.yaml"),
+    "because it is no text in UTF-8; save it as such": advice(
+        "fit --config latin.yaml", f"fit --config utf.yaml {ONE_EPOCH}"
+    ),
+    "cannot read the config, because {}; correct it": advice(
+        "fit --config={model", f"fit --config='{{model: {{lr: 0.1}}}}' {ONE_EPOCH}"
+    ),
+    "cannot use null as {}{}; give {}": advice("fit --config null_lr.yaml", f"fit --model.l1 0 {ONE_EPOCH}"),
+    "there is no such file; check the path": advice("fit --config none.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"),
+    "it is no file; give the path of one": advice("fit --config full", f"fit --config mapping.yaml {ONE_EPOCH}"),
+    "cannot print the config with {}; use {}": advice(
+        "fit --print_config=all", "fit --print_config=skip_default", "fit --print_config=skip_unset"
+    ),
+    "no subcommand is given; use one of": advice("", f"fit {ONE_EPOCH}"),
+    # Parsing
+    "cannot use {0} without a value; give one, as in {0} VALUE": advice(
+        "fit --data.batch_size", f"fit --data.batch_size 4 {ONE_EPOCH}"
+    ),
+    "cannot use what is given as model.{0}; give it as {0}, beside model": advice(
+        "fit --model.optimizer Adam", f"fit --optimizer Adam {ONE_EPOCH}"
+    ),
+    "there is no subcommand {0}; use one of {1}": advice("train", f"fit {ONE_EPOCH}"),
+    "cannot use {0} before the subcommand; give it, or its config, after it": advice(
+        "--config mapping.yaml fit", f"fit --config mapping.yaml {ONE_EPOCH}"
+    ),
+    "cannot make {} without {}; give {}": advice(
+        "fit --data.problem Table", f"fit --data.problem Table <2> good.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "cannot use {} as {}, because {}; give its options": advice(
+        "fit --model text", f"fit --model '{{lr: 0.1}}' {ONE_EPOCH}"
+    ),
+    "cannot use {} as {}; give {}": advice("fit --data.batch_size ful", f"fit --data.batch_size full {ONE_EPOCH}"),
+    "it is no subclass of {}; give the class path of one": advice(
+        "fit --data.problem torch.nn.Linear", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
+    ),
+    "it is only the base of such classes": advice(
+        "fit --data.problem Problem", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
+    ),
+    "there is no such class; give its name or class path": advice(
+        "fit --data.problem Sinus", f"fit --data.problem Sine {ONE_EPOCH}", "fit --help"
+    ),
+    "it cannot be imported; check its name and where it is installed": advice(
+        "fit --data.problem gd_lightning.Sinus", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
+    ),
+    "because a config can name classes only; give the class path": advice(
+        "fit --data.problem tests.advice.on_the_command_line.AN_OBJECT",
+        f"fit --data.problem tests.advice.on_the_command_line.Seedless --model.lr 0.01 {ONE_EPOCH}",
+    ),
+    "cannot train in processes that are spawned or forked; use --trainer.strategy ddp": advice(
+        "fit --trainer.strategy ddp_spawn --trainer.devices 2", f"fit --trainer.strategy ddp {ONE_EPOCH}"
+    ),
+    "; scale the targets, or choose another initialization": advice(
+        f"plan {TABLE} huge_targets.csv --model.hidden_sizes [3]",
+        f"plan {TABLE} good.csv --model.hidden_sizes [3] --map false",
+    ),
+    "choose another initialization, or standardize the data": advice(
+        f"plan {TABLE} huge.csv --model.hidden_sizes [3]",
+        f"plan {TABLE} huge.csv --model.hidden_sizes [3] --data.standardize true --map false",
+    ),
+    "because no class is expected there; give a value": advice(
+        "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",
+        f"fit --model.initialization '{{weight: 1}}' {ONE_EPOCH}",
+    ),
+    "its arguments cannot be used ({}); give a mapping of them as init_args": advice(
+        "fit --data.problem '{class_path: Sine, init_args: [3]}'",
+        f"fit --data.problem '{{class_path: Sine, init_args: {{seed: 3}}}}' {ONE_EPOCH}",
+    ),
+    # Plan
+    "because the statements hold for SGD at a constant learning rate; leave it out": advice(
+        "plan --optimizer Adam", "plan --map false"
+    ),
+    "because from 1 on no learning rate lets the error shrink; use a momentum below 1": advice(
+        "plan --model.momentum 1", "plan --model.momentum 0.9 --map false"
+    ),
+    "cannot plan for this network, because {}; leave it out": advice(
+        "plan --model.network tests.advice.on_the_command_line.Normalized", "plan --map false"
+    ),
+    # Runs and checkpoints
+    "because the weights would be random; give --ckpt_path with the directory of a run": advice(
+        "test", f"fit {ONE_EPOCH}", "test --ckpt_path RUN"
+    ),
+    "holds none; train first, or give its path": advice(
+        "test --ckpt_path last", f"fit {ONE_EPOCH}", "test --ckpt_path last", "test --ckpt_path RUN"
+    ),
+    "cannot find a checkpoint at {}; give the directory of a run": advice(
+        "test --ckpt_path nowhere",
+        "test --ckpt_path RUN",
+        "test --ckpt_path RUN/checkpoints/last.ckpt",
+        "test --ckpt_path last",
+        before=f"fit {ONE_EPOCH}",
+    ),
+    "because it is no checkpoint of gd_lightning; give another one": advice(
+        "test --ckpt_path other.ckpt", "test --ckpt_path RUN", before=f"fit {ONE_EPOCH}"
+    ),
+    "give another one, or train again": advice(
+        "test --ckpt_path damaged.ckpt", f"fit {ONE_EPOCH}", "test --ckpt_path last", before=f"fit {ONE_EPOCH}"
+    ),
+    "leave the option out, or train anew without --ckpt_path": advice(
+        "fit --ckpt_path RUN --data.batch_size 8",
+        "fit --ckpt_path RUN --trainer.max_epochs 2",
+        f"fit --data.batch_size 8 --model.lr 0.01 {ONE_EPOCH}",
+        before=f"fit {ONE_EPOCH}",
+    ),
+    "train anew with a smaller model.lr, or see where it leads with --on_divergence continue": advice(
+        "fit --ckpt_path RUN --trainer.max_epochs 60",
+        "fit --model.lr 0.1 --trainer.max_epochs 60",
+        before="fit --model.lr 0.5 --trainer.max_epochs 50",
+    ),
+    "mend it, or delete it to go on with what the checkpoint says": advice(
+        "test --ckpt_path RUN",
+        "remove RUN/config.yaml",
+        "test --ckpt_path RUN",
+        before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/config.yaml"),
+    ),
+    # Compare
+    "cannot vary {}; write an option and its values": advice(
+        "compare --vary model.lr", f"compare --vary model.lr=0.01,0.1 --seeds 1 {ONE_EPOCH}"
+    ),
+    "lrs to {} batch sizes; give one, one for each, or best, or vary model.lr": advice(
+        "compare --lrs 0.1,0.2",
+        f"compare --lrs 0.01 --seeds 1 {ONE_EPOCH}",
+        f"compare --lrs 0.01,0.02,0.03 --seeds 1 {ONE_EPOCH}",
+        f"compare --lrs best --seeds 1 {ONE_EPOCH}",
+        f"compare --batch_sizes full,16 --vary model.lr=0.01,0.02 --seeds 1 {ONE_EPOCH}",
+    ),
+    "seeds; use 1 or more": advice(
+        "compare --seeds 0", f"compare --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}"
+    ),
+    "because something else is there; give another directory, or the same options as before": advice(
+        f"compare --directory full --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
+        f"compare --directory new --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
+        f"compare --directory new --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
+    ),
+    "cannot compare with trainer.{} {}; leave it out": advice(
+        "compare --trainer.logger false", f"compare --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}"
+    ),
+    "draws them from no seed; leave vary_data out": advice(
+        "compare --vary_data true --data.problem tests.advice.on_the_command_line.Seedless",
+        "compare --data.problem tests.advice.on_the_command_line.Seedless --seeds 1 --batch_sizes full,2 --lrs 0.01 "
+        f"{ONE_EPOCH}",
+    ),
+    "twice; give its values once": advice(
+        "compare --vary model.lr=0.1,0.2 --batch_sizes full,16 --lrs 0.1",
+        f"compare --vary model.lr=0.01,0.02 --batch_sizes full,16 --seeds 1 {ONE_EPOCH}",
+    ),
+    "write a figure, a colon, and labels with signs between them": advice(
+        "compare --claims '{larger batches end lower: full before 16}'",
+        "compare --batch_sizes full,16 --seeds 1 --lrs 0.01 --claims '{larger batches end lower: \"train_loss: batch < "
+        f"mini-batch\"}}' {ONE_EPOCH}",
+    ),
+    "; give the directory of a run, with {} or TensorBoard event files in it, or of several": advice(
+        "compare nowhere", "compare RUN", "compare lightning_logs", before=f"fit {ONE_EPOCH}"
+    ),
+    "has no train loss; give another run": advice("compare silent", "compare RUN", before=f"fit {ONE_EPOCH}"),
+    "because of {}; mend or delete it": advice(
+        "compare RUN",
+        "remove RUN/history.csv",
+        "compare RUN",
+        before=(f"fit {ONE_EPOCH}", "copy latin.yaml RUN/history.csv"),
+    ),
+    "cannot read how a run ended from {}, because it is damaged; mend it, or delete it to go on without": advice(
+        "compare RUN",
+        "remove RUN/summary.json",
+        "compare RUN",
+        before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/summary.json"),
+    ),
+    "cannot read how a run was made from {}, because it is damaged; mend it, or delete it to go on without": advice(
+        "compare RUN",
+        "remove RUN/config.yaml",
+        "compare RUN",
+        before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/config.yaml"),
+    ),
+    # Sweep
+    "because the runs of a sweep have no Trainer; leave it out, or use compare": advice(
+        "sweep --trainer.gradient_clip_val 1",
+        f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
+        f"compare --trainer.gradient_clip_val 1 --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
+    ),
+    "cannot sweep with the callback": advice(
+        "sweep --trainer.callbacks+=gd_lightning.LossBelow --trainer.callbacks.threshold 1",
+        f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
+        "compare --trainer.callbacks+=gd_lightning.LossBelow --trainer.callbacks.threshold 1 --seeds 1 "
+        f"--batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
+    ),
+    "cannot sweep without a last epoch; give trainer.max_epochs": advice(
+        "sweep --trainer.max_epochs -1 --trainer.max_steps -1",
+        f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
+    ),
+    "cannot sweep on a {}, because there is none; use trainer.accelerator cpu": advice(
+        "sweep --trainer.accelerator gpu",
+        f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 --trainer.accelerator cpu {ONE_EPOCH}",
+    ),
+    "cannot sweep into {}, because something else is there; give another directory": advice(
+        "sweep --directory full",
+        f"sweep --directory new --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
+    ),
+    "cannot sweep {} runs, {} at most; give fewer values": advice(
+        "sweep --model.lr log(1e-4,1,9000) --data.batch_size 1,2,3,4,5,6,7,8,9,10 --model.momentum linear(0,0.9,90)",
+        f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
+    ),
+    "cannot sweep one value of each option; give several": advice(
+        "sweep --model.lr 0.1 --data.batch_size full",
+        f"sweep --model.lr log(1e-4,1,40) --data.batch_size full --seeds 1 {ONE_EPOCH}",
+        f"sweep --model.lr 0.01 --data.batch_size 1,2,4,...,full --seeds 1 {ONE_EPOCH}",
+    ),
+}

@@ -1,0 +1,35 @@
+"""No message advises what no test follows."""
+
+from __future__ import annotations
+
+from tests.advice import on_the_command_line, test_in_python
+from tests.advice.messages import messages
+
+# Parts of messages that nothing here can bring about or follow, and why.
+EXEMPT = {
+    "memory is short; give a smaller data.micro_batch_size": "would need more memory than there is",
+    "{}; choose another directory with --trainer.default_root_dir": "needs another user: tests/cli/test_faults.py",
+    "it may not be read; change its permissions": "needs another user",
+    "without pyarrow; install it": "installs a package",
+    "there are several of that name; give one of {}": "a second class of that name would be there for all other tests",
+    "cannot go on without {0}; give it, or see --help": "no option of the program is required",
+    "; see --help for what": "says where to read",
+    "{} may not be named in a config; use it in Python": "names what no program would do: tests/cli/test_trust.py",
+    "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trust.py",
+    "{} is used without {}; name it in features to use it": "tests/problems/test_row_numbers.py",
+    "{}; use {}{}{}.": "said by plan, and followed in tests/theory/test_verdicts.py",
+    "No local limit exists": "said by plan, and followed in tests/cli/test_local_plan.py",
+    "nor TensorBoard event files with a loss; give a run that logs one": "tests/tracking/test_finished_runs.py",
+    "cannot read the TensorBoard event files in {}": "tests/tracking/test_finished_runs.py",
+}
+
+
+def test_every_advice_is_followed() -> None:
+    followed = {**on_the_command_line.ADVICE, **test_in_python.ADVICE, **EXEMPT}
+    missing = [f"{place}: {text}" for text, place in messages().items() if not any(part in text for part in followed)]
+    assert not missing, "\n".join(missing)
+
+
+def test_no_part_is_of_a_message_that_is_gone() -> None:
+    parts = [*on_the_command_line.ADVICE, *test_in_python.ADVICE, *EXEMPT]
+    assert [part for part in parts if not any(part in text for text in messages())] == []

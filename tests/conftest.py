@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -53,6 +54,11 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(variable)
     yield
     assert torch.get_default_dtype() is torch.float32
+
+
+def without_address(value: object) -> str:
+    """Return a name of a case that is the same in all processes that collect the tests: pytest-xdist compares."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def run_program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gd_lightning import History, InputError, LossBelow, Problem, SteepLine, compare
 from gd_lightning.experiments import Report
+from tests.conftest import without_address
 
 
 class StopAfter(Callback):
@@ -84,7 +85,7 @@ def _alike(report: Report) -> bool:
         [LossBelow(470.0)],
         [Timer(duration={"days": 1}), StopAfter(2)],
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_callbacks_of_one_run_do_not_end_the_next(callbacks: Any) -> None:
     report = _compare(trainer={"callbacks": callbacks})
@@ -138,7 +139,7 @@ def test_a_problem_that_changes_gives_all_runs_the_same_data() -> None:
         {"max_time": {"minutes": 5}},
         {"strategy": lambda: SingleDeviceStrategy(device=torch.device("cpu"))},
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_other_parts_of_a_trainer_serve_several_runs(trainer: dict[str, Any]) -> None:
     report = _compare(trainer=trainer)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.errors import InputError
 from gd_lightning.module import check_strategy
-from tests.conftest import MakeTrainer
+from tests.conftest import MakeTrainer, without_address
 
 # What Lightning says where a strategy needs what this machine has not.
 NOT_HERE = (MisconfigurationException, ModuleNotFoundError, RuntimeError, TypeError, ValueError)
@@ -75,7 +75,7 @@ def test_a_strategy_is_refused_wherever_there_is_what_it_needs(name: str) -> Non
         check_strategy(trainer)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp", SingleDeviceStrategy("cpu")], ids=str)
+@pytest.mark.parametrize("strategy", ["auto", "ddp", SingleDeviceStrategy("cpu")], ids=without_address)
 def test_what_the_refusals_advise_works(make_trainer: MakeTrainer, strategy: Any) -> None:
     assert _fit(make_trainer(strategy=strategy, **OPTIONS)).isfinite().all()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, compare, sweep
 from gd_lightning.data.order import epoch_order
 from gd_lightning.errors import InputError
-from tests.conftest import MakeTrainer
+from tests.conftest import MakeTrainer, without_address
 
 
 def _data(**options: Any) -> RegressionDataModule:
@@ -69,7 +69,7 @@ def test_a_scheduler_of_accumulation_is_refused_before_the_first_update(
         ({"callbacks": [BatchSizeFinder()]}, "BatchSizeFinder, because"),
         ({"callbacks": [LearningRateFinder()]}, "LearningRateFinder, because"),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_what_trains_otherwise_is_refused_before_the_first_update(
     make_trainer: MakeTrainer, options: dict[str, Any], message: str
@@ -107,7 +107,7 @@ def test_a_limit_of_batches_makes_the_first_updates_of_each_epoch(make_trainer: 
 
 @pytest.mark.parametrize("order", ["shuffled", "with_replacement"])
 @pytest.mark.parametrize(
-    "options", [{"reload_dataloaders_every_n_epochs": 1}, {"use_distributed_sampler": False}], ids=str
+    "options", [{"reload_dataloaders_every_n_epochs": 1}, {"use_distributed_sampler": False}], ids=without_address
 )
 def test_these_change_no_bit(make_trainer: MakeTrainer, order: Any, options: dict[str, Any]) -> None:
     ends = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from tests.conftest import ROOT
 
@@ -16,6 +17,7 @@ _ADVICE = re.compile(
 )
 
 
+@cache
 def messages() -> dict[str, str]:
     """Return where each message stands, by its text; what is put into it at run time is written {}."""
     found: dict[str, str] = {}

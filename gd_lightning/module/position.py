@@ -147,7 +147,8 @@ def _restore_generators(trainer: Trainer, states: dict[str, torch.Tensor]) -> No
     for kind, of_all in states.items():
         if len(of_all) != trainer.world_size:
             continue  # another number of processes draws other numbers in any case
-        state = of_all[trainer.global_rank].contiguous()
+        # torch reads memory from its beginning, whatever the offset of a view, and crashes; contiguous() copies no row.
+        state = of_all[trainer.global_rank].clone()
         if kind == "cpu":
             torch.set_rng_state(state)
         elif trainer.strategy.root_device.type == "cuda":

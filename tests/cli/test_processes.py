@@ -178,6 +178,28 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path, whom: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 2)])
+def test_a_run_goes_on_within_an_epoch_on_another_number_of_processes(tmp_path: Path, before: int, after: int) -> None:
+    """An epoch has 25 updates. In float64 the order of summation differs among numbers of processes, nothing else."""
+    options = ["--data.batch_size", "4", "--trainer.precision", "64-true", "--model.lr", "0.01"]
+    options += ["--model.hidden_sizes", "[4]"]
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    assert (
+        gd_lightning.main(
+            ["fit", *options, "--trainer.max_steps=60", f"--trainer.default_root_dir={tmp_path / 'whole'}"]
+        )
+        == 0
+    )
+    for steps, processes, further in ((30, before, options), (60, after, ["--ckpt_path", "last"])):
+        strategy = ["--trainer.devices", str(processes), "--trainer.strategy", "auto" if processes == 1 else "ddp"]
+        code, _, err = _fit(*further, *strategy, "--trainer.max_steps", str(steps), cwd=tmp_path / "parts")
+        assert code == 0, err
+    assert np.allclose(_weights(tmp_path / "parts"), _weights(tmp_path / "whole"), rtol=1e-11, atol=0)
+    assert _updates(tmp_path / "parts") == _updates(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_forty_runs_on_two_processes_end_with_0(tmp_path: Path) -> None:
     codes = [_fit(*RUN, *TWO, "--trainer.max_epochs", "1", cwd=tmp_path)[0] for _ in range(40)]
     assert codes == [0] * 40

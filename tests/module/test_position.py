@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gd_lightning import History, HistoryRecorder, InputError, RegressionDataModule, RegressionModule, SteepLine
+from gd_lightning.module import position
 from tests.conftest import MakeTrainer
 
 EPOCHS = 4
@@ -201,3 +203,19 @@ def test_another_algorithm_is_not_continued(
     fit(tmp_path / "end.ckpt", {}, {"micro_batch_size": 3})
     with pytest.raises(InputError, match=message):
         fit(tmp_path / "end.ckpt", module, of_data)
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_the_generator_of_a_process_is_restored_from_memory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """torch reads such a state from the beginning of its memory: of a row of all, it took the first, or crashed."""
+    given: list[Tensor] = []
+    monkeypatch.setattr(torch, "set_rng_state", given.append)
+    states = torch.stack([torch.Generator().manual_seed(seed).get_state() for seed in range(3)])
+    trainer: Any = SimpleNamespace(world_size=3, global_rank=rank)
+    position._restore_generators(trainer, {"cpu": states})
+    (state,) = given
+    assert torch.equal(state, states[rank])
+    assert state.storage_offset() == 0
+    assert state.untyped_storage().nbytes() == state.numel()

@@ -16,6 +16,11 @@ from gd_lightning.cli.messages import plain, with_hint
 from gd_lightning.errors import InputError
 
 PROGRAM = "python -m gd_lightning"
+# Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.
+_HELP = {
+    "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
+    "file, or last, which is the newest run in lightning_logs."
+}
 
 
 class Parser(LightningArgumentParser):
@@ -25,6 +30,13 @@ class Parser(LightningArgumentParser):
         self.examples = examples
         register()
         super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a method, and describe them as this program takes them."""
+        added: list[str] = super().add_method_arguments(*args, **kwargs)
+        for action in self._actions:
+            action.help = _HELP.get(action.dest, action.help)
+        return added
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the examples, then the options."""

@@ -286,6 +286,6 @@ def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
 def _shown(digits: Mapping[str, float]) -> str:
     """Write about how many digits the parameters have; of many, the one with the fewest."""
     if len(digits) <= _SHOWN_PARAMETERS:
-        return ", ".join(f"{name} {value:.0f}" for name, value in digits.items())
+        return ", ".join(f"{name} {max(0.0, value):.0f}" for name, value in digits.items())
     worst = min(digits, key=digits.__getitem__)
-    return f"{worst} {digits[worst]:.0f}, the fewest of {len(digits)} parameters,"
+    return f"{worst} {max(0.0, digits[worst]):.0f}, the fewest of {len(digits)} parameters,"

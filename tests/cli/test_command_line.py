@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,10 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         shown = capsys.readouterr().out
         assert shown.startswith(text)
         assert "--data.batch_size" in shown
+        if "--ckpt_path" in shown:
+            described = " ".join(shown[shown.index("--ckpt_path CKPT_PATH") :].split("(type")[0].split())
+            assert "or last, which is the newest run" in described
+            assert not {"best", "hpc", "registry", "URL"} & set(re.findall(r"\w+", described)), "these are refused"
 
 
 def test_one_number_means_the_learning_rate(command_line: CommandLine) -> None:

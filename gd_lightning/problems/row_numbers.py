@@ -16,7 +16,7 @@ _NAMELESS = re.compile(r"(unnamed: 0(\.\d+)*)?", re.IGNORECASE)  # as written, a
 _USUAL = {"index", "level_0", "id", "rowid", "row_id", "rownames", "row.names", "row_names", "rownumber", "row_number"}
 
 
-def row_numbers(table: TableFile) -> dict[str, str]:
+def row_numbers(table: TableFile) -> tuple[dict[str, str], list[str]]:
     """Find the columns of a table that number or name its rows.
 
     These are the index that pandas wrote into a Parquet file, whatever it is; a first column without a name that holds
@@ -26,25 +26,22 @@ def row_numbers(table: TableFile) -> dict[str, str]:
         table: An open table.
 
     Returns:
-        What each of them is, by name.
-
-    Raises:
-        InputError: A column without a name holds other values, so that nobody can tell what it is.
+        What each of them is, by name; and the columns without a name that hold other values, so that nobody can tell
+        what they are.
     """
+    unclear = []
     found = dict.fromkeys((name for name in table.names if name in table.index), "it is the index of the rows")
     for position, name in enumerate(table.names):
         if name in found:
             continue
         if _NAMELESS.fullmatch(name):
             if not (position == 0 or name) or not _names_rows(table, name):
-                raise InputError(
-                    f"cannot use column {position + 1} of {table.path}, because it has no name, and does not number "
-                    "the rows; name it, or choose columns with features and targets"
-                )
-            found[name] = "it has no name, and names the rows"
+                unclear.append(name)
+            else:
+                found[name] = "it has no name, and names the rows"
         elif name.lower() in _USUAL and _counts(table, name):
             found[name] = "it counts the rows"
-    return found
+    return found, unclear
 
 
 def _counts(table: TableFile, name: str) -> bool:

@@ -13,7 +13,9 @@ import csv
 import re
 import tempfile
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -45,11 +47,16 @@ class TableFile(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.names = self._read_names()
+        self.header = self._read_names()
+        """The names of all columns, in their order."""
+        self.repeated = sorted({name for name, count in Counter(self.header).items() if count > 1})
+        """Those that stand several times, so that nobody can tell which column is meant."""
+        self.names = [name for name in self.header if name not in self.repeated]
+        """Those by which a column can be read."""
 
     @abstractmethod
     def _read_names(self) -> list[str]:
-        """Return the names of the columns."""
+        """Return the names of all columns."""
 
     @abstractmethod
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
@@ -75,21 +82,47 @@ class _Csv(TableFile):
             raise InputError(
                 f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
             )
-        if duplicates := {name for name in header if header.count(name) > 1}:
-            raise InputError(
-                f"cannot read the table {self.path}, because its header names {sorted(duplicates)[0]!r} twice"
-            )
-        return header
+        self._width = len(header)
+        self._positions = [i for i in range(len(header)) if i not in self._blank(header)]
+        return [header[i] for i in self._positions]
+
+    def _blank(self, header: Sequence[str]) -> set[int]:
+        """Return which columns have neither a name nor a value, such as those of commas at the end of each line."""
+        blank = {i for i, name in enumerate(header) if not name}
+        for _, row in self._rows() if blank else ():
+            cells = _cells(row)
+            blank = {i for i in blank if not "".join(cells[i : i + 1]).strip()}
+            if not blank:
+                break
+        return blank
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
-        positions = [self.names.index(name) for name in names]
+        place = dict(zip(self.header, self._positions, strict=True))
+        positions, rows = [place[name] for name in names], self._rows()
+        while block := list(islice(rows, ROWS_AT_ONCE)):
+            yield self._parse(block, names, positions)
+
+    def _rows(self) -> Iterator[tuple[int, str]]:
+        """Yield the text of each row that is not empty, with the number of its first line.
+
+        A cell in quotes may go on over several lines.
+
+        Raises:
+            InputError: Such a cell has no end.
+        """
         with self.path.open(newline="", encoding="utf-8-sig") as file:
             lines = enumerate(file, start=1)
             for _ in range(self._lines_of_header):
                 next(lines)
-            while block := list(islice(lines, ROWS_AT_ONCE)):
-                if filled := [(number, line) for number, line in block if line.strip()]:
-                    yield self._parse(filled, names, positions)
+            for number, line in lines:
+                row = _whole_row(line, (following for _, following in lines)) if '"' in line else line
+                if row is None:
+                    raise InputError(
+                        f"cannot read the table {self.path}, because the quotes that open in line {number} are never "
+                        "closed; close them, or remove them"
+                    )
+                if row.strip():
+                    yield number, row
 
     def _parse(self, lines: list[tuple[int, str]], names: Sequence[str], positions: Sequence[int]) -> Block:
         self._check_widths(lines)
@@ -109,7 +142,7 @@ class _Csv(TableFile):
 
     def _check_widths(self, lines: list[tuple[int, str]]) -> None:
         """Refuse rows that would be read as other numbers than those that are meant."""
-        width = len(self.names)
+        width = self._width
         for number, line in lines:
             if line.count(",") >= width and (cells := len(_cells(line))) > width:
                 raise InputError(
@@ -135,6 +168,21 @@ class _Csv(TableFile):
 
 def _cells(line: str) -> list[str]:
     return next(csv.reader([line]))
+
+
+def _whole_row(line: str, following: Iterator[str]) -> str | None:
+    """Return a line with those that follow it within quotes; None where these are never closed."""
+    taken = [line]
+
+    def lines() -> Iterator[str]:
+        yield line
+        for another in following:
+            taken.append(another)
+            yield another
+
+    next(csv.reader(lines()))
+    # Where quotes are still open, whatever follows is a part of the same row.
+    return "".join(taken) if len(list(csv.reader([*taken, "0"]))) > 1 else None
 
 
 def _is_number(text: str) -> bool:
@@ -186,7 +234,7 @@ class _Parquet(TableFile):
             yield block
 
     def _check_type(self, name: str) -> None:
-        kind, types = self._file.schema_arrow.field(self.names.index(name)).type, self._types
+        kind, types = self._file.schema_arrow.field(self.header.index(name)).type, self._types
         values = kind.value_type if types.is_dictionary(kind) else kind
         tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
         if not any(test(values) for test in tests):
@@ -197,6 +245,9 @@ class _Npy(TableFile):
     def _read_names(self) -> list[str]:
         # Copied on write, so that nothing can change the file, and torch may take it for its own.
         array = np.load(self.path, mmap_mode="c", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise _unreadable(self.path, "it holds several arrays; rename it to end with .npz")
         _check_shape(array, "in", self.path)
         self._table: Array = array.reshape(len(array), -1)
         return [str(i) for i in range(self._table.shape[1])]
@@ -219,8 +270,13 @@ class _Npz(TableFile):
     def _read_names(self) -> list[str]:
         self._columns: dict[str, Array] = {}
         # NumPy leaves a file that it opened itself, and that is damaged, open.
-        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with self.path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise _unreadable(self.path, "it holds a single array; rename it to end with .npy")
             for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise _unreadable(self.path, f"what it holds as {name!r} is no array; leave it out")
                 _check_shape(array, name, self.path)
                 if array.ndim == 1:
                     self._columns[name] = array
@@ -296,7 +352,7 @@ def open_table(path: str | Path) -> TableFile:
     table = _FORMATS.get(path.suffix.lower())
     if table is None:
         raise InputError(f"cannot read the table {path}, because its ending is none of {', '.join(_FORMATS)}")
-    if not path.is_file():
+    if "\0" in str(path) or not path.is_file():
         raise InputError(f"cannot read the table {path}, because there is no such file; check the path")
     with _explained(path):
         return table(path)
@@ -315,6 +371,11 @@ def read_columns(table: TableFile, names: Sequence[str]) -> Array:
     Raises:
         InputError: A column is missing, not numeric, empty, or has a value that is no finite number.
     """
+    if repeated := [name for name in names if name in table.repeated]:
+        raise InputError(
+            f"cannot use column {repeated[0]!r} of {table.path}, because several columns have that name; give each its "
+            "own, or choose other columns with features and targets"
+        )
     if missing := [name for name in names if name not in table.names]:
         shown = ", ".join(table.names[:20]) + (", ..." if len(table.names) > 20 else "")
         raise InputError(
@@ -375,7 +436,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
+    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know.
+    except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
         raise _unreadable(path, first_line(error)) from error
     except OSError as error:
         # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.

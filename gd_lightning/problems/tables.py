@@ -93,13 +93,19 @@ class Table(Problem):
 
     def _choose(self, table: TableFile) -> tuple[list[str], list[str]]:
         """Return the names of features and targets."""
-        if not table.names:
+        if not table.header:
             raise InputError(f"cannot read the table {self.path}, because it has no rows")
         named = {*(self.features or []), *(self.targets or [])}
-        left_out = {} if self._takes_all or (self.features and self.targets) else row_numbers(table)
-        names = [name for name in table.names if name in named or name not in left_out]
+        all_named = self._takes_all or (self.features and self.targets)
+        left_out, unclear = ({}, []) if all_named else row_numbers(table)
+        names = [name for name in table.header if name in named or name not in left_out]
         targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
         features = self.features or [name for name in names if name not in targets]
+        if unnamed := [name for name in [*features, *targets] if name in unclear and name not in named]:
+            raise InputError(
+                f"cannot use column {table.header.index(unnamed[0]) + 1} of {self.path}, because it has no name, and "
+                "does not number the rows; name it, or choose columns with features and targets"
+            )
         reasons = [f"column {name!r} ({why})" for name, why in left_out.items() if name not in named]
         if not features or not targets:
             besides = f" besides {', '.join(reasons)}" if reasons else ""

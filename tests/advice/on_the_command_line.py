@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,7 +98,10 @@ def materials() -> None:
         "decimal_comma.csv": "a,y\n1,5,2\n3,5,4\n",
         "decimal_point.csv": "a,y\n1.5,2\n3.5,4\n",
         "numbers_alone.csv": rows,
-        "twice.csv": "a,a,y\n1,2,3\n",
+        "twice.csv": "a,a,b,y\n1,2,3,4\n",
+        "told_apart.csv": "a,c,b,y\n1,2,3,4\n",
+        "open_quotes.csv": 'a,y,n\n1,2,"x\n3,4,z\n',
+        "closed_quotes.csv": 'a,y,n\n1,2,"x"\n3,4,z\n',
         "word.csv": f"a,b,y\n{rows}5,six,7\n",
         "gap.csv": f"a,b,y\n{rows}5,nan,7\n",
         "longer.csv": f"a,b,y\n{rows}5,6,7\n",
@@ -127,6 +132,9 @@ def materials() -> None:
     Path("utf.yaml").write_text("# é\nmodel: {lr: 0.1}\n", encoding="utf-8")
     np.savez("text.npz", x=np.array(["a", "b", "c"]), y=np.arange(3.0), z=np.arange(3.0))
     np.savez("numbers.npz", x=np.arange(12.0).reshape(6, 2), y=np.arange(6.0))
+    shutil.copyfile("numbers.npz", "more.npz")
+    with zipfile.ZipFile("more.npz", "a") as archive:
+        archive.writestr("read.me", "text")
     x, ids = np.arange(6.0), 2**60 + 1 + 2 * np.arange(6)
     np.savez("identifiers.npz", ids=ids, x=x, y=x)
     np.savez("subtracted.npz", ids=ids - 2**60, x=x, y=x)
@@ -246,6 +254,18 @@ ADVICE: dict[str, Advice] = {
     ),
     "remove or fill the rows that are no finite numbers": advice(
         f"fit {TABLE} gap.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "is no array; leave it out": advice(
+        f"fit {TABLE} more.npz", f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "several columns have that name; give each its own, or choose other columns": advice(
+        f"fit {TABLE} twice.csv",
+        f"fit {TABLE} told_apart.csv --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} twice.csv --data.problem.features [b] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "are never closed; close them, or remove them": advice(
+        f"fit {TABLE} open_quotes.csv --data.problem.features [a] --data.problem.targets [y]",
+        f"fit {TABLE} closed_quotes.csv --data.problem.features [a] --data.problem.targets [y] {ONE_EPOCH}",
     ),
     "twice; name it once, in features or targets": advice(
         f"fit {TABLE} good.csv --data.problem.features [a,y] --data.problem.targets [y]",

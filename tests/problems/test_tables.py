@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +101,99 @@ BAD = {
     "empty": ("", "no rows"),
     "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the header 2"),
     "no header": ("1,2\n3,4\n", "its first line is numbers"),
-    "twice": ("a,a\n1,2\n", "names 'a' twice"),
+    "twice": ("a,a,b\n1,2,3\n", "column 'a' .*several columns have that name"),
+    "target twice": ("b,a,a\n1,2,3\n", "column 'a' .*several columns have that name"),
+    "no name twice": ("a,,,b\n1,2,3,4\n", "column '' .*several columns have that name"),
+    "quotes that stay open": ('a,b,n\n1,2,"x\n3,4,y\n', "quotes that open in line 2 are never closed"),
+    "text behind quotes over lines": ('a,b,"n\nm"\n1,2,"3\n"\n\n3,four,5\n', "column 'b' .*line 6: 'four'"),
+    "missing cell behind quotes over lines": ('a,n,b\n1,"2\n\n",2\n3,"4"\n', "column 'b' .*line 5: the cell is empty"),
+    "long row behind quotes over lines": ('a,b\n1,"2\n"\n3,4,5\n', "line 4 has 3 cells and the header 2"),
+    "long row of quotes over lines": ('a,b\n1,2\n3,"4\n",5\n', "line 3 has 3 cells and the header 2"),
 }
+
+READ: dict[str, tuple[str, list[list[float]]]] = {
+    "a cell over two lines": ('a,y,note\n1,2,"two lines\n3,4 and more"\n5,6,d\n', [[1, 2], [5, 6]]),
+    "cells over two lines": ('a,y,note\n1,2,"two\n1,1"\n3,4,"again\r\n2,2"\n', [[1, 2], [3, 4]]),
+    "two quotes within quotes": ('a,y,note\n1,2,"a ""b"" \n ""c"""\n3,4,""\n', [[1, 2], [3, 4]]),
+    "quotes within a cell": ('a,y,note\n1,2,5" wide\n3,4,6" wide\n', [[1, 2], [3, 4]]),
+    "a name over two lines": ('a,y,"no\nte"\n1,2,x\n', [[1, 2]]),
+    "a name that is not used twice": ("a,n,n,y\n1,q,r,2\n3,s,t,4\n", [[1, 2], [3, 4]]),
+    "columns without a name": ("a,,,y\n1,p,7,2\n3,q,7,4\n", [[1, 2], [3, 4]]),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_columns_are_read_beside_whatever_others_hold(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, rows = READ[case]
+    (tmp_path / "table.csv").write_text(text, newline="")
+    for at_once in (table_files.ROWS_AT_ONCE, 1):
+        monkeypatch.setattr(table_files, "ROWS_AT_ONCE", at_once)
+        x, y = Table(str(tmp_path / "table.csv"), ["a"], ["y"]).sample()
+        assert np.hstack([x, y]).tolist() == rows
+
+
+@pytest.mark.parametrize("header", ["a,y,", "a,,y", "a,,y,,", ",a,y"])
+def test_columns_without_a_name_and_values_are_none(tmp_path: Path, header: str) -> None:
+    rows = [[1.0, 2.0], [3.0, 4.0]]
+    lines = [",".join(str(row.pop(0)) if name else "" for name in header.split(",")) for row in map(list, rows)]
+    (tmp_path / "table.csv").write_text("\n".join([header, *lines]))
+    table = Table(str(tmp_path / "table.csv"))
+    assert np.hstack(table.sample()).tolist() == rows
+    assert (table.feature_names, table.target_names) == (["a"], ["y"])
+
+
+def test_a_name_that_stands_twice_in_parquet_is_refused_where_it_is_used(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
+    from pyarrow import parquet
+
+    path = str(tmp_path / "table.parquet")
+    parquet.write_table(pa.table([X[:, 0], X[:, 1], X[:, 2], ["p", "q", "r", "s"]], ["a", "n", "y", "n"]), path)
+    with pytest.raises(InputError, match=r"column 'n' .*several columns have that name"):
+        Table(path).sample()
+    x, y = Table(path, ["a"], ["y"]).sample()
+    assert np.array_equal(np.hstack([x, y]), X[:, [0, 2]])
+
+
+def _change_headers(path: Path, offset: int, value: int) -> None:
+    """Set a byte in the headers of all members of a zip file, which stands 2 bytes later in its directory."""
+    data = bytearray(path.read_bytes())
+    for mark, shift in ((b"PK\3\4", 0), (b"PK\1\2", 2)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + offset + shift] |= value
+            at = data.find(mark, at + 1)
+    path.write_bytes(bytes(data))
+
+
+def test_archives_that_hold_something_else_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "good.npz", x=X[:, :2], y=X[:, 2])
+    for name, (offset, value) in {"encrypted.npz": (6, 1), "compressed.npz": (8, 77)}.items():
+        (tmp_path / name).write_bytes((tmp_path / "good.npz").read_bytes())
+        _change_headers(tmp_path / name, offset, value)
+        with pytest.raises(InputError, match=rf"cannot read the table .*{name} as \.npz"):
+            _read(tmp_path / name)
+    for member in ("read.me", "z.npy", "directory/", "y.npy/"):
+        np.savez(tmp_path / "other.npz", x=X[:, :2], y=X[:, 2])
+        with zipfile.ZipFile(tmp_path / "other.npz", "a") as archive:
+            archive.writestr(member, "" if member.endswith("/") else "text")
+        with pytest.raises(InputError, match="is no array; leave it out"):
+            _read(tmp_path / "other.npz")
+
+
+def test_an_ending_of_the_other_kind_is_told_and_a_file_that_is_renamed_is_read(tmp_path: Path) -> None:
+    for ending, other in ((".npy", ".npz"), (".npz", ".npy")):
+        path = _write(tmp_path / f"table{ending}").rename(tmp_path / f"wrong{other}")
+        with pytest.raises(InputError, match=f"rename it to end with {ending}"):
+            _read(path)
+        assert np.array_equal(_read(path.rename(tmp_path / f"right{ending}")), X)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npy", ".npz", ".parquet"])
+def test_a_path_with_a_nul_byte_is_no_file(ending: str) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        open_table(f"a\0b{ending}")
 
 
 @pytest.mark.parametrize("case", BAD)

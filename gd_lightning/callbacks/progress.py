@@ -33,7 +33,7 @@ class LongRunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        if math.isfinite(self.delay) and sys.stderr.isatty():
+        if math.isfinite(self.delay) and sys.stderr is not None and sys.stderr.isatty():
             total = float(trainer.estimated_stepping_batches)
             self._bar = tqdm(
                 total=total if math.isfinite(total) else None,

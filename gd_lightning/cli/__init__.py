@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from gd_lightning.cli.terminal import any_terminal
+
 COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C, SIGTERM = 0, 1, 2, 3, 130, 143
 
 
@@ -18,16 +20,17 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if args is None else args)
-    if given == ["--version"]:
-        from gd_lightning import __version__
+    with any_terminal():
+        if given == ["--version"]:
+            from gd_lightning import __version__
 
-        print(f"gd_lightning {__version__}")
-        return COMPLETED
-    try:
-        from gd_lightning.cli.execution import execute
-    except KeyboardInterrupt:
-        return CTRL_C
-    return execute(given)
+            print(f"gd_lightning {__version__}")
+            return COMPLETED
+        try:
+            from gd_lightning.cli.execution import execute
+        except KeyboardInterrupt:
+            return CTRL_C
+        return execute(given)
 
 
 def run() -> None:

@@ -37,6 +37,7 @@ from gd_lightning.callbacks.surroundings import most_epochs
 from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.compare import CompareOptions, with_own_options
 from gd_lightning.cli.comparing import compare
+from gd_lightning.cli.config_text import text_of
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
@@ -56,7 +57,7 @@ from gd_lightning.float64 import precision_of_run
 from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
-from gd_lightning.tracking.run_directory import CONFIG, claim_directory, free_name, run_name, write_text
+from gd_lightning.tracking.run_directory import CONFIG, claim_directory, claim_file, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
@@ -199,7 +200,7 @@ class Command(LightningCLI):
             if self.run.checkpoint is None and stage != "fit":
                 raise InputError(f"cannot {stage} {self.run.name}, because it was ended before its first checkpoint")
             at = self.arguments.index(stage) + 1
-            settings = ["--config", json.dumps(self._settings_for(stage))]
+            settings = ["--config", text_of(self._settings_for(stage))]
             self.config = self._parse([*self.arguments[:at], *settings, *self.arguments[at:]])
             self.config[stage].ckpt_path = None if self.run.checkpoint is None else str(self.run.checkpoint)
             self._refuse_another_run(stage)
@@ -241,7 +242,7 @@ class Command(LightningCLI):
         for has_options in (False, True, False, True):
             with environment_with(has_options):
                 self._make_default(stage, _DEFAULT_PROBLEM)
-                self.parse_arguments(self.parser, [stage, f"--config={json.dumps(kept)}"])
+                self.parse_arguments(self.parser, [stage, f"--config={text_of(kept)}"])
             kept = merged(kept, what_differs(wanted, as_plain_values(parser, self.config[stage])))
         header = [line for line in text.splitlines(keepends=True) if line.startswith("#")]
         return "".join([*header, yaml.safe_dump(kept, sort_keys=False)])
@@ -463,7 +464,7 @@ class Command(LightningCLI):
         """
         given = [f"--{name}={value}" for name, value in options.items()]
         self.run = None
-        self.parse_arguments(self.parser, ["fit", "--config", json.dumps(settings), *given])
+        self.parse_arguments(self.parser, ["fit", "--config", text_of(settings), *given])
 
     def is_given(self, name: str) -> bool:
         """Whether an option of the subcommand was given, in arguments, configs or the environment."""
@@ -593,10 +594,15 @@ class Command(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         directory = self.run.directory or Path()
-        name = free_name(directory, "predictions", ".csv")
         predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
-        write_text(directory / name, predictions_csv(self.datamodule, predictions))
-        print(f"{len(predictions)} predictions of {self.run.name} in {directory / name}")
+        text = predictions_csv(self.datamodule, predictions)
+        file = claim_file(directory, "predictions", ".csv")
+        try:
+            write_text(file, text)
+        except BaseException:
+            file.unlink()
+            raise
+        print(f"{len(predictions)} predictions of {self.run.name} in {file}")
 
 
 def _warn(sentence: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gd_lightning.cli.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, write_json
@@ -160,7 +162,7 @@ def find_directory(given: str | None, logs: Path, name: str, content: Mapping[st
         directory = Path(given)
         if _content_of(directory) == plain:
             return directory
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
             raise InputError(
                 f"cannot compare in {directory}, because something else is there; give another directory, or the same "
                 "options as before"
@@ -209,7 +211,7 @@ def with_own_options(args: Sequence[str]) -> list[str]:
             others.append(argument)
         at += 1
     lists = {"runs": runs, "vary": varied}
-    return [*others, *(f"--{name}={json.dumps(values)}" for name, values in lists.items() if values)]
+    return [*others, *(f"--{name}={text_of(values)}" for name, values in lists.items() if values)]
 
 
 def _is_value(before: Sequence[str]) -> bool:
@@ -218,4 +220,4 @@ def _is_value(before: Sequence[str]) -> bool:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else text_of(value)

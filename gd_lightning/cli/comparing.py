@@ -182,9 +182,11 @@ def _train(command: Trains, directory: Path, settings: Mapping[str, Any], member
 
 
 def _show(report: Report, directory: Path) -> None:
-    """Print what a comparison shows, and write it."""
-    print(report)
-    report.write(directory)
+    """Write what a comparison shows, and print it."""
+    try:
+        report.write(directory)
+    finally:
+        print(report)
     print(f"\nfiles        {from_here(directory)}")
     # TensorBoard opens another tab first, whatever a log directory holds.
     print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#custom_scalars")

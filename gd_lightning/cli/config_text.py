@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,20 @@ def read(text: str) -> Any:
         raise
     except Exception as error:  # also what a value of the wrong kind behind a tag makes the reader stumble on
         raise ConfigError(_reason(error)) from error
+
+
+def text_of(values: Any) -> str:
+    r"""Return plain values as a text that :func:`read` reads: JSON, but for characters that JSON writes as two.
+
+    Args:
+        values: Mappings, lists, strings, numbers and null.
+
+    Example:
+        >>> text_of({"title": "\U0001f600"})
+        '{"title": "\\U0001f600"}'
+    """
+    text = json.dumps(values, ensure_ascii=False)
+    return "".join(letter if " " <= letter <= "~" else f"\\U{ord(letter):08x}" for letter in text)
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,7 +129,7 @@ def settle_grids(config: Namespace, given: Namespace) -> None:
 
 
 def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
-    """Train all runs of a sweep, print its table, and write it.
+    """Train all runs of a sweep, write its table, and print it.
 
     Args:
         command: With the options of ``fit``.
@@ -165,11 +166,13 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
     with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
         report = task.train(module, data, bar.update)
-    print(report, flush=True)
-    if directory is None:
-        directory = claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{report.title}")
-    report.write(directory)
-    write_text(directory / CONFIG, command.config_text())
+    try:
+        if directory is None:
+            directory = claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{report.title}")
+        report.write(directory)
+        write_text(directory / CONFIG, command.config_text())
+    finally:
+        print(report, flush=True)  # where the disk is full, at least this is there
     print(f"\nfiles        {from_here(directory)}")
     print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#hparams")
 
@@ -187,6 +190,6 @@ def _empty(directory: Path) -> Path:
     Raises:
         InputError: Something is there.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"cannot sweep into {directory}, because something else is there; give another directory")
     return directory

@@ -32,9 +32,12 @@ def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
 
 
 def free_name(parent: Path, name: str, ending: str = "") -> str:
-    """Return name + ending, or the first of name-2, name-3, ... that nothing in the parent directory bears yet."""
+    """Return name + ending, or the first of name-2, name-3, ... that nothing in the parent directory bears yet.
+
+    A symbolic link bears its name, too, whether or not there is something at its end.
+    """
     candidate, number = name + ending, 1
-    while (parent / candidate).exists():
+    while os.path.lexists(parent / candidate):
         number += 1
         candidate = f"{name}-{number}{ending}"
     return candidate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gd_lightning.history import History, Outcome
-from gd_lightning.tracking.run_directory import claim_directory, free_name, run_name, write_json, write_text
+from gd_lightning.tracking.run_directory import claim_directory, claim_file, free_name, run_name, write_json, write_text
 from gd_lightning.tracking.summary import epoch_table, milestones, run_card, run_report, summarize
 from gd_lightning.variants import Variant
 
@@ -36,6 +36,25 @@ def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) ->
     with ThreadPoolExecutor(8) as pool:
         claimed = list(pool.map(lambda _: claim_directory(tmp_path / "logs", "run"), range(40)))
     assert len(set(claimed)) == 40
+
+
+def test_names_that_anything_bears_are_not_free(tmp_path: Path) -> None:
+    bearers = ("directory", "file", "link to nothing", "link to itself")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link to nothing").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "link to itself").symlink_to(tmp_path / "link to itself")
+    for name in bearers:
+        assert free_name(tmp_path, name) == f"{name}-2"
+        assert claim_directory(tmp_path, name).name == f"{name}-2"
+        assert claim_file(tmp_path, name, "").name == f"{name}-3"
+
+
+def test_files_that_are_claimed_at_once_are_different_ones(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim_file(tmp_path, "predictions", ".csv"), range(40)))
+    assert len(set(claimed)) == 40
+    assert all(file.is_file() for file in claimed)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -15,6 +15,19 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+class StartError(InputError):
+    """The loss at a start, or its gradient, is beyond the precision, so that nothing can be said from there.
+
+    Args:
+        cause: What is beyond it; the part of the message behind "because".
+        cure: What to do.
+    """
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(f"cannot plan from this start, because {cause}; {cure}")
+        self.cause = cause
+
+
 class ShapeError(InputError):
     """Predictions and targets do not have the same shape (B, K)."""
 

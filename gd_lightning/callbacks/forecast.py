@@ -6,6 +6,7 @@ Letters: N samples, C columns of the design.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.surroundings import learning_rate, most_epochs, problem_of
-from gd_lightning.data import BatchLoader
+from gd_lightning.data import BatchLoader, Samples
+from gd_lightning.float64 import Moments
 from gd_lightning.history import PREDICTED
-from gd_lightning.models import LinearRegressor
+from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.problems import Problem
 from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
+from gd_lightning.theory.advice import STANDARDIZE
 
 # A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
 # subcommand plan. To explain a divergence is worth more time.
@@ -29,6 +33,7 @@ _MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C^2
 _MOST_COLUMNS_DRAWN = 64
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
 _FIRST_EPOCHS = 64
+_FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
 
 
@@ -42,7 +47,7 @@ class Forecast(Measuring):
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
     :class:`~gd_lightning.RegressionDataModule`; elsewhere, and where it would take longer than some seconds, it says
-    nothing.
+    nothing, but for a likely cause of a divergence: features that are far from standardised.
 
     Args:
         announce: What is called with the warning; None: a Python warning.
@@ -123,8 +128,10 @@ class Forecast(Measuring):
         """Say why a run diverged, and what to do; empty where the theory does not know."""
         loader = trainer.train_dataloader
         outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _MOST_WORK_TO_EXPLAIN)
-        if outlooks is None or not isinstance(loader, BatchLoader):
+        if not isinstance(loader, BatchLoader):
             return ""
+        if outlooks is None:
+            return _cause_in_features(pl_module, loader.samples, problem_of(trainer))
         outlook = self.outlook or outlooks.of(loader.variant.batch_size, learning_rate(trainer))
         return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
 
@@ -166,6 +173,29 @@ class Forecast(Measuring):
             start=None if self._start is None else _like(network.affine(), self._start),
             problem=problem_of(trainer),
         )
+
+
+def _cause_in_features(module: LightningModule, samples: Samples, problem: Problem | None) -> str:
+    """Name the feature that is the likely cause of a divergence where no theory tells it; empty where none is.
+
+    Such features are far from standardised, and farther than the targets, which could be the cause as well.
+    """
+    is_raw = isinstance(module, RegressionModule) and module.standardize is None
+    if not is_raw or not isinstance(module.network, (LinearRegressor, MLPRegressor)):  # another may standardise itself
+        return ""
+    features, targets = (
+        reduce(Moments.merged, (Moments.of(pair[which]) for pair in samples.pieces())) for which in (0, 1)
+    )
+    sizes = torch.hypot(features.mean, features.std)
+    worst = int(sizes.argmax())
+    if sizes[worst] < _FAR or sizes[worst] < torch.hypot(targets.mean, targets.std).max():
+        return ""
+    names = None if problem is None else problem.feature_names
+    return (
+        f"the likely cause is the feature {f'x{worst}' if names is None else names[worst]!r}, with mean "
+        f"{features.mean[worst].item():.3g} and standard deviation {features.std[worst].item():.3g} instead of about 0 "
+        f"and 1; use {STANDARDIZE}, and a smaller lr if it diverges even so"
+    )
 
 
 def _plain_network(trainer: Trainer, loader: object, module: LightningModule) -> LinearRegressor | None:

@@ -13,11 +13,18 @@ from torch import nn
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, StartError
 from gd_lightning.experiments import Trial, Tried
-from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, own_method
+from gd_lightning.models import Standardize
+from gd_lightning.module import (
+    RegressionModule,
+    has_least_squares,
+    is_squared_error,
+    own_method,
+    standardized_module,
+)
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
-from gd_lightning.theory.advice import SAFE, rounded
+from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
@@ -26,13 +33,14 @@ from gd_lightning.variants import BatchSize, Variant
 _NUMBERS, _FEWEST = 5 * 10**7, 1000
 _JACOBIANS = 4096  # of single samples' losses
 _NUMBERS_OF_JACOBIANS = 10**7
+_HOPELESS = 1e4  # times lower a limit than with standardised features: not worth a word beside these
 _FAR = 4  # times another learning rate: one that is worth a word
 _AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
 _JACOBIANS_AT_ONCE = 2**20  # numbers of them
 
 
 def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize]) -> LocalPlan:
-    """Make a plan of the start.
+    """Make a plan of the start, and of that on standardised features where these may help.
 
     Args:
         module: With its network made, and the learning rate that is asked about.
@@ -42,6 +50,63 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
     Raises:
         InputError: Nothing can be said of these options.
     """
+    sizes = list(sizes)
+    # Larger batches tell where to look for the limit of smaller ones.
+    needed = sizes[
+        : [Variant.of(size, len(data.train)).batch_size for size in sizes].index(data.variant.batch_size) + 1
+    ]
+    try:
+        made = _plan_as_it_is(module, data, sizes)
+    except StartError as error:
+        cure = _standardized(module, data, needed)
+        if cure is None:
+            raise
+        raise InputError(f"cannot plan from this start, because {error.cause}; use {cure.options()}") from error
+    if made.curvature.has_limit:
+        cure = _standardized(module, data, needed)
+        if cure is not None and cure.limit >= MUCH * made.configured.limit:
+            return dataclasses.replace(made, standardized=cure)
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardized:
+    """What holds at the start of the same run on standardised features.
+
+    Args:
+        limit: The local limit of the learning rate for the configured batches.
+        lr: A learning rate that is advised there.
+    """
+
+    limit: float
+    lr: str
+
+    def options(self, instead: float | None = None) -> str:
+        """Write what is advised, and the limit that then holds; and the one instead of which it does."""
+        other = "" if instead is None else f" instead of {instead:.4g}"
+        return f"{STANDARDIZE} and lr {self.lr}, since the limit is then {self.limit:.4g}{other}"
+
+
+def _standardized(module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize]) -> Standardized | None:
+    """Plan on standardised features; None where they are, or do not change much, or nothing can be said of them."""
+    if data.standardize or module.standardize is not None:
+        return None
+    centred = bool(module.hparams["bias"])
+    if Standardize.fit(lambda: (x for x, _ in data.train.pieces()), centred).largest_gain < MUCH:
+        return None
+    other = data.standardized()
+    layer = other.standardization(centred)
+    assert layer is not None
+    try:
+        made = _plan_as_it_is(standardized_module(module, layer, data.problem), other, sizes)
+    except StartError:
+        return None
+    row = made.configured
+    return None if row.limit == math.inf else Standardized(row.limit, rounded(made.safe_lr))
+
+
+def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize]) -> LocalPlan:
+    """Make a plan of the start."""
     options, network = module.hparams, module.network
     assert network is not None
     if obstacle := module.needs_whole_batches:
@@ -140,6 +205,7 @@ class LocalPlan:
         samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
         notes: What the options have to do with the statements.
         tried: What was tried for each row; None where nothing was.
+        standardized: What holds on standardised features, where the limit is far higher there; else None.
     """
 
     curvature: LocalCurvature
@@ -148,6 +214,7 @@ class LocalPlan:
     samples: tuple[int, int]
     notes: list[str]
     tried: list[Tried] | None = None
+    standardized: Standardized | None = None
 
     @property
     def configured(self) -> LocalOutlook:
@@ -172,6 +239,9 @@ class LocalPlan:
             else [_as_trial(*pair) for pair in zip(self.rows, self.tried, strict=True)],
             "notes": self.notes,
             "rows": [_as_dict(row, row is self.configured) for row in self.rows],
+            "standardized": None
+            if self.standardized is None
+            else {"local_limit_lr": self.standardized.limit, "lr": float(self.standardized.lr)},
             "advice": self.advice(),
             "map": None if map_file is None else str(map_file),
         }
@@ -246,34 +316,50 @@ class LocalPlan:
                 "No local limit exists, because the train loss curves upward in no direction at the start; train with "
                 "a small lr, and watch the first epochs."
             )
-        tried = None if self.tried is None else self.tried[self.rows.index(row)]
-        best = math.inf if tried is None or tried.best_lr is None else tried.best_lr
+        cure = "" if self.standardized is None else f"use {self.standardized.options(row.limit)}"
+        is_all = self.standardized is not None and self.standardized.limit >= _HOPELESS * row.limit
         if row.verdict is LocalVerdict.STABLE:
-            far = row.lr > _FAR * best or row.lr * _FAR < best < math.inf
-            lowest = f" The train loss ended lowest at lr {min(best, row.limit):.2g} in a trial." if far else ""
-            return (
-                f"lr {row.lr:g} is below {row.limit:.4g}, the local limit for {batch} at the start: train, and watch, "
-                f"because the limit moves.{lowest}"
+            far = row.lr > _FAR * self._best_lr or row.lr * _FAR < self._best_lr < math.inf
+            lowest = (
+                f" The train loss ended lowest at lr {min(self._best_lr, row.limit):.2g} in a trial." if far else ""
             )
-        safe = f"use lr {rounded(min(SAFE * row.limit, best))}"
+            watch = f"train, and watch, because the limit moves.{lowest}"
+            rest = f"{cure}." if is_all else f"{cure}, or {watch}" if cure else watch
+            joint = ";" if cure else ":"
+            return f"lr {row.lr:g} is below {row.limit:.4g}, the local limit for {batch} at the start{joint} {rest}"
+        safe = f"lr {rounded(self.safe_lr)}"
         safe += f" or batch_size {larger}" if (larger := self._stable_batch_size()) is not None else ""
+        safe = f"{cure}, or {safe}" if cure else f"use {safe}"
+        is_guide = self._trial is None and row.verdict is LocalVerdict.PERHAPS_UNSTABLE
+        rest = f"{safe}{'' if is_guide else ' to be stable here'}, or watch the first epochs"
+        return f"lr {row.lr:g} is above {self._complaint()}; {cure if is_all else rest}."
+
+    def _complaint(self) -> str:
+        """Say above what the learning rate is, and what becomes of it."""
+        row, tried, batch = self.configured, self._trial, f"batch_size {self.variant.batch_size}"
         if tried is not None and (row.lr >= tried.diverging_lr or row.verdict is LocalVerdict.PERHAPS_UNSTABLE):
             too_large = "is too large" if row.verdict is LocalVerdict.UNSTABLE else "may be too large"
             diverged = f": lr {tried.diverging_lr:.3g} diverged in a trial" if tried.diverging_lr < math.inf else ""
-            return (
-                f"lr {row.lr:g} is above {row.limit:.4g}, the local limit for {batch} at the start, and {too_large}"
-                f"{diverged}; {safe} to be stable here, or watch the first epochs."
-            )
+            return f"{row.limit:.4g}, the local limit for {batch} at the start, and {too_large}{diverged}"
         if row.verdict is LocalVerdict.PERHAPS_UNSTABLE:
-            return (
-                f"lr {row.lr:g} is above {row.limit:.4g}, the local guide for {batch} at the start, and may be too "
-                f"large for its noise; {safe}, or watch the first epochs."
-            )
-        full = self.rows[0].limit
+            return f"{row.limit:.4g}, the local guide for {batch} at the start, and may be too large for its noise"
         return (
-            f"lr {row.lr:g} is above {full:.4g}, the local limit for all samples at the start: the run may diverge, or "
-            f"settle where the loss is flatter; {safe} to be stable here, or watch the first epochs."
+            f"{self.rows[0].limit:.4g}, the local limit for all samples at the start: the run may diverge, or settle "
+            "where the loss is flatter"
         )
+
+    @property
+    def safe_lr(self) -> float:
+        """A learning rate well below the limit of the configured batches, at which the train loss fell in a trial."""
+        return min(SAFE * self.configured.limit, self._best_lr)
+
+    @property
+    def _trial(self) -> Tried | None:
+        return None if self.tried is None else self.tried[self.rows.index(self.configured)]
+
+    @property
+    def _best_lr(self) -> float:
+        return math.inf if self._trial is None or self._trial.best_lr is None else self._trial.best_lr
 
     def _stable_batch_size(self) -> int | None:
         """Return the smallest batch size of which is known that the learning rate is below its limit."""

@@ -275,6 +275,13 @@ class RegressionDataModule(LightningDataModule):
             other._parts = {}
         return other
 
+    def standardized(self) -> RegressionDataModule:
+        """Return the same data with the option ``standardize``."""
+        other = copy.copy(self)
+        other.standardize, other._hparams = True, copy.copy(self.hparams)
+        other.hparams["standardize"] = True
+        return other
+
     @property
     def splits_at_random(self) -> bool:
         """Whether the seed decides which samples are held out."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from gd_lightning.data.order import Order, epoch_order
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import Course, Ends, Members
-from gd_lightning.errors import InputError
+from gd_lightning.errors import StartError
 from gd_lightning.experiments.sweep import train_members, why_one_by_one
 from gd_lightning.measures import unchanged
 from gd_lightning.micro_batches import Pair
@@ -127,7 +127,7 @@ class Trial:
             guess: Where to begin.
 
         Raises:
-            InputError: The loss of a batch is not finite before the first update.
+            StartError: The loss of a batch is not finite before the first update.
         """
         samples = self.taking_part(batch_size)
         size = min(batch_size, len(samples))
@@ -156,9 +156,9 @@ class Trial:
         with unchanged(self.module, self.samples.device):
             loss = self.module.summed_loss(self.module(batch[0]), batch[1]).item()
         if not math.isfinite(loss):
-            raise InputError(
-                f"cannot plan from this start, because the loss of a batch is {loss:g} in {batch[0].dtype}; scale the "
-                "targets, or choose another initialization"
+            raise StartError(
+                f"the loss of a batch is {loss:g} in {batch[1].dtype}",
+                "scale the targets, or choose another initialization",
             )
 
     def _updates(self, batch_size: int) -> int:

@@ -79,6 +79,16 @@ class Standardize(nn.Module):
         """Whether anything is subtracted from the features."""
         return bool(self.mean.any())
 
+    @property
+    def largest_gain(self) -> float:
+        """At most so many times as large is the limit of the learning rate of a linear layer behind this one.
+
+        The limit is 2 over the largest eigenvalue of the mean of 2 x x', which is the covariance and the product of the
+        means. That of a covariance is at most the largest variance times that of the correlation matrix, which is at
+        least 1.
+        """
+        return (self.scale.square().max() + self.mean.square().sum()).item()
+
     def forward(self, x: Tensor) -> Tensor:
         """Standardise x of shape (B, D), in the precision of the network."""
         return self.standardized(x).to(x.device, self._precision.dtype)

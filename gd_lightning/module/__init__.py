@@ -7,6 +7,7 @@ from gd_lightning.module.outlooks import (
     linear_network,
     linear_outlooks,
     quadratic_network,
+    standardized_module,
 )
 from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule, check_options
@@ -26,4 +27,5 @@ __all__ = [
     "own_method",
     "quadratic_network",
     "saved_limits",
+    "standardized_module",
 ]

@@ -5,6 +5,7 @@ Letters: N samples, C columns of the design.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
-from gd_lightning.models import LinearRegressor, Standardize
+from gd_lightning.models import LinearRegressor, Standardize, set_parameters
 from gd_lightning.module.engines import own_method
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.problems import Problem
@@ -86,15 +87,32 @@ def linear_outlooks(
 
     def standardized() -> Outlooks:
         layer = Standardize.fit(lambda: (x for x, _ in pieces()))
-        given = isinstance(module.hparams["initialization"], Mapping) or (
-            module.hparams["initialization"] == "auto" and problem.start is not None
-        )
-        # What is given is given in original units, what is drawn is drawn alike.
-        from_here = start.before(layer.mean, layer.scale) if given else start
+        from_here = start.before(layer.mean, layer.scale) if _is_given(module, problem) else start
         other = _outlooks(module, pieces, variant, layer, from_here, most)
         return replace(other, **of_the_run)
 
     return replace(outlooks, standardized=standardized)
+
+
+def standardized_module(module: RegressionModule, layer: Standardize, problem: Problem) -> RegressionModule:
+    """Return a copy of a module as it would begin on standardised features.
+
+    Args:
+        module: With its network made for features as they are, at its start.
+        layer: What standardises them.
+        problem: What the data come from.
+    """
+    other = copy.deepcopy(module)
+    other.standardize = layer
+    if isinstance(other.network, LinearRegressor) and _is_given(module, problem):
+        set_parameters(other.network, other.network.affine().before(layer.mean, layer.scale))
+    return other
+
+
+def _is_given(module: RegressionModule, problem: Problem) -> bool:
+    """Whether a linear regressor begins at given values: these are in original units, what is drawn is drawn alike."""
+    scheme = module.hparams["initialization"]
+    return isinstance(scheme, Mapping) or (scheme == "auto" and problem.start is not None)
 
 
 def _outlooks(

@@ -14,11 +14,12 @@ from gd_lightning.theory.descent import best_heavy_ball
 from gd_lightning.theory.outlook import LONGEST_LOOK, Outlook, Outlooks, Verdict
 
 SAFE = 0.8  # of a limit: an advice that is not on the edge
-_MUCH = 10.0  # times better, in condition number and in epochs: worth another kind of run
+MUCH = 10.0  # times better, in condition number and in epochs: worth another kind of run
 _TRIES = 40
 # How options are written in an advice, on the command line and in Python.
+STANDARDIZE = "--data.standardize true (in Python RegressionDataModule(standardize=True))"
 _WRITTEN = {
-    ("data.standardize", True): "--data.standardize true (in Python RegressionDataModule(standardize=True))",
+    ("data.standardize", True): STANDARDIZE,
     ("data.drop_last", True): "drop_last",
     ("trainer.precision", "64-true"): 'precision 64-true (--trainer.precision, in Python Trainer(precision="64-true"))',
 }
@@ -166,19 +167,19 @@ def _with_momentum(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     moved = replace(outlooks, momentum=momentum, nesterov=False, standardized=None)
     lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
     row = moved.of("full", lr)
-    if row.epochs * _MUCH <= outlook.epochs:
+    if row.epochs * MUCH <= outlook.epochs:
         yield Remedy({"model.momentum": momentum, "model.nesterov": False, "model.lr": lr}, row)
 
 
 def _standardized(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     """Give the run on standardised features with a learning rate for it, where that takes far fewer epochs."""
-    if outlooks.standardized is None or outlooks.loss.condition_number < _MUCH:
+    if outlooks.standardized is None or outlooks.loss.condition_number < MUCH:
         return
     other, size = outlooks.standardized(), outlook.variant.batch_size
-    if other.loss.condition_number * _MUCH > outlooks.loss.condition_number:
+    if other.loss.condition_number * MUCH > outlooks.loss.condition_number:
         return
     remedy, plain = _quiet(other, size, stable_lr(other, size, SAFE)), _plainly(outlooks, outlook)
-    if remedy is not None and remedy.outlook.epochs * _MUCH <= (math.inf if plain is None else plain.epochs):
+    if remedy is not None and remedy.outlook.epochs * MUCH <= (math.inf if plain is None else plain.epochs):
         yield Remedy({"data.standardize": True, **remedy.options}, remedy.outlook, instead=plain)
 
 

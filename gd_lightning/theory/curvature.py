@@ -24,7 +24,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, StartError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.theory.batch_size import Interpolation
 from gd_lightning.theory.descent import largest_stable_lr
@@ -167,14 +167,14 @@ class LocalCurvature:
             hard: Further samples of which the curvature is taken, piece by piece, and not the noise.
 
         Raises:
-            InputError: The loss or its gradient is not finite.
+            StartError: The loss or the square of its gradient is not finite.
         """
         value, gradient = loss.gradient()
         squared = gradient.square().sum().item()
         if not (math.isfinite(value) and math.isfinite(squared)):
-            raise InputError(
-                f"cannot plan from this start, because the train loss is {value:g} there, and its gradient "
-                f"{math.sqrt(squared):g}; choose another initialization, or standardize the data"
+            raise StartError(
+                f"the train loss is {value:g} there, and the square of its gradient {squared:g}",
+                "scale the features and the targets, or choose another initialization",
             )
         sharpest, total, count = _Sharpest(), 0.0, 0
         for x, y in drawn:

@@ -109,6 +109,8 @@ def materials() -> None:
         "named.csv": "a,c,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
         "numbered.csv": "index,y\n" + "".join(f"{i},{2 * i}\n" for i in range(12)),
         "beyond.csv": "a,b\n1,1e300\n",
+        "huge_features.csv": "a,y\n" + "".join(f"{i}e25,{i}\n" for i in range(1, 13)),
+        "vast.csv": "a,y\n" + "".join(f"{i},{i}e155\n" for i in range(1, 13)),
         "huge_targets.csv": "a,y\n" + "".join(f"{i},{i}e19\n" for i in range(1, 13)),
         "list.yaml": "- 3\n",
         "mapping.yaml": "model:\n  lr: 0.1\n",
@@ -531,7 +533,15 @@ ADVICE: dict[str, Advice] = {
     "cannot train in processes that are spawned or forked; use --trainer.strategy ddp": advice(
         "fit --trainer.strategy ddp_spawn --trainer.devices 2", f"fit --trainer.strategy ddp {ONE_EPOCH}"
     ),
-    "; scale the targets, or choose another initialization": advice(
+    "cannot plan from this start, because {}; use {}": advice(
+        f"plan {TABLE} huge_features.csv --model.hidden_sizes [3]",
+        f"plan {TABLE} huge_features.csv --model.hidden_sizes [3] --data.standardize true --map false",
+    ),
+    "scale the features and the targets, or choose another initialization": advice(
+        f"plan {TABLE} vast.csv --model.hidden_sizes [3] --trainer.precision 64-true",
+        f"plan {TABLE} good.csv --model.hidden_sizes [3] --trainer.precision 64-true --map false",
+    ),
+    "scale the targets, or choose another initialization": advice(
         f"plan {TABLE} huge_targets.csv --model.hidden_sizes [3]",
         f"plan {TABLE} good.csv --model.hidden_sizes [3] --map false",
     ),

@@ -18,7 +18,7 @@ EXEMPT = {
     "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trust.py",
     "{} is used without {}; name it in features to use it": "tests/problems/test_row_numbers.py",
     "{}; use {}{}{}.": "said by plan, and followed in tests/theory/test_verdicts.py",
-    "choose another initialization, or standardize the data": "in Python alone: tests/theory/test_curvature.py",
+    "instead of about 0 and 1; use {}": "said of a run that diverged, followed in tests/callbacks/test_forecast.py",
     "No local limit exists": "said by plan, and followed in tests/cli/test_local_plan.py",
     "nor TensorBoard event files with a loss; give a run that logs one": "tests/tracking/test_finished_runs.py",
     "cannot read the TensorBoard event files in {}": "tests/tracking/test_finished_runs.py",

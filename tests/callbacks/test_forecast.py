@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,52 @@ def test_what_is_too_large_for_a_forecast_is_explained_where_it_diverges(
     assert summary["prediction"] == ""
     assert "lr 0.3 is above 0.12, the limit for batch_size 100" in summary["reason"]
     assert "train_loss_predicted" not in History.from_csv(run / "history.csv")
+
+
+def _table(path: Path, feature: float = 1.0, target: float = 1.0) -> list[str]:
+    """Write two features, of which one has this scale, and targets of another; return the options that use them."""
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
+    y = target * torch.tanh(x[:, 0] + x[:, 1])
+    x[:, 1] = feature * (3 + x[:, 1])
+    rows = [f"{a:.6g},{b:.6g},{c:.6g}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
+    path.write_text("\n".join(["small,large,y", *rows]))
+    return ["--data.problem", "Table", "--data.problem.path", str(path), "--trainer.max_epochs", "20"]
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e18])
+@pytest.mark.parametrize(
+    "options", [["--model.hidden_sizes", "[4]"], ["--model.weight_decay", "0.01"], ["--model.hidden_sizes", "[4,4]"]]
+)
+def test_where_no_theory_explains_a_divergence_the_feature_far_from_standardised_is_named(
+    command_line: CommandLine, tmp_path: Path, options: list[str], scale: float
+) -> None:
+    options = [*options, *_table(tmp_path / "table.csv", scale), "--data.batch_size", "full", "--model.lr", "0.05"]
+    run = command_line.fit(*options, code=3)
+    reason = json.loads((run / "summary.json").read_text())["reason"]
+    assert re.search(r"the likely cause is the feature 'large', with mean [23]\S+ and standard deviation \S+", reason)
+    assert "; use --data.standardize true (in Python RegressionDataModule(standardize=True)), and a smaller" in reason
+    summary = json.loads((command_line.fit(*options, "--data.standardize", "true") / "summary.json").read_text())
+    assert summary["train_loss_last"] < summary["train_loss_first"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "target", "options"),
+    [
+        (1.0, 1.0, ["--model.lr", "1e9"]),
+        (1.0, 1e6, ["--model.lr", "10"]),
+        (1e3, 1e6, ["--model.lr", "1"]),
+        (1e3, 1.0, ["--model.lr", "1e9", "--data.standardize", "true"]),
+        (1e3, 1.0, ["--model.network", "tests.module.test_regression.Quadratic"]),
+    ],
+)
+def test_where_the_cause_may_be_another_no_feature_is_named(
+    command_line: CommandLine, tmp_path: Path, feature: float, target: float, options: list[str]
+) -> None:
+    network = [] if "--model.network" in options else ["--model.hidden_sizes", "[4]"]
+    run = command_line.fit(*_table(tmp_path / "table.csv", feature, target), *network, *options, code=3)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["outcome"] == "diverged"
+    assert "likely cause" not in summary["reason"]
 
 
 def test_the_curve_is_in_tensorboard_beside_the_measured_one(command_line: CommandLine) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning import LinearProblem, Parabola
-from gd_lightning.errors import InputError, ShapeError
+from gd_lightning.errors import InputError, ShapeError, StartError
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.objective import Loss, mean_loss, summed_loss
 from gd_lightning.theory import (
@@ -283,10 +283,30 @@ def test_a_start_without_a_gradient() -> None:
 def test_what_cannot_be_measured() -> None:
     x, y = _data()
     network = LinearRegressor(2, 1)
-    with pytest.raises(InputError, match="the train loss is inf there"):
-        LocalCurvature.of(_loss(network, x, y * math.inf), [(x, y)])
     with pytest.raises(ShapeError, match="cannot be compared"):
         _loss(LinearRegressor(2, 2), x, y).gradient()
+
+
+@pytest.mark.parametrize(
+    ("of_x", "of_y", "said"),
+    [
+        (1, math.inf, "the train loss is inf there"),
+        (1, math.nan, "the train loss is nan there"),
+        (1e160, 1, "the train loss is inf there"),  # its square is beyond float64
+        (1, 1e160, "the train loss is inf there"),
+        (1e90, 1, r"the train loss is \S+e\+1\d\d there, and the square of its gradient inf"),  # that of 1e180
+    ],
+)
+@pytest.mark.parametrize("hidden", [[], [3]])
+def test_a_start_beyond_float64_is_refused_and_scaled_data_are_not(
+    hidden: list[int], of_x: float, of_y: float, said: str
+) -> None:
+    x, y = (values.double() for values in _data())
+    network = MLPRegressor(2, 1, hidden, "relu") if hidden else LinearRegressor(2, 1)
+    advice = "; scale the features and the targets, or choose another initialization"
+    with pytest.raises(StartError, match=f"cannot plan from this start, because {said}.*{advice}"):
+        LocalCurvature.of(_loss(network, of_x * x, of_y * y), [(of_x * x, of_y * y)])
+    assert LocalCurvature.of(_loss(network, x, y), [(x, y)]).has_limit
 
 
 def test_verdicts() -> None:

@@ -282,7 +282,6 @@ def test_a_start_without_a_gradient() -> None:
 
 def test_what_cannot_be_measured() -> None:
     x, y = _data()
-    network = LinearRegressor(2, 1)
     with pytest.raises(ShapeError, match="cannot be compared"):
         _loss(LinearRegressor(2, 2), x, y).gradient()
 

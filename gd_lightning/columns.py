@@ -121,6 +121,11 @@ class Column:
         if self._rows is not None:
             self._rows.pop()
 
+    def take(self, rows: NDArray[np.int64]) -> Column:
+        """Return what some rows hold, which ascend; they are the rows 0, 1, 2 and so on of the result."""
+        places, values = self.find(rows)
+        return Column(places, values)
+
     def dense(self, rows: int) -> NDArray[np.float64]:
         """Return the values of the first rows, shape (rows,), nan where one is missing."""
         if self._rows is not None:

@@ -170,9 +170,35 @@ class History:
 
     def drop_last(self) -> None:
         """Remove the newest row."""
-        self._settle()
-        self.forget_last(self._columns)
         self._length -= 1
+        if self._waiting and self._waiting[-1].rows == 1:  # it need not be computed for that
+            self._waiting.pop()
+            return
+        self._settle()
+        for column in self._columns.values():
+            if column.last_row == self._length:
+                column.pop()
+
+    def thin(self, every: int, of_updates: Collection[str]) -> None:
+        """Remove rows so that their number is bounded, and each quantity stays where it is measured seldom.
+
+        Of each ``every`` updates, there remain the first one and, for each quantity that single updates do not have,
+        such as the train loss, the first row that has it. To thin by 2, then by 4 is to thin by 4.
+
+        Args:
+            every: How many updates have one row.
+            of_updates: Names of the columns that every row of an update has.
+        """
+        self._settle()
+        updates = self["update"]
+        remaining = [np.flatnonzero(updates % every == 0)]
+        for name, column in self._columns.items():
+            if name not in of_updates:
+                _, first = np.unique(updates[column.rows] // every, return_index=True)
+                remaining.append(column.rows[first])
+        rows = np.unique(np.concatenate(remaining))
+        self._columns = {name: column.take(rows) for name, column in self._columns.items()}
+        self._length = len(rows)
 
     def __contains__(self, name: str) -> bool:
         if name in self._columns and len(self._columns[name]):
@@ -216,11 +242,22 @@ class History:
             return None
         return float(column.values[-1])
 
+    @property
+    def newest_names(self) -> list[str]:
+        """The names of the columns that have a value in the newest row."""
+        if self._waiting:
+            return [*self._waiting[-1].names, *self._waiting[-1].added]
+        return [name for name, column in self._columns.items() if len(column) and column.last_row == self._length - 1]
+
+    def first_row_behind(self, update: float) -> int:
+        """Return the number of the first row behind an update."""
+        self._settle()
+        return int(np.searchsorted(self._columns["update"].values, update, side="right"))
+
     def since(self, name: str, update: float) -> list[float]:
         """Return the measured values of a column in the rows behind an update."""
-        self._settle()
+        row = self.first_row_behind(update)
         column = self._columns[name]
-        row = int(np.searchsorted(self._columns["update"].values, update, side="right"))
         behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()
         return behind
 

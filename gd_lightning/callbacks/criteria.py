@@ -18,14 +18,16 @@ from gd_lightning.measures import gradient_norm_over, unchanged
 
 _PRECISION = 0.01  # of a budget of time, where updates are made many at a time
 _NOTHING = 1e-12  # of the loss of the best constant: what rounding in float32 leaves of a least-squares loss
+_COUNTS = "gd_lightning_no_progress"  # a key of checkpoints
+_NOTHING_COUNTED = {"until": -1.0, "lowest": math.inf, "waited": 0.0}
 _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed
 
 
 class Criterion(EndsRun):
     """Looks at the record where the train loss has been measured: before the first update, and at each epoch's end.
 
-    The first process decides for all of them. A criterion keeps nothing of its own: what it decides follows from the
-    record, which is in every checkpoint. So a run that it ended stays ended when it is continued, and goes on with
+    The first process decides for all of them. What a criterion decides follows from the record, which is in every
+    checkpoint, as is what it has counted. So a run that it ended stays ended when it is continued, and goes on with
     other options. It waits until ``min_epochs`` and ``min_steps`` of the Trainer are reached.
     """
 
@@ -217,27 +219,37 @@ class NoProgress(Criterion):
             raise InputError(f"min_delta {min_delta} is no part of a loss; use 0 or more, and less than 1")
         self.epochs = epochs
         self.min_delta = min_delta
+        self._counted, self._saved = _NOTHING_COUNTED, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the beginning of the record, which may be that of a run that is continued."""
-        self._rows, self._lowest, self._waited = 0, math.inf, 0
+        """Go on counting, or count from the beginning of the record, which may be that of a run that is continued."""
+        self._counted, self._saved = self._saved or _NOTHING_COUNTED, None
         super().on_train_start(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the count: a long run removes rows from its record."""
+        checkpoint.setdefault(_COUNTS, {})[f"{self.min_delta}"] = self._counted
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the count of the run that is continued, if it counted with the same ``min_delta``."""
+        self._saved = checkpoint.get(_COUNTS, {}).get(f"{self.min_delta}")
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Count the epochs since the last look."""
-        history = recorder.history
-        for row in history.rows_at(history.measured("train_loss", self._rows)):
+        history, (until, lowest, waited) = recorder.history, self._counted.values()
+        for row in history.rows_at(history.measured("train_loss", history.first_row_behind(until))):
             if row["epoch"] != int(row["epoch"]):
                 continue
-            if row["train_loss"] < self._lowest * (1 - self.min_delta):
-                self._lowest, self._waited = row["train_loss"], 0
+            until = row["update"]
+            if row["train_loss"] < lowest * (1 - self.min_delta):
+                lowest, waited = row["train_loss"], 0
             elif row["update"] > 0:
-                self._waited += 1
-        self._rows = len(history)
-        if self._waited < self.epochs:
+                waited += 1
+        self._counted = {"until": until, "lowest": lowest, "waited": waited}
+        if waited < self.epochs:
             return ""
         part = f" by more than {self.min_delta:g} of it" if self.min_delta else ""
-        return f"the train loss has not fallen below {self._lowest:.6g}{part} for {self._waited} epochs"
+        return f"the train loss has not fallen below {lowest:.6g}{part} for {waited:g} epochs"
 
 
 class TimeBudget(Criterion):

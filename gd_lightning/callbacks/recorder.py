@@ -22,6 +22,7 @@ from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
+from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
@@ -36,7 +37,7 @@ from gd_lightning.callbacks.surroundings import (
 from gd_lightning.engine import Keep, Stretch
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import start_seed
-from gd_lightning.history import History, Outcome
+from gd_lightning.history import AXES, History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -51,7 +52,6 @@ from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, s
 from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 
-_MOST_ROWS = 20_000  # where recording every update of a longer run would make more, only every k-th is recorded
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
 _SECONDS_BETWEEN_WRITES = 5.0
 _LITTLE = 2**22  # multiply-adds of a measurement, for which threads are not worth while
@@ -63,7 +63,9 @@ class HistoryRecorder(Callback):
 
     Train loss and validation loss are measured at one set of weights: before the first update and at each epoch's
     end, the train loss in a pass of its own over the training set. Batch loss, learning rate and, for linear
-    regressors, parameters and gradients are recorded at every update, or every k-th of a long run. The record goes to
+    regressors, parameters and gradients are recorded at every update, or every k-th of a long run. Where nobody knows
+    how long a run is, k is doubled as it grows, and of the rows at the ends of epochs, and of others with measured
+    losses, the first of each k updates remains: memory, files and checkpoints stay small. The record goes to
     ``history.csv`` and ``summary.json`` in the logger's directory, and to TensorBoard with a ``TensorBoardLogger``.
     ``train_loss`` is also among the metrics that callbacks such as ``EarlyStopping`` can monitor.
 
@@ -71,8 +73,9 @@ class HistoryRecorder(Callback):
     predictions, and the loss is its ``summed_loss(prediction, target)``, or the squared error without one.
 
     Args:
-        every_n_updates: How often an update is recorded; auto keeps at most 20,000 of them.
+        every_n_updates: How often an update is recorded; auto: as often as max_rows allows.
         title: What the run is called in its run card; null: the name of the problem.
+        max_rows: How many updates auto records at most; twice as many where the length of the run is not known.
 
     Example:
         >>> recorder = HistoryRecorder()
@@ -83,11 +86,16 @@ class HistoryRecorder(Callback):
 
     longest_stretch = math.inf
 
-    def __init__(self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None) -> None:
+    def __init__(
+        self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None, max_rows: int = 20_000
+    ) -> None:
         if every_n_updates != "auto" and every_n_updates < 1:
             raise InputError(f"cannot record every {every_n_updates} updates; use auto or a whole number from 1")
+        if max_rows < 1:
+            raise InputError(f"cannot record at most {max_rows} updates; use a whole number from 1")
         self.every_n_updates = every_n_updates
         self.title = title
+        self.max_rows = max_rows
         self.history = History()
         self.variant: Variant | None = None
         self.directory: Path | None = None
@@ -132,8 +140,8 @@ class HistoryRecorder(Callback):
         self._path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
         self._has_least_squares = self._path is not None and has_least_squares(pl_module)
         updates = float(trainer.estimated_stepping_batches)
-        every = math.ceil(updates / _MOST_ROWS) if math.isfinite(updates) else 1
-        self._every = max(1, every) if self.every_n_updates == "auto" else self.every_n_updates
+        self._limit = RowLimit(updates, self.max_rows, None if self.every_n_updates == "auto" else self.every_n_updates)
+        self._of_updates = {*AXES, "batch_loss", "lr", *([] if self._path is None else self._path.column_names(True))}
         self._stop_measures: list[str] = []
         self._weights, self._averaged, self._reported = "", False, {}
         self._written_at = time.monotonic()
@@ -155,7 +163,7 @@ class HistoryRecorder(Callback):
             checkpoint[_RECORD] = {
                 "history": self.history.state_dict(),
                 "seconds": self._watch.seconds,
-                "every": self._every,
+                **self._limit.state(),
                 "validated_at": self._validated_at,
                 "measured_at": self._measured_at,
                 "stop_measures": self._stop_measures,
@@ -181,12 +189,15 @@ class HistoryRecorder(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Decide whether the coming update is recorded; the last of an epoch always is."""
+        if self._limit.is_due(trainer.global_step):
+            self.collect(trainer)
+        self._limit.apply(self.history, trainer.global_step, self._of_updates)
         if isinstance(batch, Stretch):
             self._lr = learning_rate(trainer)
             self._keep = self._what_to_keep(trainer)
             batch.ask(self._keep)
             return
-        self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._every == 0
+        self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._limit.every == 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Keep what the update is about to use."""
@@ -345,12 +356,12 @@ class HistoryRecorder(Callback):
         """Go on with the record of a run, as if it had never been stopped."""
         self.history = History.from_state_dict(resumed["history"])
         self.history.outcome, self.history.reason = None, ""
-        self._every = resumed["every"]
+        self._limit.go_on(resumed, self.history, trainer.global_step)
         self._validated_at, self._measured_at = resumed["validated_at"], resumed["measured_at"]
         if resumed["stop_measures"]:
             self.history.forget_last(resumed["stop_measures"])
             self._measured_at = -1
-            if trainer.global_step % self._every and self._validated_at != trainer.global_step:
+            if trainer.global_step % self._limit.every and self._validated_at != trainer.global_step:
                 self.history.drop_last()
         within_epoch = trainer.fit_loop.restarted_mid_epoch
         self._mark = self._mark_of(trainer, trainer.fit_loop.batch_idx + 1 if within_epoch else 0)
@@ -383,8 +394,8 @@ class HistoryRecorder(Callback):
         done, path = trainer.global_step, self._path
         self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
         return Keep(
-            start=-(done + 1) % self._every,
-            every=self._every,
+            start=-(done + 1) % self._limit.every,
+            every=self._limit.every,
             last=trainer.is_last_batch,
             parameters=path is not None and (path.names_parameters or path.has_optimum),
             gradients=path is not None and path.names_gradients,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -58,21 +59,20 @@ class HistoryWriter:
     Args:
         writer: Where to.
         started: Wall-clock time at which training began, in seconds since the epoch.
-        updates: Expected number of updates, from which it follows how many rows are left out.
+        updates: Expected number of updates, from which it follows how many rows are left out; infinite where it is not
+            known: then more are left out the further a run gets, so that there are 500 for each doubling of its length.
         epochs: Expected number of epochs, likewise.
     """
 
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
         self._writer = writer
         self._started = started
-        self._stride, self._epoch_stride = (
-            max(1, math.ceil(count / POINTS)) if math.isfinite(count) else 1 for count in (updates, epochs)
-        )
-        self._written = 0
+        self._updates, self._epochs = updates, epochs
+        self._written = -1.0
         self._has_layout = False
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
-        """Write the rows that came since the last call: at most 500 updates and 500 ends of epochs in all.
+        """Write the rows that came since the last call: at most 500 updates and 500 ends of epochs, if they are known.
 
         Args:
             history: The growing history.
@@ -81,13 +81,15 @@ class HistoryWriter:
         if not self._has_layout and len(history.measured(PREDICTED)):
             self._writer.add_custom_scalars(_LAYOUT)
             self._has_layout = True
-        at_ends = history.measured("train_loss", self._written)
-        at_ends = at_ends[history["epoch"][at_ends].astype(int) % self._epoch_stride == 0]
-        in_turn = self._written + np.flatnonzero(history["update"][self._written :] % self._stride == 0)
-        last = [len(history) - 1] if to_the_end and self._written < len(history) else []
+        updates = history["update"]
+        start = history.first_row_behind(self._written)  # rows may have been removed since the last call
+        at_ends = history.measured("train_loss", start)
+        at_ends = at_ends[_is_in_turn(history["epoch"][at_ends].astype(int), self._epochs)]
+        in_turn = start + np.flatnonzero(_is_in_turn(updates[start:], self._updates))
+        last = [len(history) - 1] if to_the_end and start < len(history) else []
         for row in history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)]))):
             self._write_row(row)
-        self._written = len(history)
+        self._written = max(self._written, history.last("update"))
 
     def begin_again(self, directory: Path, before: int) -> None:
         """Make TensorBoard forget what earlier processes of this run wrote, for it is about to be written again.
@@ -143,6 +145,16 @@ class HistoryWriter:
     def flush(self) -> None:
         """Hand everything to the file system."""
         self._writer.flush()
+
+
+def _is_in_turn(numbers: NDArray[Any], expected: float) -> NDArray[np.bool_]:
+    """Return which updates or epochs are written, by their numbers, shape (R,), of so many that are expected."""
+    if math.isfinite(expected):
+        stride: Any = max(1, math.ceil(expected / POINTS))
+    else:
+        stride = 2.0 ** np.ceil(np.log2(np.maximum(numbers / (2 * POINTS), 1)))
+    is_in_turn: NDArray[np.bool_] = numbers % stride == 0
+    return is_in_turn
 
 
 def hparams_of(

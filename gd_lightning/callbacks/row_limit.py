@@ -1,0 +1,92 @@
+"""How many rows a history has: enough for every picture, and no more, however long the run is.
+
+The interval of the updates that are recorded is a function of the number of updates, and a row stays or goes by the
+number of its own update alone. So a run that was continued has the rows of the one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from gd_lightning.history import History
+
+
+class RowLimit:
+    """Decides which updates are recorded, and removes rows of a run whose length nobody knows.
+
+    Where the number of updates is known, every k-th of them is recorded, with the smallest k that makes at most
+    ``most`` rows, and every row at an epoch's end besides. Else k begins at 1 and is doubled behind 2 k ``most``
+    updates, and what is there is thinned to it. Of the rows with measured losses, those at the ends of epochs among
+    them, there then remains the first of each k updates. A run whose length was known, and that is continued far
+    beyond it, is thinned likewise.
+
+    Args:
+        updates: How many updates the run makes; infinite where that is not known.
+        most: How many of them are recorded at most, or, of unknown length, at least half as many and at most twice.
+        every: k, where it is chosen and stays; None: as above.
+
+    Example:
+        >>> RowLimit(50_000, 20_000).every, RowLimit(math.inf, 20_000).every, RowLimit(math.inf, 20_000, 7).every
+        (3, 1, 7)
+    """
+
+    def __init__(self, updates: float, most: int, every: int | None = None) -> None:
+        is_known = math.isfinite(updates)
+        self.most = most
+        self.every = every or max(1, math.ceil(updates / most) if is_known else 1)
+        """Each so many updates, one is recorded."""
+        self.thins = every is None and not is_known
+        """Whether rows with measured losses are removed, too."""
+        self._is_fixed = every is not None
+        self._last_kept: dict[str, float] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {"every": self.every, "thins": self.thins}
+
+    def go_on(self, state: dict[str, Any], history: History, update: int) -> None:
+        """Take up the state of a run that is continued at an update, from a checkpoint of any version."""
+        self.every = state["every"]
+        self.thins = not self._is_fixed and (self.thins or state.get("thins", False))
+        self._last_kept = _newest_updates(history, update)
+
+    def apply(self, history: History, update: int, of_updates: Collection[str]) -> None:
+        """Remove what goes, before the next update; all rows must have been added.
+
+        Args:
+            history: Whose newest row, if it is the one of the present update, was kept for this moment only.
+            update: Updates made so far.
+            of_updates: Names of the columns that the row of an update has; the others are measured.
+        """
+        if self.is_due(update):
+            while self.is_due(update):
+                self.every *= 2
+            self.thins = True
+            history.thin(self.every, of_updates)
+            self._last_kept = _newest_updates(history, math.inf)
+        elif self.thins and self.every > 1 and history.last("update") == update:
+            self._decide_on_newest(history, update, of_updates)
+
+    def is_due(self, update: int) -> bool:
+        """Whether the interval is doubled before the next update."""
+        return not self._is_fixed and update > 2 * self.most * self.every
+
+    def _decide_on_newest(self, history: History, update: int, of_updates: Collection[str]) -> None:
+        measured = [name for name in history.newest_names if name not in of_updates]
+        part = update // self.every
+        if update % self.every and all(self._last_kept.get(name, -1.0) // self.every == part for name in measured):
+            history.drop_last()
+        else:
+            self._last_kept |= dict.fromkeys(measured, float(update))
+
+
+def _newest_updates(history: History, before: float) -> dict[str, float]:
+    """Return at which update each column has its newest value before an update."""
+    newest = {}
+    for name in history.columns:
+        updates = history.series(name)[0]
+        if len(behind := updates[updates < before]):
+            newest[name] = float(behind[-1])
+    return newest

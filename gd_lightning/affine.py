@@ -165,9 +165,10 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
 
 
 def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bool) -> tuple[Affine, float]:
-    """Return the least-squares solution of what :func:`folded` gives, and its loss."""
+    """Return the least-squares solution of what :func:`folded` gives, and its loss; nan where that is not finite."""
     design, targets = triangle[:, :n_features], triangle[:, n_features:]
-    weight = _smallest_solution(design, targets).T
+    is_finite = bool(triangle.isfinite().all())
+    weight = _smallest_solution(design, targets).T if is_finite else torch.full_like(targets.T @ design, math.nan)
     residual = targets - design @ weight.T
     fitted = Affine(weight, means[n_features:] - weight @ means[:n_features] if bias else None)
     return fitted, (residual.square().sum() / (n * targets.shape[1])).item()
@@ -176,7 +177,9 @@ def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bo
 def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     """Return the least-squares solution of smallest norm, shape (D, K), from few rows."""
     # Columns of one length: else a spread of 1e-9 beside one of 1e9 would count as rounding.
-    lengths = design.norm(dim=0)
+    largest = design.abs().amax(dim=0)  # whose squares may be beyond float64
+    largest = torch.where(largest > 0, largest, 1.0)
+    lengths = (design / largest).norm(dim=0) * largest
     lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
     left, values, right = torch.linalg.svd(design / lengths.T, full_matrices=False)
     rank = int((values > RANK * max(design.shape) * values[0]).sum())

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NOT_COMPUTABLE: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What is raised where float64 itself does not reach: what comes to infinity, or matrices without an inverse in it."""
+
 _DOUBLE = ("64-true", "64", 64)
 _ROUNDING = 4 * torch.finfo(torch.float64).eps
 

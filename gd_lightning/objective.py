@@ -15,6 +15,19 @@ from gd_lightning.errors import InputError, ShapeError
 Loss = Literal["mse", "mae", "huber"]
 
 
+def check_prediction(prediction: object) -> None:
+    """Refuse what a network returns instead of its predictions.
+
+    Raises:
+        ShapeError: It is no tensor.
+    """
+    if not isinstance(prediction, Tensor):
+        raise ShapeError(
+            f"cannot use what the network returns, because it is a {type(prediction).__name__}; make it the tensor of "
+            "predictions, of shape (B, K), alone"
+        )
+
+
 def check_shapes(prediction: Tensor, target: Tensor) -> None:
     """Refuse predictions and targets that torch would silently broadcast against each other.
 
@@ -25,6 +38,7 @@ def check_shapes(prediction: Tensor, target: Tensor) -> None:
     Raises:
         ShapeError: The shapes differ or are not (B, K); the message shows both.
     """
+    check_prediction(prediction)
     if prediction.shape != target.shape or prediction.ndim != 2:
         raise ShapeError(
             f"predictions of shape {tuple(prediction.shape)} cannot be compared with targets of shape "

@@ -6,6 +6,7 @@ Letters: N samples, C columns of the design.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import reduce
 from typing import Any
 
@@ -18,7 +19,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.surroundings import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
-from gd_lightning.float64 import Moments
+from gd_lightning.float64 import NOT_COMPUTABLE, Moments
 from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
@@ -92,7 +93,8 @@ class Forecast(Measuring):
         self._ask(trainer, pl_module)
         if self.outlook is not None and self.outlook.verdict is Verdict.DIVERGES:
             assert self._outlooks is not None
-            self.announce(advice(self._outlooks, self.outlook))
+            with suppress(*NOT_COMPUTABLE):
+                self.announce(advice(self._outlooks, self.outlook))
 
     # What a recorder asks
 
@@ -109,7 +111,11 @@ class Forecast(Measuring):
             return {}
         if epoch >= len(self._losses):
             epochs = max(2 * epoch, _FIRST_EPOCHS)
-            self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
+            try:
+                self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
+            except NOT_COMPUTABLE:
+                self._holds = False
+                return {}
         predicted = self._losses[epoch]
         return {PREDICTED: predicted.item()} if predicted.isfinite() else {}
 
@@ -126,6 +132,11 @@ class Forecast(Measuring):
 
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Say why a run diverged, and what to do; empty where the theory does not know."""
+        with suppress(*NOT_COMPUTABLE):
+            return self._cause_and_cure(trainer, pl_module)
+        return ""
+
+    def _cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         loader = trainer.train_dataloader
         outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _MOST_WORK_TO_EXPLAIN)
         if not isinstance(loader, BatchLoader):
@@ -136,10 +147,16 @@ class Forecast(Measuring):
         return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
 
     def _ask(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask the theory, once a run."""
+        """Ask the theory, once a run; of numbers that it cannot compute with, it says nothing."""
         if self._is_asked:
             return
         self._is_asked = True
+        try:
+            self._ask_theory(trainer, pl_module)
+        except NOT_COMPUTABLE:
+            self._outlooks = self.outlook = None
+
+    def _ask_theory(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader
         network = _plain_network(trainer, loader, pl_module)
         if self._start is None and trainer.global_step == 0 and network is not None:

@@ -5,6 +5,7 @@ Letters: D features, K outputs, P parameters, R recorded updates.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import NamedTuple
 
@@ -85,10 +86,14 @@ class LinearPath:
 
     @cached_property
     def optimum(self) -> Optimum | None:
-        """The least-squares solution, computed when it is first asked for: that can take longer than the training."""
+        """The least-squares solution, computed when it is first asked for: that can take longer than the training.
+
+        None where the module has none, or float64 cannot hold it.
+        """
         if not (self._is_plain and isinstance(self._loader, BatchLoader)):
             return None
-        return least_squares_of(self._network, self._standardize, self._loader.samples)
+        found = least_squares_of(self._network, self._standardize, self._loader.samples)
+        return found if math.isfinite(found.loss) else None
 
     @cached_property
     def undetermined(self) -> list[str]:

@@ -153,6 +153,7 @@ class HistoryRecorder(Callback):
         self._writer = self._make_writer(trainer, updates)
         self._mark = self._mark_of(trainer, updates_in_epoch=0)
         self._append_newest(trainer)
+        self._measured_at = trainer.global_step  # a network that cannot be measured here cannot be when it has failed
         self._measure(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

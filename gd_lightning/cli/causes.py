@@ -14,6 +14,12 @@ from gd_lightning.errors import InputError
 _FRAMEWORKS = ("lightning", "jsonargparse", "yaml", "torch.optim", "torch.nn")
 _PACKAGES = {"gd_lightning", "lightning", "lightning_utilities", "jsonargparse", "yaml", "torch", "torchmetrics"}
 
+# What runs beneath this package, too, without anybody's having asked for it by name.
+_BENEATH = {
+    *("numpy", "matplotlib", "mpl_toolkits", "PIL", "contourpy", "numba", "llvmlite", "pyarrow", "scipy", "sklearn"),
+    *("tensorboard", "google", "tqdm", "rich", "fsspec", "packaging", "typeshed_client", "importlib_resources"),
+}
+
 
 def is_bad_input(error: BaseException) -> bool:
     """Whether an exception comes from options that cannot be followed."""
@@ -21,6 +27,11 @@ def is_bad_input(error: BaseException) -> bool:
         return True
     modules = _modules(error)
     return bool(modules) and modules[-1].startswith(_FRAMEWORKS) and not any(_is_ones_own(name) for name in modules)
+
+
+def is_fault_of_the_package(error: BaseException) -> bool:
+    """Whether nobody's code but that of this package and of the libraries it needs was running."""
+    return all(not _is_ones_own(name) or name.partition(".")[0] in _BENEATH for name in _modules(error))
 
 
 def origin(error: Exception) -> Exception:

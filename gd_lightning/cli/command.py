@@ -91,6 +91,7 @@ class Command(LightningCLI):
         args: Arguments without the program's name.
         model_class: The module that is trained.
         datamodule_class: The data module that it is trained on.
+        made: Where the directory of each run is added as it is chosen, for whoever says what became of them.
     """
 
     config: Namespace
@@ -102,8 +103,10 @@ class Command(LightningCLI):
         args: list[str],
         model_class: type[RegressionModule] = RegressionModule,
         datamodule_class: type[RegressionDataModule] = RegressionDataModule,
+        made: list[Path] | None = None,
     ) -> None:
         distrust()
+        self._made = [] if made is None else made
         self.arguments = args
         self._default_problem = _DEFAULT_PROBLEM
         self.run: EarlierRun | None = None
@@ -523,6 +526,7 @@ class Command(LightningCLI):
         else:
             # Of several processes the first one decides, and tells the others when it is asked for the directory.
             self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
+        self._made.append(self.run_directory)
         self.trainer.loggers = [RunLogger(logs, name="", version=self.run_directory.name, default_hp_metric=False)]
 
     @property

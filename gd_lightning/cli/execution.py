@@ -6,26 +6,30 @@ import errno
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
-from gd_lightning.cli.causes import cause_outside, is_bad_input, origin
+from gd_lightning.cli.causes import cause_outside, is_bad_input, is_fault_of_the_package, origin
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.processes import is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
+from gd_lightning.tracking.run_directory import claim_file, write_text
 
 _LONGEST = 600  # characters of a message
+_BRIEF = 150  # characters of what an unexpected error says
 
 
 def execute(args: list[str]) -> int:
     """Run a command line; returns its exit code and prints no traceback for anything that a user can cause."""
+    made: list[Path] = []
     try:
         with quiet():
-            command = Command(args)
+            command = Command(args, made=made)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except InputError as error:
         return _say(str(error), BAD_INPUT)
@@ -45,8 +49,12 @@ def execute(args: list[str]) -> int:
             return _say(f"cannot go on, because {cause}", FAILED)
         if is_bad_input(error):
             return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
-        traceback.print_exc()
-        return FAILED
+        if not is_fault_of_the_package(error):
+            traceback.print_exc()  # whoever wrote the class wants to see the place
+            return FAILED
+        return _say(
+            f"cannot go on, because of a fault of this program ({_brief(error)}); {_saved(error, made)}", FAILED
+        )
     finally:
         _leave_process_group()
 
@@ -55,6 +63,21 @@ def _say(message: str, code: int) -> int:
     if code == FAILED or is_first_process():
         print(f"gd_lightning: {_one_line(message)}", file=sys.stderr)
     return code
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:_BRIEF]}"
+
+
+def _saved(error: Exception, made: list[Path]) -> str:
+    """Write the traceback of an error beside the files of the run, or here where there are none; returns where."""
+    directory = next((path for path in reversed(made) if path.is_dir()), Path())
+    try:
+        file = claim_file(directory, "traceback", ".txt")
+        write_text(file, "".join(traceback.format_exception(error)))
+    except OSError as full:
+        return f"its traceback could not be written, because of {_where(full)}"
+    return f"the traceback is in {file}"
 
 
 def _one_line(message: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from gd_lightning.affine import parameter_names
 from gd_lightning.cli.local_plan import LocalPlan, local_plan
 from gd_lightning.cli.results import from_here
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
+from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.plots.map import draw_map
 from gd_lightning.plots.style import pixels, save_png
@@ -64,6 +66,16 @@ def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float
     """
     module.configure_for(data)
     _refuse_other_updates(module)
+    try:
+        return _plan(module, data, max_epochs)
+    except NOT_COMPUTABLE as error:
+        raise InputError(
+            f"cannot plan with these numbers, because theory comes to some beyond float64 ({first_line(error)[:100]}); "
+            "choose a smaller lr or momentum, or standardize the data"
+        ) from error
+
+
+def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
     sizes = list(_batch_sizes(data.variant))
     if quadratic_network(module) is None:
         return local_plan(module, data, sizes)
@@ -117,6 +129,11 @@ def show(made: Plan | LocalPlan, title: str, json: bool, logs: Path | None) -> N
             map_file = _write_picture(made.picture(title), logs, name)
         except OSError as error:
             failure = error
+        except NOT_COMPUTABLE as error:
+            reason = first_line(error)[:100]
+            print(
+                f"gd_lightning: warning: there is no map, for theory does not reach so far: {reason}", file=sys.stderr
+            )
     if json:
         print(made.as_json(map_file))
     elif map_file is not None:

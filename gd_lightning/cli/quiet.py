@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from gd_lightning.errors import DataWarning
 
 # What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
@@ -89,7 +91,8 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
         logger.addFilter(_is_news)
-    with warnings.catch_warnings():
+    # Whether numbers leave float64 is said by how a run ends, and not by where in a picture they did.
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for message in _WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         warnings.filterwarnings("always", category=DataWarning)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gd_lightning.engine import is_beyond_precision
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.module import RegressionModule
 
@@ -32,7 +33,10 @@ def rehearse(options: dict[str, Any], epochs: float) -> None:
     except InputError:
         raise
     except Exception as error:
-        name = str((options["lr_scheduler"] or options["optimizer"])["class_path"]).rpartition(".")[2]
+        if is_beyond_precision(error):
+            return  # it diverges
+        named = options["lr_scheduler"] or options["optimizer"] or {"class_path": "SGD"}
+        name = str(named["class_path"]).rpartition(".")[2]
         raise InputError(f"cannot train with these options of {name}: {first_line(error)}; change them") from error
     if epoch is not None:
         raise InputError(

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
-from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_rows
+from gd_lightning.data.samples import Samples, check_split, draw_pair, in_precision, split_rows
 from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
@@ -162,6 +162,7 @@ class RegressionDataModule(LightningDataModule):
             )
         none = torch.empty(0, dtype=torch.long)
         if prescribed is not None:
+            check_split(type(self.problem).__name__, prescribed, len(samples))
             train, val, test = samples.subset(prescribed[0]), samples.subset(prescribed[1]), samples.subset(none)
         elif self.val_size or self.test_size:
             rows = split_rows(len(samples), self.val_size or 0, self.test_size, self.seed)

@@ -17,6 +17,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.problems import Problem
 
+_ROW_NUMBERS = (torch.int32, torch.int64)
 PIECE = 65_536  # samples that are looked at, converted or copied at a time
 
 
@@ -217,6 +218,41 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
     n_train = n - n_val - n_test
     train, val, test = rows[:n_train], rows[n_train : n_train + n_val], rows[n_train + n_val :]
     return train.sort().values, val.sort().values, test.sort().values
+
+
+def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
+    """Refuse a split that a problem prescribes, where it is none.
+
+    Args:
+        name: The name of the problem.
+        split: Rows for training and for validation.
+        n: Number of samples.
+
+    Raises:
+        InputError: They are no row numbers from 0 to n - 1 that stand once each, or none is for training.
+    """
+    if not (isinstance(split, tuple) and len(split) == 2):
+        raise InputError(
+            f"cannot use the split of {name}, because it is no pair of rows; give rows for training and validation"
+        )
+    for rows in split:
+        if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.dtype not in _ROW_NUMBERS:
+            raise InputError(
+                f"cannot use the split of {name}, because its rows are no whole numbers of shape (n,); make them with "
+                "torch.tensor([0, 1, 2])"
+            )
+        if len(rows) and not 0 <= (wrong := int(rows.max() if rows.min() >= 0 else rows.min())) < n:
+            raise InputError(
+                f"cannot use the split of {name}, because there is no row {wrong}; use numbers from 0 to {n - 1}"
+            )
+    if not len(split[0]):
+        raise InputError(f"cannot use the split of {name}, because no row is for training; give it some")
+    both = torch.cat(split)
+    if len(both.unique()) < len(both):
+        raise InputError(
+            f"cannot use the split of {name}, because a row stands in it twice; use each row once, for training or "
+            "validation"
+        )
 
 
 def count_of(name: str, size: float, n: int) -> int:

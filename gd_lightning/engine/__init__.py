@@ -1,6 +1,6 @@
 """How a stretch of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
 
-from gd_lightning.engine.autograd import AutogradEngine
+from gd_lightning.engine.autograd import AutogradEngine, is_beyond_precision, overflow_to_nan
 from gd_lightning.engine.batched import BatchedPopulation
 from gd_lightning.engine.fastest import fastest_population
 from gd_lightning.engine.fused import FusedEngine
@@ -29,6 +29,8 @@ __all__ = [
     "fastest_population",
     "has_global_hooks",
     "has_hooks",
+    "is_beyond_precision",
+    "overflow_to_nan",
     "why_no_numba",
     "why_not_fused",
     "work_of",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gd_lightning.engine.stretch import Engine, Look, Record, Stretch, Trace
+from gd_lightning.errors import first_line
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -45,17 +48,15 @@ class AutogradEngine(Engine):
             if stretch.lrs is not None:
                 for group in self._optimizer.param_groups:
                     group["lr"] = float(stretch.lrs[position])
-            self._optimizer.zero_grad()
-            loss, batch_loss = self._losses(*stretch.batch(position))
-            loss.backward()
-            self._optimizer.step()
+            is_kept = len(losses) < len(positions) and position == positions[len(losses)]
+            batch_loss, gradient = self._update(*stretch.batch(position), is_kept and keep.gradients)
             stretch.made = position + 1
-            if len(losses) < len(positions) and position == positions[len(losses)]:
-                losses.append(batch_loss.detach())
+            if is_kept:
+                losses.append(batch_loss)
                 if keep.parameters:
                     parameters.append(_flat(self._parameters))
-                if keep.gradients:
-                    gradients.append(_flat([_gradient(parameter) for parameter in self._parameters]))
+                if gradient is not None:
+                    gradients.append(gradient)
             if look.is_needed and position + 1 == next_look:
                 suspicion = suspicion or _is_any_beyond(losses[looked_at:], look)
                 if suspicion:
@@ -63,6 +64,54 @@ class AutogradEngine(Engine):
                 looked_at, next_look = len(losses), next_look + look.every
         suspicion = look.is_needed and (suspicion or _is_any_beyond(losses[looked_at:], look))
         return _trace(stretch.updates, losses, parameters, gradients, suspicion)
+
+    def _update(self, x: Tensor, y: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """Make an update; returns batch loss and gradient at the weights from which it starts."""
+        batch_loss: Tensor | None = None
+        gradient: Tensor | None = None
+
+        def closure() -> Tensor:
+            nonlocal batch_loss, gradient
+            self._optimizer.zero_grad()
+            loss, value = self._losses(x, y)
+            loss.backward()
+            if batch_loss is None:  # such as LBFGS asks again within an update
+                batch_loss = value.detach()
+                gradient = _flat([_gradient(each) for each in self._parameters]) if with_gradient else None
+            return loss
+
+        with overflow_to_nan(self._optimizer):
+            # The types of torch know only one of the two kinds of closures that it takes.
+            self._optimizer.step(closure)  # type: ignore[arg-type]
+        assert batch_loss is not None
+        return batch_loss, gradient
+
+
+@contextmanager
+def overflow_to_nan(optimizer: Optimizer) -> Iterator[None]:
+    """Let a step that torch refuses, because it is too large for the precision, end at nan as arithmetic would.
+
+    Args:
+        optimizer: Makes the step.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_beyond_precision(error):
+            raise
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.fill_(math.nan)
+
+
+def is_beyond_precision(error: BaseException) -> bool:
+    """Whether torch refused a number because it is too large for the precision of a tensor."""
+    try:
+        torch.zeros(1, dtype=torch.float32).add_(torch.zeros(1, dtype=torch.float32), alpha=1e300)
+    except RuntimeError as known:  # which has no class of its own, and words that change
+        return type(error) is type(known) and first_line(error) == first_line(known)
+    return False
 
 
 def _trace(

@@ -98,7 +98,8 @@ class FusedEngine(Engine):
         of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
         theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
         state, network = self._kernels.State(theta, velocity), self._network(dtype)
-        lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
+        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
+            lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
         rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
 
         def make(state: Any, keep: Keep, room: int) -> tuple[int, int, bool, Record]:

@@ -81,8 +81,10 @@ class FusedPopulation(Population):
         return self._compiled.Lesson(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
 
     def _settings(self, course: Course, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:
+        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
+            lr = members.lr.astype(dtype)
         return self._compiled.Settings(
-            lr=members.lr.astype(dtype),
+            lr=lr,
             batch_size=members.batch_size,
             momentum=members.momentum,
             nesterov=members.nesterov,

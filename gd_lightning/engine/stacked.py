@@ -63,7 +63,9 @@ class StackedNetwork(ABC):
     """
 
     def __init__(self, parts: list[nn.Module], loss: Loss, huber_delta: float) -> None:
-        self._parts, self._loss, self._delta = parts, loss, huber_delta
+        # torch takes no bound beyond the precision, from which on the loss is quadratic whatever the residual.
+        largest = torch.finfo(next(parts[0].parameters()).dtype).max
+        self._parts, self._loss, self._delta = parts, loss, min(huber_delta, largest)
         self._layers = [part for part in parts if isinstance(part, nn.Linear)]
         self._columns = self._layers[0].in_features
         self.widest = max(size for layer in self._layers for size in (layer.in_features, layer.out_features))

@@ -14,13 +14,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.comparison import Comparison
 from gd_lightning.experiments.copies import Names, made_by_functions, names_of, own_copy
 from gd_lightning.experiments.grid import usual_batch_sizes
 from gd_lightning.experiments.report import Report
 from gd_lightning.experiments.scene import Scene
-from gd_lightning.float64 import precision_of_run
+from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.generators import own_generator
 from gd_lightning.history import Outcome
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
@@ -128,8 +128,14 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
             "cannot find the best lr, because the loss of these options is not quadratic in the parameters; give lrs, "
             "or see what plan says"
         )
-    outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, order=data.order)
-    return stable_lr(outlooks, Variant.of(batch_size, len(data.train)).batch_size)
+    try:
+        outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, order=data.order)
+        return stable_lr(outlooks, Variant.of(batch_size, len(data.train)).batch_size)
+    except NOT_COMPUTABLE as error:
+        raise InputError(
+            f"cannot find the best lr, because theory comes to numbers beyond float64 ({first_line(error)[:100]}); "
+            "give lrs, or standardize the data"
+        ) from error
 
 
 def _settings(

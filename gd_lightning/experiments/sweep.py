@@ -5,6 +5,7 @@ Letters: N samples, P parameters, S seeds.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -32,6 +33,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.ranges import Given
 from gd_lightning.experiments.sweep_grid import Grid
 from gd_lightning.experiments.sweep_report import SweepReport
+from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.generators import own_generator, starting_from
 from gd_lightning.history import DIVERGENCE_FACTOR
 from gd_lightning.measures import mean_loss_over, unchanged
@@ -326,10 +328,10 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float],
     module.hparams.update(momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
     if quadratic_network(module) is None:
         return {}
-    plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
     limits: dict[tuple[int, float], float] = {}
-    for momentum in grid.momentum:
-        if momentum < 1:
+    with contextlib.suppress(*NOT_COMPUTABLE):
+        plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
+        for momentum in [each for each in grid.momentum if each < 1]:
             outlooks = dataclasses.replace(plain, momentum=momentum, nesterov=nesterov)
             limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in grid.batch_size}
     return limits

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from gd_lightning.affine import Affine
-from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch
+from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch, overflow_to_nan
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
@@ -52,7 +52,7 @@ from gd_lightning.module.position import resume_position, save_position, settle_
 from gd_lightning.module.start import Start
 from gd_lightning.module.stretches import Stretches, leave_trace
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
-from gd_lightning.objective import Loss, summed_loss
+from gd_lightning.objective import Loss, check_prediction, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
@@ -336,8 +336,8 @@ class RegressionModule(LightningModule):
             raise InputError(
                 "cannot predict before the network is made; train first, or give in_features and out_features"
             )
-        prediction = self.network(self._features_of_network(x))
-        assert isinstance(prediction, Tensor)
+        prediction: Tensor = self.network(self._features_of_network(x))
+        check_prediction(prediction)
         return prediction
 
     def affine(self) -> Affine | None:
@@ -392,7 +392,8 @@ class RegressionModule(LightningModule):
             if self._stretches is not None:
                 return self._stretches.carry_out(batch)
             loss, batch_loss = self._losses(*batch.batch(0), batch_idx)
-            self._single = batch, batch_loss.detach()
+            if self._single is None or self._single[0] is not batch:  # LBFGS asks again within an update
+                self._single = batch, batch_loss.detach()
             return {"loss": loss, "batch_loss": batch_loss.detach()}
         if isinstance(batch, MicroBatches):
             batch_loss = self._descend_parts(batch, batch_idx)
@@ -460,7 +461,8 @@ class RegressionModule(LightningModule):
         if self.decision.one_by_one and not self._conditions_hold():  # since the stretch of one update was planned
             self._choose_engine()
         if getattr(self.trainer.train_dataloader, "in_stretches", None) is None:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            with overflow_to_nan(optimizer):
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             if self._single is not None:
                 assert self.network is not None
                 leave_trace(*self._single, self.network)

@@ -31,6 +31,7 @@ _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
 _A_ROW = 3  # panels
 _FEW = 8  # learning rates that are all named
+_DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
 _DECADES = 7.0  # of losses that colours tell apart: what is better still has the colour of the best
 
 
@@ -113,7 +114,8 @@ def sweep_map(
 
 def _norm(losses: Iterable[Values], start: float) -> LogNorm:
     """Return how losses are coloured: up to that of the start; what is above has a colour of its own."""
-    found = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in losses])
+    found = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in losses]).clip(*_DRAWABLE)
+    start = min(max(start, _DRAWABLE[0]), _DRAWABLE[1]) if np.isfinite(start) else _DRAWABLE[1]
     high = max(start, found.min()) if len(found) else start
     low = max(found.min(), high / 10**_DECADES) if len(found) else high / 10
     return LogNorm(low, high if high > low else 1.1 * low)
@@ -123,8 +125,10 @@ def _edges(values: Sequence[float]) -> Values:
     """Return where rows end, halfway between their values on a logarithmic axis, shape (L + 1,)."""
     logs = np.log(np.array(values))
     middle = (logs[1:] + logs[:-1]) / 2
-    edges: Values = np.exp(np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]]))
-    return edges
+    edges = np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]])
+    # The outermost may be beyond float64, and matplotlib goes some decades further.
+    found: Values = np.exp(np.clip(edges, *np.log(_DRAWABLE)))
+    return found
 
 
 def _draw_diverged(axes: Axes, plane: Plane, edges: Values) -> None:

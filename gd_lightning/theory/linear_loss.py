@@ -76,6 +76,9 @@ class LinearLoss:
             blocks: Gives all blocks, x of shape (rows, D) and y of shape (rows, K), each time it is called.
             bias: Whether the regressor has a bias.
             most: The number of rows to keep at most, see :meth:`thinned`; None: all.
+
+        Raises:
+            FloatingPointError: The curvature is beyond float64.
         """
         n, means, triangle = folded(blocks, bias)
         first_x, first_y = next(iter(blocks()))
@@ -84,6 +87,8 @@ class LinearLoss:
         scatter = triangle[:, features:].square().sum().item() if bias else scatter_over(y for _, y in blocks())
         eigenvalues, directions = _spectrum(triangle[:, :features] / n**0.5, means[:features] if bias else None)
         eigenvalues = eigenvalues * (2 / outputs)
+        if not eigenvalues.isfinite().all():
+            raise FloatingPointError("the squares of the features are beyond float64")
         kept, rows, residuals, start = drawn_evenly(n, most), [], [], 0
         for x, y in blocks():
             if kept is not None:

@@ -88,7 +88,7 @@ class ReducedUpdates:
         """Return how far above the irreducible loss the expected train loss stays; ``inf`` where it is not stable."""
         epoch = self.epoch(lr, variant) if variant.short_batch else self.update(lr, variant.batch_size)
         matrix, noise = epoch[:-1, :-1], epoch[:-1, -1]
-        if torch.linalg.eigvals(matrix).abs().max() >= 1:
+        if not matrix.isfinite().all() or torch.linalg.eigvals(matrix).abs().max() >= 1:
             return math.inf
         settled = torch.linalg.solve(torch.eye(len(matrix), dtype=torch.float64) - matrix, noise)
         return float(self.observe[:-1] @ settled)

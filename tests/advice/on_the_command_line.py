@@ -78,6 +78,34 @@ class ArrayTargets(Problem):
 AN_OBJECT = Seedless()
 
 
+@dataclass
+class Prescribed(Problem):
+    """Rows 0 to 5, with a split that has a mistake or none."""
+
+    kind: str = "right"
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        return torch.arange(6.0)[:, None], torch.arange(6.0)[:, None]
+
+    def split(self) -> tuple[Tensor, Tensor]:
+        splits: dict[str, object] = {
+            "right": (torch.arange(4), torch.tensor([4, 5])),
+            "single": torch.arange(4),
+            "fractions": (torch.arange(4.0), torch.tensor([4])),
+            "outside": (torch.arange(4), torch.tensor([4, 6])),
+            "below": (torch.arange(4), torch.tensor([-1])),
+            "nothing": (torch.arange(0), torch.arange(3)),
+            "overlap": (torch.arange(4), torch.tensor([3, 4])),
+            "twice": (torch.tensor([0, 1, 1]), torch.tensor([4])),
+        }
+        return splits[self.kind]  # type: ignore[return-value]
+
+
+class Pairs(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x), x  # type: ignore[return-value]
+
+
 class Frozen(nn.Linear):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -108,6 +136,7 @@ def materials() -> None:
         "nameless.csv": "a,,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
         "named.csv": "a,c,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
         "numbered.csv": "index,y\n" + "".join(f"{i},{2 * i}\n" for i in range(12)),
+        "beyond_squares.csv": "a,y\n" + "".join(f"{i}e200,{i * i}\n" for i in range(1, 8)),
         "beyond.csv": "a,b\n1,1e300\n",
         "huge_features.csv": "a,y\n" + "".join(f"{i}e25,{i}\n" for i in range(1, 13)),
         "vast.csv": "a,y\n" + "".join(f"{i},{i}e155\n" for i in range(1, 13)),
@@ -238,6 +267,32 @@ ADVICE: dict[str, Advice] = {
     "outlier_size {} is no size of a shift": advice(
         "plan --data.problem LinearProblem --data.problem.outlier_size -1",
         "plan --data.problem LinearProblem --data.problem.outlier_size 0 --map false",
+    ),
+    # Classes of one's own
+    **{
+        part: advice(
+            f"fit --data.problem tests.advice.on_the_command_line.Prescribed --data.problem.kind {kind}",
+            "fit --data.problem tests.advice.on_the_command_line.Prescribed --data.problem.kind right "
+            f"--model.lr 0.01 {ONE_EPOCH}",
+        )
+        for part, kind in {
+            "because it is no pair of rows; give rows for training": "single",
+            "because its rows are no whole numbers of shape (n,); make them": "fractions",
+            "because there is no row {}; use numbers from 0": "outside",
+            "because no row is for training; give it some": "nothing",
+            "because a row stands in it twice; use each row once": "overlap",
+        }.items()
+    },
+    "make it the tensor of predictions, of shape (B, K), alone": advice(
+        "fit --model.network tests.advice.on_the_command_line.Pairs",
+        f"fit --model.network torch.nn.Linear --model.lr 0.01 {ONE_EPOCH}",
+    ),
+    "choose a smaller lr or momentum, or standardize the data": advice(
+        "plan --model.momentum 0.9999999999999999", "plan --model.momentum 0.99 --map false"
+    ),
+    "give lrs, or standardize the data": advice(
+        f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full",
+        f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",
     ),
     # Tables
     "because there is no such file; check the path": advice(

@@ -469,6 +469,29 @@ class Command(LightningCLI):
         self.run = None
         self.parse_arguments(self.parser, ["fit", "--config", text_of(settings), *given])
 
+    def check_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Refuse the options of a run of a comparison that cannot be followed, before anything is made.
+
+        Args:
+            settings: As for :meth:`parse_member`.
+            options: Likewise.
+
+        Raises:
+            InputError: They cannot be parsed, or data and model cannot be made with them.
+        """
+        given = self.model, self.datamodule, self.config_init, self.subcommand
+        try:
+            self.parse_member(settings, options)
+            self.subcommand = "fit"
+            self.before_instantiate_classes()
+            self.config_init = self.parser.instantiate_classes(self.config)
+            data, precision = self._get(self.config_init, "data"), self.config.fit.trainer.precision
+            with precision_of_run(precision):
+                assert isinstance(data, RegressionDataModule)
+                assert data.variant
+        finally:
+            self.model, self.datamodule, self.config_init, self.subcommand = given
+
     def is_given(self, name: str) -> bool:
         """Whether an option of the subcommand was given, in arguments, configs or the environment."""
         return self._given().get(name) is not None

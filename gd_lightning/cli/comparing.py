@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,8 +43,8 @@ class Trains(Protocol):
     model: RegressionModule
     datamodule: RegressionDataModule
 
-    def parse_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
-        """Parse the options of a run."""
+    def check_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        """Refuse the options of a run that cannot be followed."""
 
     def is_given(self, name: str) -> bool:
         """Whether an option was given."""
@@ -63,6 +64,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         InputError: Something cannot be compared.
     """
     check(options["claims"] or {})
+    if options["target"] is not None and not 0 <= options["target"] < math.inf:
+        raise InputError(f"target {options['target']} is no train loss; use a number from 0, or null")
     request, settings = CompareRequest(options), command.config.compare.as_dict()
     logs = Path(settings["trainer"]["default_root_dir"] or ".") / LOGS
     if options["runs"]:
@@ -88,7 +91,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     if "optimizer" in varied and not command.is_given("model.lr"):
         del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
     for setting in {tuple(_without_seed(member.options).items()): member.options for member in members}.values():
-        command.parse_member(shared, setting)  # all mistakes are found before anything is made
+        command.check_member(shared, setting)  # all mistakes are found before anything is made
     made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
     directory = find_directory(options["directory"], logs, f"compare-{title}", made_of)
     interruption: BaseException | None = None
@@ -119,7 +122,7 @@ def _checked(size: str, variant: Variant) -> str:
     Raises:
         InputError: It is none.
     """
-    if size != "full" and not size.isdigit():
+    if size != "full" and not size.isdecimal():
         raise InputError(f"batch_size {size!r} is no number of samples; use 'full' or a whole number from 1")
     Variant.of("full" if size == "full" else int(size), variant.train_samples)
     return size

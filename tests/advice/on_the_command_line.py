@@ -290,6 +290,11 @@ ADVICE: dict[str, Advice] = {
     "choose a smaller lr or momentum, or standardize the data": advice(
         "plan --model.momentum 0.9999999999999999", "plan --model.momentum 0.99 --map false"
     ),
+    "is no train loss; use a number from 0": advice(
+        "compare --target .nan --batch_sizes full",
+        f"compare --target 1 --batch_sizes full --seeds 1 {ONE_EPOCH}",
+        f"compare --target null --batch_sizes full --seeds 1 {ONE_EPOCH}",
+    ),
     "give lrs, or standardize the data": advice(
         f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full",
         f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",

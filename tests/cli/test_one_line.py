@@ -74,6 +74,36 @@ ENDS: dict[str, tuple[str, int]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--batch_sizes ²",
+        "--batch_sizes ٣x",
+        "--batch_sizes 5,500",
+        "--lrs -1",
+        "--lrs .nan",
+        "--lrs 0.1,-1,0.2",
+        "--target .nan",
+        "--target .inf",
+        "--target -1",
+        "--vary data.batch_size=5,500",
+        "--vary data.batch_size=5,0",
+        "--vary model.lr=0.1,-1",
+        "--vary model.loss=mse,huber --model.huber_delta .inf",
+        "--vary data.val_size=10,100",
+        "--vary data.problem.seed=1,-1",
+        "--vary data.problem.noise=1,-1",
+    ],
+)
+def test_a_comparison_that_cannot_be_made_leaves_nothing(
+    command_line: CommandLine, tmp_path: Path, options: str
+) -> None:
+    assert command_line("compare", *options.split()) == BAD
+    assert len(command_line.err.splitlines()) == 1, command_line.err
+    assert command_line.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def _write_tables() -> None:
     x = np.random.default_rng(0).normal(size=50)
     for name, columns in {

@@ -22,6 +22,7 @@ from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine
 
 Capture = pytest.CaptureFixture[str]
+FOUR = ["--data.problem", "FourPoints"]  # where the data do not matter: runs that are made one by one take long
 
 
 @pytest.fixture
@@ -139,6 +140,7 @@ def _table(path: Path, n: int = 200, outlier: float = 1.0) -> list[str]:
     return ["--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "true"]
 
 
+@pytest.mark.usefixtures("shorter_trials")
 @pytest.mark.parametrize(
     ("model", "n"),
     [
@@ -204,21 +206,25 @@ def test_absolute_errors_have_no_limit(capfd: Capture) -> None:
 
 @pytest.mark.usefixtures("short_trials")
 def test_huber_and_dropout_say_what_they_leave_out(capfd: Capture) -> None:
-    found = _plan(capfd, "--model.loss", "huber", "--model.hidden_sizes", "[3]", "--model.dropout", "0.5")
+    found = _plan(capfd, "--model.loss", "huber", "--model.hidden_sizes", "[3]", "--model.dropout", "0.5", *FOUR)
     assert [note.split()[0] for note in found["notes"]] == ["huber", "dropout"]
 
 
 @pytest.mark.usefixtures("short_trials")
-def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
-    monkeypatch.setattr(local_plan, "_NUMBERS", 31 * 2000)
-    monkeypatch.setattr(local_plan, "_JACOBIANS", 300)
-    options = ["--data.problem", "Sine", "--data.problem.n_samples", "5000", "--model.hidden_sizes", "[10]"]
-    drawn = _plan(capfd, *options)
-    out = _said(capfd, *options)
+def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> tuple[str, dict[str, Any]]:
+        torch.manual_seed(0)
+        data, module = RegressionDataModule(gd_lightning.Sine(n_samples=5000)), RegressionModule(hidden_sizes=[10])
+        found = plan(module, data, 100)
+        return found.table("Sine"), json.loads(found.as_json(None))
+
+    with monkeypatch.context() as context:  # to undo all would make the trials long again
+        context.setattr(local_plan, "_NUMBERS", 31 * 2000)
+        context.setattr(local_plan, "_JACOBIANS", 300)
+        out, drawn = made()
     assert "Estimated from 2,000 of the 5,000 training samples: train loss and sharpness." in out
     assert "Estimated from 300 of the 5,000 training samples: beta and noise scale." in out
-    monkeypatch.undo()
-    whole = _plan(capfd, *options)
+    whole = made()[1]
     assert whole["samples_of_sharpness"] == 5000
     for name, part in (("sharpness", 0.05), ("largest_sample_curvature", 0.1), ("gradient_noise_scale", 0.5)):
         assert drawn[name] == pytest.approx(whole[name], rel=part), name
@@ -235,8 +241,7 @@ def test_samples_are_drawn_evenly_and_once(n: int, most: int) -> None:
 
 @pytest.mark.usefixtures("short_trials")
 def test_a_network_of_ones_own(capfd: Capture) -> None:
-    options = ["--model.network", "tests.module.test_regression.Quadratic", "--data.problem", "Parabola"]
-    assert _plan(capfd, *options)["sharpness"] > 0
+    assert _plan(capfd, "--model.network", "tests.module.test_regression.Quadratic", *FOUR)["sharpness"] > 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gd_lightning import RegressionModule
 from gd_lightning.data import Samples, epoch_order
 from gd_lightning.engine import Course, Members
 from gd_lightning.errors import InputError
-from gd_lightning.experiments import Trial
+from gd_lightning.experiments import Trial, trial
 from gd_lightning.experiments.sweep import train_members
 from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutlook, NetworkLoss, largest_stable_lr
 from gd_lightning.variants import Variant
@@ -114,16 +114,18 @@ def test_a_start_beyond_the_precision_is_refused() -> None:
         Trial(_module(hidden_sizes=[4]), _samples(1e30)).at(100, 1.0)
 
 
-def test_of_many_samples_the_hardest_take_part() -> None:
+def test_of_many_samples_the_hardest_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sample of 3,000, with features 100 times as large, decides how large a learning rate may be."""
+    monkeypatch.setattr(trial, "_MOST_UPDATES", 600)
     samples = _samples(n=3000)
     tame = Trial(_module(hidden_sizes=[4]), samples)
-    assert tame.at(1, 1.0).samples <= 400
+    easy = tame.at(1, 1.0)
+    assert easy.samples <= 200
     x = samples.x.clone()
     x[1234] *= 100
     wild = Trial(_module(hidden_sizes=[4]), Samples(x, samples.y))
     assert 1234 in wild.hardest
-    assert wild.at(1, 1.0).diverging_lr < tame.at(1, 1.0).diverging_lr / 4
+    assert wild.at(1, 1.0).diverging_lr < easy.diverging_lr / 4
 
 
 _FAST = [("relu", 1e5, 100, {}), ("relu", 1e3, 10, {}), ("tanh", 1e5, 100, {}), ("tanh", 1e3, 100, {"momentum": 0.5})]
@@ -150,17 +152,18 @@ def test_below_the_limit_no_run_diverges_and_at_three_times_it_all_do(
 def test_limits_of_perceptrons_hold(hidden: list[int], activation: str, scale: float, batch_size: int) -> None:
     """From 20 starts, for 200 epochs; of single samples from 5, since each takes seconds.
 
-    The limit of mini-batches is that of the worst of three orders: at three times it, a run in its one order is more
-    often spared.
+    Of all samples, most runs diverge at three times the limit. That of mini-batches is of the worst of three orders: a
+    run in its one order can be spared there (of single samples in ten orders, between one and eight diverged from
+    these starts), and most diverge at ten times it.
     """
-    samples, below, above = _samples(scale), [], []
+    samples, below, above, far = _samples(scale), [], [], 3.0 if batch_size == 100 else 10.0
     starts = 5 if batch_size == 1 else 20
     for seed in range(starts):
         module = _module(seed=seed, hidden_sizes=hidden, activation=activation)
         limit = _limit(module, samples, batch_size).limit
-        lrs = [share * limit for share in (0.25, 0.5, 0.75, 0.9, 0.99, 3.0)]
+        lrs = [share * limit for share in (0.25, 0.5, 0.75, 0.9, 0.99, far)]
         *small, large = _train(module, samples, batch_size, lrs, 200)
         below.extend(small)
         above.append(large)
     assert not any(below)
-    assert sum(above) > starts / (2 if batch_size == 100 else 5)
+    assert sum(above) > starts / 2

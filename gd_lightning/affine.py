@@ -82,17 +82,35 @@ def parameter_names(
     features: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
 ) -> list[str]:
-    """Name the parameters of an affine function in the order of :meth:`Affine.flat`.
+    """Name the parameters of an affine function in the order of :meth:`Affine.flat`, each with a name of its own.
 
     Example:
         >>> parameter_names(1, 1, True)
         ['w', 'b']
         >>> parameter_names(2, 1, True, features=["hours", "sleep"])
         ['w_hours', 'w_sleep', 'b']
+        >>> parameter_names(2, 2, False, features=["a_b", "b"], targets=["y", "y_a"])
+        ['w_y_a_b', 'w_y_b', 'w_y_a_a_b', 'w_y_a_b-2']
     """
     xs = [""] if n_features == 1 else [f"_{name}" for name in features or [str(i) for i in range(n_features)]]
     ys = [""] if n_targets == 1 else [f"_{name}" for name in targets or [str(i) for i in range(n_targets)]]
-    return [f"w{y}{x}" for y in ys for x in xs] + [f"b{y}" for y in ys if bias]
+    return _distinct([f"w{y}{x}" for y in ys for x in xs] + [f"b{y}" for y in ys if bias])
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of which those that stand there already have a number: feature b_c and target a make w_a_b_c."""
+    if len(set(names)) == len(names):
+        return names
+    taken, found = set(names), list[str]()
+    seen = set[str]()
+    for name in names:
+        own, number = name, 1
+        while own in seen or (own != name and own in taken):
+            number += 1
+            own = f"{name}-{number}"
+        seen.add(own)
+        found.append(own)
+    return found
 
 
 def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, float]:

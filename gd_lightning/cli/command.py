@@ -43,12 +43,19 @@ from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan, show
 from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
-from gd_lightning.cli.processes import check_against_torchrun, torchrun_defaults
+from gd_lightning.cli.processes import check_against_torchrun, is_first_process, torchrun_defaults
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
-from gd_lightning.cli.settings import refuse_nonsense, refuse_null, refuse_unknown_variables
+from gd_lightning.cli.settings import (
+    refuse_nonsense,
+    refuse_null,
+    refuse_parts_of_samples,
+    refuse_unknown_variables,
+    repeated,
+)
 from gd_lightning.cli.sweep import SweepOptions, settle_grids, sweep, with_grids
+from gd_lightning.cli.terminal import warn
 from gd_lightning.cli.trust import distrust, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
@@ -217,6 +224,7 @@ class Command(LightningCLI):
             self._settle_length(self.config[stage])
         refuse_unknown_variables(stage, options_of(self._parser(stage)), os.environ)
         refuse_nonsense(self.config[stage])
+        refuse_parts_of_samples(stage, self.config[stage].trainer)
         for flags in printing:
             self._print(stage, flags.partition("=")[2])
 
@@ -354,12 +362,6 @@ class Command(LightningCLI):
         if 0 in (trainer.max_epochs, trainer.max_steps):
             name = "max_epochs" if trainer.max_epochs == 0 else "max_steps"
             raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")
-        for name, whole in (("limit_train_batches", (None, 1.0)), ("overfit_batches", (0, 0.0))):
-            if trainer[name] not in whole:
-                raise InputError(
-                    f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all "
-                    "training samples; hold samples out with data.test_size instead"
-                )
 
     # Making
 
@@ -398,7 +400,7 @@ class Command(LightningCLI):
                 )
             is_member = self._member_directory is not None
             if not any(isinstance(callback, Forecast) for callback in added):
-                own.append(Forecast((lambda _: None) if is_member else _warn))
+                own.append(Forecast((lambda _: None) if is_member else warn))
             own += [StopOnDivergence(options.on_divergence, options.divergence_factor), EndBetweenUpdates()]
             own.append(GradientVariance() if is_member else Pictures())
             if not (is_member or config.barebones or any(isinstance(callback, ProgressBar) for callback in added)):
@@ -414,6 +416,9 @@ class Command(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a subcommand; all but plan, compare and sweep are the Trainer's."""
+        if is_first_process():
+            for name in repeated(self.arguments):
+                warn(f"{name} is given twice, and the last value counts")
         if subcommand == "plan":
             self.plan(json=self.config_init.plan.json, with_map=self.config_init.plan.map)
         elif subcommand == "compare":
@@ -531,7 +536,7 @@ class Command(LightningCLI):
                 "fewer trainer.devices"
             )
         if self.model.hparams["engine"] == "fused" and (missing := why_no_numba()):
-            _warn(NOT_THERE.format(missing))
+            warn(NOT_THERE.format(missing))
         options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
         rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
         if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]
@@ -630,10 +635,6 @@ class Command(LightningCLI):
             file.unlink()
             raise
         print(f"{len(predictions)} predictions of {self.run.name} in {file}")
-
-
-def _warn(sentence: str) -> None:
-    print(f"gd_lightning: warning: {sentence}", file=sys.stderr)
 
 
 def _flags_as_options(args: list[str]) -> Iterator[str]:

@@ -74,7 +74,7 @@ class CompareRequest:
         """Any options that are varied, with their values as text.
 
         Raises:
-            InputError: One of them is no option=values.
+            InputError: One of them is no option=values, or an option is there twice.
         """
         given = self.options["vary"] or []
         if isinstance(given, Mapping):
@@ -84,7 +84,10 @@ class CompareRequest:
             name, is_there, values = text.partition("=")
             if not (is_there and name.strip() and values.strip()):
                 raise InputError(f"cannot vary {text!r}; write an option and its values, such as model.lr=0.01,0.1")
-            varied[name.strip().removeprefix("--")] = values_of(values)
+            name = name.strip().removeprefix("--")
+            if name in varied:
+                raise InputError(f"cannot vary {name} twice; give its values once")
+            varied[name] = values_of(values)
         return varied
 
     def batch_sizes(self, configured: Variant) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -90,8 +91,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     shared = _shared(settings, set(options), varied)
     if "optimizer" in varied and not command.is_given("model.lr"):
         del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
-    for setting in {tuple(_without_seed(member.options).items()): member.options for member in members}.values():
-        command.check_member(shared, setting)  # all mistakes are found before anything is made
+    # All mistakes are found before anything is made; seeds make none.
+    _check_settings(command, shared, [member.options for member in members[:: options["seeds"]]], varied, variant)
     made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
     directory = find_directory(options["directory"], logs, f"compare-{title}", made_of)
     interruption: BaseException | None = None
@@ -110,6 +111,34 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     if interruption is not None:
         print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
         raise interruption
+
+
+def _check_settings(
+    command: Trains,
+    shared: Mapping[str, Any],
+    settings: Sequence[Mapping[str, str]],
+    varied: Collection[str],
+    variant: Variant,
+) -> None:
+    """Parse what is compared.
+
+    Raises:
+        InputError: Something cannot be used, or comes to the same options as something else.
+    """
+    has_one_size = not any(name.startswith("data.") and name != "data.batch_size" for name in varied)
+    known: dict[str, str] = {}
+    for setting in settings:
+        command.check_member(shared, setting)
+        made = command.config.fit.as_dict()
+        if has_one_size and made["data"]["batch_size"] == variant.train_samples:
+            made["data"]["batch_size"] = "full"
+        named = ", ".join(f"{name} {value}" for name, value in setting.items() if name in varied)
+        content = json.dumps(made, sort_keys=True, default=str)
+        if content in known:
+            raise InputError(
+                f"cannot compare {known[content]} and {named}, because they are the same; give each value once"
+            )
+        known[content] = named
 
 
 def _words(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,10 +187,6 @@ def _seeds(settings: Mapping[str, Any], vary_data: bool, varied: Collection[str]
             )
         base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
     return {name: value for name, value in base.items() if not {name, name.replace(".init_args", "")} & set(varied)}
-
-
-def _without_seed(options: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in options.items() if not name.endswith(("seed", "seed_everything"))}
 
 
 def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[str, Any]:

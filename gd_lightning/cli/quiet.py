@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import DataWarning
 
 # What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
@@ -80,7 +80,7 @@ def _in_one_line(others: Callable[..., None]) -> Callable[..., None]:
             others(message, category, *where)
         elif str(message) not in shown:  # each run of a comparison warns of the same data
             shown.add(str(message))
-            print(f"gd_lightning: warning: {message}", file=sys.stderr)
+            warn(str(message))
 
     return show
 

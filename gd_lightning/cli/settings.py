@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
@@ -30,6 +30,8 @@ _CALLBACKS = {
     "Timer": "its options cannot be saved in a config; give trainer.max_time",
     "LearningRateFinder": "what it finds is far from a good learning rate here; give model.lr",
 }
+# Subcommands that say something of all samples, and the limit of each.
+_JUDGED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
 def refuse_nonsense(config: Mapping[str, Any]) -> None:
@@ -48,6 +50,71 @@ def refuse_nonsense(config: Mapping[str, Any]) -> None:
     if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
         raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
     _check_trainer(config["trainer"])
+
+
+def repeated(arguments: Sequence[str]) -> list[str]:
+    """Return the options that are given twice with different values, of which argparse takes the last one only.
+
+    Args:
+        arguments: Those behind the subcommand. --config is not meant, which adds to the one before, nor is what is said
+            of each of several elements of a list.
+
+    Example:
+        >>> repeated(["--model.lr", "0.1", "--data.seed=1", "--model.lr=0.2", "--data.seed", "1"])
+        ['--model.lr']
+    """
+    values: dict[str, str] = {}
+    found, lists = list[str](), tuple[str, ...]()
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, has_value, value = argument.partition("=")
+        name = name.replace(".init_args.", ".")
+        if not name.startswith("--") or name == "--config" or name.startswith(lists):
+            continue
+        if name.endswith("+"):
+            lists = (*lists, name[:-1])
+        value = value if has_value else following
+        if values.setdefault(name, value) != value and not name.endswith("+"):
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
+    """Refuse options of the Trainer that leave samples out of what is said of all of them.
+
+    Args:
+        stage: The subcommand.
+        trainer: The options of its Trainer.
+
+    Raises:
+        InputError: There is such an option.
+    """
+    if stage in _JUDGED:
+        for name in (_JUDGED[stage], "overfit_batches", "fast_dev_run"):
+            if _leaves_out(name, trainer[name]):
+                raise InputError(
+                    f"cannot {stage} with trainer.{name} {_typed(trainer[name])}, because the result is that of all "
+                    "samples; leave it out"
+                )
+        return
+    for name in ("limit_train_batches", "overfit_batches"):
+        if _leaves_out(name, trainer[name]):
+            raise InputError(
+                f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all training "
+                "samples; hold samples out with data.test_size instead"
+            )
+    value = trainer["limit_val_batches"]
+    if value != 0 and _leaves_out("limit_val_batches", value):
+        raise InputError(
+            f"cannot train with trainer.limit_val_batches {value}, because val_loss is that of all held-out samples; "
+            "leave it out, or give 0 for no validation"
+        )
+
+
+def _leaves_out(name: str, value: object) -> bool:
+    """Whether an option leaves samples out: of a limit, 1.0 is all samples, and 1 is one batch."""
+    if name.startswith("limit_"):
+        return not (value is None or (isinstance(value, float) and value == 1.0))
+    return bool(value)
 
 
 def refuse_null(parser: ArgumentParser, values: Mapping[str, Any], prefix: str = "") -> None:

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import from_here
 from gd_lightning.cli.runs import LOGS
+from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
-from gd_lightning.experiments.ranges import numbers
+from gd_lightning.experiments.ranges import numbers, written_twice
 from gd_lightning.experiments.sweep_grid import BATCH_SIZES, LRS
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_directory import CONFIG, claim_directory, write_text
@@ -161,6 +162,10 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
     directory = None if options["directory"] is None else _empty(Path(options["directory"]))
     grid = Grid.of(given, module, data, options["seeds"])
+    for name, values in given.items():
+        again = written_twice(name, values, data.variant.train_samples) if values is not None else []
+        if again:
+            warn(f"{', '.join(again)} is given twice as {name}, and swept once")
     seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(options["seeds"]))
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)

@@ -120,3 +120,8 @@ def any_terminal() -> Iterator[None]:
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before
+
+
+def warn(sentence: str) -> None:
+    """Say what a person should know, in one line."""
+    print(f"gd_lightning: warning: {sentence}", file=sys.stderr)

@@ -52,6 +52,28 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
     return sorted(set(found))
 
 
+def written_twice(name: str, given: Given, full: int | None = None) -> list[str]:
+    """Return the numbers that are written out again, which :func:`numbers` returns once; ranges and series may overlap.
+
+    Args:
+        name: The option, for messages.
+        given: As for :func:`numbers`.
+        full: Likewise.
+
+    Example:
+        >>> written_twice("batch_sizes", "1,full,100,log(1,100,3)", full=100)
+        ['100']
+    """
+    parts, seen, found = [str(part).strip() for part in _parts(given)], set[float](), list[str]()
+    for part in parts if _AND_SO_ON not in parts else ():
+        if "(" not in part:
+            value = _number(name, part, full)
+            if value in seen:
+                found.append(part)
+            seen.add(value)
+    return found
+
+
 def whole_numbers(name: str, given: Given, full: int) -> list[int]:
     """Return batch sizes, as :func:`numbers`; those within a range are rounded.
 

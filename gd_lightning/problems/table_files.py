@@ -278,10 +278,15 @@ class _Npz(TableFile):
                 if not isinstance(array, np.ndarray):
                     raise _unreadable(self.path, f"what it holds as {name!r} is no array; leave it out")
                 _check_shape(array, name, self.path)
-                if array.ndim == 1:
-                    self._columns[name] = array
-                else:
-                    self._columns |= {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
+                columns = {name: array}
+                if array.ndim == 2:
+                    columns = {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
+                if both := sorted(set(columns) & set(self._columns)):
+                    raise InputError(
+                        f"cannot read the table {self.path}, because two of its arrays give the column {both[0]!r}; "
+                        "rename one of them"
+                    )
+                self._columns |= columns
         lengths = {len(column) for column in self._columns.values()}
         if len(lengths) > 1:
             raise InputError(

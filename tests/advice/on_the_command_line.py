@@ -691,6 +691,17 @@ ADVICE: dict[str, Advice] = {
         "compare --vary model.lr=0.1,0.2 --batch_sizes full,16 --lrs 0.1",
         f"compare --vary model.lr=0.01,0.02 --batch_sizes full,16 --seeds 1 {ONE_EPOCH}",
     ),
+    "because they are the same; give each value once": advice(
+        f"compare --batch_sizes full,100 --seeds 1 {ONE_EPOCH}", f"compare --batch_sizes full --seeds 1 {ONE_EPOCH}"
+    ),
+    "because the result is that of all samples; leave it out": advice(
+        "test --ckpt_path RUN --trainer.limit_test_batches 1", "test --ckpt_path RUN", before=f"fit {ONE_EPOCH}"
+    ),
+    "is that of all held-out samples; leave it out, or give 0 for no validation": advice(
+        "fit --data.val_size 10 --trainer.limit_val_batches 1",
+        f"fit --data.val_size 10 {ONE_EPOCH}",
+        f"fit --data.val_size 10 --trainer.limit_val_batches 0 {ONE_EPOCH}",
+    ),
     "write a figure, a colon, and labels with signs between them": advice(
         "compare --claims '{larger batches end lower: full before 16}'",
         "compare --batch_sizes full,16 --seeds 1 --lrs 0.01 --claims '{larger batches end lower: \"train_loss: batch < "

@@ -80,6 +80,10 @@ BAD: dict[str, tuple[str, str]] = {
     "targets of shape (N,)": ("--data.problem tests.cli.test_bad_input.FlatTargets", "(5, 1) and y of shape (5,)"),
     "spawned processes": ("--trainer.strategy ddp_spawn --trainer.devices 2", "use --trainer.strategy ddp"),
     "part of the data": ("--trainer.limit_train_batches 0.5", "limit_train_batches 0.5, because an epoch"),
+    "a column of two arrays": (f"{TABLE} replaced.npz", "two of its arrays give the column 'x0'; rename one of them"),
+    "one batch an epoch": ("--trainer.limit_train_batches 1", "limit_train_batches 1, because an epoch"),
+    "part of the validation": ("--data.val_size 9 --trainer.limit_val_batches .5", "limit_val_batches 0.5, because"),
+    "one batch of validation": ("--data.val_size 9 --trainer.limit_val_batches 1", "limit_val_batches 1, because"),
     "overfitting": ("--trainer.overfit_batches 1", "overfit_batches 1, because an epoch"),
     "no time": ("--trainer.max_time 00:00:00:00", "these options train nothing"),
     "half precision": ("--trainer.precision bf16-true", "cannot train in bf16-true; use one of 32-true"),
@@ -322,6 +326,7 @@ def _save_damaged_arrays() -> None:
     np.save("cube.npy", np.zeros((2, 2, 2)))
     np.save("objects.npy", np.array([Evil()], dtype=object), allow_pickle=True)
     np.save("truncated.npy", np.zeros((100, 3)))
+    np.savez("replaced.npz", x=np.zeros((9, 3)), x0=np.zeros(9), y=np.zeros(9))
     np.savez("truncated.npz", x=np.zeros((100, 3)), y=np.zeros(100))
     for name in ("truncated.npy", "truncated.npz"):
         Path(name).write_bytes(Path(name).read_bytes()[:-200])
@@ -351,6 +356,25 @@ def test_bad_input_gets_one_line_and_leaves_nothing_behind(
     assert command_line.out == ""
     assert sorted(path.name for path in materials.iterdir()) == before
     assert not (command_line.root / "lightning_logs").exists()
+
+
+def test_samples_are_judged_all_or_none(command_line: CommandLine) -> None:
+    run = command_line.fit("--trainer.max_epochs", "1")
+    for stage, name in (("validate", "limit_val"), ("test", "limit_test"), ("predict", "limit_predict")):
+        wrong = [f"{name}_batches={value}" for value in ("0", "1", ".5", "0.0")]
+        for option in [*wrong, "overfit_batches=1", "fast_dev_run=true"]:
+            assert command_line(stage, "--ckpt_path", run, f"--trainer.{option}") == 2, option
+            assert "because the result is that of all samples; leave it out" in command_line.err
+        assert command_line(stage, "--ckpt_path", run, f"--trainer.{name}_batches=1.0") == 0, command_line.err
+    assert len(list(run.glob("predictions*"))) == 1
+
+
+def test_what_is_given_twice_is_said(command_line: CommandLine) -> None:
+    command_line.fit("--model.lr", "0.1", "--trainer.max_epochs=1", "--trainer.max_epochs", "2", "--model.lr=0.1")
+    assert command_line.err == "gd_lightning: warning: --trainer.max_epochs is given twice, and the last value counts\n"
+    assert command_line("sweep", "--lrs", "0.1,0.2,0.10", "--batch_sizes", "full,100", "--trainer.max_epochs", "1") == 0
+    assert "0.10 is given twice as lr, and swept once" in command_line.err
+    assert "100 is given twice as batch_size, and swept once" in command_line.err
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gd_lightning import InputError
-from gd_lightning.experiments.ranges import Given, numbers, whole_numbers
+from gd_lightning.experiments.ranges import Given, numbers, whole_numbers, written_twice
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,17 @@ def test_what_cannot_be_understood_is_said_in_one_line(given: Given, message: st
 def test_a_batch_size_is_a_whole_number() -> None:
     with pytest.raises(InputError, match=r"because 2\.5 is no number of samples; give whole numbers from 1, or full"):
         whole_numbers("batch_sizes", "1,2.5", 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "again"),
+    [
+        ("0.1, 0.2, 0.10", ["0.10"]),
+        ([1, "1.0"], ["1.0"]),
+        ("full,10", ["10"]),
+        ("1,2,4,...,full", []),
+        ("1,log(1,2,3)", []),
+    ],
+)
+def test_what_is_written_twice_is_found(given: Given, again: list[str]) -> None:
+    assert written_twice("lrs", given, 10) == again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,4 +36,5 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """Run the command line on this process's arguments and exit: the console script and ``python -m``."""
+    os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever is set for a display
     sys.exit(main())

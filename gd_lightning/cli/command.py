@@ -43,7 +43,7 @@ from gd_lightning.cli.files import RunLogger, SaveConfig
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan, show
 from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
-from gd_lightning.cli.processes import check_against_torchrun, is_first_process, torchrun_defaults
+from gd_lightning.cli.processes import check_against_torchrun, check_launcher, is_first_process, torchrun_defaults
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
@@ -112,6 +112,7 @@ class Command(LightningCLI):
         datamodule_class: type[RegressionDataModule] = RegressionDataModule,
         made: list[Path] | None = None,
     ) -> None:
+        check_launcher()
         distrust()
         self._made = [] if made is None else made
         self.arguments = args
@@ -222,6 +223,7 @@ class Command(LightningCLI):
         if stage in _TRAINING:
             self._settle_learning_rate(self.config[stage])
             self._settle_length(self.config[stage])
+            self._refuse_fewer_epochs(self.config[stage].trainer.max_epochs)
         refuse_unknown_variables(stage, options_of(self._parser(stage)), os.environ)
         refuse_nonsense(self.config[stage])
         refuse_parts_of_samples(stage, self.config[stage].trainer)
@@ -321,6 +323,15 @@ class Command(LightningCLI):
                     f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
                     "out, or train anew without --ckpt_path"
                 )
+
+    def _refuse_fewer_epochs(self, epochs: int | None) -> None:
+        """Refuse to end a run that is continued before the epoch that it has come to."""
+        if self.run is not None and epochs is not None and -1 < epochs < self.run.epochs:
+            raise InputError(
+                f"cannot go on with {self.run.name} to trainer.max_epochs {epochs}, because it has had "
+                f"{self.run.epochs}; give trainer.max_epochs {self.run.epochs} or more, or train anew without "
+                "--ckpt_path"
+            )
 
     def _refuse_to_diverge_again(self) -> None:
         """Refuse to continue a run behind the divergence that stopped it, with the same lr and the same bound."""

@@ -7,10 +7,28 @@ from typing import Any
 
 from gd_lightning.errors import InputError
 
+_RANKS = ("RANK", "LOCAL_RANK")
+
 
 def is_first_process() -> bool:
     """Whether this process speaks for the run; the others would only say the same."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+    return "WORLD_SIZE" not in os.environ or all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def check_launcher() -> None:
+    """Refuse to be one of several processes that nobody has started.
+
+    Raises:
+        InputError: The environment says so, but not how many there are.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return
+    for name in _RANKS:
+        if (rank := os.environ.get(name, "0")) != "0":
+            raise InputError(
+                f"cannot be the process of {name} {rank}, because no launcher says how many there are; remove the "
+                f"variable {name}, or start the processes with torchrun"
+            )
 
 
 def torchrun_defaults() -> dict[str, Any]:

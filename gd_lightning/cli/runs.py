@@ -29,12 +29,14 @@ class EarlierRun:
         directory: Its directory; None for a checkpoint that stands alone.
         settings: The options that it was made with, as far as they are known.
         data: The state of its data module, where its checkpoint has it: the names of columns, and a fingerprint.
+        epochs: How many it has completed, where its checkpoint says so.
     """
 
     checkpoint: Path | None
     directory: Path | None
     settings: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 0
 
     @property
     def name(self) -> str:
@@ -89,7 +91,13 @@ def find_run(given: str, logs: Path) -> EarlierRun:
     has_config = directory is not None and (directory / CONFIG).is_file()
     settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)
     data = checkpoint.get(RegressionDataModule.__qualname__)
-    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {})
+    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {}, _epochs(checkpoint))
+
+
+def _epochs(checkpoint: dict[str, Any]) -> int:
+    with contextlib.suppress(TypeError, ValueError, KeyError):
+        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
+    return 0
 
 
 def _from_config(path: Path) -> dict[str, Any]:

@@ -295,6 +295,13 @@ ADVICE: dict[str, Advice] = {
         f"compare --target 1 --batch_sizes full --seeds 1 {ONE_EPOCH}",
         f"compare --target null --batch_sizes full --seeds 1 {ONE_EPOCH}",
     ),
+    "or more, or train anew without --": advice(
+        "fit --ckpt_path RUN --trainer.max_epochs 1",
+        "fit --ckpt_path RUN --trainer.max_epochs <3>",
+        f"fit {ONE_EPOCH}",
+        before="fit --trainer.max_epochs 3",
+    ),
+    "because no launcher says how many there are; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
     "give lrs, or standardize the data": advice(
         f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full",
         f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",

@@ -104,6 +104,26 @@ def test_a_comparison_that_cannot_be_made_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fewer_epochs_than_a_run_has_leave_it_as_it_is(command_line: CommandLine, tmp_path: Path) -> None:
+    run = command_line.fit("--trainer.max_epochs", "3")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "2") == BAD
+    assert len(command_line.err.splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
+@pytest.mark.parametrize("stage", ["fit", "plan", "sweep", "compare"])
+def test_one_of_several_processes_without_a_launcher_is_refused(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert command_line(stage) == BAD
+    assert f"process of {name} 1" in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def _write_tables() -> None:
     x = np.random.default_rng(0).normal(size=50)
     for name, columns in {

@@ -339,7 +339,7 @@ class History:
         return out.getvalue()
 
     def _cells(self, column: Column) -> list[str]:
-        cells = [_cell(value) for value in column.values.tolist()]
+        cells = _texts(column.values)
         if len(cells) == self._length:
             return cells
         sparse = [""] * self._length
@@ -371,5 +371,10 @@ class History:
         return history
 
 
-def _cell(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)
+def _texts(values: NDArray[np.float64]) -> list[str]:
+    """Write numbers, whole ones without a point."""
+    is_whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 1e15)
+    texts = list(map(repr, values.tolist()))
+    for i, number in zip(np.flatnonzero(is_whole).tolist(), values[is_whole].astype(np.int64).tolist(), strict=True):
+        texts[i] = str(number)
+    return texts

@@ -51,12 +51,17 @@ def _is_ones_own(module: str) -> bool:
     return module.partition(".")[0] not in _PACKAGES | sys.stdlib_module_names
 
 
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Whether an exception says that another process of the run is gone."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
 def cause_outside(error: BaseException) -> str | None:
     """Return what of the machine, rather than of the options, ended a run; None where it was something else."""
     text = str(error)
     signs = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
     if isinstance(error, MemoryError) or any(sign in text for sign in signs):
         return "memory is short; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
-    if isinstance(error, torch.distributed.DistError) or "gloo" in text:
+    if is_loss_of_a_process(error):
         return "another process of the run ended; go on with --ckpt_path and the directory of the run"
     return None

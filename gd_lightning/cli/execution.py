@@ -12,9 +12,15 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
-from gd_lightning.cli.causes import cause_outside, is_bad_input, is_fault_of_the_package, origin
+from gd_lightning.cli.causes import (
+    cause_outside,
+    is_bad_input,
+    is_fault_of_the_package,
+    is_loss_of_a_process,
+    origin,
+)
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.processes import is_first_process
+from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
@@ -46,12 +52,14 @@ def execute(args: list[str]) -> int:
     except Exception as error:
         error = origin(error)
         if (cause := cause_outside(error)) is not None:
-            return _say(f"cannot go on, because {cause}", FAILED)
+            return _say(f"cannot go on, because {cause}", FAILED, is_consequence=is_loss_of_a_process(error))
         if is_bad_input(error):
             return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
         if not is_fault_of_the_package(error):
-            traceback.print_exc()  # whoever wrote the class wants to see the place
-            return FAILED
+            failed_first = first_failure(FAILED, is_consequence=False)
+            if failed_first is None:
+                traceback.print_exc()  # whoever wrote the class wants to see the place
+            return FAILED if failed_first is None else failed_first
         return _say(
             f"cannot go on, because of a fault of this program ({_brief(error)}); {_saved(error, made)}", FAILED
         )
@@ -59,8 +67,12 @@ def execute(args: list[str]) -> int:
         _leave_process_group()
 
 
-def _say(message: str, code: int) -> int:
-    if code == FAILED or is_first_process():
+def _say(message: str, code: int, is_consequence: bool = False) -> int:
+    """Say why a run ended, unless another process of it has; returns the exit code."""
+    is_failure = code in (FAILED, BAD_INPUT)
+    if is_failure and (failed_first := first_failure(code, is_consequence)) is not None:
+        return failed_first
+    if code == FAILED or is_first_process() or (is_failure and are_together()):
         print(f"gd_lightning: {_one_line(message)}", file=sys.stderr)
     return code
 
@@ -102,6 +114,6 @@ def _way_out(error: OSError) -> str:
 
 
 def _leave_process_group() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if are_together():
         torch.distributed.destroy_process_group()
         time.sleep(0.2)  # gloo's threads abort the interpreter where it exits before they are gone

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
+from torch.distributed import distributed_c10d
+
 from gd_lightning.errors import InputError
 
 _RANKS = ("RANK", "LOCAL_RANK")
+_FAILURE = "gd_lightning_failure"  # a key of the store that the processes of a run share
 
 
 def is_first_process() -> bool:
@@ -29,6 +33,35 @@ def check_launcher() -> None:
                 f"cannot be the process of {name} {rank}, because no launcher says how many there are; remove the "
                 f"variable {name}, or start the processes with torchrun"
             )
+
+
+def are_together() -> bool:
+    """Whether this process has met the others of its run, so that they can tell each other something."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def first_failure(code: int, is_consequence: bool) -> int | None:
+    """Ask the others whether one of them has failed before this process, which has failed now.
+
+    Args:
+        code: The exit code of this process.
+        is_consequence: Whether it failed because another one is gone.
+
+    Returns:
+        The exit code of the process that failed first, which has said why; None where it is this one, or where the
+        other was killed and could say nothing.
+    """
+    if not are_together():
+        return None
+    store = distributed_c10d._get_default_store()
+    mine = f"{torch.distributed.get_rank()} {code}"
+    try:
+        if is_consequence and not store.check([_FAILURE]):
+            return None
+        first = store.compare_set(_FAILURE, "", mine).decode()
+    except (RuntimeError, OSError):  # the process that has the store is gone
+        return None
+    return None if first == mine else int(first.split()[1])
 
 
 def torchrun_defaults() -> dict[str, Any]:

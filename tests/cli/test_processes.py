@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 
 import gd_lightning
 from gd_lightning import History
+from gd_lightning.cli.processes import first_failure
 from tests.conftest import CommandLine, StartOthers
 
 TIMEOUT = 240
@@ -109,6 +112,43 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
     code, _, err = _fit(*TWO, "--data.batch_size", "101", cwd=tmp_path)
     assert code == 2
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("rank", "code"), [(0, 2), (1, 1), (2, 2)])
+def test_the_process_that_failed_first_is_the_one_that_speaks(
+    monkeypatch: pytest.MonkeyPatch, rank: int, code: int
+) -> None:
+    """Whoever fails because another one is gone finds its exit code, if it was not killed."""
+    distributed: Any = torch.distributed
+    store = distributed.HashStore()
+    ranks = iter([(rank + 1) % 3, rank, (rank + 1) % 3, (rank + 2) % 3])
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: next(ranks))
+    monkeypatch.setattr(distributed_c10d, "_get_default_store", lambda: store)
+    assert first_failure(1, is_consequence=True) is None  # nobody has said anything
+    assert first_failure(code, is_consequence=False) is None
+    assert first_failure(1, is_consequence=True) == code
+    assert first_failure(3 - code, is_consequence=False) == code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("error", "code"), [("InputError", 2), ("MemoryError", 1)])
+def test_a_failure_of_the_second_process_alone_is_said_once(tmp_path: Path, error: str, code: int) -> None:
+    (tmp_path / "program.py").write_text(
+        "import sys, gd_lightning\n"
+        "from gd_lightning import HistoryRecorder, InputError\n"
+        "def on_train_epoch_end(self, trainer, module):\n"
+        "    if trainer.global_rank == 1:\n"
+        f"        raise {error}('of this process')\n"
+        "HistoryRecorder.on_train_epoch_end = on_train_epoch_end\n"
+        "sys.exit(gd_lightning.main(sys.argv[1:]))\n"
+    )
+    process = _start("program.py", "fit", *RUN, *TWO, cwd=tmp_path)
+    _, err = process.communicate(timeout=TIMEOUT)
+    said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]
+    assert process.returncode == code, err
+    assert len(said) == 1
+    assert ("of this process" if error == "InputError" else "memory is short") in said[0]
 
 
 def _running(root: Path) -> tuple[subprocess.Popen[str], list[int]]:

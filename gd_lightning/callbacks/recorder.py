@@ -47,6 +47,7 @@ from gd_lightning.module import (
     linear_network,
 )
 from gd_lightning.threads import one_thread_if
+from gd_lightning.tracking.loggers import LoggerWriter
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, summarize
 from gd_lightning.tracking.tensorboard import HistoryWriter
@@ -115,8 +116,7 @@ class HistoryRecorder(Callback):
         if stage == "fit":
             check_processes(trainer)
             averages_before(trainer, self)
-        writes = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
-        if stage == "fit" and writes and isinstance(pl_module, RegressionModule):
+        if stage == "fit" and trainer.loggers and isinstance(pl_module, RegressionModule):
             pl_module.log_to_logger = False
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -147,6 +147,7 @@ class HistoryRecorder(Callback):
         self._written_at = time.monotonic()
         self._lr = learning_rate(trainer)
         self._recording = True
+        self._others = self._make_other_writers(trainer, pl_module)
         if resumed is not None:
             self._continue(trainer, resumed)
             return
@@ -254,8 +255,11 @@ class HistoryRecorder(Callback):
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             # Stopped within the epoch: without the stop, nothing would have been measured here.
             self._stop_measures = list(self._measured)
-        if self._writer is not None and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
-            self._writer.write_new(self.history)
+        own: list[HistoryWriter | LoggerWriter] = [] if self._writer is None else [self._writer]
+        writers = [*own, *self._others]
+        if writers and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            for writer in writers:
+                writer.write_new(self.history)
             self._written_at = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -502,6 +506,14 @@ class HistoryRecorder(Callback):
         epochs = updates / (1 if self.variant is None else self.variant.updates_per_epoch)
         return HistoryWriter(loggers[0].experiment, time.time(), updates, epochs)
 
+    def _make_other_writers(self, trainer: Trainer, pl_module: LightningModule) -> list[LoggerWriter]:
+        """Return a writer for each logger that is none of TensorBoard."""
+        updates = float(trainer.estimated_stepping_batches)
+        epochs = updates / (1 if self.variant is None else self.variant.updates_per_epoch)
+        others = [logger for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)]
+        settings = _settings(trainer, pl_module, self.variant) if others else {}
+        return [LoggerWriter(each, updates, epochs, settings) for each in others if trainer.is_global_zero]
+
     def _finish(self, trainer: Trainer, pl_module: LightningModule, outcome: Outcome, reason: str) -> None:
         self._recording = False
         self.history.outcome, self.history.reason = outcome, reason
@@ -533,7 +545,7 @@ class HistoryRecorder(Callback):
 
         # Where nobody reads it, the least squares are not solved for it.
         self._summary = make_summary
-        if trainer.is_global_zero and (self.directory is not None or self._writer is not None):
+        if trainer.is_global_zero and (self.directory is not None or trainer.loggers):
             self._write(trainer, pl_module, make_summary())
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, summary: RunSummary) -> None:
@@ -542,6 +554,9 @@ class HistoryRecorder(Callback):
             self.directory.mkdir(parents=True, exist_ok=True)
             write_text(self.directory / HISTORY, self.history.to_csv())
             write_json(self.directory / SUMMARY, summary.as_dict())
+        for writer in self._others:
+            writer.write_new(self.history, to_the_end=True)
+            writer.write_results(_results(summary), trainer.global_step)
         if self._writer is not None:
             self._writer.write_new(self.history, to_the_end=True)
             self._writer.write_text("run card", run_card(summary, self.title or title_of(trainer)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from gd_lightning.callbacks.surroundings import directory_of
 from gd_lightning.tracking.run_directory import CONFIG, write_text
 
 
@@ -22,10 +21,10 @@ class SaveConfig(SaveConfigCallback):
     """Saves the config into the directory of a run, and nowhere else."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save where a logger has a directory; without one, ``log_dir`` would be where the person stands."""
-        if not trainer.loggers or trainer.log_dir is None:
+        """Save where a run with a logger has its directory."""
+        directory = directory_of(trainer)
+        if directory is None:
             return
-        directory = Path(trainer.strategy.broadcast(trainer.log_dir))
         if trainer.is_global_zero:
             config = self.config.clone()
             config.pop("ckpt_path", None)  # the config makes the whole run again

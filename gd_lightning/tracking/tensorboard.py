@@ -53,6 +53,25 @@ RESULTS = (
 )
 
 
+class RowsInTurn:
+    """Which rows of a growing history are written, each once; arguments as for :class:`HistoryWriter`."""
+
+    def __init__(self, updates: float, epochs: float) -> None:
+        self._updates, self._epochs = updates, epochs
+        self._written = -1.0
+
+    def new(self, history: History, to_the_end: bool = False) -> Iterator[Mapping[str, float]]:
+        """Yield those that came since the last call; arguments as for :meth:`HistoryWriter.write_new`."""
+        updates = history["update"]
+        start = history.first_row_behind(self._written)  # rows may have been removed since the last call
+        at_ends = history.measured("train_loss", start)
+        at_ends = at_ends[_is_in_turn(history["epoch"][at_ends].astype(int), self._epochs)]
+        in_turn = start + np.flatnonzero(_is_in_turn(updates[start:], self._updates))
+        last = [len(history) - 1] if to_the_end and start < len(history) else []
+        yield from history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)])))
+        self._written = max(self._written, history.last("update"))
+
+
 class HistoryWriter:
     """Writes the rows of a growing history to event files, each row once.
 
@@ -67,8 +86,7 @@ class HistoryWriter:
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
         self._writer = writer
         self._started = started
-        self._updates, self._epochs = updates, epochs
-        self._written = -1.0
+        self._rows = RowsInTurn(updates, epochs)
         self._has_layout = False
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
@@ -81,15 +99,8 @@ class HistoryWriter:
         if not self._has_layout and len(history.measured(PREDICTED)):
             self._writer.add_custom_scalars(_LAYOUT)
             self._has_layout = True
-        updates = history["update"]
-        start = history.first_row_behind(self._written)  # rows may have been removed since the last call
-        at_ends = history.measured("train_loss", start)
-        at_ends = at_ends[_is_in_turn(history["epoch"][at_ends].astype(int), self._epochs)]
-        in_turn = start + np.flatnonzero(_is_in_turn(updates[start:], self._updates))
-        last = [len(history) - 1] if to_the_end and start < len(history) else []
-        for row in history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)]))):
+        for row in self._rows.new(history, to_the_end):
             self._write_row(row)
-        self._written = max(self._written, history.last("update"))
 
     def begin_again(self, directory: Path, before: int) -> None:
         """Make TensorBoard forget what earlier processes of this run wrote, for it is about to be written again.

@@ -102,6 +102,7 @@ def test_other_devices_than_torchrun_has_started_are_refused(tmp_path: Path) -> 
 def test_bad_input_is_said_by_the_first_process(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher says it
     monkeypatch.setenv("LOCAL_RANK", str(rank))
     assert command_line("fit", *TWO, "--data.batch_size", "101") == 2
     assert len(command_line.err.splitlines()) == (1 if rank == 0 else 0)

@@ -28,6 +28,7 @@ for _name in list(os.environ):
 
 # ruff: noqa: E402  # what follows reads the environment when it is imported
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -53,6 +54,7 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(variable, "")  # so that what a test leaves is taken away behind it
         monkeypatch.delenv(variable)
     yield
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]  # of a Trainer that took itself for another process
     assert torch.get_default_dtype() is torch.float32
 
 

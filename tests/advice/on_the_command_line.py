@@ -462,6 +462,9 @@ ADVICE: dict[str, Advice] = {
         f"fit --recorder.every_n_updates auto {ONE_EPOCH}",
         f"fit --recorder.every_n_updates 1 {ONE_EPOCH}",
     ),
+    "cannot record at most {} updates; use a whole number from 1": advice(
+        "fit --recorder.max_rows 0", f"fit --recorder.max_rows 1 {ONE_EPOCH}"
+    ),
     "times the first train loss for divergence; use a number above 1": advice(
         "fit --divergence_factor 1", f"fit --divergence_factor 2 {ONE_EPOCH}"
     ),

@@ -104,6 +104,7 @@ def test_bad_input_is_said_by_the_first_process(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher says it
     monkeypatch.setenv("LOCAL_RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert command_line("fit", *TWO, "--data.batch_size", "101") == 2
     assert len(command_line.err.splitlines()) == (1 if rank == 0 else 0)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed import distributed_c10d
 
 import gd_lightning
@@ -103,6 +104,7 @@ def test_bad_input_is_said_by_the_first_process(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")  # as a launcher says it
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which Lightning sets, for all tests behind this one
     monkeypatch.setenv("LOCAL_RANK", str(rank))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command_line("fit", *TWO, "--data.batch_size", "101") == 2

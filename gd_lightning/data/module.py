@@ -144,6 +144,12 @@ class RegressionDataModule(LightningDataModule):
         if hasattr(model, "configure_for"):
             # Callbacks have their set-up next: to copy the network, to prune it or to freeze a part of it.
             model.configure_for(self)
+        # All that the loaders refuse is refused here: of an exception that rises while it fetches a loader, Lightning
+        # leaves DataLoader with methods that keep each attribute that is ever set on one.
+        self._check_standardized()
+        self._process()
+        if stage == "fit":
+            self._in_micro_batches()
 
     def teardown(self, stage: str) -> None:
         """Give the Trainer back the limit that :meth:`setup` set."""

@@ -14,7 +14,15 @@ from tests.advice.messages import messages, pattern
 from tests.advice.on_the_command_line import ADVICE, materials
 
 
-@pytest.mark.parametrize("part", ADVICE)
+def _takes_long(part: str) -> bool:
+    """Whether comparisons are made, which take a second each; one of them is enough for every day."""
+    commands = " ".join([*ADVICE[part].before, *ADVICE[part].followed])
+    return commands.count("compare ") > 1 or ("compare " in commands and "sweep " in ADVICE[part].wrong)
+
+
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.slow] if _takes_long(part) else []) for part in ADVICE]
+)
 def test_what_is_advised_works(
     part: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,7 @@ def test_fifty_runs_that_were_killed_are_continued(tmp_path: Path, whole: Path, 
 def test_a_run_that_a_signal_ended_is_continued(
     tmp_path: Path, whole: Path, options: list[str], number: signal.Signals, code: int
 ) -> None:
-    process = _start(*options, "--checkpoint.interval", "1000", cwd=tmp_path)
+    process = _start(*options[:-1], "1000", cwd=tmp_path)  # the last option is the interval of checkpoints
     run = _wait_for(tmp_path, "lightning_logs/*/checkpoints/last.ckpt", process).parents[1]
     time.sleep(0.3)  # some updates, and far from all of them
     process.send_signal(number)

@@ -195,3 +195,25 @@ def test_options_that_cannot_be_are_refused() -> None:
         RegressionDataModule(SteepLine(), order="random")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="seed -1"):
         RegressionDataModule(SteepLine(), seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("data", "trainer"),
+    [
+        ({"standardize": True}, {}),
+        ({"micro_batch_size": 2}, {}),
+        ({}, {"devices": 2, "strategy": "ddp", "use_distributed_sampler": True}),
+    ],
+    ids=["standardize", "micro_batch_size", "sampler"],
+)
+def test_a_refusal_leaves_the_loaders_of_other_runs_as_they_are(
+    make_trainer: MakeTrainer, data: dict[str, Any], trainer: dict[str, Any]
+) -> None:
+    """Lightning changes torch's class while it asks for a loader, and forgets to change it back behind an exception."""
+    refused = RegressionDataModule(SteepLine(), **data)
+    refused.trainer = make_trainer(max_epochs=1, **trainer)
+    refused.trainer.strategy._lightning_module = LightningModule()  # what it would train
+    with pytest.raises(InputError):
+        refused.setup("fit")
+    with pytest.raises(InputError):
+        refused.train_dataloader()

@@ -58,6 +58,18 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert torch.get_default_dtype() is torch.float32
 
 
+@pytest.fixture
+def pictures() -> None:
+    """Have the pictures of runs drawn in a test."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of runs, which take two thirds of a short one, in tests that do not look at them."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
+
+
 def without_address(value: object) -> str:
     """Return a name of a case that is the same in all processes that collect the tests: pytest-xdist compares."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))

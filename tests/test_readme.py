@@ -90,6 +90,7 @@ def test_the_two_commands_are_those_of_ci() -> None:
     assert ci.rstrip().endswith("python -m pytest")
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.filterwarnings("ignore")  # what Lightning advises of, such as more workers
 def test_the_example_of_the_readme_works_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -131,6 +132,7 @@ def test_links_of_the_readme_lead_somewhere(target: str) -> None:
     assert (ROOT / target).exists()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_picture_of_the_readme_is_made_by_the_project(command_line: CommandLine, tmp_path: Path) -> None:
     """With GD_LIGHTNING_SCREENSHOTS=docs, the picture of the README is written anew."""
     runs = [command_line.fit("--config", CONFIGS / f"{name}.yaml") for name in ("batch", "mini_batch", "stochastic")]

@@ -184,8 +184,8 @@ def test_exam_scores(command_line: CommandLine) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *("stochastic", "parabola_mini_batch", "noisy_line", "exam_scores"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("batch", "mini_batch", "four_points")),
+        *("parabola_mini_batch", "noisy_line", "exam_scores"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("batch", "mini_batch", "stochastic", "four_points")),
     ],
 )
 def test_every_system_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:

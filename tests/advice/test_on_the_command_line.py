@@ -14,47 +14,14 @@ from tests.advice.messages import messages, pattern
 from tests.advice.on_the_command_line import ADVICE, materials
 
 
-def _takes_long(part: str) -> bool:
-    """Whether comparisons are made, which take a second each; one of them is enough for every day."""
-    commands = " ".join([*ADVICE[part].before, *ADVICE[part].followed])
-    return commands.count("compare ") > 1 or ("compare " in commands and "sweep " in ADVICE[part].wrong)
-
-
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=[pytest.mark.slow] if _takes_long(part) else []) for part in ADVICE]
-)
-def test_what_is_advised_works(
-    part: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    advice = ADVICE[part]
-    if ".parquet" in advice.wrong:
-        pytest.importorskip("pyarrow", reason="reads Parquet")
-    materials()
-
-    def run(command: str) -> tuple[int, str]:
-        words = [_newest_run(word) for word in shlex.split(command)]
-        if words[:1] in (["copy"], ["remove"]):
-            shutil.copyfile(*words[1:]) if words[0] == "copy" else Path(words[1]).unlink()
-            return 0, ""
-        code = gd_lightning.main(words)
-        out, err = capfd.readouterr()
-        return code, err + out
-
-    for command in advice.before:
-        assert run(command)[0] in (0, 3)
-    with monkeypatch.context() as context:
-        for name, value in advice.environment.items():
-            context.setenv(name, value)
-        code, said = run(advice.wrong)
-    assert code == 2, said
-    (message,) = said.splitlines()
-    found = [pattern(text).search(message) for text in messages() if part in text]
-    match = next((each for each in found if each is not None), None)
-    assert match is not None, message
-    for command in advice.followed:
-        code, said = run(re.sub(r"<(\d)>", lambda place: str(match[int(place[1]) + 1]), command))
-        assert code == 0, f"{command}: {said}"
+def _run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    words = [_newest_run(word) for word in shlex.split(command)]
+    if words[:1] in (["copy"], ["remove"]):
+        shutil.copyfile(*words[1:]) if words[0] == "copy" else Path(words[1]).unlink()
+        return 0, ""
+    code = gd_lightning.main(words)
+    out, err = capfd.readouterr()
+    return code, err + out
 
 
 def _newest_run(word: str) -> str:
@@ -63,3 +30,57 @@ def _newest_run(word: str) -> str:
         return word
     newest = max(Path("lightning_logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     return word.replace("RUN", str(newest), 1)
+
+
+def _message(part: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> re.Match[str]:
+    """Bring a message about, and return it with what was put into it."""
+    advice = ADVICE[part]
+    if ".parquet" in advice.wrong:
+        pytest.importorskip("pyarrow", reason="reads Parquet")
+    materials()
+    for command in advice.before:
+        assert _run(command, capfd)[0] in (0, 3)
+    with monkeypatch.context() as context:
+        for name, value in advice.environment.items():
+            context.setenv(name, value)
+        code, said = _run(advice.wrong, capfd)
+    assert code == 2, said
+    (message,) = said.splitlines()
+    found = [pattern(text).search(message) for text in messages() if part in text]
+    match = next((each for each in found if each is not None), None)
+    assert match is not None, message
+    return match
+
+
+def _follow(command: str, match: re.Match[str], capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = _run(re.sub(r"<(\d)>", lambda place: str(match[int(place[1]) + 1]), command), capfd)
+    assert code == 0, f"{command}: {said}"
+
+
+# Those that take a second each, for the comparison that follows; one comparison a day is enough.
+LONG = [
+    part
+    for part in ADVICE
+    if "compare " in ADVICE[part].followed[0] and part != "cannot vary {}; write an option and its values"
+]
+
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.slow] * (part in LONG)) for part in ADVICE])
+def test_what_is_advised_works(
+    part: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    match, first = _message(part, capfd, monkeypatch), ADVICE[part].followed[0]
+    # Pictures and logs are no part of an advice, and take most of the time.
+    _follow(f"{first} --trainer.logger false" if first.startswith("fit ") else first, match, capfd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [part for part in ADVICE if len(ADVICE[part].followed) > 1])
+def test_all_that_is_advised_works(
+    part: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    match = _message(part, capfd, monkeypatch)
+    for command in ADVICE[part].followed:
+        _follow(command, match, capfd)

@@ -133,6 +133,7 @@ def test_where_the_loss_is_another_one_nothing_is_compared_with_the_least_square
     assert np.isnan(SweepTask(grid, ((0, 0),), 1).train(make(), data).least_squares).all()
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("name", ["OwnLoss", "OwnForward", "Hooked"])
 def test_no_picture_shows_a_loss_surface_of_another_loss(make_trainer: MakeTrainer, name: str) -> None:
     drawn = []

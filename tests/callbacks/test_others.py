@@ -99,6 +99,7 @@ def test_showing_steps_changes_nothing_and_shows_the_loss_without_penalty(
     assert "batch loss   599.12" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("problem", "hidden_sizes", "panels"), [(SteepLine(), [], 3), (Parabola(), [3], 2)])
 def test_pictures_are_drawn(
     make_trainer: MakeTrainer, tmp_path: Path, problem: Problem, hidden_sizes: list[int], panels: int
@@ -112,6 +113,7 @@ def test_pictures_are_drawn(
         assert image[:, i * width // panels : (i + 1) * width // panels].std() > 0.05
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_diverged_run_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     for lr in (0.2, 1e3):
         trainer = make_trainer(callbacks=[HistoryRecorder(), Pictures()], max_epochs=60, logs=True)

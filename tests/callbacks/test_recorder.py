@@ -234,6 +234,7 @@ def _events(directory: Path) -> EventAccumulator:
     return events
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("batch_size", ["full", 16, 1])
 def test_tensorboard_holds_the_history_on_every_axis(
     make_trainer: MakeTrainer, tmp_path: Path, batch_size: Any
@@ -319,6 +320,7 @@ class Theirs(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")  # Lightning's advice on a loader of the test's own
 def test_the_recorder_serves_on_a_module_of_another_project(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def train(*callbacks: Callback, logs: bool) -> Theirs:

@@ -17,6 +17,7 @@ from gd_lightning.cli.examples import EXAMPLES
 from tests.conftest import CONFIGS, CommandLine
 
 
+@pytest.mark.usefixtures("pictures")
 def test_fit_without_options_is_system_1_and_says_nothing_but_its_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,7 +174,9 @@ def test_each_plan_draws_a_map_of_its_own(capfd: Capture, tmp_path: Path) -> Non
     assert len(list((tmp_path / "out" / "lightning_logs").iterdir())) == 2
 
 
-@pytest.mark.parametrize("order", ["shuffled", "with_replacement", "sequential"])
+@pytest.mark.parametrize(
+    "order", [pytest.param(name, marks=pytest.mark.slow) for name in ("shuffled", "with_replacement")] + ["sequential"]
+)
 def test_the_map_of_every_order_and_of_momentum(capfd: Capture, order: str) -> None:
     options = ["--data.problem", "FourPoints", "--data.batch_size", "3", "--data.order", order]
     assert gd_lightning.main(["plan", *options, "--model.momentum", "0.5", "--trainer.max_epochs", "-1"]) == 0

@@ -13,6 +13,8 @@ import gd_lightning
 from gd_lightning.cli.terminal import Terminal
 from tests.conftest import TIMEOUT
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 class Full(io.TextIOBase):
     """A terminal that takes nothing."""

@@ -166,6 +166,7 @@ def test_the_rows_of_a_run_of_unknown_length_are_among_those_of_all_updates(
         assert row == {name: by_update[row["update"]][name] for name in row}
 
 
+@pytest.mark.slow
 def test_a_run_of_known_length_that_goes_on_far_beyond_it_is_bounded_too(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:

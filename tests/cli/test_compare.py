@@ -134,8 +134,13 @@ def _interrupt(*_: Any) -> None:
     [
         (["--lrs", "0.05,0.02", "--batch_sizes", "full,10"], ["batch", "mini-batch 10"], [0.05, 0.02]),
         (["--lrs", "best", "--batch_sizes", "full,1"], ["batch", "stochastic"], [0.107, 0.0495]),
-        (["--lrs", "0.02", "--batch_sizes", "[full, 10]"], ["batch", "mini-batch 10"], [0.02, 0.02]),
-        (["--vary", "model.lr=0.01,0.02"], ["lr 0.01", "lr 0.02"], [0.01, 0.02]),
+        pytest.param(
+            ["--lrs", "0.02", "--batch_sizes", "[full, 10]"],
+            ["batch", "mini-batch 10"],
+            [0.02, 0.02],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["--vary", "model.lr=0.01,0.02"], ["lr 0.01", "lr 0.02"], [0.01, 0.02], marks=pytest.mark.slow),
         (
             ["--vary", "data.order=shuffled,sequential", "--vary=model.momentum=0.0,0.5", "--data.batch_size", "50"],
             [f"order {order}, momentum {mu}" for order in ("shuffled", "sequential") for mu in ("0", "0.5")],
@@ -239,6 +244,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(command_line: Comma
     assert len(list((command_line.root / "lightning_logs").glob("compare-runs*"))) == 1
 
 
+@pytest.mark.slow
 def test_fits_are_drawn_over_the_data_of_the_first_seed(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,8 @@ def _killed_and_continued(root: Path, whole: Path, options: list[str], seconds: 
     _assert_same_run(config.parent, whole)
 
 
+# A run that Ctrl-C ended is continued every day; behind a kill, the checkpoint before it is the newest.
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_continued(tmp_path: Path, whole: Path, options: list[str]) -> None:
     _killed_and_continued(tmp_path, whole, options, seconds=0.5)
 

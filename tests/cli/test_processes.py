@@ -57,7 +57,8 @@ def _updates(root: Path) -> list[str]:
         return [row["update"] for row in csv.DictReader(lines)]
 
 
-@pytest.mark.parametrize("launch", ["as torchrun does", pytest.param("by torchrun", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["as torchrun does", "by torchrun"])
 def test_torchrun_says_how_many_processes_there_are_and_they_give_the_result_of_one(
     command_line: CommandLine,
     start_others: StartOthers,

@@ -164,7 +164,7 @@ def test_fused_is_autograd_within_rounding(dtype: torch.dtype) -> None:
         _assert_same(case, dtype, updates=200 if case["batch_size"] < N else 60)
 
 
-@pytest.mark.parametrize("features", [1, 7, 40])
+@pytest.mark.parametrize("features", [1, pytest.param(7, marks=pytest.mark.slow), 40])
 def test_plain_steps_of_one_output_have_code_of_their_own(features: int) -> None:
     plain: Case = {"step": [{}], "weight_decay": [0.0], "l1": [0.0], "drop_last": [False], "activation": ["relu"]}
     choices: Case = {**CHOICES, **plain, "widths": [(features, 1)]}

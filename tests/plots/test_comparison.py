@@ -406,6 +406,7 @@ def test_eight_long_labels_lie_within_the_picture_and_beside_each_other() -> Non
     assert all(not box.overlaps(axes.get_window_extent()) for box in boxes for axes in figure.axes)
 
 
+@pytest.mark.slow
 def test_files_are_valid_and_the_same_every_time(tmp_path: Path) -> None:
     groups = _variants(lr=0.1)
     for name in ("a", "b"):

@@ -655,6 +655,11 @@ class RegressionModule(LightningModule):
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
         checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
         save_position(self.trainer, checkpoint)
+        of_callbacks = [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+        for state in (*checkpoint.get("lr_schedulers", []), *(each.get("scheduler_state") for each in of_callbacks)):
+            # A scheduler makes its functions again, and they are no plain values: in torch 2.6, SWALR has one.
+            for name in [name for name, value in (state or {}).items() if callable(value)]:
+                del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.

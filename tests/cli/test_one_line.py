@@ -35,7 +35,7 @@ ENDS: dict[str, tuple[str, int]] = {
     ),
     "weight decay beyond float32": ("fit --model.weight_decay 1e300", DIVERGED),
     "L1 beyond float32": ("fit --model.l1 1e300", DIVERGED),
-    "momentum near 1": ("plan --model.momentum 0.99999999", COMPLETED),
+    "momentum near 1": ("plan --model.momentum 0.9999", COMPLETED),
     "momentum at 1 but for rounding": ("plan --model.momentum 0.9999999999999999", BAD),
     "momentum at 1 but for rounding, trained": (
         "fit --model.momentum 0.9999999999999999 --data.batch_size 10",

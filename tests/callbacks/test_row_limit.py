@@ -128,6 +128,8 @@ CASES: list[tuple[Any, int, dict[str, Any]]] = [
 def test_a_run_of_unknown_length_has_bounded_rows_and_goes_on_with_the_same(
     make_trainer: MakeTrainer, tmp_path: Path, batch_size: Any, epochs: int, options: dict[str, Any]
 ) -> None:
+    if options.get("engine") == "fused":
+        pytest.importorskip("numba", reason="the fused engine is compiled by numba")
     whole = _train(make_trainer, EndsAt(epochs, tmp_path, every=epochs // 4), batch_size, **options).history
     updates = int(whole.last("update"))
     assert updates > 4 * MOST
@@ -155,6 +157,7 @@ def test_a_run_of_unknown_length_has_bounded_rows_and_goes_on_with_the_same(
 def test_the_rows_of_a_run_of_unknown_length_are_among_those_of_all_updates(
     make_trainer: MakeTrainer, tmp_path: Path, batch_size: Any
 ) -> None:
+    pytest.importorskip("numba", reason="the fused engine is compiled by numba")
     epochs = {1: 4, 10: 20, "full": 200}[batch_size]
     some = _train(make_trainer, EndsAt(epochs), batch_size, engine="fused").history
     everything = _train(

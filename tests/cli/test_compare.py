@@ -72,6 +72,7 @@ def test_what_diverges_is_a_finding_with_its_limit_and_no_failure(command_line: 
     assert float(batch["train_loss_mean"]) == pytest.approx(0.22152, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_variance_of_the_updates_falls_as_the_batches_grow(command_line: CommandLine) -> None:
     options = ["--batch_sizes", "full,64,16,4,1", "--seeds", "1", "--trainer.max_epochs", "2"]
     assert command_line("compare", "--config", CONFIGS / "parabola_batch.yaml", *options) == 0

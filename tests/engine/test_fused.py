@@ -320,6 +320,7 @@ def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
     assert torch.equal(losses[0].isfinite(), losses[1].isfinite())
 
 
+@pytest.mark.slow
 def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
     torch.manual_seed(7)
     start = LinearRegressor(100, 2).double()

@@ -319,6 +319,7 @@ def test_other_data_do_not_change_how_a_trained_model_standardises(make_trainer:
         make_trainer(max_epochs=1).fit(module, RegressionDataModule(LinearProblem()))
 
 
+@pytest.mark.slow
 def test_one_data_module_serves_every_precision(make_trainer: MakeTrainer) -> None:
     data = RegressionDataModule(NoisyLine())
     assert data.variant.name == "batch"  # data made before any Trainer is known

@@ -147,6 +147,7 @@ def test_a_swinging_loss_is_there_when_it_stays_there() -> None:
         assert below[: int(told.epochs)].any()
 
 
+@pytest.mark.slow
 def test_epochs_beyond_ten_thousand_are_told_too() -> None:
     """Against the whole curve, in powers of the map of an epoch."""
     random = np.random.default_rng(3)

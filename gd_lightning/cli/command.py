@@ -249,7 +249,8 @@ class Command(LightningCLI):
         What is settled from several options, such as the learning rate of model and optimiser, can come out otherwise
         where one of them is a default and left out; so can what a variable of the environment overrules.
         """
-        parser, wanted = self._parser(stage), as_plain_values(self._parser(stage), self.config[stage])
+        parser = self._parser(stage)
+        wanted = as_plain_values(parser, self.config[stage])
         kept: dict[str, Any] = yaml.safe_load(text) or {}
         # Twice each: what is added to the config can change in turn what is settled from it.
         for has_options in (False, True, False, True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from gd_lightning.cli.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
-from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, write_json
+from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, write_json
 from gd_lightning.variants import Variant
 
 PLAN = "compare.json"  # what a comparison is made of
@@ -165,7 +164,7 @@ def find_directory(given: str | None, logs: Path, name: str, content: Mapping[st
         directory = Path(given)
         if _content_of(directory) == plain:
             return directory
-        if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
+        if is_taken(directory):
             raise InputError(
                 f"cannot compare in {directory}, because something else is there; give another directory, or the same "
                 "options as before"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.ranges import numbers, written_twice
 from gd_lightning.experiments.sweep_grid import BATCH_SIZES, LRS
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import CONFIG, claim_directory, write_text
+from gd_lightning.tracking.run_directory import CONFIG, claim_directory, is_taken, write_text
 
 # The options of fit that take a grid here, and the own options that hold it.
 GRIDS = {
@@ -195,6 +194,6 @@ def _empty(directory: Path) -> Path:
     Raises:
         InputError: Something is there.
     """
-    if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
+    if is_taken(directory):
         raise InputError(f"cannot sweep into {directory}, because something else is there; give another directory")
     return directory

@@ -31,6 +31,11 @@ def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
     return f"{problem}-{variant.name}-b{variant.batch_size}-lr{lr:g}-seed{seed}"
 
 
+def is_taken(directory: Path) -> bool:
+    """Whether a directory that was chosen for files holds others, or something else bears its name, such as a link."""
+    return os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir()))
+
+
 def free_name(parent: Path, name: str, ending: str = "") -> str:
     """Return name + ending, or the first of name-2, name-3, ... that nothing in the parent directory bears yet.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _one_at_a_time = threading.RLock()  # whoever has torch's generator for a run of its own
-_changing = threading.Lock()  # its seed, and whose it is
+_changing = threading.RLock()  # its seed, and whose it is
 _callers: list[int] = []  # the seed of torch's generator while a run has it
 _start_seed: ContextVar[int | None] = ContextVar("start_seed", default=None)  # of a thread
 
@@ -59,7 +59,9 @@ def own_generator(seed: int, devices: Sequence[torch.device] | None = None) -> I
     """Give torch's generator to one run, seeded, and give it back as it was; other runs wait for their turn.
 
     Whatever a run draws, such as what dropout leaves out, follows from its seed alone. A fit in another thread that
-    does not ask for the generator still starts from the seed of whoever started it.
+    does not ask for the generator still starts from the seed of whoever started it; but Lightning saves torch's
+    generator before the sanity check of each fit and sets it back afterwards, so that beside such a fit what a run
+    draws, and the state that is given back, depend on who was first.
 
     Args:
         seed: As for ``torch.manual_seed``; networks start from it, too.
@@ -78,6 +80,17 @@ def own_generator(seed: int, devices: Sequence[torch.device] | None = None) -> I
             with _changing:
                 fork.__exit__(None, None, None)
                 _callers.pop()
+
+
+@contextmanager
+def generator_given_back(devices: Sequence[torch.device]) -> Iterator[None]:
+    """Give torch's generator back as it was, whatever is drawn within; no run takes or returns it meanwhile.
+
+    Args:
+        devices: GPUs whose generators are given back, too.
+    """
+    with _changing, torch.random.fork_rng(devices=devices):
+        yield
 
 
 class DrawnFrom(TorchDispatchMode):
@@ -110,7 +123,7 @@ class DrawnFrom(TorchDispatchMode):
         drawing = _with_generator(func)
         if drawing is not None:
             return drawing(*args, **{**kwargs, "generator": generator})
-        with _changing, torch.random.fork_rng(devices=[]):  # it knows no other generator than torch's
+        with generator_given_back([]):  # it knows no other generator than torch's
             torch.set_rng_state(generator.get_state())
             drawn = func(*args, **kwargs)
             generator.set_state(torch.get_rng_state())

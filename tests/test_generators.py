@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from gd_lightning import LinearProblem, RegressionDataModule, RegressionModule, compare, starting_from, sweep
-from gd_lightning.generators import DrawnFrom, own_generator, start_seed
+from gd_lightning.generators import DrawnFrom, generator_given_back, own_generator, start_seed
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -92,9 +92,9 @@ def _fit(seed: int) -> Tensor:
     return _ends(module)
 
 
-def _compare(seed: int) -> Tensor:
+def _compare(seed: int, dropout: float = 0.5) -> Tensor:
     """Compare with dropout, which draws within the run, too."""
-    options: dict[str, Any] = {"model": {"hidden_sizes": [8], "dropout": 0.5, "lr": 0.05}, "data": {"seed": seed}}
+    options: dict[str, Any] = {"model": {"hidden_sizes": [8], "dropout": dropout, "lr": 0.05}, "data": {"seed": seed}}
     report = compare(LinearProblem(n_samples=24), batch_sizes=[6], seeds=2, max_epochs=2, **options)
     histories = [history for of_group in report.histories.values() for history in of_group]
     return torch.tensor([history.last("train_loss") for history in histories], dtype=torch.float64)
@@ -120,6 +120,7 @@ def test_two_threads_come_to_what_one_comes_to(train: Callable[[int], Tensor]) -
 
 
 def test_a_fit_beside_a_comparison_starts_from_the_seed_of_its_caller() -> None:
+    """Nothing is drawn within either: Lightning's fit sets torch's generator back, whoever has it at that moment."""
     torch.manual_seed(7)
 
     def fit() -> Tensor:
@@ -130,9 +131,29 @@ def test_a_fit_beside_a_comparison_starts_from_the_seed_of_its_caller() -> None:
 
     expected = fit()
     with ThreadPoolExecutor(2) as pool:
-        beside = pool.submit(_compare, 3)
+        beside = pool.submit(_compare, 3, dropout=0.0)
         assert all(torch.equal(fit(), expected) for _ in range(3))
-        assert torch.equal(beside.result(), _compare(3))
+        assert torch.equal(beside.result(), _compare(3, dropout=0.0))
+
+
+def test_a_run_returns_the_generator_only_when_nobody_is_about_to_set_it_back() -> None:
+    """A measurement that began within another thread's run and ends behind it leaves the caller's seed in place."""
+    torch.manual_seed(7)
+    within, measuring = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with own_generator(4):
+            within.set()
+            measuring.wait()
+
+    other = threading.Thread(target=run)
+    other.start()
+    within.wait()
+    with generator_given_back([]):
+        measuring.set()
+        other.join(0.2)  # it would end here, were it not kept waiting
+        assert other.is_alive()
+    other.join()
     assert torch.initial_seed() == 7
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gd_lightning.generators import generator_given_back
+
 
 @contextmanager
 def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
@@ -23,7 +25,7 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
     # To leave out duplicates is to hash each part, which takes long where they are metrics.
     trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with generator_given_back(devices), torch.no_grad():
         try:
             # Past __setattr__, which looks for parameters first and takes as long as measuring a small model.
             for part in trained:

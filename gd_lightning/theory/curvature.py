@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, StartError
+from gd_lightning.generators import generator_given_back
 from gd_lightning.micro_batches import Pair
 from gd_lightning.theory.batch_size import Interpolation
 from gd_lightning.theory.descent import largest_stable_lr
@@ -429,5 +430,5 @@ def _derivative(value: Tensor, at: Tensor, again: bool = False, retain: bool = F
 @contextmanager
 def _leaving_no_trace() -> Iterator[None]:
     """Differentiate whatever the caller has switched off, and give torch's generator back as it was."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with generator_given_back([]), torch.enable_grad():
         yield

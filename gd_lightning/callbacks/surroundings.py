@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
 from gd_lightning.float64 import in_float64
+from gd_lightning.losses import check_shapes
 from gd_lightning.module import RegressionModule
-from gd_lightning.objective import check_shapes
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import HISTORY, LAST_CHECKPOINT, SUMMARY, claim_directory
 from gd_lightning.variants import Variant

@@ -15,6 +15,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, StartError
 from gd_lightning.experiments import Trial, Tried
+from gd_lightning.losses import forms_of
 from gd_lightning.models import Standardize
 from gd_lightning.module import (
     RegressionModule,
@@ -181,10 +182,7 @@ def _notes(module: RegressionModule) -> list[str]:
             "The Hessian of a linear regressor with the squared error is the same everywhere: what is said of the full "
             "batch holds for the whole run."
         )
-    if options["loss"] == "mae":
-        notes.append("mae has no curvature but that of the network: its gradient stays large to the end.")
-    if options["loss"] == "huber":
-        notes.append("huber has no curvature beyond huber_delta: the sharpness grows as samples come closer.")
+    notes += filter(None, [forms_of(options["loss"]).curvature])
     if options["weight_decay"]:
         notes.append("weight_decay is part of sharpness and beta.")
     if options["l1"]:

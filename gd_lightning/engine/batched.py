@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gd_lightning.engine.population import Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.engine.stacked import StackedNetwork, stacked
 from gd_lightning.float64 import in_float64
-from gd_lightning.objective import Loss
+from gd_lightning.losses import Loss
 from gd_lightning.threads import one_thread_if
 
 # Numbers of the widest layer, of all members together, that are computed at a time.

@@ -13,7 +13,7 @@ from gd_lightning.engine.batched import BatchedPopulation
 from gd_lightning.engine.fused_population import FusedPopulation
 from gd_lightning.engine.fusible import parts_of, why_not_fused_network, work_of
 from gd_lightning.engine.population import Course, Members, Population
-from gd_lightning.objective import Loss
+from gd_lightning.losses import Loss
 
 # Seconds, measured on one core: of an update of all members in lock step, and of a multiplication in it; of a sample in
 # compiled code, and of a multiplication; to load that code, and a share of what compiling it takes the first time.

@@ -22,10 +22,7 @@ from torch.optim import Optimizer
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
 from gd_lightning.engine.stretch import Engine, Keep, Record, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
-from gd_lightning.objective import Loss
-
-LOSSES = ("mse", "mae", "huber")
-"""Known losses; the compiled code knows them by their places here."""
+from gd_lightning.losses import Loss
 
 _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
@@ -68,7 +65,7 @@ class FusedEngine(Engine):
 
         self._kernels: ModuleType = kernels
         self._optimizer = optimizer
-        self._loss, self._huber_delta, self._l1 = LOSSES.index(loss), float(huber_delta), float(l1)
+        self._loss, self._huber_delta, self._l1 = kernels.PLACES[loss], float(huber_delta), float(l1)
         self._layers, self._shapes, self._places, self._units = layout_of(network)
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._kept_places = self._places[:0] if is_as_in_torch else self._places

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gd_lightning.engine.fused import LOSSES, layout_of
+from gd_lightning.engine.fused import layout_of
 from gd_lightning.engine.fusible import why_not_fused_network
 from gd_lightning.engine.population import LOOK_EVERY, Course, Ends, Members, Population, Progress, say_nothing
 from gd_lightning.errors import InputError
-from gd_lightning.objective import Loss
+from gd_lightning.losses import Loss
 
 _ROWS_AT_ONCE = 2**24  # of all orders, in as many epochs as fit
 _TURNS = 8  # of each thread: members differ in their work
@@ -46,7 +46,7 @@ class FusedPopulation(Population):
 
         self._kernels, self._compiled = kernels, member_kernels
         self._layers, self._shapes, self._places, self._units = layout_of(network)
-        self._loss, self._huber_delta = LOSSES.index(loss), float(huber_delta)
+        self._loss, self._huber_delta = kernels.PLACES[loss], float(huber_delta)
 
     def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""

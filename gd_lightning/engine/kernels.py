@@ -1,8 +1,7 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this file imports Numba.
 
 :func:`carry_out` takes arrays and numbers alone, in named tuples, so that compiled functions can call it as well, from
-many threads at once. All arrays are C-contiguous and as wide as the run's precision. They stand in one file since
-Numba, which keeps compiled code on disk, looks for changes in a function's own file alone.
+many threads at once. All arrays are C-contiguous and as wide as the run's precision.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates, L layers, U units.
 """
@@ -11,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from gd_lightning.engine.compiling import compiler
+from gd_lightning.losses import LOSSES
 
 BLOCK = 2048
 """Samples whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
@@ -23,12 +25,16 @@ BLOCK = 2048
 _SHORT = 32
 """Numbers from which on a product is computed in vector registers."""
 
-MSE, MAE, HUBER = range(3)
+PLACES = {name: place for place, name in enumerate(LOSSES)}
+"""The numbers by which compiled code knows the losses."""
+
+MSE = PLACES["mse"]  # the squared error has loops of its own
+
 IDENTITY, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SIGMOID, TANH = range(9)
 
 Array = NDArray[Any]
 Number = Any  # of the run's precision
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+_LossForm = Callable[..., tuple[Number, Number]]
 
 
 class Samples(NamedTuple):
@@ -116,27 +122,17 @@ class _Stand(NamedTuple):
     is_over: bool
 
 
-def _compiler(**options: Any) -> Callable[[_Function], _Function]:
-    def compiled(function: _Function) -> _Function:
-        try:
-            return numba.njit(function, cache=True, nogil=True, **options)  # type: ignore[no-any-return]
-        except RuntimeError:  # no folder can be written, so each process compiles for itself
-            return numba.njit(function, nogil=True, **options)  # type: ignore[no-any-return]
-
-    return compiled
-
-
 # A run may diverge, so nan and inf must stay what they are. Only sums may be reordered, and only within a function that
 # does nothing else: what is kept, or where a stretch is cut, must not change how an update is rounded.
 _SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
 # Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
-_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-_summing = _compiler(fastmath=_SUMS, forceinline=True, **_INNER)
-_inlined = _compiler(fastmath=_ELSE, forceinline=True, **_INNER)
-_leaf = _compiler(fastmath=_ELSE, **_INNER)
-_outer = _compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
-allocating = _compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
-_parallel = _compiler(fastmath=_ELSE, parallel=True)
+_INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_summing = compiler(fastmath=_SUMS, forceinline=True, **_INNER)
+_inlined = compiler(fastmath=_ELSE, forceinline=True, **_INNER)
+_leaf = compiler(fastmath=_ELSE, **_INNER)
+_outer = compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
+allocating = compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
+_parallel = compiler(fastmath=_ELSE, parallel=True)
 
 
 @_outer
@@ -393,17 +389,29 @@ def _scatter(numbers: Array, places: Array, into: Array) -> None:
             into[places[p]] = numbers[p]
 
 
-@_inlined
-def loss_of(error: Number, loss: int, delta: Number) -> tuple[Number, Number]:
-    """Return the loss of an element, and its derivative with respect to the prediction."""
-    number = type(error)
-    if loss == MSE:
-        return error * error, error + error
-    if loss == MAE:
-        return abs(error), number(1) if error > 0 else number(-1) if error < 0 else number(0)
-    if abs(error) < delta:
-        return number(0.5) * error * error, error
-    return delta * (abs(error) - number(0.5) * delta), delta if error >= delta else -delta if error <= -delta else error
+def choose_loss(forms: list[_LossForm], place: int = 0) -> _LossForm:
+    """Return what compiled code calls with an error, the place of a loss and delta, to ask the form in that place.
+
+    Args:
+        forms: From an error and delta to the loss and its slope.
+        place: Of the first form that can be meant.
+    """
+    form = _inlined(forms[place])
+    if place == len(forms) - 1:
+        return _inlined(lambda error, loss, delta: form(error, delta))
+    others = choose_loss(forms, place + 1)
+
+    @_inlined
+    def chosen(error: Number, loss: int, delta: Number) -> tuple[Number, Number]:
+        if loss == place:
+            return form(error, delta)
+        return others(error, loss, delta)
+
+    return chosen
+
+
+loss_of = choose_loss([forms.value_and_slope for forms in LOSSES.values()])
+"""From an error, the place of a loss and delta to the loss of an element and its derivative by the prediction."""
 
 
 @_inlined

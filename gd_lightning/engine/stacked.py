@@ -9,11 +9,10 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gd_lightning.engine.fusible import LINEAR, parts_of, why_no_chain, why_not_parameters
 from gd_lightning.errors import InputError
-from gd_lightning.objective import Loss
+from gd_lightning.losses import Loss, forms_of
 
 
 def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> StackedNetwork:
@@ -63,9 +62,7 @@ class StackedNetwork(ABC):
     """
 
     def __init__(self, parts: list[nn.Module], loss: Loss, huber_delta: float) -> None:
-        # torch takes no bound beyond the precision, from which on the loss is quadratic whatever the residual.
-        largest = torch.finfo(next(parts[0].parameters()).dtype).max
-        self._parts, self._loss, self._delta = parts, loss, min(huber_delta, largest)
+        self._parts, self._loss, self._delta = parts, forms_of(loss), huber_delta
         self._layers = [part for part in parts if isinstance(part, nn.Linear)]
         self._columns = self._layers[0].in_features
         self.widest = max(size for layer in self._layers for size in (layer.in_features, layer.out_features))
@@ -74,11 +71,7 @@ class StackedNetwork(ABC):
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return what each sample and output adds to the loss, both of shape (M, B, K)."""
-        if self._loss == "mse":
-            return F.mse_loss(prediction, target, reduction="none")
-        if self._loss == "mae":
-            return F.l1_loss(prediction, target, reduction="none")
-        return F.huber_loss(prediction, target, reduction="none", delta=self._delta)
+        return self._loss.elementwise(prediction, target, self._delta)
 
     def split(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return design and targets of samples, from shape (M, B, C + K)."""
@@ -159,11 +152,11 @@ class StackedLine(StackedNetwork):
         """Return losses and gradients."""
         matrix, zero = views
         error = torch.baddbmm(y, x, matrix, beta=-1)
-        if self._loss == "mse":
+        if self._loss.is_squared_error:
             norm, slope, factor = torch.linalg.vector_norm(error, dim=(1, 2)), error, 2 / total
             losses = torch.addcmul(zero[0, 0], norm, norm, value=1 / total)
         else:
-            slope = error.sign() if self._loss == "mae" else error.clamp(-self._delta, self._delta)
+            slope = self._loss.slope(error, self._delta)
             losses, factor = self.elements(error, zero.expand_as(error)).sum(dim=(1, 2)) / total, 1 / total
         # To scale within the product is cheaper than behind it; the zero is not even read.
         gradient = torch.baddbmm(zero, slope.transpose(1, 2), x, beta=0, alpha=factor)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from gd_lightning.float64 import Moments, in_float64, moved_only
-from gd_lightning.objective import check_shapes
+from gd_lightning.losses import check_shapes
 
 
 class _Float64Metric(Metric):

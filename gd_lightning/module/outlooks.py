@@ -18,6 +18,7 @@ from torch import nn
 from gd_lightning.affine import Affine
 from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.errors import InputError
+from gd_lightning.losses import forms_of
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, Standardize, set_parameters
 from gd_lightning.module.engines import own_method
@@ -174,7 +175,7 @@ def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
 def is_squared_error(module: LightningModule) -> bool:
     """Whether the loss of a module is known to be the mean squared error of its network; the one place that says so."""
     plain = isinstance(module, RegressionModule) and not own_method(module, RegressionModule, _LOSS)
-    return plain and module.hparams["loss"] == "mse"
+    return plain and forms_of(module.hparams["loss"]).is_squared_error
 
 
 def linear_network(module: LightningModule) -> LinearRegressor | None:

@@ -25,6 +25,7 @@ from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch, ov
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
+from gd_lightning.losses import Loss, check_prediction, forms_of, summed_loss
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
     Activation,
@@ -52,7 +53,6 @@ from gd_lightning.module.position import resume_position, save_position, settle_
 from gd_lightning.module.start import Start
 from gd_lightning.module.stretches import Stretches, leave_trace
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
-from gd_lightning.objective import Loss, check_prediction, summed_loss
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
@@ -727,7 +727,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
-    for name, known in (("loss", Loss), ("activation", Activation), ("engine", EngineChoice)):
+    forms_of(options["loss"])
+    for name, known in (("activation", Activation), ("engine", EngineChoice)):
         if options[name] not in get_args(known):
             raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(get_args(known))}")
     for name in ("momentum", "weight_decay", "l1"):

@@ -295,7 +295,7 @@ class NetworkLoss:
         InputError: No parameter of the network is trained.
 
     Example:
-        >>> from gd_lightning.objective import summed_loss
+        >>> from gd_lightning.losses import summed_loss
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
         >>> loss = NetworkLoss(nn.Linear(1, 1, bias=False), summed_loss, lambda: [(x, 2 * x)])
         >>> round(loss.sharpness(), 9)

@@ -47,10 +47,10 @@ from gd_lightning.experiments import sweep
 from gd_lightning.experiments.comparison import Comparison
 from gd_lightning.experiments.sweep import SweepTask
 from gd_lightning.experiments.sweep_grid import Grid
+from gd_lightning.losses import mean_loss
 from gd_lightning.models import MLPRegressor, initialize
 from gd_lightning.module import linear_outlooks
 from gd_lightning.module.trainer_checks import check_strategy
-from gd_lightning.objective import mean_loss
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
 

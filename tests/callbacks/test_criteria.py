@@ -33,8 +33,8 @@ from gd_lightning import (
     TimeBudget,
     least_squares,
 )
+from gd_lightning.losses import mean_loss
 from gd_lightning.measures import stopwatch
-from gd_lightning.objective import mean_loss
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
 

@@ -33,7 +33,7 @@ from gd_lightning import (
 )
 from gd_lightning.errors import InputError
 from gd_lightning.history import History
-from gd_lightning.objective import mean_loss
+from gd_lightning.losses import mean_loss
 from tests.conftest import MakeTrainer
 
 

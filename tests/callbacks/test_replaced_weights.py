@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import (
 from torch import nn
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
-from gd_lightning.objective import mean_loss
+from gd_lightning.losses import mean_loss
 from tests.conftest import CommandLine, MakeTrainer
 
 # Lightning warns that no layers are split among devices; none are.

@@ -17,7 +17,7 @@ from gd_lightning.cli import local_plan
 from gd_lightning.cli.plan import plan
 from gd_lightning.data.samples import Samples
 from gd_lightning.experiments import trial
-from gd_lightning.objective import mean_loss
+from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine
 

@@ -24,8 +24,8 @@ from gd_lightning.engine import (
     fastest_population,
 )
 from gd_lightning.errors import InputError
+from gd_lightning.losses import Loss, mean_loss
 from gd_lightning.models import LinearRegressor, MLPRegressor
-from gd_lightning.objective import Loss, mean_loss
 
 N, D, K = 20, 3, 2
 HAS_NUMBA = find_spec("numba") is not None

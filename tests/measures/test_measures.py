@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from gd_lightning.losses import mean_loss, summed_loss
 from gd_lightning.measures import Stopwatch, gradient_norm_over, gradient_variance_over, mean_loss_over, unchanged
-from gd_lightning.objective import mean_loss, summed_loss
 
 
 def test_the_mean_over_batches_is_the_mean_over_samples() -> None:

@@ -22,7 +22,7 @@ from gd_lightning import (
 )
 from gd_lightning.data.order import epoch_order
 from gd_lightning.errors import InputError, ShapeError
-from gd_lightning.objective import Loss, mean_loss
+from gd_lightning.losses import Loss, mean_loss
 from tests.conftest import MakeTrainer
 
 

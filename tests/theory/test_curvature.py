@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gd_lightning import LinearProblem, Parabola
 from gd_lightning.errors import InputError, ShapeError, StartError
+from gd_lightning.losses import Loss, mean_loss, summed_loss
 from gd_lightning.models import LinearRegressor, MLPRegressor
-from gd_lightning.objective import Loss, mean_loss, summed_loss
 from gd_lightning.theory import (
     GradientNoise,
     LinearLoss,

@@ -1,0 +1,171 @@
+"""The losses, each of them once, and the guard that predictions and targets have the same shape (floor 0).
+
+Letters: B samples, K outputs. All losses are means over samples and outputs; the squared error has no factor 1/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gd_lightning.errors import InputError, ShapeError
+
+Loss = Literal["mse", "mae", "huber"]
+
+
+@dataclass(frozen=True)
+class LossForms:
+    """Everything that is known of one loss; ``delta`` is the option ``huber_delta``, which other losses ignore.
+
+    To add a loss, add its name to ``Loss`` and its forms to ``LOSSES``: every engine then trains it, ``plan`` takes
+    its curvature by differentiating ``elementwise`` twice, and ``compare`` and ``sweep`` take it like any other.
+
+    Args:
+        elementwise: From predictions and targets of one shape, and delta, to the loss of each element, in that shape;
+            torch must be able to differentiate it twice.
+        slope: From errors, prediction - target, and delta to the derivative of each element's loss by its prediction,
+            in the shape of the errors.
+        value_and_slope: The same two for one element, from numbers to numbers of the type of the error. Numba compiles
+            it: it may use ``abs``, comparisons and the module ``math``.
+        is_squared_error: Whether the exact theory of least squares holds for it.
+        curvature: What is to be known about its curvature, as a sentence of a plan; empty where there is nothing.
+    """
+
+    elementwise: Callable[[Tensor, Tensor, float], Tensor]
+    slope: Callable[[Tensor, float], Tensor]
+    value_and_slope: Callable[[Any, Any], tuple[Any, Any]]
+    is_squared_error: bool = False
+    curvature: str = ""
+
+
+def _squared(error: Any, delta: Any) -> tuple[Any, Any]:
+    return error * error, error + error
+
+
+def _absolute(error: Any, delta: Any) -> tuple[Any, Any]:
+    number = type(error)
+    return abs(error), number(1) if error > 0 else number(-1) if error < 0 else number(0)
+
+
+def _huber(error: Any, delta: Any) -> tuple[Any, Any]:
+    half = type(error)(0.5)
+    if abs(error) < delta:
+        return half * error * error, error
+    return delta * (abs(error) - half * delta), delta if error >= delta else -delta if error <= -delta else error
+
+
+def _huber_of_tensors(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
+    # torch takes no delta beyond the precision, from which on the loss is quadratic whatever the error.
+    largest = torch.finfo(prediction.dtype).max
+    return F.huber_loss(prediction, target, reduction="none", delta=min(delta, largest))
+
+
+LOSSES: dict[str, LossForms] = {
+    "mse": LossForms(
+        elementwise=lambda prediction, target, delta: F.mse_loss(prediction, target, reduction="none"),
+        slope=lambda error, delta: error + error,
+        value_and_slope=_squared,
+        is_squared_error=True,
+    ),
+    "mae": LossForms(
+        elementwise=lambda prediction, target, delta: F.l1_loss(prediction, target, reduction="none"),
+        slope=lambda error, delta: error.sign(),
+        value_and_slope=_absolute,
+        curvature="mae has no curvature but that of the network: its gradient stays large to the end.",
+    ),
+    "huber": LossForms(
+        elementwise=_huber_of_tensors,
+        slope=lambda error, delta: error.clamp(-delta, delta),
+        value_and_slope=_huber,
+        curvature="huber has no curvature beyond huber_delta: the sharpness grows as samples come closer.",
+    ),
+}
+"""The forms of each loss by its name; compiled code knows those that are here when it is loaded."""
+
+
+def forms_of(loss: str) -> LossForms:
+    """Return the forms of a loss.
+
+    Args:
+        loss: Its name.
+
+    Raises:
+        InputError: No loss has this name.
+    """
+    if loss not in LOSSES:
+        raise InputError(f"loss {loss!r} is unknown; use one of {', '.join(LOSSES)}")
+    return LOSSES[loss]
+
+
+def check_prediction(prediction: object) -> None:
+    """Refuse what a network returns instead of its predictions.
+
+    Raises:
+        ShapeError: It is no tensor.
+    """
+    if not isinstance(prediction, Tensor):
+        raise ShapeError(
+            f"cannot use what the network returns, because it is a {type(prediction).__name__}; make it the tensor of "
+            "predictions, of shape (B, K), alone"
+        )
+
+
+def check_shapes(prediction: Tensor, target: Tensor) -> None:
+    """Refuse predictions and targets that torch would silently broadcast against each other.
+
+    Args:
+        prediction: Predictions, shape (B, K).
+        target: Targets, shape (B, K).
+
+    Raises:
+        ShapeError: The shapes differ or are not (B, K); the message shows both.
+    """
+    check_prediction(prediction)
+    if prediction.shape != target.shape or prediction.ndim != 2:
+        raise ShapeError(
+            f"predictions of shape {tuple(prediction.shape)} cannot be compared with targets of shape "
+            f"{tuple(target.shape)}, because both must be (B, K); reshape the targets with y.reshape(-1, 1) "
+            "or change the outputs of the network"
+        )
+
+
+def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:
+    """Sum the loss over samples and outputs.
+
+    A sum, unlike a mean, is exact however the samples of an update are split into parts, an empty part included:
+    the sums of the parts add up.
+
+    With e = prediction - target, an element contributes e^2 (``mse``), abs(e) (``mae``), or, as in Huber (1964),
+    e^2 / 2 where abs(e) < delta and delta (abs(e) - delta / 2) elsewhere (``huber``).
+
+    Args:
+        prediction: Predictions, shape (B, K).
+        target: Targets, shape (B, K).
+        loss: Which loss.
+        huber_delta: Where the Huber loss turns from squared to linear, in units of the targets.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        ShapeError: The shapes differ.
+        InputError: The loss is unknown.
+    """
+    check_shapes(prediction, target)
+    return forms_of(loss).elementwise(prediction, target, huber_delta).sum()
+
+
+def mean_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:
+    """Average the loss over samples and outputs; arguments and errors as :func:`summed_loss`.
+
+    Example:
+        >>> import torch
+        >>> mean_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [0.0]])).item()
+        5.0
+    """
+    return summed_loss(prediction, target, loss, huber_delta) / target.numel()

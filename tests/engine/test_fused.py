@@ -450,7 +450,7 @@ def test_where_nothing_can_be_cached_it_is_compiled_all_the_same() -> None:
 def test_compiled_code_is_used_again_until_one_of_its_files_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numba keeps, and asks for, what ``_source_stamp`` of its cache file says: a release that renames it fails here."""
+    """Numba compares ``_source_stamp`` of its cache file with what it kept: a release that renames it fails here."""
     from gd_lightning.engine.compiling import compiler
 
     (tmp_path / "doubling.py").write_text("def double(x): return 2 * x")

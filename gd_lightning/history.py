@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gd_lightning.columns import Column
 from gd_lightning.errors import InputError
+from gd_lightning.texts import csv_text, from_cell
 
 AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
@@ -333,7 +334,7 @@ class History:
         """Return the history as CSV: a header, then one line a row; a missing value is an empty cell."""
         self._settle()
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(self.columns)
+        out.write(csv_text([self.columns]))
         columns = [self._cells(column) for column in self._columns.values()]
         out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
         return out.getvalue()
@@ -362,7 +363,7 @@ class History:
         history = cls()
         for number, row in enumerate(rows, start=2):
             try:
-                values = {name: float(cell) for name, cell in row.items() if cell}
+                values = {from_cell(name): float(cell) for name, cell in row.items() if cell}
                 if missing := [name for name in AXES if name not in values]:
                     raise ValueError(f"{missing[0]} is missing")
             except (TypeError, ValueError) as error:

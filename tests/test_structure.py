@@ -23,6 +23,7 @@ PUBLIC: list[str] = vars(gd_lightning)["__all__"]
 PACKAGE = ROOT / "gd_lightning"
 FLOORS = {
     "errors": 0,
+    "texts": 0,
     "variants": 0,
     "losses": 0,
     "affine": 0,
@@ -51,6 +52,7 @@ FLOORS = {
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
 GROUND = [
     "errors",
+    "texts",
     "float64",
     "threads",
     "generators",

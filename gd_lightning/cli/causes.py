@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from gd_lightning.errors import InputError
 
 # Whoever raises from here was given options that it cannot follow.
-_FRAMEWORKS = ("lightning", "jsonargparse", "yaml", "torch.optim", "torch.nn")
+_FRAMEWORKS = ("lightning", "jsonargparse", "yaml", "torch.optim", "torch.nn", "fsspec")
 _PACKAGES = {"gd_lightning", "lightning", "lightning_utilities", "jsonargparse", "yaml", "torch", "torchmetrics"}
 
 # What runs beneath this package, too, without anybody's having asked for it by name.

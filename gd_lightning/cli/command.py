@@ -56,7 +56,7 @@ from gd_lightning.cli.settings import (
 )
 from gd_lightning.cli.sweep import SweepOptions, settle_grids, sweep, with_grids
 from gd_lightning.cli.terminal import warn
-from gd_lightning.cli.trust import distrust, refuse_foreign_code
+from gd_lightning.cli.trust import distrust, no_programs, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
 from gd_lightning.errors import InputError
@@ -64,6 +64,7 @@ from gd_lightning.float64 import precision_of_run
 from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
+from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.run_directory import CONFIG, claim_directory, claim_file, run_name, write_text
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
@@ -115,7 +116,7 @@ class Command(LightningCLI):
         check_launcher()
         distrust()
         self._made = [] if made is None else made
-        self.arguments = args
+        self._typed = self.arguments = args
         self._default_problem = _DEFAULT_PROBLEM
         self.run: EarlierRun | None = None
         self.run_directory: Path | None = None
@@ -282,7 +283,8 @@ class Command(LightningCLI):
         Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
         noise of the default problem. So the choice is made the default, and all is parsed again.
         """
-        config = self.parser.parse_args(args)
+        with no_programs():
+            config = self.parser.parse_args(args)
         stage = config.subcommand
         problem = None if stage is None else config[stage].data.problem
         if isinstance(problem, Problem):
@@ -381,7 +383,7 @@ class Command(LightningCLI):
         """Look at every class that the config names before one of them is called."""
         parser = self._parser(self.config.subcommand)
         assert isinstance(parser, Parser)
-        refuse_foreign_code(parser, self.config[self.config.subcommand])
+        refuse_foreign_code(parser, self.config[self.config.subcommand], typed=self._typed)
 
     def instantiate_classes(self) -> None:
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
@@ -646,7 +648,7 @@ class Command(LightningCLI):
         except BaseException:
             file.unlink()
             raise
-        print(f"{len(predictions)} predictions of {self.run.name} in {file}")
+        print(in_one_line(f"{len(predictions)} predictions of {self.run.name} in {file}"))
 
 
 def _flags_as_options(args: list[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
 from gd_lightning.cli.compare import CompareRequest, find_directory, is_finished
-from gd_lightning.cli.results import from_here
+from gd_lightning.cli.results import shown
 from gd_lightning.cli.runs import LOGS
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -215,9 +215,9 @@ def _show(report: Report, directory: Path) -> None:
         report.write(directory)
     finally:
         print(report)
-    print(f"\nfiles        {from_here(directory)}")
+    print(f"\nfiles        {shown(directory)}")
     # TensorBoard opens another tab first, whatever a log directory holds.
-    print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#custom_scalars")
+    print(f"to see them  tensorboard --logdir {shown(directory)}, then http://localhost:6006/#custom_scalars")
 
 
 def _first_modules(

@@ -24,6 +24,7 @@ from gd_lightning.cli.processes import are_together, first_failure, is_first_pro
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
+from gd_lightning.texts import visible
 from gd_lightning.tracking.run_directory import claim_file, write_text
 
 _LONGEST = 600  # characters of a message
@@ -94,8 +95,7 @@ def _saved(error: Exception, made: list[Path]) -> str:
 
 def _one_line(message: str) -> str:
     """Return a message without line breaks and control characters, shortened in the middle where it is very long."""
-    line = "".join(letter if letter.isprintable() else " " for letter in message)
-    line = " ".join(line.split())
+    line = visible(" ".join(message.split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 

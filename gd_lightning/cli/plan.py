@@ -23,6 +23,7 @@ from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.plots.map import draw_map
 from gd_lightning.plots.style import pixels, save_png
+from gd_lightning.texts import in_one_line
 from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
 from gd_lightning.tracking.run_directory import claim_file
 from gd_lightning.tracking.summary import aligned
@@ -122,7 +123,7 @@ def show(made: Plan | LocalPlan, title: str, json: bool, logs: Path | None) -> N
     """
     map_file, failure = None, None
     if not json:
-        print(made.table(title), flush=True)
+        print(made.table(in_one_line(title)), flush=True)
     if logs is not None and isinstance(made, Plan):
         try:
             name = f"plan-{title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
@@ -137,7 +138,7 @@ def show(made: Plan | LocalPlan, title: str, json: bool, logs: Path | None) -> N
     if json:
         print(made.as_json(map_file))
     elif map_file is not None:
-        print(f"\nmap  {map_file}")
+        print(f"\nmap  {in_one_line(str(map_file))}")
     if failure is not None:
         raise failure
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,6 +15,7 @@ from gd_lightning.callbacks.surroundings import title_of
 from gd_lightning.cli.parser import PROGRAM
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.history import Outcome
+from gd_lightning.texts import csv_text, in_one_line
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.summary import aligned, epoch_table, number, run_report
 
@@ -34,14 +33,14 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path |
     print(run_report(summary, title_of(trainer)))
     directory = getattr(trainer.logger, "log_dir", None)
     if directory is not None:
-        print(f"\nfiles        {from_here(Path(directory))}")
+        print(f"\nfiles        {shown(Path(directory))}")
     kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
     if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
         print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
     if run_directory is not None:
-        print(f"to see them  tensorboard --logdir {from_here(run_directory.parent)}")
+        print(f"to see them  tensorboard --logdir {shown(run_directory.parent)}")
         if recorder.history.outcome is Outcome.INTERRUPTED and (run_directory / LAST_CHECKPOINT).is_file():
-            print(f"to go on     {PROGRAM} fit --ckpt_path {from_here(run_directory)}")
+            print(f"to go on     {PROGRAM} fit --ckpt_path {shown(run_directory)}")
 
 
 def print_judgement(
@@ -52,7 +51,7 @@ def print_judgement(
     samples = f"{held_out} held-out samples"
     if not held_out:
         samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
-    print(f"{run}, on {samples}:")
+    print(f"{in_one_line(run)}, on {samples}:")
     print(aligned([[name, number(value)] for name, value in results.items()]))
 
 
@@ -64,11 +63,7 @@ def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
     columns = [x, predictions.to(x)]
     if y is not None:
         header, columns = [*header, *targets], [*columns, y]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(torch.cat(columns, dim=1).tolist())
-    return out.getvalue()
+    return csv_text([header, *torch.cat(columns, dim=1).tolist()])
 
 
 def _numbered(letter: str, count: int) -> list[str]:
@@ -79,3 +74,8 @@ def from_here(path: Path) -> Path:
     """Return a path as a person would type it from where they stand."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def shown(path: Path) -> str:
+    """Return a path as :func:`from_here` does, in one line for a terminal."""
+    return in_one_line(str(from_here(path)))

@@ -170,8 +170,6 @@ def _check_trainer(trainer: Namespace) -> None:
             raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
     if trainer.val_check_interval in (0, 0.0):
         raise InputError("cannot validate at intervals of trainer.val_check_interval 0; give a part of an epoch, or 1")
-    if "://" in str(trainer.default_root_dir):
-        raise InputError(f"cannot write to {trainer.default_root_dir}; give a directory as trainer.default_root_dir")
     for callback in _callbacks(trainer):
         if reason := _CALLBACKS.get(callback.rpartition(".")[2]):
             raise InputError(f"cannot train with the callback {callback}, because {reason}")

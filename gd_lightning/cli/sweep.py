@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from tqdm import tqdm
 
 from gd_lightning.cli.rehearsal import rehearse
-from gd_lightning.cli.results import from_here
+from gd_lightning.cli.results import shown
 from gd_lightning.cli.runs import LOGS
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
@@ -177,8 +177,8 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
         write_text(directory / CONFIG, command.config_text())
     finally:
         print(report, flush=True)  # where the disk is full, at least this is there
-    print(f"\nfiles        {from_here(directory)}")
-    print(f"to see them  tensorboard --logdir {from_here(directory)}, then http://localhost:6006/#hparams")
+    print(f"\nfiles        {shown(directory)}")
+    print(f"to see them  tensorboard --logdir {shown(directory)}, then http://localhost:6006/#hparams")
 
 
 def _device(accelerator: str) -> torch.device:

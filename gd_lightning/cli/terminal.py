@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from gd_lightning.texts import in_one_line, visible
+
 # What has no plain form in Unicode itself.
 _PLAIN = str.maketrans({"±": "+/-", "×": "x", "·": "*", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "≤": "<="})  # noqa: RUF001
 
+_MOVED = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how tqdm gets to the place of its bar
+
 
 class Terminal(io.TextIOBase):
-    """A stream that takes everything: what cannot be written is written plainly, or left out.
+    r"""A stream that takes everything: what cannot be written is written plainly, or left out.
+
+    Names and texts can come from anybody's files, so that no character is written that a terminal obeys; it is shown
+    as ``\x1b``. Progress bars alone may move the cursor.
 
     Args:
         stream: Where to; None where the process was started without it.
@@ -33,15 +41,24 @@ class Terminal(io.TextIOBase):
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write a text, without the characters that the encoding lacks."""
-        if self._stream is not None:
-            try:
-                self._stream.write(text)
-            except UnicodeEncodeError:
-                self.write(plain(text, self.encoding))
-            except (OSError, ValueError):  # no one reads any more, no room, or closed
-                self._leave()
+        """Write a text, without the characters that the encoding lacks or that a terminal obeys."""
+        writer = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        if writer == "tqdm":
+            moved = len(_MOVED.match(text)[0])  # type: ignore[index]  # it matches nothing at least
+            self._write(text[:moved] + visible(text[moved:]))
+        else:
+            self._write(text if writer == "rich" else visible(text))
         return len(text)
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            self._write(plain(text, self.encoding))
+        except (OSError, ValueError):  # no one reads any more, no room, or closed
+            self._leave()
 
     def flush(self) -> None:
         """Hand to the system what is written so far."""
@@ -124,4 +141,4 @@ def any_terminal() -> Iterator[None]:
 
 def warn(sentence: str) -> None:
     """Say what a person should know, in one line."""
-    print(f"gd_lightning: warning: {sentence}", file=sys.stderr)
+    print(f"gd_lightning: warning: {in_one_line(sentence)}", file=sys.stderr)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.finished_runs import FinishedRun
 
 Settings = dict[str, Any]
@@ -40,7 +41,7 @@ def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tu
         own = {name: settings.get(name) for name in differing}
         groups.setdefault(json.dumps(own, default=str), (own, []))[1].append(run)
     labels = _labels([(own, members[0]) for own, members in groups.values()])
-    return [(label, own, members) for label, (own, members) in zip(labels, groups.values(), strict=True)]
+    return [(in_one_line(label), own, members) for label, (own, members) in zip(labels, groups.values(), strict=True)]
 
 
 def _comparable(run: FinishedRun, apart: Collection[str]) -> Settings:

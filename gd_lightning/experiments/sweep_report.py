@@ -5,7 +5,6 @@ Letters: S seeds. Arrays of all runs have an axis for each of ``Grid.AXES``, and
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import math
@@ -27,6 +26,7 @@ from gd_lightning.history import Outcome
 from gd_lightning.plots.style import pixels, save_png
 from gd_lightning.plots.sweep import Plane, sweep_map
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
+from gd_lightning.texts import csv_text
 from gd_lightning.tracking.run_directory import write_json, write_text
 from gd_lightning.tracking.settings import MOST_SETTINGS, write_settings
 from gd_lightning.tracking.summary import aligned
@@ -237,13 +237,9 @@ class SweepReport:
         write_settings(directory / "hparams", self._settings())
 
     def _csv(self, rows: Iterable[Mapping[str, Any]]) -> str:
-        out, writer = io.StringIO(), None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(out, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow({name: "" if value is None else value for name, value in row.items()})
-        return out.getvalue()
+        """Return rows with the same names as CSV."""
+        flat = list(rows)
+        return csv_text([list(flat[0]), *(row.values() for row in flat)])
 
     def _runs(self) -> Iterator[dict[str, Any]]:
         """Yield the settings and the end of each run."""

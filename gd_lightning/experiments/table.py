@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections import Counter
@@ -21,6 +19,7 @@ from gd_lightning.experiments.grouping import SEEDS
 from gd_lightning.experiments.noise import Difference, difference, rounding_of
 from gd_lightning.groups import Group, Values
 from gd_lightning.history import History, Outcome
+from gd_lightning.texts import csv_text
 from gd_lightning.tracking.finished_runs import FinishedRun
 from gd_lightning.tracking.summary import aligned
 
@@ -294,13 +293,9 @@ def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
 def as_csv(found: Sequence[Row]) -> str:
     """Return it as CSV, mean and deviation in columns of their own, nothing where a figure is missing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     flat = [_flat(row) for row in found]
     header = list(dict.fromkeys(name for row in flat for name in row))
-    writer.writerow(header)
-    writer.writerows([("" if row.get(name) is None else row[name]) for name in header] for row in flat)
-    return out.getvalue()
+    return csv_text([header, *([row.get(name) for name in header] for row in flat)])
 
 
 def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from gd_lightning.groups import Group, Values
 from gd_lightning.history import Outcome
 from gd_lightning.plots.group_styles import GroupStyle
 from gd_lightning.plots.panels import DRAWN_SAMPLES, Surface, draw_contours, draw_start_and_minimum, fit_grid
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR
+from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label
 
 Predict = Callable[[Values], Values]
 
@@ -92,7 +92,7 @@ def draw_fits(
     for style, predict in fits:
         fitted = None if predict is None else predict(grid)
         if fitted is None or not (np.abs(fitted - y.mean()) < 10 * spread).all():
-            axes.plot([], [], "x", color=style.dark, label=f"{style.label}: diverged, not drawn")
+            axes.plot([], [], "x", color=style.dark, label=legend_label(f"{style.label}: diverged, not drawn"))
             continue
         axes.plot(
             grid,

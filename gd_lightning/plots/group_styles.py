@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
 from gd_lightning.groups import Group
-from gd_lightning.plots.style import UNKNOWN_VARIANT_COLOR, VARIANT_COLORS
+from gd_lightning.plots.style import UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, legend_label
 
 # No "x", which marks divergence, and no "*", which marks the least squares.
 _MARKERS = "oD^svPhp"
@@ -41,7 +41,7 @@ class GroupStyle:
     def handle(self, group: Group) -> Line2D:
         """Return a line for the legend; it looks as the group does, and says how many of its runs diverged."""
         note, marker = divergence_note(group), self.marker if group.sound else "x"
-        label = f"{self.label}, {note}" if note else self.label
+        label = legend_label(f"{self.label}, {note}" if note else self.label)
         return Line2D([], [], color=self.color, marker=marker, markersize=6, linewidth=1.8, label=label)
 
 

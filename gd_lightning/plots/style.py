@@ -5,16 +5,22 @@ Colours: Okabe and Ito, Color Universal Design, 2008.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
+
+from gd_lightning.texts import visible
 
 VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D55E00"}
 UNKNOWN_VARIANT_COLOR = "#56B4E9"
@@ -26,6 +32,36 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.8, 3.8  # inches
 DPI = 700 / PANEL_WIDTH
 
 
+class LiteralFigure(Figure):
+    """A figure that draws titles and labels as they are: names of columns and runs are no formulas, whatever they hold.
+
+    The numbers on axes are Matplotlib's own, and may be.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure."""
+        for text in _texts(self):
+            text.set_parse_math(False)
+            if text.get_text() != (shown := visible(text.get_text())):
+                text.set_text(shown)
+        super().draw(renderer)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    for child in artist.get_children():
+        if isinstance(child, Axis):
+            yield child.label
+        elif isinstance(child, Text):
+            yield child
+        else:
+            yield from _texts(child)
+
+
+def legend_label(text: str) -> str:
+    """Return a name as the label of an entry of a legend, of which Matplotlib leaves out those that begin with _."""
+    return f" {text}" if text.startswith("_") else text
+
+
 def new_figure(panels: int) -> Figure:
     """Make a figure for some panels side by side, without the state and windows of ``matplotlib.pyplot``."""
     figure = sized_figure(PANEL_WIDTH * panels, PANEL_HEIGHT)
@@ -35,7 +71,7 @@ def new_figure(panels: int) -> Figure:
 
 def sized_figure(width: float, height: float) -> Figure:
     """Make a figure of some width and height in inches, likewise, in which nothing is placed automatically."""
-    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure = LiteralFigure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from gd_lightning.groups import Values
 from gd_lightning.plots.group_styles import shades
-from gd_lightning.plots.style import VARIANT_COLORS, new_figure
+from gd_lightning.plots.style import VARIANT_COLORS, legend_label, new_figure
 
 _SIZE = (7.2, 4.8)  # inches
 _MARKERS = "oD^svPhp"
@@ -69,7 +69,9 @@ def sweep_curves(
         # All markers of a curve would hide it where values are many.
         every = max(1, len(values) // 12)
         look: dict[str, Any] = {"color": color, "marker": _MARKERS[i % len(_MARKERS)], "markersize": 5}
-        axes.plot(values, curve.losses, markevery=(i % every, every), linewidth=1.6, label=curve.label, **look)
+        axes.plot(
+            values, curve.losses, markevery=(i % every, every), linewidth=1.6, label=legend_label(curve.label), **look
+        )
         axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
         out = np.flatnonzero(curve.diverged > 0)
         if len(out):  # at the upper end, whatever the losses are

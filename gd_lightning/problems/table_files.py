@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.texts import from_cell
 
 Block = NDArray[np.float64]
 Array = NDArray[Any]
@@ -76,7 +77,7 @@ class _Csv(TableFile):
     def _read_names(self) -> list[str]:
         with self.path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
-            header = [name.strip() for name in next(reader, [])]
+            header = [from_cell(name.strip()) for name in next(reader, [])]
             self._lines_of_header = reader.line_num
         if header and all(_is_number(name) for name in header):
             raise InputError(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gd_lightning.history import LEADING_COLUMNS, PREDICTED, History, Outcome
+from gd_lightning.texts import in_one_line
 from gd_lightning.variants import Variant
 
 Parameters = dict[str, float]
@@ -176,8 +177,8 @@ def number(value: float | None) -> str:
 
 
 def aligned(cells: Iterable[Sequence[str]]) -> str:
-    """Lay out rows of cells as right-aligned columns."""
-    rows = [list(row) for row in cells]
+    """Lay out rows of cells as right-aligned columns, each row in one line."""
+    rows = [[in_one_line(cell) for cell in row] for row in cells]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -197,11 +198,12 @@ def run_report(summary: RunSummary, title: str) -> str:
     """Return the summary for a terminal."""
     facts = _facts(summary)
     width = max(len(label) for label, _ in facts)
-    lines = [f"{title} by {summary.description}", "", *(f"{label.ljust(width)}  {value}" for label, value in facts)]
+    said = [in_one_line(f"{label.ljust(width)}  {value}") for label, value in facts]
+    lines = [in_one_line(f"{title} by {summary.description}"), "", *said]
     if summary.parameters:
         header = ["", "fitted", "least squares", "truth"]
         lines += ["", aligned([header, *_parameter_rows(summary)])]
-        lines += [_not_determined(summary)] if summary.undetermined else []
+        lines += [in_one_line(_not_determined(summary))] if summary.undetermined else []
     return "\n".join(lines)
 
 

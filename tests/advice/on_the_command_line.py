@@ -492,7 +492,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --trainer.val_check_interval 0.5 --data.val_size 9 --data.batch_size 10 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",
     ),
-    "; give a directory as trainer.default_root_dir": advice(
+    "it is the address of another place than a directory of this machine; give a plain path": advice(
         "fit --trainer.default_root_dir s3://bucket", f"fit --trainer.default_root_dir here {ONE_EPOCH}"
     ),
     "cannot train in {}; use one of {}": advice(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +138,54 @@ TAGS = (
 )
 
 
+# Options that take a path, with the class that has it, and everything that fsspec takes for another place.
+PLACES: dict[str, dict[str, Any]] = {
+    "trainer.callbacks.dirpath": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"dirpath": None}}]},
+    "trainer.callbacks.filename": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"filename": None}}]},
+    "trainer.callbacks.thing": {"callbacks": [{"class_path": f"{HERE}.Taking", "init_args": {"thing": None}}]},
+    "trainer.callbacks.thing.deep": {
+        "callbacks": [{"class_path": f"{HERE}.Taking", "init_args": {"thing": [{"deep": [None]}]}}]
+    },
+    "trainer.logger.save_dir": {"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": None}}},
+    "trainer.logger.name": {"logger": [{"class_path": "CSVLogger", "init_args": {"save_dir": "here", "name": None}}]},
+    "trainer.logger.sub_dir": {
+        "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "here", "sub_dir": None}}
+    },
+    "trainer.profiler.dirpath": {"profiler": {"class_path": "SimpleProfiler", "init_args": {"dirpath": None}}},
+    "trainer.strategy.init_method": {"strategy": {"class_path": "DDPStrategy", "dict_kwargs": {"init_method": None}}},
+    "data.problem.path": {"problem": {"class_path": "Table", "init_args": {"path": None}}},
+    "data.predict_inputs": {"predict_inputs": None},
+    "model.network.function": {"network": {"class_path": f"{HERE}.OneNumber", "init_args": {"function": None}}},
+}
+ADDRESSES = (
+    *("http://127.0.0.1:9/x", "s3://bucket/x", "gs://bucket", "memory://x", "file:///tmp/x", "zip://a.csv::b.zip"),
+    *("hdfs:///a/b", "HTTPS://a/b", "simplecache::http://127.0.0.1:9/x", "tcp://127.0.0.1:9", "abfs://a@b/c"),
+)
+PROGRAMS = (
+    *("lib2to3.__main__.X", "this.X", "antigravity.X", "idlelib.idle.X", "test.regrtest.X", "turtledemo.__main__.X"),
+    *("pip.__main__.X", "pytest.__main__.X", "numpy.f2py.__main__.X", "torch.utils.model_dump.__main__.main"),
+    *("lightning.__main__.X", "gd_lightning.__main__.run", "webbrowser.X", "setuptools.X"),
+)
+
+
+def _with(value: object, text: str) -> Any:
+    """Return nested values with a text in the place of None."""
+    if isinstance(value, dict):
+        return {key: _with(item, text) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with(item, text) for item in value]
+    return text if value is None else value
+
+
+@pytest.fixture
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the network was reached")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -145,6 +196,74 @@ def test_a_config_can_call_nothing_but_classes_of_the_right_type(command_line: C
     Path("config.yaml").write_text(yaml.safe_dump(NOT_ALLOWED[case]))
     assert command_line("fit", "--config", "config.yaml") == 2
     assert len(command_line.err.splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.usefixtures("_no_network")
+@pytest.mark.parametrize(("name", "address"), list(zip(PLACES, cycle(ADDRESSES), strict=False)))
+def test_a_config_names_no_place_beyond_this_machine(command_line: CommandLine, name: str, address: str) -> None:
+    Path("config.yaml").write_text(yaml.safe_dump({name.partition(".")[0]: _with(PLACES[name], address)}))
+    assert command_line("fit", "--config", "config.yaml") == 2
+    if "dict_kwargs" not in str(PLACES[name]):
+        assert command_line.err == (
+            f"gd_lightning: cannot use {address} as {name}, because it is the address of another place than a "
+            "directory of this machine; give a plain path\n"
+        )
+    assert len(command_line.err.splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_every_address_is_seen_as_one(command_line: CommandLine, address: str) -> None:
+    assert command_line("compare", "--directory", address) == 2
+    assert command_line.err.startswith(f"gd_lightning: cannot use {address} as directory, because it is the address of")
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "a:b", "\U0001f600", "a@b#c?d=e"])
+def test_directories_may_have_any_other_name(command_line: CommandLine, name: str) -> None:
+    command_line.root /= name
+    command_line.fit("--trainer.max_epochs", "1", "--recorder.title", "http://a/b")
+
+
+def test_a_table_and_its_columns_may_be_called_like_an_address(command_line: CommandLine) -> None:
+    Path("a::b.csv").write_text("http://a/b,y\n1,2\n3,4\n5,7\n")
+    options = ["--data.problem", "Table", "--data.problem.path", "a::b.csv", "--data.problem.features", "[http://a/b]"]
+    assert command_line("plan", *options, "--map", "false") == 0, command_line.err
+
+
+class Sending(Callback):
+    """Sends something somewhere."""
+
+    def __init__(self, tracking_uri: str | None = None) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("_no_network")
+def test_only_who_types_the_address_of_a_server_may_use_it(command_line: CommandLine) -> None:
+    sending = {"class_path": f"{HERE}.Sending", "init_args": {"tracking_uri": "http://127.0.0.1:9"}}
+    Path("config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": sending, "max_epochs": 1}}))
+    assert command_line("fit", "--config", "config.yaml") == 2
+    advised = "--trainer.callbacks.tracking_uri"
+    assert f"because a config may not send anything away from this machine; give {advised} on the" in command_line.err
+    assert [path.name for path in Path().iterdir()] == ["config.yaml"]
+    assert command_line("fit", "--config", "config.yaml", advised, "http://127.0.0.1:9") == 0, command_line.err
+    for local in ("file:./here", "file:///tmp/here", "sqlite:///here.db", "here"):
+        sending["init_args"] = {"tracking_uri": local}
+        Path("config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": sending, "max_epochs": 1}}))
+        assert command_line("fit", "--config", "config.yaml") == 0, command_line.err
+
+
+@pytest.mark.parametrize("path", PROGRAMS)
+def test_no_program_is_imported(command_line: CommandLine, path: str) -> None:
+    module = path.rpartition(".")[0]
+    before = module in sys.modules
+    Path("config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": path}]}}))
+    for arguments in (["--config", "config.yaml"], ["--trainer.callbacks", path], ["--data.problem", path]):
+        assert command_line("fit", *arguments) == 2
+        assert len(command_line.err.splitlines()) == 1
+        assert not command_line.out
+    assert before or module not in sys.modules
     assert [path.name for path in Path().iterdir()] == ["config.yaml"]
 
 

@@ -47,7 +47,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, interval: float = 60.0) -> None:
         if not interval > 0:
             raise InputError(f"interval {interval} is no time between checkpoints; use seconds above 0")
-        self.interval = self.longest_stretch = interval
+        self.interval = self.max_chunk_seconds = interval
         self.update: int | None = None
         """Behind which update this run saved the checkpoint that there is."""
         self._saved_at = time.monotonic()

@@ -67,14 +67,14 @@ class Criterion(EndsRun):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the start, or at what a run that is continued had come to."""
+        """Check at the start, or at what a run that is continued had come to."""
         self._reason = ""
         self.check(self._recorder)
         if self.within_epochs or not trainer.fit_loop.restarted_mid_epoch:
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at a whole epoch; a part of one, where something else stopped the run, comes again when it goes on."""
+        """Check at a whole epoch; a part of one, where something else stopped the run, comes again when it goes on."""
         if trainer.is_last_batch:
             self._look(trainer)
 
@@ -270,13 +270,13 @@ class TimeBudget(Criterion):
         if not 0 < seconds < math.inf:
             raise InputError(f"{seconds} seconds are no time to train in; use a finite number above 0")
         self.seconds = seconds
-        self.longest_stretch = _PRECISION * seconds
+        self.max_chunk_seconds = _PRECISION * seconds
 
     def check(self, recorder: HistoryRecorder) -> None:
         """Accept every run: time passes in all of them."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Look behind every update."""
+        """Check behind every update."""
         used = trainer.strategy.reduce_boolean_decision(self._is_used(self._recorder), all=False)
         if used:
             self._end(trainer, self._words)

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gd_lightning.callbacks.recorder import recorder_before
-from gd_lightning.engine import Look, Stretch
+from gd_lightning.engine import Chunk, DivergenceCheck
 from gd_lightning.errors import InputError
 from gd_lightning.history import DIVERGENCE_FACTOR
 
-_UPDATES_BETWEEN_LOOKS = 100  # to read the batch losses is to wait for the device
+_UPDATES_BETWEEN_CHECKS = 100  # to read the batch losses is to wait for the device
 
 
 class StopOnDivergence(Callback):
@@ -32,7 +32,7 @@ class StopOnDivergence(Callback):
         divergence_factor: How many times the train loss at update 0 is no fluctuation any more.
     """
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(
         self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR
@@ -54,7 +54,7 @@ class StopOnDivergence(Callback):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the start, or at what a run that is continued had come to."""
+        """Check at the start, or at what a run that is continued had come to."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
         # To look again at batch losses behind the newest train loss finds what it found, which was nothing.
@@ -64,44 +64,44 @@ class StopOnDivergence(Callback):
         self._stop_if_diverged(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Have the engine of a stretch look where this would look behind single updates."""
-        if self.on_divergence == "stop" and isinstance(batch, Stretch):
-            history, every = self._recorder.history, _UPDATES_BETWEEN_LOOKS
+        """Have the engine of a chunk look where this would look behind single updates."""
+        if self.on_divergence == "stop" and isinstance(batch, Chunk):
+            history, every = self._recorder.history, _UPDATES_BETWEEN_CHECKS
             first = history.first("train_loss") if "train_loss" in history else 0.0
             bound = first * self.divergence_factor if first > 0 else math.inf
             start = every - trainer.global_step % every
             # An infinite bound would be none; infinite losses are beyond every bound.
-            batch.look = Look(min(bound, sys.float_info.max), start, every, self._suspicion)
+            batch.check = DivergenceCheck(min(bound, sys.float_info.max), start, every, self._suspicion)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the batch losses within a long epoch; behind its last update, the train loss is measured."""
-        if isinstance(batch, Stretch):
+        """Check at the batch losses within a long epoch; behind its last update, the train loss is measured."""
+        if isinstance(batch, Chunk):
             self._look_behind(trainer, pl_module, batch)
             return
-        if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_LOOKS:
+        if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_CHECKS:
             return
         if self._is_suspect(trainer):
             self._recorder.measure_within_epoch(trainer, pl_module)
             self._stop_if_diverged(trainer)
         self._looked_at = trainer.global_step
 
-    def _look_behind(self, trainer: Trainer, pl_module: LightningModule, stretch: Stretch) -> None:
-        """Decide where the engine of a stretch has found something."""
-        if self.on_divergence == "continue" or stretch.trace is None:
+    def _look_behind(self, trainer: Trainer, pl_module: LightningModule, chunk: Chunk) -> None:
+        """Decide where the engine of a chunk has found something."""
+        if self.on_divergence == "continue" or chunk.trace is None:
             return
-        self._suspicion = stretch.trace.suspicion
-        since_look = trainer.global_step % _UPDATES_BETWEEN_LOOKS
-        if self._suspicion and (since_look or trainer.is_last_batch):
+        self._suspicion = chunk.trace.suspected
+        since_check = trainer.global_step % _UPDATES_BETWEEN_CHECKS
+        if self._suspicion and (since_check or trainer.is_last_batch):
             return
         if self._suspicion:
             self._recorder.measure_within_epoch(trainer, pl_module)
             self._stop_if_diverged(trainer)
-        self._suspicion, self._looked_at = False, trainer.global_step - since_look
+        self._suspicion, self._looked_at = False, trainer.global_step - since_check
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the train loss."""
+        """Check at the train loss."""
         self._looked_at, self._suspicion = trainer.global_step, False
         self._stop_if_diverged(trainer)
 

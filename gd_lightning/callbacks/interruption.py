@@ -23,7 +23,7 @@ class EndBetweenUpdates(Callback):
     A second Ctrl-C does not wait for the end of the update. The command line uses it; in Python, signals are yours.
     """
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(self) -> None:
         self._received = 0

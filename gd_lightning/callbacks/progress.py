@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from gd_lightning.engine import Stretch
+from gd_lightning.engine import Chunk
 
 
 class LongRunProgress(ProgressBar):
@@ -20,7 +20,7 @@ class LongRunProgress(ProgressBar):
         delay: Seconds after which the bar appears.
     """
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(self, delay: float = 3.0) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class LongRunProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count an update, or those of a stretch."""
+        """Count an update, or those of a chunk."""
         if self._bar is not None:
-            self._bar.update(batch.end - batch.first if isinstance(batch, Stretch) else 1)
+            self._bar.update(batch.end - batch.first if isinstance(batch, Chunk) else 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""

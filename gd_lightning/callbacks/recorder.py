@@ -23,7 +23,7 @@ from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.row_limit import RowLimit
-from gd_lightning.callbacks.rows import Begin, StretchRows, add_rows, axes_at
+from gd_lightning.callbacks.rows import Begin, ChunkRows, add_rows, axes_at
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
@@ -34,7 +34,7 @@ from gd_lightning.callbacks.surroundings import (
     validation_loader,
     variant_of,
 )
-from gd_lightning.engine import Keep, Stretch
+from gd_lightning.engine import Chunk, SaveAt
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import start_seed
 from gd_lightning.history import AXES, History, Outcome
@@ -85,7 +85,7 @@ class HistoryRecorder(Callback):
         0
     """
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(
         self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None, max_rows: int = 20_000
@@ -194,15 +194,15 @@ class HistoryRecorder(Callback):
         if self._limit.is_due(trainer.global_step):
             self.collect(trainer)
         self._limit.apply(self.history, trainer.global_step, self._of_updates)
-        if isinstance(batch, Stretch):
+        if isinstance(batch, Chunk):
             self._lr = learning_rate(trainer)
-            self._keep = self._what_to_keep(trainer)
-            batch.ask(self._keep)
+            self._save_at = self._what_to_save(trainer)
+            batch.ask(self._save_at)
             return
         self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._limit.every == 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Keep what the update is about to use."""
+        """Save what the update is about to use."""
         self._lr = float(optimizer.param_groups[0]["lr"])
         if self._recorded and self._path is not None and self._path.names_gradients:
             self._gradients = self._path.gradients()
@@ -210,8 +210,8 @@ class HistoryRecorder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep what the update leaves behind, as tensors: to read each would be to wait for the device."""
-        if isinstance(batch, Stretch):
+        """Save what the update leaves behind, as tensors: to read each would be to wait for the device."""
+        if isinstance(batch, Chunk):
             self._extend(trainer, batch)
             return
         made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
@@ -394,11 +394,11 @@ class HistoryRecorder(Callback):
             parameters = None if self._path is None else self._path.parameters()[None]
             add_rows(self.history, self._path, self._mark, parameters)
 
-    def _what_to_keep(self, trainer: Trainer) -> Keep:
-        """Return which updates of the coming stretch are recorded, and what of them."""
+    def _what_to_save(self, trainer: Trainer) -> SaveAt:
+        """Return which updates of the coming chunk are recorded, and what of them."""
         done, path = trainer.global_step, self._path
         self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
-        return Keep(
+        return SaveAt(
             start=-(done + 1) % self._limit.every,
             every=self._limit.every,
             last=trainer.is_last_batch,
@@ -406,11 +406,11 @@ class HistoryRecorder(Callback):
             gradients=path is not None and path.names_gradients,
         )
 
-    def _extend(self, trainer: Trainer, stretch: Stretch) -> None:
-        """Add the rows of a stretch to the history."""
-        self._mark = self._mark_of(trainer, stretch.end)
-        per_epoch = self._updates_per_epoch(trainer, stretch.variant)
-        rows = StretchRows(stretch, self._keep, self._begin, self._watch.seconds, per_epoch, self._path)
+    def _extend(self, trainer: Trainer, chunk: Chunk) -> None:
+        """Add the rows of a chunk to the history."""
+        self._mark = self._mark_of(trainer, chunk.end)
+        per_epoch = self._updates_per_epoch(trainer, chunk.variant)
+        rows = ChunkRows(chunk, self._save_at, self._begin, self._watch.seconds, per_epoch, self._path)
         rows.add_to(self.history)
 
     def collect(self, trainer: Trainer) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.engine import Keep, Stretch, Trace
+from gd_lightning.engine import Chunk, SaveAt, Trace
 from gd_lightning.history import History
 from gd_lightning.variants import Variant
 
@@ -71,7 +71,7 @@ def add_rows(
 
 @dataclass(frozen=True)
 class Begin:
-    """Where a run stands before a stretch.
+    """Where a run stands before a chunk.
 
     Args:
         update: Updates made so far.
@@ -86,12 +86,12 @@ class Begin:
     lr: float
 
 
-class StretchRows:
-    """The rows of a stretch.
+class ChunkRows:
+    """The rows of a chunk.
 
     Args:
-        stretch: Which was carried out. Its samples and their order are not kept.
-        keep: Which of its updates are rows.
+        chunk: Which was carried out. Its samples and their order are not saved.
+        save_at: Which of its updates are rows.
         begin: Where the run stood before it.
         seconds: Seconds of training behind it.
         updates_per_epoch: How many updates an epoch makes in this run.
@@ -100,55 +100,55 @@ class StretchRows:
 
     def __init__(
         self,
-        stretch: Stretch,
-        keep: Keep,
+        chunk: Chunk,
+        save_at: SaveAt,
         begin: Begin,
         seconds: float,
         updates_per_epoch: int,
         path: LinearPath | None,
     ) -> None:
-        assert stretch.trace is not None
-        self._trace: Trace = stretch.trace
-        # The last one is a row only where the stretch was not ended early.
-        self._keep = replace(keep, last=keep.last and self._trace.updates == stretch.updates)
-        self._variant, self._first, self._lrs = stretch.variant, stretch.first, stretch.lrs
+        assert chunk.trace is not None
+        self._trace: Trace = chunk.trace
+        # The last one is a row only where the chunk was not ended early.
+        self._save_at = replace(save_at, last=save_at.last and self._trace.updates == chunk.updates)
+        self._variant, self._first, self._lrs = chunk.variant, chunk.first, chunk.lrs
         self._begin, self._seconds, self._updates_per_epoch, self._path = begin, seconds, updates_per_epoch, path
-        self._rows = self._keep.count(self._trace.updates)
-        self._of_kept = self._which_of_kept(stretch, keep)
+        self._rows = self._save_at.count(self._trace.updates)
+        self._of_kept = self._which_of_kept(chunk, save_at)
 
-    def _which_of_kept(self, stretch: Stretch, keep: Keep) -> slice | NDArray[np.int64]:
+    def _which_of_kept(self, chunk: Chunk, save_at: SaveAt) -> slice | NDArray[np.int64]:
         """Return which of the updates that left something are rows; others may have asked for more."""
-        if (stretch.keep.start, stretch.keep.every) == (keep.start, keep.every):
+        if (chunk.save_at.start, chunk.save_at.every) == (save_at.start, save_at.every):
             return slice(0, self._rows)
-        kept = stretch.keep.positions(stretch.updates)[: self._trace.kept]
-        return np.flatnonzero(np.isin(kept, self._keep.positions(self._trace.updates)))
+        saved = chunk.save_at.positions(chunk.updates)[: self._trace.saved]
+        return np.flatnonzero(np.isin(saved, self._save_at.positions(self._trace.updates)))
 
     def add_to(self, history: History) -> None:
         """Append the rows to a history."""
         if not self._rows:
             return
-        last = self._marks(self._keep.last_position(self._trace.updates))
+        last = self._marks(self._save_at.last_position(self._trace.updates))
         names = [*last, "batch_loss"]
         if self._path is not None:
-            names += self._path.column_names(self._keep.gradients)
+            names += self._path.column_names(self._save_at.gradients)
         record, held = self._trace.in_memory, 0
         if record is not None:
             last["batch_loss"] = record.losses[self._of_kept][-1].item()
             if self._path is not None and record.parameters is not None:
                 held = self._path.held(record.parameters)
-        elif self._rows == self._trace.kept:
+        elif self._rows == self._trace.saved:
             last["batch_loss"] = self._trace.last_loss.item()
         history.extend(self._rows, self._columns, names, last, held)
 
     def _columns(self, where: slice) -> Mapping[str, Column | float]:
         if where.start == self._rows - 1:  # asked for far more often than all of them
-            positions = np.array([self._keep.last_position(self._trace.updates)])
+            positions = np.array([self._save_at.last_position(self._trace.updates)])
         else:
-            positions = self._keep.positions(self._trace.updates)[where]
+            positions = self._save_at.positions(self._trace.updates)[where]
         record = self._trace.record
         losses = self._part(record.losses, where).numpy()
         columns: dict[str, Column | float] = {**self._marks(positions), "batch_loss": losses}
-        if self._path is not None and self._keep.parameters and record.parameters is not None:
+        if self._path is not None and self._save_at.parameters and record.parameters is not None:
             chosen = None if record.gradients is None else self._part(record.gradients, where)
             columns |= self._path.columns(self._part(record.parameters, where), chosen)
         return columns
@@ -157,7 +157,7 @@ class StretchRows:
         return values[self._of_kept][where].double()
 
     def _marks(self, position: NDArray[np.int64] | int) -> dict[str, Any]:
-        """Return where the run stood behind updates of the stretch, by their positions."""
+        """Return where the run stood behind updates of the chunk, by their positions."""
         begin, behind = self._begin, position + 1
         return {
             "update": begin.update + behind,

@@ -34,7 +34,7 @@ class ShowSteps(Callback):
         self._gradients: dict[str, Tensor] = {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Keep parameters and gradients before the update."""
+        """Save parameters and gradients before the update."""
         if trainer.global_step < self.updates:
             named = [(name, p) for name, p in pl_module.named_parameters() if p.grad is not None]
             self._before = {name: p.detach().clone() for name, p in named}

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from gd_lightning.data.order import EpochOrder, Order
 from gd_lightning.data.samples import PIECE, Samples
-from gd_lightning.engine import Stretch
+from gd_lightning.engine import Chunk
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.variants import Variant
@@ -58,11 +58,11 @@ class BatchLoader(DataLoader[Pair]):
         self.epoch_order = EpochOrder(order, variant.train_samples, seed)
         self.rank, self.world_size = rank, world_size
         self.micro_batch_size = micro_batch_size
-        self.in_stretches: Callable[[Tensor | None, int], Stretch | None] | None = None
-        """Makes stretches for an engine, from the order of the epoch and a first update; None: batches come singly.
+        self.next_chunk: Callable[[Tensor | None, int], Chunk | None] | None = None
+        """Makes chunks for an engine, from the order of the epoch and a first update; None: batches come singly.
 
         Where it makes none, batches come singly to the end of the epoch."""
-        self._stretch: Stretch | None = None
+        self._chunk: Chunk | None = None
         self._consumed = self._resume_at = 0
         super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
 
@@ -70,12 +70,12 @@ class BatchLoader(DataLoader[Pair]):
         done, self._resume_at = self._resume_at, 0
         return self._batches(done)
 
-    def _batches(self, done: int) -> Iterator[Pair | MicroBatches | Stretch]:
+    def _batches(self, done: int) -> Iterator[Pair | MicroBatches | Chunk]:
         """Yield the batches of the epoch behind the samples that are done."""
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
         rows, update = self._rows(), -(-done // self.variant.batch_size)
-        if self.in_stretches is not None:
-            update = yield from self._stretches(self.in_stretches, rows, update)
+        if self.next_chunk is not None:
+            update = yield from self._chunks(self.next_chunk, rows, update)
         yield from self._single_batches(rows, update)
         self._consumed = 0
         self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
@@ -97,18 +97,18 @@ class BatchLoader(DataLoader[Pair]):
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield x[part], y[part]
 
-    def _stretches(
-        self, make: Callable[[Tensor | None, int], Stretch | None], rows: Tensor | None, update: int
-    ) -> Generator[Stretch, None, int]:
+    def _chunks(
+        self, make: Callable[[Tensor | None, int], Chunk | None], rows: Tensor | None, update: int
+    ) -> Generator[Chunk, None, int]:
         """Yield the updates of the epoch from one on, many at a time; returns the one from which on there are none."""
         while update < self.variant.updates_per_epoch:
-            self._stretch = make(rows, update)
-            if self._stretch is None:
+            self._chunk = make(rows, update)
+            if self._chunk is None:
                 break
-            self._consumed = self.variant.samples_at(self._stretch.stop)
-            yield self._stretch
-            update = self._stretch.end
-        self._stretch = None
+            self._consumed = self.variant.samples_at(self._chunk.stop)
+            yield self._chunk
+            update = self._chunk.end
+        self._chunk = None
         return update
 
     def _rows(self) -> Tensor | None:
@@ -142,8 +142,8 @@ class BatchLoader(DataLoader[Pair]):
 
     def state_dict(self) -> dict[str, int]:
         """Return how many samples of the present epoch are consumed."""
-        if self._stretch is not None:
-            self._consumed = self.variant.samples_at(self._stretch.end)
+        if self._chunk is not None:
+            self._consumed = self.variant.samples_at(self._chunk.end)
         return {"samples": self._consumed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

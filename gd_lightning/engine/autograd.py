@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine.stretch import Engine, Look, Record, Stretch, Trace
+from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, Record, Trace
 from gd_lightning.errors import first_line
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -24,7 +24,7 @@ class AutogradEngine(Engine):
         losses: From x of shape (B, D) and y of shape (B, K) to the loss that an update descends and the batch loss in
             it, both scalars.
         optimizer: Makes the step.
-        parameters: What is kept where parameters or gradients are asked for.
+        parameters: What is saved where parameters or gradients are asked for.
     """
 
     name: ClassVar[str] = "autograd"
@@ -33,37 +33,37 @@ class AutogradEngine(Engine):
         self._losses, self._optimizer = losses, optimizer
         self._parameters = list(parameters)
 
-    def prepare(self, stretch: Stretch) -> None:
+    def prepare(self, chunk: Chunk) -> None:
         """Do nothing: PyTorch is ready."""
 
-    def carry_out(self, stretch: Stretch) -> Trace:
-        """Make the updates of a stretch."""
-        keep, look = stretch.keep, stretch.look
-        positions = keep.positions(stretch.updates).tolist()
+    def carry_out(self, chunk: Chunk) -> Trace:
+        """Make the updates of a chunk."""
+        save_at, check = chunk.save_at, chunk.check
+        positions = save_at.positions(chunk.updates).tolist()
         losses: list[Tensor] = []
         parameters: list[Tensor] = []
         gradients: list[Tensor] = []
-        looked_at, next_look, suspicion = 0, look.start, look.suspicion
-        for position in range(stretch.updates):
-            if stretch.lrs is not None:
+        checked, next_check, suspected = 0, check.start, check.suspected
+        for position in range(chunk.updates):
+            if chunk.lrs is not None:
                 for group in self._optimizer.param_groups:
-                    group["lr"] = float(stretch.lrs[position])
-            is_kept = len(losses) < len(positions) and position == positions[len(losses)]
-            batch_loss, gradient = self._update(*stretch.batch(position), is_kept and keep.gradients)
-            stretch.made = position + 1
-            if is_kept:
+                    group["lr"] = float(chunk.lrs[position])
+            is_saved = len(losses) < len(positions) and position == positions[len(losses)]
+            batch_loss, gradient = self._update(*chunk.batch(position), is_saved and save_at.gradients)
+            chunk.made = position + 1
+            if is_saved:
                 losses.append(batch_loss)
-                if keep.parameters:
+                if save_at.parameters:
                     parameters.append(_flat(self._parameters))
                 if gradient is not None:
                     gradients.append(gradient)
-            if look.is_needed and position + 1 == next_look:
-                suspicion = suspicion or _is_any_beyond(losses[looked_at:], look)
-                if suspicion:
-                    return _trace(position + 1, losses, parameters, gradients, suspicion)
-                looked_at, next_look = len(losses), next_look + look.every
-        suspicion = look.is_needed and (suspicion or _is_any_beyond(losses[looked_at:], look))
-        return _trace(stretch.updates, losses, parameters, gradients, suspicion)
+            if check.is_needed and position + 1 == next_check:
+                suspected = suspected or _is_any_beyond(losses[checked:], check)
+                if suspected:
+                    return _trace(position + 1, losses, parameters, gradients, suspected)
+                checked, next_check = len(losses), next_check + check.every
+        suspected = check.is_needed and (suspected or _is_any_beyond(losses[checked:], check))
+        return _trace(chunk.updates, losses, parameters, gradients, suspected)
 
     def _update(self, x: Tensor, y: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """Make an update; returns batch loss and gradient at the weights from which it starts."""
@@ -115,17 +115,17 @@ def is_beyond_precision(error: BaseException) -> bool:
 
 
 def _trace(
-    updates: int, losses: list[Tensor], parameters: list[Tensor], gradients: list[Tensor], suspicion: bool
+    updates: int, losses: list[Tensor], parameters: list[Tensor], gradients: list[Tensor], suspected: bool
 ) -> Trace:
-    """Bring what was kept to the CPU, at once: to read each value would be to wait for the device."""
-    kept = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
-    of_losses, of_parameters, of_gradients = kept
+    """Bring what was saved to the CPU, at once: to read each value would be to wait for the device."""
+    saved = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
+    of_losses, of_parameters, of_gradients = saved
     record = Record(torch.empty(0) if of_losses is None else of_losses, of_parameters, of_gradients)
-    return Trace(updates, record, suspicion)
+    return Trace(updates, record, suspected)
 
 
-def _is_any_beyond(losses: list[Tensor], look: Look) -> bool:
-    return bool(losses) and not bool((torch.stack(losses).double() <= look.bound).all())
+def _is_any_beyond(losses: list[Tensor], check: DivergenceCheck) -> bool:
+    return bool(losses) and not bool((torch.stack(losses).double() <= check.bound).all())
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

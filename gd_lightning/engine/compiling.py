@@ -18,8 +18,7 @@ from gd_lightning import losses
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FOLDER = Path(__file__).parent
-_NAMES = ("compiling", "kernels", "member_kernels")
-_FILES = [*(_FOLDER / f"{name}.py" for name in _NAMES), Path(inspect.getfile(losses))]
+_FILES = [*sorted(_FOLDER.glob("**/*.py")), Path(inspect.getfile(losses))]
 
 
 def _stamp() -> str:
@@ -36,7 +35,7 @@ def compiler(stamp: str = STAMP, **options: Any) -> Callable[[_Function], _Funct
 
     Args:
         stamp: What is kept on disk is used where it was kept with the same one.
-        **options: Of ``numba.njit``.
+        options: Of ``numba.njit``.
     """
 
     def compiled(function: _Function) -> _Function:
@@ -48,3 +47,16 @@ def compiler(stamp: str = STAMP, **options: Any) -> Callable[[_Function], _Funct
         return dispatcher  # type: ignore[no-any-return]
 
     return compiled
+
+
+# A run may diverge, so nan and inf must stay what they are. Only sums may be reordered, and only within a function that
+# does nothing else: what is saved, or where a chunk is cut, must not change how an update is rounded.
+_SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
+# Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
+_INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+summing = compiler(fastmath=_SUMS, forceinline=True, **_INNER)
+inlined = compiler(fastmath=_ELSE, forceinline=True, **_INNER)
+leaf = compiler(fastmath=_ELSE, **_INNER)
+outer = compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
+allocating = compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
+parallel = compiler(fastmath=_ELSE, parallel=True)

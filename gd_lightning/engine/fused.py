@@ -1,6 +1,6 @@
 """Updates in compiled code: plain SGD of linear and multilayer-perceptron networks on the CPU, without autograd.
 
-Letters: N samples, D features, K outputs, P parameters, R kept updates, L layers.
+Letters: N samples, D features, K outputs, P parameters, R saved updates, L layers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
+from gd_lightning.engine.chunk import Chunk, Engine, Record, SaveAt, Trace
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
-from gd_lightning.engine.stretch import Engine, Keep, Record, Stretch, Trace
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss
 
@@ -31,19 +31,19 @@ _MOST_MEASURED = 1 << 22
 """Features of all samples up to which a pass over them in one thread takes less time than torch's."""
 
 _PIECE = 1 << 24
-"""Bytes of a piece of memory that losses are kept in. For large pieces NumPy asks for large pages; to get as much in
+"""Bytes of a piece of memory that losses are saved in. For large pieces NumPy asks for large pages; to get as much in
 small ones can take longer than the updates."""
 
 _DENSE = 4
-"""Updates between two that are kept, and samples of each, up to which what they leave is made again when it is read."""
+"""Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
 
 
 class FusedEngine(Engine):
-    """Carries out a stretch in one call of compiled code (Numba), with the formulas and in the precision of autograd.
+    """Carries out a chunk in one call of compiled code (Numba), with the formulas and in the precision of autograd.
 
     Args:
         network: What is trained; one that :func:`why_not_fused` has nothing against.
-        optimizer: Its SGD; settings are read from it at each stretch, and momentum buffers are left in it.
+        optimizer: Its SGD; settings are read from it at each chunk, and momentum buffers are left in it.
         loss: Which loss is descended.
         huber_delta: Where the Huber loss turns linear.
         l1: Weight of the sum of absolute weights, biases left out, in what is descended.
@@ -68,27 +68,27 @@ class FusedEngine(Engine):
         self._loss, self._huber_delta, self._l1 = kernels.PLACES[loss], float(huber_delta), float(l1)
         self._layers, self._shapes, self._places, self._units = layout_of(network)
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
-        self._kept_places = self._places[:0] if is_as_in_torch else self._places
+        self._saved_places = self._places[:0] if is_as_in_torch else self._places
         self._free = np.empty(0)
 
-    def prepare(self, stretch: Stretch) -> None:
-        """Compile what such a stretch needs, or load what was compiled before; both take longer than most stretches."""
+    def prepare(self, chunk: Chunk) -> None:
+        """Compile what such a chunk needs, or load what was compiled before; both take longer than most chunks."""
         group = self._optimizer.param_groups[0]
-        samples = self._samples(stretch, group["params"][0].dtype)
+        samples = self._samples(chunk, group["params"][0].dtype)
         dtype = samples.x.dtype
         state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
-        settings = np.zeros(1, dtype), self._rule(group), self._span(stretch)._replace(updates=0)
-        self._kernel(stretch)(samples, self._network(dtype), state, *settings, *self._room(Keep(), 0, dtype))
-        self.mean_loss(stretch.x[:0], stretch.y[:0])
+        settings = np.zeros(1, dtype), self._rule(group), self._span(chunk)._replace(updates=0)
+        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *self._room(SaveAt(), 0, dtype))
+        self.mean_loss(chunk.x[:0], chunk.y[:0])
 
-    def carry_out(self, stretch: Stretch) -> Trace:
-        """Make the updates of a stretch; its rows, if there are any, are trusted to be rows of x."""
-        keep, look = stretch.keep, stretch.look
-        if not stretch.updates:
-            return Trace(0, Record(stretch.y.new_empty(0)), look.is_needed and look.suspicion)
+    def carry_out(self, chunk: Chunk) -> Trace:
+        """Make the updates of a chunk; its rows, if there are any, are trusted to be rows of x."""
+        save_at, check = chunk.save_at, chunk.check
+        if not chunk.updates:
+            return Trace(0, Record(chunk.y.new_empty(0)), check.is_needed and check.suspected)
         group = self._optimizer.param_groups[0]
         parameters: list[nn.Parameter] = group["params"]
-        samples = self._samples(stretch, parameters[0].dtype)
+        samples = self._samples(chunk, parameters[0].dtype)
         dtype = samples.x.dtype
         buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
         # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
@@ -96,26 +96,26 @@ class FusedEngine(Engine):
         theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
         state, network = self._kernels.State(theta, velocity), self._network(dtype)
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
-            lrs = np.array([float(group["lr"])] if stretch.lrs is None else stretch.lrs, dtype)
-        rule, span, kernel = self._rule(group), self._span(stretch), self._kernel(stretch)
+            lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
+        rule, span, kernel = self._rule(group), self._span(chunk), self._kernel(chunk)
 
-        def make(state: Any, keep: Keep, room: int) -> tuple[int, int, bool, Record]:
-            kept, scratch = self._room(keep, room, dtype)
-            updates, count, suspicion = kernel(samples, network, state, lrs, rule, span, kept, scratch)
-            losses, *path = (torch.from_numpy(array[:count]) for array in kept)
-            return updates, count, suspicion, Record(losses, *(part if len(part) else None for part in path))
+        def make(state: Any, save_at: SaveAt, room: int) -> tuple[int, int, bool, Record]:
+            saved, scratch = self._room(save_at, room, dtype)
+            updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch)
+            losses, *path = (torch.from_numpy(array[:count]) for array in saved)
+            return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
 
         record: Record | Callable[[], Record]
-        if (keep.parameters or keep.gradients) and _is_dense(stretch):
+        if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
             begin = theta.copy(), velocity.copy()
-            alone = replace(keep, parameters=False, gradients=False)
-            updates, count, suspicion, last = make(state, alone, 1)
+            alone = replace(save_at, parameters=False, gradients=False)
+            updates, count, suspected, last = make(state, alone, 1)
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
-                return make(again, keep, keep.count(stretch.updates))[3]
+                return make(again, save_at, save_at.count(chunk.updates))[3]
         else:
-            updates, count, suspicion, record = make(state, keep, keep.count(stretch.updates))
+            updates, count, suspected, record = make(state, save_at, save_at.count(chunk.updates))
             last = record
         self._write(theta, of_parameters)
         if buffers:
@@ -125,12 +125,12 @@ class FusedEngine(Engine):
         for tensor in (*parameters, *buffers):
             tensor.grad = None
             increment_version(tensor)
-        if stretch.lrs is not None:
-            group["lr"] = float(stretch.lrs[updates - 1])
-        stretch.made = updates
+        if chunk.lrs is not None:
+            group["lr"] = float(chunk.lrs[updates - 1])
+        chunk.made = updates
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        return Trace(updates, record, suspicion, count, last.losses[-1] if count else None)
+        return Trace(updates, record, suspected, count, last.losses[-1] if count else None)
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss of a linear network over samples that are not too many."""
@@ -144,17 +144,17 @@ class FusedEngine(Engine):
         return total / y.numel() if len(y) else math.nan
 
     def _network(self, dtype: np.dtype[Any]) -> Any:
-        return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._kept_places)
+        return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._saved_places)
 
-    def _room(self, keep: Keep, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Return room for what so many updates leave, and to calculate in."""
         size = len(self._places)
-        kept = self._kernels.Kept(
+        saved = self._kernels.Saved(
             self._room_for_losses(count, dtype),
-            np.empty((count if keep.parameters else 0, size), dtype),
-            np.empty((count if keep.gradients else 0, size), dtype),
+            np.empty((count if save_at.parameters else 0, size), dtype),
+            np.empty((count if save_at.gradients else 0, size), dtype),
         )
-        return kept, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
+        return saved, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
 
     def _room_for_losses(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return the next part of a piece of memory that lives as long as any part of it."""
@@ -163,9 +163,9 @@ class FusedEngine(Engine):
         taken, self._free = self._free[:count], self._free[count:]
         return taken
 
-    def _samples(self, stretch: Stretch, dtype: torch.dtype) -> Any:
+    def _samples(self, chunk: Chunk, dtype: torch.dtype) -> Any:
         """Give the compiled code, which checks nothing, arrays that it can read."""
-        x, y, rows, samples = stretch.x, stretch.y, stretch.rows, stretch.variant.train_samples
+        x, y, rows, samples = chunk.x, chunk.y, chunk.rows, chunk.variant.train_samples
         widths = int(self._layers[0, 0]), int(self._layers[-1, 1])
         if x.ndim != 2 or y.ndim != 2 or (x.shape[1], y.shape[1]) != widths or min(len(x), len(y)) < samples:
             raise ShapeError(
@@ -183,10 +183,10 @@ class FusedEngine(Engine):
         order = np.empty(0, np.int64) if rows is None else rows.contiguous().numpy()
         return self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), order)
 
-    def _kernel(self, stretch: Stretch) -> Any:
+    def _kernel(self, chunk: Chunk) -> Any:
         if len(self._layers) > 1:
             return self._kernels.carry_out_network
-        if stretch.variant.batch_size * stretch.x.shape[1] < _LARGE:
+        if chunk.variant.batch_size * chunk.x.shape[1] < _LARGE:
             return self._kernels.carry_out_linear
         return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
 
@@ -195,12 +195,12 @@ class FusedEngine(Engine):
         of_loss = self._loss, self._huber_delta, self._l1
         return self._kernels.Rule(*of_loss, momentum, bool(group["nesterov"]), weight_decay)
 
-    def _span(self, stretch: Stretch) -> Any:
-        keep, look, variant = stretch.keep, stretch.look, stretch.variant
+    def _span(self, chunk: Chunk) -> Any:
+        save_at, check, variant = chunk.save_at, chunk.check, chunk.variant
         return self._kernels.Span(
-            *(stretch.first, stretch.updates, variant.batch_size, variant.train_samples),
-            *(keep.start, keep.every, keep.last),
-            *(look.is_needed, look.start, look.every, float(look.bound), look.suspicion),
+            *(chunk.first, chunk.updates, variant.batch_size, variant.train_samples),
+            *(save_at.start, save_at.every, save_at.last),
+            *(check.is_needed, check.start, check.every, float(check.bound), check.suspected),
         )
 
     def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
@@ -265,6 +265,6 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
     ]
 
 
-def _is_dense(stretch: Stretch) -> bool:
+def _is_dense(chunk: Chunk) -> bool:
     """Whether to write down what updates leave takes longer than the updates themselves."""
-    return stretch.keep.every <= _DENSE and stretch.variant.batch_size <= _DENSE
+    return chunk.save_at.every <= _DENSE and chunk.variant.batch_size <= _DENSE

@@ -27,8 +27,17 @@ from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import epoch_order
 from gd_lightning.data.samples import Samples
-from gd_lightning.engine import AutogradEngine, Course, Ends, Members, OneByOne, Population, Single, fastest_population
-from gd_lightning.engine.stacked import why_not_stacked
+from gd_lightning.engine import (
+    AutogradEngine,
+    Ends,
+    Members,
+    OneByOne,
+    Population,
+    Single,
+    TrainingTask,
+    fastest_population,
+)
+from gd_lightning.engine.many.stacked import why_not_stacked
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.ranges import Given
 from gd_lightning.experiments.sweep_grid import Grid
@@ -208,16 +217,16 @@ class SweepTask:
 
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
-        course = Course(samples.x, samples.y, starts, order_of, *limits)
+        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits)
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
-        return train_members([(each.module, each.seed) for each in seeds], course, members, progress)
+        return train_members([(each.module, each.seed) for each in seeds], task, members, progress)
 
 
 def train_members(
     starts: Sequence[tuple[RegressionModule, int]],
-    course: Course,
+    task: TrainingTask,
     members: Members,
     progress: Progress = lambda _: None,
 ) -> tuple[Ends, str]:
@@ -225,7 +234,7 @@ def train_members(
 
     Args:
         starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
-        course: What the runs have in common; its features are in original units.
+        task: What the runs have in common; its features are in original units.
         members: Their settings.
         progress: Is told from time to time how many updates were made since.
 
@@ -237,14 +246,14 @@ def train_members(
     """
     module, reason = starts[0][0], why_one_by_one(starts[0][0])
     if not reason and module.standardize is not None:
-        course = dataclasses.replace(course, x=copy.deepcopy(module.standardize).to(course.x.device)(course.x))
+        task = dataclasses.replace(task, x=copy.deepcopy(module.standardize).to(task.x.device)(task.x))
     population: Population = OneByOne(lambda *member: _alone(starts, *member))
     if not reason:
         assert module.network is not None
         loss = module.hparams["loss"], module.hparams["huber_delta"]
-        population = fastest_population(module.network, *loss, course, members)
-    with own_generator(starts[0][1], [course.x.device] if course.x.is_cuda else []):
-        ends = population.train(course, members, progress)
+        population = fastest_population(module.network, *loss, task, members)
+    with own_generator(starts[0][1], [task.x.device] if task.x.is_cuda else []):
+        ends = population.train(task, members, progress)
     return ends, f"{population.name}, because {reason}" if reason else population.name
 
 
@@ -278,10 +287,10 @@ def why_one_by_one(module: RegressionModule) -> str:
     return why_not_stacked(module.network)
 
 
-def _alone(starts: Sequence[tuple[RegressionModule, int]], course: Course, members: Members, member: int) -> Single:
+def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, members: Members, member: int) -> Single:
     """Return a run of any module and optimiser, in plain PyTorch."""
     start, seed = starts[members.start[member]]
-    module = copy.deepcopy(start).to(course.x.device)
+    module = copy.deepcopy(start).to(task.x.device)
     for name in ("lr", "momentum", "weight_decay", "l1"):
         module.hparams[name] = float(getattr(members, name)[member])
     if module.hparams["optimizer"] is not None:
@@ -293,7 +302,7 @@ def _alone(starts: Sequence[tuple[RegressionModule, int]], course: Course, membe
             f"cannot sweep with {type(scheduler['scheduler']).__name__}, because it watches what only a Trainer "
             "measures; use compare"
         )
-    samples = Samples(course.x, course.y)
+    samples = Samples(task.x, task.y)
     torch.manual_seed(seed)  # what dropout is drawn from
 
     def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,7 +310,7 @@ def _alone(starts: Sequence[tuple[RegressionModule, int]], course: Course, membe
         return found["loss"], found["batch_loss"]
 
     def measure() -> float:
-        with unchanged(module, course.x.device):
+        with unchanged(module, task.x.device):
             return mean_loss_over(samples.pieces(), module, module.measured_loss)
 
     assert module.network is not None

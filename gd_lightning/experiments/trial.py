@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gd_lightning.data.order import Order, epoch_order
 from gd_lightning.data.samples import Samples
-from gd_lightning.engine import Course, Ends, Members
+from gd_lightning.engine import Ends, Members, TrainingTask
 from gd_lightning.errors import StartError
 from gd_lightning.experiments.sweep import train_members, why_one_by_one
 from gd_lightning.measures import unchanged
@@ -181,14 +181,14 @@ class Trial:
             return None if is_in_order else epoch_order(self.order, len(samples), self.seed + seed, epoch)
 
         starts = torch.cat([each.detach().flatten() for each in network.parameters()])[None]
-        course = Course(samples.x, samples.y, starts, order_of, epochs, self.drop_last)
+        task = TrainingTask(samples.x, samples.y, starts, order_of, epochs, self.drop_last)
         members = Members.of(
             lr=np.repeat(lrs, len(seeds)),
             batch_size=size,
             order=np.tile(seeds, len(lrs)),
             **{name: options[name] for name in ("momentum", "nesterov", "weight_decay", "l1")},
         )
-        ends, _ = train_members([(self.module, self.seed)], course, members)
+        ends, _ = train_members([(self.module, self.seed)], task, members)
         return ends
 
 

@@ -49,7 +49,7 @@ _STEPS = (
     "clip_gradients",
     "lr_scheduler_step",
 )
-_KNOW_STRETCHES = (TQDMProgressBar, RichProgressBar, Timer)
+_KNOW_CHUNKS = (TQDMProgressBar, RichProgressBar, Timer)
 
 REPLACEABLE = (
     "forward", "summed_loss", *_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_UPDATES, *_HOOKS_OF_BATCHES,
@@ -64,13 +64,13 @@ class Decision:
     Args:
         engine: fused or autograd.
         reason: Why it is not fused; empty where it is.
-        stretched: Whether many updates are carried out in one go, and not by Lightning's loop one by one.
-        one_by_one: Whether a stretch is a single update, because something looks at each.
+        in_chunks: Whether many updates are carried out in one go, and not by Lightning's loop one by one.
+        one_by_one: Whether a chunk is a single update, because something looks at each.
     """
 
     engine: str
     reason: str = ""
-    stretched: bool = True
+    in_chunks: bool = True
     one_by_one: bool = False
 
 
@@ -125,22 +125,22 @@ def _decide(
         if not compiled:
             return Decision("fused")
     in_parts = getattr(trainer.train_dataloader, "comes_in_parts", True)
-    stretched = not (alone or watched or in_parts)
-    return Decision("autograd", "it was asked for" if asked == "autograd" else compiled, stretched)
+    in_chunks = not (alone or watched or in_parts)
+    return Decision("autograd", "it was asked for" if asked == "autograd" else compiled, in_chunks)
 
 
 def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
     """Say why Lightning has to carry out each update itself; empty where it has not."""
     loader: Any = trainer.train_dataloader
     kind = type(module)
-    if not hasattr(loader, "in_stretches"):
+    if not hasattr(loader, "next_chunk"):
         return "the data do not come from a RegressionDataModule"
     if own := own_method(module, plain, (*_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_BATCHES)):
         return f"{kind.__name__} has a {own} of its own"
     if not module.automatic_optimization:
         return f"{kind.__name__} optimises manually"
     for callback in _callbacks(trainer):
-        if own_method(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_stretches(callback):
+        if own_method(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_chunks(callback):
             return f"{type(callback).__name__} looks at the gradients of single updates"
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, LightningDataModule) and (own := own_method(data, DataHooks, _HOOKS_OF_BATCHES)):
@@ -184,7 +184,7 @@ def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
     if own_method(module, LightningModule, _HOOKS_OF_UPDATES):
         return type(module).__name__
     for callback in _callbacks(trainer):
-        if own_method(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_stretches(callback):
+        if own_method(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_chunks(callback):
             return type(callback).__name__
     return ""
 
@@ -231,17 +231,17 @@ def own_method(part: object, base: type, names: Iterable[str]) -> str:
     return ""
 
 
-def longest_stretch(trainer: Trainer) -> float:
-    """Return how many seconds a stretch may take, by what its callbacks say in their ``longest_stretch``."""
-    return min(getattr(callback, "longest_stretch", math.inf) for callback in [None, *_callbacks(trainer)])
+def max_chunk_seconds(trainer: Trainer) -> float:
+    """Return how many seconds a chunk may take, by what its callbacks say in their ``max_chunk_seconds``."""
+    return min(getattr(callback, "max_chunk_seconds", math.inf) for callback in [None, *_callbacks(trainer)])
 
 
 def _callbacks(trainer: Trainer) -> list[Callback]:
     return list(trainer.callbacks)  # type: ignore[attr-defined]
 
 
-def _knows_stretches(callback: Callback) -> bool:
-    """Whether a callback takes a stretch for what it is: many updates."""
+def _knows_chunks(callback: Callback) -> bool:
+    """Whether a callback takes a chunk for what it is: many updates."""
     if isinstance(callback, ModelCheckpoint):
         return callback._every_n_train_steps < 1 and not own_method(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
-    return hasattr(callback, "longest_stretch") or type(callback) in _KNOW_STRETCHES
+    return hasattr(callback, "max_chunk_seconds") or type(callback) in _KNOW_CHUNKS

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from gd_lightning.affine import Affine
-from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, Stretch, overflow_to_nan
+from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine, overflow_to_nan
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
@@ -38,6 +38,7 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
+from gd_lightning.module.chunks import Chunks, leave_trace
 from gd_lightning.module.conditions import Conditions
 from gd_lightning.module.engines import (
     FEWEST_FUSED_UPDATES,
@@ -45,13 +46,12 @@ from gd_lightning.module.engines import (
     Decision,
     EngineChoice,
     decide,
-    longest_stretch,
+    max_chunk_seconds,
     own_method,
 )
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.start import Start
-from gd_lightning.module.stretches import Stretches, leave_trace
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
@@ -154,12 +154,12 @@ class RegressionModule(LightningModule):
         self._start: Start | None = None
         self._has_earlier_gradients = False
         self._resumed_from: dict[str, Any] | None = None
-        self._stretches: Stretches | None = None
+        self._chunks: Chunks | None = None
         self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
         # An update that Lightning makes, though it was planned for an engine, and its batch loss.
-        self._single: tuple[Stretch, Tensor] | None = None
+        self._single: tuple[Chunk, Tensor] | None = None
         self._conditions: Conditions | None = None
-        self.decision = Decision("autograd", stretched=False)
+        self.decision = Decision("autograd", in_chunks=False)
         """What carries out the updates, and why; settled when training begins."""
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
         """Where engine is auto, the fewest updates for which the fused engine is loaded."""
@@ -368,7 +368,7 @@ class RegressionModule(LightningModule):
         Returns:
             The loss; None where a pass over the samples with :meth:`forward` takes no longer.
         """
-        loss = None if self._stretches is None else self._stretches.train_loss()
+        loss = None if self._chunks is None else self._chunks.train_loss()
         return loss if loss is not None and self._conditions_hold() else None
 
     @property
@@ -379,18 +379,18 @@ class RegressionModule(LightningModule):
         mixing = [type(part).__name__ for part in self.modules() if isinstance(part, _BatchNorm)]
         return f"{mixing[0]} mixes the samples of a batch" if mixing else ""
 
-    def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches | Stretch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches | Chunk, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss that an update descends, and the batch loss in it.
 
-        The updates of a stretch are made here, by the engine of the run. Of a batch in micro-batches, the gradients
+        The updates of a chunk are made here, by the engine of the run. Of a batch in micro-batches, the gradients
         of all parts but the last are computed here, one part after the other; the returned loss has the value of the
         whole, and the gradient of the last part.
         """
         if self._trainer is not None:
             check_accumulation(self._trainer)
-        if isinstance(batch, Stretch):
-            if self._stretches is not None:
-                return self._stretches.carry_out(batch)
+        if isinstance(batch, Chunk):
+            if self._chunks is not None:
+                return self._chunks.carry_out(batch)
             loss, batch_loss = self._losses(*batch.batch(0), batch_idx)
             if self._single is None or self._single[0] is not batch:  # LBFGS asks again within an update
                 self._single = batch, batch_loss.detach()
@@ -457,10 +457,10 @@ class RegressionModule(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Make an update; those of a stretch are made by its engine."""
-        if self.decision.one_by_one and not self._conditions_hold():  # since the stretch of one update was planned
+        """Make an update; those of a chunk are made by its engine."""
+        if self.decision.one_by_one and not self._conditions_hold():  # since the chunk of one update was planned
             self._choose_engine()
-        if getattr(self.trainer.train_dataloader, "in_stretches", None) is None:
+        if getattr(self.trainer.train_dataloader, "next_chunk", None) is None:
             with overflow_to_nan(optimizer):
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             if self._single is not None:
@@ -485,7 +485,7 @@ class RegressionModule(LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, as Lightning does with its Trainer, where a copy is made within it."""
-        return {**super().__getstate__(), "_stretches": None, "_conditions": None, "_single": None}
+        return {**super().__getstate__(), "_chunks": None, "_conditions": None, "_single": None}
 
     # Training
 
@@ -500,31 +500,31 @@ class RegressionModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Choose again what carries out the updates, if anything has changed that this depends on."""
         check_accumulation(self.trainer)  # callbacks may have changed it
-        # Else the first stretch of the epoch asks.
-        if getattr(self.trainer.train_dataloader, "in_stretches", None) is None and not self._conditions_hold():
+        # Else the first chunk of the epoch asks.
+        if getattr(self.trainer.train_dataloader, "next_chunk", None) is None and not self._conditions_hold():
             self._choose_engine()
 
     def on_train_end(self) -> None:
         """Let go of the data."""
-        self._stretches = self._conditions = None
+        self._chunks = self._conditions = None
         self._hand_out()
 
     def _choose_engine(self) -> None:
         before = None if self._conditions is None else self.decision
         self._conditions = Conditions(self.trainer, self, REPLACEABLE)
         self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates, before)
-        self._stretches = self._make_stretches() if self.decision.stretched else None
+        self._chunks = self._make_chunks() if self.decision.in_chunks else None
         self._hand_out()
 
     def _conditions_hold(self) -> bool:
         """Whether nothing has changed that the choice of the engine was made for."""
         return self._conditions is not None and self._conditions.hold(Conditions(self.trainer, self, REPLACEABLE))
 
-    def _next_stretch(self, rows: Tensor | None, update: int) -> Stretch | None:
-        """Plan the stretch that begins at an update of the epoch; None where Lightning makes each update from it on."""
+    def _next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
+        """Plan the chunk that begins at an update of the epoch; None where Lightning makes each update from it on."""
         if not self._conditions_hold():
             self._choose_engine()
-        return None if self._stretches is None else self._stretches.next(rows, update)
+        return None if self._chunks is None else self._chunks.next(rows, update)
 
     def _features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
@@ -537,10 +537,10 @@ class RegressionModule(LightningModule):
 
     def _hand_out(self) -> None:
         loader: Any = self.trainer.train_dataloader
-        if hasattr(loader, "in_stretches"):
-            loader.in_stretches = None if self._stretches is None else self._next_stretch
+        if hasattr(loader, "next_chunk"):
+            loader.next_chunk = None if self._chunks is None else self._next_chunk
 
-    def _make_stretches(self) -> Stretches:
+    def _make_chunks(self) -> Chunks:
         loader: Any = self.trainer.train_dataloader
         (optimizer,), options = self.trainer.optimizers, self.hparams
         x, y = loader.samples.x, loader.samples.y
@@ -552,8 +552,8 @@ class RegressionModule(LightningModule):
             engine = FusedEngine(self.network, optimizer, options["loss"], options["huber_delta"], options["l1"])
             x, y = self._features_of_network(x).contiguous(), y.contiguous()
         numbers = sum(parameter.numel() for parameter in self.network.parameters())
-        seconds = longest_stretch(self.trainer)
-        return Stretches(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
+        seconds = max_chunk_seconds(self.trainer)
+        return Chunks(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""

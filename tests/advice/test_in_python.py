@@ -40,9 +40,9 @@ from gd_lightning import (
     Variant,
     compare,
 )
-from gd_lightning.engine import FusedEngine, Stretch
-from gd_lightning.engine.batched import BatchedPopulation
-from gd_lightning.engine.fused_population import FusedPopulation
+from gd_lightning.engine import Chunk, FusedEngine
+from gd_lightning.engine.many.batched import BatchedPopulation
+from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.experiments import sweep
 from gd_lightning.experiments.comparison import Comparison
 from gd_lightning.experiments.sweep import SweepTask
@@ -169,9 +169,9 @@ def _engine(dtype: torch.dtype = torch.float32, rows: int = 4, network: nn.Modul
     network = network or nn.Linear(1, 1)
     engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.01))
     x = torch.ones(4, 1, dtype=dtype)
-    stretch = Stretch(x, x, torch.arange(rows), Variant(2, 4), 0, 2)
-    engine.prepare(stretch)
-    engine.carry_out(stretch)
+    chunk = Chunk(x, x, torch.arange(rows), Variant(2, 4), 0, 2)
+    engine.prepare(chunk)
+    engine.carry_out(chunk)
 
 
 PLATEAU: dict[str, Any] = {

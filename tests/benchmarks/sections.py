@@ -269,7 +269,7 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
         "those of a fit of 30 epochs behind its first 10: without what comes once a fit. `history read` has the time "
         "in it that a first look into the history takes: its rows, and the least squares that they are compared with, "
         "are computed where they are read; what each update of a linear network leaves, its loss too, is made again "
-        "then from where a stretch of updates began, to the same bit.",
+        "then from where a chunk of updates began, to the same bit.",
         stochastic,
     ),
     "updates": (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from gd_lightning.engine import AutogradEngine, Keep, Stretch
+from gd_lightning.engine import AutogradEngine, Chunk, SaveAt
 from tests.benchmarks.cases import Case, Run, Side, flat
 from tests.benchmarks.competitors import COMPETITORS
 from tests.benchmarks.measure import compare, difference_between
@@ -34,9 +34,9 @@ def _by_engine(case: Case) -> Run:
     engine = AutogradEngine(losses, optimizer, network.parameters())
     kept = []
     for _ in range(case.epochs):
-        stretch = Stretch(x, y, None, case.variant, 0, case.variant.updates_per_epoch)
-        stretch.keep = Keep()
-        kept.append(engine.carry_out(stretch).record.losses.double().numpy())
+        chunk = Chunk(x, y, None, case.variant, 0, case.variant.updates_per_epoch)
+        chunk.save_at = SaveAt()
+        kept.append(engine.carry_out(chunk).record.losses.double().numpy())
     return Run(0.0, flat(network), np.concatenate(kept))
 
 

@@ -147,7 +147,7 @@ def test_updates_of_an_interrupted_stretch_are_counted(
         with pytest.raises((ValueError, SystemExit)):
             trainer.fit(module, data)
         _assert_ended(recorder, trainer, module, data, at - 1)
-        assert module.decision.stretched != watched
+        assert module.decision.in_chunks != watched
         (optimizer,), loop = trainer.optimizers, trainer.fit_loop.state_dict()
         ends.append(
             (nn.utils.parameters_to_vector(module.parameters()).tolist(), optimizer.param_groups[0]["lr"], loop)
@@ -208,7 +208,7 @@ def test_a_validation_in_every_third_epoch_says_which_epoch_it_was(make_trainer:
 
 
 def test_a_suspicion_that_proves_wrong_leaves_the_learning_rate_as_it_was(make_trainer: MakeTrainer) -> None:
-    """A stretch that is ended early, and goes on, has the rates of a schedule that was never looked ahead."""
+    """A chunk that is ended early, and goes on, has the rates of a schedule that was never looked ahead."""
     ends = []
     for watched in (False, True):
         torch.manual_seed(0)

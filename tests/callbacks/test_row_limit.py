@@ -80,7 +80,7 @@ def test_rows_are_a_function_of_the_number_of_updates(pieces: list[int], most: i
 class EndsAt(Callback):
     """Ends a run whose length Lightning does not know, and saves it on the way."""
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(self, epochs: int, path: Path | None = None, every: int = 1) -> None:
         self.epochs, self.path, self.every = epochs, path, every

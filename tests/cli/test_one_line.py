@@ -20,7 +20,7 @@ COMPLETED, FAILED, BAD, DIVERGED = 0, 1, 2, 3
 
 ENDS: dict[str, tuple[str, int]] = {
     "lr beyond float32": ("fit --model.lr 1e39", DIVERGED),
-    "lr beyond float32, stretched": ("fit --model.lr 1e39 --model.engine autograd", DIVERGED),
+    "lr beyond float32, in_chunks": ("fit --model.lr 1e39 --model.engine autograd", DIVERGED),
     "lr beyond float32, fused": ("fit --model.lr 1e300 --model.engine fused --data.batch_size 10", DIVERGED),
     "lr beyond float32, one by one": ("fit --model.lr 1e39 --trainer.gradient_clip_val 1e30", DIVERGED),
     "lr beyond float32, Adam": ("fit --optimizer Adam --optimizer.lr 1e39 --data.batch_size 10", DIVERGED),
@@ -147,15 +147,15 @@ def test_a_run_ends_without_a_traceback(
     assert len(others) == (1 if code in (FAILED, BAD) else 0), command_line.err
 
 
-@pytest.mark.parametrize("engine", ["stretched", "one by one"])
+@pytest.mark.parametrize("engine", ["in_chunks", "one by one"])
 @pytest.mark.parametrize("batch_size", ["full", 10])
 def test_lbfgs_trains_as_torch_alone_does(make_trainer: MakeTrainer, engine: str, batch_size: int | str) -> None:
     data = RegressionDataModule(SteepLine(), batch_size=batch_size, order="sequential")  # type: ignore[arg-type]
     spec = {"class_path": "torch.optim.LBFGS", "init_args": {"lr": 0.5, "max_iter": 3}}
     module = RegressionModule(lr=0.5, optimizer=spec, initialization="zero")
-    options = {} if engine == "stretched" else {"gradient_clip_val": 1e30}
+    options = {} if engine == "in_chunks" else {"gradient_clip_val": 1e30}
     make_trainer(max_epochs=2, **options).fit(module, data)
-    assert module.decision.stretched == (engine == "stretched")
+    assert module.decision.in_chunks == (engine == "in_chunks")
 
     layer = nn.Linear(1, 1)
     nn.init.zeros_(layer.weight)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from gd_lightning.engine import (
     AutogradEngine,
+    Chunk,
+    DivergenceCheck,
     Engine,
     FusedEngine,
-    Keep,
-    Look,
-    Stretch,
+    SaveAt,
     Trace,
     why_not_fused,
     work_of,
@@ -103,7 +103,7 @@ def _data(dtype: torch.dtype, features: int, outputs: int, samples: int = N) -> 
 
 
 def _train(make: MakeEngine, network: nn.Module, case: Case, updates: int) -> tuple[list[Trace], torch.optim.SGD]:
-    """Make updates, an epoch to a stretch, everything kept."""
+    """Make updates, an epoch to a chunk, everything saved."""
     dtype = next(network.parameters()).dtype
     x, y = _data(dtype, case["widths"][0], case["widths"][-1])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, weight_decay=case["weight_decay"], **case["step"])
@@ -114,9 +114,9 @@ def _train(make: MakeEngine, network: nn.Module, case: Case, updates: int) -> tu
         rows = torch.randperm(N, generator=generator) if case["shuffled"] else None
         count = min(updates, variant.updates_per_epoch)
         lrs = 0.02 / (1 + np.arange(updates, updates + count) / 50) if case["changing_lr"] else None
-        stretch = Stretch(x, y, rows, variant, 0, count, lrs)
-        stretch.keep = Keep(parameters=True, gradients=True)
-        traces.append(engine.carry_out(stretch))
+        chunk = Chunk(x, y, rows, variant, 0, count, lrs)
+        chunk.save_at = SaveAt(parameters=True, gradients=True)
+        traces.append(engine.carry_out(chunk))
         updates -= count
     return traces, optimizer
 
@@ -145,7 +145,7 @@ def _assert_same(case: Case, dtype: torch.dtype, updates: int) -> None:
     expected, other_optimizer = _train(_autograd, other, case, updates)
     for trace, reference in zip(traces, expected, strict=True):
         assert trace.updates == reference.updates
-        assert trace.suspicion == reference.suspicion
+        assert trace.suspected == reference.suspected
         for name, mine, its in zip(PARTS, _parts(trace), _parts(reference), strict=True):
             _assert_close(mine, its, (name, case))
     assert optimizer.param_groups[0]["lr"] == other_optimizer.param_groups[0]["lr"]
@@ -205,11 +205,13 @@ def _line(lr: float = 0.02, **settings: Any) -> tuple[nn.Module, torch.optim.SGD
     return network, torch.optim.SGD(network.parameters(), lr=lr, **settings)
 
 
-def _stretch(first: int, stop: int, keep: Keep | None = None, look: Look | None = None, batch_size: int = 1) -> Stretch:
+def _chunk(
+    first: int, stop: int, save_at: SaveAt | None = None, check: DivergenceCheck | None = None, batch_size: int = 1
+) -> Chunk:
     x, y = _data(torch.float64, 1, 1)
-    stretch = Stretch(x, y, torch.arange(N).flip(0), Variant(batch_size, N), first, stop)
-    stretch.keep, stretch.look = keep or stretch.keep, look or stretch.look
-    return stretch
+    chunk = Chunk(x, y, torch.arange(N).flip(0), Variant(batch_size, N), first, stop)
+    chunk.save_at, chunk.check = save_at or chunk.save_at, check or chunk.check
+    return chunk
 
 
 def test_engines_may_take_turns() -> None:
@@ -219,7 +221,7 @@ def test_engines_may_take_turns() -> None:
         for turn, make in enumerate(engines):
             # What a checkpoint would bring back.
             optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-            make(network, optimizer).carry_out(_stretch(7 * turn, 7 * turn + 7))
+            make(network, optimizer).carry_out(_chunk(7 * turn, 7 * turn + 7))
         numbers = [*network.parameters(), *(state["momentum_buffer"] for state in optimizer.state.values())]
         ends.append(nn.utils.parameters_to_vector(numbers))
     for end in ends[1:]:
@@ -234,17 +236,17 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
     start = _network(case)
     x, y = _data(torch.float32, widths[0], widths[-1])
     variant, order = Variant(batch_size, N), torch.randperm(N)
-    keeps = (None, Keep(), Keep(parameters=True, gradients=True), Keep(1, 2, parameters=True))
+    keeps = (None, SaveAt(), SaveAt(parameters=True, gradients=True), SaveAt(1, 2, parameters=True))
     choices: list[dict[str, Any]] = [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}]
     for settings, rows in itertools.product(choices, (None, order)):
         ends = []
-        for cuts, keep in itertools.product(([], [1], [2, 3], list(range(1, 5))), keeps):
+        for cuts, save_at in itertools.product(([], [1], [2, 3], list(range(1, 5))), keeps):
             network = copy.deepcopy(start)
             engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.05, **settings))
             for first, stop in itertools.pairwise([0, *cuts, variant.updates_per_epoch]):
-                stretch = Stretch(x, y, rows, variant, first, stop)
-                stretch.keep = keep or stretch.keep
-                trace = engine.carry_out(stretch)
+                chunk = Chunk(x, y, rows, variant, first, stop)
+                chunk.save_at = save_at or chunk.save_at
+                trace = engine.carry_out(chunk)
             ends.append(nn.utils.parameters_to_vector(network.parameters()))
             if (record := trace.record).parameters is not None:
                 assert torch.equal(record.parameters[-1], ends[-1])
@@ -280,29 +282,29 @@ def test_what_is_no_faster_than_torch_is_left_to_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
-    keeps = [Keep(start, every, last) for start in (0, 1, 4, 40) for every in (1, 3, 7) for last in (False, True)]
-    looks = [
-        Look(bound, start, every, suspicion)
+    keeps = [SaveAt(start, every, last) for start in (0, 1, 4, 40) for every in (1, 3, 7) for last in (False, True)]
+    checks = [
+        DivergenceCheck(bound, start, every, suspected)
         for bound in (float("inf"), 100.0, 0.5)
         for start, every in ((1, 1), (5, 4), (3, 100))
-        for suspicion in (False, True)
+        for suspected in (False, True)
     ]
     ended_early = 0
-    everything = list(itertools.product(keeps, looks, (0.02, 5.0)))
-    for keep, look, lr in random.Random(0).sample(everything, 150):
-        stretch = _stretch(2, 20, keep, look)
+    everything = list(itertools.product(keeps, checks, (0.02, 5.0)))
+    for save_at, check, lr in random.Random(0).sample(everything, 150):
+        chunk = _chunk(2, 20, save_at, check)
         network, optimizer = _line(lr=lr)
-        trace = FusedEngine(network, optimizer).carry_out(stretch)
+        trace = FusedEngine(network, optimizer).carry_out(chunk)
         network, optimizer = _line(lr=lr)
-        expected = _autograd(network, optimizer).carry_out(stretch)
-        about = (keep, look, lr)
-        assert (trace.updates, trace.kept, len(trace.record.losses), trace.suspicion) == (
-            (expected.updates, expected.kept, expected.kept, expected.suspicion)
+        expected = _autograd(network, optimizer).carry_out(chunk)
+        about = (save_at, check, lr)
+        assert (trace.updates, trace.saved, len(trace.record.losses), trace.suspected) == (
+            (expected.updates, expected.saved, expected.saved, expected.suspected)
         ), about
         torch.testing.assert_close(
             trace.record.losses.double(), expected.record.losses.double(), rtol=1e-10, atol=1e-10
         )
-        ended_early += trace.updates < stretch.updates
+        ended_early += trace.updates < chunk.updates
     assert ended_early > 20
 
 
@@ -314,10 +316,10 @@ def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
         torch.manual_seed(6)
         network = _network(case)
         x, y = _data(torch.float32, widths[0], 1)
-        stretch = Stretch(x, y, None, Variant(1, N), 0, N)
-        stretch.keep = Keep()
+        chunk = Chunk(x, y, None, Variant(1, N), 0, N)
+        chunk.save_at = SaveAt()
         engine = make(network, torch.optim.SGD(network.parameters(), lr=1e6))
-        losses.append(engine.carry_out(stretch).record.losses)
+        losses.append(engine.carry_out(chunk).record.losses)
     assert not losses[0].isfinite().all()
     assert torch.equal(losses[0].isfinite(), losses[1].isfinite())
 
@@ -334,9 +336,9 @@ def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
             torch.set_num_threads(count)
             network = copy.deepcopy(start)
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
-            stretch = Stretch(x, y, torch.randperm(9000, generator=torch.Generator().manual_seed(0)), variant, 0, 3)
-            stretch.keep = Keep(parameters=True, gradients=True)
-            ends.append(make(network, optimizer, "huber", 0.7, 0.01).carry_out(stretch))
+            chunk = Chunk(x, y, torch.randperm(9000, generator=torch.Generator().manual_seed(0)), variant, 0, 3)
+            chunk.save_at = SaveAt(parameters=True, gradients=True)
+            ends.append(make(network, optimizer, "huber", 0.7, 0.01).carry_out(chunk))
     finally:
         torch.set_num_threads(threads)
     for name, one, two, reference in zip(PARTS, *(_parts(end) for end in ends), strict=True):
@@ -418,23 +420,23 @@ def test_an_optimizer_that_cannot_be_fused_is_named(monkeypatch: pytest.MonkeyPa
 
 def test_data_that_do_not_fit_are_refused() -> None:
     network, optimizer = _line()
-    engine, good = FusedEngine(network, optimizer), _stretch(0, 3)
-    bad: list[tuple[type[Exception], Stretch]] = [
-        (ShapeError, Stretch(good.x.repeat(1, 2), good.y, None, good.variant, 0, 3)),
-        (ShapeError, Stretch(good.x, good.y.flatten(), None, good.variant, 0, 3)),
-        (ShapeError, Stretch(good.x[:4], good.y[:4], None, good.variant, 0, 3)),
-        (InputError, Stretch(good.x, good.y, torch.arange(5), good.variant, 0, 3)),
-        (InputError, Stretch(good.x.float(), good.y, None, good.variant, 0, 3)),
+    engine, good = FusedEngine(network, optimizer), _chunk(0, 3)
+    bad: list[tuple[type[Exception], Chunk]] = [
+        (ShapeError, Chunk(good.x.repeat(1, 2), good.y, None, good.variant, 0, 3)),
+        (ShapeError, Chunk(good.x, good.y.flatten(), None, good.variant, 0, 3)),
+        (ShapeError, Chunk(good.x[:4], good.y[:4], None, good.variant, 0, 3)),
+        (InputError, Chunk(good.x, good.y, torch.arange(5), good.variant, 0, 3)),
+        (InputError, Chunk(good.x.float(), good.y, None, good.variant, 0, 3)),
     ]
-    for error, stretch in bad:
+    for error, chunk in bad:
         with pytest.raises(error):
-            engine.carry_out(stretch)
+            engine.carry_out(chunk)
 
 
 def test_a_scheduler_sees_the_steps() -> None:
     network, optimizer = _line()
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-    FusedEngine(network, optimizer).carry_out(_stretch(0, 3))
+    FusedEngine(network, optimizer).carry_out(_chunk(0, 3))
     scheduler.step()  # warns if no step was made before
     assert optimizer.param_groups[0]["lr"] == 0.01
 
@@ -450,7 +452,7 @@ def test_where_nothing_can_be_cached_it_is_compiled_all_the_same() -> None:
 def test_compiled_code_is_used_again_until_one_of_its_files_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numba compares ``_source_stamp`` of its cache file with what it kept: a release that renames it fails here."""
+    """Numba compares ``_source_stamp`` of its cache file with what it saved: a release that renames it fails here."""
     from gd_lightning.engine.compiling import compiler
 
     (tmp_path / "doubling.py").write_text("def double(x): return 2 * x")
@@ -476,20 +478,20 @@ def test_the_work_of_an_update_counts_weights() -> None:
 def test_what_takes_longer_to_write_down_than_to_make_is_made_again(
     batch_size: int, every: int, is_made_again: bool
 ) -> None:
-    keep = Keep(0, every, parameters=True, gradients=True)
+    save_at = SaveAt(0, every, parameters=True, gradients=True)
     network, optimizer = _line()
-    trace = FusedEngine(network, optimizer).carry_out(_stretch(0, N // batch_size, keep, batch_size=batch_size))
+    trace = FusedEngine(network, optimizer).carry_out(_chunk(0, N // batch_size, save_at, batch_size=batch_size))
     assert (trace.in_memory is None) == is_made_again
     first, again = trace.record, trace.record
     for one, other in zip(first, again, strict=True):
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
-    assert len(first.losses) == trace.kept
+    assert len(first.losses) == trace.saved
     # Two kernels compute what follows; Numba 0.60 rounds the last bit differently in one of them.
     assert float(first.losses[-1]) == pytest.approx(float(trace.last_loss), rel=1e-14)
     assert first.parameters is not None
     ended = nn.utils.parameters_to_vector(network.parameters())
     assert torch.allclose(first.parameters[-1], ended, rtol=1e-14, atol=0)
-    only_losses = FusedEngine(network, optimizer).carry_out(_stretch(0, N // batch_size, batch_size=batch_size))
+    only_losses = FusedEngine(network, optimizer).carry_out(_chunk(0, N // batch_size, batch_size=batch_size))
     assert only_losses.in_memory is not None

@@ -15,12 +15,12 @@ from gd_lightning.data.order import epoch_order
 from gd_lightning.engine import (
     AutogradEngine,
     BatchedPopulation,
-    Course,
     FusedPopulation,
     Members,
     OneByOne,
     Population,
     Single,
+    TrainingTask,
     fastest_population,
 )
 from gd_lightning.errors import InputError
@@ -51,10 +51,10 @@ SETTINGS = Members.of(
 def _alone(make: Callable[[], nn.Module], loss: Loss) -> OneByOne:
     """Return the reference: plain PyTorch, one run after the other."""
 
-    def single(course: Course, members: Members, member: int) -> Single:
-        network = make().to(course.x.dtype)
+    def single(task: TrainingTask, members: Members, member: int) -> Single:
+        network = make().to(task.x.dtype)
         parameters = list(network.parameters())
-        nn.utils.vector_to_parameters(course.starts[members.start[member]].clone(), parameters)
+        nn.utils.vector_to_parameters(task.starts[members.start[member]].clone(), parameters)
         optimizer = SGD(
             parameters,
             lr=members.lr[member],
@@ -69,7 +69,7 @@ def _alone(make: Callable[[], nn.Module], loss: Loss) -> OneByOne:
             return batch_loss + members.l1[member] * torch.stack(weights).sum(), batch_loss
 
         engine = AutogradEngine(losses, optimizer, parameters)
-        return Single(engine, parameters, lambda: mean_loss(network(course.x), course.y, loss, 0.5).item())
+        return Single(engine, parameters, lambda: mean_loss(network(task.x), task.y, loss, 0.5).item())
 
     return OneByOne(single)
 
@@ -79,11 +79,11 @@ def _at_once(make: Callable[[], nn.Module], loss: Loss) -> list[Population]:
     return [way(make(), loss, 0.5) for way in ways]
 
 
-def _course(make: Callable[[], nn.Module], epochs: int = 3, drop_last: bool = False, n: int = N) -> Course:
+def _course(make: Callable[[], nn.Module], epochs: int = 3, drop_last: bool = False, n: int = N) -> TrainingTask:
     x = torch.randn(n, D, dtype=torch.float64)
     y = x[:, :K] - x[:, 1:] ** 2 + 0.3
     starts = torch.stack([nn.utils.parameters_to_vector(make().parameters()).detach().double() for _ in range(2)])
-    return Course(x, y, starts, _shuffled(n), epochs, drop_last)
+    return TrainingTask(x, y, starts, _shuffled(n), epochs, drop_last)
 
 
 def _shuffled(n: int) -> Callable[[int, int], Tensor | None]:
@@ -96,11 +96,11 @@ def _shuffled(n: int) -> Callable[[int, int], Tensor | None]:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_each_member_ends_where_it_would_end_alone(network: str, loss: Loss, drop_last: bool) -> None:
     make = NETWORKS[network]
-    course = _course(make, drop_last=drop_last)
-    expected = _alone(make, loss).train(course, SETTINGS)
+    task = _course(make, drop_last=drop_last)
+    expected = _alone(make, loss).train(task, SETTINGS)
     assert not expected.diverged.any()
     for population in _at_once(make, loss):
-        found = population.train(course, SETTINGS)
+        found = population.train(task, SETTINGS)
         torch.testing.assert_close(found.parameters, expected.parameters, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-12)
         np.testing.assert_array_equal(found.last, found.losses[:, -1])
@@ -108,26 +108,26 @@ def test_each_member_ends_where_it_would_end_alone(network: str, loss: Loss, dro
         assert not found.diverged.any()
 
 
-def _line(lrs: list[float], sizes: list[int], stops: bool = True, epochs: int = 4) -> tuple[Course, Members]:
+def _line(lrs: list[float], sizes: list[int], stops: bool = True, epochs: int = 4) -> tuple[TrainingTask, Members]:
     x = torch.linspace(-5, 5, 230, dtype=torch.float64)[:, None]
     starts = torch.tensor([[-10.0, -20.0]], dtype=torch.float64)
-    course = Course(x, -5 * x + x.sin(), starts, _shuffled(len(x)), epochs, stops=stops)
-    return course, Members.of(lrs, sizes, order=range(len(lrs)))
+    task = TrainingTask(x, -5 * x + x.sin(), starts, _shuffled(len(x)), epochs, stops=stops)
+    return task, Members.of(lrs, sizes, order=range(len(lrs)))
 
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_members_diverge_where_they_would_alone(stops: bool) -> None:
-    course, members = _line([0.3, 0.1, 0.09, 0.2, 0.13, 0.05], [1, 1, 1, 2, 230, 10], stops)
+    task, members = _line([0.3, 0.1, 0.09, 0.2, 0.13, 0.05], [1, 1, 1, 2, 230, 10], stops)
 
     def make() -> nn.Module:
         return LinearRegressor(1, 1)
 
-    expected = _alone(make, "mse").train(course, members)
+    expected = _alone(make, "mse").train(task, members)
     assert expected.diverged.tolist() == [True, True, True, True, False, False]
     if stops:  # at looks within the first epoch and a later one
         assert expected.updates.tolist() == [100, 200, 900, 100, 4, 92]
     for population in _at_once(make, "mse"):
-        found = population.train(course, members)
+        found = population.train(task, members)
         np.testing.assert_array_equal(found.diverged, expected.diverged)
         np.testing.assert_array_equal(found.updates, expected.updates)
         np.testing.assert_array_equal(np.isnan(found.losses), np.isnan(expected.losses))
@@ -140,25 +140,25 @@ def test_members_diverge_where_they_would_alone(stops: bool) -> None:
 
 def test_a_perfect_start_has_no_scale_to_grow_from() -> None:
     x = torch.linspace(-1, 1, 10, dtype=torch.float64)[:, None]
-    course = Course(x, 2 * x, torch.tensor([[2.0, 0.0]]).double(), lambda *_: None, epochs=3)
+    task = TrainingTask(x, 2 * x, torch.tensor([[2.0, 0.0]]).double(), lambda *_: None, epochs=3)
     for population in (*_at_once(lambda: LinearRegressor(1, 1), "mse"), _alone(lambda: LinearRegressor(1, 1), "mse")):
-        ends = population.train(course, Members.of([0.1, 10.0], 1))
+        ends = population.train(task, Members.of([0.1, 10.0], 1))
         assert ends.first.tolist() == [0.0, 0.0]
         assert not ends.diverged.any()
 
 
 def test_many_orders_and_large_batches_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     make = NETWORKS["tanh"]
-    course = _course(make)
-    whole = [population.train(course, SETTINGS) for population in _at_once(make, "mse")]
-    monkeypatch.setattr("gd_lightning.engine.batched._NUMBERS_AT_ONCE", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("gd_lightning.engine.batched._NUMBERS_IN_ORDERS", 2 * N * (D + K))
-    monkeypatch.setattr("gd_lightning.engine.fused_population._ROWS_AT_ONCE", 2 * N)
+    task = _course(make)
+    whole = [population.train(task, SETTINGS) for population in _at_once(make, "mse")]
+    monkeypatch.setattr("gd_lightning.engine.many.batched._NUMBERS_AT_ONCE", {"cpu": 64, "cuda": 64})
+    monkeypatch.setattr("gd_lightning.engine.many.batched._NUMBERS_IN_ORDERS", 2 * N * (D + K))
+    monkeypatch.setattr("gd_lightning.engine.many.fused._ROWS_AT_ONCE", 2 * N)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     made: list[int] = []
     for population, expected in zip(_at_once(make, "mse"), whole, strict=True):
         made.clear()
-        found = population.train(course, SETTINGS, made.append)
+        found = population.train(task, SETTINGS, made.append)
         torch.testing.assert_close(found.parameters, expected.parameters, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-12)
         assert sum(made) == found.updates.sum()
@@ -166,13 +166,13 @@ def test_many_orders_and_large_batches_are_computed_in_parts(monkeypatch: pytest
 
 @needs_numba
 def test_an_interruption_ends_the_threads() -> None:
-    course, members = _line([0.01] * 40, [1] * 40)
+    task, members = _line([0.01] * 40, [1] * 40)
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        FusedPopulation(LinearRegressor(1, 1)).train(course, members, interrupt)
+        FusedPopulation(LinearRegressor(1, 1)).train(task, members, interrupt)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_other_networks_are_refused_with_a_reason(network: nn.Module, reason: st
 
 @needs_numba
 def test_the_fastest_way_depends_on_how_much_there_is_to_do() -> None:
-    course, members = _line([0.01] * 40, [10] * 40)
+    task, members = _line([0.01] * 40, [10] * 40)
     line, perceptron = LinearRegressor(1, 1), MLPRegressor(1, 1, [256, 256])
-    assert fastest_population(line, "mse", 1.0, course, members).name == "batched"
-    long = Course(course.x, course.y, course.starts, course.orders, 10_000)
+    assert fastest_population(line, "mse", 1.0, task, members).name == "batched"
+    long = TrainingTask(task.x, task.y, task.starts, task.orders, 10_000)
     assert fastest_population(line, "mse", 1.0, long, members).name == "fused"
     assert fastest_population(perceptron, "mse", 1.0, long, Members.of(0.1, [230] * 100)).name == "batched"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gd_lightning import RegressionModule
 from gd_lightning.data import Samples, epoch_order
-from gd_lightning.engine import Course, Members
+from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Trial, trial
 from gd_lightning.experiments.sweep import train_members
@@ -49,10 +49,10 @@ def _train(module: RegressionModule, samples: Samples, batch_size: int, lrs: lis
     assert module.network is not None
     start = torch.cat([each.detach().flatten() for each in module.network.parameters()])
     orders = lambda seed, epoch: epoch_order("shuffled", len(samples), seed, epoch)  # noqa: E731
-    course = Course(samples.x, samples.y, start[None], orders, epochs)
+    task = TrainingTask(samples.x, samples.y, start[None], orders, epochs)
     names = ("momentum", "nesterov", "weight_decay", "l1")
     members = Members.of(lrs, batch_size, **{name: module.hparams[name] for name in names})
-    ends, _ = train_members([(module, 0)], course, members)
+    ends, _ = train_members([(module, 0)], task, members)
     diverged: list[bool] = ends.diverged.tolist()
     return diverged
 

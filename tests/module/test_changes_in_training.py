@@ -32,7 +32,7 @@ from gd_lightning import (
     SteepLine,
     Variant,
 )
-from gd_lightning.module.stretches import Stretches
+from gd_lightning.module.chunks import Chunks
 from tests.conftest import MakeTrainer
 from tests.module.plain_loop import Case, same_weights
 
@@ -272,7 +272,7 @@ def test_a_copy_that_is_made_within_a_run_takes_nothing_of_the_run_along(make_tr
     case = Case(lambda: [LambdaCallback(on_train_epoch_end=lambda _, module: copies.append(copy.deepcopy(module)))])
     module = case.by("auto", make_trainer)
     assert module.decision.engine == "fused"
-    assert not any(isinstance(value, (Trainer, Stretches)) for value in vars(copies[-1]).values())
+    assert not any(isinstance(value, (Trainer, Chunks)) for value in vars(copies[-1]).values())
     assert torch.equal(copies[-1](torch.ones(2, 3).double()), module(torch.ones(2, 3).double()))
     torch.save(copies[-1].state_dict(), io.BytesIO())
 

@@ -30,8 +30,8 @@ from gd_lightning import (
     TimeBudget,
 )
 from gd_lightning.callbacks import EndBetweenUpdates
-from gd_lightning.engine import Engine, Record, Stretch, Trace
-from gd_lightning.module import stretches
+from gd_lightning.engine import Chunk, Engine, Record, Trace
+from gd_lightning.module import chunks
 from tests.conftest import CommandLine, MakeTrainer
 from tests.module.test_position import AtTheEnd, EveryUpdates, Run, _assert_every_checkpoint_continues
 
@@ -96,7 +96,7 @@ def _fit(
     data = RegressionDataModule(LinearProblem(n_samples=50, n_features=3, n_targets=2), **{"batch_size": 8, **of_data})
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     assert module.decision.engine == chosen["engine"]
-    assert module.decision.stretched == (way != "single")
+    assert module.decision.in_chunks == (way != "single")
     loops = trainer.fit_loop.state_dict()
     return nn.utils.parameters_to_vector(module.parameters()).detach(), loops, recorder.history
 
@@ -242,7 +242,7 @@ class OwnBatches(RegressionDataModule):
 
 
 @pytest.mark.parametrize(
-    ("cls", "of_module", "callbacks", "of_trainer", "reason", "stretched"),
+    ("cls", "of_module", "callbacks", "of_trainer", "reason", "in_chunks"),
     [
         (RegressionModule, {}, [], {}, "", True),
         (RegressionModule, {}, [TQDMProgressBar()], {"enable_progress_bar": True}, "", True),
@@ -279,7 +279,7 @@ def test_auto_takes_the_fused_engine_where_it_can_and_says_why_where_not(
     callbacks: list[Callback],
     of_trainer: dict[str, Any],
     reason: str,
-    stretched: bool,
+    in_chunks: bool,
 ) -> None:
     recorder = HistoryRecorder()
     options = {"max_epochs": 100, "default_root_dir": tmp_path, **of_trainer}
@@ -290,7 +290,7 @@ def test_auto_takes_the_fused_engine_where_it_can_and_says_why_where_not(
     assert recorder.summary.engine == ("autograd" if reason else "fused")
     assert reason in recorder.summary.engine_reason
     assert bool(reason) == bool(recorder.summary.engine_reason)
-    assert module.decision.stretched == stretched
+    assert module.decision.in_chunks == in_chunks
 
 
 class StopAtOnce(Callback):
@@ -349,16 +349,16 @@ class Slow(Engine):
     name = "fused"
 
     def __init__(self) -> None:
-        self.now, self.stretches = 0.0, [0]
+        self.now, self.chunks = 0.0, [0]
 
-    def prepare(self, stretch: Stretch) -> None:
-        assert stretch.updates == 0
+    def prepare(self, chunk: Chunk) -> None:
+        assert chunk.updates == 0
 
-    def carry_out(self, stretch: Stretch) -> Trace:
-        self.now += 1e-3 * stretch.updates
-        self.stretches.append(stretch.updates)
-        kept = stretch.keep.count(stretch.updates)
-        return Trace(stretch.updates, Record(torch.zeros(kept), torch.zeros(kept, 2), torch.zeros(kept, 2)))
+    def carry_out(self, chunk: Chunk) -> Trace:
+        self.now += 1e-3 * chunk.updates
+        self.chunks.append(chunk.updates)
+        kept = chunk.save_at.count(chunk.updates)
+        return Trace(chunk.updates, Record(torch.zeros(kept), torch.zeros(kept, 2), torch.zeros(kept, 2)))
 
 
 @pytest.mark.parametrize(
@@ -368,8 +368,8 @@ def test_no_stretch_takes_longer_than_a_signal_may_wait(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callback: Callback, longest: int
 ) -> None:
     engine = Slow()
-    monkeypatch.setattr("gd_lightning.module.stretches.time.perf_counter", lambda: engine.now)
-    monkeypatch.setattr(stretches, "_FIRST_WORK", {"fused": 1000.0})
+    monkeypatch.setattr("gd_lightning.module.chunks.time.perf_counter", lambda: engine.now)
+    monkeypatch.setattr(chunks, "_FIRST_WORK", {"fused": 1000.0})
     monkeypatch.setattr("gd_lightning.module.regression.FusedEngine", lambda *_: engine)
     trainer = make_trainer(
         max_epochs=1, callbacks=[HistoryRecorder(), callback], enable_checkpointing=True, default_root_dir=tmp_path
@@ -378,14 +378,14 @@ def test_no_stretch_takes_longer_than_a_signal_may_wait(
         RegressionModule(lr=1e-6, engine="fused"),
         RegressionDataModule(LinearProblem(n_samples=60_000, n_features=1), batch_size=50),
     )
-    assert max(engine.stretches[2:]) <= longest  # of the first one, nothing is known
-    assert sum(engine.stretches) == 1200
+    assert max(engine.chunks[2:]) <= longest  # of the first one, nothing is known
+    assert sum(engine.chunks) == 1200
 
 
 class Orders(Callback):
     """Knows which orders of epochs are still in memory."""
 
-    longest_stretch = 0.1
+    max_chunk_seconds = 0.1
 
     def __init__(self) -> None:
         self.seen: dict[int, weakref.ref[Tensor]] = {}

@@ -16,7 +16,15 @@ from torch import nn
 
 from gd_lightning.engine.fused import layout_of
 from gd_lightning.engine.fusible import why_not_fused_network
-from gd_lightning.engine.population import LOOK_EVERY, Course, Ends, Members, Population, Progress, say_nothing
+from gd_lightning.engine.many.population import (
+    CHECK_EVERY,
+    Ends,
+    Members,
+    Population,
+    Progress,
+    TrainingTask,
+    say_nothing,
+)
 from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 
@@ -42,45 +50,46 @@ class FusedPopulation(Population):
         if reason := why_not_fused_network(network):
             raise InputError(f"cannot fuse updates, because {reason}; use OneByOne")
         # Only who makes this needs Numba, and pays for its import.
-        from gd_lightning.engine import kernels, member_kernels
+        from gd_lightning.engine import kernels
+        from gd_lightning.engine.many import kernels as of_members
 
-        self._kernels, self._compiled = kernels, member_kernels
+        self._kernels, self._compiled = kernels, of_members
         self._layers, self._shapes, self._places, self._units = layout_of(network)
         self._loss, self._huber_delta = kernels.PLACES[loss], float(huber_delta)
 
-    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""
-        dtype = course.x.numpy().dtype
+        dtype = task.x.numpy().dtype
         network = self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._places[:0])
-        starts = np.ascontiguousarray(course.starts.to(course.x).numpy()[:, self._places])
-        no_epoch = self._lesson(course, np.empty((1, 0, 0), np.int64), 0)
+        starts = np.ascontiguousarray(task.starts.to(task.x).numpy()[:, self._places])
+        no_epoch = self._shared(task, np.empty((1, 0, 0), np.int64), 0)
         first = [self._compiled.measure(no_epoch, network, start, self._units) for start in starts]
-        ends = Ends.none(course, len(members))
+        ends = Ends.none(task, len(members))
         ends.losses[:, 0] = ends.last[:] = np.array(first)[members.start]
         theta = starts[members.start]
         velocity = np.zeros_like(theta) if members.momentum.any() else np.empty((len(theta), 0), dtype)
-        stand = self._compiled.Stand(theta, velocity, ends.losses, ends.last, ends.updates, ends.diverged)
-        for chosen in members.by_orders(max(1, _ROWS_AT_ONCE // len(course.x))):
+        states = self._compiled.MemberStates(theta, velocity, ends.losses, ends.last, ends.updates, ends.diverged)
+        for chosen in members.by_orders(max(1, _ROWS_AT_ONCE // len(task.x))):
             seeds, order_of = np.unique(members.order[chosen], return_inverse=True)
-            settings = self._settings(course, members, ends.first, dtype)
+            settings = self._settings(task, members, ends.first, dtype)
             settings.order[chosen] = order_of
-            at_once = max(1, _ROWS_AT_ONCE // (len(seeds) * len(course.x)))
-            for epoch in range(0, course.epochs, at_once):
-                rows = _rows(course, seeds, range(epoch, min(epoch + at_once, course.epochs)))
-                lesson = self._lesson(course, rows, epoch)
+            at_once = max(1, _ROWS_AT_ONCE // (len(seeds) * len(task.x)))
+            for epoch in range(0, task.epochs, at_once):
+                rows = _rows(task, seeds, range(epoch, min(epoch + at_once, task.epochs)))
+                shared = self._shared(task, rows, epoch)
                 _in_threads(
                     lambda part, *common: self._compiled.train(part, *common, self._units),
-                    (lesson, network, settings, stand), chosen, ends.updates, progress,
+                    (shared, network, settings, states), chosen, ends.updates, progress,
                 )  # fmt: skip
         ends.parameters[:, torch.from_numpy(self._places)] = torch.from_numpy(theta)
         return ends
 
-    def _lesson(self, course: Course, rows: NDArray[np.int64], epoch: int) -> Any:
-        x, y = course.x.contiguous().numpy(), course.y.contiguous().numpy()
-        ending = course.drop_last, course.stops, LOOK_EVERY
-        return self._compiled.Lesson(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
+    def _shared(self, task: TrainingTask, rows: NDArray[np.int64], epoch: int) -> Any:
+        x, y = task.x.contiguous().numpy(), task.y.contiguous().numpy()
+        ending = task.drop_last, task.stops, CHECK_EVERY
+        return self._compiled.SharedTask(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
 
-    def _settings(self, course: Course, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:
+    def _settings(self, task: TrainingTask, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
             lr = members.lr.astype(dtype)
         return self._compiled.Settings(
@@ -91,16 +100,16 @@ class FusedPopulation(Population):
             weight_decay=members.weight_decay,
             l1=members.l1,
             order=np.zeros(len(members), np.int64),
-            bound=course.bounds(first),
+            bound=task.bounds(first),
         )
 
 
-def _rows(course: Course, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:
+def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:
     """Return the rows of each order in some epochs, shape (O, E, N), or (O, E, 0) where all are as they lie."""
-    found = [[course.orders(int(seed), epoch) for epoch in epochs] for seed in seeds]
+    found = [[task.orders(int(seed), epoch) for epoch in epochs] for seed in seeds]
     if all(rows is None for of_seed in found for rows in of_seed):
         return np.empty((len(seeds), len(epochs), 0), np.int64)
-    as_they_lie = np.arange(len(course.x))
+    as_they_lie = np.arange(len(task.x))
     return np.stack([[as_they_lie if rows is None else rows.numpy() for rows in of_seed] for of_seed in found])
 
 

@@ -82,7 +82,7 @@ class StackedNetwork(ABC):
         return x
 
     def pack(self, parameters: Tensor) -> Tensor:
-        """Return parameters as they are kept, from the order of ``parameters()``, both of shape (M, P)."""
+        """Return parameters as they are saved, from the order of ``parameters()``, both of shape (M, P)."""
         return parameters.clone()
 
     def unpack(self, theta: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from gd_lightning.engine.batched import BatchedPopulation
-from gd_lightning.engine.fused_population import FusedPopulation
 from gd_lightning.engine.fusible import parts_of, why_not_fused_network, work_of
-from gd_lightning.engine.population import Course, Members, Population
+from gd_lightning.engine.many.batched import BatchedPopulation
+from gd_lightning.engine.many.fused import FusedPopulation
+from gd_lightning.engine.many.population import Members, Population, TrainingTask
 from gd_lightning.losses import Loss
 
 # Seconds, measured on one core: of an update of all members in lock step, and of a multiplication in it; of a sample in
@@ -22,7 +22,7 @@ _SAMPLE, _FUSED, _LOADING = 40e-9, 1.5e-9, 1.5
 
 
 def fastest_population(
-    network: nn.Module, loss: Loss, huber_delta: float, course: Course, members: Members
+    network: nn.Module, loss: Loss, huber_delta: float, task: TrainingTask, members: Members
 ) -> Population:
     """Return it.
 
@@ -30,16 +30,16 @@ def fastest_population(
         network: A chain of linear layers and activations; only its form is used.
         loss: mse, mae or huber.
         huber_delta: Where the Huber loss turns linear.
-        course: What the members have in common.
+        task: What the members have in common.
         members: Their settings.
 
     Raises:
         InputError: The network is no such chain.
     """
-    if course.x.device.type == "cpu" and not why_not_fused_network(network):
+    if task.x.device.type == "cpu" and not why_not_fused_network(network):
         sizes = np.unique(members.batch_size)
-        lock_steps = course.epochs * sum(course.variant(size).updates_per_epoch for size in sizes)
-        samples = course.epochs * len(members) * len(course.x)
+        lock_steps = task.epochs * sum(task.variant(size).updates_per_epoch for size in sizes)
+        samples = task.epochs * len(members) * len(task.x)
         step = _LOCK_STEP_OF_LINE if len(parts_of(network)) == 1 else _LOCK_STEP
         batched = lock_steps * step + samples * work_of(network, 1) * _BATCHED
         fused = _LOADING + samples * (_SAMPLE + work_of(network, 1) * _FUSED) / torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""A stretch of updates: what every engine carries out, and what it gives back.
+"""A chunk of updates: what every engine carries out, and what it gives back.
 
-Letters: N samples, D features, K outputs, B batch, P parameters, R kept updates.
+Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ NOTHING_IS_BEYOND = math.inf
 
 
 @dataclass(frozen=True)
-class Keep:
-    """Which updates of a stretch leave their batch loss, by their positions in it, from 0.
+class SaveAt:
+    """Which updates of a chunk leave their batch loss, by their positions in it, from 0.
 
     Args:
         start: The first of them.
         every: Each so many behind it.
-        last: The last update of the stretch as well.
+        last: The last update of the chunk as well.
         parameters: Whether they leave the parameters behind them, too.
         gradients: Whether they leave their gradients, too.
 
     Example:
-        >>> Keep(start=1, every=3, last=True).positions(9)
+        >>> SaveAt(start=1, every=3, last=True).positions(9)
         array([1, 4, 7, 8])
     """
 
@@ -45,19 +45,19 @@ class Keep:
     gradients: bool = False
 
     def count(self, updates: int) -> int:
-        """Return how many are kept of a stretch of so many updates."""
+        """Return how many are saved of a chunk of so many updates."""
         regular = self._regular(updates)
         return len(regular) + (self.last and updates > 0 and updates - 1 not in regular)
 
     def last_position(self, updates: int) -> int:
-        """Return the last position that is kept of a stretch of so many updates, of which at least one is."""
+        """Return the last position that is saved of a chunk of so many updates, of which at least one is."""
         return updates - 1 if self.last else self._regular(updates)[-1]
 
     def _regular(self, updates: int) -> range:
         return range(self.start, updates, self.every)
 
     def positions(self, updates: int) -> NDArray[np.int64]:
-        """Return the positions that are kept of a stretch of so many updates, shape (R,)."""
+        """Return the positions that are saved of a chunk of so many updates, shape (R,)."""
         positions = np.arange(self.start, updates, self.every, dtype=np.int64)
         if len(positions) < self.count(updates):
             positions = np.append(positions, updates - 1)
@@ -65,29 +65,29 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where a stretch ends early: at a look, if a kept batch loss since the last look is beyond a bound, or nan.
+class DivergenceCheck:
+    """Where a chunk ends early: at a check, if a saved batch loss since the last check is beyond a bound, or nan.
 
     Args:
         bound: The largest batch loss that is no reason to stop.
-        start: How many updates of the stretch come before its first look.
-        every: How many updates lie between two looks.
-        suspicion: Whether there was such a batch loss before the stretch, and no look since.
+        start: How many updates of the chunk come before its first check.
+        every: How many updates lie between two checks.
+        suspected: Whether there was such a batch loss before the chunk, and no check since.
     """
 
     bound: float = NOTHING_IS_BEYOND
     start: int = 1
     every: int = 1
-    suspicion: bool = False
+    suspected: bool = False
 
     @property
     def is_needed(self) -> bool:
         """Whether anything could be found."""
-        return self.suspicion or self.bound != NOTHING_IS_BEYOND
+        return self.suspected or self.bound != NOTHING_IS_BEYOND
 
 
 class Record(NamedTuple):
-    """What the kept updates of a stretch leave; None is what nobody asked for.
+    """What the saved updates of a chunk leave; None is what nobody asked for.
 
     Args:
         losses: Batch losses, in the precision of the run, shape (R,).
@@ -101,13 +101,13 @@ class Record(NamedTuple):
 
 
 class Trace:
-    """What a stretch leaves behind, besides the parameters.
+    """What a chunk leaves behind, besides the parameters.
 
     Args:
-        updates: How many updates were made: all, or fewer where a look ended it.
-        record: What the kept ones leave, or what makes it again: to write it down can take longer than the updates.
-        suspicion: Whether a kept batch loss is beyond the bound, since the last look that found none.
-        kept: R, how many updates are kept; None: as the record says, which is then in memory.
+        updates: How many updates were made: all, or fewer where a check ended it.
+        record: What the saved ones leave, or what makes it again: to write it down can take longer than the updates.
+        suspected: Whether a saved batch loss is beyond the bound, since the last check that found none.
+        saved: R, how many updates are saved; None: as the record says, which is then in memory.
         last_loss: The batch loss of the last of them, a scalar; None: likewise.
     """
 
@@ -115,35 +115,35 @@ class Trace:
         self,
         updates: int,
         record: Record | Callable[[], Record],
-        suspicion: bool = False,
-        kept: int | None = None,
+        suspected: bool = False,
+        saved: int | None = None,
         last_loss: Tensor | None = None,
     ) -> None:
         self.updates = updates
-        self.suspicion = suspicion
+        self.suspected = suspected
         self._record = record
-        self.kept = len(self.record.losses) if kept is None else kept
+        self.saved = len(self.record.losses) if saved is None else saved
         self._last_loss = last_loss
 
     @property
     def record(self) -> Record:
-        """What the kept updates leave."""
+        """What the saved updates leave."""
         return self._record if isinstance(self._record, Record) else self._record()
 
     @property
     def in_memory(self) -> Record | None:
-        """What the kept updates leave, if it is in memory; None where it is made again."""
+        """What the saved updates leave, if it is in memory; None where it is made again."""
         return self._record if isinstance(self._record, Record) else None
 
     @property
     def last_loss(self) -> Tensor:
-        """The batch loss of the last update that is kept, a scalar; nan where none is."""
+        """The batch loss of the last update that is saved, a scalar; nan where none is."""
         if self._last_loss is None:
-            self._last_loss = self.record.losses[-1] if self.kept else torch.tensor(torch.nan)
+            self._last_loss = self.record.losses[-1] if self.saved else torch.tensor(torch.nan)
         return self._last_loss
 
 
-class Stretch:
+class Chunk:
     """Consecutive updates of an epoch, over samples in memory.
 
     Args:
@@ -158,8 +158,8 @@ class Stretch:
     Example:
         >>> import torch
         >>> x = torch.arange(5.0)[:, None]
-        >>> stretch = Stretch(x, -x, torch.tensor([4, 3, 2, 1, 0]), Variant(2, 5), first=1, stop=3)
-        >>> [stretch.batch(position)[0].flatten().tolist() for position in range(stretch.updates)]
+        >>> chunk = Chunk(x, -x, torch.tensor([4, 3, 2, 1, 0]), Variant(2, 5), first=1, stop=3)
+        >>> [chunk.batch(position)[0].flatten().tolist() for position in range(chunk.updates)]
         [[2.0, 1.0], [0.0]]
     """
 
@@ -177,9 +177,9 @@ class Stretch:
         self.variant = variant
         self.first, self.stop = first, stop
         self.lrs = lrs
-        self.keep = Keep(start=stop - first)
+        self.save_at = SaveAt(start=stop - first)
         """Which updates leave something; only the last one, as long as nobody asks for more."""
-        self.look = Look()
+        self.check = DivergenceCheck()
         """Where it ends early; nowhere, as long as nobody asks for it."""
         self.made = 0
         """How many of its updates are made so far, where an engine makes them one by one; else 0 until all are."""
@@ -196,21 +196,23 @@ class Stretch:
         """The update behind the last one that was made, or is to be made, counted from the beginning of the epoch."""
         return self.stop if self.trace is None else self.first + self.trace.updates
 
-    def ask(self, keep: Keep) -> None:
+    def ask(self, save_at: SaveAt) -> None:
         """Have updates leave something, besides what was asked for before; the last one always does."""
-        before, keep = self.keep, replace(keep, last=True)
-        if before.start < self.updates and before != keep:
-            keep = Keep(parameters=before.parameters or keep.parameters, gradients=before.gradients or keep.gradients)
-        self.keep = keep
+        before, save_at = self.save_at, replace(save_at, last=True)
+        if before.start < self.updates and before != save_at:
+            save_at = SaveAt(
+                parameters=before.parameters or save_at.parameters, gradients=before.gradients or save_at.gradients
+            )
+        self.save_at = save_at
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Unpack the one update of a stretch like the batch (x, y) that it is made of.
+        """Unpack the one update of a chunk like the batch (x, y) that it is made of.
 
         Raises:
             ValueError: There are several.
         """
         if self.updates != 1:
-            raise ValueError(f"a stretch of {self.updates} updates is no single batch (x, y)")
+            raise ValueError(f"a chunk of {self.updates} updates is no single batch (x, y)")
         return iter(self.batch(0))
 
     def batch(self, position: int) -> Pair:
@@ -229,12 +231,12 @@ class Engine(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def prepare(self, stretch: Stretch) -> None:
-        """Do what is left to do before the first of such stretches; nothing of this one is carried out."""
+    def prepare(self, chunk: Chunk) -> None:
+        """Do what is left to do before the first of such chunks; nothing of this one is carried out."""
 
     @abstractmethod
-    def carry_out(self, stretch: Stretch) -> Trace:
-        """Make the updates of a stretch, one after the other; parameters and state of the optimiser are changed."""
+    def carry_out(self, chunk: Chunk) -> Trace:
+        """Make the updates of a chunk, one after the other; parameters and state of the optimiser are changed."""
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss at the present parameters, a mean over samples x (N, D) and outputs of y (N, K).

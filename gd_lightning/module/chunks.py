@@ -1,4 +1,4 @@
-"""How long the stretches of a run are, and how Lightning counts their updates (floor 4)."""
+"""How long the chunks of a run are, and how Lightning counts their updates (floor 4)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from gd_lightning.engine import Engine, Record, Stretch, Trace
+from gd_lightning.engine import Chunk, Engine, Record, Trace
 
-# Between stretches, signals are answered, limits of time are seen, and checkpoints are written.
+# Between chunks, signals are answered, limits of time are seen, and checkpoints are written.
 _SECONDS = 0.1
-_FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first stretch, in numbers of a batch or so
-_GROWTH = 16  # so that a stretch which was short by chance does not make the next one long
-_MOST_KEPT = 10_000_000  # numbers that a stretch may leave
-_ROUND = 100  # stretches end at multiples of it, where nothing else ends them
+_FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first chunk, in numbers of a batch or so
+_GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
+_MOST_KEPT = 10_000_000  # numbers that a chunk may leave
+_ROUND = 100  # chunks end at multiples of it, where nothing else ends them
 
 
-class Stretches:
-    """Hands a run to an engine, stretch by stretch, as if Lightning had made each update.
+class Chunks:
+    """Hands a run to an engine, chunk by chunk, as if Lightning had made each update.
 
-    Lightning counts batches that it fetches, and steps of the optimiser. Of a stretch it sees one of each; what is
+    Lightning counts batches that it fetches, and steps of the optimiser. Of a chunk it sees one of each; what is
     left is added here, in one place, so that ``global_step``, the index of a batch, the end of an epoch, validation
     within it, checkpoints and what is continued from them are those of single updates.
 
@@ -34,8 +34,8 @@ class Stretches:
         x: Features as the engine takes them, shape (N, D).
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
-        seconds: How long a stretch may take, if that is less than a tenth of a second.
-        one_by_one: Whether each update is a stretch of its own.
+        seconds: How long a chunk may take, if that is less than a tenth of a second.
+        one_by_one: Whether each update is a chunk of its own.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Stretches:
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
         self._most = max(1, _MOST_KEPT // (numbers + 1))
-        engine.prepare(Stretch(x, y, None, self._variant, 0, 0))
+        engine.prepare(Chunk(x, y, None, self._variant, 0, 0))
 
-    def next(self, rows: Tensor | None, update: int) -> Stretch:
-        """Plan the stretch that begins at an update of the epoch; Lightning is about to fetch it as one batch.
+    def next(self, rows: Tensor | None, update: int) -> Chunk:
+        """Plan the chunk that begins at an update of the epoch; Lightning is about to fetch it as one batch.
 
         Args:
             rows: The order of the epoch; None: as the samples lie.
@@ -68,30 +68,30 @@ class Stretches:
         """
         updates = self._updates_from(update)
         self._fetched(updates - 1)
-        return Stretch(self._x, self._y, rows, self._variant, update, update + updates)
+        return Chunk(self._x, self._y, rows, self._variant, update, update + updates)
 
-    def carry_out(self, stretch: Stretch) -> dict[str, Tensor]:
-        """Make the updates of a stretch; Lightning is in the training step of it."""
+    def carry_out(self, chunk: Chunk) -> dict[str, Tensor]:
+        """Make the updates of a chunk; Lightning is in the training step of it."""
         schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
         before = [scheduler.state_dict() for scheduler in schedulers]
         if schedulers:
-            stretch.lrs = self._lrs(schedulers, stretch.updates)
+            chunk.lrs = self._lrs(schedulers, chunk.updates)
         begun = time.perf_counter()
         try:
-            trace = self.engine.carry_out(stretch)
+            trace = self.engine.carry_out(chunk)
         except BaseException:
             # As if Lightning had made the updates that were made, and were interrupted in the next one.
-            self._fetched(stretch.made + 1 - stretch.updates)
-            self._made(stretch.made)
-            self._take_back(schedulers, before, stretch, stretch.made)
-            stretch.stop = stretch.first + stretch.made  # of which a checkpoint that is still written takes its samples
+            self._fetched(chunk.made + 1 - chunk.updates)
+            self._made(chunk.made)
+            self._take_back(schedulers, before, chunk, chunk.made)
+            chunk.stop = chunk.first + chunk.made  # of which a checkpoint that is still written takes its samples
             raise
         self._learn_from(trace, time.perf_counter() - begun)
-        stretch.trace = trace
-        if trace.updates < stretch.updates:
-            self._fetched(trace.updates - stretch.updates)
+        chunk.trace = trace
+        if trace.updates < chunk.updates:
+            self._fetched(trace.updates - chunk.updates)
             self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
-            self._take_back(schedulers, before, stretch, trace.updates - 1)
+            self._take_back(schedulers, before, chunk, trace.updates - 1)
         self._made(trace.updates - 1)
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss}
 
@@ -102,7 +102,7 @@ class Stretches:
     # How long
 
     def _updates_from(self, update: int) -> int:
-        """Return how many updates the coming stretch has."""
+        """Return how many updates the coming chunk has."""
         if self._one_by_one:
             return 1
         trainer, epoch_loop = self._trainer, self._trainer.fit_loop.epoch_loop
@@ -123,7 +123,7 @@ class Stretches:
         self._length = max(1, min(fitting, _GROWTH * self._length))
 
     def _lrs(self, schedulers: list[Any], updates: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Let the schedulers go ahead, but for the step that Lightning makes behind the stretch."""
+        """Let the schedulers go ahead, but for the step that Lightning makes behind the chunk."""
         (optimizer,) = self._trainer.optimizers
         (group,) = optimizer.param_groups
         vars(optimizer)["_opt_called"] = True  # torch's schedulers warn where they have seen no step
@@ -134,11 +134,11 @@ class Stretches:
             lrs.append(group["lr"])
         return np.array(lrs, dtype=np.float64)
 
-    def _take_back(self, schedulers: list[Any], states: list[Any], stretch: Stretch, steps: int) -> None:
-        """Bring the schedulers to where they are after so many steps since the beginning of a stretch."""
-        if stretch.lrs is None:
+    def _take_back(self, schedulers: list[Any], states: list[Any], chunk: Chunk, steps: int) -> None:
+        """Bring the schedulers to where they are after so many steps since the beginning of a chunk."""
+        if chunk.lrs is None:
             return
-        self._trainer.optimizers[0].param_groups[0]["lr"] = float(stretch.lrs[0])
+        self._trainer.optimizers[0].param_groups[0]["lr"] = float(chunk.lrs[0])
         for scheduler, state in zip(schedulers, states, strict=True):
             scheduler.load_state_dict(state)
         for _ in range(steps):
@@ -170,17 +170,17 @@ class Stretches:
         epoch_loop._batches_that_stepped += more
 
 
-def leave_trace(stretch: Stretch, batch_loss: Tensor, network: nn.Module) -> None:
-    """Leave in a stretch of one update what an engine would leave, where Lightning has made the update.
+def leave_trace(chunk: Chunk, batch_loss: Tensor, network: nn.Module) -> None:
+    """Leave in a chunk of one update what an engine would leave, where Lightning has made the update.
 
     Args:
-        stretch: The stretch.
+        chunk: The chunk.
         batch_loss: Its batch loss, a scalar.
         network: What was trained.
     """
     parameters = list(network.parameters())
     gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters]
     flat = (torch.cat([tensor.detach().flatten() for tensor in part])[None].cpu() for part in (parameters, gradients))
-    look = stretch.look
-    suspicion = look.is_needed and (look.suspicion or not float(batch_loss) <= look.bound)
-    stretch.trace = Trace(1, Record(batch_loss.reshape(1).cpu(), *flat), suspicion)
+    check = chunk.check
+    suspected = check.is_needed and (check.suspected or not float(batch_loss) <= check.bound)
+    chunk.trace = Trace(1, Record(batch_loss.reshape(1).cpu(), *flat), suspected)

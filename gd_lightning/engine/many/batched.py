@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gd_lightning.engine.population import Course, Ends, Members, Population, Progress, say_nothing
-from gd_lightning.engine.stacked import StackedNetwork, stacked
+from gd_lightning.engine.many.population import Ends, Members, Population, Progress, TrainingTask, say_nothing
+from gd_lightning.engine.many.stacked import StackedNetwork, stacked
 from gd_lightning.float64 import in_float64
 from gd_lightning.losses import Loss
 from gd_lightning.threads import one_thread_if
@@ -43,18 +43,18 @@ class BatchedPopulation(Population):
         self._network = stacked(network, loss, huber_delta)
 
     @torch.no_grad()
-    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends."""
-        ends = Ends.none(course, len(members))
-        design = self._network.design(course.x)
-        at_once = max(1, _NUMBERS_IN_ORDERS // (design.numel() + course.y.numel()))
+        ends = Ends.none(task, len(members))
+        design = self._network.design(task.x)
+        at_once = max(1, _NUMBERS_IN_ORDERS // (design.numel() + task.y.numel()))
         for chosen in members.by_orders(at_once):
-            self._train_together(course, members, chosen, design, ends, progress)
+            self._train_together(task, members, chosen, design, ends, progress)
         return ends
 
     def _train_together(
         self,
-        course: Course,
+        task: TrainingTask,
         members: Members,
         chosen: NDArray[np.int64],
         design: Tensor,
@@ -63,12 +63,12 @@ class BatchedPopulation(Population):
     ) -> None:
         """Train some members, epoch by epoch, so that each order is made once for all batch sizes."""
         orders, order_of = np.unique(members.order[chosen], return_inverse=True)
-        samples, groups = torch.cat([design, course.y], dim=1), []
+        samples, groups = torch.cat([design, task.y], dim=1), []
         for size in np.unique(members.batch_size[chosen]):
             here = members.batch_size[chosen] == size
-            groups.append(_Group(self._network, course, members, chosen[here], order_of[here], design, ends))
-        for epoch in range(course.epochs):
-            ordered = _in_orders(samples, [course.orders(int(seed), epoch) for seed in orders])
+            groups.append(_Group(self._network, task, members, chosen[here], order_of[here], design, ends))
+        for epoch in range(task.epochs):
+            ordered = _in_orders(samples, [task.orders(int(seed), epoch) for seed in orders])
             for group in groups:
                 with one_thread_if(group.numbers < _WORTH_THREADS):
                     group.train_epoch(epoch, ordered, progress)
@@ -108,7 +108,7 @@ class _Group:
 
     Args:
         network: How predictions and gradients are computed.
-        course: What the members have in common.
+        task: What the members have in common.
         members: All members of the population.
         where: Which of them are in the group.
         order_of: Which of the orders each of these has.
@@ -119,16 +119,16 @@ class _Group:
     def __init__(
         self,
         network: StackedNetwork,
-        course: Course,
+        task: TrainingTask,
         members: Members,
         where: NDArray[np.int64],
         order_of: NDArray[np.int64],
         design: Tensor,
         ends: Ends,
     ) -> None:
-        self._network, self._course, self._design, self._ends = network, course, design, ends
+        self._network, self._task, self._design, self._ends = network, task, design, ends
         self._where, own = where, members[where]
-        self._variant = course.variant(own.batch_size[0])
+        self._variant = task.variant(own.batch_size[0])
         self._made = 0
         # What is no part of any update costs no time.
         self._has = {name: bool(getattr(own, name).any()) for name in ("momentum", "nesterov", "weight_decay", "l1")}
@@ -140,7 +140,7 @@ class _Group:
         def column(values: NDArray[np.float64]) -> Tensor:
             return there(values, design.dtype)[:, None]
 
-        theta = network.pack(course.starts.to(design)[there(own.start)])
+        theta = network.pack(task.starts.to(design)[there(own.start)])
         first = self._train_losses(theta)
         ends.losses[where, 0] = ends.last[where] = first
         self._state = _State(
@@ -150,7 +150,7 @@ class _Group:
             weight_decay=column(own.weight_decay),
             l1=column(own.l1),
             order_of=there(order_of),
-            bound=there(course.bounds(first)),
+            bound=there(task.bounds(first)),
             theta=theta,
             velocity=torch.zeros_like(theta) if self._has["momentum"] else theta[:, :0],
         )
@@ -169,16 +169,16 @@ class _Group:
             ordered: The samples in each order, shape (O, N, C + K), or in one for all.
             progress: Is told how many updates were made.
         """
-        variant, looks = self._variant, set(self._course.looks(self._variant, self._made))
+        variant, checks = self._variant, set(self._task.checks(self._variant, self._made))
         newest = worst = self._zeros()
         for update in range(variant.updates_per_epoch):
             if not len(self._where):
                 return
             newest = self._update(ordered[:, variant.samples_at(update) : variant.samples_at(update + 1)])
             self._made += 1
-            if looks:
+            if checks:
                 worst = torch.maximum(worst, newest)  # a nan stays
-            if update + 1 in looks:
+            if update + 1 in checks:
                 worst = self._look(worst, newest)
         progress(variant.updates_per_epoch * len(self._where))
         losses = self._train_losses(self._state.theta)
@@ -209,7 +209,7 @@ class _Group:
     def _descent(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return batch losses, shape (M,), and gradients, shape (M, P), from as many samples at a time as fit."""
         network, at_once = self._network, self._at_once()
-        total = batch.shape[1] * self._course.y.shape[1]
+        total = batch.shape[1] * self._task.y.shape[1]
         if batch.shape[1] <= at_once:
             return network.descent(self._views, *network.split(self._of_members(batch)), total)
         loss, gradient = self._zeros(), torch.zeros_like(self._state.theta)
@@ -228,10 +228,10 @@ class _Group:
         """Return the train losses, shape (M,)."""
         total = in_float64(torch.zeros(len(theta), device=theta.device))
         network, views = self._network, self._network.views(theta)
-        for part in zip(*(values.split(self._at_once()) for values in (self._design, self._course.y)), strict=True):
+        for part in zip(*(values.split(self._at_once()) for values in (self._design, self._task.y)), strict=True):
             x, y = (values.expand(len(theta), -1, -1) for values in part)
             total += network.elements(in_float64(network.predictions(views, x)), in_float64(y)).sum(dim=(1, 2))
-        losses: NDArray[np.float64] = (total / self._course.y.numel()).cpu().numpy()
+        losses: NDArray[np.float64] = (total / self._task.y.numel()).cpu().numpy()
         return losses
 
     def _at_once(self) -> int:
@@ -248,11 +248,11 @@ class _Group:
         A batch loss alone is no proof, but a reason to measure the train loss.
 
         Args:
-            worst: The largest batch loss of each since the last look, shape (M,).
+            worst: The largest batch loss of each since the last check, shape (M,).
             newest: The newest one of each, shape (M,).
 
         Returns:
-            What the next look begins with.
+            What the next check begins with.
         """
         suspect = (~(worst.double() <= self._state.bound)).cpu().numpy()
         if suspect.any():
@@ -266,7 +266,7 @@ class _Group:
         is_sound = (torch.from_numpy(losses).to(newest.device) <= self._state.bound) & newest.isfinite()
         ends.last[where], ends.updates[where] = losses, self._made
         ends.diverged[where] = ~is_sound.cpu().numpy()
-        if not self._course.stops or bool(is_sound.all()):
+        if not self._task.stops or bool(is_sound.all()):
             return
         ends.parameters[where] = network.unpack(self._state.theta).to(ends.parameters)
         self._where, self._state = where[~ends.diverged[where]], self._state[is_sound]

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gd_lightning.engine.stretch import Engine, Keep, Look, Stretch
+from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, SaveAt
 from gd_lightning.history import DIVERGENCE_FACTOR
 from gd_lightning.variants import Variant
 
-LOOK_EVERY = 100
-"""Updates between two looks at the batch losses of a member, as in a run alone."""
+CHECK_EVERY = 100
+"""Updates between two checks at the batch losses of a member, as in a run alone."""
 
 Orders = Callable[[int, int], Tensor | None]
 Progress = Callable[[int], object]
@@ -88,7 +88,7 @@ class Members:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingTask:
     """What all members have in common.
 
     Args:
@@ -121,7 +121,7 @@ class Course:
         # A perfect start has no scale to grow from; there, only a loss that is not finite counts.
         return np.where(first > 0, self.divergence_factor * first, np.finfo(np.float64).max)
 
-    def looks(self, variant: Variant, made: int) -> Iterator[int]:
+    def checks(self, variant: Variant, made: int) -> Iterator[int]:
         """Yield behind which updates of an epoch, counted from 1, a member is looked at before the epoch's end.
 
         Args:
@@ -129,7 +129,7 @@ class Course:
             made: Updates before the epoch.
         """
         if self.stops:
-            yield from range(LOOK_EVERY - made % LOOK_EVERY, variant.updates_per_epoch, LOOK_EVERY)
+            yield from range(CHECK_EVERY - made % CHECK_EVERY, variant.updates_per_epoch, CHECK_EVERY)
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class Ends:
     diverged: NDArray[np.bool_]
 
     @classmethod
-    def none(cls, course: Course, members: int) -> Ends:
+    def none(cls, task: TrainingTask, members: int) -> Ends:
         """Make the ends of members that have not begun."""
         return cls(
-            torch.full((members, course.starts.shape[1]), math.nan, dtype=course.starts.dtype),
-            np.full((members, course.epochs + 1), math.nan),
+            torch.full((members, task.starts.shape[1]), math.nan, dtype=task.starts.dtype),
+            np.full((members, task.epochs + 1), math.nan),
             np.full(members, math.nan),
             np.zeros(members, dtype=np.int64),
             np.zeros(members, dtype=np.bool_),
@@ -178,11 +178,11 @@ class Population(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends.
 
         Args:
-            course: What they have in common.
+            task: What they have in common.
             members: Their settings.
             progress: Called from time to time with the number of updates that were made since.
         """
@@ -209,50 +209,52 @@ class OneByOne(Population):
     """Trains the members one after the other: for whatever an engine can train, and the reference of the other ways.
 
     Args:
-        make: From a course, the settings of all members, and which of them it is, to its run.
+        make: From a task, the settings of all members, and which of them it is, to its run.
     """
 
     name: ClassVar[str] = "one by one"
 
-    def __init__(self, make: Callable[[Course, Members, int], Single]) -> None:
+    def __init__(self, make: Callable[[TrainingTask, Members, int], Single]) -> None:
         self._make = make
 
-    def train(self, course: Course, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends."""
-        ends = Ends.none(course, len(members))
+        ends = Ends.none(task, len(members))
         for member in range(len(members)):
-            single = self._make(course, members, member)
-            _train_alone(single, course, members, member, ends, progress)
+            single = self._make(task, members, member)
+            _train_alone(single, task, members, member, ends, progress)
             ends.parameters[member] = torch.cat([each.detach().flatten() for each in single.parameters]).cpu()
         return ends
 
 
-def _train_alone(single: Single, course: Course, members: Members, member: int, ends: Ends, progress: Progress) -> None:
-    variant = course.variant(members.batch_size[member])
+def _train_alone(
+    single: Single, task: TrainingTask, members: Members, member: int, ends: Ends, progress: Progress
+) -> None:
+    variant = task.variant(members.batch_size[member])
     ends.losses[member, 0] = ends.last[member] = single.measure()
-    bound = float(course.bounds(ends.first[member : member + 1])[0])
+    bound = float(task.bounds(ends.first[member : member + 1])[0])
 
-    for epoch in range(course.epochs):
-        rows = course.orders(int(members.order[member]), epoch)
-        made, suspicion = 0, False
+    for epoch in range(task.epochs):
+        rows = task.orders(int(members.order[member]), epoch)
+        made, suspected = 0, False
         while made < variant.updates_per_epoch:
-            stretch = Stretch(course.x, course.y, rows, variant, made, variant.updates_per_epoch)
-            stretch.keep = Keep()
-            if course.stops:
-                to_look = LOOK_EVERY - int(ends.updates[member]) % LOOK_EVERY
-                stretch.look = Look(bound, to_look, LOOK_EVERY, suspicion)
-            trace = single.engine.carry_out(stretch)
-            made, suspicion = made + trace.updates, trace.suspicion
+            chunk = Chunk(task.x, task.y, rows, variant, made, variant.updates_per_epoch)
+            chunk.save_at = SaveAt()
+            if task.stops:
+                to_check = CHECK_EVERY - int(ends.updates[member]) % CHECK_EVERY
+                chunk.check = DivergenceCheck(bound, to_check, CHECK_EVERY, suspected)
+            trace = single.engine.carry_out(chunk)
+            made, suspected = made + trace.updates, trace.suspected
             ends.updates[member] += trace.updates
             progress(trace.updates)
-            # It ended early at a look, or this is the end of the epoch.
+            # It ended early at a check, or this is the end of the epoch.
             ends.last[member] = single.measure()
             is_sound = ends.last[member] <= bound and math.isfinite(trace.last_loss.item())
             ends.diverged[member] = not is_sound
-            if course.stops and not is_sound:
+            if task.stops and not is_sound:
                 break
         if made == variant.updates_per_epoch:
             ends.losses[member, epoch + 1] = ends.last[member]
             single.end_epoch()
-        if course.stops and ends.diverged[member]:
+        if task.stops and ends.diverged[member]:
             return

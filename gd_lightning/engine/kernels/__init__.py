@@ -1,0 +1,27 @@
+"""Compiled updates of linear and multilayer-perceptron networks; importing this package imports Numba."""
+
+from gd_lightning.engine.kernels.arithmetic import PLACES, choose_loss, loss_of
+from gd_lightning.engine.kernels.dispatch import carry_out
+from gd_lightning.engine.kernels.linear import BLOCK, carry_out_in_threads, carry_out_linear, sum_losses
+from gd_lightning.engine.kernels.network import carry_out_network, forward
+from gd_lightning.engine.kernels.structures import Network, Rule, Samples, Saved, Scratch, Span, State
+
+__all__ = [
+    "BLOCK",
+    "PLACES",
+    "Network",
+    "Rule",
+    "Samples",
+    "Saved",
+    "Scratch",
+    "Span",
+    "State",
+    "carry_out",
+    "carry_out_in_threads",
+    "carry_out_linear",
+    "carry_out_network",
+    "choose_loss",
+    "forward",
+    "loss_of",
+    "sum_losses",
+]

@@ -1,0 +1,38 @@
+"""Compiled updates of any network that there are kernels for; importing this package imports Numba.
+
+:func:`carry_out` takes arrays and numbers alone, so that compiled functions can call it as well, from many
+threads at once.
+
+Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
+"""
+
+from __future__ import annotations
+
+from gd_lightning.engine.compiling import outer
+from gd_lightning.engine.kernels.linear import carry_out_linear
+from gd_lightning.engine.kernels.network import carry_out_network
+from gd_lightning.engine.kernels.structures import Array, Network, Rule, Samples, Saved, Scratch, Span, State
+
+
+@outer
+def carry_out(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make updates of a network, one after the other, in one thread.
+
+    Args:
+        samples: What is learned from.
+        network: Its layers.
+        state: What is changed.
+        lrs: Learning rates, shape (updates,), or (1,) for all.
+        rule: What is descended, and how.
+        span: Which updates.
+        saved: What they leave.
+        scratch: Room to calculate, empty.
+
+    Returns:
+        How many updates were made, how many were saved, and whether divergence is suspected.
+    """
+    if len(network.layers) == 1:
+        return carry_out_linear(samples, network, state, lrs, rule, span, saved, scratch)
+    return carry_out_network(samples, network, state, lrs, rule, span, saved, scratch)

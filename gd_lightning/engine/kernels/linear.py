@@ -1,0 +1,261 @@
+"""Compiled updates of linear networks, and their train loss.
+
+Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from gd_lightning.engine.compiling import allocating, leaf, outer, parallel, summing
+from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
+from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
+from gd_lightning.engine.kernels.updates import begin, end_update, leave
+
+BLOCK = 2048
+"""Samples whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
+
+
+@outer
+def carry_out_linear(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make updates of a linear network; to compile this alone takes half of the time of both kinds."""
+    is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
+    if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
+        if samples.x.shape[1] > 1:
+            return _carry_out_plane(samples, network, state, lrs, rule, span, saved, scratch)
+        if rule.loss == MSE and len(saved.losses) == 1 and len(saved.parameters) == len(saved.gradients) == 0:
+            if span.save_start == 0 and span.save_every == 1:
+                return _carry_out_line_densely(samples, state, lrs, span, saved.losses)
+            if span.save_start >= span.updates - 1 and not span.is_checked:
+                return _carry_out_line_densely(samples, state, lrs, span, saved.losses)[0], 1, False
+        return _carry_out_line(samples, network, state, lrs, rule, span, saved, scratch)
+    progress = begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        scratch.gradient[:] = 0
+        total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
+        progress = end_update(
+            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
+        )
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
+def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
+    """Make updates of a linear network from large batches in so many threads; the other arguments as in carry_out."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
+    try:
+        return _carry_out_large(*arguments)
+    finally:
+        numba.set_num_threads(before)
+
+
+@allocating
+def _carry_out_large(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    blocks = (span.batch_size - 1) // BLOCK + 1
+    sums, totals = np.empty((blocks, len(state.theta)), state.theta.dtype), np.empty(blocks, state.theta.dtype)
+    progress = begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        _sum_blocks(samples, start, stop, state.theta, sums, totals, rule)
+        gradient, total = scratch.gradient, state.theta.dtype.type(0)
+        gradient[:] = 0
+        for block in range((stop - start - 1) // BLOCK + 1):
+            add_scaled(gradient, state.theta.dtype.type(1), sums[block])
+            total += totals[block]
+        progress = end_update(update, total, stop - start, network, state, gradient, lrs, rule, span, saved, progress)
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
+@parallel
+def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Array, totals: Array, rule: Rule) -> None:
+    for block in numba.prange((stop - start - 1) // BLOCK + 1):
+        sums[block, :] = 0
+        begin = start + block * BLOCK
+        end = min(begin + BLOCK, stop)
+        totals[block] = _add_linear(samples, begin, end, stop - start, theta, sums[block], rule)
+
+
+@leaf
+def _carry_out_line(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make plain updates of a straight line from one sample each: what one leaves to the next stays in registers."""
+    theta, gradient, number = state.theta, scratch.gradient, state.theta.dtype.type
+    is_shuffled, has_one_lr, has_bias = len(samples.rows) > 0, len(lrs) == 1, len(theta) == 2
+    delta, lr = number(rule.huber_delta), lrs[0]
+    weight, bias = theta[0], theta[1] if has_bias else number(0)
+    progress = begin(span)
+    for update in range(span.updates):
+        row = samples.rows[span.first + update] if is_shuffled else span.first + update
+        feature = samples.x[row, 0]
+        # The next update waits for this one: what does not need its parameters is put together apart from them.
+        error = weight * feature + (bias - samples.y[row, 0])
+        loss, slope = loss_of(error, rule.loss, delta)
+        if not has_one_lr:
+            lr = lrs[update]
+        rate, direction = (lr + lr, error) if rule.loss == MSE else (lr, slope)
+        weight -= rate * feature * direction
+        gradient[0], theta[0] = slope * feature, weight
+        if has_bias:
+            bias -= rate * direction
+            gradient[1], theta[1] = slope, bias
+        progress = leave(update, loss, theta, gradient, network.places, span, saved, progress)
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
+@leaf
+def _carry_out_line_densely(
+    samples: Samples, state: State, lrs: Array, span: Span, losses: Array
+) -> tuple[int, int, bool]:
+    """Do the same with the squared error, where there is room for the last loss alone; checks see that of each update.
+
+    Of a choice that does not change in a loop, the compiler makes two loops, but not of more than two such choices.
+    """
+    theta, is_shuffled, has_bias, made = state.theta, len(samples.rows) > 0, len(state.theta) == 2, 0
+    next_lr, check = 0 if len(lrs) == 1 else 1, span.check_start if span.is_checked else span.updates
+    weight, bias = theta[0], theta[1] if has_bias else theta.dtype.type(0)
+    suspected, loss = span.is_checked and span.suspected, weight
+    while made < span.updates:
+        end = min(check, span.updates)
+        for update in range(made, end):
+            row = samples.rows[span.first + update] if is_shuffled else span.first + update
+            feature = samples.x[row, 0]
+            error = weight * feature + (bias - samples.y[row, 0])
+            loss, rate = error * error, lrs[next_lr * update] + lrs[next_lr * update]
+            weight -= rate * feature * error
+            if has_bias:
+                bias -= rate * error
+            if not loss <= span.bound:  # nan is beyond, too
+                suspected = True
+        made = end
+        if suspected and made == check:
+            break
+        check += span.check_every
+    theta[0], losses[0] = weight, loss
+    if has_bias:
+        theta[1] = bias
+    return made, made, suspected and span.is_checked
+
+
+@leaf
+def _carry_out_plane(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make plain updates of a linear network with one output from one sample each, in two passes over its weights."""
+    theta, gradient, number, features = state.theta, scratch.gradient, state.theta.dtype.type, samples.x.shape[1]
+    is_shuffled, has_one_lr, has_bias = len(samples.rows) > 0, len(lrs) == 1, len(theta) > features
+    delta, lr, weight = number(rule.huber_delta), lrs[0], theta[:features]
+    bias = theta[features] if has_bias else number(0)
+    progress = begin(span)
+    for update in range(span.updates):
+        row = samples.rows[span.first + update] if is_shuffled else span.first + update
+        x = samples.x[row]
+        product = short_dot(weight, x) if features < SHORT else dot(weight, x)
+        loss, slope = loss_of(product + bias - samples.y[row, 0], rule.loss, delta)
+        if not has_one_lr:
+            lr = lrs[update]
+        for d in range(features):
+            gradient[d] = slope * x[d]
+            weight[d] -= lr * (slope * x[d])
+        if has_bias:
+            gradient[features] = slope
+            bias -= lr * slope
+            theta[features] = bias
+        progress = leave(update, loss, theta, gradient, network.places, span, saved, progress)
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
+@leaf
+def _add_linear(
+    samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule
+) -> Number:
+    """Add a linear network's gradient over some of a batch of ``count`` samples; returns their summed loss."""
+    number, features, outputs = theta.dtype.type, samples.x.shape[1], samples.y.shape[1]
+    if features == 1 and outputs == 1:
+        return _add_line(samples, start, stop, count, theta, gradient, rule)
+    is_shuffled, has_bias, bias = len(samples.rows) > 0, len(theta) > features * outputs, features * outputs
+    total, delta, share = number(0), number(rule.huber_delta), number(1) / number(count * outputs)
+    for sample in range(start, stop):
+        row = samples.rows[sample] if is_shuffled else sample
+        x = samples.x[row]
+        for k in range(outputs):
+            begin, end = k * features, (k + 1) * features
+            prediction = dot(theta[begin:end], x)
+            if has_bias:
+                prediction += theta[bias + k]
+            loss, slope = loss_of(prediction - samples.y[row, k], rule.loss, delta)
+            total += loss
+            slope *= share
+            add_scaled(gradient[begin:end], slope, x)
+            if has_bias:
+                gradient[bias + k] += slope
+    return total
+
+
+@summing
+def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule) -> Number:
+    """Do the same for a straight line: many samples at a time."""
+    number, is_shuffled, has_bias = theta.dtype.type, len(samples.rows) > 0, len(theta) > 1
+    weight, bias, delta = theta[0], theta[1] if has_bias else number(0), number(rule.huber_delta)
+    total = of_weight = of_bias = number(0)
+    for sample in range(start, stop):
+        row = samples.rows[sample] if is_shuffled else sample
+        feature = samples.x[row, 0]
+        loss, slope = loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
+        total += loss
+        of_weight += slope * feature
+        of_bias += slope
+    share = number(1) / number(count)
+    gradient[0] += share * of_weight
+    if has_bias:
+        gradient[1] += share * of_bias
+    return total
+
+
+@outer
+def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
+    """Return the loss of a linear network, summed over samples as they lie and outputs in float64."""
+    if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
+        return _sum_losses_of_line(samples, theta, rule)
+    return _sum_losses_of_linear(samples, theta, rule)
+
+
+@summing
+def _sum_losses_of_line(samples: Samples, theta: Array, rule: Rule) -> float:
+    number, total = theta.dtype.type, 0.0
+    weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), np.float64(rule.huber_delta)
+    for row in range(len(samples.x)):
+        prediction = weight * samples.x[row, 0] + bias
+        total += loss_of(np.float64(prediction) - np.float64(samples.y[row, 0]), rule.loss, delta)[0]
+    return total
+
+
+@leaf
+def _sum_losses_of_linear(samples: Samples, theta: Array, rule: Rule) -> float:
+    total, features, outputs = 0.0, samples.x.shape[1], samples.y.shape[1]
+    delta, bias, has_bias = np.float64(rule.huber_delta), features * outputs, len(theta) > features * outputs
+    for row in range(len(samples.x)):
+        for k in range(outputs):
+            prediction = dot(theta[k * features : (k + 1) * features], samples.x[row])
+            if has_bias:
+                prediction += theta[bias + k]
+            total += loss_of(np.float64(prediction) - np.float64(samples.y[row, k]), rule.loss, delta)[0]
+    return total

@@ -1,0 +1,105 @@
+"""What every compiled update ends with: the step of SGD, what is saved of it, and the check for divergence.
+
+Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gd_lightning.engine.compiling import inlined
+from gd_lightning.engine.kernels.arithmetic import add_scaled
+from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Saved, Span, State
+
+
+class Progress(NamedTuple):
+    """How many updates are saved, which is saved and checked next, and whether divergence is suspected, or found."""
+
+    saved: int
+    next_saved: int
+    next_check: int
+    suspected: bool
+    is_over: bool
+
+
+@inlined
+def begin(span: Span) -> Progress:
+    """Return the progress before the first update."""
+    next_saved = min(span.save_start, span.updates - 1) if span.save_last else span.save_start
+    return Progress(0, next_saved, span.check_start if span.is_checked else 0, span.suspected, False)
+
+
+@inlined
+def end_update(
+    update: int, total: Number, count: int, network: Network, state: State, gradient: Array, lrs: Array, rule: Rule,
+    span: Span, saved: Saved, progress: Progress,
+) -> Progress:  # fmt: skip
+    """Step, and save and check what is due; returns the progress behind this update."""
+    outputs = network.layers[-1, 1]
+    _step(network.layers, state, gradient, lrs[0 if len(lrs) == 1 else update], rule)
+    loss = total / state.theta.dtype.type(count * outputs)
+    return leave(update, loss, state.theta, gradient, network.places, span, saved, progress)
+
+
+@inlined
+def leave(
+    update: int,
+    loss: Number,
+    theta: Array,
+    gradient: Array,
+    places: Array,
+    span: Span,
+    saved: Saved,
+    progress: Progress,
+) -> Progress:
+    """Save what is asked for of an update, and check its loss."""
+    count, next_saved, next_check, suspected, is_over = progress
+    if update == next_saved:
+        saved.losses[min(count, len(saved.losses) - 1)] = loss
+        if saved.parameters.shape[0] > 0:
+            _scatter(theta, places, saved.parameters[count])
+        if saved.gradients.shape[0] > 0:
+            _scatter(gradient, places, saved.gradients[count])
+        count += 1
+        next_saved += span.save_every
+        if span.save_last:
+            next_saved = min(next_saved, span.updates - 1)
+        if not loss <= span.bound:  # nan is beyond, too
+            suspected = True
+    if update + 1 == next_check:
+        is_over = suspected
+        next_check += span.check_every
+    return Progress(count, next_saved, next_check, suspected, is_over)
+
+
+@inlined
+def _scatter(numbers: Array, places: Array, into: Array) -> None:
+    if len(places) == 0:
+        for p in range(len(numbers)):
+            into[p] = numbers[p]
+    else:
+        for p in range(len(numbers)):
+            into[places[p]] = numbers[p]
+
+
+@inlined
+def _step(layers: Array, state: State, gradient: Array, lr: Number, rule: Rule) -> None:
+    """Add the derivative of the l1 penalty to the gradient, and step as torch's SGD does."""
+    theta, velocity, number = state.theta, state.velocity, state.theta.dtype.type
+    if rule.l1 != 0:
+        l1 = number(rule.l1)
+        for layer in range(len(layers)):
+            for p in range(layers[layer, 2], layers[layer, 2] + layers[layer, 0] * layers[layer, 1]):
+                gradient[p] += l1 if theta[p] > 0 else -l1 if theta[p] < 0 else number(0)
+    if rule.momentum == 0 and rule.weight_decay == 0:
+        add_scaled(theta, -lr, gradient)
+        return
+    momentum, decay = number(rule.momentum), number(rule.weight_decay)
+    for p in range(len(theta)):
+        direction = gradient[p]
+        if rule.weight_decay != 0:
+            direction += decay * theta[p]
+        if rule.momentum != 0:
+            velocity[p] = momentum * velocity[p] + direction
+            direction = direction + momentum * velocity[p] if rule.nesterov else velocity[p]
+        theta[p] -= lr * direction

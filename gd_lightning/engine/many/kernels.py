@@ -1,0 +1,159 @@
+"""Compiled training of many runs, one after the other; importing this file imports Numba.
+
+:func:`train` lets other Python threads run, so that each of them can train some of the members at once. Arrays and
+numbers alone, in named tuples, as in ``kernels``.
+
+Letters: M members, O orders, E epochs, N samples, D features, K outputs, P parameters, U units.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gd_lightning.engine.compiling import allocating
+from gd_lightning.engine.kernels import (
+    Network,
+    Rule,
+    Samples,
+    Saved,
+    Scratch,
+    Span,
+    State,
+    carry_out,
+    forward,
+    loss_of,
+)
+
+Array = NDArray[Any]
+
+
+class Settings(NamedTuple):
+    """The settings of the members, shape (M,) each; lr in the precision of the runs, ``order`` a place among O."""
+
+    lr: Array
+    batch_size: Array
+    momentum: Array
+    nesterov: Array
+    weight_decay: Array
+    l1: Array
+    order: Array
+    bound: Array
+
+
+class SharedTask(NamedTuple):
+    """What all members have in common: the samples, and the loss, a number as in ``kernels``.
+
+    ``rows``, int64, shape (O, E, N): in each order the rows of some epochs, from ``first_epoch`` on; (O, E, 0): as they
+    lie. Where ``stops``, a member is looked at behind every ``check_every`` updates, and ends where it diverges.
+    """
+
+    x: Array
+    y: Array
+    rows: Array
+    first_epoch: int
+    drop_last: bool
+    stops: bool
+    check_every: int
+    loss: int
+    huber_delta: float
+
+
+class MemberStates(NamedTuple):
+    """What training changes: parameters, (M, P), momentum buffers, (M, P) or (M, 0), train losses, and the ends."""
+
+    theta: Array
+    velocity: Array
+    losses: Array
+    last: Array
+    updates: Array
+    diverged: Array
+
+
+@allocating
+def measure(task: SharedTask, network: Network, theta: Array, units: int) -> float:
+    """Return the train loss of a member, summed in float64.
+
+    Args:
+        task: The samples.
+        network: Its layers.
+        theta: Its parameters.
+        units: U.
+    """
+    samples, outputs, dtype = task.x.shape[0], task.y.shape[1], theta.dtype
+    values, derivatives = np.empty(units, dtype), np.empty(units, dtype)
+    scratch = Scratch(theta, values, derivatives, derivatives)
+    last, delta = units - outputs, np.float64(task.huber_delta)
+    total = 0.0
+    for row in range(samples):
+        for d in range(task.x.shape[1]):
+            values[d] = task.x[row, d]
+        for layer in range(len(network.layers)):
+            forward(network, layer, theta, scratch)
+        for k in range(outputs):
+            total += loss_of(np.float64(values[last + k]) - np.float64(task.y[row, k]), task.loss, delta)[0]
+    mean: float = total / (samples * outputs)
+    return mean
+
+
+@allocating
+def train(
+    members: Array, task: SharedTask, network: Network, settings: Settings, states: MemberStates, units: int
+) -> None:
+    """Train some members for the epochs whose rows there are.
+
+    Args:
+        members: Which ones.
+        task: What they have in common.
+        network: The layers of all.
+        settings: Of all members.
+        states: What is changed; the others' is left alone.
+        units: U.
+    """
+    n, size, dtype = task.x.shape[0], states.theta.shape[1], states.theta.dtype
+    nothing, lr = np.empty((0, size), dtype), np.empty(1, dtype)
+    saved = Saved(np.empty(n, dtype), nothing, nothing)
+    room = np.empty((3, units), dtype)
+    scratch = Scratch(np.empty(size, dtype), room[0], room[1], room[2])
+    for m in members:
+        state, bound, b = State(states.theta[m], states.velocity[m]), settings.bound[m], settings.batch_size[m]
+        penalties = settings.l1[m], settings.weight_decay[m]
+        rule = Rule(task.loss, task.huber_delta, penalties[0], settings.momentum[m], settings.nesterov[m], penalties[1])
+        lr[0] = settings.lr[m]
+        updates = n // b if task.drop_last else (n - 1) // b + 1
+        for e in range(task.rows.shape[1]):
+            if task.stops and states.diverged[m]:
+                break
+            samples = Samples(task.x, task.y, task.rows[settings.order[m], e])
+            made, suspected = 0, False
+            while made < updates:
+                to_check = task.check_every - states.updates[m] % task.check_every
+                save_start = 0 if task.stops else updates - made - 1
+                checks = task.stops, to_check, task.check_every, bound, suspected
+                span = Span(
+                    made,
+                    updates - made,
+                    b,
+                    n,
+                    save_start,
+                    1,
+                    True,
+                    checks[0],
+                    checks[1],
+                    checks[2],
+                    checks[3],
+                    checks[4],
+                )
+                count, left, suspected = carry_out(samples, network, state, lr, rule, span, saved, scratch)
+                made += count
+                states.updates[m] += count
+                # It ended early at a check, or this is the end of the epoch.
+                loss = measure(task, network, state.theta, units)
+                states.last[m] = loss
+                states.diverged[m] = not (loss <= bound and np.isfinite(saved.losses[left - 1]))
+                if task.stops and states.diverged[m]:
+                    break
+            if made == updates:
+                states.losses[m, task.first_epoch + e + 1] = states.last[m]

@@ -200,7 +200,7 @@ def test_one_sample_far_off_does_not_stop_a_run_that_converges(make_trainer: Mak
 
 
 def test_looking_changes_no_bit_and_stops_no_clock(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_CHECKS", 1)
     states = []
     for factor in (1e6, 1.0000001):
         torch.manual_seed(3)
@@ -237,7 +237,7 @@ class Looks(Criterion):
 def test_a_run_that_is_continued_looks_where_it_would_have_looked(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_LOOKS", 2)
+    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_CHECKS", 2)
 
     def run(path: Path, checkpoint: Path | None = None) -> list[tuple[float, float]]:
         recorder, looks = HistoryRecorder(), Looks()

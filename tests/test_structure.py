@@ -10,9 +10,11 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,6 +217,28 @@ def test_documented_arguments_are_those_there_are(name: str) -> None:
                 taken = [p for p in inspect.signature(member).parameters if p not in ("self", "cls")]
                 assert documented == [p for p in taken if p in documented], f"{member.__qualname__}: {documented}"
                 assert set(documented) == set(taken), f"{member.__qualname__} documents {documented}, takes {taken}"
+
+
+def _raised(function: Callable[..., Any]) -> bool:
+    """Whether a function itself raises an error that has a name of its own."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call))
+    return any(isinstance(call.func, ast.Name) and call.func.id.endswith("Error") for call in raised)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "__version__"])
+def test_what_a_public_name_raises_is_documented(name: str) -> None:
+    value = getattr(gd_lightning, name)
+    if inspect.isfunction(value):
+        assert not _raised(value) or "Raises:" in (value.__doc__ or "")
+    elif inspect.isclass(value):
+        methods = inspect.getmembers(value, inspect.isfunction)
+        own = [(key, method) for key, method in methods if method.__qualname__.split(".")[0] == value.__name__]
+        for key, method in own:
+            documented = f"{method.__doc__} {value.__doc__ if key in ('__init__', '__post_init__') else ''}"
+            if not key.startswith("_") or key in ("__init__", "__post_init__"):
+                is_written = inspect.getsourcefile(method) is not None and "<string>" not in method.__code__.co_filename
+                assert not (is_written and _raised(method)) or "Raises:" in documented, f"{name}.{key}"
 
 
 def test_every_import_is_a_declared_dependency() -> None:

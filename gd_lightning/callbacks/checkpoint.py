@@ -42,6 +42,9 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         interval: Seconds between two checkpoints of a long run.
+
+    Raises:
+        InputError: The interval is not above 0.
     """
 
     def __init__(self, interval: float = 60.0) -> None:

@@ -93,6 +93,9 @@ class LossBelow(Criterion):
 
     Args:
         threshold: The train loss that is low enough.
+
+    Raises:
+        InputError: The bound is no finite number.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -117,6 +120,9 @@ class ExcessBelow(Criterion):
     Args:
         excess: How far above the train loss may be; in units of the loss, or as a part of the least-squares loss.
         relative: Whether ``excess`` is a part of the least-squares loss.
+
+    Raises:
+        InputError: The bound is no finite number above 0.
     """
 
     def __init__(self, excess: float, relative: bool = False) -> None:
@@ -170,6 +176,9 @@ class GradientNormBelow(Criterion):
 
     Args:
         threshold: The Euclidean norm, over all parameters, that is small enough.
+
+    Raises:
+        InputError: The bound is no finite number above 0.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -207,6 +216,9 @@ class NoProgress(Criterion):
     Args:
         epochs: How many epochs in a row without progress are enough.
         min_delta: The smallest part by which the lowest train loss must fall.
+
+    Raises:
+        InputError: The number of epochs or the least progress is out of range.
     """
 
     outcome = Outcome.STOPPED
@@ -260,6 +272,9 @@ class TimeBudget(Criterion):
 
     Args:
         seconds: The budget.
+
+    Raises:
+        InputError: The number of seconds is not above 0.
     """
 
     outcome = Outcome.COMPLETED

@@ -30,6 +30,9 @@ class StopOnDivergence(Callback):
     Args:
         on_divergence: stop, or continue to the limits of the run as if nothing had happened.
         divergence_factor: How many times the train loss at update 0 is no fluctuation any more.
+
+    Raises:
+        InputError: The reaction is unknown, or the factor is no finite number above 1.
     """
 
     max_chunk_seconds = math.inf

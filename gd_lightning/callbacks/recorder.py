@@ -78,6 +78,9 @@ class HistoryRecorder(Callback):
         title: What the run is called in its run card; null: the name of the problem.
         max_rows: How many updates auto records at most; twice as many where the length of the run is not known.
 
+    Raises:
+        InputError: An interval or a number of rows is below 1.
+
     Example:
         >>> recorder = HistoryRecorder()
         >>> trainer = Trainer(callbacks=[recorder], logger=False)  # doctest: +SKIP

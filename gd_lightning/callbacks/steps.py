@@ -24,6 +24,9 @@ class ShowSteps(Callback):
 
     Args:
         updates: How many updates are shown.
+
+    Raises:
+        InputError: The number of updates is below 1.
     """
 
     def __init__(self, updates: int = 1) -> None:

@@ -64,6 +64,10 @@ class RegressionDataModule(LightningDataModule):
             batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
 
+    Raises:
+        InputError: The order is unknown, or a seed or a size is out of its range; what depends on the data is refused
+            in ``setup``.
+
     Example:
         >>> from gd_lightning import RegressionDataModule, SteepLine
         >>> data = RegressionDataModule(SteepLine(), batch_size=16, val_size=20)
@@ -370,7 +374,11 @@ class RegressionDataModule(LightningDataModule):
         return DataLoader(_Batches(x.split(self._at_once())), batch_size=None)
 
     def prediction_inputs(self) -> Tensor:
-        """Return the inputs to predict at, shape (N, D): the table given, else the problem's own."""
+        """Return the inputs to predict at, shape (N, D): the table given, else the problem's own.
+
+        Raises:
+            InputError: The file cannot be read, lacks a feature, or has a row that is not finite in this precision.
+        """
         if self.predict_inputs is None:
             return self._draw(self._dtype(), self._has_full_x()).x
         x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), self._dtype()

@@ -47,6 +47,9 @@ class EpochOrder(Sampler[int]):
         order: See :func:`epoch_order`.
         n: Number of training samples.
         seed: Seed of the order.
+
+    Raises:
+        InputError: The order is unknown.
     """
 
     def __init__(self, order: Order, n: int, seed: int) -> None:

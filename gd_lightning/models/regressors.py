@@ -70,6 +70,10 @@ class MLPRegressor(nn.Sequential):
         activation: Which activation.
         bias: Whether the linear layers have biases.
         dropout: Probability that a hidden unit is left out while training.
+
+    Raises:
+        InputError: There is no hidden layer, a width is below 1, the activation is unknown, or the dropout is no
+            probability below 1.
     """
 
     def __init__(

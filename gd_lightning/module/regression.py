@@ -331,7 +331,12 @@ class RegressionModule(LightningModule):
             set_parameters(network, start)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict from features x of shape (B, D) in original units; returns (B, K)."""
+        """Predict from features x of shape (B, D) in original units; returns (B, K).
+
+        Raises:
+            InputError: There is no network yet.
+            ShapeError: What the network returns is no tensor.
+        """
         if self.network is None:
             raise InputError(
                 "cannot predict before the network is made; train first, or give in_features and out_features"

@@ -37,6 +37,9 @@ class LinearProblem(Problem):
         seed: What features, true parameters, noise and outliers are drawn from.
         outliers: Part of the samples that are outliers, rounded to whole samples.
         outlier_size: By how much their targets are shifted, in units of y.
+
+    Raises:
+        InputError: A number is out of its range, or there are too few samples for the condition number.
     """
 
     n_samples: int = 1000

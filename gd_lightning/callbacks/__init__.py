@@ -6,7 +6,7 @@ from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.gradient_variance import GradientVariance
-from gd_lightning.callbacks.interruption import EndBetweenUpdates
+from gd_lightning.callbacks.interruption import EndBetweenUpdates, EndedBySignal, raise_for_signal
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
@@ -14,6 +14,7 @@ from gd_lightning.callbacks.steps import ShowSteps
 
 __all__ = [
     "EndBetweenUpdates",
+    "EndedBySignal",
     "EndsRun",
     "ExcessBelow",
     "Forecast",
@@ -28,4 +29,5 @@ __all__ = [
     "ShowSteps",
     "StopOnDivergence",
     "TimeBudget",
+    "raise_for_signal",
 ]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two updates, so that it can be continued exactly."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run between two updates, so that it can be continued exactly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,13 +14,40 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks.checkpoint import LastCheckpoint
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGHUP.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class EndedBySignal(SIGTERMException):
+    """A signal other than Ctrl-C has ended a run; uncaught, it ends the process with the exit code of the signal.
+
+    Args:
+        number: The number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"ended by {signal.Signals(self.number).name}"
+
+
+def raise_for_signal(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Raise what a signal stands for; a handler of signals.
+
+    Raises:
+        KeyboardInterrupt: It is that of Ctrl-C.
+        EndedBySignal: It is another one.
+    """
+    raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
 
 
 class EndBetweenUpdates(Callback):
     """Ends a run behind the update in which it got a signal, in all processes alike, and saves it with LastCheckpoint.
 
-    A second Ctrl-C does not wait for the end of the update. The command line uses it; in Python, signals are yours.
+    A run that has come to its end when the signal comes is finished, and ended then. A second Ctrl-C does not wait. The
+    command line uses it; in Python, signals are yours.
     """
 
     max_chunk_seconds = math.inf
@@ -31,6 +58,7 @@ class EndBetweenUpdates(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals."""
+        self._received = 0
         if threading.current_thread() is not threading.main_thread():
             return  # only there can handlers be set
         for number in _SIGNALS:
@@ -47,7 +75,7 @@ class EndBetweenUpdates(Callback):
 
         Raises:
             KeyboardInterrupt: It was Ctrl-C.
-            SIGTERMException: It was SIGTERM.
+            EndedBySignal: It was another signal.
         """
         received = self._received
         if trainer.world_size > 1:
@@ -58,11 +86,18 @@ class EndBetweenUpdates(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint):
                 callback.save(trainer)
-        raise KeyboardInterrupt if received == signal.SIGINT else SIGTERMException
+        raise_for_signal(received)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back, and end the process if it got one while the run was finished.
+
+        Raises:
+            KeyboardInterrupt: It was Ctrl-C.
+            EndedBySignal: It was another signal.
+        """
         self._give_back()
+        if self._received:
+            raise_for_signal(self._received)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
@@ -70,5 +105,6 @@ class EndBetweenUpdates(Callback):
 
     def _give_back(self) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._receive:  # Lightning may have given it back
+                signal.signal(number, handler)
         self._handlers.clear()

@@ -28,13 +28,21 @@ class Pictures(Callback):
     It draws the history of the :class:`HistoryRecorder` among the Trainer's callbacks, which must come before it.
     """
 
+    def __init__(self) -> None:
+        self._is_drawn = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the run before."""
+        self._is_drawn = False
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw a run that ended."""
         self._draw(trainer, pl_module)
+        self._is_drawn = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draw what there is of a run that was interrupted by hand."""
-        if isinstance(exception, KeyboardInterrupt):
+        if isinstance(exception, KeyboardInterrupt) and not self._is_drawn:
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from gd_lightning.cli.signals import end_at_once
 from gd_lightning.cli.terminal import any_terminal
 
-COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C, SIGTERM = 0, 1, 2, 3, 130, 143
+COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C = 0, 1, 2, 3, 130
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -18,7 +19,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments without the program's name; None for those of this process.
 
     Returns:
-        The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM.
+        The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
     given = list(sys.argv[1:] if args is None else args)
     with any_terminal():
@@ -36,5 +37,6 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """Run the command line on this process's arguments and exit: the console script and ``python -m``."""
+    end_at_once()
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever is set for a display
     sys.exit(main())

@@ -19,11 +19,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks import (
     EndBetweenUpdates,
+    EndedBySignal,
     EndsRun,
     Forecast,
     GradientVariance,
@@ -440,7 +442,13 @@ class Command(LightningCLI):
         elif subcommand == "sweep":
             self.sweep()
         else:
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except EndedBySignal as ended:
+                launcher = self.trainer.strategy.launcher
+                if isinstance(launcher, _SubprocessScriptLauncher):  # those that wait for this process know nothing yet
+                    launcher.kill(ended.number)
+                raise
 
     def plan(self, json: bool, with_map: bool) -> None:
         """Say what the options will come to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import time
 import traceback
@@ -11,7 +12,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED, SIGTERM
+from gd_lightning.callbacks import EndedBySignal, raise_for_signal
+from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.causes import (
     cause_outside,
     is_bad_input,
@@ -22,6 +24,7 @@ from gd_lightning.cli.causes import (
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
+from gd_lightning.cli.signals import handled_by, name_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import Outcome
 from gd_lightning.texts import visible
@@ -35,13 +38,14 @@ def execute(args: list[str]) -> int:
     """Run a command line; returns its exit code and prints no traceback for anything that a user can cause."""
     made: list[Path] = []
     try:
-        with quiet():
+        with handled_by(raise_for_signal), quiet():
             command = Command(args, made=made)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except InputError as error:
         return _say(str(error), BAD_INPUT)
-    except SIGTERMException:
-        return _say("ended by SIGTERM", SIGTERM)
+    except SIGTERMException as error:
+        number = error.number if isinstance(error, EndedBySignal) else signal.SIGTERM
+        return _say(f"ended by {name_of(number)}", 128 + number)
     except KeyboardInterrupt:
         return _say("ended by Ctrl-C", CTRL_C)
     except SystemExit as exit_:

@@ -1,0 +1,56 @@
+"""Signals that ask the program to end: at once while it is loaded, and by an exception once it works."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+Handler = Callable[[int, "FrameType | None"], None]
+
+# Those that a person, a system or a closed terminal sends; Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def name_of(number: int) -> str:
+    """Return what a person calls a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def end_at_once() -> None:
+    """Have signals end this process while there is nothing to lose.
+
+    Libraries that are being imported swallow the exception that Python would raise, or fail in other words.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"gd_lightning: ended by {name_of(number)}\n".encode())
+    os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """Have signals call a function meanwhile; those that are ignored, or that a program handles itself, stay so.
+
+    Args:
+        handler: Called with the number of the signal.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+        ours = (signal.SIG_DFL, signal.default_int_handler, _exit)
+        before = {number: found for number in ENDING if (found := signal.getsignal(number)) in ours}
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, found in before.items():
+            signal.signal(number, found)

@@ -5,31 +5,35 @@ this module reads it to know which room to import when a name is first asked for
 loads no torch and no Lightning, and ``from gd_lightning import RegressionModule`` works all the same.
 """
 
-import ast
-import importlib
-from pathlib import Path
-
 __version__ = "0.1.0"
 
-
-def _public_names() -> dict[str, str]:
-    """Return the room that each public name lives in, read from the stub."""
-    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
-    return {alias.name: f"{node.module}" for node in imports for alias in node.names}
+_ROOMS: dict[str, str] = {}  # of each public name
 
 
-_ROOMS = _public_names()
-__all__ = ["__version__", *_ROOMS]
+def _rooms() -> dict[str, str]:
+    """Return the room that each public name lives in, read from the stub where one is first asked for."""
+    if not _ROOMS:
+        # A program that only starts the command line has no need of them.
+        import ast
+        from pathlib import Path
+
+        stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+        imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+        _ROOMS.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
+    return _ROOMS
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
+    if name == "__all__":
+        return ["__version__", *_rooms()]
+    if name.startswith("__") or name not in _rooms():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_ROOMS[name]), name)
+    import importlib
+
+    value = getattr(importlib.import_module(_rooms()[name]), name)
     globals()[name] = value  # the next access does not come here
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(__getattr__("__all__"))  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ import pytest
 import gd_lightning
 from tests.conftest import ROOT
 
-PUBLIC: list[str] = vars(gd_lightning)["__all__"]
+PUBLIC: list[str] = importlib.import_module("gd_lightning").__all__
 PACKAGE = ROOT / "gd_lightning"
 FLOORS = {
     "errors": 0,

@@ -11,6 +11,7 @@ from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.callbacks.steps import ShowSteps
+from gd_lightning.callbacks.time_limit import TimeLimit
 
 __all__ = [
     "EndBetweenUpdates",
@@ -29,5 +30,6 @@ __all__ = [
     "ShowSteps",
     "StopOnDivergence",
     "TimeBudget",
+    "TimeLimit",
     "raise_for_signal",
 ]

@@ -268,7 +268,7 @@ class TimeBudget(Criterion):
     """Ends a run, behind an update, when its seconds of training are used.
 
     These are the recorder's seconds: measuring, drawing and saving do not count, and a run that is continued goes on
-    counting. Lightning's ``trainer.max_time`` is the time on the clock.
+    counting. ``trainer.max_time`` is time on the clock: on the command line that of the whole command.
 
     Args:
         seconds: The budget.

@@ -33,7 +33,8 @@ _NUMBERS = 2e6
 _MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C^2
 _MOST_COLUMNS_DRAWN = 64
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
-_FIRST_EPOCHS = 64
+_FIRST_EPOCHS, _MOST_EPOCHS = 64, 2**15
+_LAST_EPOCHS, _SETTLED = 100, 1e-13  # over so many epochs, a prediction that changes by less than this part has settled
 _FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
 
@@ -48,7 +49,8 @@ class Forecast(Measuring):
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
     :class:`~gd_lightning.RegressionDataModule`; elsewhere, and where it would take longer than some seconds, it says
-    nothing, but for a likely cause of a divergence: features that are far from standardised.
+    nothing, but for a likely cause of a divergence: features that are far from standardised. Behind epoch 32,768 the
+    prediction is the value that it has settled at, if it has.
 
     Args:
         announce: What is called with the warning; None: a Python warning.
@@ -109,15 +111,16 @@ class Forecast(Measuring):
         epoch, updates = divmod(trainer.global_step, self.outlook.variant.updates_per_epoch)
         if updates:
             return {}
-        if epoch >= len(self._losses):
-            epochs = max(2 * epoch, _FIRST_EPOCHS)
+        if len(self._losses) <= min(epoch, _MOST_EPOCHS):
+            epochs = min(max(2 * epoch, _FIRST_EPOCHS), _MOST_EPOCHS)
             try:
                 self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
             except NOT_COMPUTABLE:
                 self._holds = False
                 return {}
-        predicted = self._losses[epoch]
-        return {PREDICTED: predicted.item()} if predicted.isfinite() else {}
+        predicted = self._losses[min(epoch, _MOST_EPOCHS)]
+        self._holds = epoch < _MOST_EPOCHS or _has_settled(self._losses)
+        return {PREDICTED: predicted.item()} if self._holds and predicted.isfinite() else {}
 
     @property
     def said(self) -> dict[str, Any]:
@@ -190,6 +193,12 @@ class Forecast(Measuring):
             start=None if self._start is None else _like(network.affine(), self._start),
             problem=problem_of(trainer),
         )
+
+
+def _has_settled(losses: Tensor) -> bool:
+    """Whether a predicted train loss, shape (epochs + 1,), stays where it is."""
+    last = losses[-_LAST_EPOCHS:]
+    return bool(last.max() - last.min() <= _SETTLED * last.max())
 
 
 def _cause_in_features(module: LightningModule, samples: Samples, problem: Problem | None) -> str:

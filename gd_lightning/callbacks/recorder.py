@@ -55,6 +55,7 @@ from gd_lightning.variants import Variant
 
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
 _SECONDS_BETWEEN_WRITES = 5.0
+_SECONDS_PER_ROW, _SECONDS_PER_CELL = 3e-4, 1e-6  # of a row for a logger, and of a number in history.csv
 _LITTLE = 2**22  # multiply-adds of a measurement, for which threads are not worth while
 _RECORD = "gd_lightning_record"  # a key of checkpoints
 
@@ -107,6 +108,7 @@ class HistoryRecorder(Callback):
         self._path: LinearPath | None = None
         self._has_least_squares = False
         self._watch = Stopwatch()
+        self._measuring = self._validating = 0.0  # seconds that it took the last time
         self._recording = False
         self._resumed: dict[str, Any] | None = None
         self._weights, self._averaged = "", False
@@ -234,6 +236,7 @@ class HistoryRecorder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is no training: stop the clock."""
+        self._validation_begun = time.monotonic()
         self._resume = self._watch.running
         self._watch.stop()
 
@@ -246,6 +249,7 @@ class HistoryRecorder(Callback):
             metrics = trainer.callback_metrics.items()
             self.history.add_to_last_row({name: float(value) for name, value in metrics if name.startswith("val_")})
             self._validated_at = trainer.global_step
+            self._validating = time.monotonic() - self._validation_begun
         if self._resume:
             self._watch.start()
 
@@ -350,6 +354,20 @@ class HistoryRecorder(Callback):
         """Seconds of training so far, over all continuations of the run."""
         return self._watch.seconds
 
+    @property
+    def seconds_of_measuring(self) -> float:
+        """How many seconds it took the last time to measure at one set of weights, with the validation."""
+        return self._measuring + self._validating
+
+    @property
+    def seconds_of_writing(self) -> float:
+        """How many seconds of work it is to write what would be written if the run ended now."""
+        writers = [writer for writer in (self._writer, *self._others) if writer is not None]
+        update, epoch = (self.history.last(name) for name in ("update", "epoch"))
+        rows = sum(writer.rows.due(update, epoch) for writer in writers)
+        cells = len(self.history) * len(self._of_updates) if writers or self.directory is not None else 0
+        return rows * _SECONDS_PER_ROW + cells * _SECONDS_PER_CELL
+
     def measure_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the train loss at the present weights, behind an update; every process must call it."""
         self._watch.stop()
@@ -436,6 +454,7 @@ class HistoryRecorder(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add train loss, validation measures and what criteria need, at the present weights, to the newest row."""
+        begun = time.monotonic()
         loaders = {"train_loss": trainer.train_dataloader}
         if self._validated_at != trainer.global_step:
             loaders["val_loss"] = validation_loader(trainer)
@@ -445,6 +464,7 @@ class HistoryRecorder(Callback):
                 others = callback.measure(trainer, pl_module)
                 self.history.add_to_last_row(others)
                 self._measured |= others
+        self._measuring = time.monotonic() - begun
 
     def _measure_losses(self, trainer: Trainer, pl_module: LightningModule, loaders: dict[str, object]) -> None:
         self._measured: dict[str, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from gd_lightning.cli.signals import end_at_once
@@ -21,6 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
+    begun = time.monotonic()
     given = list(sys.argv[1:] if args is None else args)
     with any_terminal():
         if given == ["--version"]:
@@ -32,7 +34,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from gd_lightning.cli.execution import execute
         except KeyboardInterrupt:
             return CTRL_C
-        return execute(given)
+        return execute(given, begun)
 
 
 def run() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
@@ -34,6 +35,7 @@ from gd_lightning.callbacks import (
     LongRunProgress,
     Pictures,
     StopOnDivergence,
+    TimeLimit,
 )
 from gd_lightning.callbacks.surroundings import most_epochs
 from gd_lightning.cli.causes import is_bad_input
@@ -102,6 +104,7 @@ class Command(LightningCLI):
         model_class: The module that is trained.
         datamodule_class: The data module that it is trained on.
         made: Where the directory of each run is added as it is chosen, for whoever says what became of them.
+        begun: When the command began, by ``time.monotonic()``; None: now.
     """
 
     config: Namespace
@@ -114,7 +117,9 @@ class Command(LightningCLI):
         model_class: type[RegressionModule] = RegressionModule,
         datamodule_class: type[RegressionDataModule] = RegressionDataModule,
         made: list[Path] | None = None,
+        begun: float | None = None,
     ) -> None:
+        self._begun = time.monotonic() if begun is None else begun
         check_launcher()
         distrust()
         self._made = [] if made is None else made
@@ -417,6 +422,9 @@ class Command(LightningCLI):
             is_member = self._member_directory is not None
             if not any(isinstance(callback, Forecast) for callback in added):
                 own.append(Forecast((lambda _: None) if is_member else warn))
+            if config.max_time is not None:
+                own.append(TimeLimit(config.max_time, self._begun))
+                config.max_time = None  # else Lightning says that it leaves its own Timer out
             own += [StopOnDivergence(options.on_divergence, options.divergence_factor), EndBetweenUpdates()]
             own.append(GradientVariance() if is_member else Pictures())
             if not (is_member or config.barebones or any(isinstance(callback, ProgressBar) for callback in added)):
@@ -531,6 +539,7 @@ class Command(LightningCLI):
             settings: As for :meth:`parse_member`.
             options: Likewise.
         """
+        self._begun = time.monotonic()  # the time of a run of a comparison is its own
         if (directory / CONFIG).is_file():
             self.run = None
             self.parse_arguments(self.parser, ["fit", "--ckpt_path", str(directory)])

@@ -34,12 +34,12 @@ _LONGEST = 600  # characters of a message
 _BRIEF = 150  # characters of what an unexpected error says
 
 
-def execute(args: list[str]) -> int:
-    """Run a command line; returns its exit code and prints no traceback for anything that a user can cause."""
+def execute(args: list[str], begun: float) -> int:
+    """Run a command line that began at some time; returns its exit code and prints no traceback of a user's making."""
     made: list[Path] = []
     try:
         with handled_by(raise_for_signal), quiet():
-            command = Command(args, made=made)
+            command = Command(args, made=made, begun=begun)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except InputError as error:
         return _say(str(error), BAD_INPUT)

@@ -33,12 +33,14 @@ class LoggerWriter:
     """
 
     def __init__(self, logger: TakesMetrics, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
-        self._logger, self._rows = logger, RowsInTurn(updates, epochs)
+        self._logger = logger
+        self.rows = RowsInTurn(updates, epochs)
+        """Which rows are written."""
         logger.log_hyperparams({name: value for name, value in settings.items() if value is not None})
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
         """Write the rows that came since the last call; arguments as for the writer of TensorBoard."""
-        for row in self._rows.new(history, to_the_end):
+        for row in self.rows.new(history, to_the_end):
             metrics = {name: value for name, value in row.items() if name != "update" and not name.startswith("grad_")}
             self._logger.log_metrics(metrics, step=int(row["update"]))
         self._logger.save()

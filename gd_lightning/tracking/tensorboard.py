@@ -59,6 +59,7 @@ class RowsInTurn:
     def __init__(self, updates: float, epochs: float) -> None:
         self._updates, self._epochs = updates, epochs
         self._written = -1.0
+        self._count = 0.0  # that were in turn so far
 
     def new(self, history: History, to_the_end: bool = False) -> Iterator[Mapping[str, float]]:
         """Yield those that came since the last call; arguments as for :meth:`HistoryWriter.write_new`."""
@@ -70,6 +71,14 @@ class RowsInTurn:
         last = [len(history) - 1] if to_the_end and start < len(history) else []
         yield from history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)])))
         self._written = max(self._written, history.last("update"))
+        self._count = self._in_turn(self._written, history.last("epoch"))
+
+    def due(self, update: float, epoch: float) -> float:
+        """Return about how many rows, at most, have come since the last call of :meth:`new`."""
+        return max(0.0, self._in_turn(update, epoch) - self._count)
+
+    def _in_turn(self, update: float, epoch: float) -> float:
+        return _number_in_turn(update, self._updates) + _number_in_turn(epoch, self._epochs)
 
 
 class HistoryWriter:
@@ -86,7 +95,8 @@ class HistoryWriter:
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
         self._writer = writer
         self._started = started
-        self._rows = RowsInTurn(updates, epochs)
+        self.rows = RowsInTurn(updates, epochs)
+        """Which rows are written."""
         self._has_layout = False
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
@@ -99,7 +109,7 @@ class HistoryWriter:
         if not self._has_layout and len(history.measured(PREDICTED)):
             self._writer.add_custom_scalars(_LAYOUT)
             self._has_layout = True
-        for row in self._rows.new(history, to_the_end):
+        for row in self.rows.new(history, to_the_end):
             self._write_row(row)
 
     def begin_again(self, directory: Path, before: int) -> None:
@@ -166,6 +176,13 @@ def _is_in_turn(numbers: NDArray[Any], expected: float) -> NDArray[np.bool_]:
         stride = 2.0 ** np.ceil(np.log2(np.maximum(numbers / (2 * POINTS), 1)))
     is_in_turn: NDArray[np.bool_] = numbers % stride == 0
     return is_in_turn
+
+
+def _number_in_turn(number: float, expected: float) -> float:
+    """Return about how many updates or epochs are written of the first ones, by the rule of :func:`_is_in_turn`."""
+    if math.isfinite(expected):
+        return number / max(1, math.ceil(expected / POINTS))
+    return min(number, 2 * POINTS) + POINTS * math.log2(max(number / (2 * POINTS), 1))
 
 
 def hparams_of(

@@ -256,3 +256,19 @@ def test_the_advice_on_a_raw_table_works_when_it_is_followed(
     data, module = RegressionDataModule(Table(str(path)), standardize=True), RegressionModule(lr=float(lr))
     recorder, _ = _fit(make_trainer, module, data, max_epochs=int(epochs))
     assert recorder.history.last("train_loss") <= end * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(("momentum", "is_settled"), [(0.0, True), (0.5, True), (0.999, False)])
+def test_a_prediction_is_kept_for_so_many_epochs_and_goes_on_where_it_has_settled(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, momentum: float, is_settled: bool
+) -> None:
+    """A run without an end would have a prediction without an end, made again and again from its beginning."""
+    most = 600
+    monkeypatch.setattr(room, "_MOST_EPOCHS", most)
+    module, data = RegressionModule(lr=0.1, momentum=momentum), RegressionDataModule(SteepLine(), batch_size="full")
+    recorder, forecast = _fit(make_trainer, module, data, max_epochs=most + 50)
+    assert len(forecast._losses) == most + 1
+    measured, predicted = recorder.history["train_loss"], recorder.history["train_loss_predicted"]
+    until = len(measured) if is_settled else most
+    np.testing.assert_allclose(predicted[:until], measured[:until], rtol=1e-9)
+    assert np.isnan(predicted[until:]).all()

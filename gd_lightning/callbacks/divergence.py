@@ -9,7 +9,8 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gd_lightning.callbacks.recorder import recorder_before
-from gd_lightning.engine import Chunk, DivergenceCheck
+from gd_lightning.callbacks.rows import carried_out
+from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
 from gd_lightning.history import DIVERGENCE_FACTOR
 
@@ -19,7 +20,7 @@ _UPDATES_BETWEEN_CHECKS = 100  # to read the batch losses is to wait for the dev
 class StopOnDivergence(Callback):
     """Stops a run that has diverged: a loss is no finite number, or the train loss exceeds many times its start.
 
-    It looks where the train loss is measured, and within an epoch at the recorded batch losses, every 100 updates. The
+    It checks where the train loss is measured, and within an epoch at the recorded batch losses, every 100 updates. The
     loss of a few samples is no reference for the whole set, so that a batch loss beyond that bound only means that the
     train loss is measured there, and the train loss decides.
 
@@ -48,8 +49,8 @@ class StopOnDivergence(Callback):
             )
         self.on_divergence = on_divergence
         self.divergence_factor = divergence_factor
-        self._looked_at = 0.0
-        self._suspicion = False
+        self._checked_at = 0.0
+        self._suspected = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the recorder."""
@@ -60,52 +61,54 @@ class StopOnDivergence(Callback):
         """Check at the start, or at what a run that is continued had come to."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
-        # To look again at batch losses behind the newest train loss finds what it found, which was nothing.
+        # To check again batch losses behind the newest train loss finds what it found, which was nothing.
         is_continued = trainer.global_step > 0
-        self._looked_at = history.series("train_loss")[0][-1] if is_continued and "train_loss" in history else 0.0
-        self._suspicion = is_continued and self._is_suspect(trainer)
+        self._checked_at = history.series("train_loss")[0][-1] if is_continued and "train_loss" in history else 0.0
+        self._suspected = is_continued and self._is_suspect(trainer)
         self._stop_if_diverged(trainer)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Have the engine of a chunk look where this would look behind single updates."""
-        if self.on_divergence == "stop" and isinstance(batch, Chunk):
-            history, every = self._recorder.history, _UPDATES_BETWEEN_CHECKS
-            first = history.first("train_loss") if "train_loss" in history else 0.0
-            bound = first * self.divergence_factor if first > 0 else math.inf
-            start = every - trainer.global_step % every
-            # An infinite bound would be none; infinite losses are beyond every bound.
-            batch.check = DivergenceCheck(min(bound, sys.float_info.max), start, every, self._suspicion)
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have the engine check where this would check behind single updates."""
+        if self.on_divergence == "continue":
+            return ChunkRequest()
+        history, every = self._recorder.history, _UPDATES_BETWEEN_CHECKS
+        first = history.first("train_loss") if "train_loss" in history else 0.0
+        bound = first * self.divergence_factor if first > 0 else math.inf
+        start = every - trainer.global_step % every
+        # An infinite bound would be none; infinite losses are beyond every bound.
+        check = DivergenceCheck(min(bound, sys.float_info.max), start, every, self._suspected)
+        return ChunkRequest(check=check)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check at the batch losses within a long epoch; behind its last update, the train loss is measured."""
-        if isinstance(batch, Chunk):
-            self._look_behind(trainer, pl_module, batch)
+        if (chunk := carried_out(outputs)) is not None:
+            self._check_trace(trainer, pl_module, chunk[1])
             return
         if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_CHECKS:
             return
         if self._is_suspect(trainer):
             self._recorder.measure_within_epoch(trainer, pl_module)
             self._stop_if_diverged(trainer)
-        self._looked_at = trainer.global_step
+        self._checked_at = trainer.global_step
 
-    def _look_behind(self, trainer: Trainer, pl_module: LightningModule, chunk: Chunk) -> None:
+    def _check_trace(self, trainer: Trainer, pl_module: LightningModule, trace: Trace) -> None:
         """Decide where the engine of a chunk has found something."""
-        if self.on_divergence == "continue" or chunk.trace is None:
+        if self.on_divergence == "continue":
             return
-        self._suspicion = chunk.trace.suspected
+        self._suspected = trace.suspected
         since_check = trainer.global_step % _UPDATES_BETWEEN_CHECKS
-        if self._suspicion and (since_check or trainer.is_last_batch):
+        if self._suspected and (since_check or trainer.is_last_batch):
             return
-        if self._suspicion:
+        if self._suspected:
             self._recorder.measure_within_epoch(trainer, pl_module)
             self._stop_if_diverged(trainer)
-        self._suspicion, self._looked_at = False, trainer.global_step - since_check
+        self._suspected, self._checked_at = False, trainer.global_step - since_check
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check at the train loss."""
-        self._looked_at, self._suspicion = trainer.global_step, False
+        self._checked_at, self._suspected = trainer.global_step, False
         self._stop_if_diverged(trainer)
 
     def is_sound(self, trainer: Trainer) -> bool:
@@ -115,10 +118,10 @@ class StopOnDivergence(Callback):
         return not (self._is_suspect(trainer) or self._recorder.history.has_diverged)
 
     def _is_suspect(self, trainer: Trainer) -> bool:
-        """Whether a batch loss since the last look is beyond what the train loss may be."""
+        """Whether a batch loss since the last check is beyond what the train loss may be."""
         history = self._recorder.history
         self._recorder.collect(trainer)
-        return any(map(history.is_beyond, history.since("batch_loss", self._looked_at)))
+        return any(map(history.is_beyond, history.since("batch_loss", self._checked_at)))
 
     def _stop_if_diverged(self, trainer: Trainer) -> None:
         # The same on every process, should their devices round differently.

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from gd_lightning.engine import Chunk
+from gd_lightning.callbacks.rows import carried_out
 
 
 class LongRunProgress(ProgressBar):
@@ -49,7 +49,8 @@ class LongRunProgress(ProgressBar):
     ) -> None:
         """Count an update, or those of a chunk."""
         if self._bar is not None:
-            self._bar.update(batch.end - batch.first if isinstance(batch, Chunk) else 1)
+            chunk = carried_out(outputs)
+            self._bar.update(1 if chunk is None else chunk[1].updates)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""

@@ -23,7 +23,7 @@ from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.row_limit import RowLimit
-from gd_lightning.callbacks.rows import Begin, ChunkRows, add_rows, axes_at
+from gd_lightning.callbacks.rows import Begin, ChunkRows, add_rows, axes_at, carried_out
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
     directory_of,
@@ -34,7 +34,7 @@ from gd_lightning.callbacks.surroundings import (
     validation_loader,
     variant_of,
 )
-from gd_lightning.engine import Chunk, SaveAt
+from gd_lightning.engine import Chunk, ChunkRequest, SaveAt, Trace
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import start_seed
 from gd_lightning.history import AXES, History, Outcome
@@ -199,11 +199,6 @@ class HistoryRecorder(Callback):
         if self._limit.is_due(trainer.global_step):
             self.collect(trainer)
         self._limit.apply(self.history, trainer.global_step, self._of_updates)
-        if isinstance(batch, Chunk):
-            self._lr = learning_rate(trainer)
-            self._save_at = self._what_to_save(trainer)
-            batch.ask(self._save_at)
-            return
         self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._limit.every == 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -216,8 +211,8 @@ class HistoryRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save what the update leaves behind, as tensors: to read each would be to wait for the device."""
-        if isinstance(batch, Chunk):
-            self._extend(trainer, batch)
+        if (chunk := carried_out(outputs)) is not None:
+            self._extend(trainer, *chunk)
             return
         made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
         self._mark = self._mark_of(trainer, batch_idx + 1)
@@ -415,23 +410,25 @@ class HistoryRecorder(Callback):
             parameters = None if self._path is None else self._path.parameters()[None]
             add_rows(self.history, self._path, self._mark, parameters)
 
-    def _what_to_save(self, trainer: Trainer) -> SaveAt:
-        """Return which updates of the coming chunk are recorded, and what of them."""
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have the updates that are recorded leave what is recorded of them."""
         done, path = trainer.global_step, self._path
+        self._lr = learning_rate(trainer)
         self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
-        return SaveAt(
+        self._save_at = SaveAt(
             start=-(done + 1) % self._limit.every,
             every=self._limit.every,
             last=trainer.is_last_batch,
             parameters=path is not None and (path.names_parameters or path.has_optimum),
             gradients=path is not None and path.names_gradients,
         )
+        return ChunkRequest(self._save_at)
 
-    def _extend(self, trainer: Trainer, chunk: Chunk) -> None:
+    def _extend(self, trainer: Trainer, chunk: Chunk, trace: Trace) -> None:
         """Add the rows of a chunk to the history."""
-        self._mark = self._mark_of(trainer, chunk.end)
+        self._mark = self._mark_of(trainer, chunk.first + trace.updates)
         per_epoch = self._updates_per_epoch(trainer, chunk.variant)
-        rows = ChunkRows(chunk, self._save_at, self._begin, self._watch.seconds, per_epoch, self._path)
+        rows = ChunkRows(chunk, trace, self._save_at, self._begin, self._watch.seconds, per_epoch, self._path)
         rows.add_to(self.history)
 
     def collect(self, trainer: Trainer) -> None:

@@ -86,11 +86,23 @@ class Begin:
     lr: float
 
 
+def carried_out(outputs: object) -> tuple[Chunk, Trace] | None:
+    """Return the chunk whose updates an engine has made in a training step, and what it left; None where none did.
+
+    Args:
+        outputs: What Lightning hands to ``on_train_batch_end``.
+    """
+    if isinstance(outputs, Mapping) and "trace" in outputs:
+        return outputs["chunk"], outputs["trace"]
+    return None
+
+
 class ChunkRows:
     """The rows of a chunk.
 
     Args:
-        chunk: Which was carried out. Its samples and their order are not saved.
+        chunk: Which was carried out. Its samples and their order are not held.
+        trace: What it left.
         save_at: Which of its updates are rows.
         begin: Where the run stood before it.
         seconds: Seconds of training behind it.
@@ -101,14 +113,14 @@ class ChunkRows:
     def __init__(
         self,
         chunk: Chunk,
+        trace: Trace,
         save_at: SaveAt,
         begin: Begin,
         seconds: float,
         updates_per_epoch: int,
         path: LinearPath | None,
     ) -> None:
-        assert chunk.trace is not None
-        self._trace: Trace = chunk.trace
+        self._trace = trace
         # The last one is a row only where the chunk was not ended early.
         self._save_at = replace(save_at, last=save_at.last and self._trace.updates == chunk.updates)
         self._variant, self._first, self._lrs = chunk.variant, chunk.first, chunk.lrs

@@ -5,7 +5,7 @@ Letters: N samples, D features, K outputs, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from gd_lightning.data.order import EpochOrder, Order
 from gd_lightning.data.samples import PIECE, Samples
-from gd_lightning.engine import Chunk
+from gd_lightning.engine import Chunk, ChunkSource
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.variants import Variant
@@ -58,11 +58,9 @@ class BatchLoader(DataLoader[Pair]):
         self.epoch_order = EpochOrder(order, variant.train_samples, seed)
         self.rank, self.world_size = rank, world_size
         self.micro_batch_size = micro_batch_size
-        self.next_chunk: Callable[[Tensor | None, int], Chunk | None] | None = None
-        """Makes chunks for an engine, from the order of the epoch and a first update; None: batches come singly.
-
-        Where it makes none, batches come singly to the end of the epoch."""
-        self._chunk: Chunk | None = None
+        self.chunk_source: ChunkSource | None = None
+        """Plans chunks for an engine; None, and where it plans none: batches come singly to the end of the epoch."""
+        self._is_in_chunk = False
         self._consumed = self._resume_at = 0
         super().__init__(samples, batch_size=variant.batch_size, sampler=self.epoch_order, drop_last=variant.drop_last)
 
@@ -74,8 +72,8 @@ class BatchLoader(DataLoader[Pair]):
         """Yield the batches of the epoch behind the samples that are done."""
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
         rows, update = self._rows(), -(-done // self.variant.batch_size)
-        if self.next_chunk is not None:
-            update = yield from self._chunks(self.next_chunk, rows, update)
+        if self.chunk_source is not None:
+            update = yield from self._chunks(self.chunk_source, rows, update)
         yield from self._single_batches(rows, update)
         self._consumed = 0
         self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
@@ -97,18 +95,16 @@ class BatchLoader(DataLoader[Pair]):
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield x[part], y[part]
 
-    def _chunks(
-        self, make: Callable[[Tensor | None, int], Chunk | None], rows: Tensor | None, update: int
-    ) -> Generator[Chunk, None, int]:
+    def _chunks(self, source: ChunkSource, rows: Tensor | None, update: int) -> Generator[Chunk, None, int]:
         """Yield the updates of the epoch from one on, many at a time; returns the one from which on there are none."""
         while update < self.variant.updates_per_epoch:
-            self._chunk = make(rows, update)
-            if self._chunk is None:
+            chunk = source.next_chunk(rows, update)
+            if chunk is None:
                 break
-            self._consumed = self.variant.samples_at(self._chunk.stop)
-            yield self._chunk
-            update = self._chunk.end
-        self._chunk = None
+            self._consumed, self._is_in_chunk = self.variant.samples_at(chunk.stop), True
+            yield chunk
+            self._is_in_chunk = False
+            update = chunk.first + 1 if self.chunk_source is None else source.end
         return update
 
     def _rows(self) -> Tensor | None:
@@ -142,8 +138,8 @@ class BatchLoader(DataLoader[Pair]):
 
     def state_dict(self) -> dict[str, int]:
         """Return how many samples of the present epoch are consumed."""
-        if self._chunk is not None:
-            self._consumed = self.variant.samples_at(self._chunk.end)
+        if self._is_in_chunk and self.chunk_source is not None:
+            self._consumed = self.variant.samples_at(self.chunk_source.end)
         return {"samples": self._consumed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -1,7 +1,7 @@
 """How a chunk of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
 
 from gd_lightning.engine.autograd import AutogradEngine, is_beyond_precision, overflow_to_nan
-from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, Record, SaveAt, Trace
+from gd_lightning.engine.chunk import Chunk, ChunkRequest, ChunkSource, DivergenceCheck, Engine, Record, SaveAt, Trace
 from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fusible import has_global_hooks, has_hooks, why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation
@@ -13,6 +13,8 @@ __all__ = [
     "AutogradEngine",
     "BatchedPopulation",
     "Chunk",
+    "ChunkRequest",
+    "ChunkSource",
     "DivergenceCheck",
     "Ends",
     "Engine",

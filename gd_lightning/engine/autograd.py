@@ -43,6 +43,7 @@ class AutogradEngine(Engine):
         losses: list[Tensor] = []
         parameters: list[Tensor] = []
         gradients: list[Tensor] = []
+        self.made = 0
         checked, next_check, suspected = 0, check.start, check.suspected
         for position in range(chunk.updates):
             if chunk.lrs is not None:
@@ -50,7 +51,7 @@ class AutogradEngine(Engine):
                     group["lr"] = float(chunk.lrs[position])
             is_saved = len(losses) < len(positions) and position == positions[len(losses)]
             batch_loss, gradient = self._update(*chunk.batch(position), is_saved and save_at.gradients)
-            chunk.made = position + 1
+            self.made = position + 1
             if is_saved:
                 losses.append(batch_loss)
                 if save_at.parameters:

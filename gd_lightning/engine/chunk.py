@@ -6,10 +6,11 @@ Letters: N samples, D features, K outputs, B batch, P parameters, R saved update
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -56,6 +57,16 @@ class SaveAt:
     def _regular(self, updates: int) -> range:
         return range(self.start, updates, self.every)
 
+    def joined(self, other: SaveAt, updates: int) -> SaveAt:
+        """Return what is asked for together with another request, of a chunk of so many updates; the last is in it.
+
+        Where two want different updates, all of them leave something.
+        """
+        other = replace(other, last=True)
+        if self.start >= updates or self == other:
+            return other
+        return SaveAt(parameters=self.parameters or other.parameters, gradients=self.gradients or other.gradients)
+
     def positions(self, updates: int) -> NDArray[np.int64]:
         """Return the positions that are saved of a chunk of so many updates, shape (R,)."""
         positions = np.arange(self.start, updates, self.every, dtype=np.int64)
@@ -100,8 +111,107 @@ class Record(NamedTuple):
     gradients: Tensor | None = None
 
 
+_LAST_ALONE, _NO_CHECK = SaveAt(start=sys.maxsize), DivergenceCheck()
+
+
+@dataclass(frozen=True)
+class ChunkRequest:
+    """What a callback wants of the chunk that is about to be carried out.
+
+    A callback that has a method ``chunk_request(trainer)`` is asked for one when all have had their
+    ``on_train_batch_start``.
+
+    Args:
+        save_at: Which updates are to leave something.
+        check: Where the chunk is to end early.
+    """
+
+    save_at: SaveAt | None = None
+    check: DivergenceCheck | None = None
+
+
+class Chunk:
+    """Consecutive updates of an epoch, over samples in memory.
+
+    Args:
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        rows: In which order the epoch visits the samples, shape (N,), int64; None: as they lie.
+        variant: B, N, and whether a short last batch is dropped.
+        first: The first update, counted from the beginning of the epoch, from 0.
+        stop: The update behind the last one.
+        lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
+        save_at: Which updates leave something; only the last one, as long as nobody asks for more.
+        check: Where it ends early; nowhere, as long as nobody asks for it.
+
+    Example:
+        >>> import torch
+        >>> x = torch.arange(5.0)[:, None]
+        >>> chunk = Chunk(x, -x, torch.tensor([4, 3, 2, 1, 0]), Variant(2, 5), first=1, stop=3)
+        >>> [chunk.batch(position)[0].flatten().tolist() for position in range(chunk.updates)]
+        [[2.0, 1.0], [0.0]]
+    """
+
+    # Lightning takes dataclasses among batches apart, so this is none.
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        rows: Tensor | None,
+        variant: Variant,
+        first: int,
+        stop: int,
+        lrs: NDArray[np.float64] | None = None,
+        save_at: SaveAt = _LAST_ALONE,
+        check: DivergenceCheck = _NO_CHECK,
+    ) -> None:
+        self.x, self.y, self.rows = x, y, rows
+        self.variant = variant
+        self.first, self.stop = first, stop
+        self.lrs = lrs
+        self.save_at, self.check = save_at, check
+
+    @property
+    def updates(self) -> int:
+        """How many updates it has."""
+        return self.stop - self.first
+
+    def asked(self, requests: Iterable[ChunkRequest], lrs: NDArray[np.float64] | None = None) -> Chunk:
+        """Return the chunk that leaves what all requests want, and ends early where the last of them says.
+
+        Args:
+            requests: Of callbacks.
+            lrs: Learning rate of each update, shape (updates,); None: the one that the optimiser has.
+        """
+        save_at, check = self.save_at, self.check
+        for request in requests:
+            if request.save_at is not None:
+                save_at = save_at.joined(request.save_at, self.updates)
+            check = request.check or check
+        return Chunk(self.x, self.y, self.rows, self.variant, self.first, self.stop, lrs, save_at, check)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Unpack the one update of a chunk like the batch (x, y) that it is made of.
+
+        Raises:
+            ValueError: There are several.
+        """
+        if self.updates != 1:
+            raise ValueError(f"a chunk of {self.updates} updates is no single batch (x, y)")
+        return iter(self.batch(0))
+
+    def batch(self, position: int) -> Pair:
+        """Return the samples of an update, x of shape (B, D) and y of shape (B, K)."""
+        update = self.first + position
+        where = slice(self.variant.samples_at(update), self.variant.samples_at(update + 1))
+        if self.rows is None:
+            return self.x[where], self.y[where]
+        chosen = self.rows[where]
+        return self.x[chosen], self.y[chosen]
+
+
 class Trace:
-    """What a chunk leaves behind, besides the parameters.
+    """What a chunk has left behind, besides the parameters.
 
     Args:
         updates: How many updates were made: all, or fewer where a check ended it.
@@ -143,92 +253,23 @@ class Trace:
         return self._last_loss
 
 
-class Chunk:
-    """Consecutive updates of an epoch, over samples in memory.
-
-    Args:
-        x: Features, shape (N, D).
-        y: Targets, shape (N, K).
-        rows: In which order the epoch visits the samples, shape (N,), int64; None: as they lie.
-        variant: B, N, and whether a short last batch is dropped.
-        first: The first update, counted from the beginning of the epoch, from 0.
-        stop: The update behind the last one.
-        lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
-
-    Example:
-        >>> import torch
-        >>> x = torch.arange(5.0)[:, None]
-        >>> chunk = Chunk(x, -x, torch.tensor([4, 3, 2, 1, 0]), Variant(2, 5), first=1, stop=3)
-        >>> [chunk.batch(position)[0].flatten().tolist() for position in range(chunk.updates)]
-        [[2.0, 1.0], [0.0]]
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        y: Tensor,
-        rows: Tensor | None,
-        variant: Variant,
-        first: int,
-        stop: int,
-        lrs: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.x, self.y, self.rows = x, y, rows
-        self.variant = variant
-        self.first, self.stop = first, stop
-        self.lrs = lrs
-        self.save_at = SaveAt(start=stop - first)
-        """Which updates leave something; only the last one, as long as nobody asks for more."""
-        self.check = DivergenceCheck()
-        """Where it ends early; nowhere, as long as nobody asks for it."""
-        self.made = 0
-        """How many of its updates are made so far, where an engine makes them one by one; else 0 until all are."""
-        self.trace: Trace | None = None
-        """What it left; None before it was carried out."""
-
-    @property
-    def updates(self) -> int:
-        """How many updates it has."""
-        return self.stop - self.first
+class ChunkSource(Protocol):
+    """Where a loader has its chunks from."""
 
     @property
     def end(self) -> int:
-        """The update behind the last one that was made, or is to be made, counted from the beginning of the epoch."""
-        return self.stop if self.trace is None else self.first + self.trace.updates
+        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch."""
 
-    def ask(self, save_at: SaveAt) -> None:
-        """Have updates leave something, besides what was asked for before; the last one always does."""
-        before, save_at = self.save_at, replace(save_at, last=True)
-        if before.start < self.updates and before != save_at:
-            save_at = SaveAt(
-                parameters=before.parameters or save_at.parameters, gradients=before.gradients or save_at.gradients
-            )
-        self.save_at = save_at
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Unpack the one update of a chunk like the batch (x, y) that it is made of.
-
-        Raises:
-            ValueError: There are several.
-        """
-        if self.updates != 1:
-            raise ValueError(f"a chunk of {self.updates} updates is no single batch (x, y)")
-        return iter(self.batch(0))
-
-    def batch(self, position: int) -> Pair:
-        """Return the samples of an update, x of shape (B, D) and y of shape (B, K)."""
-        update = self.first + position
-        where = slice(self.variant.samples_at(update), self.variant.samples_at(update + 1))
-        if self.rows is None:
-            return self.x[where], self.y[where]
-        chosen = self.rows[where]
-        return self.x[chosen], self.y[chosen]
+    def next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
+        """Plan the chunk that begins at an update of the epoch; None where the rest of the epoch comes in batches."""
 
 
 class Engine(ABC):
     """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
 
     name: ClassVar[str]
+    made: int = 0
+    """How many updates of the present chunk are made, where they are made one by one: of one that an exception ends."""
 
     @abstractmethod
     def prepare(self, chunk: Chunk) -> None:

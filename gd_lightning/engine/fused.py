@@ -127,7 +127,6 @@ class FusedEngine(Engine):
             increment_version(tensor)
         if chunk.lrs is not None:
             group["lr"] = float(chunk.lrs[updates - 1])
-        chunk.made = updates
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
         return Trace(updates, record, suspected, count, last.losses[-1] if count else None)

@@ -7,11 +7,10 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
-from gd_lightning.engine import Chunk, Engine, Record, Trace
+from gd_lightning.engine import Chunk, ChunkRequest, Engine, Trace
 
 # Between chunks, signals are answered, limits of time are seen, and checkpoints are written.
 _SECONDS = 0.1
@@ -56,6 +55,10 @@ class Chunks:
         self._variant = loader.variant
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
+        self.end = 0
+        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch.
+
+        A checkpoint that is written, whenever it is, takes the samples before it."""
         self._most = max(1, _MOST_KEPT // (numbers + 1))
         engine.prepare(Chunk(x, y, None, self._variant, 0, 0))
 
@@ -68,32 +71,38 @@ class Chunks:
         """
         updates = self._updates_from(update)
         self._fetched(updates - 1)
+        self.end = update + updates
         return Chunk(self._x, self._y, rows, self._variant, update, update + updates)
 
-    def carry_out(self, chunk: Chunk) -> dict[str, Tensor]:
-        """Make the updates of a chunk; Lightning is in the training step of it."""
+    def carry_out(self, chunk: Chunk) -> dict[str, Any]:
+        """Make the updates of a chunk, in the training step that Lightning makes of it.
+
+        Returns:
+            What a training step returns, and the chunk as callbacks asked for it, with its trace.
+        """
         schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
         before = [scheduler.state_dict() for scheduler in schedulers]
-        if schedulers:
-            chunk.lrs = self._lrs(schedulers, chunk.updates)
+        lrs = self._lrs(schedulers, chunk.updates) if schedulers else None
+        chunk = chunk.asked(requests_of(self._trainer), lrs)
         begun = time.perf_counter()
         try:
             trace = self.engine.carry_out(chunk)
         except BaseException:
             # As if Lightning had made the updates that were made, and were interrupted in the next one.
-            self._fetched(chunk.made + 1 - chunk.updates)
-            self._made(chunk.made)
-            self._take_back(schedulers, before, chunk, chunk.made)
-            chunk.stop = chunk.first + chunk.made  # of which a checkpoint that is still written takes its samples
+            made = self.engine.made
+            self._fetched(made + 1 - chunk.updates)
+            self._made(made)
+            self._take_back(schedulers, before, chunk, made)
+            self.end = chunk.first + made
             raise
         self._learn_from(trace, time.perf_counter() - begun)
-        chunk.trace = trace
+        self.end = chunk.first + trace.updates
         if trace.updates < chunk.updates:
             self._fetched(trace.updates - chunk.updates)
             self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
             self._take_back(schedulers, before, chunk, trace.updates - 1)
         self._made(trace.updates - 1)
-        return {"loss": trace.last_loss, "batch_loss": trace.last_loss}
+        return {"loss": trace.last_loss, "batch_loss": trace.last_loss, "chunk": chunk, "trace": trace}
 
     def train_loss(self) -> float | None:
         """Return the train loss at the present weights; None where the engine has no way of its own to it."""
@@ -170,17 +179,7 @@ class Chunks:
         epoch_loop._batches_that_stepped += more
 
 
-def leave_trace(chunk: Chunk, batch_loss: Tensor, network: nn.Module) -> None:
-    """Leave in a chunk of one update what an engine would leave, where Lightning has made the update.
-
-    Args:
-        chunk: The chunk.
-        batch_loss: Its batch loss, a scalar.
-        network: What was trained.
-    """
-    parameters = list(network.parameters())
-    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters]
-    flat = (torch.cat([tensor.detach().flatten() for tensor in part])[None].cpu() for part in (parameters, gradients))
-    check = chunk.check
-    suspected = check.is_needed and (check.suspected or not float(batch_loss) <= check.bound)
-    chunk.trace = Trace(1, Record(batch_loss.reshape(1).cpu(), *flat), suspected)
+def requests_of(trainer: Trainer) -> list[ChunkRequest]:
+    """Return what the callbacks of a Trainer want of the chunk that is about to be carried out."""
+    asked = (getattr(callback, "chunk_request", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return [ask(trainer) for ask in asked if ask is not None]

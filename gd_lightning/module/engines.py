@@ -133,7 +133,7 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     """Say why Lightning has to carry out each update itself; empty where it has not."""
     loader: Any = trainer.train_dataloader
     kind = type(module)
-    if not hasattr(loader, "next_chunk"):
+    if not hasattr(loader, "chunk_source"):
         return "the data do not come from a RegressionDataModule"
     if own := own_method(module, plain, (*_STEPS, *_HOOKS_OF_GRADIENTS, *_HOOKS_OF_BATCHES)):
         return f"{kind.__name__} has a {own} of its own"

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from gd_lightning.affine import Affine
-from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine, overflow_to_nan
+from gd_lightning.engine import Chunk, overflow_to_nan
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
@@ -38,19 +38,15 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
-from gd_lightning.module.chunks import Chunks, leave_trace
-from gd_lightning.module.conditions import Conditions
 from gd_lightning.module.engines import (
     FEWEST_FUSED_UPDATES,
-    REPLACEABLE,
     Decision,
     EngineChoice,
-    decide,
-    max_chunk_seconds,
     own_method,
 )
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.module.position import resume_position, save_position, settle_position
+from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.start import Start
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.problems import Problem
@@ -154,13 +150,8 @@ class RegressionModule(LightningModule):
         self._start: Start | None = None
         self._has_earlier_gradients = False
         self._resumed_from: dict[str, Any] | None = None
-        self._chunks: Chunks | None = None
+        self._run_engine: RunEngine | None = None
         self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
-        # An update that Lightning makes, though it was planned for an engine, and its batch loss.
-        self._single: tuple[Chunk, Tensor] | None = None
-        self._conditions: Conditions | None = None
-        self.decision = Decision("autograd", in_chunks=False)
-        """What carries out the updates, and why; settled when training begins."""
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
         """Where engine is auto, the fewest updates for which the fused engine is loaded."""
         self._makes_network = not isinstance(network, nn.Module)
@@ -341,7 +332,7 @@ class RegressionModule(LightningModule):
             raise InputError(
                 "cannot predict before the network is made; train first, or give in_features and out_features"
             )
-        prediction: Tensor = self.network(self._features_of_network(x))
+        prediction: Tensor = self.network(self.features_of_network(x))
         check_prediction(prediction)
         return prediction
 
@@ -373,8 +364,12 @@ class RegressionModule(LightningModule):
         Returns:
             The loss; None where a pass over the samples with :meth:`forward` takes no longer.
         """
-        loss = None if self._chunks is None else self._chunks.train_loss()
-        return loss if loss is not None and self._conditions_hold() else None
+        return None if self._run_engine is None else self._run_engine.train_loss()
+
+    @property
+    def decision(self) -> Decision:
+        """What carries out the updates, and why; settled when training begins."""
+        return Decision("autograd", in_chunks=False) if self._run_engine is None else self._run_engine.decision
 
     @property
     def needs_whole_batches(self) -> str:
@@ -394,17 +389,14 @@ class RegressionModule(LightningModule):
         if self._trainer is not None:
             check_accumulation(self._trainer)
         if isinstance(batch, Chunk):
-            if self._chunks is not None:
-                return self._chunks.carry_out(batch)
-            loss, batch_loss = self._losses(*batch.batch(0), batch_idx)
-            if self._single is None or self._single[0] is not batch:  # LBFGS asks again within an update
-                self._single = batch, batch_loss.detach()
-            return {"loss": loss, "batch_loss": batch_loss.detach()}
+            if self._run_engine is not None and self._run_engine.in_chunks:
+                return self._run_engine.carry_out(batch)
+            batch = batch.batch(0)  # of one update, planned before the engine was chosen again
         if isinstance(batch, MicroBatches):
             batch_loss = self._descend_parts(batch, batch_idx)
             loss = self._penalized(batch_loss)
         else:
-            loss, batch_loss = self._losses(*batch, batch_idx)
+            loss, batch_loss = self.losses_of_update(*batch, batch_idx)
         return {"loss": loss, "batch_loss": batch_loss.detach()}
 
     def _penalized(self, batch_loss: Tensor) -> Tensor:
@@ -414,7 +406,7 @@ class RegressionModule(LightningModule):
         penalty: Tensor = self.hparams["l1"] * torch.stack([weight.abs().sum() for weight in weights]).sum()
         return batch_loss + penalty
 
-    def _losses(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
+    def losses_of_update(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
         """Return the loss that an update over samples x (B, D) and y (B, K) descends, and the batch loss in it."""
         batch_loss = self.summed_loss(self(x), y) * self._weight(x, y, batch_idx)
         return self._penalized(batch_loss), batch_loss
@@ -463,15 +455,11 @@ class RegressionModule(LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Make an update; those of a chunk are made by its engine."""
-        if self.decision.one_by_one and not self._conditions_hold():  # since the chunk of one update was planned
-            self._choose_engine()
-        if getattr(self.trainer.train_dataloader, "next_chunk", None) is None:
+        if self._run_engine is not None and self.decision.one_by_one:  # the chunk of one update was planned before
+            self._run_engine.choose_again_if_changed()
+        if self._run_engine is None or not self._run_engine.in_chunks:
             with overflow_to_nan(optimizer):
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            if self._single is not None:
-                assert self.network is not None
-                leave_trace(*self._single, self.network)
-                self._single = None
         elif isinstance(optimizer_closure, Closure):
             # The engine has gradients of its own, or needs none.
             optimizer_closure._zero_grad_fn = optimizer_closure._backward_fn = None
@@ -490,7 +478,7 @@ class RegressionModule(LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a run, as Lightning does with its Trainer, where a copy is made within it."""
-        return {**super().__getstate__(), "_chunks": None, "_conditions": None, "_single": None}
+        return {**super().__getstate__(), "_run_engine": None}
 
     # Training
 
@@ -499,39 +487,20 @@ class RegressionModule(LightningModule):
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
-        self._conditions = None
-        self._choose_engine()
+        self._run_engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:
         """Choose again what carries out the updates, if anything has changed that this depends on."""
         check_accumulation(self.trainer)  # callbacks may have changed it
-        # Else the first chunk of the epoch asks.
-        if getattr(self.trainer.train_dataloader, "next_chunk", None) is None and not self._conditions_hold():
-            self._choose_engine()
+        if self._run_engine is not None:
+            self._run_engine.begin_epoch()
 
     def on_train_end(self) -> None:
         """Let go of the data."""
-        self._chunks = self._conditions = None
-        self._hand_out()
+        if self._run_engine is not None:
+            self._run_engine.release()
 
-    def _choose_engine(self) -> None:
-        before = None if self._conditions is None else self.decision
-        self._conditions = Conditions(self.trainer, self, REPLACEABLE)
-        self.decision = decide(self.trainer, self, RegressionModule, self.fewest_fused_updates, before)
-        self._chunks = self._make_chunks() if self.decision.in_chunks else None
-        self._hand_out()
-
-    def _conditions_hold(self) -> bool:
-        """Whether nothing has changed that the choice of the engine was made for."""
-        return self._conditions is not None and self._conditions.hold(Conditions(self.trainer, self, REPLACEABLE))
-
-    def _next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
-        """Plan the chunk that begins at an update of the epoch; None where Lightning makes each update from it on."""
-        if not self._conditions_hold():
-            self._choose_engine()
-        return None if self._chunks is None else self._chunks.next(rows, update)
-
-    def _features_of_network(self, x: Tensor) -> Tensor:
+    def features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
         assert self.network is not None
         # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
@@ -539,26 +508,6 @@ class RegressionModule(LightningModule):
         if self.standardize is not None:
             return self.standardize.standardized(x).to(x.device, own)
         return x.to(own) if x.is_floating_point() else x
-
-    def _hand_out(self) -> None:
-        loader: Any = self.trainer.train_dataloader
-        if hasattr(loader, "next_chunk"):
-            loader.next_chunk = None if self._chunks is None else self._next_chunk
-
-    def _make_chunks(self) -> Chunks:
-        loader: Any = self.trainer.train_dataloader
-        (optimizer,), options = self.trainer.optimizers, self.hparams
-        x, y = loader.samples.x, loader.samples.y
-        assert self.network is not None
-        if self.decision.engine == "autograd":
-            engine: Engine = AutogradEngine(self._losses, optimizer, self.network.parameters())
-        else:
-            assert isinstance(optimizer, SGD)
-            engine = FusedEngine(self.network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            x, y = self._features_of_network(x).contiguous(), y.contiguous()
-        numbers = sum(parameter.numel() for parameter in self.network.parameters())
-        seconds = max_chunk_seconds(self.trainer)
-        return Chunks(self.trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""

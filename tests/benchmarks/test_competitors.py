@@ -34,8 +34,7 @@ def _by_engine(case: Case) -> Run:
     engine = AutogradEngine(losses, optimizer, network.parameters())
     kept = []
     for _ in range(case.epochs):
-        chunk = Chunk(x, y, None, case.variant, 0, case.variant.updates_per_epoch)
-        chunk.save_at = SaveAt()
+        chunk = Chunk(x, y, None, case.variant, 0, case.variant.updates_per_epoch, save_at=SaveAt())
         kept.append(engine.carry_out(chunk).record.losses.double().numpy())
     return Run(0.0, flat(network), np.concatenate(kept))
 

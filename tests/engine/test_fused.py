@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gd_lightning.engine import (
     AutogradEngine,
     Chunk,
+    ChunkRequest,
     DivergenceCheck,
     Engine,
     FusedEngine,
@@ -114,8 +115,7 @@ def _train(make: MakeEngine, network: nn.Module, case: Case, updates: int) -> tu
         rows = torch.randperm(N, generator=generator) if case["shuffled"] else None
         count = min(updates, variant.updates_per_epoch)
         lrs = 0.02 / (1 + np.arange(updates, updates + count) / 50) if case["changing_lr"] else None
-        chunk = Chunk(x, y, rows, variant, 0, count, lrs)
-        chunk.save_at = SaveAt(parameters=True, gradients=True)
+        chunk = Chunk(x, y, rows, variant, 0, count, lrs, save_at=SaveAt(parameters=True, gradients=True))
         traces.append(engine.carry_out(chunk))
         updates -= count
     return traces, optimizer
@@ -210,8 +210,7 @@ def _chunk(
 ) -> Chunk:
     x, y = _data(torch.float64, 1, 1)
     chunk = Chunk(x, y, torch.arange(N).flip(0), Variant(batch_size, N), first, stop)
-    chunk.save_at, chunk.check = save_at or chunk.save_at, check or chunk.check
-    return chunk
+    return chunk.asked([ChunkRequest(save_at, check)])
 
 
 def test_engines_may_take_turns() -> None:
@@ -244,8 +243,7 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
             network = copy.deepcopy(start)
             engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.05, **settings))
             for first, stop in itertools.pairwise([0, *cuts, variant.updates_per_epoch]):
-                chunk = Chunk(x, y, rows, variant, first, stop)
-                chunk.save_at = save_at or chunk.save_at
+                chunk = Chunk(x, y, rows, variant, first, stop).asked([ChunkRequest(save_at)])
                 trace = engine.carry_out(chunk)
             ends.append(nn.utils.parameters_to_vector(network.parameters()))
             if (record := trace.record).parameters is not None:
@@ -316,8 +314,7 @@ def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
         torch.manual_seed(6)
         network = _network(case)
         x, y = _data(torch.float32, widths[0], 1)
-        chunk = Chunk(x, y, None, Variant(1, N), 0, N)
-        chunk.save_at = SaveAt()
+        chunk = Chunk(x, y, None, Variant(1, N), 0, N, save_at=SaveAt())
         engine = make(network, torch.optim.SGD(network.parameters(), lr=1e6))
         losses.append(engine.carry_out(chunk).record.losses)
     assert not losses[0].isfinite().all()
@@ -336,8 +333,15 @@ def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
             torch.set_num_threads(count)
             network = copy.deepcopy(start)
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
-            chunk = Chunk(x, y, torch.randperm(9000, generator=torch.Generator().manual_seed(0)), variant, 0, 3)
-            chunk.save_at = SaveAt(parameters=True, gradients=True)
+            chunk = Chunk(
+                x,
+                y,
+                torch.randperm(9000, generator=torch.Generator().manual_seed(0)),
+                variant,
+                0,
+                3,
+                save_at=SaveAt(parameters=True, gradients=True),
+            )
             ends.append(make(network, optimizer, "huber", 0.7, 0.01).carry_out(chunk))
     finally:
         torch.set_num_threads(threads)

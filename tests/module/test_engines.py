@@ -370,7 +370,7 @@ def test_no_stretch_takes_longer_than_a_signal_may_wait(
     engine = Slow()
     monkeypatch.setattr("gd_lightning.module.chunks.time.perf_counter", lambda: engine.now)
     monkeypatch.setattr(chunks, "_FIRST_WORK", {"fused": 1000.0})
-    monkeypatch.setattr("gd_lightning.module.regression.FusedEngine", lambda *_: engine)
+    monkeypatch.setattr("gd_lightning.module.run_engine.FusedEngine", lambda *_: engine)
     trainer = make_trainer(
         max_epochs=1, callbacks=[HistoryRecorder(), callback], enable_checkpointing=True, default_root_dir=tmp_path
     )

@@ -320,7 +320,7 @@ class FromHub(RegressionModule):
         return made
 
     def save_pretrained(self, directory: Path) -> None:
-        torch.save({"config": self.saved, "weights": self.state_dict()}, directory / "model.pt")
+        torch.save({"config": self.kept, "weights": self.state_dict()}, directory / "model.pt")
 
     @classmethod
     def from_pretrained(cls, directory: Path) -> FromHub:

@@ -238,11 +238,12 @@ def _train_alone(
         rows = task.orders(int(members.order[member]), epoch)
         made, suspected = 0, False
         while made < variant.updates_per_epoch:
-            chunk = Chunk(task.x, task.y, rows, variant, made, variant.updates_per_epoch)
-            chunk.save_at = SaveAt()
+            check = DivergenceCheck()
             if task.stops:
                 to_check = CHECK_EVERY - int(ends.updates[member]) % CHECK_EVERY
-                chunk.check = DivergenceCheck(bound, to_check, CHECK_EVERY, suspected)
+                check = DivergenceCheck(bound, to_check, CHECK_EVERY, suspected)
+            last = variant.updates_per_epoch
+            chunk = Chunk(task.x, task.y, rows, variant, made, last, save_at=SaveAt(), check=check)
             trace = single.engine.carry_out(chunk)
             made, suspected = made + trace.updates, trace.suspected
             ends.updates[member] += trace.updates

@@ -1,0 +1,125 @@
+"""What carries out the updates of a run, chosen again wherever what the choice depends on has changed (floor 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.optim import SGD
+
+from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine
+from gd_lightning.module.chunks import Chunks
+from gd_lightning.module.conditions import Conditions
+from gd_lightning.module.engines import REPLACEABLE, Decision, decide, max_chunk_seconds
+
+
+class RunEngine:
+    """The engine of a run, from the beginning of its training to the end; the source of the loader's chunks.
+
+    Args:
+        trainer: Which begins to train.
+        module: A :class:`~gd_lightning.RegressionModule`.
+        plain: The class whose training the engines know.
+
+    Raises:
+        InputError: The fused engine was asked for, and cannot carry out the updates.
+    """
+
+    def __init__(self, trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> None:
+        self._trainer, self._module, self._plain = trainer, module, plain
+        self._chunks: Chunks | None = None
+        self._conditions: Conditions | None = None
+        self.decision = Decision("autograd", in_chunks=False)
+        """What carries out the updates, and why."""
+        self._choose()
+
+    @property
+    def in_chunks(self) -> bool:
+        """Whether updates are carried out here, and not by Lightning's loop."""
+        return self._chunks is not None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether nothing has changed that the choice was made for."""
+        now = Conditions(self._trainer, self._module, REPLACEABLE)
+        return self._conditions is not None and self._conditions.hold(now)
+
+    def choose_again_if_changed(self) -> None:
+        """Choose again what carries out the updates, if anything has changed that this depends on."""
+        if not self.is_valid:
+            self._choose()
+
+    def begin_epoch(self) -> None:
+        """Choose again if anything has changed; where a loader has its chunks from here, the first of them asks."""
+        if getattr(self._trainer.train_dataloader, "chunk_source", None) is None:
+            self.choose_again_if_changed()
+
+    def _choose(self) -> None:
+        before = None if self._conditions is None else self.decision
+        self._conditions = Conditions(self._trainer, self._module, REPLACEABLE)
+        fewest: Any = self._module.fewest_fused_updates
+        self.decision = decide(self._trainer, self._module, self._plain, fewest, before)
+        self._chunks = self._make_chunks() if self.decision.in_chunks else None
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        loader: Any = self._trainer.train_dataloader
+        if hasattr(loader, "chunk_source"):
+            loader.chunk_source = self if self.in_chunks else None
+
+    def _make_chunks(self) -> Chunks:
+        module = self._module
+        loader: Any = self._trainer.train_dataloader
+        (optimizer,), options = self._trainer.optimizers, module.hparams
+        x, y = loader.samples.x, loader.samples.y
+        network: Any = module.network
+        if self.decision.engine == "autograd":
+            losses: Any = module.losses_of_update
+            engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
+        else:
+            assert isinstance(optimizer, SGD)
+            engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
+            as_network_takes_them: Any = module.features_of_network
+            x, y = as_network_takes_them(x).contiguous(), y.contiguous()
+        numbers = sum(parameter.numel() for parameter in network.parameters())
+        seconds = max_chunk_seconds(self._trainer)
+        return Chunks(self._trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
+
+    # The source of the loader's chunks
+
+    def next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
+        """Plan the chunk that begins at an update of the epoch; None where Lightning makes each update from it on.
+
+        Args:
+            rows: The order of the epoch, shape (N,); None: as the samples lie.
+            update: The first update, counted from the beginning of the epoch.
+        """
+        self.choose_again_if_changed()
+        return None if self._chunks is None else self._chunks.next(rows, update)
+
+    @property
+    def end(self) -> int:
+        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch."""
+        return 0 if self._chunks is None else self._chunks.end
+
+    # What the module asks
+
+    def carry_out(self, chunk: Chunk) -> dict[str, Any]:
+        """Make the updates of a chunk, in the training step that Lightning makes of it.
+
+        Returns:
+            What a training step returns, and the chunk as callbacks asked for it, with its trace.
+        """
+        assert self._chunks is not None
+        return self._chunks.carry_out(chunk)
+
+    def train_loss(self) -> float | None:
+        """Return the train loss at the present weights; None where a pass with the module takes no longer."""
+        loss = None if self._chunks is None else self._chunks.train_loss()
+        return loss if loss is not None and self.is_valid else None
+
+    def release(self) -> None:
+        """Let go of the data; the decision stays."""
+        self._chunks = self._conditions = None
+        self._hand_out()

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.divergence import StopOnDivergence
-from gd_lightning.callbacks.surroundings import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.module import is_at_its_end
 from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
@@ -29,13 +29,15 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves ``checkpoints/last.ckpt`` in the logger's directory: at the start, at intervals, and at the end.
+    """Saves ``checkpoints/last.ckpt`` in the run's directory: at the start, at intervals, and at the end.
+
+    That is the logger's, or without a logger one in ``lightning_logs`` that no other run has.
 
     Between the start and the end it saves where an update or an epoch ends later than ``interval`` after the last time.
     Weights that are not finite, or of a run that :class:`~gd_lightning.StopOnDivergence` is about to stop, are not
     saved: the checkpoint before them is kept.
     With it, all checkpoints of the run, those of Lightning's ``ModelCheckpoint`` too, are written as a whole or not at
-    all.
+    all. A logger that takes checkpoints (``log_model``) gets it.
 
     Lightning's ``ModelCheckpoint`` saves at the end of every epoch, which takes longer than an update of a small
     model; it can be used beside this one.
@@ -47,6 +49,8 @@ class LastCheckpoint(Checkpoint):
         InputError: The interval is not above 0.
     """
 
+    needs_directory = True
+
     def __init__(self, interval: float = 60.0) -> None:
         if not interval > 0:
             raise InputError(f"interval {interval} is no time between checkpoints; use seconds above 0")
@@ -54,6 +58,10 @@ class LastCheckpoint(Checkpoint):
         self.update: int | None = None
         """Behind which update this run saved the checkpoint that there is."""
         self._saved_at = time.monotonic()
+        # What loggers that take checkpoints ask of a callback: there is one, the last, and nothing says which is best.
+        self.last_model_path = self.best_model_path = ""
+        self.current_score = self.best_model_score = None
+        self.save_top_k = 1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have all checkpoints of the run written whole."""
@@ -117,6 +125,10 @@ class LastCheckpoint(Checkpoint):
     def _write(self, trainer: Trainer, path: Path) -> None:
         trainer.save_checkpoint(path, weights_only=False)
         self.update = trainer.global_step
+        self.last_model_path = str(path)
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)  # type: ignore[arg-type]  # typed for ModelCheckpoint
 
 
 def _is_sound(trainer: Trainer) -> bool:

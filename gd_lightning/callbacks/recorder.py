@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.optim import Optimizer
 
+from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
@@ -24,9 +24,9 @@ from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.callbacks.rows import Begin, ChunkRows, add_rows, axes_at, carried_out
+from gd_lightning.callbacks.run_loggers import RunLoggers
 from gd_lightning.callbacks.surroundings import (
     batches_for_measuring,
-    directory_of,
     learning_rate,
     measured_loss_of,
     problem_of,
@@ -36,7 +36,6 @@ from gd_lightning.callbacks.surroundings import (
 )
 from gd_lightning.engine import Chunk, ChunkRequest, SaveAt, Trace
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.generators import start_seed
 from gd_lightning.history import AXES, History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import (
@@ -47,10 +46,8 @@ from gd_lightning.module import (
     linear_network,
 )
 from gd_lightning.threads import one_thread_if
-from gd_lightning.tracking.loggers import LoggerWriter
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, summarize
-from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
@@ -68,7 +65,8 @@ class HistoryRecorder(Callback):
     regressors, parameters and gradients are recorded at every update, or every k-th of a long run. Where nobody knows
     how long a run is, k is doubled as it grows, and of the rows at the ends of epochs, and of others with measured
     losses, the first of each k updates remains: memory, files and checkpoints stay small. The record goes to
-    ``history.csv`` and ``summary.json`` in the logger's directory, and to TensorBoard with a ``TensorBoardLogger``.
+    ``history.csv`` and ``summary.json`` in the run's directory, the logger's or that of a ``LastCheckpoint``, and to
+    every logger: to TensorBoard a family of tags per axis, to others as metrics against the number of updates.
     ``train_loss`` is also among the metrics that callbacks such as ``EarlyStopping`` can monitor.
 
     It also serves on a ``LightningModule`` of your own that trains on batches (x, y): its ``forward`` gives the
@@ -151,12 +149,11 @@ class HistoryRecorder(Callback):
         self._weights, self._averaged, self._reported = "", False, {}
         self._written_at = time.monotonic()
         self._lr = learning_rate(trainer)
+        self._loggers = RunLoggers(trainer, pl_module, self.variant)  # it may refuse to begin
         self._recording = True
-        self._others = self._make_other_writers(trainer, pl_module)
         if resumed is not None:
             self._continue(trainer, resumed)
             return
-        self._writer = self._make_writer(trainer, updates)
         self._mark = self._mark_of(trainer, updates_in_epoch=0)
         self._append_newest(trainer)
         self._measured_at = trainer.global_step  # a network that cannot be measured here cannot be when it has failed
@@ -257,11 +254,8 @@ class HistoryRecorder(Callback):
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             # Stopped within the epoch: without the stop, nothing would have been measured here.
             self._stop_measures = list(self._measured)
-        own: list[HistoryWriter | LoggerWriter] = [] if self._writer is None else [self._writer]
-        writers = [*own, *self._others]
-        if writers and time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
-            for writer in writers:
-                writer.write_new(self.history)
+        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            self._loggers.write_new(self.history)
             self._written_at = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -357,10 +351,8 @@ class HistoryRecorder(Callback):
     @property
     def seconds_of_writing(self) -> float:
         """How many seconds of work it is to write what would be written if the run ended now."""
-        writers = [writer for writer in (self._writer, *self._others) if writer is not None]
-        update, epoch = (self.history.last(name) for name in ("update", "epoch"))
-        rows = sum(writer.rows.due(update, epoch) for writer in writers)
-        cells = len(self.history) * len(self._of_updates) if writers or self.directory is not None else 0
+        rows = self._loggers.rows_due(self.history)
+        cells = len(self.history) * len(self._of_updates) if rows or self.directory is not None else 0
         return rows * _SECONDS_PER_ROW + cells * _SECONDS_PER_CELL
 
     def measure_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -386,9 +378,7 @@ class HistoryRecorder(Callback):
                 self.history.drop_last()
         within_epoch = trainer.fit_loop.restarted_mid_epoch
         self._mark = self._mark_of(trainer, trainer.fit_loop.batch_idx + 1 if within_epoch else 0)
-        self._writer = self._make_writer(trainer, float(trainer.estimated_stepping_batches))
-        if self._writer is not None and self.directory is not None:
-            self._writer.begin_again(self.directory, trainer.global_step)
+        self._loggers.begin_again(trainer.global_step)
         if within_epoch:  # no epoch starts
             self._watch.start()
 
@@ -519,21 +509,6 @@ class HistoryRecorder(Callback):
 
     # Writing
 
-    def _make_writer(self, trainer: Trainer, updates: float) -> HistoryWriter | None:
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not loggers or not trainer.is_global_zero:
-            return None
-        epochs = updates / (1 if self.variant is None else self.variant.updates_per_epoch)
-        return HistoryWriter(loggers[0].experiment, time.time(), updates, epochs)
-
-    def _make_other_writers(self, trainer: Trainer, pl_module: LightningModule) -> list[LoggerWriter]:
-        """Return a writer for each logger that is none of TensorBoard."""
-        updates = float(trainer.estimated_stepping_batches)
-        epochs = updates / (1 if self.variant is None else self.variant.updates_per_epoch)
-        others = [logger for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)]
-        settings = _settings(trainer, pl_module, self.variant) if others else {}
-        return [LoggerWriter(each, updates, epochs, settings) for each in others if trainer.is_global_zero]
-
     def _finish(self, trainer: Trainer, pl_module: LightningModule, outcome: Outcome, reason: str) -> None:
         self._recording = False
         self.history.outcome, self.history.reason = outcome, reason
@@ -566,23 +541,16 @@ class HistoryRecorder(Callback):
         # Where nobody reads it, the least squares are not solved for it.
         self._summary = make_summary
         if trainer.is_global_zero and (self.directory is not None or trainer.loggers):
-            self._write(trainer, pl_module, make_summary())
+            self._write(trainer, make_summary())
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule, summary: RunSummary) -> None:
+    def _write(self, trainer: Trainer, summary: RunSummary) -> None:
         self._summary = summary
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_text(self.directory / HISTORY, self.history.to_csv())
             write_json(self.directory / SUMMARY, summary.as_dict())
-        for writer in self._others:
-            writer.write_new(self.history, to_the_end=True)
-            writer.write_results(_results(summary), trainer.global_step)
-        if self._writer is not None:
-            self._writer.write_new(self.history, to_the_end=True)
-            self._writer.write_text("run card", run_card(summary, self.title or title_of(trainer)))
-            settings = _settings(trainer, pl_module, self.variant)
-            self._writer.write_hparams(settings, _results(summary), self.history.outcome)
-            self._writer.flush()
+        card = run_card(summary, self.title or title_of(trainer))
+        self._loggers.finish(self.history, _results(summary), card, trainer.global_step)
 
 
 def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
@@ -619,20 +587,6 @@ def _engine_of(pl_module: LightningModule) -> dict[str, str]:
     if not isinstance(pl_module, RegressionModule):
         return {"engine": "autograd", "engine_reason": f"{type(pl_module).__name__} is no RegressionModule"}
     return {"engine": pl_module.decision.engine, "engine_reason": pl_module.decision.reason}
-
-
-def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:
-    """Return the settings of a run for the HParams tab."""
-    problem = problem_of(trainer)
-    settings = dict(getattr(getattr(trainer, "datamodule", None), "hparams", {}))
-    settings["data_seed"] = settings.pop("seed", None)
-    settings["problem"] = None if problem is None else type(problem).__name__
-    if problem is not None:
-        settings |= {f"problem.{name}": value for name, value in problem.hyperparameters().items()}
-    settings |= pl_module.hparams
-    if variant is not None:
-        settings |= {"variant": variant.name, "batch_size": variant.batch_size}
-    return {**settings, "lr": learning_rate(trainer), "seed": start_seed()}
 
 
 def _results(summary: RunSummary) -> dict[str, float]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -19,7 +16,6 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.losses import check_shapes
 from gd_lightning.module import RegressionModule
 from gd_lightning.problems import Problem
-from gd_lightning.tracking.run_directory import HISTORY, LAST_CHECKPOINT, SUMMARY, claim_directory
 from gd_lightning.variants import Variant
 
 _MEASURED_AT_ONCE = 16_384  # samples
@@ -51,37 +47,6 @@ def problem_of(trainer: Trainer) -> Problem | None:
 def title_of(trainer: Trainer) -> str:
     """Return what a run is about: its problem, else its module."""
     return type(problem_of(trainer) or trainer.lightning_module).__name__
-
-
-_DIRECTORIES: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
-
-
-def directory_of(trainer: Trainer) -> Path | None:
-    """Return the logger's directory, or None without a logger; every process must ask, for it is broadcast.
-
-    A logger that has none of its own for a run, such as one of MLflow or W&B, gets one in its ``save_dir``, by its name
-    and version; where files of another run are there, or it has no version, one with a free name.
-    """
-    if not trainer.loggers:
-        return None
-    logger = trainer.loggers[0]
-    if isinstance(logger, (TensorBoardLogger, CSVLogger)):
-        return None if trainer.log_dir is None else Path(trainer.log_dir)
-    if trainer not in _DIRECTORIES:
-        own = _own_directory(trainer, logger) if trainer.is_global_zero else None
-        _DIRECTORIES[trainer] = Path(trainer.strategy.broadcast(own))  # type: ignore[arg-type]
-    return _DIRECTORIES[trainer]
-
-
-def _own_directory(trainer: Trainer, logger: Logger) -> Path:
-    parent = Path(logger.save_dir or trainer.default_root_dir) / (logger.name or "")
-    version = f"version_{logger.version}" if isinstance(logger.version, int) else logger.version
-    directory = parent / (version or "")
-    is_same = trainer.ckpt_path is not None and directory.resolve() in Path(trainer.ckpt_path).resolve().parents
-    if version and (is_same or not any((directory / name).exists() for name in (HISTORY, SUMMARY, LAST_CHECKPOINT))):
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory
-    return claim_directory(parent, version or "run")
 
 
 def learning_rate(trainer: Trainer) -> float:

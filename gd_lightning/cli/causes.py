@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 
 # Whoever raises from here was given options that it cannot follow.
 _FRAMEWORKS = ("lightning", "jsonargparse", "yaml", "torch.optim", "torch.nn", "fsspec")
@@ -64,4 +66,32 @@ def cause_outside(error: BaseException) -> str | None:
         return "memory is short; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
     if is_loss_of_a_process(error):
         return "another process of the run ended; go on with --ckpt_path and the directory of the run"
+    if failed := failed_logger(error):
+        return f"{failed}; leave it out of trainer.logger, or mend what it writes to"
     return None
+
+
+@contextmanager
+def refusals_of_loggers() -> Iterator[None]:
+    """Make what the program behind a logger says, before a run has begun, a matter of the options.
+
+    Raises:
+        InputError: It cannot log with them.
+    """
+    try:
+        yield
+    except Exception as error:
+        if said := failed_logger(origin(error)):
+            raise InputError(
+                f"cannot log, because {said}; give other options of trainer.logger, or leave it out"
+            ) from error
+        raise
+
+
+def failed_logger(error: BaseException) -> str:
+    """Return which of Lightning's loggers an error comes from, and what its program says; empty where none does."""
+    modules = _modules(error)
+    loggers = [name for name in modules if name.startswith("lightning.pytorch.loggers.")]
+    if not loggers or modules[-1] == loggers[-1]:
+        return ""
+    return f"{loggers[-1].rpartition('.')[2]} said: {first_line(error)}"

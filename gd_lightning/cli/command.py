@@ -19,6 +19,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor
@@ -37,20 +38,22 @@ from gd_lightning.callbacks import (
     StopOnDivergence,
     TimeLimit,
 )
+from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
+from gd_lightning.callbacks.run_loggers import end_runs
 from gd_lightning.callbacks.surroundings import most_epochs
-from gd_lightning.cli.causes import is_bad_input
+from gd_lightning.cli.causes import is_bad_input, refusals_of_loggers
 from gd_lightning.cli.compare import CompareOptions, with_own_options
 from gd_lightning.cli.comparing import compare
 from gd_lightning.cli.config_text import text_of
 from gd_lightning.cli.examples import EXAMPLES
-from gd_lightning.cli.files import RunLogger, SaveConfig
+from gd_lightning.cli.files import RunLogger, SaveConfig, settle_version
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan, show
 from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
 from gd_lightning.cli.processes import check_against_torchrun, check_launcher, is_first_process, torchrun_defaults
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
-from gd_lightning.cli.runs import LOGS, EarlierRun, differences, find_run
+from gd_lightning.cli.runs import EarlierRun, differences, find_run
 from gd_lightning.cli.settings import (
     refuse_nonsense,
     refuse_null,
@@ -69,7 +72,8 @@ from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
 from gd_lightning.texts import in_one_line
-from gd_lightning.tracking.run_directory import CONFIG, claim_directory, claim_file, run_name, write_text
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, claim_file, held, run_name, write_text
+from gd_lightning.variants import Variant
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
 _TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
@@ -128,6 +132,8 @@ class Command(LightningCLI):
         self.run: EarlierRun | None = None
         self.run_directory: Path | None = None
         self._member_directory: Path | None = None
+        self._made_by_loggers: list[Path] = []
+        self._holds = contextlib.ExitStack()
         self.outcome: Outcome | None = None
         parsers = {
             name: {"examples": EXAMPLES[name], "usage": f"{PROGRAM} {name} [options]", "default_env": True}
@@ -395,7 +401,8 @@ class Command(LightningCLI):
     def instantiate_classes(self) -> None:
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
         if self.subcommand not in ("plan", "compare", "sweep"):
-            super().instantiate_classes()
+            with refusals_of_loggers():
+                super().instantiate_classes()
             if self.run is not None:
                 # Lightning does it when the data have been read, and the network was made for them.
                 self.datamodule.load_state_dict(self.run.data)
@@ -457,6 +464,9 @@ class Command(LightningCLI):
                 if isinstance(launcher, _SubprocessScriptLauncher):  # those that wait for this process know nothing yet
                     launcher.kill(ended.number)
                 raise
+            finally:
+                end_runs(self.trainer.loggers)
+                self._holds.close()
 
     def plan(self, json: bool, with_map: bool) -> None:
         """Say what the options will come to."""
@@ -570,23 +580,58 @@ class Command(LightningCLI):
             warn(NOT_THERE.format(missing))
         options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
         rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
-        if not self._logs_itself or self.trainer.fast_dev_run or self.trainer.barebones:  # type: ignore[attr-defined]
-            return
+        if not (self.trainer.fast_dev_run or self.trainer.barebones):  # type: ignore[attr-defined]
+            self._choose_directory(variant)
+
+    def _choose_directory(self, variant: Variant) -> None:
+        """Choose where the files of a run go: what is continued goes on in its place, whatever logger it has."""
         logs = Path(self.trainer.default_root_dir) / LOGS
-        seed = self._get(self.config, "seed_everything")
-        name = run_name(type(self.datamodule.problem).__name__, variant, self.model.hparams["lr"], seed)
         self._made_logs = not logs.exists()
         if self._goes_on_in_place:
             assert self.run is not None
             assert self.run.directory is not None
-            logs, self.run_directory = self.run.directory.parent, self.run.directory
+            self.run_directory = self.run.directory
         elif self._member_directory is not None:
-            logs, self.run_directory = self._member_directory.parent, self._member_directory
-        else:
+            self.run_directory = self._member_directory
+        elif self._logs_itself or not (self.trainer.loggers or self.config.fit.trainer.enable_checkpointing is False):
+            seed = self._get(self.config, "seed_everything")
+            name = run_name(type(self.datamodule.problem).__name__, variant, self.model.hparams["lr"], seed)
             # Of several processes the first one decides, and tells the others when it is asked for the directory.
             self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
-        self._made.append(self.run_directory)
-        self.trainer.loggers = [RunLogger(logs, name="", version=self.run_directory.name, default_hp_metric=False)]
+        if self.run_directory is not None:
+            self._made.append(self.run_directory)
+            choose_directory(self.trainer, self.run_directory)
+        if self._logs_itself:
+            assert self.run_directory is not None
+            directory, name = self.run_directory.parent, self.run_directory.name
+            self.trainer.loggers = [RunLogger(directory, name="", version=name, default_hp_metric=False)]
+        continued = self.run_directory if self._goes_on_in_place else None
+        for logger in self.trainer.loggers:
+            check_names(logger)
+            if self.trainer.is_global_zero and (made := settle_version(logger, continued)) is not None:
+                self._made_by_loggers.append(made)
+            if not isinstance(logger, TensorBoardLogger):
+                with refusals_of_loggers():
+                    _ = getattr(logger, "experiment", None)  # begins it, before anything else is made
+        self._hold()
+
+    def _hold(self) -> None:
+        """Let no other process continue the run meanwhile.
+
+        Raises:
+            InputError: One is about it, or has been since the run was read.
+        """
+        # Of several processes, nobody knows yet which directory a logger of another program will lead to.
+        directory = self.run_directory if self.trainer.world_size > 1 else directory_of(self.trainer)
+        if directory is None or not self.trainer.is_global_zero:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        self._holds.enter_context(held(directory))
+        if self._goes_on_in_place and self.run is not None and self.run.has_gone_on:
+            raise InputError(
+                f"cannot go on with {self.run.name}, because another process has just done so; repeat the command to "
+                "go on from there"
+            )
 
     @property
     def _goes_on_in_place(self) -> bool:
@@ -610,9 +655,9 @@ class Command(LightningCLI):
             if self.trainer.is_global_zero and recorder.summary is not None and not refused:
                 if self._member_directory is None:  # of a comparison, a run that diverges is a result
                     self.outcome = recorder.history.outcome
-                    print_run(recorder, self.trainer, self.run_directory)
-            elif self.trainer.is_global_zero and self.run_directory is not None and not self._goes_on_in_place:
-                self._remove_empty_run(self.run_directory)
+                    print_run(recorder, self.trainer)
+            elif self.trainer.is_global_zero and not self._goes_on_in_place:
+                self._remove_empty_run()
 
     def _end_without_training(self) -> None:
         """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
@@ -622,12 +667,14 @@ class Command(LightningCLI):
                     getattr(callback, hook)(self.trainer, self.model)
             getattr(self.model, hook)()
 
-    def _remove_empty_run(self, directory: Path) -> None:
+    def _remove_empty_run(self) -> None:
         """Remove what a run left that failed before its first update, or in its first epoch by its options."""
-        shutil.rmtree(directory, ignore_errors=True)
-        if self._made_logs:
-            with contextlib.suppress(OSError):  # another run may have begun there
-                directory.parent.rmdir()
+        for made in (self.run_directory, *self._made_by_loggers):
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+                if self._made_logs:
+                    with contextlib.suppress(OSError):  # another run may have begun there
+                        made.parent.rmdir()
 
     def _recorder(self) -> HistoryRecorder:
         recorder = self._get(self.config_init, "recorder")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from gd_lightning.cli.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
-from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, write_json
+from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, held, is_taken, write_json
 from gd_lightning.variants import Variant
 
 PLAN = "compare.json"  # what a comparison is made of
@@ -142,8 +143,9 @@ class CompareRequest:
         return members(axes, seeds)
 
 
-def find_directory(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> Path:
-    """Return the directory of a comparison: where the same one was begun, else a new one.
+@contextmanager
+def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> Iterator[Path]:
+    """Have the directory of a comparison for oneself: where the same one was begun, else a new one.
 
     Args:
         given: What a person chose.
@@ -152,26 +154,29 @@ def find_directory(given: str | None, logs: Path, name: str, content: Mapping[st
         content: What the comparison is made of.
 
     Raises:
-        InputError: The directory that was chosen holds something else.
+        InputError: The directory that was chosen holds something else, or another process writes there.
     """
     plain = json.loads(json.dumps(content))
-    if given is None:
-        for directory in sorted(logs.glob(f"{name}*")):
-            if _content_of(directory) == plain:
-                return directory
-        directory = claim_directory(logs, name)
-    else:
+    if given is not None:
         directory = Path(given)
-        if _content_of(directory) == plain:
-            return directory
-        if is_taken(directory):
-            raise InputError(
-                f"cannot compare in {directory}, because something else is there; give another directory, or the same "
-                "options as before"
-            )
+        _refuse_another(directory, plain)
         directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / PLAN, plain)
-    return directory
+    else:
+        begun = (path for path in sorted(logs.glob(f"{name}*")) if _content_of(path) == plain)
+        directory = next(begun, None) or claim_directory(logs, name)
+    with held(directory):
+        _refuse_another(directory, plain)  # what another process has begun since
+        if _content_of(directory) != plain:
+            write_json(directory / PLAN, plain)
+        yield directory
+
+
+def _refuse_another(directory: Path, content: object) -> None:
+    if _content_of(directory) != content and is_taken(directory):
+        raise InputError(
+            f"cannot compare in {directory}, because something else is there; give another directory, or the same "
+            "options as before"
+        )
 
 
 def _content_of(directory: Path) -> object:

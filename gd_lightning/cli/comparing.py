@@ -12,9 +12,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
-from gd_lightning.cli.compare import CompareRequest, find_directory, is_finished
+from gd_lightning.cli.compare import CompareRequest, is_finished, own_directory
 from gd_lightning.cli.results import shown
-from gd_lightning.cli.runs import LOGS
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
@@ -22,7 +21,7 @@ from gd_lightning.experiments.claims import check
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.finished_runs import find_runs, read_run
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
 from gd_lightning.variants import BatchSize, Variant
 
 # One process, whose runs leave all their files.
@@ -73,8 +72,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         paths = find_runs([Path(run) for run in options["runs"]])
         comparison = Comparison.of([read_run(path) for path in paths], options["target"])
         made_of: dict[str, Any] = {"runs": [str(path.resolve()) for path in paths]}
-        directory = find_directory(options["directory"], logs, "compare-runs", made_of)
-        _show(Report(comparison, "runs", **_words(options)), directory)
+        with own_directory(options["directory"], logs, "compare-runs", made_of) as directory:
+            _show(Report(comparison, "runs", **_words(options)), directory)
         return
     for name, allowed in _NEEDED.items():
         if settings["trainer"][name] not in allowed:
@@ -94,23 +93,23 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     # All mistakes are found before anything is made; seeds make none.
     _check_settings(command, shared, [member.options for member in members[:: options["seeds"]]], varied, variant)
     made_of = {"settings": shared, "members": {member.name: dict(member.options) for member in members}}
-    directory = find_directory(options["directory"], logs, f"compare-{title}", made_of)
-    interruption: BaseException | None = None
-    try:
-        _train(command, directory, shared, members)
-    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
-        interruption = error
-    runs = [read_run(directory / member.name) for member in members if is_finished(directory / member.name)]
-    if runs:
-        comparison = Comparison.of(runs, options["target"], varied)
-        scene = Scene()
-        if not any(name.startswith("data.problem") for name in varied):
-            with precision_of_run(precision):
-                scene = Scene.of(data, _first_modules(type(command.model), directory, comparison))
-        _show(Report(comparison, title, scene, **_words(options)), directory)
-    if interruption is not None:
-        print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
-        raise interruption
+    with own_directory(options["directory"], logs, f"compare-{title}", made_of) as directory:
+        interruption: BaseException | None = None
+        try:
+            _train(command, directory, shared, members)
+        except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
+            interruption = error
+        runs = [read_run(directory / member.name) for member in members if is_finished(directory / member.name)]
+        if runs:
+            comparison = Comparison.of(runs, options["target"], varied)
+            scene = Scene()
+            if not any(name.startswith("data.problem") for name in varied):
+                with precision_of_run(precision):
+                    scene = Scene.of(data, _first_modules(type(command.model), directory, comparison))
+            _show(Report(comparison, title, scene, **_words(options)), directory)
+        if interruption is not None:
+            print(f"finished     {len(runs)} of {len(members)} runs; the same command makes the others")
+            raise interruption
 
 
 def _check_settings(

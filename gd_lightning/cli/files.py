@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from gd_lightning.callbacks.surroundings import directory_of
-from gd_lightning.tracking.run_directory import CONFIG, write_text
+from gd_lightning.callbacks.directories import directory_of
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember, write_text
 
 
 class RunLogger(TensorBoardLogger):
@@ -30,3 +33,50 @@ class SaveConfig(SaveConfigCallback):
             config.pop("ckpt_path", None)  # the config makes the whole run again
             directory.mkdir(parents=True, exist_ok=True)
             write_text(directory / CONFIG, self.parser.dump(config, skip_none=False, skip_validation=True))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the run be found as the last one."""
+        directory = directory_of(trainer)
+        if directory is not None and trainer.is_global_zero:
+            remember(directory, Path(trainer.default_root_dir) / LOGS)
+
+
+def settle_version(logger: Logger, continued: Path | None) -> Path | None:
+    """Give a logger that numbers its runs the directory of the one that is continued, or take a new one for it.
+
+    Lightning takes the next number, without making its directory: of two processes at once, both take the same.
+
+    Args:
+        logger: Of the Trainer, before it begins.
+        continued: Directory of the run that is continued, if any.
+
+    Returns:
+        The directory that was made, if any.
+
+    Raises:
+        InputError: What another run has logged would be deleted.
+    """
+    if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
+        return None
+    if vars(logger).get("_version") is not None:  # nothing else tells one that was given from one that is to be found
+        metrics = Path(logger.log_dir) / "metrics.csv"
+        if isinstance(logger, CSVLogger) and continued is None and metrics.exists():
+            raise InputError(
+                f"cannot log with version {logger.version!r}, because CSVLogger would delete {metrics}; use another "
+                "version, or none"
+            )
+        return None
+    root = Path(logger.root_dir)
+    if continued is not None and isinstance(logger, TensorBoardLogger) and continued.resolve().parent == root.resolve():
+        logger._version = continued.name
+        return None
+    root.mkdir(parents=True, exist_ok=True)
+    number = logger._get_next_version()
+    while True:
+        try:
+            (root / f"version_{number}").mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        logger._version = number
+        return root / f"version_{number}"

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gd_lightning.callbacks import HistoryRecorder, LastCheckpoint
@@ -22,7 +23,7 @@ from gd_lightning.tracking.summary import aligned, epoch_table, number, run_repo
 _MOST_COLUMNS = 6  # parameters in the table of epochs
 
 
-def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path | None) -> None:
+def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
     """Print the epochs of a run, what it came to, and where its files are."""
     summary = recorder.summary
     assert summary is not None
@@ -31,16 +32,18 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer, run_directory: Path |
     print(epoch_table(recorder.history, ["train_loss", "val_loss", *columns]))
     print()
     print(run_report(summary, title_of(trainer)))
-    directory = getattr(trainer.logger, "log_dir", None)
+    directory = recorder.directory
     if directory is not None:
-        print(f"\nfiles        {shown(Path(directory))}")
+        print(f"\nfiles        {shown(directory)}")
     kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
     if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
         print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
-    if run_directory is not None:
-        print(f"to see them  tensorboard --logdir {shown(run_directory.parent)}")
-        if recorder.history.outcome is Outcome.INTERRUPTED and (run_directory / LAST_CHECKPOINT).is_file():
-            print(f"to go on     {PROGRAM} fit --ckpt_path {shown(run_directory)}")
+    boards = [Path(each.log_dir) for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
+    if boards:
+        print(f"to see them  tensorboard --logdir {shown(boards[0].parent)}")
+    is_unfinished = recorder.history.outcome is Outcome.INTERRUPTED
+    if is_unfinished and directory is not None and (directory / LAST_CHECKPOINT).is_file():
+        print(f"to go on     {PROGRAM} fit --ckpt_path {shown(directory)}")
 
 
 def print_judgement(

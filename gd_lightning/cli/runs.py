@@ -15,9 +15,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import saved_limits
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
-from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, SUMMARY
-
-LOGS = "lightning_logs"
+from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class EarlierRun:
         settings: The options that it was made with, as far as they are known.
         data: The state of its data module, where its checkpoint has it: the names of columns, and a fingerprint.
         epochs: How many it has completed, where its checkpoint says so.
+        saved_at: When its checkpoint was saved, in nanoseconds; 0 without one.
     """
 
     checkpoint: Path | None
@@ -37,6 +36,7 @@ class EarlierRun:
     settings: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
     epochs: int = 0
+    saved_at: int = 0
 
     @property
     def name(self) -> str:
@@ -47,6 +47,12 @@ class EarlierRun:
     def goes_on_in_place(self) -> bool:
         """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""
         return self.directory is not None and self.checkpoint in (None, self.directory / LAST_CHECKPOINT)
+
+    @property
+    def has_gone_on(self) -> bool:
+        """Whether another process has continued it since it was found."""
+        last = (self.directory or Path()) / LAST_CHECKPOINT
+        return self.directory is not None and (last.stat().st_mtime_ns if last.exists() else 0) != self.saved_at
 
     @property
     def divergence(self) -> str:
@@ -68,10 +74,10 @@ def find_run(given: str, logs: Path) -> EarlierRun:
         InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
     """
     if given == "last" and not Path(given).exists():
-        checkpoints = sorted(logs.glob(f"*/{LAST_CHECKPOINT}"), key=lambda file: file.stat().st_mtime)
-        if not checkpoints:
+        newest = last_checkpoint(logs)
+        if newest is None:
             raise InputError(f"cannot find the last run, because {logs} holds none; train first, or give its path")
-        path = checkpoints[-1]
+        path = newest
     else:
         path = Path(given)
         if path.is_dir():
@@ -85,13 +91,14 @@ def find_run(given: str, logs: Path) -> EarlierRun:
                 "file, or last"
             )
     directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
+    saved_at = path.stat().st_mtime_ns
     checkpoint = read_checkpoint(path)
     if not is_checkpoint(checkpoint):
         raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
     has_config = directory is not None and (directory / CONFIG).is_file()
     settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)
     data = checkpoint.get(RegressionDataModule.__qualname__)
-    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {}, _epochs(checkpoint))
+    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {}, _epochs(checkpoint), saved_at)
 
 
 def _epochs(checkpoint: dict[str, Any]) -> int:

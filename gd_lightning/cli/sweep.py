@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,6 @@ from tqdm import tqdm
 
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import shown
-from gd_lightning.cli.runs import LOGS
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -20,7 +20,7 @@ from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.ranges import numbers, written_twice
 from gd_lightning.experiments.sweep_grid import BATCH_SIZES, LRS
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import CONFIG, claim_directory, is_taken, write_text
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, held, is_taken, write_text
 
 # The options of fit that take a grid here, and the own options that hold it.
 GRIDS = {
@@ -159,7 +159,6 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
         name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
     }
     rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
-    directory = None if options["directory"] is None else _empty(Path(options["directory"]))
     grid = Grid.of(given, module, data, options["seeds"])
     for name, values in given.items():
         again = written_twice(name, values, data.variant.train_samples) if values is not None else []
@@ -168,15 +167,17 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(options["seeds"]))
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
-    with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
-        report = task.train(module, data, bar.update)
-    try:
-        if directory is None:
-            directory = claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{report.title}")
-        report.write(directory)
-        write_text(directory / CONFIG, command.config_text())
-    finally:
-        print(report, flush=True)  # where the disk is full, at least this is there
+    given_directory = options["directory"]
+    with contextlib.nullcontext() if given_directory is None else _empty(Path(given_directory)) as chosen:
+        with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
+            report = task.train(module, data, bar.update)
+        try:
+            logs = Path(trainer.default_root_dir or ".") / LOGS
+            directory = chosen or claim_directory(logs, f"sweep-{report.title}")
+            report.write(directory)
+            write_text(directory / CONFIG, command.config_text())
+        finally:
+            print(report, flush=True)  # where the disk is full, at least this is there
     print(f"\nfiles        {shown(directory)}")
     print(f"to see them  tensorboard --logdir {shown(directory)}, then http://localhost:6006/#hparams")
 
@@ -188,12 +189,22 @@ def _device(accelerator: str) -> torch.device:
     return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")
 
 
-def _empty(directory: Path) -> Path:
-    """Return a directory that holds nothing yet.
+@contextlib.contextmanager
+def _empty(directory: Path) -> Iterator[Path]:
+    """Have a directory that holds nothing yet for oneself; where nothing comes into it, it is removed again.
 
     Raises:
-        InputError: Something is there.
+        InputError: Something is there, or comes from another process.
     """
+    taken = f"cannot sweep into {directory}, because something else is there; give another directory"
     if is_taken(directory):
-        raise InputError(f"cannot sweep into {directory}, because something else is there; give another directory")
-    return directory
+        raise InputError(taken)
+    directory.mkdir(parents=True, exist_ok=True)
+    with held(directory):
+        if is_taken(directory):
+            raise InputError(taken)
+        try:
+            yield directory
+        finally:
+            with contextlib.suppress(OSError):
+                directory.rmdir()

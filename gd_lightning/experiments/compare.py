@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
+from gd_lightning.callbacks.run_loggers import end_runs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.comparison import Comparison
@@ -199,7 +200,11 @@ def _train(
         data = RegressionDataModule(copies["problem"], **copies["data"], seed=own)
         module = RegressionModule(**copies["model"])
         module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
-        Trainer(**{"logger": logger, **trainer, "callbacks": callbacks}).fit(module, data)
+        runner = Trainer(**{"logger": logger, **trainer, "callbacks": callbacks})
+        try:
+            runner.fit(module, data)
+        finally:
+            end_runs(runner.loggers)
     if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
         raise KeyboardInterrupt
     settings = {f"{section}.{key}": value for section in ("data", "model") for key, value in given[section].items()}

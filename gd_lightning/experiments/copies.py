@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from gd_lightning.errors import InputError, first_line
 
@@ -106,7 +106,13 @@ def _what_fails(options: Mapping[str, Any]) -> tuple[str, Any]:
 def _check_loggers(given: Any) -> None:
     """Refuse loggers whose copies would write into one directory."""
     for logger in given if isinstance(given, (list, tuple)) else [given]:
-        version = vars(logger).get("_version") if isinstance(logger, Logger) else None
+        if isinstance(logger, WandbLogger):
+            raise InputError(
+                "cannot log several runs with one WandbLogger, because its copies share one run of W&B; give a "
+                "function that makes it, such as lambda: WandbLogger()"
+            )
+        own = vars(logger) if isinstance(logger, Logger) else {}
+        version = own.get("_version", own.get("_run_id"))
         if version is not None:
             raise InputError(
                 f"cannot log several runs with one {type(logger).__name__} of version {version!r}, because they would "

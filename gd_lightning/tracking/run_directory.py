@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
+
+if sys.platform != "win32":
+    import fcntl
 
 HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
     "history.csv",
@@ -19,6 +26,13 @@ HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
     "checkpoints",
 )
 LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"
+LOGS = "lightning_logs"
+"""Where runs are, in the directory that a Trainer has as its root."""
+
+_ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
+
+_TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
+_LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
 
 
 def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
@@ -50,26 +64,105 @@ def free_name(parent: Path, name: str, ending: str = "") -> str:
 
 def claim_directory(parent: Path, name: str) -> Path:
     """Make the directory with the first free name, so that no other process that runs now takes it too."""
-    parent.mkdir(parents=True, exist_ok=True)
     while True:
+        parent.mkdir(parents=True, exist_ok=True)
         directory = parent / free_name(parent, name)
         try:
             directory.mkdir()
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # taken, or a process that has failed has removed the parent
             continue
         return directory
 
 
+def claim_within(parent: Path, name: str) -> Path:
+    """Take a directory that may be there already, because a logger has made it, for the files of one run.
+
+    Returns:
+        The directory, or one beside it with a free name where it has the files of another run, or is about to.
+    """
+    directory = parent / name
+    directory.mkdir(parents=True, exist_ok=True)
+    if not any(os.path.lexists(directory / file) for file in (HISTORY, SUMMARY, LAST_CHECKPOINT)):
+        try:
+            (directory / _TAKEN).touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            return directory
+    return claim_directory(parent, name)
+
+
+def inside(parent: Path, name: str) -> Path:
+    r"""Return the directory of a name in another one, whatever the name has in it.
+
+    Slashes part it. What would lead out of the parent is left out, as are characters that cannot be printed; what is
+    too long for a file system is cut.
+
+    Example:
+        >>> inside(Path("logs"), "/../a/./b\n").as_posix()
+        'logs/a/b'
+    """
+    parts = ("".join(letter for letter in part if letter.isprintable()) for part in name.split("/"))
+    short = (part.encode("utf-8")[:_LONGEST_NAME].decode("utf-8", "ignore") for part in parts)
+    return parent.joinpath(*(part for part in short if part not in ("", ".", "..")))
+
+
 def claim_file(parent: Path, name: str, ending: str) -> Path:
     """Make an empty file with the first free name, as :func:`claim_directory` makes a directory."""
-    parent.mkdir(parents=True, exist_ok=True)
     while True:
+        parent.mkdir(parents=True, exist_ok=True)
         file = parent / free_name(parent, name, ending)
         try:
             file.touch(exist_ok=False)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
             continue
         return file
+
+
+def remember(directory: Path, logs: Path) -> None:
+    """Make a run that is not in the directory of runs one that :func:`last_checkpoint` finds."""
+    if directory.resolve().parent != logs.resolve():
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / _ELSEWHERE).open("a", encoding="utf-8") as file:
+            file.write(f"{directory.resolve()}\n")
+
+
+def last_checkpoint(logs: Path) -> Path | None:
+    """Return the last checkpoint of the newest run, in the directory of runs or elsewhere; None without one."""
+    checkpoints = list(logs.glob(f"*/{LAST_CHECKPOINT}"))
+    with contextlib.suppress(OSError, ValueError):
+        lines = set((logs / _ELSEWHERE).read_text(encoding="utf-8").splitlines())
+        checkpoints += [file for line in lines if (file := Path(line) / LAST_CHECKPOINT).is_file()]
+    return max(checkpoints, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Let no other process write into a directory meanwhile; a process that is killed leaves nothing behind.
+
+    Args:
+        directory: Which is there.
+
+    Raises:
+        InputError: Another process is writing there.
+    """
+    if sys.platform == "win32":  # it has no locks of this kind
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"cannot write into {directory}, because another process does; wait until it has ended, or use another "
+                "directory"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from gd_lightning import Problem
 
 TABLE = "--data.problem Table --data.problem.path"
 ONE_EPOCH = "--trainer.max_epochs 1"
+CSV_LOGGER = "--trainer.logger CSVLogger --trainer.logger.save_dir logs"
 
 
 @dataclass(frozen=True)
@@ -738,6 +739,16 @@ ADVICE: dict[str, Advice] = {
         "remove RUN/config.yaml",
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/config.yaml"),
+    ),
+    # Loggers
+    "because no directory in save_dir can have it: it leads out": advice(
+        f"fit {CSV_LOGGER} --trainer.logger.name ../up", f"fit {ONE_EPOCH} {CSV_LOGGER} --trainer.logger.name up"
+    ),
+    "because CSVLogger would delete {}; use another version, or none": advice(
+        f"fit {CSV_LOGGER} --trainer.logger.version a",
+        f"fit {ONE_EPOCH} {CSV_LOGGER} --trainer.logger.version b",
+        f"fit {ONE_EPOCH} {CSV_LOGGER}",
+        before=f"fit {ONE_EPOCH} {CSV_LOGGER} --trainer.logger.version a",
     ),
     # Sweep
     "because the runs of a sweep have no Trainer; leave it out, or use compare": advice(

@@ -180,7 +180,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "unknown strategy": ("--trainer.strategy magic", NOT_FOLLOWED),
     "unknown profiler": ("--trainer.profiler magic", NOT_FOLLOWED),
-    "logger without its package": ("--trainer.logger WandbLogger", NOT_FOLLOWED),
+    "logger without its package": ("--trainer.logger CometLogger", NOT_FOLLOWED),
     "callback without its argument": (
         "--trainer.callbacks+=EarlyStopping",
         "cannot make trainer.callbacks without monitor; give --trainer.callbacks.monitor",

@@ -1,0 +1,100 @@
+"""Where a run leaves its files: in the directory of its logger, or in one of its own, which no other run shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, claim_directory, claim_within, inside
+
+_CHOSEN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
+_TOLD: WeakKeyDictionary[Trainer, tuple[list[Logger], Path | None]] = WeakKeyDictionary()
+
+
+def choose_directory(trainer: Trainer, directory: Path) -> None:
+    """Say where a run leaves its files, before it begins; of several processes, the choice of the first one counts."""
+    _CHOSEN[trainer] = directory
+
+
+def directory_of(trainer: Trainer) -> Path | None:
+    """Return where a run leaves its files; None where it leaves none. Every process must ask, for it is broadcast.
+
+    It is the directory of the first logger. A logger that has none of its own for a run, such as one of MLflow or W&B,
+    gets one in its ``save_dir``, by its name and version, and one without a ``save_dir`` in ``lightning_logs``. There
+    is also the one of a run without a logger, if a callback, such as :class:`~gd_lightning.LastCheckpoint`,
+    ``needs_directory``. Where files of another run are already, it is a directory beside them, with a free name.
+    """
+    told = _TOLD.get(trainer)
+    if told is None or told[0] != trainer.loggers:
+        directory = None
+        if _has_directory(trainer):
+            directory = Path(trainer.strategy.broadcast(_find(trainer) if trainer.is_global_zero else Path()))
+        told = _TOLD[trainer] = list(trainer.loggers), directory
+    return told[1]
+
+
+def check_names(logger: Logger) -> None:
+    """Refuse names that a logger would make directories of, and that are none, or lead out of its ``save_dir``.
+
+    Raises:
+        InputError: Its name or version is such a one.
+    """
+    if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
+        return
+    for kind in ("name", "version", "sub_dir"):
+        name = str(getattr(logger, kind, None) or "")
+        if inside(Path(), name) != Path(name):
+            raise InputError(
+                f"cannot log with {kind} {name!r}, because no directory in save_dir can have it: it leads out, is too "
+                "long, or cannot be printed; use another one"
+            )
+
+
+def _has_directory(trainer: Trainer) -> bool:
+    if trainer.fast_dev_run or trainer.barebones:  # type: ignore[attr-defined]
+        return False
+    if trainer in _CHOSEN:
+        return True
+    if trainer.loggers:
+        return not isinstance(trainer.loggers[0], DummyLogger)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(getattr(callback, "needs_directory", False) for callback in callbacks)
+
+
+def _find(trainer: Trainer) -> Path:
+    if trainer in _CHOSEN:
+        return _CHOSEN[trainer]
+    parent, name = _place(trainer)
+    run = _continued(trainer)
+    if run is not None and (run == (parent / name).resolve() if name else run.parent == parent.resolve()):
+        return run
+    return claim_within(parent, name) if name else claim_directory(parent, "run")
+
+
+def _place(trainer: Trainer) -> tuple[Path, str]:
+    """Return in which directory the files of a run belong, and in which one of that; empty for any that is free."""
+    root = Path(trainer.default_root_dir)
+    if not trainer.loggers:
+        return root / LOGS, ""
+    logger = trainer.loggers[0]
+    if isinstance(logger, (TensorBoardLogger, CSVLogger)):
+        check_names(logger)
+        directory = Path(logger.log_dir)
+        return directory.parent, directory.name
+    version = f"version_{logger.version}" if isinstance(logger.version, int) else str(logger.version or "")
+    *_, version = inside(Path(), version).parts or ("",)
+    return inside(Path(logger.save_dir), logger.name or "") if logger.save_dir else root / LOGS, version
+
+
+def _continued(trainer: Trainer) -> Path | None:
+    """Return the directory of the run whose last checkpoint is continued."""
+    if trainer.ckpt_path is None:
+        return None
+    path = Path(trainer.ckpt_path).resolve()
+    directory = path.parent.parent
+    return directory if path == directory / LAST_CHECKPOINT else None

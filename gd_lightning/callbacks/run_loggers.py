@@ -1,0 +1,141 @@
+"""What the loggers of a run get of it: every one the same series, settings and results, each in its own manner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from gd_lightning.callbacks.surroundings import learning_rate, problem_of
+from gd_lightning.errors import InputError
+from gd_lightning.generators import start_seed
+from gd_lightning.history import History
+from gd_lightning.tracking.loggers import LoggerWriter
+from gd_lightning.tracking.tensorboard import HistoryWriter
+from gd_lightning.variants import Variant
+
+_LONGEST_VALUE = 250  # characters that Lightning's logger gives of a setting to MLflow
+
+
+class RunLoggers:
+    """Writes a growing history to all loggers of a run, from its first process.
+
+    Args:
+        trainer: Whose loggers.
+        pl_module: What is trained.
+        variant: Of the training loader, where it is known.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> None:
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        updates = float(trainer.estimated_stepping_batches)
+        epochs = updates / (1 if variant is None else variant.updates_per_epoch)
+        self._settings = _settings(trainer, pl_module, variant) if loggers else {}
+        self._boards: list[tuple[HistoryWriter, Path]] = []
+        self._others: list[LoggerWriter] = []
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                writer = HistoryWriter(logger.experiment, time.time(), updates, epochs)
+                self._boards.append((writer, Path(logger.log_dir)))
+            elif isinstance(logger, MLFlowLogger):
+                self._others.append(_MLflowWriter(logger, updates, epochs, self._settings))
+            else:
+                self._others.append(LoggerWriter(logger, updates, epochs, self._settings))
+
+    def begin_again(self, before: int) -> None:
+        """Make TensorBoard forget what was written of a run behind the update at which it is continued."""
+        for writer, directory in self._boards:
+            writer.begin_again(directory, before)
+
+    def rows_due(self, history: History) -> float:
+        """Return about how many rows, at most, are to be written now."""
+        update, epoch = (history.last(name) for name in ("update", "epoch"))
+        rows = [*(other.rows for other in self._others), *(board.rows for board, _ in self._boards)]
+        return sum(each.due(update, epoch) for each in rows)
+
+    def write_new(self, history: History) -> None:
+        """Write the rows that came since the last call."""
+        for board, _ in self._boards:
+            board.write_new(history)
+        for other in self._others:
+            other.write_new(history)
+
+    def finish(self, history: History, results: Mapping[str, float], card: str, update: int) -> None:
+        """Write what is left, and what the run came to.
+
+        Args:
+            history: The whole history, which says how the run ended.
+            results: As numbers.
+            card: The run in words, as Markdown.
+            update: After how many updates.
+        """
+        for other in self._others:
+            other.write_new(history, to_the_end=True)
+            other.write_results(results, update, history.outcome)
+        for board, _ in self._boards:
+            board.write_new(history, to_the_end=True)
+            board.write_text("run card", card)
+            board.write_hparams(self._settings, results, history.outcome)
+            board.flush()
+
+
+class _MLflowWriter(LoggerWriter):
+    """Writes to MLflow, whose parameters cannot be changed, and which keeps every value of a step.
+
+    A logger with the ``run_id`` of a run that is there already adds to it what is not in it yet.
+    """
+
+    def __init__(self, logger: MLFlowLogger, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
+        self._mlflow, self._run_id = logger.experiment, logger.run_id
+        known = self._mlflow.get_run(self._run_id).data.params
+        given = dict(_flat(settings))
+        for name, value in given.items():
+            if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
+                raise InputError(
+                    f"cannot add to the MLflow run {self._run_id}, because it was made with {name} {known[name]}, and "
+                    f"this run with {value}; leave run_id out"
+                )
+        new = {name: value for name, value in given.items() if name not in known}
+        rows = self._mlflow.get_metric_history(self._run_id, "samples") if known else []
+        super().__init__(logger, updates, epochs, new, {row.step for row in rows}, plain_names=True)
+
+    def _write_outcome(self, outcome: str) -> None:
+        self._mlflow.set_tag(self._run_id, "outcome", outcome)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings as MLflow has them, the parts of a class that was chosen one by one."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
+
+
+def end_runs(loggers: Iterable[Logger]) -> None:
+    """End the runs of W&B, of which a process has one: the next one would go on with it, in the same place."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            experiment = vars(logger).get("_experiment")  # to ask for it would begin one
+            if experiment is not None:
+                experiment.finish()
+
+
+def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:
+    """Return what a run is made with."""
+    problem = problem_of(trainer)
+    settings = dict(getattr(getattr(trainer, "datamodule", None), "hparams", {}))
+    settings["data_seed"] = settings.pop("seed", None)
+    settings["problem"] = None if problem is None else type(problem).__name__
+    if problem is not None:
+        settings |= {f"problem.{name}": value for name, value in problem.hyperparameters().items()}
+    settings |= pl_module.hparams
+    if variant is not None:
+        settings |= {"variant": variant.name, "batch_size": variant.batch_size}
+    # A scheduler may have changed it since the start of a run that is continued.
+    lr = trainer.optimizers[0].param_groups[0].get("initial_lr", learning_rate(trainer))
+    return {**settings, "lr": float(lr), "seed": start_seed()}

@@ -201,12 +201,26 @@ def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
     left, values, right = torch.linalg.svd(design / lengths.T, full_matrices=False)
     rank = int((values > RANK * max(design.shape) * values[0]).sum())
-    weight: Tensor = right[:rank].T @ (left[:, :rank].T @ targets / values[:rank, None]) / lengths
+    coordinates = left[:, :rank].T @ targets / values[:rank, None]
     if rank == design.shape[1]:
+        weight: Tensor = right[:rank].T @ coordinates / lengths
         return weight
     # What the data do not determine is made as small as it can be, in the units of the columns.
-    rows = torch.linalg.qr(right[:rank].T * lengths).Q
-    smallest: Tensor = rows @ (rows.T @ weight)
+    return smallest_with(right[:rank].T * lengths, coordinates)
+
+
+def smallest_with(columns: Tensor, coordinates: Tensor) -> Tensor:
+    """Return the smallest W with C'W = coordinates, shape (D, K).
+
+    With C = Q R it is Q (R')^-1 times the coordinates. Another solution that is projected on the columns would lose its
+    digits where these have rows of very different sizes.
+
+    Args:
+        columns: C, independent, shape (D, R).
+        coordinates: Shape (R, K).
+    """
+    basis, triangle = torch.linalg.qr(columns)
+    smallest: Tensor = basis @ torch.linalg.solve_triangular(triangle.T, coordinates, upper=False)
     return smallest
 
 

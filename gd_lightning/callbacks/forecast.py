@@ -30,7 +30,7 @@ from gd_lightning.theory.advice import STANDARDIZE
 # A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
 # subcommand plan. To explain a divergence is worth more time.
 _NUMBERS = 2e6
-_MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C^2
+_MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C min(N, C)
 _MOST_COLUMNS_DRAWN = 64
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
 _FIRST_EPOCHS, _MOST_EPOCHS = 64, 2**15
@@ -144,7 +144,7 @@ class Forecast(Measuring):
         outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _MOST_WORK_TO_EXPLAIN)
         if not isinstance(loader, BatchLoader):
             return ""
-        if outlooks is None:
+        if outlooks is None or not outlooks.can_tell(loader.variant):
             return _cause_in_features(pl_module, loader.samples, problem_of(trainer))
         outlook = self.outlook or outlooks.of(loader.variant.batch_size, learning_rate(trainer))
         return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
@@ -179,7 +179,7 @@ class Forecast(Measuring):
         assert isinstance(pl_module, RegressionModule)
         assert isinstance(loader, BatchLoader)
         variant, columns = loader.variant, loader.samples.in_features + 1
-        if variant.train_samples * columns**2 > most_work:
+        if variant.train_samples * columns * min(variant.train_samples, columns) > most_work:
             return None
         order = loader.epoch_order.order
         is_small = variant.updates_per_epoch <= _MOST_UPDATES and variant.train_samples * columns <= _NUMBERS

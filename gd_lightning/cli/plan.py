@@ -36,7 +36,8 @@ _HOLDS_FOR = {  # the map, by the order of the run
     "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
 }
 _SHOWN_PARAMETERS = 12
-_ENOUGH = 10_000  # samples that the digits are estimated from
+# Samples that the digits are estimated from; of many features fewer, so that they fit in memory.
+_ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 
 class PlanOptions:
@@ -83,7 +84,9 @@ def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: floa
     outlooks = linear_outlooks(
         module, data.train.pieces, data.variant, max_epochs, order=data.order, problem=data.problem
     )
-    rows = [outlooks.of(size, module.hparams["lr"]) for size in sizes]
+    asked, n = data.variant.batch_size, data.variant.train_samples
+    told = [size for size in sizes if size == asked or outlooks.can_tell(Variant.of(size, n))]
+    rows = [outlooks.of(size, module.hparams["lr"]) for size in told]
     return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
 
 
@@ -92,7 +95,8 @@ def _digits(
 ) -> dict[str, dict[str, float]]:
     """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
-    rows = torch.linspace(0, len(samples) - 1, min(len(samples), _ENOUGH)).long()
+    enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
+    rows = torch.linspace(0, len(samples) - 1, enough).long()
     momentum = (outlooks.momentum, outlooks.nesterov)
     rounding = Rounding(outlooks.loss, *samples.take(rows), lr, *momentum, layer=module.standardize)
     has_bias = outlooks.start.bias is not None or (module.standardize is not None and module.standardize.centers)
@@ -245,7 +249,11 @@ class Plan:
 
     def _notes(self) -> list[str]:
         """Say what rounding leaves, and what the statements on mini-batches hold for."""
-        if self.outlooks.knows_the_order:
+        drawn, n = self.outlooks.drawn, self.variant.train_samples
+        if n > 1 and not self.outlooks.can_tell(Variant.of(1, n)):
+            directions = len(self.outlooks.loss.eigenvalues)
+            notes = [f"Mini-batches: nothing is said of them, for these data vary in {directions:,} directions."]
+        elif self.outlooks.knows_the_order:
             notes = [
                 "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
                 "those for samples drawn with replacement.",
@@ -262,8 +270,7 @@ class Plan:
                 f"        {shown}",
                 *notes,
             ]
-        drawn = self.outlooks.drawn
-        if drawn.is_thinned:
+        if len(self.rows) > 1 and drawn.is_thinned:
             notes.append(
                 f"Mini-batches: estimated from {len(drawn.rows):,} of the {drawn.n_samples:,} training samples."
             )

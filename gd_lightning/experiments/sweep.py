@@ -55,6 +55,7 @@ from gd_lightning.module import (
     quadratic_network,
 )
 from gd_lightning.problems import Problem, SteepLine
+from gd_lightning.variants import Variant
 
 Progress = Callable[[int], object]
 _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")
@@ -340,7 +341,8 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float],
     limits: dict[tuple[int, float], float] = {}
     with contextlib.suppress(*NOT_COMPUTABLE):
         plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
+        told = [size for size in grid.batch_size if plain.can_tell(Variant.of(size, data.variant.train_samples))]
         for momentum in [each for each in grid.momentum if each < 1]:
             outlooks = dataclasses.replace(plain, momentum=momentum, nesterov=nesterov)
-            limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in grid.batch_size}
+            limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in told}
     return limits

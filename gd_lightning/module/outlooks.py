@@ -1,6 +1,6 @@
 """What the theory can say of a module on data: whether it holds there, and its answers.
 
-Letters: N samples, C columns of the design.
+Letters: N samples, C columns of the design, R directions in which it varies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from gd_lightning.problems import Problem
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding
 from gd_lightning.variants import Variant
 
-_ENOUGH = 10_000  # samples that rounding errors are estimated from
+# Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.
+_ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 # What says which loss a module descends, and how it descends it, if a subclass has its own.
 _LOSS = ("forward", "summed_loss", "training_step")
@@ -60,7 +61,7 @@ def linear_outlooks(
         variant: The configured batches.
         max_epochs: How many epochs the run has; ``inf`` where nothing limits it.
         order: The order of the samples.
-        numbers: How large N C may be (for the sequential order) or N C^2: of more samples, some stand for all.
+        numbers: How large N R may be (for the sequential order) or N R^2: of more samples, some stand for all.
         start: The parameters before the first update, as the network has them; None: those it has now.
         problem: What the data come from, where they could be standardised; None: that is not asked.
 
@@ -75,7 +76,8 @@ def linear_outlooks(
         )
     now, layer = network.affine(), module.standardize
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
-    most = math.ceil(numbers / (columns if order == "sequential" else columns**2))
+    directions = min(columns, variant.train_samples)
+    most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
     outlooks = _outlooks(module, pieces, variant, layer, start, most)
     of_the_run: dict[str, Any] = {
         "max_epochs": max_epochs,
@@ -148,7 +150,8 @@ def _outlooks(
 
 def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
     """Return some samples, drawn evenly."""
-    step = math.ceil(n / _ENOUGH)
+    features = next(iter(pieces()))[0].shape[1]
+    step = math.ceil(n / min(_ENOUGH, max(_FEWEST, _NUMBERS // features)))
     x, y, start = [], [], 0
     for block_x, block_y in pieces():
         first = -start % step

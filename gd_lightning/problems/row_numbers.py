@@ -29,8 +29,8 @@ def row_numbers(table: TableFile) -> tuple[dict[str, str], list[str]]:
         What each of them is, by name; and the columns without a name that hold other values, so that nobody can tell
         what they are.
     """
-    unclear = []
-    found = dict.fromkeys((name for name in table.names if name in table.index), "it is the index of the rows")
+    unclear, index = [], set(table.index)
+    found = dict.fromkeys((name for name in table.names if name in index), "it is the index of the rows")
     for position, name in enumerate(table.names):
         if name in found:
             continue

@@ -50,7 +50,7 @@ class TableFile(ABC):
         self.path = path
         self.header = self._read_names()
         """The names of all columns, in their order."""
-        self.repeated = sorted({name for name, count in Counter(self.header).items() if count > 1})
+        self.repeated = {name for name, count in Counter(self.header).items() if count > 1}
         """Those that stand several times, so that nobody can tell which column is meant."""
         self.names = [name for name in self.header if name not in self.repeated]
         """Those by which a column can be read."""
@@ -235,7 +235,7 @@ class _Parquet(TableFile):
             yield block
 
     def _check_type(self, name: str) -> None:
-        kind, types = self._file.schema_arrow.field(self.header.index(name)).type, self._types
+        kind, types = self._file.schema_arrow.field(name).type, self._types
         values = kind.value_type if types.is_dictionary(kind) else kind
         tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
         if not any(test(values) for test in tests):
@@ -254,13 +254,13 @@ class _Npy(TableFile):
         return [str(i) for i in range(self._table.shape[1])]
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
-        positions = [self.names.index(name) for name in names]
+        positions = [int(name) for name in names]
         for start in range(0, len(self._table), ROWS_AT_ONCE):
             part = self._table[start : start + ROWS_AT_ONCE][:, positions]
             yield np.stack([_numbers(part[:, i], start, name, self.path) for i, name in enumerate(names)], axis=1)
 
     def as_it_lies(self, names: Sequence[str]) -> Array | None:
-        positions = [self.names.index(name) for name in names]
+        positions = [int(name) for name in names]
         side_by_side = positions == list(range(positions[0], positions[0] + len(positions)))
         if self._table.nbytes <= IN_MEMORY or self._table.dtype not in (np.float32, np.float64) or not side_by_side:
             return None
@@ -382,7 +382,8 @@ def read_columns(table: TableFile, names: Sequence[str]) -> Array:
             f"cannot use column {repeated[0]!r} of {table.path}, because several columns have that name; give each its "
             "own, or choose other columns with features and targets"
         )
-    if missing := [name for name in names if name not in table.names]:
+    there = set(table.names)
+    if missing := [name for name in names if name not in there]:
         shown = ", ".join(table.names[:20]) + (", ..." if len(table.names) > 20 else "")
         raise InputError(
             f"cannot find column {missing[0]!r} in {table.path}, because it has the columns {shown}; correct the name, "

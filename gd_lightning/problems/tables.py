@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ class Table(Problem):
         self.path = str(path)
         self.features = features
         self.targets = targets
-        named = [*(features or []), *(targets or [])]
-        if duplicates := sorted({name for name in named if named.count(name) > 1}):
+        named = Counter([*(features or []), *(targets or [])])
+        if duplicates := sorted(name for name, count in named.items() if count > 1):
             raise InputError(
                 f"cannot use column {duplicates[0]!r} of {path} twice; name it once, in features or targets"
             )
@@ -99,8 +100,10 @@ class Table(Problem):
         all_named = self._takes_all or (self.features and self.targets)
         left_out, unclear = ({}, []) if all_named else row_numbers(table)
         names = [name for name in table.header if name in named or name not in left_out]
-        targets = self.targets or [name for name in names if name not in (self.features or [])][-1:]
-        features = self.features or [name for name in names if name not in targets]
+        chosen = set(self.features or [])
+        targets = self.targets or [name for name in names if name not in chosen][-1:]
+        chosen = set(targets)
+        features = self.features or [name for name in names if name not in chosen]
         if unnamed := [name for name in [*features, *targets] if name in unclear and name not in named]:
             raise InputError(
                 f"cannot use column {table.header.index(unnamed[0]) + 1} of {self.path}, because it has no name, and "

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over
+from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over, smallest_with
 from gd_lightning.theory.thinning import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -186,24 +186,49 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     floor = torch.finfo(torch.float64).eps * (sizes.max() * 0 if means is None else means.abs())
     sizes = torch.where(sizes > floor, sizes, torch.zeros_like(sizes))
     units = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
-    left, values, right = torch.linalg.svd(triangle * (sizes > 0) / units, full_matrices=True)
+    # Of many features beside few rows, the directions without variation would be a matrix of D^2 numbers.
+    is_wide = triangle.shape[1] > 2 * triangle.shape[0]
+    left, values, right = torch.linalg.svd(triangle * (sizes > 0) / units, full_matrices=not is_wide)
     rank = int((values > RANK * max(triangle.shape) * values[0]).sum())
-    inverse = (right[:rank].T / values[:rank] @ left[:, :rank].T) / units[:, None]
-    nothing = right[rank:].T / units[:, None]
-    factor = triangle
-    if means is not None:
-        rows, features = triangle.shape
-        factor = torch.zeros(rows + 1, features + 1, dtype=torch.float64)
-        factor[:rows, :features], factor[rows, :features], factor[rows, features] = triangle, means, 1.0
-        whole = torch.zeros(features + 1, rows + 1, dtype=torch.float64)
-        whole[:features, :rows], whole[features, :rows], whole[features, rows] = inverse, -means @ inverse, 1.0
-        inverse, nothing, rank = whole, torch.cat([nothing, -(means @ nothing)[None]]), rank + 1
-    if nothing.shape[1]:
-        nothing = torch.linalg.qr(nothing).Q
-        inverse = inverse - nothing @ (nothing.T @ inverse)
+    of_rows, of_features = left[:, :rank].T / values[:rank, None], right[:rank].T
+    if is_wide:
+        inverse = _smallest_inverse(of_rows, of_features * units[:, None], means)
+    else:
+        inverse, nothing = of_features @ of_rows / units[:, None], right[rank:].T / units[:, None]
+        if means is not None:
+            inverse = _bordered(inverse, -means @ inverse)
+            nothing = torch.cat([nothing, -(means @ nothing)[None]])
+        if nothing.shape[1]:
+            nothing = torch.linalg.qr(nothing).Q
+            inverse = inverse - nothing @ (nothing.T @ inverse)
+    factor = triangle if means is None else _bordered(triangle, means)
+    rank = rank if means is None else rank + 1
     large, directions = torch.linalg.svd(factor, full_matrices=False)[1:]
     inner, small = torch.linalg.svd(inverse, full_matrices=False)[:2]
     many = int((large[:rank] > (large[0] / small[0]).sqrt()).sum())
     found = torch.cat([large[:many], small[: rank - many].reciprocal().flip(0)])
     vectors = torch.linalg.qr(torch.cat([directions[:many].T, inner[:, : rank - many].flip(1)], dim=1)).Q
     return found.square().flip(0), vectors.flip(1)
+
+
+def _smallest_inverse(inverse_of_rows: Tensor, columns: Tensor, means: Tensor | None) -> Tensor:
+    """Return the pseudo-inverse of T, bordered by the means where there are any, from factors of full rank.
+
+    With T = A B' it is (B')^+ A^+.
+
+    Args:
+        inverse_of_rows: A^+, shape (R, rows).
+        columns: B, shape (D, R).
+        means: As for :func:`_spectrum`.
+    """
+    if means is not None:
+        columns = _bordered(columns.T, means).T
+        inverse_of_rows = _bordered(inverse_of_rows, torch.zeros_like(inverse_of_rows[0]))
+    return smallest_with(columns, inverse_of_rows)
+
+
+def _bordered(matrix: Tensor, row: Tensor) -> Tensor:
+    """Return a matrix with a row below, a column of zeros beside, and 1 in the corner."""
+    whole = torch.zeros(len(matrix) + 1, matrix.shape[1] + 1, dtype=matrix.dtype)
+    whole[:-1, :-1], whole[-1, :-1], whole[-1, -1] = matrix, row, 1.0
+    return whole

@@ -72,7 +72,8 @@ class OutcomeMap:
     Args:
         n_samples: N.
         max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
-        drawn: The boundaries of mini-batches, in ascending batch sizes; empty for a single sample.
+        drawn: The boundaries of mini-batches, in ascending batch sizes; empty for a single sample, and where nothing
+            can be told of them.
         batch: Those of batch gradient descent.
 
     Example:
@@ -103,7 +104,8 @@ class OutcomeMap:
         """
         n = outlooks.loss.n_samples
         with _one_thread():
-            drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if n > 1 else []
+            can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))
+            drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if can_tell else []
             whole = next(_of_drawn(outlooks, [n])) if n > 1 and outlooks.with_replacement else _of_batch(outlooks)
             return cls(n, outlooks.max_epochs, tuple(drawn), whole)
 

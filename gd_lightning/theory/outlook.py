@@ -15,6 +15,7 @@ from functools import cached_property
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
 from gd_lightning.theory.descent import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.linear_loss import LinearLoss
 from gd_lightning.theory.sampling import DrawnBatches
@@ -29,6 +30,7 @@ _CLOSE_TO_ZERO = 1e-4  # of the loss of the best constant: what counts there
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
 _NUMBERS = 2e7
+_MOST_DIRECTIONS = 270  # in which drawn batches are told: of more, N R^2 numbers are of fewer samples than directions
 
 
 class Verdict(str, Enum):
@@ -151,6 +153,10 @@ class Outlooks:
         """Whether every update is from each sample once."""
         return variant.name == "batch" and not self.with_replacement
 
+    def can_tell(self, variant: Variant) -> bool:
+        """Whether anything can be said of these batches: mini-batches are told up to some number of directions."""
+        return self.is_whole(variant) or len(self.loss.eigenvalues) <= _MOST_DIRECTIONS
+
     def losses(self, batch_size: BatchSize, lr: float, epochs: int) -> Tensor:
         """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,).
 
@@ -159,6 +165,7 @@ class Outlooks:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return predicted_losses(self.loss, self.start, lr, epochs, self.momentum, self.nesterov)
+        self._refuse_too_many_directions(variant)
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
             return epoch.predicted_losses(self.start, epochs)
@@ -225,7 +232,16 @@ class Outlooks:
         """What has been asked about, with its limit and its best learning rate, which take most of the time."""
         return {}
 
+    def _refuse_too_many_directions(self, variant: Variant) -> None:
+        if not self.can_tell(variant):
+            raise InputError(
+                f"cannot tell the outlook of batch_size {variant.batch_size}, because that of mini-batches is found in "
+                f"up to {_MOST_DIRECTIONS} directions, and these data vary in {len(self.loss.eigenvalues)}; ask for "
+                "batch_size full, or give fewer features"
+            )
+
     def _drawn_batches(self, variant: Variant) -> DrawnBatches:
+        self._refuse_too_many_directions(variant)
         drawn = DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
         return self._by_variant.setdefault(variant, drawn)
 

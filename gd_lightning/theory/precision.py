@@ -94,16 +94,15 @@ class Rounding:
     def deviations(self, dtype: torch.dtype) -> Tensor:
         """Return the standard deviation of the error of each parameter in original units, shape (P,), as ``digits``."""
         loss, n_features = self.loss, self.x.shape[1]
-        back = self._back()
-        solve = back @ loss.directions / loss.eigenvalues @ loss.directions.T
-        stays = back @ loss.directions * self._left()
+        back = self._back(loss.directions)
+        solve, stays = back / loss.eigenvalues, back * self._left()
         variances = []
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
             stalled = loss.directions.T * (3 * _variance(theta, dtype)) @ loss.directions
             variance = ((solve @ noise) * solve).sum(dim=1) + ((stays @ stalled) * stays).sum(dim=1)
-            variances.append(variance + self._noise_of_the_way_back(back @ theta))
+            variances.append(variance + self._noise_of_the_way_back(self._back(theta[:, None])[:, 0]))
         variance = torch.stack(variances)
         return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
 
@@ -113,7 +112,7 @@ class Rounding:
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
-            moved = ((loss.directions.T @ noise) * loss.directions.T).sum(dim=1) / loss.eigenvalues.square()
+            moved = noise.diagonal() / loss.eigenvalues.square()
             stalled = loss.directions.T.square() @ (3 * _variance(theta, dtype)) * self._left().square()
             excess += (loss.eigenvalues * (moved + stalled)).sum().item() / 2
         return excess
@@ -128,12 +127,10 @@ class Rounding:
     def _in_original_units(self, affine: Affine) -> Affine:
         return affine if self.layer is None else affine.after(self.layer.mean, self.layer.scale)
 
-    def _back(self) -> Tensor:
-        """Return the matrix from an output's parameters to those in original units, shape (C or D + 1, C)."""
-        columns = len(self.loss.directions)
-        units = torch.eye(columns, dtype=torch.float64)
-        bias = None if self.loss.optimum.bias is None else units[:, -1]
-        affine = self._in_original_units(Affine(units[:, : self.x.shape[1]], bias))
+    def _back(self, parameters: Tensor) -> Tensor:
+        """Return parameters of an output, shape (C, n), in original units, shape (C or D + 1, n)."""
+        bias = None if self.loss.optimum.bias is None else parameters[-1]
+        affine = self._in_original_units(Affine(parameters[: self.x.shape[1]].T, bias))
         rows = affine.weight.T
         return rows if affine.bias is None else torch.cat([rows, affine.bias[None]])
 
@@ -146,14 +143,14 @@ class Rounding:
         return ((1 + stays + stays.square()) / 3).sqrt() / moves
 
     def _gradient_noise(self, theta: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the covariance of the errors of the gradient of an output, shape (C, C).
+        """Return the covariance of the errors of the gradient of an output along the directions, shape (R, R).
 
         Args:
             theta: The parameters of the output, shape (C,).
             y: Its targets, shape (M,).
             dtype: The precision.
         """
-        x, n = self.x.double(), self.loss.n_samples
+        x, n, directions = self.x.double(), self.loss.n_samples, self.loss.directions
         z = x if self.layer is None else self.layer.standardized(x)
         weight, n_features = theta[: z.shape[1]], z.shape[1]
         rows = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)[:, : len(theta)]
@@ -166,18 +163,19 @@ class Rounding:
             of_features = of_features + _variance(z, dtype)
         of_prediction = _variance(rows * theta, dtype).sum(dim=1) + _variance(prediction, dtype)
         along = of_features @ weight.square() + of_prediction + _variance(residual, dtype) + _data_variance(y, dtype)
-        noise = rows.T @ (rows * along[:, None])
-        crossed = torch.zeros_like(noise)
-        crossed[:n_features] = weight[:, None] * ((of_features * residual[:, None]).T @ rows)
+        seen = rows @ directions
+        noise = seen.T @ (seen * along[:, None])
+        crossed = ((of_features * residual[:, None]) @ (weight[:, None] * directions[:n_features])).T @ seen
         own = torch.zeros_like(theta)
         own[:n_features] = (of_features * residual.square()[:, None]).sum(dim=0)
-        noise = (noise - crossed - crossed.T + torch.diag(own)) / (len(x) * n)
         unit = torch.finfo(dtype).eps / 2
         alone = unit**2 / 6 * (rows * residual[:, None]).square().mean(dim=0)
         if self.layer is not None and self.loss.optimum.bias is None:
             shift = _variance(self.layer.mean, torch.float64) / self.layer.scale**2
             alone = alone + residual.mean() ** 2 * shift
-        return (2 / self.loss.n_outputs) ** 2 * (noise + torch.diag(alone))
+        noise = (noise - crossed - crossed.T) / (len(x) * n)
+        alone = alone + own / (len(x) * n)
+        return (2 / self.loss.n_outputs) ** 2 * (noise + directions.T @ (alone[:, None] * directions))
 
     def _noise_of_the_way_back(self, original: Tensor) -> Tensor:
         """Return the variance of the errors made in turning an output's parameters to original units.

@@ -22,6 +22,7 @@ EXEMPT = {
     "; see --help for what": "says where to read",
     "{} may not be named in a config; use it in Python": "names what no program would do: tests/cli/test_trust.py",
     "a config may not send anything away from this machine": "needs a server: tests/cli/test_trust.py",
+    "ask for batch_size full, or give fewer features": "takes seconds: tests/theory/test_wide.py",
     "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trust.py",
     "{} is used without {}; name it in features to use it": "tests/problems/test_row_numbers.py",
     "{}; use {}{}{}.": "said by plan, and followed in tests/theory/test_verdicts.py",

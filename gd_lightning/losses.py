@@ -107,12 +107,15 @@ def check_prediction(prediction: object) -> None:
 
     Raises:
         ShapeError: It is no tensor.
+        InputError: Its numbers are complex.
     """
     if not isinstance(prediction, Tensor):
         raise ShapeError(
             f"cannot use what the network returns, because it is a {type(prediction).__name__}; make it the tensor of "
             "predictions, of shape (B, K), alone"
         )
+    if prediction.is_complex():
+        raise InputError("cannot use complex predictions, because a loss is one of real numbers; take their real part")
 
 
 def check_shapes(prediction: Tensor, target: Tensor) -> None:

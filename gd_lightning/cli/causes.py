@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -33,7 +34,17 @@ def is_bad_input(error: BaseException) -> bool:
 
 def is_fault_of_the_package(error: BaseException) -> bool:
     """Whether nobody's code but that of this package and of the libraries it needs was running."""
-    return all(not _is_ones_own(name) or name.partition(".")[0] in _BENEATH for name in _modules(error))
+    return not any(map(_is_foreign, _modules(error)))
+
+
+def place_of_ones_own(error: BaseException) -> str:
+    """Return where code that is neither of this package nor of a library it needs was running last, in words."""
+    places = [
+        f"{frame.f_code.co_name} of {Path(frame.f_code.co_filename).name}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _is_foreign(str(frame.f_globals.get("__name__", "")))
+    ]
+    return places[-1]
 
 
 def origin(error: Exception) -> Exception:
@@ -51,6 +62,11 @@ def _modules(error: BaseException) -> list[str]:
 def _is_ones_own(module: str) -> bool:
     """Whether a module is neither of a framework nor of Python: whoever wrote it wants to see the place."""
     return module.partition(".")[0] not in _PACKAGES | sys.stdlib_module_names
+
+
+def _is_foreign(module: str) -> bool:
+    """Whether a module is that of a person, and no library beneath this package either."""
+    return _is_ones_own(module) and module.partition(".")[0] not in _BENEATH
 
 
 def is_loss_of_a_process(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from gd_lightning.cli.causes import (
     is_fault_of_the_package,
     is_loss_of_a_process,
     origin,
+    place_of_ones_own,
 )
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
@@ -60,14 +61,10 @@ def execute(args: list[str], begun: float) -> int:
             return _say(f"cannot go on, because {cause}", FAILED, is_consequence=is_loss_of_a_process(error))
         if is_bad_input(error):
             return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
+        whose = "a fault of this program"
         if not is_fault_of_the_package(error):
-            failed_first = first_failure(FAILED, is_consequence=False)
-            if failed_first is None:
-                traceback.print_exc()  # whoever wrote the class wants to see the place
-            return FAILED if failed_first is None else failed_first
-        return _say(
-            f"cannot go on, because of a fault of this program ({_brief(error)}); {_saved(error, made)}", FAILED
-        )
+            whose = f"a fault in {place_of_ones_own(error)}, which is no code of this program"
+        return _say(f"cannot go on, because of {whose} ({_brief(error)}); {_saved(error, made)}", FAILED)
     finally:
         _leave_process_group()
 

@@ -44,6 +44,7 @@ from gd_lightning.module.engines import (
     EngineChoice,
     own_method,
 )
+from gd_lightning.module.first_update import try_update
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.run_engine import RunEngine
@@ -53,6 +54,7 @@ from gd_lightning.problems import Problem
 from gd_lightning.variants import Variant
 
 ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
+_LOSSES = ("forward", "summed_loss")
 _GIVEN_NETWORK = "given_network"  # a key of checkpoints
 _COLUMNS = "gd_lightning_columns"  # likewise
 NetworkFactory = Callable[[int, int], nn.Module]
@@ -487,6 +489,7 @@ class RegressionModule(LightningModule):
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
+        self._try_update()
         self._run_engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:
@@ -500,6 +503,17 @@ class RegressionModule(LightningModule):
         if self._run_engine is not None:
             self._run_engine.release()
 
+    def _try_update(self) -> None:
+        """See whether a network of one's own can be trained, before it is."""
+        loader: Any = self.trainer.train_dataloader
+        is_known = isinstance(self.network, (LinearRegressor, MLPRegressor))
+        is_known = is_known and not own_method(self, RegressionModule, _LOSSES)
+        own_step = own_method(self, RegressionModule, ("training_step",))
+        if is_known or own_step or not hasattr(loader, "next_chunk"):
+            return
+        precision = self.trainer.precision_plugin.forward_context()
+        try_update(self, self.summed_loss, loader.samples.take, loader.variant, loader.micro_batch_size, precision)
+
     def features_of_network(self, x: Tensor) -> Tensor:
         """Return what the network itself is given for features x of shape (N, D) in original units."""
         assert self.network is not None
@@ -510,8 +524,17 @@ class RegressionModule(LightningModule):
         return x.to(own) if x.is_floating_point() else x
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimiser, SGD unless another is given, and the scheduler if one is given."""
+        """Make the optimiser, SGD unless another is given, and the scheduler if one is given.
+
+        Raises:
+            InputError: The network has nothing to train.
+        """
         options, parameters = self.hparams, [p for p in self.parameters() if p.requires_grad]
+        if not parameters:
+            raise InputError(
+                "cannot train this network, because none of its parameters is to be trained; give it parameters that "
+                "require a gradient"
+            )
         if options["optimizer"] is None:
             optimizer: Optimizer = SGD(
                 parameters,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gd_lightning import Problem
 
 TABLE = "--data.problem Table --data.problem.path"
+OWN = "tests.advice.on_the_command_line"
 ONE_EPOCH = "--trainer.max_epochs 1"
 CSV_LOGGER = "--trainer.logger CSVLogger --trainer.logger.save_dir logs"
 
@@ -105,6 +106,25 @@ class Prescribed(Problem):
 class Pairs(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x), x  # type: ignore[return-value]
+
+
+class Detached(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+class Complex(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0j
+
+
+class Stale(nn.Linear):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.doubled = self.weight * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.doubled.T
 
 
 class Frozen(nn.Linear):
@@ -284,6 +304,23 @@ ADVICE: dict[str, Advice] = {
             "because a row stands in it twice; use each row once": "overlap",
         }.items()
     },
+    "cannot train this network on a batch of a single sample": advice(
+        f"fit --model.network {OWN}.Normalized --data.batch_size 33 {ONE_EPOCH}",
+        f"fit --model.network {OWN}.Normalized --data.batch_size 34 {ONE_EPOCH}",
+        f"fit --model.network {OWN}.Normalized --data.batch_size 33 --data.drop_last true {ONE_EPOCH}",
+    ),
+    "its predictions have no gradient with respect to its parameters; make them": advice(
+        f"fit --model.network {OWN}.Detached", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
+    "make the predictions anew in each call of forward": advice(
+        f"fit --model.network {OWN}.Stale", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
+    "none of its parameters is to be trained; give it parameters": advice(
+        f"fit --model.network {OWN}.Frozen", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
+    "cannot use complex predictions": advice(
+        f"fit --model.network {OWN}.Complex", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
     "make it the tensor of predictions, of shape (B, K), alone": advice(
         "fit --model.network tests.advice.on_the_command_line.Pairs",
         f"fit --model.network torch.nn.Linear --model.lr 0.01 {ONE_EPOCH}",

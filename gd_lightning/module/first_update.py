@@ -1,0 +1,91 @@
+"""Whether a network of one's own can be trained: an update is tried that leaves no trace (floor 4).
+
+Letters: N training samples, B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from gd_lightning.errors import InputError, first_line
+from gd_lightning.generators import generator_given_back
+from gd_lightning.variants import Variant
+
+Take = Callable[[slice], tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def try_update(
+    module: LightningModule,
+    summed_loss: Loss,
+    take: Take,
+    variant: Variant,
+    at_once: int | None,
+    precision: AbstractContextManager[None],
+) -> None:
+    """Compute the gradient of the smallest batch that a run has, twice, as two updates would.
+
+    What the network itself raises is raised as it is.
+
+    Args:
+        module: With the network; its parameters, buffers and gradients stay as they are.
+        summed_loss: From predictions and targets to a sum.
+        take: Gives samples (x, y) by their positions.
+        variant: B and N.
+        at_once: The most samples that are on the device at once, if there is such a bound.
+        precision: That of the run.
+
+    Raises:
+        InputError: The network needs more samples, or there is no gradient.
+    """
+    smallest = variant.short_batch or variant.batch_size
+    smallest = min(smallest, at_once or smallest)
+    devices = [module.device] if module.device.type == "cuda" else []
+    with precision, generator_given_back(devices), torch.enable_grad():
+        try:
+            losses = [_loss(module, summed_loss, take, smallest) for _ in range(2)]
+        except Exception as error:
+            if smallest > 1 or at_once == 1 or variant.train_samples == 1:
+                raise
+            _loss(module, summed_loss, take, 2)  # else it is not for the number of samples
+            raise InputError(
+                f"cannot train this network on a batch of a single sample, because it fails there "
+                f"({first_line(error)}) and not on two; use {_other_sizes(variant)}"
+            ) from error
+        for loss in losses:
+            _check_gradient(module, loss)
+
+
+def _loss(module: LightningModule, summed_loss: Loss, take: Take, size: int) -> Tensor:
+    x, y = (part.to(module.device) for part in take(slice(0, size)))
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return summed_loss(torch.func.functional_call(module, buffers, (x,)), y)
+
+
+def _check_gradient(module: LightningModule, loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise InputError(
+            "cannot train this network, because its predictions have no gradient with respect to its parameters; make "
+            "them of the parameters in floating-point numbers, without detach() and torch.no_grad()"
+        )
+    try:
+        torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            f"cannot train this network, because torch cannot compute its gradient in every update "
+            f"({first_line(error)}); make the predictions anew in each call of forward, changing no tensor in place"
+        ) from error
+
+
+def _other_sizes(variant: Variant) -> str:
+    """Say which options leave no batch of a single sample."""
+    n = variant.train_samples
+    size = next(size for size in range(max(2, variant.batch_size), n + 1) if n % size != 1)
+    return f"data.batch_size {size}" + (", or data.drop_last true" if variant.batch_size > 1 else "")

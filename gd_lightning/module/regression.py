@@ -509,7 +509,7 @@ class RegressionModule(LightningModule):
         is_known = isinstance(self.network, (LinearRegressor, MLPRegressor))
         is_known = is_known and not own_method(self, RegressionModule, _LOSSES)
         own_step = own_method(self, RegressionModule, ("training_step",))
-        if is_known or own_step or not hasattr(loader, "next_chunk"):
+        if is_known or own_step or not hasattr(loader, "samples"):
             return
         precision = self.trainer.precision_plugin.forward_context()
         try_update(self, self.summed_loss, loader.samples.take, loader.variant, loader.micro_batch_size, precision)

@@ -44,17 +44,24 @@ from gd_lightning.callbacks.surroundings import most_epochs
 from gd_lightning.cli.causes import is_bad_input, refusals_of_loggers
 from gd_lightning.cli.compare import CompareOptions, with_own_options
 from gd_lightning.cli.comparing import compare
-from gd_lightning.cli.config_text import text_of
+from gd_lightning.cli.config_text import refuse_unreadable, text_of
 from gd_lightning.cli.examples import EXAMPLES
 from gd_lightning.cli.files import RunLogger, SaveConfig, settle_version
 from gd_lightning.cli.parser import PROGRAM, Parser, options_of
 from gd_lightning.cli.plan import PlanOptions, plan, show
 from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
-from gd_lightning.cli.processes import check_against_torchrun, check_launcher, is_first_process, torchrun_defaults
+from gd_lightning.cli.processes import (
+    check_against_torchrun,
+    check_launcher,
+    check_nodes,
+    is_first_process,
+    torchrun_defaults,
+)
 from gd_lightning.cli.rehearsal import rehearse
 from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
 from gd_lightning.cli.runs import EarlierRun, differences, find_run
 from gd_lightning.cli.settings import (
+    leave_sizes_open,
     refuse_nonsense,
     refuse_null,
     refuse_parts_of_samples,
@@ -204,6 +211,7 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; a run that is given supplies what it was made with, below what a person gives."""
+        refuse_unreadable([*args, *(value for name, value in os.environ.items() if name.startswith("PL_"))])
         printing = [argument for argument in args if argument.startswith("--print_config")]
         given = [argument for argument in _flags_as_options(args) if argument not in printing]
         at = next((i for i, argument in enumerate(given, start=1) if argument in EXAMPLES), 0)
@@ -397,6 +405,7 @@ class Command(LightningCLI):
         parser = self._parser(self.config.subcommand)
         assert isinstance(parser, Parser)
         refuse_foreign_code(parser, self.config[self.config.subcommand], typed=self._typed)
+        leave_sizes_open(self.config[self.config.subcommand].model)
 
     def instantiate_classes(self) -> None:
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
@@ -441,7 +450,9 @@ class Command(LightningCLI):
         config.callbacks = own
         # The bar above is one of Lightning's kind, for which the option must be on.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in own)
-        return self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
+        trainer = self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
+        check_nodes(trainer.strategy)
+        return trainer
 
     # Running
 
@@ -522,18 +533,16 @@ class Command(LightningCLI):
             options: Likewise.
 
         Raises:
-            InputError: They cannot be parsed, or data and model cannot be made with them.
+            InputError: They cannot be parsed, or data, model and Trainer cannot be made with them.
         """
         given = self.model, self.datamodule, self.config_init, self.subcommand
         try:
             self.parse_member(settings, options)
-            self.subcommand = "fit"
+            self.subcommand, self._member_directory = "fit", Path()
             self.before_instantiate_classes()
-            self.config_init = self.parser.instantiate_classes(self.config)
-            data, precision = self._get(self.config_init, "data"), self.config.fit.trainer.precision
-            with precision_of_run(precision):
-                assert isinstance(data, RegressionDataModule)
-                assert data.variant
+            self.instantiate_classes()
+            with precision_of_run(self.config.fit.trainer.precision):
+                self._check_fit()
         finally:
             self.model, self.datamodule, self.config_init, self.subcommand = given
 
@@ -565,28 +574,16 @@ class Command(LightningCLI):
 
     def before_fit(self) -> None:
         """Check the data before anything is written, then name the run."""
-        self.datamodule.trainer = self.trainer
-        if self.trainer.precision not in _PRECISIONS:
-            raise InputError(f"cannot train in {self.trainer.precision}; use one of {', '.join(_PRECISIONS)}")
-        if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
-            raise InputError("cannot train in processes that are spawned or forked; use --trainer.strategy ddp")
-        variant = self.datamodule.variant
-        if self.trainer.world_size > variant.train_samples:
-            raise InputError(
-                f"cannot share {variant.train_samples} training samples among {self.trainer.world_size} processes; use "
-                "fewer trainer.devices"
-            )
+        self._check_fit()
         if self.model.hparams["engine"] == "fused" and (missing := why_no_numba()):
             warn(NOT_THERE.format(missing))
-        options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
-        rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
         if not (self.trainer.fast_dev_run or self.trainer.barebones):  # type: ignore[attr-defined]
-            self._choose_directory(variant)
+            self._choose_directory(self.datamodule.variant)
 
     def _choose_directory(self, variant: Variant) -> None:
         """Choose where the files of a run go: what is continued goes on in its place, whatever logger it has."""
         logs = Path(self.trainer.default_root_dir) / LOGS
-        self._made_logs = not logs.exists()
+        self._missing = [path for path in (logs, *logs.parents) if not path.exists()]
         if self._goes_on_in_place:
             assert self.run is not None
             assert self.run.directory is not None
@@ -633,6 +630,26 @@ class Command(LightningCLI):
                 "go on from there"
             )
 
+    def _check_fit(self) -> None:
+        """Refuse what only data, model and Trainer together show to be impossible.
+
+        Raises:
+            InputError: It is.
+        """
+        self.datamodule.trainer = self.trainer
+        if self.trainer.precision not in _PRECISIONS:
+            raise InputError(f"cannot train in {self.trainer.precision}; use one of {', '.join(_PRECISIONS)}")
+        if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
+            raise InputError("cannot train in processes that are spawned or forked; use --trainer.strategy ddp")
+        variant = self.datamodule.variant
+        if self.trainer.world_size > variant.train_samples:
+            raise InputError(
+                f"cannot share {variant.train_samples} training samples among {self.trainer.world_size} processes; use "
+                "fewer trainer.devices"
+            )
+        options = {name: self.model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
+        rehearse(options, most_epochs(self.trainer.max_epochs, self.trainer.max_steps, variant))
+
     @property
     def _goes_on_in_place(self) -> bool:
         return self.run is not None and self.run.goes_on_in_place
@@ -672,9 +689,9 @@ class Command(LightningCLI):
         for made in (self.run_directory, *self._made_by_loggers):
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
-                if self._made_logs:
-                    with contextlib.suppress(OSError):  # another run may have begun there
-                        made.parent.rmdir()
+        for directory in self._missing:
+            with contextlib.suppress(OSError):  # another run may have begun there
+                directory.rmdir()
 
     def _recorder(self) -> HistoryRecorder:
         recorder = self._get(self.config_init, "recorder")

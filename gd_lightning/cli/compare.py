@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
@@ -147,6 +150,9 @@ class CompareRequest:
 def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> Iterator[Path]:
     """Have the directory of a comparison for oneself: where the same one was begun, else a new one.
 
+    A new one is taken back where only the first run can tell that it cannot be made, such as for a metric to monitor
+    that there is not.
+
     Args:
         given: What a person chose.
         logs: Where it is else.
@@ -157,6 +163,8 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
         InputError: The directory that was chosen holds something else, or another process writes there.
     """
     plain = json.loads(json.dumps(content))
+    parent = logs if given is None else Path(given)
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
     if given is not None:
         directory = Path(given)
         _refuse_another(directory, plain)
@@ -164,11 +172,27 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
     else:
         begun = (path for path in sorted(logs.glob(f"{name}*")) if _content_of(path) == plain)
         directory = next(begun, None) or claim_directory(logs, name)
+        missing = [directory, *missing]
     with held(directory):
         _refuse_another(directory, plain)  # what another process has begun since
-        if _content_of(directory) != plain:
+        is_new = _content_of(directory) != plain
+        if is_new:
             write_json(directory / PLAN, plain)
-        yield directory
+        try:
+            yield directory
+        except Exception as error:
+            if is_new and is_bad_input(error) and not any(is_finished(path) for path in directory.iterdir()):
+                _take_back(directory, missing)
+            raise
+
+
+def _take_back(directory: Path, made: Sequence[Path]) -> None:
+    """Remove what is in a directory, and of those that were made for it what others have put nothing into."""
+    for path in list(directory.iterdir()):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in made:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _refuse_another(directory: Path, content: object) -> None:

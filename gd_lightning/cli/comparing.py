@@ -18,6 +18,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Comparison, Member, Report, Scene, best_lr
 from gd_lightning.experiments.claims import check
+from gd_lightning.experiments.table import check_columns
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.finished_runs import find_runs, read_run
@@ -72,9 +73,13 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         paths = find_runs([Path(run) for run in options["runs"]])
         comparison = Comparison.of([read_run(path) for path in paths], options["target"])
         made_of: dict[str, Any] = {"runs": [str(path.resolve()) for path in paths]}
+        report = Report(comparison, "runs", **_words(options))
+        report.check_columns()
         with own_directory(options["directory"], logs, "compare-runs", made_of) as directory:
-            _show(Report(comparison, "runs", **_words(options)), directory)
+            _show(report, directory)
         return
+    if not settings["trainer"]["callbacks"]:  # which can measure something of their own
+        check_columns(options["columns"] or ())
     for name, allowed in _NEEDED.items():
         if settings["trainer"][name] not in allowed:
             raise InputError(f"cannot compare with trainer.{name} {settings['trainer'][name]}; leave it out")

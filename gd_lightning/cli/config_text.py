@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from jsonargparse import get_loader, set_loader
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 
-from gd_lightning.errors import first_line
+from gd_lightning.errors import InputError, first_line
 
 MODE = "checked_yaml"
 _DEEPEST = 50
 _MOST_VALUES = 100_000  # counted with what aliases repeat: a few lines of aliases can stand for billions of values
+_LONGEST_SHOWN = 80
+_TAG = "tag:yaml.org,2002:"
+_DIGITS = "[0-9]+(?:_[0-9]+)*"
+# YAML 1.1 takes 1:30 for 90, 017 for 15 and 1__0 for 10. These are numbers as YAML 1.2 and Python read them.
+_NUMBERS = {
+    "int": r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0b[01]+|0x[0-9a-fA-F]+)",
+    "float": rf"[-+]?(?:{_DIGITS}\.(?:{_DIGITS})?|\.{_DIGITS})(?:[eE][-+]?[0-9]+)?|[-+]?{_DIGITS}[eE][-+]?[0-9]+"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+}
+_BOOLEANS = {"bool": "true|True|TRUE|false|False|FALSE"}
 
 
 class ConfigError(yaml.YAMLError):
@@ -29,14 +44,52 @@ def register() -> None:
     set_loader(MODE, read, exceptions=(yaml.YAMLError,))
 
 
+@contextlib.contextmanager
+def numbers_as_written() -> Iterator[None]:
+    """Let jsonargparse take no text for a number meanwhile that is another one in YAML 1.1 than a person wrote.
+
+    Whatever reader a parser has, jsonargparse reads the text of a single number, or of true and false, by its own.
+    """
+    reader = _reader_of_jsonargparse()
+    before = reader.yaml_implicit_resolvers
+    reader.yaml_implicit_resolvers = _with(before, _NUMBERS)
+    try:
+        yield
+    finally:
+        reader.yaml_implicit_resolvers = before
+
+
+def _with(resolvers: dict[str, list[Any]], forms: dict[str, str]) -> dict[str, list[Any]]:
+    """Return what resolves plain texts by their first letters, with other forms of some types."""
+    tags = {_TAG + name for name in forms}
+    found = {letter: [pair for pair in pairs if pair[0] not in tags] for letter, pairs in resolvers.items()}
+    for name, form in forms.items():
+        for letter in "-+.0123456789tTfF":
+            found.setdefault(letter, []).append((_TAG + name, re.compile(f"(?:{form})$")))
+    return found
+
+
+@cache
+def _reader() -> type[Any]:
+    """Return the reader of configs: yes, no, on and off are texts, which an option that is true or false knows."""
+    safe = _reader_of_jsonargparse()
+    resolvers = _with(safe.yaml_implicit_resolvers, {**_NUMBERS, **_BOOLEANS})
+    return type("Reader", (safe,), {"yaml_implicit_resolvers": resolvers})
+
+
+def _reader_of_jsonargparse() -> Any:
+    return get_yaml_default_loader()  # type: ignore[no-untyped-call]
+
+
 def read(text: str) -> Any:
-    """Read a text as jsonargparse reads YAML.
+    """Read a text as jsonargparse reads YAML, but for what YAML 1.1 takes for something else than a person wrote.
 
     Args:
         text: YAML, and so JSON.
 
     Returns:
-        Plain values; no tag makes an object of a class.
+        Plain values; no tag makes an object of a class. What could be a number or a word, such as 1:30, 017, no or a
+        date, is text.
 
     Raises:
         ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
@@ -44,7 +97,10 @@ def read(text: str) -> Any:
     """
     try:
         _check(text)
-        return get_loader("yaml")(text)
+        value = yaml.load(text, Loader=_reader())  # a child of the safe one
+        # What jsonargparse takes for text again, such as {a, b}.
+        is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
+        return get_loader("yaml")(text) if is_text else value
     except ConfigError:
         raise
     except Exception as error:  # also what a value of the wrong kind behind a tag makes the reader stumble on
@@ -63,6 +119,35 @@ def text_of(values: Any) -> str:
     """
     text = json.dumps(values, ensure_ascii=False)
     return "".join(letter if " " <= letter <= "~" else f"\\U{ord(letter):08x}" for letter in text)
+
+
+def refuse_unreadable(arguments: Iterable[str]) -> None:
+    """Refuse what no option can be, and what would not be read but waited for.
+
+    jsonargparse opens whatever is there under the name that an option is given; a pipe waits there for whoever writes
+    into it, and is empty when the options are read again.
+
+    Args:
+        arguments: Of the command line.
+
+    Raises:
+        InputError: One of them has a NUL in it, or names a pipe.
+    """
+    for argument in arguments:
+        name, has_value, value = argument.partition("=")
+        if why := _why_unreadable(value if has_value and name.startswith("-") else argument):
+            raise InputError(f"cannot use what is given, because {why}")
+
+
+def _why_unreadable(text: str) -> str:
+    if "\0" in text:
+        shown = text.replace("\0", "\\0")[:_LONGEST_SHOWN]
+        return f"{shown!r} has a NUL in it; leave it out"
+    try:
+        is_pipe = Path(text).is_fifo()
+    except (OSError, ValueError):
+        return ""
+    return f"{text} is a pipe, which can be read once at most; give a file" if is_pipe else ""
 
 
 def _reason(error: Exception) -> str:
@@ -100,6 +185,8 @@ def _check(text: str) -> None:
             closed = stack.pop()
             anchor, size, key = closed.anchor, closed.values, None
         elif isinstance(event, yaml.ScalarEvent):
+            if why := _why_unreadable(event.value):
+                raise ConfigError(f"in line {line} {why}")
             anchor, size, key = event.anchor, 1, event.value
         elif isinstance(event, yaml.AliasEvent):
             if any(collection.anchor == event.anchor for collection in stack):

@@ -23,6 +23,8 @@ from gd_lightning.cli.causes import (
     place_of_ones_own,
 )
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.config_text import numbers_as_written
+from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.cli.signals import handled_by, name_of
@@ -37,9 +39,14 @@ _BRIEF = 150  # characters of what an unexpected error says
 
 def execute(args: list[str], begun: float) -> int:
     """Run a command line that began at some time; returns its exit code and prints no traceback of a user's making."""
+    with process_left_as_it_was():
+        return _execute(args, begun)
+
+
+def _execute(args: list[str], begun: float) -> int:
     made: list[Path] = []
     try:
-        with handled_by(raise_for_signal), quiet():
+        with handled_by(raise_for_signal), quiet(), numbers_as_written():
             command = Command(args, made=made, begun=begun)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except InputError as error:

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.strategies import Strategy
 from torch.distributed import distributed_c10d
 
 from gd_lightning.errors import InputError
@@ -33,6 +35,24 @@ def check_launcher() -> None:
                 f"cannot be the process of {name} {rank}, because no launcher says how many there are; remove the "
                 f"variable {name}, or start the processes with torchrun"
             )
+
+
+def check_nodes(strategy: Strategy) -> None:
+    """Refuse to be one of several nodes of which nobody has said where the first one is: it would wait for ever.
+
+    Args:
+        strategy: Of the Trainer.
+
+    Raises:
+        InputError: There are several, and no launcher.
+    """
+    nodes = getattr(strategy, "num_nodes", 1)
+    environment = getattr(strategy, "cluster_environment", None)
+    if nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+        raise InputError(
+            f"cannot train on {nodes} nodes, because nothing says where the first one is; start the processes with "
+            "torchrun or a cluster's launcher, set MASTER_ADDR, or leave trainer.num_nodes out"
+        )
 
 
 def are_together() -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from inspect import Parameter, signature
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
@@ -50,6 +53,29 @@ def refuse_nonsense(config: Mapping[str, Any]) -> None:
     if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
         raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
     _check_trainer(config["trainer"])
+
+
+def leave_sizes_open(model: Namespace) -> None:
+    """Take D and K, which come from the data, out of the arguments of a network whose author has given no types.
+
+    Its parameters have no types that say so, and jsonargparse fills them with null.
+
+    Args:
+        model: The parsed options of the module; changed.
+
+    Raises:
+        InputError: A person has given one of them.
+    """
+    network = model.network
+    arguments = network.get("init_args") if isinstance(network, Namespace) else None
+    if not arguments:
+        return
+    module, _, name = network.class_path.rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    for parameter in list(signature(cls).parameters.values())[:2] if isinstance(cls, type) else ():
+        is_open = parameter.default is parameter.annotation is Parameter.empty
+        if is_open and arguments.pop(parameter.name, None) is not None:
+            raise InputError(f"cannot use {parameter.name} of model.network, because the data say it; leave it out")
 
 
 def repeated(arguments: Sequence[str]) -> list[str]:
@@ -170,6 +196,9 @@ def _check_trainer(trainer: Namespace) -> None:
             raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
     if trainer.val_check_interval in (0, 0.0):
         raise InputError("cannot validate at intervals of trainer.val_check_interval 0; give a part of an epoch, or 1")
+    profiler = getattr(trainer.profiler, "class_path", trainer.profiler)
+    if str(profiler).rpartition(".")[2] in ("xla", "XLAProfiler") and not find_spec("torch_xla"):
+        raise InputError("cannot profile with xla, because torch_xla is not installed; use simple as trainer.profiler")
     for callback in _callbacks(trainer):
         if reason := _CALLBACKS.get(callback.rpartition(".")[2]):
             raise InputError(f"cannot train with the callback {callback}, because {reason}")

@@ -20,7 +20,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, float]:
         summary: The summary of a run.
     """
     found = {name: float(value) for name, value in (summary.get("measures") or {}).items()}
-    fitted, truth = summary.get("parameters"), summary.get("truth")
+    fitted, truth = _numbers(summary.get("parameters")), _numbers(summary.get("truth"))
     if not fitted:
         return found
     weights = [value for name, value in fitted.items() if name.startswith("w")]
@@ -29,3 +29,8 @@ def figures(summary: Mapping[str, Any]) -> dict[str, float]:
     if truth and set(truth) == set(fitted):
         found["distance_to_truth"] = math.dist([fitted[name] for name in truth], list(truth.values()))
     return found
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return numbers as such, which JSON has as text where they are not finite."""
+    return {name: float(value) for name, value in (values or {}).items()}

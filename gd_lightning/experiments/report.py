@@ -76,9 +76,23 @@ class Report:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Where losses come from that this package did not measure."""
+        """Where losses come from that this package did not measure, and which figures no run has."""
         runs = [run for members in self.comparison.runs for run in members if run.source != HISTORY]
-        return [f"The train loss of {run.name} is {run.source}." for run in runs]
+        missing = [name for name in self.columns if not any(row.has(name) for row in self.rows)]
+        return [
+            *(f"The train loss of {run.name} is {run.source}." for run in runs),
+            *(f"No run has the figure {name}." for name in missing),
+        ]
+
+    def check_columns(self) -> None:
+        """Refuse columns that no run has.
+
+        Raises:
+            InputError: There is such a column.
+        """
+        for name in self.columns:
+            if not any(row.has(name) for row in self.rows):
+                self.rows[0].figure(name)
 
     def __str__(self) -> str:
         groups, runs = len(self.comparison.groups), sum(len(members) for members in self.comparison.runs)

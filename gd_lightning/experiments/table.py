@@ -26,6 +26,11 @@ from gd_lightning.tracking.summary import aligned
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
 _TO_TARGET = "_to_target"
 _NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
+# What a run of this package has beside what every run has: of a linear regressor, and with validation samples.
+_OTHERS = (
+    *("weight_norm", "zero_weights", "distance_to_truth", "distance_to_least_squares"),
+    *("val_loss", "val_mse", "val_mae", "val_r2"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +157,11 @@ class Row:
         )
         return bool(self.seeds) and alike
 
+    def has(self, name: str) -> bool:
+        """Whether there is a figure of this name, known or not."""
+        flat = _flat(self)
+        return name in flat or f"{name}_mean" in flat
+
     def figure(self, name: str) -> float:
         """Return a figure by its name, as in CSV without the ending ``_mean``; nan where it is missing.
 
@@ -159,11 +169,26 @@ class Row:
             InputError: There is none of this name.
         """
         flat = _flat(self)
-        if name not in flat and f"{name}_mean" not in flat:
+        if not self.has(name):
             names = ", ".join(each.removesuffix("_mean") for each in flat if not each.endswith("_deviation"))
             raise InputError(f"there is no figure {name!r}; there are {names}")
         value = flat.get(f"{name}_mean", flat.get(name))
         return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Refuse names that are no figure of any run of this package, before there is one.
+
+    Raises:
+        InputError: There is such a name.
+    """
+    simple = [
+        field.name for field in dataclasses.fields(Row) if field.name not in (*_NO_FIGURES, "to_target", "others")
+    ]
+    known = [*simple, *(f"{name}{_TO_TARGET}" for name in _AXES), *_OTHERS]
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no figure {name!r}; there are {', '.join(known)}")
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -331,7 +356,9 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
 
 
 def _figure(row: Row, name: str) -> str:
-    return str(row.others[name]) if name in row.others else _number(row.figure(name))
+    if name in row.others:
+        return str(row.others[name])
+    return _number(row.figure(name)) if row.has(name) else ""
 
 
 def _number(value: float) -> str:

@@ -5,6 +5,7 @@ Letters: B samples, D features, K outputs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -85,7 +86,7 @@ class MLPRegressor(nn.Sequential):
         bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        if not hidden_sizes or min(hidden_sizes) < 1:
+        if not hidden_sizes or min(hidden_sizes) < 1 or max(hidden_sizes) > sys.maxsize:
             raise InputError(f"hidden_sizes {list(hidden_sizes)} are no layer widths; use whole numbers from 1")
         if activation not in _ACTIVATIONS:
             raise InputError(f"activation {activation!r} is unknown; use one of {', '.join(_ACTIVATIONS)}")

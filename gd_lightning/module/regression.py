@@ -280,6 +280,11 @@ class RegressionModule(LightningModule):
             self._set_start(getattr(data, "problem", None))
         if self.standardize is not None:
             self.standardize.to(torch.get_default_dtype())
+        if self.network is not None and next(self.network.parameters(), None) is None:
+            raise InputError(
+                f"cannot train {type(self.network).__name__}, because it has no parameters; give a network that has "
+                "some"
+            )
         is_settled = self.network is not None and (data is not None or self._trainer is not None)
         self._configured = self._configured or is_settled
         if self.network is None or is_settled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import dataclass, field
@@ -127,6 +128,13 @@ class Stale(nn.Linear):
         return x @ self.doubled.T
 
 
+class Untyped(nn.Linear):
+    """A network whose author gives no types, as most networks are written."""
+
+    def __init__(self, in_features, out_features) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        super().__init__(in_features, out_features)
+
+
 class Frozen(nn.Linear):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -193,6 +201,7 @@ def materials() -> None:
     np.savez("cube.npz", x=np.zeros((2, 2, 2)), y=np.zeros(2))
     torch.save({"weights": torch.zeros(3)}, "other.ckpt")
     Path("damaged.ckpt").write_bytes(b"PK\x03\x04 and nothing more")
+    os.mkfifo("pipe.yaml")
     Path("full").mkdir()
     Path("full/mine.txt").write_text("mine")
     (Path("silent") / "version_0").mkdir(parents=True)
@@ -204,6 +213,24 @@ def materials() -> None:
 
 # By a part of the message as it stands in the source.
 ADVICE: dict[str, Advice] = {
+    # What is given, whatever for
+    "{} has a NUL in it; leave it out": advice("fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"),
+    "{} is a pipe, which can be read once at most; give a file": advice(
+        "fit --config pipe.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"
+    ),
+    "cannot train on {} nodes, because nothing says where the first one is": advice(
+        "fit --trainer.num_nodes 2", f"fit {ONE_EPOCH}"
+    ),
+    "cannot profile with xla, because torch_xla is not installed; use simple": advice(
+        "fit --trainer.profiler xla", f"fit --trainer.profiler simple {ONE_EPOCH}"
+    ),
+    "cannot use {} of model.network, because the data say it; leave it out": advice(
+        "fit --model.network tests.advice.on_the_command_line.Untyped --model.network.in_features 1",
+        f"fit --model.network tests.advice.on_the_command_line.Untyped {ONE_EPOCH}",
+    ),
+    "cannot train {}, because it has no parameters; give a network": advice(
+        "fit --model.network torch.nn.Identity", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
     # Options of data
     "is no number of samples; use 'full' or a whole number from 1": advice(
         "fit --data.batch_size 0", f"fit --data.batch_size full {ONE_EPOCH}", f"fit --data.batch_size 1 {ONE_EPOCH}"

@@ -141,7 +141,7 @@ BAD: dict[str, tuple[str, str]] = {
         "--model.network torch.optim.SGD",
         "as model.network, because it is no subclass of Module",
     ),
-    "network without parameters": ("--model.network torch.nn.ReLU", NOT_FOLLOWED),
+    "network without parameters": ("--model.network torch.nn.ReLU", "cannot train ReLU, because it has no parameters"),
     "noise below 0": ("--data.problem.noise -1", "noise -1.0 is no standard deviation"),
     "noise nan": ("--data.problem Sine --data.problem.noise .nan", "noise nan is no standard deviation"),
     "samples beyond any tensor": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import gd_lightning
 from gd_lightning import RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.cli import command, execution
 from tests.conftest import CommandLine, MakeTrainer
@@ -208,3 +211,121 @@ def test_a_traceback_that_cannot_be_written_leaves_the_line(
     (line,) = command_line.err.splitlines()
     assert "fault of this program (TypeError: " in line
     assert line.endswith("its traceback could not be written, because of no space left on device")
+
+
+@pytest.mark.parametrize("kind", ["mkfifo", "in a config", "of a section", "of a class", "in the environment"])
+def test_a_pipe_is_not_waited_for(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("config.yaml").write_text("model: pipe\n")
+    options = {"mkfifo": "--config=pipe", "of a section": "--data pipe", "of a class": "--optimizer=pipe"}
+    if kind == "in the environment":
+        monkeypatch.setenv("PL_FIT__TRAINER", "pipe")
+    assert command_line("fit", *options.get(kind, "--config config.yaml").split()) == BAD
+    assert "pipe is a pipe, which can be read once at most; give a file" in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["fit", "test", "predict"])
+def test_a_node_without_a_first_one_is_not_waited_for(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    run: list[str | Path] = [] if stage == "fit" else ["--ckpt_path", command_line.fit("--trainer.max_epochs", "1")]
+    before = sorted(tmp_path.rglob("*"))
+    assert command_line(stage, *run, "--trainer.num_nodes", "2") == BAD
+    assert "cannot train on 2 nodes" in command_line.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class Untyped(nn.Module):
+    def __init__(self, in_features, out_features, width=2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(in_features, width), nn.Linear(width, out_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layers(x)
+        return found
+
+
+class Renamed(Untyped):
+    def __init__(self, n, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+        super().__init__(n, k, 3)  # type: ignore[no-untyped-call]
+
+
+class Typed(Untyped):
+    def __init__(self, in_features: int, out_features: int, width: int = 2) -> None:
+        super().__init__(in_features, out_features, width)  # type: ignore[no-untyped-call]
+
+
+class HalfTyped(Untyped):
+    def __init__(self, in_features: int, out_features, width=2):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+        super().__init__(in_features, out_features, width)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("network", "width"), [("Untyped", 2), ("Untyped", 4), ("Renamed", 3), ("Typed", 4), ("HalfTyped", 2)]
+)
+def test_a_network_of_ones_own_needs_no_types(command_line: CommandLine, network: str, width: int) -> None:
+    name = f"tests.cli.test_one_line.{network}"
+    more = ["--model.network.width", str(width)] if width == 4 else []
+    run = command_line.fit("--model.network", name, "--trainer.max_epochs", "1", *more)
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert weights["network.layers.0.weight"].shape == (width, 1)
+    assert command_line("predict", "--ckpt_path", run) == COMPLETED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--trainer.profiler nothing",
+        "--trainer.accelerator nothing",
+        "--trainer.limit_predict_batches -1",
+        "--trainer.max_time soon",
+        "--trainer.val_check_interval soon",
+        "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor nothing",
+        "--model.network torch.nn.ReLU",
+        "--model.out_features 3",
+        "--columns [nope]",
+        "--columns [train_loss,nope]",
+        "--columns+ nope",
+        "--directory deep/below --trainer.profiler nothing",
+        "--trainer.default_root_dir deep/below --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor nothing",
+    ],
+)
+def test_what_only_a_run_can_tell_leaves_nothing_of_a_comparison(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["compare", "--seeds", "1", "--trainer.max_epochs", "1", *options.split()]
+    root = [] if "default_root_dir" in options else ["--trainer.default_root_dir", str(tmp_path)]
+    assert gd_lightning.main([*line, *root]) == BAD
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_that_callbacks_could_have_measured_is_missed_behind_the_table(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    line = "compare --seeds 1 --trainer.max_epochs 1 --batch_sizes full,10 --columns [val_r2,own] "
+    assert command_line(*f"{line} --trainer.callbacks+=LearningRateMonitor".split()) == COMPLETED, command_line.err
+    for name in ("val_r2", "own"):
+        assert f"- No run has the figure {name}." in command_line.out
+    assert (tmp_path / "lightning_logs" / "compare-SteepLine" / "table.csv").is_file()
+
+
+def test_the_figures_of_runs_that_diverged_are_compared(command_line: CommandLine) -> None:
+    line = "compare --seeds 1 --trainer.max_epochs 2 --batch_sizes full,10 --lrs 1e39 --columns [weight_norm]"
+    assert command_line(*line.split()) == COMPLETED, command_line.err
+
+
+def test_a_command_line_in_a_program_leaves_it_as_it_was(command_line: CommandLine) -> None:
+    before = dict(os.environ), torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    for options in (["--trainer.deterministic", "true", "--trainer.benchmark", "true"], ["--seed_everything", "abc"]):
+        command_line("fit", "--trainer.max_epochs", "1", *options)
+        assert dict(os.environ) == before[0]
+        assert torch.equal(torch.get_rng_state(), before[1])
+        assert random.getstate() == before[2]
+        assert np.random.get_state()[1].tolist() == before[3]  # type: ignore[index]
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark

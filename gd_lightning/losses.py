@@ -60,9 +60,17 @@ def _huber(error: Any, delta: Any) -> tuple[Any, Any]:
 
 
 def _huber_of_tensors(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
-    # torch takes no delta beyond the precision, from which on the loss is quadratic whatever the error.
-    largest = torch.finfo(prediction.dtype).max
-    return F.huber_loss(prediction, target, reduction="none", delta=min(delta, largest))
+    return F.huber_loss(prediction, target, reduction="none", delta=_within_precision(delta, prediction))
+
+
+def _slope_of_huber(error: Tensor, delta: float) -> Tensor:
+    bound = _within_precision(delta, error)
+    return error.clamp(-bound, bound)
+
+
+def _within_precision(delta: float, values: Tensor) -> float:
+    """Return delta as torch takes it; from the end of the precision on, the loss is quadratic whatever the error."""
+    return min(delta, torch.finfo(values.dtype).max)
 
 
 LOSSES: dict[str, LossForms] = {
@@ -80,7 +88,7 @@ LOSSES: dict[str, LossForms] = {
     ),
     "huber": LossForms(
         elementwise=_huber_of_tensors,
-        slope=lambda error, delta: error.clamp(-delta, delta),
+        slope=_slope_of_huber,
         value_and_slope=_huber,
         curvature="huber has no curvature beyond huber_delta: the sharpness grows as samples come closer.",
     ),

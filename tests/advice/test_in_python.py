@@ -352,7 +352,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: RegressionModule(loss="log")),  # type: ignore[arg-type]
         [_alone(lambda: RegressionModule(loss="mae"))],
     ),
-    "loss {} is unknown; use mse, mae or huber": (
+    "loss {} is unknown; use one of {}": (
         _alone(lambda: mean_loss(torch.ones(1, 1), torch.ones(1, 1), "log")),  # type: ignore[arg-type]
         [
             _alone(lambda: mean_loss(torch.ones(1, 1), torch.ones(1, 1), "mse")),

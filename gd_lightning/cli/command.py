@@ -79,7 +79,16 @@ from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
 from gd_lightning.texts import in_one_line
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, claim_file, held, run_name, write_text
+from gd_lightning.tracking.run_directory import (
+    CONFIG,
+    LOGS,
+    claim_directory,
+    claim_file,
+    forget,
+    held,
+    run_name,
+    write_text,
+)
 from gd_lightning.variants import Variant
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
@@ -134,6 +143,7 @@ class Command(LightningCLI):
         check_launcher()
         distrust()
         self._made = [] if made is None else made
+        self._missing: list[Path] = []  # what has to be made for the directory of a run, the innermost first
         self._typed = self.arguments = args
         self._default_problem = _DEFAULT_PROBLEM
         self.run: EarlierRun | None = None
@@ -689,6 +699,7 @@ class Command(LightningCLI):
         for made in (self.run_directory, *self._made_by_loggers):
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
+                forget(made, Path(self.trainer.default_root_dir) / LOGS)
         for directory in self._missing:
             with contextlib.suppress(OSError):  # another run may have begun there
                 directory.rmdir()

@@ -127,6 +127,18 @@ def remember(directory: Path, logs: Path) -> None:
             file.write(f"{directory.resolve()}\n")
 
 
+def forget(directory: Path, logs: Path) -> None:
+    """Undo :func:`remember`, for a run that is taken back."""
+    with contextlib.suppress(OSError, ValueError):
+        file = logs / _ELSEWHERE
+        lines = file.read_text(encoding="utf-8").splitlines()
+        others = [line for line in lines if line != str(directory.resolve())]
+        if others:
+            write_text(file, "".join(f"{line}\n" for line in others))
+        else:
+            file.unlink()
+
+
 def last_checkpoint(logs: Path) -> Path | None:
     """Return the last checkpoint of the newest run, in the directory of runs or elsewhere; None without one."""
     checkpoints = list(logs.glob(f"*/{LAST_CHECKPOINT}"))

@@ -77,7 +77,7 @@ class _Waiting:
         for known in (self.added, self.last):
             if name in known:
                 return known[name]
-        return self.last_row()[name] if name in self.names else None
+        return self.last_row().get(name) if name in self.names else None
 
 
 class History:

@@ -88,11 +88,14 @@ class LinearPath:
     def optimum(self) -> Optimum | None:
         """The least-squares solution, computed when it is first asked for: that can take longer than the training.
 
-        None where the module has none, or float64 cannot hold it.
+        None where the module has none, float64 cannot hold it, or the data cannot be read any more.
         """
         if not (self._is_plain and isinstance(self._loader, BatchLoader)):
             return None
-        found = least_squares_of(self._network, self._standardize, self._loader.samples)
+        try:
+            found = least_squares_of(self._network, self._standardize, self._loader.samples)
+        except OSError:  # which has ended the run, and is not to take its record away
+            return None
         return found if math.isfinite(found.loss) else None
 
     @cached_property
@@ -101,7 +104,10 @@ class LinearPath:
         if not isinstance(self._loader, BatchLoader):
             return []
         network, samples = self._network, self._loader.samples
-        is_open = undetermined((x for x, _ in samples.pieces()), bias=len(self.names) > network.weight.numel())
+        try:
+            is_open = undetermined((x for x, _ in samples.pieces()), bias=len(self.names) > network.weight.numel())
+        except OSError:
+            return []
         of_outputs = torch.cat([is_open[:-1].repeat(network.out_features), is_open[-1:].repeat(network.out_features)])
         # Without an intercept there are fewer names, and none for the last.
         return [name for name, one in zip(self.names, of_outputs.tolist(), strict=False) if one]

@@ -6,7 +6,7 @@ Letters: N samples, D features, K outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Samples(Dataset[Pair]):
         mapped: Whether x and y are mapped from a file.
         rows: Which of the M rows the N samples are; None: all.
         x_dtype: What features are converted to, where that is not the dtype of the targets.
+        check: Called before each read; raises an exception where what is mapped cannot be read any more.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class Samples(Dataset[Pair]):
         mapped: bool = False,
         rows: Tensor | None = None,
         x_dtype: torch.dtype | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.dtype = dtype or y.dtype
         self.x_dtype = x_dtype or dtype or x.dtype
         self.mapped = mapped
         self.lost_digits = ""
         """What the precision takes from the data these samples were made from; empty where it takes nothing."""
-        self._rows = rows
+        self._rows, self._check = rows, check
         self._x, self._y = (x, y) if mapped else (x.to(self.x_dtype), y.to(self.dtype))
 
     def __len__(self) -> int:
@@ -91,6 +93,8 @@ class Samples(Dataset[Pair]):
 
     def take(self, where: slice | Tensor) -> Pair:
         """Return the samples at these positions, in this order; a view where they are in memory and side by side."""
+        if self._check is not None:
+            self._check()
         if self._rows is not None:
             where = self._rows[where]
         x, y = self._x[where], self._y[where]
@@ -104,7 +108,7 @@ class Samples(Dataset[Pair]):
         """Return the samples in these rows, in this order."""
         if self.mapped:
             rows = rows if self._rows is None else self._rows[rows]
-            return Samples(self._x, self._y, self.dtype, True, rows, self.x_dtype)
+            return Samples(self._x, self._y, self.dtype, True, rows, self.x_dtype, self._check)
         return Samples(*self.take(rows))
 
     def to(self, device: torch.device) -> Samples:
@@ -162,7 +166,8 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
     """
     name = type(problem).__name__
     x_dtype = torch.promote_types(x.dtype, dtype) if full_x else dtype
-    samples, start = Samples(x, y, dtype, problem.mapped, x_dtype=x_dtype), 0
+    check = problem.check_source if problem.mapped else None
+    samples, start = Samples(x, y, dtype, problem.mapped, x_dtype=x_dtype, check=check), 0
     for pair in samples.pieces():
         for letter, values in zip("xy", pair, strict=True):
             finite = torch.isfinite(values)  # a large float64 may be infinite in float32

@@ -82,6 +82,14 @@ class Problem(ABC):
         """
         return False
 
+    def check_source(self) -> None:
+        """See whether what the tensors of :meth:`sample` are mapped from can still be read; called before each read.
+
+        Raises:
+            OSError: It cannot.
+        """
+        return
+
     @property
     def is_read(self) -> bool:
         """Whether the values of :meth:`sample` are read, not computed: they have the same bits on every machine."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.errors import DataWarning, InputError
+from gd_lightning.problems.mapped_file import MappedFile
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.row_numbers import row_numbers
 from gd_lightning.problems.table_files import TableFile, open_table, read_columns
@@ -50,13 +51,29 @@ class Table(Problem):
         self._names: tuple[list[str], list[str]] | None = None
         self._takes_all = False
         self._mapped = False
+        self._file: MappedFile | None = None
+
+    def check_source(self) -> None:
+        """See whether a large file is still what was mapped.
+
+        Raises:
+            OSError: It is not.
+        """
+        if self._file is not None:
+            self._file.check()
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Read x of shape (N, D) and y of shape (N, K), float64, or float32 where a mapped file has it."""
+        path = Path(self.path)
+        before = path.stat() if path.is_file() else None
         table = open_table(self.path)
         features, targets = self._names or self._choose(table)
         columns = read_columns(table, [*features, *targets])
         self._mapped = isinstance(columns, np.memmap)
+        # What is unpacked is mapped from a file that has no name, which nobody else changes.
+        self._file = None
+        if isinstance(columns, np.memmap) and columns.filename is not None and before is not None:
+            self._file = MappedFile(path, columns, before)
         return self._tensor(columns[:, : len(features)]), self._tensor(columns[:, len(features) :])
 
     @property

@@ -1,0 +1,48 @@
+"""A file that is mapped instead of read (floor 1): whoever cuts it would end this process without a word."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class MappedFile:
+    """Sees whether the file behind a mapped array is still what it was when it was mapped.
+
+    The system ends a process that reads a page behind the end of a file. A file that is deleted, or replaced by another
+    one of that name, stays as it was for whoever has mapped it.
+
+    Args:
+        path: The file.
+        array: What was mapped.
+        before: The state of the file from before that.
+    """
+
+    def __init__(self, path: Path, array: np.memmap[Any, Any], before: os.stat_result) -> None:
+        self._path, self._before = path, before
+        # It knows the file itself, whatever has become of the name.
+        self._map: Any = vars(array).get("_mmap")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MappedFile:
+        return self  # a map is none of the values that are copied
+
+    def check(self) -> None:
+        """See whether it can be read.
+
+        Raises:
+            OSError: It was cut, or written into.
+        """
+        if (self._map is not None and self._map.size() < self._before.st_size) or self._is_written():
+            raise OSError(errno.EIO, "a change of the table while it was read", str(self._path))
+
+    def _is_written(self) -> bool:
+        try:
+            now = self._path.stat()
+        except OSError:  # it has no name any more
+            return False
+        is_same = (now.st_dev, now.st_ino) == (self._before.st_dev, self._before.st_ino)
+        return is_same and now.st_mtime_ns != self._before.st_mtime_ns

@@ -11,7 +11,7 @@ from torch import Tensor
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.surroundings import loss_of
 from gd_lightning.data import BatchLoader
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import comes_as_it_lies, epoch_order
 from gd_lightning.measures import gradient_variance_over, unchanged
 
 _MOST_BATCHES = 1000
@@ -42,7 +42,7 @@ def _batches_of_first_epoch(loader: BatchLoader, device: torch.device) -> Iterat
     variant, order = loader.variant, loader.epoch_order
     updates = variant.updates_per_epoch
     rows = None
-    if order.order != "sequential" and updates > 1:
+    if not comes_as_it_lies(order.order, variant):
         rows = epoch_order(order.order, order.n, order.seed, epoch=0).to(loader.samples.device)
     for update in torch.linspace(0, updates - 1, min(updates, _MOST_BATCHES)).round().long().tolist():
         where = slice(variant.samples_at(update), variant.samples_at(update + 1))

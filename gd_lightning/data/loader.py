@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gd_lightning.data.order import EpochOrder, Order
+from gd_lightning.data.order import EpochOrder, Order, comes_as_it_lies
 from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
 from gd_lightning.errors import InputError
@@ -109,9 +109,7 @@ class BatchLoader(DataLoader[Pair]):
 
     def _rows(self) -> Tensor | None:
         """Return the order of the epoch; None where the samples are taken as they lie."""
-        order = self.epoch_order.order
-        # All samples are in the one batch of batch descent, whatever their order.
-        if order == "sequential" or (order == "shuffled" and self.variant.updates_per_epoch == 1):
+        if comes_as_it_lies(self.epoch_order.order, self.variant):
             return None
         return self.epoch_order.rows().to(self.samples.device)
 

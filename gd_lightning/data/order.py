@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from gd_lightning.errors import InputError
+from gd_lightning.variants import Variant
 
 Order = Literal["sequential", "shuffled", "with_replacement"]
 ORDERS: tuple[Order, ...] = ("sequential", "shuffled", "with_replacement")
@@ -38,6 +39,14 @@ def epoch_order(order: Order, n: int, seed: int, epoch: int) -> Tensor:
     if order == "shuffled":
         return torch.randperm(n, generator=generator)
     return torch.randint(n, (n,), generator=generator)
+
+
+def comes_as_it_lies(order: Order, variant: Variant) -> bool:
+    """Whether an epoch takes the samples as they lie: in their order, or shuffled into the one batch of all of them.
+
+    Of one batch that leaves some out, the order says which.
+    """
+    return order == "sequential" or (order == "shuffled" and variant.name == "batch")
 
 
 class EpochOrder(Sampler[int]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -25,7 +26,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import comes_as_it_lies, epoch_order
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import (
     AutogradEngine,
@@ -218,7 +219,8 @@ class SweepTask:
 
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
-        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits)
+        as_they_lie = functools.partial(comes_as_it_lies, data.order)
+        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits, as_they_lie)
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)

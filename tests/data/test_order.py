@@ -33,7 +33,7 @@ def test_draws_with_replacement_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("order", ["sequential", "shuffled", "with_replacement"])
-@pytest.mark.parametrize(("n", "b"), [(1, 1), (10, 1), (10, 3), (10, 10), (100, 16)])
+@pytest.mark.parametrize(("n", "b"), [(1, 1), (10, 1), (10, 3), (10, 7), (10, 10), (100, 16)])
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("gather", [2, 65_536])
 def test_the_loader_yields_the_order_in_batches(

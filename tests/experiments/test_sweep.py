@@ -47,6 +47,13 @@ def _in_double() -> Iterator[None]:
         ({"standardize": True, "val_size": 0.2}, {"loss": "huber", "l1": 0.01}, "batched"),
         ({"order": "sequential", "drop_last": True}, {"weight_decay": 0.1, "bias": False}, "batched"),
         ({}, {"hidden_sizes": [3], "dropout": 0.4}, "one by one"),
+        ({"batch_size": "full"}, {"hidden_sizes": [3], "dropout": 0.4}, "one by one"),
+        ({"batch_size": "full", "order": "with_replacement"}, {"hidden_sizes": [3], "dropout": 0.4}, "one by one"),
+        ({"batch_size": 60, "drop_last": True}, {"hidden_sizes": [8, 3], "dropout": 0.1}, "one by one"),
+        ({"batch_size": 5, "standardize": True}, {"hidden_sizes": [3], "dropout": 0.2}, "one by one"),
+        ({"batch_size": "full", "test_size": 0.2}, {"hidden_sizes": [3], "dropout": 0.2, "engine": "autograd"}, "one"),
+        ({"batch_size": "full"}, {}, "batched"),
+        ({"batch_size": 60, "drop_last": True}, {"hidden_sizes": [3]}, "batched"),
         ({"standardize": True}, SGD_WITH_STEPS, "one by one"),
         ({}, {"network": lambda d, k: nn.Sequential(nn.BatchNorm1d(d), nn.Linear(d, k))}, "one by one"),
     ],
@@ -54,7 +61,7 @@ def _in_double() -> Iterator[None]:
 def test_whatever_is_swept_ends_as_in_a_trainer(
     make_trainer: MakeTrainer, data: dict[str, Any], model: dict[str, Any], engine: str
 ) -> None:
-    data, model = {**data, "batch_size": 30}, {**model, "momentum": 0.5}
+    data, model = {"batch_size": 30, **data}, {**model, "momentum": 0.5}
     with _in_double():
         report = sweep(lrs=[0.002, 0.005], seeds=2, max_epochs=2, data=data, model=model)
     assert report.engine.startswith(engine)

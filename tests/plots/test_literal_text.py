@@ -106,8 +106,17 @@ def test_all_pictures_are_tried() -> None:
     assert made == set(PICTURES)
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=ascii)
-@pytest.mark.parametrize("draw", [*PICTURES.values(), _losses], ids=lambda draw: draw.__name__)
+# Every text in one picture, and every picture with three of them; the rest on request.
+@pytest.mark.parametrize(
+    ("text", "draw"),
+    [
+        pytest.param(
+            text, draw, id=f"{ascii(text)}-{draw.__name__}", marks=[] if (i + j) % 4 == 0 else pytest.mark.slow
+        )
+        for i, text in enumerate(TEXTS)
+        for j, draw in enumerate([*PICTURES.values(), _losses])
+    ],
+)
 def test_a_picture_shows_any_text_as_it_is(draw: Callable[[str], Figure], text: str, tmp_path: Path) -> None:
     figure = draw(text)
     image = pixels(figure)

@@ -101,6 +101,8 @@ class TrainingTask:
         drop_last: Whether a short last batch is left out.
         divergence_factor: How many times the train loss before the first update has diverged.
         stops: Whether a member ends where it diverges.
+        as_they_lie: Whether a member takes the samples as they lie where a batch is all of them. Their order changes
+            the rounding alone, and what is drawn for each row, as dropout is.
     """
 
     x: Tensor
@@ -111,6 +113,7 @@ class TrainingTask:
     drop_last: bool = False
     divergence_factor: float = DIVERGENCE_FACTOR
     stops: bool = True
+    as_they_lie: Callable[[Variant], bool] = lambda _: False
 
     def variant(self, batch_size: int) -> Variant:
         """Return what a batch size means."""
@@ -235,7 +238,7 @@ def _train_alone(
     bound = float(task.bounds(ends.first[member : member + 1])[0])
 
     for epoch in range(task.epochs):
-        rows = task.orders(int(members.order[member]), epoch)
+        rows = None if task.as_they_lie(variant) else task.orders(int(members.order[member]), epoch)
         made, suspected = 0, False
         while made < variant.updates_per_epoch:
             check = DivergenceCheck()

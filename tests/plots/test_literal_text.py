@@ -110,9 +110,7 @@ def test_all_pictures_are_tried() -> None:
 @pytest.mark.parametrize(
     ("text", "draw"),
     [
-        pytest.param(
-            text, draw, id=f"{ascii(text)}-{draw.__name__}", marks=[] if (i + j) % 4 == 0 else pytest.mark.slow
-        )
+        pytest.param(text, draw, id=f"{text!a}-{draw.__name__}", marks=[] if (i + j) % 4 == 0 else pytest.mark.slow)
         for i, text in enumerate(TEXTS)
         for j, draw in enumerate([*PICTURES.values(), _losses])
     ],

@@ -46,8 +46,10 @@ def check_names(logger: Logger) -> None:
     """
     if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
         return
-    for kind in ("name", "version", "sub_dir"):
-        name = str(getattr(logger, kind, None) or "")
+    # To ask for a version that was not given would have the logger take the next number.
+    given = {"name": logger.name, "version": vars(logger).get("_version"), "sub_dir": getattr(logger, "sub_dir", None)}
+    for kind, value in given.items():
+        name = str(value or "")
         if inside(Path(), name) != Path(name):
             raise InputError(
                 f"cannot log with {kind} {name!r}, because no directory in save_dir can have it: it leads out, is too "

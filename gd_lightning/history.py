@@ -29,6 +29,7 @@ DIVERGENCE_FACTOR = 1e6
 
 # Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
 _MOST_WAITING, _MOST_HELD = 1_000, 2**24
+_WRITTEN_AT_ONCE = 2_048  # rows
 
 
 class Outcome(str, Enum):
@@ -335,18 +336,12 @@ class History:
         self._settle()
         out = io.StringIO()
         out.write(csv_text([self.columns]))
-        columns = [self._cells(column) for column in self._columns.values()]
-        out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
+        # A cell as a text takes ten times the memory of its number.
+        for start in range(0, self._length, _WRITTEN_AT_ONCE):
+            numbers = np.arange(start, min(start + _WRITTEN_AT_ONCE, self._length))
+            columns = [_cells(*column.find(numbers), len(numbers)) for column in self._columns.values()]
+            out.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
         return out.getvalue()
-
-    def _cells(self, column: Column) -> list[str]:
-        cells = _texts(column.values)
-        if len(cells) == self._length:
-            return cells
-        sparse = [""] * self._length
-        for row, cell in zip(column.rows.tolist(), cells, strict=True):
-            sparse[row] = cell
-        return sparse
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
@@ -370,6 +365,14 @@ class History:
                 raise InputError(f"cannot read a history from {source}, because of line {number}: {error}") from error
             history.append(**values)
         return history
+
+
+def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) -> list[str]:
+    """Write a column of some rows; empty where there is no value."""
+    cells = [""] * rows
+    for place, text in zip(places.tolist(), _texts(values), strict=True):
+        cells[place] = text
+    return cells
 
 
 def _texts(values: NDArray[np.float64]) -> list[str]:

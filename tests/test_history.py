@@ -158,3 +158,19 @@ def test_what_waits_is_bounded(held: int, most: int) -> None:
     history.extend(5, block, ["update", "w"], {"update": 7.0}, held)
     assert block.read == [slice(0, 5)] * most
     np.testing.assert_array_equal(history["w"], [9, 16, 25, 36, 49] * (most + 1))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10, 2_048])
+def test_a_history_is_written_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    history = History()
+    for update in range(20):
+        history.append(update=update, epoch=update / 4, samples=3 * update, seconds=0.1 * update)
+        if update % 4 == 0:
+            history.add_to_last_row({"train_loss": 1 / (1 + update)})
+        if update > 12:
+            history.add_to_last_row({"late": math.nan if update % 2 else math.inf})
+    whole = history.to_csv()
+    assert len(whole.splitlines()) == 21
+    assert whole.splitlines()[17] == "16,4,48,1.6,0.058823529411764705,,,inf"
+    monkeypatch.setattr("gd_lightning.history._WRITTEN_AT_ONCE", at_once)
+    assert history.to_csv() == whole

@@ -26,6 +26,7 @@ from gd_lightning import (
     SteepLine,
 )
 from gd_lightning.callbacks.row_limit import RowLimit
+from gd_lightning.tracking.loggers import LoggerWriter
 from tests.conftest import MakeTrainer
 
 MOST = 25
@@ -211,3 +212,50 @@ def test_points_of_tensorboard_are_few(make_trainer: MakeTrainer, tmp_path: Path
     assert steps[-1] == updates
     assert len(steps) <= 500 * (2 + math.ceil(math.log2(updates / 1000))) + epochs
     assert len(steps) > 1000
+
+
+class CountsRows:
+    """Takes the place of a logger."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None
+        self.steps.append(step)
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        pass
+
+    def save(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("piece", "epoch"), [(1, 1), (1_000, 1_000), (250_000, 10**6), (250_000, 10**12)])
+def test_what_is_kept_of_a_run_without_an_end_is_bounded(piece: int, epoch: int) -> None:
+    """Thousands of pieces of updates, up to a thousand million of them, measured at the ends of epochs, and written."""
+    most, update, largest = 50, 0, 0
+    history, limit, logger = History(), RowLimit(math.inf, most), CountsRows()
+    history.append(update=0, epoch=0, samples=0, seconds=0, train_loss=1.0)
+    writer = LoggerWriter(logger, math.inf, math.inf, {})
+    for turn in range(4_000):
+        limit.apply(history, update, OF_UPDATES)
+        end = min(update + min(piece, 1 + update // 8), (update // epoch + 1) * epoch)  # the first pieces are short
+        first = update // limit.every + 1
+        kept = np.append(np.arange(first * limit.every, end, limit.every), end).astype(np.float64)
+        columns = {"update": kept, "epoch": kept / epoch, "samples": kept, "seconds": kept, "batch_loss": kept}
+        history.extend(len(kept), _parts_of(columns), list(columns), {"update": float(end)})
+        update = end
+        if update % epoch == 0:
+            history.add_to_last_row({"train_loss": float(update)})
+        if turn % 100 == 99:
+            writer.write_new(history)
+        largest = max(largest, len(history))
+    assert update >= 3_800 * piece
+    assert largest <= 6 * most
+    assert all(len(rows) <= 6 * most for rows, _ in history.state_dict()["columns"].values())
+    assert len(logger.steps) <= 2 * 500 * (3 + math.log2(update))
+
+
+def _parts_of(columns: dict[str, NDArray[np.float64]]) -> Callable[[slice], dict[str, NDArray[np.float64] | float]]:
+    return lambda where: {name: values[where] for name, values in columns.items()}

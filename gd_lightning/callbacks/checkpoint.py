@@ -13,19 +13,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.errors import InputError
-from gd_lightning.module import is_at_its_end
+from gd_lightning.module import CheckedCheckpoints, WholeCheckpoints, is_at_its_end
 from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 
 _UPDATES_BETWEEN_QUESTIONS = 100  # among several processes, where to ask whether a checkpoint is due takes time
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a whole checkpoint or none: neither a kill nor a full disk leaves a part, or harms the one before."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint to a local file."""
-        write_checkpoint(checkpoint, Path(path))
 
 
 class LastCheckpoint(Checkpoint):
@@ -65,7 +57,7 @@ class LastCheckpoint(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have all checkpoints of the run written whole."""
-        if stage == "fit" and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        if stage == "fit" and type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckedCheckpoints):
             trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

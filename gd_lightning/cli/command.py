@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -81,6 +80,7 @@ from gd_lightning.problems import Problem
 from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.run_directory import (
     CONFIG,
+    EVENTS,
     LOGS,
     claim_directory,
     claim_file,
@@ -89,6 +89,7 @@ from gd_lightning.tracking.run_directory import (
     run_name,
     write_text,
 )
+from gd_lightning.tracking.text_files import plain_copy, read_own_yaml
 from gd_lightning.variants import Variant
 
 _DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
@@ -239,7 +240,7 @@ class Command(LightningCLI):
             )
         if run is not None:
             root = Path(self.config[stage].trainer.default_root_dir or ".")
-            self.run = find_run(str(run), root / LOGS)
+            self.run = find_run(str(run), root / LOGS, to_continue=stage == "fit")
             if self.run.checkpoint is None and stage != "fit":
                 raise InputError(f"cannot {stage} {self.run.name}, because it was ended before its first checkpoint")
             at = self.arguments.index(stage) + 1
@@ -283,7 +284,7 @@ class Command(LightningCLI):
         """
         parser = self._parser(stage)
         wanted = as_plain_values(parser, self.config[stage])
-        kept: dict[str, Any] = yaml.safe_load(text) or {}
+        kept: dict[str, Any] = read_own_yaml(text) or {}
         # Twice each: what is added to the config can change in turn what is settled from it.
         for has_options in (False, True, False, True):
             with environment_with(has_options):
@@ -336,8 +337,9 @@ class Command(LightningCLI):
     def _given(self) -> Namespace:
         """Return the options that were given, in arguments, configs or the environment, without defaults."""
         at = self.arguments.index(self.config.subcommand) + 1
-        # Without defaults, what is required must be there; what a person gives comes later and wins.
-        required = ["--data.problem", self._default_problem]
+        # Without defaults, what is required must be there; what a person gives comes later and wins. The problem that
+        # is chosen may need arguments, which come later, too.
+        required = ["--data.problem", _DEFAULT_PROBLEM]
         given = self.parser.parse_args([*self.arguments[:at], *required, *self.arguments[at:]], defaults=False)
         of_stage = given[self.config.subcommand]
         assert isinstance(of_stage, Namespace)
@@ -607,6 +609,7 @@ class Command(LightningCLI):
             self.run_directory = claim_directory(logs, name) if self.trainer.is_global_zero else logs / name
         if self.run_directory is not None:
             self._made.append(self.run_directory)
+            self._events_before = set(self.run_directory.glob(EVENTS))
             choose_directory(self.trainer, self.run_directory)
         if self._logs_itself:
             assert self.run_directory is not None
@@ -683,19 +686,26 @@ class Command(LightningCLI):
                 if self._member_directory is None:  # of a comparison, a run that diverges is a result
                     self.outcome = recorder.history.outcome
                     print_run(recorder, self.trainer)
-            elif self.trainer.is_global_zero and not self._goes_on_in_place:
-                self._remove_empty_run()
+            elif self.trainer.is_global_zero:
+                self._remove_what_it_left()
 
     def _end_without_training(self) -> None:
         """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
         for hook in ("on_train_start", "on_train_end"):
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint)):
+                if isinstance(
+                    callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint, SaveConfig)
+                ):
                     getattr(callback, hook)(self.trainer, self.model)
             getattr(self.model, hook)()
 
-    def _remove_empty_run(self) -> None:
+    def _remove_what_it_left(self) -> None:
         """Remove what a run left that failed before its first update, or in its first epoch by its options."""
+        if self._goes_on_in_place:
+            assert self.run_directory is not None
+            for events in set(self.run_directory.glob(EVENTS)) - self._events_before:  # opened in the set-up
+                events.unlink(missing_ok=True)
+            return
         for made in (self.run_directory, *self._made_by_loggers):
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
@@ -761,6 +771,6 @@ def _class_spec(config: Namespace | None) -> dict[str, Any] | None:
 
 
 def _plain(config: Namespace) -> dict[str, Any]:
-    values = json.loads(json.dumps(config.as_dict(), default=str))
+    values = plain_copy(config.as_dict())
     assert isinstance(values, dict)
     return values

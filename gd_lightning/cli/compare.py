@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,10 @@ from gd_lightning.cli.causes import is_bad_input
 from gd_lightning.cli.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.grid import Member, members, usual_batch_sizes, values_of
+from gd_lightning.history import Outcome
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, held, is_taken, write_json
+from gd_lightning.tracking.run_files import read_summary
+from gd_lightning.tracking.text_files import ConfigError, plain_copy, read_json_file
 from gd_lightning.variants import Variant
 
 PLAN = "compare.json"  # what a comparison is made of
@@ -162,7 +164,7 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
     Raises:
         InputError: The directory that was chosen holds something else, or another process writes there.
     """
-    plain = json.loads(json.dumps(content))
+    plain = plain_copy(content)
     parent = logs if given is None else Path(given)
     missing = [path for path in (parent, *parent.parents) if not path.exists()]
     if given is not None:
@@ -205,18 +207,18 @@ def _refuse_another(directory: Path, content: object) -> None:
 
 def _content_of(directory: Path) -> object:
     try:
-        return json.loads((directory / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_file(directory / PLAN)
+    except ConfigError:
         return None
 
 
 def is_finished(run: Path) -> bool:
     """Whether a run reached its end, whatever it came to."""
     try:
-        outcome = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["outcome"]
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = read_summary(run / SUMMARY)
+    except InputError:
         return False
-    return bool(outcome != "interrupted")
+    return summary is not None and summary["outcome"] != Outcome.INTERRUPTED
 
 
 def with_own_options(args: Sequence[str]) -> list[str]:

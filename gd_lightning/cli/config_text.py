@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from jsonargparse import get_loader, set_loader
 from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 
-from gd_lightning.errors import InputError, first_line
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.text_files import ConfigError, check_yaml, reason_of
 
 MODE = "checked_yaml"
-_DEEPEST = 50
-_MOST_VALUES = 100_000  # counted with what aliases repeat: a few lines of aliases can stand for billions of values
 _LONGEST_SHOWN = 80
 _TAG = "tag:yaml.org,2002:"
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
@@ -32,10 +30,6 @@ _NUMBERS = {
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
 _BOOLEANS = {"bool": "true|True|TRUE|false|False|FALSE"}
-
-
-class ConfigError(yaml.YAMLError):
-    """A text is no config, and why, in one line."""
 
 
 def register() -> None:
@@ -96,7 +90,7 @@ def read(text: str) -> Any:
             themselves without end, or are too many.
     """
     try:
-        _check(text)
+        check_yaml(text, _why_unreadable)
         value = yaml.load(text, Loader=_reader())  # a child of the safe one
         # What jsonargparse takes for text again, such as {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
@@ -104,7 +98,7 @@ def read(text: str) -> Any:
     except ConfigError:
         raise
     except Exception as error:  # also what a value of the wrong kind behind a tag makes the reader stumble on
-        raise ConfigError(_reason(error)) from error
+        raise ConfigError(reason_of(error)) from error
 
 
 def text_of(values: Any) -> str:
@@ -148,69 +142,3 @@ def _why_unreadable(text: str) -> str:
     except (OSError, ValueError):
         return ""
     return f"{text} is a pipe, which can be read once at most; give a file" if is_pipe else ""
-
-
-def _reason(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    line = "" if mark is None else f"line {mark.line + 1}: "
-    return f"it is no valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
-
-
-@dataclass
-class _Open:
-    """A mapping or list whose end has not been read yet."""
-
-    is_mapping: bool
-    anchor: str | None
-    keys: dict[str, int] = field(default_factory=dict)
-    items: int = 0  # keys and values, or elements, that stand directly in it
-    values: int = 1  # all values in it, itself included
-
-    def expects_key(self) -> bool:
-        return self.is_mapping and self.items % 2 == 0
-
-
-def _check(text: str) -> None:
-    """Check the events of a text, which come one by one: making nested values first would overflow the stack."""
-    stack: list[_Open] = []
-    sizes: dict[str, int] = {}
-    for event in _events(text):
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.CollectionStartEvent):
-            stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
-            if len(stack) > _DEEPEST:
-                raise ConfigError(f"line {line} nests values more than {_DEEPEST} deep")
-            continue
-        if isinstance(event, yaml.CollectionEndEvent):
-            closed = stack.pop()
-            anchor, size, key = closed.anchor, closed.values, None
-        elif isinstance(event, yaml.ScalarEvent):
-            if why := _why_unreadable(event.value):
-                raise ConfigError(f"in line {line} {why}")
-            anchor, size, key = event.anchor, 1, event.value
-        elif isinstance(event, yaml.AliasEvent):
-            if any(collection.anchor == event.anchor for collection in stack):
-                raise ConfigError(f"the alias *{event.anchor} in line {line} stands for a value that it is part of")
-            anchor, size, key = None, sizes.get(str(event.anchor), 1), None
-        else:
-            continue
-        if anchor is not None:
-            sizes[anchor] = size
-        if stack:
-            _add(stack[-1], key, size, line)
-
-
-def _events(text: str) -> Iterator[Any]:
-    return yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
-    """Count what a mapping or list holds, and refuse a key that it has already."""
-    if collection.expects_key() and key is not None:
-        if key in collection.keys:
-            raise ConfigError(f"the key {key!r} stands in line {collection.keys[key]} and again in line {line}")
-        collection.keys[key] = line
-    collection.items += 1
-    collection.values += size
-    if collection.values > _MOST_VALUES:
-        raise ConfigError(f"it holds more than {_MOST_VALUES:,} values up to line {line}")

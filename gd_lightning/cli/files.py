@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember, write_text
+from gd_lightning.tracking.run_files import with_header
 
 
 class RunLogger(TensorBoardLogger):
@@ -21,9 +22,25 @@ class RunLogger(TensorBoardLogger):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the config into the directory of a run, and nowhere else."""
+    """Saves the config into the directory of a run, and nowhere else.
+
+    Of a run that is continued, it does so when the checkpoint has been found to be sound.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config of a new run."""
+        if self.config.get("ckpt_path") is None:
+            self._save(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the config of a run that is continued, and let the run be found as the last one."""
+        if self.config.get("ckpt_path") is not None:
+            self._save(trainer)
+        directory = directory_of(trainer)
+        if directory is not None and trainer.is_global_zero:
+            remember(directory, Path(trainer.default_root_dir) / LOGS)
+
+    def _save(self, trainer: Trainer) -> None:
         """Save where a run with a logger has its directory."""
         directory = directory_of(trainer)
         if directory is None:
@@ -32,13 +49,7 @@ class SaveConfig(SaveConfigCallback):
             config = self.config.clone()
             config.pop("ckpt_path", None)  # the config makes the whole run again
             directory.mkdir(parents=True, exist_ok=True)
-            write_text(directory / CONFIG, self.parser.dump(config, skip_none=False, skip_validation=True))
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the run be found as the last one."""
-        directory = directory_of(trainer)
-        if directory is not None and trainer.is_global_zero:
-            remember(directory, Path(trainer.default_root_dir) / LOGS)
+            write_text(directory / CONFIG, with_header(self.parser.dump(config, skip_none=False, skip_validation=True)))
 
 
 def settle_version(logger: Logger, continued: Path | None) -> Path | None:

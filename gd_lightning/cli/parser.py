@@ -11,9 +11,10 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from gd_lightning.cli.config_text import MODE, ConfigError, read, register
+from gd_lightning.cli.config_text import MODE, read, register
 from gd_lightning.cli.messages import plain, with_hint
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.text_files import ConfigError
 
 PROGRAM = "python -m gd_lightning"
 # Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.

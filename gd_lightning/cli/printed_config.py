@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
+
+from gd_lightning.tracking.text_files import read_own_yaml
 
 
 def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]
         parser: The parser of the options.
         config: The options as they are settled.
     """
-    values = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    values = read_own_yaml(parser.dump(config, skip_none=False, skip_validation=True))
     assert isinstance(values, dict)
     return values
 

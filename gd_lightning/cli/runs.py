@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gd_lightning.cli.config_text import read
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.history import Outcome
 from gd_lightning.module import saved_limits
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
+from gd_lightning.tracking.run_files import check_header, read_summary
+from gd_lightning.tracking.text_files import ConfigError, read_text
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,19 @@ class EarlierRun:
     @property
     def divergence(self) -> str:
         """How it diverged, in words; empty where it did not, or where nothing says so."""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            summary = json.loads(((self.directory or Path()) / SUMMARY).read_text(encoding="utf-8"))
-            return str(summary["reason"]) if self.directory and summary["outcome"] == Outcome.DIVERGED else ""
+        with contextlib.suppress(InputError):
+            summary = None if self.directory is None else read_summary(self.directory / SUMMARY)
+            return str(summary["reason"]) if summary is not None and summary["outcome"] == Outcome.DIVERGED else ""
         return ""
 
 
-def find_run(given: str, logs: Path) -> EarlierRun:
+def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     """Find a run by its directory, a checkpoint file, or ``last``, the newest run.
 
     Args:
         given: What a person gave as ``--ckpt_path``.
         logs: Where runs are.
+        to_continue: Whether it is to be continued, for which its checkpoint has to hold more.
 
     Raises:
         InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
@@ -83,7 +86,7 @@ def find_run(given: str, logs: Path) -> EarlierRun:
         if path.is_dir():
             path = path / LAST_CHECKPOINT
             config = Path(given) / CONFIG
-            if not path.exists() and config.is_file():
+            if not path.exists() and os.path.lexists(config):
                 return EarlierRun(None, Path(given), _from_config(config))
         if not path.is_file():
             raise InputError(
@@ -95,37 +98,40 @@ def find_run(given: str, logs: Path) -> EarlierRun:
     checkpoint = read_checkpoint(path)
     if not is_checkpoint(checkpoint):
         raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
-    has_config = directory is not None and (directory / CONFIG).is_file()
-    settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint)
-    data = checkpoint.get(RegressionDataModule.__qualname__)
-    return EarlierRun(path, directory, settings, data if isinstance(data, dict) else {}, _epochs(checkpoint), saved_at)
+    check_checkpoint(checkpoint, path)
+    if to_continue:
+        check_continuable(checkpoint, path)
+    has_config = directory is not None and os.path.lexists(directory / CONFIG)
+    settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint, path)
+    data = checkpoint.get(RegressionDataModule.__qualname__, {})
+    return EarlierRun(path, directory, settings, data, _epochs(checkpoint) if to_continue else 0, saved_at)
 
 
 def _epochs(checkpoint: dict[str, Any]) -> int:
-    with contextlib.suppress(TypeError, ValueError, KeyError):
-        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
-    return 0
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
 
 
 def _from_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_header(path)
+        config = read(read_text(path))
         kept = {key: value for key, value in config.items() if key != "ckpt_path"}
         if not all(isinstance(kept[name], dict) for name in ("model", "data", "trainer")):
             raise TypeError
         return kept
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (ConfigError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"cannot read how the run was made from {path}, because it is damaged; mend it, or delete it to go on with "
             "what the checkpoint says"
         ) from error
 
 
-def _from_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    model = {key: value for key, value in checkpoint["hyper_parameters"].items() if value is not None}
+def _from_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    given, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
+    check_options_in(checkpoint, path)
+    model = {key: value for key, value in given.items() if value is not None}
     # The model's copies of what the command line takes beside it.
     chosen = {name: model.pop(name) for name in ("optimizer", "lr_scheduler") if name in model}
-    data = checkpoint.get("datamodule_hyper_parameters", {})
     return {"model": model, "data": data, "trainer": saved_limits(checkpoint), **chosen}
 
 

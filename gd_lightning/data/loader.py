@@ -16,6 +16,7 @@ from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
+from gd_lightning.tracking.schema import kind_of
 from gd_lightning.variants import Variant
 
 
@@ -140,13 +141,18 @@ class BatchLoader(DataLoader[Pair]):
             self._consumed = self.variant.samples_at(self.chunk_source.end)
         return {"samples": self._consumed}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Begin the coming pass behind the samples that were consumed.
 
         Raises:
-            InputError: They are no whole batches of this batch size.
+            InputError: They are no whole batches of this batch size, or more than an epoch has.
         """
-        samples = state["samples"]
+        samples = state.get("samples")
+        if type(samples) is not int or not 0 <= samples <= self.variant.samples_per_epoch:
+            raise InputError(
+                f"cannot continue an epoch of {self.variant.samples_per_epoch} samples behind {kind_of(samples)}; "
+                "continue with the data of the checkpoint"
+            )
         if samples % self.variant.batch_size and samples != self.variant.samples_per_epoch:
             raise InputError(
                 f"cannot continue an epoch of batch_size {self.variant.batch_size} behind {samples} samples, because "

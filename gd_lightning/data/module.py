@@ -20,9 +20,12 @@ from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
 from gd_lightning.data.samples import Samples, check_split, draw_pair, in_precision, split_rows
-from gd_lightning.errors import DataWarning, InputError
+from gd_lightning.errors import DataWarning, InputError, first_line
 from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint
+from gd_lightning.tracking.schema import is_plain
 from gd_lightning.variants import BatchSize, Variant
 
 # How many numbers of the widest layer are computed at a time, where micro_batch_size does not say it. On a CPU, parts
@@ -220,10 +223,12 @@ class RegressionDataModule(LightningDataModule):
             InputError: The data have been read, and differ.
         """
         state_dict = state_dict if isinstance(state_dict, dict) else {}  # a damaged checkpoint may hold anything
-        features, targets = state_dict.get("features"), state_dict.get("targets")
-        if isinstance(features, list) and isinstance(targets, list) and features and targets:
+        features: Any = state_dict.get("features")
+        targets: Any = state_dict.get("targets")
+        if _are_names(features) and _are_names(targets):
             self.take_columns(features, targets)
-        is_same = state_dict.get("problem") == self.hparams["problem"]
+        problem = state_dict.get("problem")
+        is_same = is_plain(problem) and problem == self.hparams["problem"]
         self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
         self._refuse_other_data()
 
@@ -469,12 +474,38 @@ class RegressionDataModule(LightningDataModule):
             kwargs: Arguments that replace saved ones; a ``problem`` given here is used instead of the saved one.
 
         Raises:
-            InputError: The saved problem is a class that has not been imported.
+            InputError: The checkpoint cannot be read, or is damaged, or the saved problem is a class that has not been
+                imported.
         """
+        checkpoint = read_checkpoint(Path(checkpoint_path))
+        check_checkpoint(checkpoint, Path(checkpoint_path))
         if "problem" not in kwargs:
-            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-            saved = checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY]["problem"]
-            kwargs["problem"] = problem_class(saved["class_path"])(**saved["init_args"])
+            saved = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("problem")
+            if saved is None:
+                raise InputError(
+                    f"cannot make the data again, because {checkpoint_path} does not name the problem; give problem="
+                )
+            kwargs["problem"] = _problem_from(saved)
         loaded = super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
         assert isinstance(loaded, cls)
         return loaded
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+def _problem_from(saved: dict[str, Any]) -> Problem:
+    """Make the problem of a checkpoint again.
+
+    Raises:
+        InputError: Its class has not been imported, or takes no such arguments.
+    """
+    cls = problem_class(saved["class_path"])
+    try:
+        return cls(**saved.get("init_args", {}))
+    except TypeError as error:
+        raise InputError(
+            f"cannot make the data again, because {cls.__name__} cannot be made with what the checkpoint holds "
+            f"({first_line(error)}); give problem="
+        ) from error

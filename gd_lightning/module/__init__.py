@@ -1,6 +1,8 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
+from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engines import NOT_THERE, own_method
+from gd_lightning.module.options import check_options
 from gd_lightning.module.outlooks import (
     has_least_squares,
     is_squared_error,
@@ -10,12 +12,14 @@ from gd_lightning.module.outlooks import (
     standardized_module,
 )
 from gd_lightning.module.position import is_at_its_end, saved_limits
-from gd_lightning.module.regression import RegressionModule, check_options
+from gd_lightning.module.regression import RegressionModule
 from gd_lightning.module.trainer_checks import check_processes, check_strategy
 
 __all__ = [
     "NOT_THERE",
+    "CheckedCheckpoints",
     "RegressionModule",
+    "WholeCheckpoints",
     "check_options",
     "check_processes",
     "check_strategy",

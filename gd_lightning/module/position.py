@@ -27,7 +27,8 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
 
     All processes must call it.
     """
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    # As they are: schedulers and callbacks compare them in their precision.
+    metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
     checkpoint[_POSITION] = {
         "callback_metrics": metrics,
         "generators": _generator_states(trainer),
@@ -96,7 +97,10 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     fit_loop._restarting = False
     position = checkpoint[_POSITION]
     for name, value in position.get("callback_metrics", {}).items():
-        trainer.callback_metrics[name] = torch.tensor(value)
+        # In checkpoints of earlier versions they are plain numbers.
+        trainer.callback_metrics[name] = (
+            value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
+        )
     _restore_generators(trainer, position.get("generators", {}))
     if not again:
         _step_plateau_schedulers(trainer, position["plateau_to_come"])

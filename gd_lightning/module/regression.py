@@ -5,14 +5,14 @@ Letters: B samples of a batch, D features, K outputs.
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loops.optimization.automatic import Closure
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,7 +25,7 @@ from gd_lightning.engine import Chunk, overflow_to_nan
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.generators import start_seed
-from gd_lightning.losses import Loss, check_prediction, forms_of, summed_loss
+from gd_lightning.losses import Loss, check_prediction, summed_loss
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import (
     Activation,
@@ -38,6 +38,7 @@ from gd_lightning.models import (
     initialize,
     set_parameters,
 )
+from gd_lightning.module.checkpoints import CheckedCheckpoints, check_callbacks, check_optimizers, checkpoint_path
 from gd_lightning.module.engines import (
     FEWEST_FUSED_UPDATES,
     Decision,
@@ -46,18 +47,28 @@ from gd_lightning.module.engines import (
 )
 from gd_lightning.module.first_update import try_update
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
+from gd_lightning.module.options import ClassSpec, check_options, class_of
 from gd_lightning.module.position import resume_position, save_position, settle_position
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.start import Start
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.problems import Problem
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_weights, weights_mismatch
+from gd_lightning.tracking.schema import is_plain, kind_of
 from gd_lightning.variants import Variant
 
-ClassSpec = dict[str, Any]  # {"class_path": ..., "init_args": {...}}: a class as plain values
 _LOSSES = ("forward", "summed_loss")
 _GIVEN_NETWORK = "given_network"  # a key of checkpoints
 _COLUMNS = "gd_lightning_columns"  # likewise
 NetworkFactory = Callable[[int, int], nn.Module]
+
+
+_Module = TypeVar("_Module", bound="RegressionModule")
+
+
+class WeightsError(InputError, RuntimeError):
+    """Weights do not fit a module; torch raises a RuntimeError where they do not."""
 
 
 class RegressionModule(LightningModule):
@@ -133,7 +144,7 @@ class RegressionModule(LightningModule):
             "l1": l1,
             "loss": loss,
             "huber_delta": huber_delta,
-            "hidden_sizes": list(hidden_sizes or []),
+            "hidden_sizes": list(hidden_sizes) if isinstance(hidden_sizes, Sequence) else hidden_sizes or [],
             "activation": activation,
             "bias": bias,
             "dropout": dropout,
@@ -151,6 +162,7 @@ class RegressionModule(LightningModule):
         self._configured = False
         self._start: Start | None = None
         self._has_earlier_gradients = False
+        self._in_update, self._first_loss = False, cast("Tensor | None", None)
         self._resumed_from: dict[str, Any] | None = None
         self._run_engine: RunEngine | None = None
         self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
@@ -211,6 +223,8 @@ class RegressionModule(LightningModule):
         self.configure_for(getattr(trainer, "datamodule", None))
         if trainer is None:
             return
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = CheckedCheckpoints()
         if self.network is None:
             raise InputError(
                 "cannot make the network, because the number of features is not known; train with a "
@@ -404,6 +418,9 @@ class RegressionModule(LightningModule):
             loss = self._penalized(batch_loss)
         else:
             loss, batch_loss = self.losses_of_update(*batch, batch_idx)
+        if self._in_update:  # LBFGS asks again within an update, whose batch loss is the one that it starts from
+            self._first_loss = batch_loss.detach() if self._first_loss is None else self._first_loss
+            return {"loss": loss, "batch_loss": self._first_loss}
         return {"loss": loss, "batch_loss": batch_loss.detach()}
 
     def _penalized(self, batch_loss: Tensor) -> Tensor:
@@ -465,8 +482,12 @@ class RegressionModule(LightningModule):
         if self._run_engine is not None and self.decision.one_by_one:  # the chunk of one update was planned before
             self._run_engine.choose_again_if_changed()
         if self._run_engine is None or not self._run_engine.in_chunks:
-            with overflow_to_nan(optimizer):
-                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            self._in_update, self._first_loss = True, None
+            try:
+                with overflow_to_nan(optimizer):
+                    super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            finally:
+                self._in_update, self._first_loss = False, None
         elif isinstance(optimizer_closure, Closure):
             # The engine has gradients of its own, or needs none.
             optimizer_closure._zero_grad_fn = optimizer_closure._backward_fn = None
@@ -488,6 +509,15 @@ class RegressionModule(LightningModule):
         return {**super().__getstate__(), "_run_engine": None}
 
     # Training
+
+    def on_fit_start(self) -> None:
+        """Check what a checkpoint has of optimisers and schedulers, now that they are made.
+
+        Raises:
+            InputError: It is of others, or damaged.
+        """
+        if self._resumed_from is not None:
+            check_optimizers(self.trainer, self._resumed_from)
 
     def on_train_start(self) -> None:
         """Continue exactly where a checkpoint was written, and choose what carries out the updates."""
@@ -550,11 +580,11 @@ class RegressionModule(LightningModule):
             )
         else:
             spec = options["optimizer"]
-            optimizer = _class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
+            optimizer = class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
         if options["lr_scheduler"] is None:
             return optimizer
         spec = options["lr_scheduler"]
-        scheduler = _class_of(spec, LRScheduler)(optimizer, **spec.get("init_args", {}))
+        scheduler = class_of(spec, LRScheduler)(optimizer, **spec.get("init_args", {}))
         config: Any = {"scheduler": scheduler}
         if hasattr(scheduler, "monitor"):
             config["monitor"] = scheduler.monitor
@@ -614,6 +644,7 @@ class RegressionModule(LightningModule):
             assign: Whether the tensors themselves are taken.
 
         Raises:
+            WeightsError: They are not those of such a module.
             InputError: The number of features is not known.
         """
         if self.network is None and any(name.startswith("network.") for name in state_dict):
@@ -625,12 +656,46 @@ class RegressionModule(LightningModule):
                 )
         self._take_standardization(state_dict)
         self._start, self._configured = None, self.network is not None
+        if mismatch := weights_mismatch(self.state_dict(), state_dict, strict):
+            raise WeightsError(f"cannot load these weights, because {mismatch}; give those of such a model")
         return super().load_state_dict(state_dict, strict, assign)
 
     def _take_standardization(self, state: Mapping[str, Any]) -> None:
         """Make the layer that standardises if these weights have one; its values are loaded with them."""
-        if self.standardize is None and "standardize.mean" in state:
-            self.standardize = Standardize(state["standardize.mean"].clone(), state["standardize.scale"].clone())
+        mean, scale = state.get("standardize.mean"), state.get("standardize.scale")
+        if self.standardize is None and isinstance(mean, Tensor) and isinstance(scale, Tensor):
+            self.standardize = Standardize(mean.clone(), scale.clone())
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[_Module],
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> _Module:
+        """Make the module of a checkpoint again, as Lightning does.
+
+        Args:
+            checkpoint_path: A local checkpoint file, or an open one.
+            map_location: Where its tensors go, as ``torch.load`` takes it.
+            hparams_file: A file with other hyperparameters.
+            strict: Whether all weights must be there and no others.
+            weights_only: False for a file of your own that holds more than plain values and tensors.
+            kwargs: Arguments that replace saved ones.
+
+        Raises:
+            InputError: It cannot be read, or does not hold what it has to.
+        """
+        if isinstance(checkpoint_path, (str, Path)) and weights_only is not False:
+            check_checkpoint(read_checkpoint(Path(checkpoint_path)), Path(checkpoint_path))
+        loaded = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        assert isinstance(loaded, cls)
+        return loaded
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
@@ -647,9 +712,15 @@ class RegressionModule(LightningModule):
         """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.
 
         Raises:
-            InputError: The network was given, and is not given now; or a run is continued with other options.
+            InputError: The network was given, and is not given now; or a run is continued with other options; or the
+                checkpoint is damaged.
         """
+        path = checkpoint_path(self._trainer)
+        if self._trainer is not None:  # else load_from_checkpoint has checked it, and added what it was given
+            check_checkpoint(checkpoint, path)
+            check_callbacks(self.trainer, checkpoint)
         if self._trainer is not None and self.trainer.state.fn == "fit":
+            check_continuable(checkpoint, path)
             self._refuse_other_options(checkpoint)
             settle_position(checkpoint)
             self._resumed_from = checkpoint
@@ -662,7 +733,7 @@ class RegressionModule(LightningModule):
                 f"cannot load this checkpoint, because it holds a network of your own, {given}; give network="
             )
         # A subclass need not take the sizes as arguments; they are known all the same.
-        sizes = {name: checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY][name] for name in ("in_features", "out_features")}
+        sizes = {name: self._size_in(checkpoint, name) for name in ("in_features", "out_features")}
         if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
             self.network = self.standardize = None  # they were made for the columns that the data have now
             self._configured = False
@@ -674,11 +745,22 @@ class RegressionModule(LightningModule):
         self.configure_model()
         state = checkpoint["state_dict"]
         self._take_standardization(state)
+        if self._trainer is not None:
+            check_weights(self.state_dict(), state, self.strict_loading, path)
         floating = [p.dtype for name, p in state.items() if p.is_floating_point() and name.startswith("network.")]
         if self._trainer is None and floating:
             self.to(floating[0])
         elif self._trainer is not None and self.trainer.precision == "64-true":
             self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
+
+    def _size_in(self, checkpoint: Mapping[str, Any], name: str) -> int | None:
+        """Return the number of features or outputs that a checkpoint names."""
+        size = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].get(name)
+        if not (size is None or (type(size) is int and size > 0)):
+            raise InputError(
+                f"cannot load this checkpoint, because its {name} is {kind_of(size)}; give another one, or train again"
+            )
+        return size
 
     def _refuse_other_options(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue a run with another algorithm: Lightning would take the old lr, and the new batches."""
@@ -686,55 +768,17 @@ class RegressionModule(LightningModule):
         for part, key in ((self, self.CHECKPOINT_HYPER_PARAMS_KEY), (data, "datamodule_hyper_parameters")):
             given, before = dict(getattr(part, "hparams", {})), checkpoint.get(key, {})
             for name in sorted(set(given) & set(before) - _FREE):
-                if given[name] != before[name]:
+                if not _is_same(given[name], before[name]):
                     raise InputError(
                         f"cannot continue with {name} {given[name]}, because the run was made with {before[name]}; "
                         "leave it as it was, or train anew without the checkpoint"
                     )
 
 
+def _is_same(value: object, other: object) -> bool:
+    """Whether two options are equal; tensors, which a damaged checkpoint may hold, are none."""
+    return is_plain(other) and value == other
+
+
 # Of these, a run may take others when it is continued.
 _FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs", "engine"}
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of a module that no training can follow.
-
-    Args:
-        options: All of them, by their names.
-
-    Raises:
-        InputError: One of them is no such option.
-    """
-    lr = options["lr"]
-    if not (math.isfinite(lr) and lr > 0):
-        raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
-    forms_of(options["loss"])
-    for name, known in (("activation", Activation), ("engine", EngineChoice)):
-        if options[name] not in get_args(known):
-            raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(get_args(known))}")
-    for name in ("momentum", "weight_decay", "l1"):
-        if not (math.isfinite(options[name]) and options[name] >= 0):
-            raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
-    if options["nesterov"] and not options["momentum"]:
-        raise InputError("nesterov needs momentum; set momentum above 0, for example 0.9")
-    if not 0 < options["huber_delta"] < math.inf:
-        raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
-    if options["dropout"] and not options["hidden_sizes"]:
-        raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
-    if options["optimizer"] is not None and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
-        raise InputError(
-            "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
-        )
-
-
-def _class_of(spec: ClassSpec, base: type) -> Any:
-    """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
-
-    A spec can come from a checkpoint, and a checkpoint from a stranger.
-    """
-    module, _, name = str(spec.get("class_path", "")).rpartition(".")
-    cls = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
-    return cls

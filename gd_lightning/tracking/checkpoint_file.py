@@ -69,11 +69,11 @@ def read_checkpoint(path: Path) -> Any:
         return _load(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {_way_out(path)}") from error
+        raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {way_out(path)}") from error
     except Exception as error:  # whatever a damaged file makes the reader stumble on
         raise InputError(
             f"cannot load the checkpoint {path}, because it is damaged or holds more than plain values and tensors; "
-            f"{_way_out(path)}"
+            f"{way_out(path)}"
         ) from error
 
 
@@ -86,8 +86,8 @@ def is_checkpoint(content: object) -> bool:
     return isinstance(content, dict) and {"state_dict", "hyper_parameters"} <= set(content)
 
 
-def _way_out(path: Path) -> str:
-    """Name the newest checkpoint beside a damaged one that is sound itself."""
+def way_out(path: Path) -> str:
+    """Say what to do instead: name the newest checkpoint beside a damaged one that is sound itself."""
     others = (other for other in path.parent.glob("*.ckpt") if other != path and other.is_file())
     for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True):
         with contextlib.suppress(Exception):  # damaged, too

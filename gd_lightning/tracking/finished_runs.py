@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import re
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
@@ -23,7 +21,9 @@ from tensorboard.util.tensor_util import make_ndarray
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.history import History, Outcome
 from gd_lightning.tracking.aggregate import AGGREGATE_ENDING
-from gd_lightning.tracking.run_directory import CONFIG, HISTORY, SUMMARY
+from gd_lightning.tracking.run_directory import CONFIG, EVENTS, HISTORY, SUMMARY
+from gd_lightning.tracking.run_files import check_header, read_summary
+from gd_lightning.tracking.text_files import ConfigError, read_yaml_file
 
 HPARAMS = "hparams.yaml"
 """What Lightning's loggers call the file of a module's hyperparameters."""
@@ -113,7 +113,7 @@ def read_run(directory: Path) -> FinishedRun:
     summary = None
     if (directory / HISTORY).is_file():
         history, source = _read_history(directory / HISTORY), HISTORY
-        summary = _read_summary(directory / SUMMARY)
+        summary = read_summary(directory / SUMMARY)
         if summary is not None:
             history.outcome, history.reason = Outcome(summary["outcome"]), summary["reason"]
     else:
@@ -132,7 +132,7 @@ def _name(directory: Path) -> str:
 
 
 def _event_files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob("*tfevents*") if not path.name.endswith(AGGREGATE_ENDING))
+    return sorted(path for path in directory.glob(EVENTS) if not path.name.endswith(AGGREGATE_ENDING))
 
 
 def _is_run(directory: Path) -> bool:
@@ -153,6 +153,7 @@ def _logs_a_loss(directory: Path) -> bool:
         return any(
             _is_scalar(value.metadata) and _train_tag([value.tag]) is not None
             for path in _event_files(directory)
+            if path.is_file()
             for event in EventFileLoader(str(path)).Load()
             for value in event.summary.value
         )
@@ -180,42 +181,15 @@ def _read_history(path: Path) -> History:
     return history
 
 
-def _read_summary(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        Outcome(summary["outcome"])
-        str(summary["reason"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"cannot read how a run ended from {path}, because it is damaged; mend it, or delete it to go on without"
-        ) from error
-    return summary
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Reads what Python objects were written as, and makes none of them."""
-
-    def _plain(self, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.MappingNode):
-            return self.construct_mapping(node, deep=True)
-        if isinstance(node, yaml.SequenceNode):
-            return self.construct_sequence(node, deep=True)
-        return self.construct_scalar(node)  # type: ignore[arg-type]
-
-
-_PlainLoader.add_constructor(None, _PlainLoader._plain)
-
-
 def _settings_of(directory: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for path in (directory / HPARAMS, directory / CONFIG):
         if path.is_file():
             try:
-                content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+                check_header(path)
+                content = read_yaml_file(path)
                 settings |= dict(_flat(content or {}))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, RecursionError) as error:
+            except (ConfigError, AttributeError) as error:
                 raise InputError(
                     f"cannot read how a run was made from {path}, because it is damaged; mend it, or delete it to go "
                     "on without"
@@ -278,6 +252,10 @@ class _Scalars:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        if others := [path.name for path in _event_files(directory) if not path.is_file()]:
+            raise InputError(
+                f"cannot read the TensorBoard event files in {directory}, because {others[0]} is no file; remove it"
+            )
         self._events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
         with self._damage_told():
             self._events.Reload()

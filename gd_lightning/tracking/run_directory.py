@@ -26,6 +26,8 @@ HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
     "checkpoints",
 )
 LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"
+EVENTS = "*tfevents*"
+"""What TensorBoard's event files are called."""
 LOGS = "lightning_logs"
 """Where runs are, in the directory that a Trainer has as its root."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gd_lightning.history import LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.texts import in_one_line
+from gd_lightning.tracking.schema import VERSION
 from gd_lightning.variants import Variant
 
 Parameters = dict[str, float]
@@ -18,7 +19,7 @@ FINAL = "final_"
 
 @dataclass
 class RunSummary:
-    """A run in twenty lines; the attributes are the keys of ``summary.json``.
+    """A run in twenty lines; the attributes, and the version of the schema, are the keys of ``summary.json``.
 
     Args:
         variant: batch, mini-batch or stochastic; None, as the two below, for data without a length.
@@ -83,7 +84,7 @@ class RunSummary:
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
-        return asdict(self)
+        return {"schema": VERSION, **asdict(self)}
 
 
 def summarize(

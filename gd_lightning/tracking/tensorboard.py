@@ -11,6 +11,7 @@ different batch sizes overlay in the family of the axis that they are to be comp
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from gd_lightning.errors import DataWarning, first_line
 from gd_lightning.history import AXES, PREDICTED, History, Outcome
+from gd_lightning.tracking.run_directory import EVENTS
 
 # Of each series, so that writing them does not cost more than the training; the history has them all.
 POINTS = 500
@@ -226,8 +229,14 @@ def _with_status(end: Summary, outcome: Outcome | None) -> Summary:
 
 def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
     """Yield what other callbacks and the user's code logged in a run before an update, from all its event files."""
-    for path in sorted(directory.glob("*tfevents*")):
-        for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
-            foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
-            if foreign and event.step < before:
-                yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))
+    for path in sorted(directory.glob(EVENTS)):
+        if not path.is_file():  # a pipe would be waited for without end
+            warnings.warn(f"{path} is left out, because it is no file", DataWarning, stacklevel=2)
+            continue
+        try:
+            for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
+                foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
+                if foreign and event.step < before:
+                    yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))
+        except Exception as error:  # whatever a damaged file makes the reader stumble on
+            warnings.warn(f"{path} is left out, because of {first_line(error)}", DataWarning, stacklevel=2)

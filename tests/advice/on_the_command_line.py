@@ -792,7 +792,7 @@ ADVICE: dict[str, Advice] = {
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy latin.yaml RUN/history.csv"),
     ),
-    "cannot read how a run ended from {}, because it is damaged; mend it, or delete it to go on without": advice(
+    "cannot read how a run ended from {}, because it is damaged: {}; mend it, or delete it to go on without": advice(
         "compare RUN",
         "remove RUN/summary.json",
         "compare RUN",

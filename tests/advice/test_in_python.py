@@ -265,12 +265,26 @@ def _softsign() -> nn.Module:
     return nn.Sequential(nn.Linear(1, 2), nn.Softsign(), nn.Linear(2, 1))
 
 
-def _of_a_stranger(make_trainer: MakeTrainer, directory: Path) -> Path:
+def _with_problem(problem: dict[str, Any] | None, make_trainer: MakeTrainer, directory: Path) -> Path:
+    """Return a checkpoint that names another problem than it was made with, or none."""
     path = _saved(RegressionModule(lr=0.01), make_trainer, directory)
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["datamodule_hyper_parameters"]["problem"]["class_path"] = "stranger.Problem"
+    if problem is None:
+        del checkpoint["datamodule_hyper_parameters"]["problem"]
+    else:
+        checkpoint["datamodule_hyper_parameters"]["problem"] |= problem
     torch.save(checkpoint, path)
     return path
+
+
+def _data_of(saved: dict[str, Any] | None, **given: Any) -> Do:
+    return lambda make_trainer, path: RegressionDataModule.load_from_checkpoint(
+        _with_problem(saved, make_trainer, path), **given
+    )
+
+
+_STRANGER: dict[str, Any] = {"class_path": "stranger.Problem"}
+_NO_SUCH_ARGUMENT: dict[str, Any] = {"init_args": {"n": 1}}
 
 
 # By a part of the message as it stands in the source: what brings it about, and what follows its advice.
@@ -583,12 +597,21 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         [lambda make_trainer, path: _averaged(make_trainer, 3, None, path)],
     ),
     "has not been imported; import it, or give problem=": (
-        lambda make_trainer, path: RegressionDataModule.load_from_checkpoint(_of_a_stranger(make_trainer, path)),
-        [
-            lambda make_trainer, path: RegressionDataModule.load_from_checkpoint(
-                _of_a_stranger(make_trainer, path), problem=FourPoints()
-            )
-        ],
+        _data_of(_STRANGER),
+        [_data_of(_STRANGER, problem=FourPoints())],
+    ),
+    "behind {}; continue with the data of the checkpoint": (
+        _alone(lambda: _loader(2, 8)),
+        [_alone(lambda: _loader(2, 4))],
+    ),
+    "does not name the problem; give problem=": (_data_of(None), [_data_of(None, problem=FourPoints())]),
+    "cannot be made with what the checkpoint holds ({}); give problem=": (
+        _data_of(_NO_SUCH_ARGUMENT),
+        [_data_of(_NO_SUCH_ARGUMENT, problem=FourPoints())],
+    ),
+    "cannot load these weights, because {}; give those of such a model": (
+        _alone(lambda: _network().load_state_dict({"network.weight": torch.ones(1, 3)})),
+        [_alone(lambda: _network().load_state_dict(_network().state_dict()))],
     ),
 }
 

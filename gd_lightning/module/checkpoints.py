@@ -1,0 +1,126 @@
+"""How Lightning writes and reads the checkpoints of a module of this package, and checks of their states (floor 4)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch.optim import Optimizer
+
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.checkpoint_file import read_checkpoint, way_out, write_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
+
+# What changes while a run trains, of what optimisers and schedulers have in their states.
+_CHANGING = {
+    *("lr", "initial_lr", "momentum", "betas", "last_epoch", "best", "num_bad_epochs", "cooldown_counter"),
+    *("T_cur", "T_i"),
+}
+
+
+class CheckedCheckpoints(TorchCheckpointIO):
+    """Says in each checkpoint what it holds, and checks what is read before anything is built from it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        super().save_checkpoint(with_schema(checkpoint), path, storage_options)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint, as plain values and tensors only where nothing else is asked for.
+
+        Raises:
+            InputError: It cannot be read, or does not hold what a checkpoint has to.
+        """
+        if weights_only is False:
+            checkpoint = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
+        else:
+            checkpoint = read_checkpoint(Path(path))
+        check_checkpoint(checkpoint, Path(path))
+        assert isinstance(checkpoint, dict)
+        return checkpoint
+
+
+class WholeCheckpoints(CheckedCheckpoints):
+    """Writes a whole checkpoint or none: neither a kill nor a full disk leaves a part, or harms the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint to a local file."""
+        write_checkpoint(with_schema(checkpoint), Path(path))
+
+
+def checkpoint_path(trainer: Trainer | None) -> Path:
+    """Return the checkpoint that a Trainer reads, for messages."""
+    return Path(str(None if trainer is None else trainer.ckpt_path))
+
+
+def check_callbacks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
+    """Check the states of callbacks before they are loaded.
+
+    Raises:
+        InputError: One of them is of another build than that of its callback.
+    """
+    states = checkpoint.get("callbacks") or {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if (key := callback.state_key) in states and (new := callback.state_dict()):
+            check_state(states[key], new, f"callbacks.{key}", checkpoint_path(trainer))
+
+
+def check_optimizers(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
+    """Check the states of optimisers and schedulers, which have been made, before they are loaded.
+
+    Raises:
+        InputError: There are others than the run has, or one of them is of another build.
+    """
+    path, schedulers = checkpoint_path(trainer), [config.scheduler for config in trainer.lr_scheduler_configs]
+    averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
+    states: dict[str, list[Any]] = {"optimizer_states": trainer.optimizers, "lr_schedulers": schedulers}
+    for name, made in states.items():
+        saved = checkpoint[name]
+        if len(saved) != len(made) and not (name == "lr_schedulers" and averages):
+            raise InputError(
+                f"cannot continue from the checkpoint {path}, because it has {len(saved)} {name}, and the run has "
+                f"{len(made)}; {way_out(path)}"
+            )
+        for i, (state, new) in enumerate(zip(saved, made, strict=False)):
+            place, own = f"{name}[{i}]", new.state_dict()
+            if name == "lr_schedulers":
+                check_state(_with_constants(state, own), own, place, path)
+                continue
+            for group, of_run in zip(state["param_groups"], own["param_groups"], strict=False):
+                del of_run["params"]
+                check_state(_with_constants(group, of_run), of_run, f"{place}.param_groups", path)
+            usual = _state_after_an_update(new)
+            if usual and not state["state"] and checkpoint.get("global_step"):
+                raise InputError(
+                    f"cannot continue from the checkpoint {path}, because its {place}.state is empty; {way_out(path)}"
+                )
+            for number in set(usual) & set(state["state"]):
+                check_state(state["state"][number], usual[number], f"{place}.state.{number}", path)
+
+
+def _state_after_an_update(optimizer: Optimizer) -> dict[int, Any]:
+    """Return what an optimiser notes of each parameter, by an update of a copy; empty where that cannot be known."""
+    try:
+        trial = copy.deepcopy(optimizer)
+        for group in trial.param_groups:
+            if "max_iter" in group:  # LBFGS notes more with each of its steps within an update
+                group["max_iter"] = 1
+            for parameter in group["params"]:
+                parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+        # A scheduler has put a function of its own in the place of the method.
+        type(trial).step(trial, lambda: 0.0)
+        state: dict[int, Any] = trial.state_dict()["state"]
+    except Exception:  # it need not be one that can be copied
+        return {}
+    return state
+
+
+def _with_constants(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state with the settings of the run that it does not have: a version before torch knew them wrote it."""
+    return {**{name: value for name, value in own.items() if name not in _CHANGING}, **state}

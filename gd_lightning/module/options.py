@@ -1,0 +1,104 @@
+"""Which options of a module there are, and which of them no training can follow (floor 4)."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, get_args
+
+from gd_lightning.errors import InputError
+from gd_lightning.losses import forms_of
+from gd_lightning.models import Activation
+from gd_lightning.module.engines import EngineChoice
+from gd_lightning.tracking.schema import kind_of
+
+ClassSpec = dict[str, Any]
+"""``{"class_path": ..., "init_args": {...}}``: a class as plain values."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a module that no training can follow.
+
+    Args:
+        options: All of them, by their names.
+
+    Raises:
+        InputError: One of them is no such option.
+    """
+    _check_types(options)
+    lr = options["lr"]
+    if not (math.isfinite(lr) and lr > 0):
+        raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
+    forms_of(options["loss"])
+    for name, known in (("activation", Activation), ("engine", EngineChoice)):
+        if options[name] not in get_args(known):
+            raise InputError(f"{name} {options[name]!r} is unknown; use one of {', '.join(get_args(known))}")
+    for name in ("momentum", "weight_decay", "l1"):
+        if not (math.isfinite(options[name]) and options[name] >= 0):
+            raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
+    if options["nesterov"] and not options["momentum"]:
+        raise InputError("nesterov needs momentum; set momentum above 0, for example 0.9")
+    if not 0 < options["huber_delta"] < math.inf:
+        raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
+    if options["dropout"] and not options["hidden_sizes"]:
+        raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
+    if options["optimizer"] is not None and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
+        raise InputError(
+            "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
+        )
+
+
+def _check_types(options: Mapping[str, Any]) -> None:
+    """Refuse values of another type: a checkpoint that was edited may hold any."""
+    expected = {
+        "a number": ("lr", "momentum", "weight_decay", "l1", "huber_delta", "dropout"),
+        "a name": ("loss", "activation", "engine"),
+        "true or false": ("nesterov", "bias"),
+        "a list of whole numbers": ("hidden_sizes",),
+        "a name, or a mapping of given values": ("initialization",),
+        "a whole number": ("in_features", "out_features"),
+        "a mapping with class_path and init_args": ("optimizer", "lr_scheduler"),
+    }
+    for words, names in expected.items():
+        for name in names:
+            if not _TYPES[words](options[name]):
+                raise InputError(f"cannot use {kind_of(options[name])} as {name}; give {words}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_spec(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return value is None
+    return isinstance(value.get("class_path"), str) and isinstance(value.get("init_args", {}), Mapping)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "a number": _is_number,
+    "a name": lambda value: isinstance(value, str),
+    "true or false": lambda value: isinstance(value, bool),
+    "a list of whole numbers": lambda value: isinstance(value, list) and all(map(_is_whole, value)),
+    "a name, or a mapping of given values": lambda value: isinstance(value, (str, Mapping)),
+    "a whole number": lambda value: value is None or (_is_whole(value) and value > 0),
+    "a mapping with class_path and init_args": _is_spec,
+}
+
+
+def class_of(spec: ClassSpec, base: type) -> Any:
+    """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
+
+    A spec can come from a checkpoint, and a checkpoint from a stranger.
+    """
+    module, _, name = str(spec.get("class_path", "")).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
+    return cls

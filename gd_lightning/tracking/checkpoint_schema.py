@@ -1,0 +1,348 @@
+"""What a checkpoint has to hold, for any use and to be continued from, whoever wrote it (floor 3).
+
+A checkpoint comes from a file, and a file can be damaged, edited, or of a stranger. What Lightning and this package
+read of it is checked before anything is built from it. Checkpoints of this package also say of what build those of
+their parts are that only the run that is continued reads, so that nothing can be missing there unnoticed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gd_lightning.errors import InputError
+from gd_lightning.history import AXES, Outcome
+from gd_lightning.tracking.checkpoint_file import way_out
+from gd_lightning.tracking.schema import (
+    VERSION,
+    Check,
+    MismatchError,
+    build_of,
+    duration,
+    fields,
+    first_difference,
+    flag,
+    is_generator_state,
+    like,
+    listed,
+    named,
+    number,
+    optional,
+    plain,
+    position,
+    positive,
+    refuse,
+    tensor,
+    text,
+    values,
+    whole,
+)
+
+_KEY = "gd_lightning_schema"  # of checkpoints
+_RECORD, _POSITION = "gd_lightning_record", "gd_lightning_position"
+_COUNTS, _FORECAST = "gd_lightning_no_progress", "gd_lightning_forecast"
+_CONTINUED = (
+    *("loops", "optimizer_states", "lr_schedulers", "callbacks"),
+    *(_RECORD, _POSITION, _COUNTS, _FORECAST),
+)
+
+
+def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint that says what it holds, to be written."""
+    parts = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
+    return {**checkpoint, _KEY: {"version": VERSION, "parts": parts}}
+
+
+def check_checkpoint(checkpoint: Any, path: Path) -> None:
+    """Check what every use of a checkpoint needs.
+
+    Args:
+        checkpoint: What was read.
+        path: Where from, for messages.
+
+    Raises:
+        InputError: Something is missing or is of another kind, or a later version of this package has written it.
+    """
+    _refuse_later(checkpoint, path)
+    with _Told(path):
+        _FOR_ANY_USE(checkpoint, "")
+
+
+def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Check what a run needs that is continued from a checkpoint, besides :func:`check_checkpoint`.
+
+    Raises:
+        InputError: Something is missing or is of another kind.
+    """
+    with _Told(path):
+        _TO_CONTINUE(checkpoint, "")
+        said = checkpoint.get(_KEY)
+        # A later version of Lightning brings the parts of an earlier one to the build of its own.
+        if said is not None and "legacy_pytorch-lightning_version" not in checkpoint:
+            now = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
+            for name, before in said["parts"].items():
+                if name not in now:
+                    raise MismatchError(f"{name} is missing")
+                if difference := first_difference(now[name], before, name):
+                    raise MismatchError(difference)
+
+
+def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Check that a checkpoint's options are plain values, as they could be given on the command line.
+
+    Raises:
+        InputError: There is a tensor among them.
+    """
+    with _Told(path):
+        for name in ("hyper_parameters", "datamodule_hyper_parameters"):
+            plain(checkpoint.get(name, {}), name)
+
+
+def check_state(state: Any, new: Any, where: str, path: Path) -> None:
+    """Check a state of a checkpoint against that of a new object of the same class."""
+    with _Told(path):
+        like(state, new, where)
+
+
+class _Told:
+    """Has a mismatch say which checkpoint it is in, and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MismatchError):
+            raise InputError(
+                f"cannot use the checkpoint {self._path}, because it was damaged or edited: {error}; "
+                f"{way_out(self._path)}"
+            ) from error
+
+
+def _refuse_later(checkpoint: Any, path: Path) -> None:
+    said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
+    version = said.get("version") if isinstance(said, Mapping) else None
+    if type(version) is int and version > VERSION:
+        raise InputError(
+            f"cannot use the checkpoint {path}, because a later version of gd_lightning has written it (schema "
+            f"{version}, and this one knows {VERSION}); install that version, or {way_out(path)}"
+        )
+
+
+def _weights(state: Any, where: str) -> None:
+    named(lambda value, place: None if place.endswith("_extra_state") else tensor(value, place))(state, where)
+
+
+def _lightning(version: Any, where: str) -> None:
+    text(version, where)
+    found = re.match(r"(\d+)(\.\d+)*((a|b|rc)\d+)?(\.?(post|dev)\d+)?(\+[a-z0-9.]+)?$", version)
+    if found is None or int(found[1]) < 2:
+        refuse(version, where, "the version of Lightning 2 or later")
+
+
+def _rows(column: Any, where: str) -> None:
+    listed(tensor)(column, where)
+    if len(column) != 2:
+        raise MismatchError(f"{where} has {len(column)} tensors, and not 2")
+    rows, cells = column
+    is_pair = rows.ndim == cells.ndim == 1 and rows.shape == cells.shape
+    if not (is_pair and rows.dtype is torch.int64 and cells.dtype is torch.float64 and bool((rows.diff() > 0).all())):
+        raise MismatchError(f"{where} is no column of a history")
+
+
+def _history(history: Any, where: str) -> None:
+    outcomes = [None, *map(str, Outcome)]
+    known = {"columns": named(_rows), "length": positive, "outcome": optional(text), "reason": text}
+    fields(known)(history, where)
+    if history["outcome"] not in outcomes:
+        refuse(history["outcome"], f"{where}.outcome", "an outcome")
+    columns, length = history["columns"], history["length"]
+    for name in AXES:
+        if name not in columns or len(columns[name][0]) != length or bool(columns[name][1].isnan().any()):
+            raise MismatchError(f"{where}.columns.{name} has not {length} values")
+    for name, (rows, _) in columns.items():
+        if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < length:
+            raise MismatchError(f"{where}.columns.{name} has rows that are not there")
+
+
+def _columns(columns: Any, where: str) -> None:
+    listed(listed(text))(columns, where)
+    if len(columns) != 2:
+        raise MismatchError(f"{where} are not those of features and targets")
+
+
+def _in_order(counts: Any, where: str) -> None:
+    """Expect the counters of something that is ready, started, processed and completed, in this order."""
+    _FOUR(counts, where)
+    if not counts["ready"] >= counts["started"] >= counts["processed"] >= counts["completed"]:
+        raise MismatchError(f"{where} counts more that is completed than was begun")
+
+
+def _generator_states(state: Any, where: str) -> None:
+    if where.endswith(".cpu"):
+        is_generator_state(state, where)
+    else:
+        tensor(state, where)
+        if state.ndim != 2 or state.dtype is not torch.uint8:
+            raise MismatchError(f"{where} holds no states of random generators")
+
+
+def _loader(state: Any, where: str) -> None:
+    """Expect the state of a loader, of this package or of another one."""
+    values(state, where)
+    if isinstance(state, Mapping) and "samples" in state:
+        whole(state["samples"], f"{where}.samples")
+
+
+def _metric(value: Any, where: str) -> None:
+    if not (isinstance(value, Tensor) and value.ndim == 0):
+        number(value, where)
+
+
+def _said(said: Any, where: str) -> None:
+    known: dict[str, Check] = {
+        "prediction": text,
+        "largest_stable_lr": optional(number),
+        "predicted_floor": optional(number),
+    }
+    fields({}, known)(said, where)
+    if others := set(said) - set(known):
+        raise MismatchError(f"{where} has {sorted(map(str, others))[0]}, which nobody says")
+
+
+def _progress(tracker: Any, **others: Any) -> Any:
+    return fields({"total": tracker, "current": tracker, **others})
+
+
+_TWO = fields({"ready": whole, "completed": whole})
+_THREE = fields({"ready": whole, "completed": whole, "started": whole})
+_FOUR = fields({"ready": whole, "completed": whole, "started": whole, "processed": whole})
+_ANY_MAPPING = named(values)
+_PROBLEM = fields({"class_path": text}, {"init_args": named(plain)})
+
+_OF_JUDGES = {
+    f"{name}_loop": fields({"state_dict": _ANY_MAPPING, "batch_progress": _progress(_FOUR, is_last_batch=flag)})
+    for name in ("validate", "test")
+} | {"predict_loop": fields({"state_dict": _ANY_MAPPING, "batch_progress": _progress(_FOUR)})}
+
+_OPTIMIZER_PROGRESS = fields({"optimizer": fields({"step": _progress(_TWO), "zero_grad": _progress(_THREE)})})
+
+_FIT_LOOP = fields(
+    {
+        "state_dict": fields({}, {"combined_loader": listed(_loader)}),
+        "epoch_loop.state_dict": fields({"_batches_that_stepped": whole}),
+        "epoch_loop.batch_progress": _progress(_in_order, is_last_batch=flag),
+        "epoch_loop.scheduler_progress": _progress(_TWO),
+        "epoch_loop.automatic_optimization.state_dict": _ANY_MAPPING,
+        "epoch_loop.automatic_optimization.optim_progress": _OPTIMIZER_PROGRESS,
+        "epoch_loop.manual_optimization.state_dict": _ANY_MAPPING,
+        "epoch_loop.manual_optimization.optim_step_progress": _progress(_TWO),
+        "epoch_loop.val_loop.state_dict": _ANY_MAPPING,
+        "epoch_loop.val_loop.batch_progress": _progress(_FOUR, is_last_batch=flag),
+        "epoch_progress": _progress(_in_order),
+    }
+)
+
+_FOR_ANY_USE = fields(
+    {
+        "pytorch-lightning_version": _lightning,
+        "state_dict": _weights,
+        "hyper_parameters": named(values),
+    },
+    {
+        "epoch": whole,
+        "global_step": whole,
+        "loops": optional(fields(_OF_JUDGES)),
+        "callbacks": optional(named(_ANY_MAPPING)),
+        "datamodule_hyper_parameters": fields({}, {"problem": _PROBLEM}),
+        "hparams_name": optional(text),
+        "datamodule_hparams_name": optional(text),
+        "hparams_type": optional(text),
+        "hparams": named(values),
+        "module_arguments": named(values),
+        "MixedPrecision": named(values),
+        "current_model_state": _weights,
+        "averaging_state": _ANY_MAPPING,
+        "given_network": optional(text),
+        "gd_lightning_columns": optional(_columns),
+        "RegressionDataModule": values,  # what is no fingerprint of data there is taken for none
+        _KEY: fields({"version": positive, "parts": named(values)}),
+    },
+)
+
+_OPTIMIZER = fields(
+    {
+        "state": named(named(values), key=whole),
+        "param_groups": listed(fields({"params": listed(whole)})),
+    }
+)
+
+_TO_CONTINUE = fields(
+    {
+        "loops": fields({"fit_loop": _FIT_LOOP}),
+        "optimizer_states": listed(_OPTIMIZER),
+        "lr_schedulers": listed(_ANY_MAPPING),
+        "callbacks": named(_ANY_MAPPING),
+    },
+    {
+        "epoch": whole,
+        "global_step": whole,
+        _RECORD: fields(
+            {
+                "history": _history,
+                "seconds": duration,
+                "every": positive,
+                "validated_at": position,
+                "measured_at": position,
+                "stop_measures": listed(text),
+            },
+            {"thins": flag, "averaged": text},
+        ),
+        _POSITION: fields(
+            {},
+            {
+                "callback_metrics": named(_metric),
+                "generators": named(_generator_states),
+                "limits": named(optional(position)),
+            },
+        ),
+        _COUNTS: named(fields({"until": number, "lowest": number, "waited": number})),
+        _FORECAST: fields({"start": tensor, "said": _said}),
+    },
+)
+
+
+def check_weights(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool, path: Path) -> None:
+    """Check the weights of a checkpoint against those of a module; arguments as for :func:`weights_mismatch`."""
+    with _Told(path):
+        if mismatch := weights_mismatch(own, given, strict):
+            raise MismatchError(mismatch)
+
+
+def weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> str:
+    """Say how weights differ from those of a module, as a part of a sentence; empty where they fit.
+
+    Args:
+        own: ``state_dict()`` of the module.
+        given: The weights.
+        strict: Whether all must be there, and no others.
+    """
+    for name, value in own.items():
+        if name not in given:
+            if strict:
+                return f"the weights {name} are missing"
+        elif isinstance(value, Tensor):
+            other = given[name]
+            if not isinstance(other, Tensor):
+                return f"the weights {name} are no tensor"
+            if other.shape != value.shape:
+                return f"the weights {name} are of shape {tuple(other.shape)}, and the model has {tuple(value.shape)}"
+            if other.is_floating_point() != value.is_floating_point() or other.is_complex() != value.is_complex():
+                return f"the weights {name} are of type {other.dtype}, and the model has {value.dtype}"
+    return f"the model has no weights {next(iter(set(given) - set(own)))}" if strict and set(given) - set(own) else ""

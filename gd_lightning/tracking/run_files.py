@@ -1,0 +1,110 @@
+"""Reading ``summary.json`` and ``config.yaml`` of a run, whoever wrote them (floor 3)."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from gd_lightning.errors import InputError
+from gd_lightning.history import Outcome
+from gd_lightning.tracking.schema import (
+    VERSION,
+    Check,
+    MismatchError,
+    fields,
+    listed,
+    named,
+    number,
+    optional,
+    refuse,
+    text,
+    whole,
+)
+from gd_lightning.tracking.text_files import ConfigError, read_json_file, read_text
+
+_HEADER = "# gd_lightning schema "
+_SUMMARY_VERSION = "schema"
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """Read what a run came to.
+
+    Args:
+        path: Its ``summary.json``.
+
+    Returns:
+        Its content; None where there is no such file.
+
+    Raises:
+        InputError: It is damaged, or a later version of this package has written it.
+    """
+    if not path.exists():
+        return None
+    try:
+        summary = read_json_file(path)
+        version = summary.get(_SUMMARY_VERSION) if isinstance(summary, dict) else None
+        _refuse_later(path, version)
+        _SUMMARY(summary, "")
+    except (ConfigError, MismatchError) as error:
+        raise InputError(
+            f"cannot read how a run ended from {path}, because it is damaged: {error}; mend it, or delete it to go on "
+            "without"
+        ) from error
+    assert isinstance(summary, dict)
+    return summary
+
+
+def with_header(config: str) -> str:
+    """Return a config, as text, that says which version of a run's files it is of."""
+    return f"{_HEADER}{VERSION}\n{config}"
+
+
+def check_header(path: Path) -> None:
+    """Refuse a config that a later version of this package has written.
+
+    Raises:
+        InputError: It is one.
+        ConfigError: It cannot be read.
+    """
+    found = re.match(rf"{_HEADER}(\d{{1,9}})$", read_text(path), re.M)
+    _refuse_later(path, None if found is None else int(found[1]))
+
+
+def _refuse_later(path: Path, version: object) -> None:
+    if type(version) is int and version > VERSION:
+        raise InputError(
+            f"cannot read {path}, because a later version of gd_lightning has written it (schema {version}, and this "
+            f"one knows {VERSION}); install that version"
+        )
+
+
+def _strict_number(value: Any, where: str) -> None:
+    """Expect a number as JSON has it, which has no words for those that are not finite."""
+    if value not in ("nan", "inf", "-inf"):
+        number(value, where)
+        if not math.isfinite(value):
+            refuse(value, where, "a number")
+
+
+def _outcome(value: Any, where: str) -> None:
+    if value not in map(str, Outcome):
+        refuse(value, where, f"one of {', '.join(map(str, Outcome))}")
+
+
+_PARAMETERS = optional(named(_strict_number))
+_NUMBERS = (
+    *("epochs", "seconds", "train_loss_first", "train_loss_last", "least_squares_loss", "constant_loss"),
+    *("irreducible_loss", "largest_stable_lr", "predicted_floor", "train_loss_predicted"),
+)
+_OTHERS: dict[str, Check] = {
+    **{name: optional(_strict_number) for name in _NUMBERS},
+    **{name: optional(whole) for name in ("batch_size", "train_samples", "updates", "samples")},
+    **{name: optional(text) for name in ("variant", "engine", "engine_reason", "description", "prediction", "weights")},
+    **dict.fromkeys(("parameters", "least_squares", "truth", "measures"), _PARAMETERS),
+    "measured_at": optional(named(whole)),
+    "undetermined": optional(listed(text)),
+    _SUMMARY_VERSION: whole,
+}
+_SUMMARY = fields({"outcome": _outcome, "reason": text}, _OTHERS)

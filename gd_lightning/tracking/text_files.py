@@ -1,0 +1,185 @@
+"""The one place where YAML and JSON are read, and a check of what their readers take silently or choke on (floor 3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gd_lightning.errors import first_line
+
+_DEEPEST = 50
+_MOST_VALUES = 100_000  # counted with what aliases repeat: a few lines of aliases can stand for billions of values
+_LONGEST = 2**24  # bytes of a file
+
+
+class ConfigError(yaml.YAMLError):
+    """A text is no YAML or JSON that can be used, and why, in one line."""
+
+
+def read_yaml_file(path: Path) -> Any:
+    """Read a YAML file as plain values, whatever classes its tags name.
+
+    Raises:
+        ConfigError: It is no file that can be read, or no such YAML as :func:`check_yaml` takes.
+    """
+    text = read_text(path)
+    check_yaml(text)
+    with _ReasonTold():
+        return yaml.load(text, _PlainLoader)
+
+
+def read_json_file(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ConfigError: It is no file that can be read, or no JSON.
+    """
+    text = read_text(path)
+    with _ReasonTold():
+        return json.loads(text, object_pairs_hook=_without_repetition)
+
+
+def read_own_yaml(text: str) -> Any:
+    """Read YAML that this program has just written itself."""
+    return yaml.safe_load(text)
+
+
+def plain_copy(values: Any) -> Any:
+    """Return values as JSON would give them back: lists for tuples, and text for what it has no word for."""
+    return json.loads(json.dumps(values, default=str))
+
+
+def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
+    """Check a text before values are made of it.
+
+    Args:
+        text: YAML.
+        why_not: Says of a single value why it cannot be used; empty where it can.
+
+    Raises:
+        ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
+            themselves without end, or are too many.
+    """
+    with _ReasonTold():
+        _check(text, why_not)
+
+
+class _ReasonTold:
+    """Has whatever a reader stumbles on say why a text is no YAML."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ConfigError):
+            raise ConfigError(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a text could not be read, as a part of a sentence."""
+    mark = getattr(error, "problem_mark", None)
+    line = "" if mark is None else f"line {mark.line + 1}: "
+    return f"it is no valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; a pipe that bears its name would be waited for without end.
+
+    Raises:
+        ConfigError: It is no file, cannot be read, or is too long.
+    """
+    try:
+        if not path.is_file():
+            raise ConfigError("it is no file")
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise ConfigError(f"it is longer than {_LONGEST:,} bytes")
+        return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"it cannot be read: {first_line(error)}") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ConfigError("a key stands twice in it")
+    return values
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads what Python objects were written as, and makes none of them."""
+
+    def _plain(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return self.construct_sequence(node, deep=True)
+        return self.construct_scalar(node)  # type: ignore[arg-type]
+
+
+_PlainLoader.add_constructor(None, _PlainLoader._plain)
+
+
+@dataclass
+class _Open:
+    """A mapping or list whose end has not been read yet."""
+
+    is_mapping: bool
+    anchor: str | None
+    keys: dict[str, int] = field(default_factory=dict)
+    items: int = 0  # keys and values, or elements, that stand directly in it
+    values: int = 1  # all values in it, itself included
+
+    def expects_key(self) -> bool:
+        return self.is_mapping and self.items % 2 == 0
+
+
+def _check(text: str, why_not: Callable[[str], str]) -> None:
+    """Check the events of a text, which come one by one: making nested values first would overflow the stack."""
+    stack: list[_Open] = []
+    sizes: dict[str, int] = {}
+    for event in _events(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
+            if len(stack) > _DEEPEST:
+                raise ConfigError(f"line {line} nests values more than {_DEEPEST} deep")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            closed = stack.pop()
+            anchor, size, key = closed.anchor, closed.values, None
+        elif isinstance(event, yaml.ScalarEvent):
+            if why := why_not(event.value):
+                raise ConfigError(f"in line {line} {why}")
+            anchor, size, key = event.anchor, 1, event.value
+        elif isinstance(event, yaml.AliasEvent):
+            if any(collection.anchor == event.anchor for collection in stack):
+                raise ConfigError(f"the alias *{event.anchor} in line {line} stands for a value that it is part of")
+            anchor, size, key = None, sizes.get(str(event.anchor), 1), None
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        if stack:
+            _add(stack[-1], key, size, line)
+
+
+def _events(text: str) -> Iterator[Any]:
+    return yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
+    """Count what a mapping or list holds, and refuse a key that it has already."""
+    if collection.expects_key() and key is not None:
+        if key in collection.keys:
+            raise ConfigError(f"the key {key!r} stands in line {collection.keys[key]} and again in line {line}")
+        collection.keys[key] = line
+    collection.items += 1
+    collection.values += size
+    if collection.values > _MOST_VALUES:
+        raise ConfigError(f"it holds more than {_MOST_VALUES:,} values up to line {line}")

@@ -180,12 +180,24 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
 
 
 def _names(problem: Problem, x: Tensor, y: Tensor) -> tuple[Sequence[str], Sequence[str]]:
-    """Return what features and targets are called."""
-    features, targets = problem.feature_names, problem.target_names
-    return (
-        [f"x{i}" for i in range(x.shape[1])] if features is None else features,
-        [f"y{i}" for i in range(y.shape[1])] if targets is None else targets,
-    )
+    """Return what features and targets are called.
+
+    Raises:
+        InputError: The problem gives other than one name of its own to each.
+    """
+    given = {"feature_names": (problem.feature_names, x, "x"), "target_names": (problem.target_names, y, "y")}
+    found: list[Sequence[str]] = []
+    for kind, (names, values, letter) in given.items():
+        count = values.shape[1]
+        known = [f"{letter}{i}" for i in range(count)] if names is None else names
+        is_list = isinstance(known, Sequence) and all(isinstance(name, str) for name in known)
+        if not is_list or len(known) != count or len(set(known)) != count:
+            raise InputError(
+                f"cannot take {str(known)[:80]} as {kind} of {type(problem).__name__}, because its data have {count} "
+                "columns there; give each a name of its own, or None"
+            )
+        found.append(known)
+    return found[0], found[1]
 
 
 def _sample(problem: Problem) -> Pair:

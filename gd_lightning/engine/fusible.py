@@ -6,6 +6,7 @@ Letters: B batch.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -52,7 +53,9 @@ def has_global_hooks() -> bool:
 
 
 def why_no_numba() -> str:
-    """Say that Numba, which compiles, is not there; empty where it is."""
+    """Say that Numba is not there, or may not compile; empty where it can."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "numba may not compile (NUMBA_DISABLE_JIT is set)"
     return "" if importlib.util.find_spec("numba") else "numba is not installed (pip install 'gd-lightning[fast]')"
 
 

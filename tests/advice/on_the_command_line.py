@@ -128,6 +128,19 @@ class Stale(nn.Linear):
         return x @ self.doubled.T
 
 
+@dataclass
+class Named(Problem):
+    count: int = 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        return ["a", "b"][: self.count]
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        x = torch.arange(6.0)[:, None]
+        return torch.cat([x, x.square()], dim=1), x
+
+
 class Untyped(nn.Linear):
     """A network whose author gives no types, as most networks are written."""
 
@@ -217,6 +230,10 @@ ADVICE: dict[str, Advice] = {
     "{} has a NUL in it; leave it out": advice("fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"),
     "{} is a pipe, which can be read once at most; give a file": advice(
         "fit --config pipe.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"
+    ),
+    "columns there; give each a name of its own, or None": advice(
+        "fit --data.problem tests.advice.on_the_command_line.Named",
+        f"fit --data.problem tests.advice.on_the_command_line.Named --data.problem.count 2 {ONE_EPOCH}",
     ),
     "cannot train on {} nodes, because nothing says where the first one is": advice(
         "fit --trainer.num_nodes 2", f"fit {ONE_EPOCH}"

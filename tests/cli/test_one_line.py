@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import gd_lightning
-from gd_lightning import RegressionDataModule, RegressionModule, SteepLine
+from gd_lightning import Problem, RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.cli import command, execution
 from tests.conftest import CommandLine, MakeTrainer
 
@@ -329,3 +330,57 @@ def test_a_command_line_in_a_program_leaves_it_as_it_was(command_line: CommandLi
         assert np.random.get_state()[1].tolist() == before[3]  # type: ignore[index]
         assert not torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
+
+
+@dataclass
+class Named(Problem):
+    features: list[str] | None = None
+    targets: list[str] | None = None
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        return self.features
+
+    @property
+    def target_names(self) -> list[str] | None:
+        return self.targets
+
+    def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.arange(12.0).reshape(6, 2)
+        return x, x.square()
+
+
+@pytest.mark.parametrize(
+    ("stage", "names", "code"),
+    [
+        ("fit", "features [a]", BAD),
+        ("fit", "features [a,b,c]", BAD),
+        ("plan", "features [a,a]", BAD),
+        ("sweep", "features []", BAD),
+        ("fit", "targets [a]", BAD),
+        ("compare", "targets [a,b,c]", BAD),
+        ("fit", "targets [a,a]", BAD),
+        ("fit", "targets [a,b]", COMPLETED),
+    ],
+)
+def test_names_are_as_many_as_columns(
+    command_line: CommandLine, tmp_path: Path, stage: str, names: str, code: int
+) -> None:
+    problem = ["--data.problem", "tests.cli.test_one_line.Named", *f"--data.problem.{names}".split()]
+    assert command_line(stage, *problem, "--trainer.max_epochs", "1", "--data.standardize", "true") == code
+    if code == BAD:
+        assert "because its data have 2 columns there" in command_line.err
+        assert len(command_line.err.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_where_numba_may_not_compile_autograd_trains(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    options = ["--data.batch_size", "1", "--trainer.max_epochs", "3", "--model.lr", "0.001"]
+    assert command_line("fit", *options, "--model.engine", "fused") == COMPLETED
+    assert "the updates are carried out by autograd" in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+    assert command_line("sweep", "--lrs", "0.001,0.0001", "--trainer.max_epochs", "2") == COMPLETED
+    assert command_line.err == ""

@@ -46,6 +46,7 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "precision": (None, "32-true", "64-true", 32, 64, "32", "64"),
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
+_MOST_NAMED = 8  # values in a warning
 # Callbacks that change nothing, and have nothing to show of many runs at once.
 _ONLY_SHOW = ("gd_lightning.callbacks.ShowSteps", "gd_lightning.callbacks.steps.ShowSteps")
 
@@ -163,7 +164,9 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     for name, values in given.items():
         again = written_twice(name, values, data.variant.train_samples) if values is not None else []
         if again:
-            warn(f"{', '.join(again)} is given twice as {name}, and swept once")
+            named = list(dict.fromkeys(again))
+            more = ", ..." if len(named) > _MOST_NAMED else ""
+            warn(f"{', '.join(named[:_MOST_NAMED])}{more} is given twice as {name}, and swept once")
     seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(options["seeds"]))
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)

@@ -375,6 +375,10 @@ def test_what_is_given_twice_is_said(command_line: CommandLine) -> None:
     assert command_line("sweep", "--lrs", "0.1,0.2,0.10", "--batch_sizes", "full,100", "--trainer.max_epochs", "1") == 0
     assert "0.10 is given twice as lr, and swept once" in command_line.err
     assert "100 is given twice as batch_size, and swept once" in command_line.err
+    values = ",".join(f"0.{1 + i % 9}" for i in range(100))
+    assert command_line("sweep", "--lrs", values, "--batch_sizes", "full", "--trainer.max_epochs", "1") == 0
+    named = ", ".join(f"0.{1 + i}" for i in range(8))
+    assert command_line.err == f"gd_lightning: warning: {named}, ... is given twice as lr, and swept once\n"
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from gd_lightning import History, HistoryRecorder, LastCheckpoint, RegressionDataModule, RegressionModule, compare
 from gd_lightning.errors import InputError
 from gd_lightning.problems import SteepLine, Table
-from tests.conftest import CommandLine, MakeTrainer
+from tests.conftest import CommandLine, MakeTrainer, StartOthers
 
 wandb: Any = pytest.importorskip("wandb", reason="the loggers of other programs are extras of the tests")
 pytest.importorskip("mlflow", reason="the loggers of other programs are extras of the tests")
@@ -134,6 +134,28 @@ def test_on_the_command_line(command_line: CommandLine, tmp_path: Path, names: l
         assert others[-1].series, name
         _check_last(first, histories[0])
         _check_last(others[-1], histories[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [[*KINDS], [*reversed(KINDS)]], ids=",".join)
+def test_of_two_processes_the_first_one_logs(
+    command_line: CommandLine,
+    start_others: StartOthers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+) -> None:
+    loggers = json.dumps([KINDS[name].options(tmp_path / name) for name in names])
+    options = ["--data.batch_size", "50", "--trainer.max_epochs", "3", "--trainer.logger", loggers]
+    options += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.default_root_dir", str(tmp_path)]
+    start_others("-m", "gd_lightning", "fit", *options, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert command_line("fit", *options[:-2]) == 0, command_line.err
+    (file,) = tmp_path.rglob("history.csv")
+    history = History.from_csv(file)
+    for name in names:
+        (logged,) = KINDS[name].read(tmp_path / name)
+        _check_last(logged, history)
 
 
 def _without_wandb(text: str) -> str:

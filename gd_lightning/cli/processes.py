@@ -85,11 +85,25 @@ def first_failure(code: int, is_consequence: bool) -> int | None:
 
 
 def torchrun_defaults() -> dict[str, Any]:
-    """Return the options of the Trainer that torchrun has decided by starting these processes."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+    """Return the options of the Trainer that torchrun has decided by starting these processes.
+
+    Raises:
+        InputError: It has not started them, and something has left its name in the environment.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         return {}
-    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    local, world = (_count(name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
+
+
+def _count(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not (value.isdecimal() and int(value)):
+        raise InputError(
+            f"cannot be a process of torchrun, because the variable {name} is no number of processes; remove "
+            "TORCHELASTIC_RUN_ID, or start the processes with torchrun"
+        )
+    return int(value)
 
 
 def check_against_torchrun(devices: Any) -> None:

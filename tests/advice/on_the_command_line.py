@@ -384,6 +384,7 @@ ADVICE: dict[str, Advice] = {
         before="fit --trainer.max_epochs 3",
     ),
     "because no launcher says how many there are; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
+    "is no number of processes; remove": advice("fit", f"fit {ONE_EPOCH}", TORCHELASTIC_RUN_ID="left"),
     "give lrs, or standardize the data": advice(
         f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full",
         f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",

@@ -213,13 +213,17 @@ class _Parquet(TableFile):
         return [name for name in columns if isinstance(name, str)]
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        # By their places: a schema that is asked for each name takes time with the square of the columns.
+        schema = self._file.schema_arrow
+        kinds = dict(zip(schema.names, schema.types, strict=True))
         for name in names:
-            self._check_type(name)
+            self._check_type(name, kinds[name])
         rows = 0
         for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=list(names), use_threads=False):
             block = np.empty((batch.num_rows, len(names)))
+            place = {name: i for i, name in enumerate(batch.schema.names)}
             for i, name in enumerate(names):
-                column = batch.column(name)
+                column = batch.column(place[name])
                 if self._types.is_dictionary(column.type):
                     column = column.dictionary_decode()
                 if column.null_count:
@@ -234,8 +238,8 @@ class _Parquet(TableFile):
             rows += len(block)
             yield block
 
-    def _check_type(self, name: str) -> None:
-        kind, types = self._file.schema_arrow.field(name).type, self._types
+    def _check_type(self, name: str, kind: Any) -> None:
+        types = self._types
         values = kind.value_type if types.is_dictionary(kind) else kind
         tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
         if not any(test(values) for test in tests):

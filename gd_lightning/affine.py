@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gd_lightning.determined import without_rounding
 from gd_lightning.float64 import Moments
+from gd_lightning.identifiability import without_rounding
 
 RANK = 16 * torch.finfo(torch.float64).eps  # a singular value over the largest, for each row or column, that is 0
 _BLOCK = 65_536  # rows that least_squares turns into float64 at a time: bounds its memory, whatever N

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gd_lightning.columns import Column
+from gd_lightning.records.columns import Column
 
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40), st.floats(width=32), st.booleans()), max_size=12)
 

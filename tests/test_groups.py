@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gd_lightning.groups import Group
-from gd_lightning.history import History, Outcome
+from gd_lightning.records.groups import Group
+from gd_lightning.records.history import History, Outcome
 
 
 def _run(losses: list[float], pace: float = 0.5, outcome: Outcome = Outcome.COMPLETED) -> History:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gd_lightning.errors import InputError
-from gd_lightning.history import History
+from gd_lightning.records.history import History
 
 
 def _history() -> History:
@@ -172,5 +172,5 @@ def test_a_history_is_written_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch, 
     whole = history.to_csv()
     assert len(whole.splitlines()) == 21
     assert whole.splitlines()[17] == "16,4,48,1.6,0.058823529411764705,,,inf"
-    monkeypatch.setattr("gd_lightning.history._WRITTEN_AT_ONCE", at_once)
+    monkeypatch.setattr("gd_lightning.records.history._WRITTEN_AT_ONCE", at_once)
     assert history.to_csv() == whole

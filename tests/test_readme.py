@@ -17,7 +17,7 @@ import pytest
 from packaging.version import Version
 
 import gd_lightning
-from gd_lightning.cli.examples import EXAMPLES
+from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.plots.style import save_png
 from tests.conftest import CONFIGS, ROOT, CommandLine
 

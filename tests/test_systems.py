@@ -14,7 +14,7 @@ from torch import Tensor
 from gd_lightning import Problem, RegressionDataModule, RegressionModule
 from gd_lightning.affine import least_squares
 from gd_lightning.callbacks import HistoryRecorder
-from gd_lightning.history import History
+from gd_lightning.records.history import History
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer
 
 FLOAT32 = 1e-4  # relative

@@ -1,16 +1,16 @@
 """When to measure, stop, save and draw: thin adapters from Lightning's hooks to the rooms below (floor 5)."""
 
-from gd_lightning.callbacks.checkpoint import LastCheckpoint
-from gd_lightning.callbacks.criteria import ExcessBelow, GradientNormBelow, LossBelow, NoProgress, TimeBudget
 from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.gradient_variance import GradientVariance
-from gd_lightning.callbacks.interruption import EndBetweenUpdates, EndedBySignal, raise_for_signal
+from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
 from gd_lightning.callbacks.pictures import Pictures
+from gd_lightning.callbacks.print_updates import ShowSteps
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.steps import ShowSteps
+from gd_lightning.callbacks.stop_on_signal import EndBetweenUpdates, EndedBySignal, raise_for_signal
+from gd_lightning.callbacks.stopping import ExcessBelow, GradientNormBelow, LossBelow, NoProgress, TimeBudget
 from gd_lightning.callbacks.time_limit import TimeLimit
 
 __all__ = [

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gd_lightning.callbacks.chunk_rows import carried_out
 from gd_lightning.callbacks.recorder import recorder_before
-from gd_lightning.callbacks.rows import carried_out
 from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
-from gd_lightning.history import DIVERGENCE_FACTOR
+from gd_lightning.records.history import DIVERGENCE_FACTOR
 
 _UPDATES_BETWEEN_CHECKS = 100  # to read the batch losses is to wait for the device
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.history import Outcome
+from gd_lightning.records.history import Outcome
 
 _EARLY_STOPS = {
     EarlyStoppingReason.STOPPING_THRESHOLD: Outcome.CONVERGED,

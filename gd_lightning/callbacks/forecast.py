@@ -17,13 +17,13 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.surroundings import learning_rate, most_epochs, problem_of
+from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.float64 import NOT_COMPUTABLE, Moments
-from gd_lightning.history import PREDICTED
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.problems import Problem
+from gd_lightning.records.history import PREDICTED
 from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
 from gd_lightning.theory.advice import STANDARDIZE
 

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.callbacks.measuring import Measuring
-from gd_lightning.callbacks.surroundings import loss_of
+from gd_lightning.callbacks.trainer_info import loss_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.order import comes_as_it_lies, epoch_order
 from gd_lightning.measures import gradient_variance_over, unchanged

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gd_lightning.affine import Affine, least_squares_over, parameter_names, scatter_over
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
-from gd_lightning.determined import undetermined
+from gd_lightning.identifiability import undetermined
 from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module import RegressionModule, linear_network
 from gd_lightning.problems import Problem

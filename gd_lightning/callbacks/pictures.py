@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.surroundings import problem_of
+from gd_lightning.callbacks.trainer_info import problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.measures import unchanged
 from gd_lightning.module import has_least_squares
-from gd_lightning.plots.panels import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
+from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
 from gd_lightning.plots.style import PANEL_WIDTH, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
 

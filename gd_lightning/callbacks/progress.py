@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from gd_lightning.callbacks.rows import carried_out
+from gd_lightning.callbacks.chunk_rows import carried_out
 
 
 class LongRunProgress(ProgressBar):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.optim import Optimizer
 
+from gd_lightning.callbacks.chunk_rows import Begin, ChunkRows, add_rows, axes_at, carried_out
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
@@ -23,9 +24,8 @@ from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import averages_before, has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.row_limit import RowLimit
-from gd_lightning.callbacks.rows import Begin, ChunkRows, add_rows, axes_at, carried_out
 from gd_lightning.callbacks.run_loggers import RunLoggers
-from gd_lightning.callbacks.surroundings import (
+from gd_lightning.callbacks.trainer_info import (
     batches_for_measuring,
     learning_rate,
     measured_loss_of,
@@ -36,7 +36,6 @@ from gd_lightning.callbacks.surroundings import (
 )
 from gd_lightning.engine import Chunk, ChunkRequest, SaveAt, Trace
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.history import AXES, History, Outcome
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -45,6 +44,7 @@ from gd_lightning.module import (
     is_squared_error,
     linear_network,
 )
+from gd_lightning.records.history import AXES, History, Outcome
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
 from gd_lightning.tracking.summary import FINAL, RunSummary, number, run_card, summarize

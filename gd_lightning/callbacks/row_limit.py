@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from gd_lightning.history import History
+from gd_lightning.records.history import History
 
 
 class RowLimit:

@@ -10,11 +10,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from gd_lightning.callbacks.surroundings import learning_rate, problem_of
+from gd_lightning.callbacks.trainer_info import learning_rate, problem_of
 from gd_lightning.errors import InputError
 from gd_lightning.generators import start_seed
-from gd_lightning.history import History
-from gd_lightning.tracking.loggers import LoggerWriter
+from gd_lightning.records.history import History
+from gd_lightning.tracking.logger_writer import LoggerWriter
 from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 

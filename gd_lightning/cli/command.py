@@ -39,27 +39,10 @@ from gd_lightning.callbacks import (
 )
 from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
 from gd_lightning.callbacks.run_loggers import end_runs
-from gd_lightning.callbacks.surroundings import most_epochs
-from gd_lightning.cli.causes import is_bad_input, refusals_of_loggers
-from gd_lightning.cli.compare import CompareOptions, with_own_options
-from gd_lightning.cli.comparing import compare
-from gd_lightning.cli.config_text import refuse_unreadable, text_of
-from gd_lightning.cli.examples import EXAMPLES
-from gd_lightning.cli.files import RunLogger, SaveConfig, settle_version
-from gd_lightning.cli.parser import PROGRAM, Parser, options_of
-from gd_lightning.cli.plan import PlanOptions, plan, show
-from gd_lightning.cli.printed_config import as_plain_values, environment_with, merged, what_differs
-from gd_lightning.cli.processes import (
-    check_against_torchrun,
-    check_launcher,
-    check_nodes,
-    is_first_process,
-    torchrun_defaults,
-)
-from gd_lightning.cli.rehearsal import rehearse
-from gd_lightning.cli.results import predictions_csv, print_judgement, print_run
-from gd_lightning.cli.runs import EarlierRun, differences, find_run
-from gd_lightning.cli.settings import (
+from gd_lightning.callbacks.trainer_info import most_epochs
+from gd_lightning.cli.checkpoint_argument import EarlierRun, differences, find_run
+from gd_lightning.cli.error_origin import is_bad_input, refusals_of_loggers
+from gd_lightning.cli.options.checks import (
     leave_sizes_open,
     refuse_nonsense,
     refuse_null,
@@ -67,16 +50,33 @@ from gd_lightning.cli.settings import (
     refuse_unknown_variables,
     repeated,
 )
-from gd_lightning.cli.sweep import SweepOptions, settle_grids, sweep, with_grids
+from gd_lightning.cli.options.config_text import refuse_unreadable, text_of
+from gd_lightning.cli.options.examples import EXAMPLES
+from gd_lightning.cli.options.parser import PROGRAM, Parser, options_of
+from gd_lightning.cli.options.printed_config import as_plain_values, environment_with, merged, what_differs
+from gd_lightning.cli.options.trial_step import rehearse
+from gd_lightning.cli.options.trusted import distrust, no_programs, refuse_foreign_code
+from gd_lightning.cli.output import predictions_csv, print_judgement, print_run
+from gd_lightning.cli.processes import (
+    check_against_torchrun,
+    check_launcher,
+    check_nodes,
+    is_first_process,
+    torchrun_defaults,
+)
+from gd_lightning.cli.saved_config import RunLogger, SaveConfig, settle_version
+from gd_lightning.cli.subcommands.compare import CompareOptions, with_own_options
+from gd_lightning.cli.subcommands.compare_runs import compare
+from gd_lightning.cli.subcommands.plan import PlanOptions, plan, show
+from gd_lightning.cli.subcommands.sweep import SweepOptions, settle_grids, sweep, with_grids
 from gd_lightning.cli.terminal import warn
-from gd_lightning.cli.trust import distrust, no_programs, refuse_foreign_code
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import precision_of_run
-from gd_lightning.history import Outcome
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.problems import Problem
+from gd_lightning.records.history import Outcome
 from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.run_directory import (
     CONFIG,

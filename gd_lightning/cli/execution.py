@@ -14,7 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
-from gd_lightning.cli.causes import (
+from gd_lightning.cli.command import Command
+from gd_lightning.cli.error_origin import (
     cause_outside,
     is_bad_input,
     is_fault_of_the_package,
@@ -22,14 +23,13 @@ from gd_lightning.cli.causes import (
     origin,
     place_of_ones_own,
 )
-from gd_lightning.cli.command import Command
-from gd_lightning.cli.config_text import numbers_as_written
+from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
 from gd_lightning.cli.signals import handled_by, name_of
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.history import Outcome
+from gd_lightning.records.history import Outcome
 from gd_lightning.texts import visible
 from gd_lightning.tracking.run_directory import claim_file, write_text
 

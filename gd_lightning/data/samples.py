@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gd_lightning.data.rounding import check_digits
+from gd_lightning.data.lost_digits import check_digits
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.problems import Problem

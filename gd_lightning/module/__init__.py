@@ -1,9 +1,9 @@
 """The ``LightningModule``, and how it continues a run (floor 4)."""
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
-from gd_lightning.module.engines import NOT_THERE, own_method
+from gd_lightning.module.engine_choice import NOT_THERE, own_method
 from gd_lightning.module.options import check_options
-from gd_lightning.module.outlooks import (
+from gd_lightning.module.outlook_of_module import (
     has_least_squares,
     is_squared_error,
     linear_network,
@@ -11,8 +11,8 @@ from gd_lightning.module.outlooks import (
     quadratic_network,
     standardized_module,
 )
-from gd_lightning.module.position import is_at_its_end, saved_limits
 from gd_lightning.module.regression import RegressionModule
+from gd_lightning.module.resume import is_at_its_end, saved_limits
 from gd_lightning.module.trainer_checks import check_processes, check_strategy
 
 __all__ = [

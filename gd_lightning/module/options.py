@@ -11,7 +11,7 @@ from typing import Any, get_args
 from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
 from gd_lightning.models import Activation
-from gd_lightning.module.engines import EngineChoice
+from gd_lightning.module.engine_choice import EngineChoice
 from gd_lightning.tracking.schema import kind_of
 
 ClassSpec = dict[str, Any]

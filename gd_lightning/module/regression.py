@@ -39,18 +39,18 @@ from gd_lightning.models import (
     set_parameters,
 )
 from gd_lightning.module.checkpoints import CheckedCheckpoints, check_callbacks, check_optimizers, checkpoint_path
-from gd_lightning.module.engines import (
+from gd_lightning.module.engine_choice import (
     FEWEST_FUSED_UPDATES,
     Decision,
     EngineChoice,
     own_method,
 )
 from gd_lightning.module.first_update import try_update
+from gd_lightning.module.initial_weights import Start
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.module.options import ClassSpec, check_options, class_of
-from gd_lightning.module.position import resume_position, save_position, settle_position
+from gd_lightning.module.resume import resume_position, save_position, settle_position
 from gd_lightning.module.run_engine import RunEngine
-from gd_lightning.module.start import Start
 from gd_lightning.module.trainer_checks import check_accumulation, check_early_copies, check_trainer
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.checkpoint_file import read_checkpoint

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.optim import SGD
 
 from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine
-from gd_lightning.module.chunks import Chunks
-from gd_lightning.module.conditions import Conditions
-from gd_lightning.module.engines import REPLACEABLE, Decision, decide, max_chunk_seconds
+from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
+from gd_lightning.module.engine_conditions import Conditions
+from gd_lightning.module.trainer_loop import Chunks
 
 
 class RunEngine:

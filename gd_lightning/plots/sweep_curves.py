@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from gd_lightning.groups import Values
-from gd_lightning.plots.group_styles import shades
+from gd_lightning.plots.comparison.styles import shades
 from gd_lightning.plots.style import VARIANT_COLORS, legend_label, new_figure
+from gd_lightning.records.groups import Values
 
 _SIZE = (7.2, 4.8)  # inches
 _MARKERS = "oD^svPhp"

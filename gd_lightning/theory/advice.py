@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gd_lightning.theory.descent import best_heavy_ball
+from gd_lightning.theory.full_batch import best_heavy_ball
 from gd_lightning.theory.outlook import LONGEST_LOOK, Outlook, Outlooks, Verdict
 
 SAFE = 0.8  # of a limit: an advice that is not on the edge
@@ -50,7 +50,7 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
     Example:
         >>> import torch
         >>> from gd_lightning.affine import Affine
-        >>> from gd_lightning.theory.linear_loss import LinearLoss
+        >>> from gd_lightning.theory.quadratic_loss import LinearLoss
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
         >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [3.0], [4.0]]), bias=False)
         >>> outlooks = Outlooks(loss, Affine(torch.zeros(1, 1)), max_epochs=10)

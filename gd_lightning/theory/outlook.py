@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.theory.descent import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
-from gd_lightning.theory.linear_loss import LinearLoss
-from gd_lightning.theory.sampling import DrawnBatches
+from gd_lightning.theory.drawn_batches import DrawnBatches
+from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
+from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sequential import SequentialEpoch
 from gd_lightning.variants import BatchSize, Variant
 

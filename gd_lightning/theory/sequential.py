@@ -6,7 +6,7 @@ E says how much an error may grow within an epoch, even where every epoch shrink
 Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
 Processing 67 (2019).
 
-With momentum, d stands for error and velocity, (d, v), which an update moves as in ``descent.py``.
+With momentum, d stands for error and velocity, (d, v), which an update moves as in ``full_batch.py``.
 
 Letters: N samples, K outputs, R directions.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.theory.linear_loss import LinearLoss
+from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.variants import Variant
 
 _NORMS = 200  # products of an epoch whose norm is taken, at most: a norm costs R^3

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
-from gd_lightning.history import AXES, Outcome
+from gd_lightning.records.history import AXES, Outcome
 from gd_lightning.tracking.checkpoint_file import way_out
 from gd_lightning.tracking.schema import (
     VERSION,

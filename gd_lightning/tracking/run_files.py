@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gd_lightning.errors import InputError
-from gd_lightning.history import Outcome
+from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.schema import (
     VERSION,
     Check,

@@ -27,7 +27,7 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.history import AXES, PREDICTED, History, Outcome
+from gd_lightning.records.history import AXES, PREDICTED, History, Outcome
 from gd_lightning.tracking.run_directory import EVENTS
 
 # Of each series, so that writing them does not cost more than the training; the history has them all.

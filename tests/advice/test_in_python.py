@@ -44,9 +44,9 @@ from gd_lightning.engine import Chunk, FusedEngine
 from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.experiments import sweep
-from gd_lightning.experiments.comparison import Comparison
-from gd_lightning.experiments.sweep import SweepTask
-from gd_lightning.experiments.sweep_grid import Grid
+from gd_lightning.experiments.comparison.compared_runs import Comparison
+from gd_lightning.experiments.sweeps.grid import Grid
+from gd_lightning.experiments.sweeps.run import SweepTask
 from gd_lightning.losses import mean_loss
 from gd_lightning.models import MLPRegressor, initialize
 from gd_lightning.module import linear_outlooks

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule
-from gd_lightning.module.engines import EngineChoice
+from gd_lightning.module.engine_choice import EngineChoice
 from tests.benchmarks.cases import SEED, Case, Prepared, Run, Side, flat
 from tests.benchmarks.trainer import seconds_inside
 

@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine, sweep
-from gd_lightning.experiments.sweep_report import SweepReport
+from gd_lightning.experiments.sweeps.report import SweepReport
 from tests.benchmarks import competitors, ours
 from tests.benchmarks.cases import Case, Prepared, Run, Side, draw
 from tests.benchmarks.measure import Comparison, compare, mebibytes, medians, seconds

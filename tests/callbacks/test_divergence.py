@@ -28,7 +28,7 @@ from gd_lightning import (
     StopOnDivergence,
 )
 from gd_lightning.callbacks import divergence
-from gd_lightning.callbacks.criteria import Criterion
+from gd_lightning.callbacks.stopping import Criterion
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
 DIVERGING = ["--data.batch_size", "1", "--model.lr", "0.1", "--data.order", "shuffled"]

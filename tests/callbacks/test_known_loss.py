@@ -14,12 +14,12 @@ from torch.nn.utils import parametrizations, prune
 
 from gd_lightning import ExcessBelow, Forecast, HistoryRecorder, InputError, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import Pictures
-from gd_lightning.cli.local_plan import LocalPlan
-from gd_lightning.cli.plan import plan
-from gd_lightning.experiments.compare import best_lr
-from gd_lightning.experiments.scene import Scene
-from gd_lightning.experiments.sweep import SweepTask
-from gd_lightning.experiments.sweep_grid import Grid
+from gd_lightning.cli.subcommands.local_plan import LocalPlan
+from gd_lightning.cli.subcommands.plan import plan
+from gd_lightning.experiments.comparison.drawing import Scene
+from gd_lightning.experiments.comparison.run import best_lr
+from gd_lightning.experiments.sweeps.grid import Grid
+from gd_lightning.experiments.sweeps.run import SweepTask
 from gd_lightning.models import LinearRegressor
 from gd_lightning.problems import SteepLine
 from tests.conftest import MakeTrainer

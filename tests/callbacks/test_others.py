@@ -23,7 +23,7 @@ from gd_lightning import (
     ShowSteps,
     SteepLine,
 )
-from gd_lightning.callbacks import checkpoint
+from gd_lightning.callbacks import last_checkpoint as checkpoint
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.checkpoint_file import write_checkpoint
 from tests.conftest import MakeTrainer

@@ -32,8 +32,8 @@ from gd_lightning import (
     Variant,
 )
 from gd_lightning.errors import InputError
-from gd_lightning.history import History
 from gd_lightning.losses import mean_loss
+from gd_lightning.records.history import History
 from tests.conftest import MakeTrainer
 
 

@@ -108,8 +108,8 @@ STAGES = {
     "parsing": "gd_lightning.cli.command.Command.parse_arguments",
     "data": "gd_lightning.data.RegressionDataModule.setup",
     "plan": "gd_lightning.cli.command.plan",
-    "sweep": "gd_lightning.cli.sweep.SweepTask.train",
-    "compare": "gd_lightning.cli.comparing._train",
+    "sweep": "gd_lightning.cli.subcommands.sweep.SweepTask.train",
+    "compare": "gd_lightning.cli.subcommands.compare_runs._train",
     "end": "gd_lightning.cli.command.print_run",
 }
 

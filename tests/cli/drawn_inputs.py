@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.parser import Parser
-from gd_lightning.cli.trust import _classes
+from gd_lightning.cli.options.parser import Parser
+from gd_lightning.cli.options.trusted import _classes
 
 STAGES = ("fit", "validate", "test", "predict", "plan", "compare", "sweep")
 VALUES = (

@@ -179,7 +179,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_MultiProcessingLauncher, "launch", spawn)
     for module in ("report", "sweep_report"):
         monkeypatch.setattr(f"gd_lightning.experiments.{module}.pixels", lambda _: np.zeros((1, 1, 3), dtype=np.uint8))
-    monkeypatch.setattr("gd_lightning.experiments.report.save_svg", lambda *_: None)
+    monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
 
 
 def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, str]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gd_lightning.cli.config_text import read
+from gd_lightning.cli.options.config_text import read
 from tests.cli.test_one_line import BAD, COMPLETED
 from tests.conftest import CommandLine
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import gd_lightning
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.examples import EXAMPLES
+from gd_lightning.cli.options.examples import EXAMPLES
 from tests.conftest import CONFIGS, CommandLine
 
 

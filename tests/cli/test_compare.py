@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gd_lightning import SteepLine
 from gd_lightning.cli.command import Command
 from gd_lightning.experiments import Report, Scene
-from gd_lightning.history import History
+from gd_lightning.records.history import History
 from tests.conftest import CONFIGS, CommandLine
 
 SMALL = ["--batch_sizes", "full,16,1", "--seeds", "2", "--model.lr", "0.01", "--trainer.max_epochs", "4"]
@@ -90,7 +90,9 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
 
     def interrupted(self: Command, directory: Path, *args: Any) -> None:
         if len(made) == 3:
-            monkeypatch.setattr("gd_lightning.callbacks.interruption.EndBetweenUpdates.on_train_batch_end", _interrupt)
+            monkeypatch.setattr(
+                "gd_lightning.callbacks.stop_on_signal.EndBetweenUpdates.on_train_batch_end", _interrupt
+            )
         made.append(directory.name)
         whole(self, directory, *args)
 

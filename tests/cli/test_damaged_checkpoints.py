@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gd_lightning import HistoryRecorder, InputError, RegressionDataModule, RegressionModule, SteepLine
-from gd_lightning.cli.runs import find_run
+from gd_lightning.cli.checkpoint_argument import find_run
 from tests.conftest import CommandLine, MakeTrainer
 from tests.damages import DELETED, Place, damaged, damages
 

@@ -94,7 +94,7 @@ WORDS = (
     *("", " ", "null", "true", "nan", "1e400", "0x10", "~", "-", "--", "full", "last", "norm", "[", "{a", "a: b", "*a"),
     *("os.system", "subprocess.Popen", "torch.nn.Linear", "torch.nn.ReLU", "torch.optim.SGD", "SGD", "LBFGS", "StepLR"),
     *("ReduceLROnPlateau", "LambdaLR", "EarlyStopping", "ModelCheckpoint", "Callback", "Table", "Sine", "FourPoints"),
-    *("gd_lightning", "gd_lightning.Problem", "tests.cli.test_trust.callback", "nope.Nope", "a..b", ".", "a.b.c.d"),
+    *("gd_lightning", "gd_lightning.Problem", "tests.cli.test_trusted.callback", "nope.Nope", "a..b", ".", "a.b.c.d"),
     *("CSVLogger", "simple", "class_path", "init_args", "64-true", "bf16-mixed", "16-true", "00:00:00:00", "ﬀ½"),
     "\x1b[2J",
 )

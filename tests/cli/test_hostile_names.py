@@ -13,7 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from gd_lightning.cli.terminal import Terminal, warn
-from gd_lightning.history import History
+from gd_lightning.records.history import History
 from gd_lightning.texts import csv_text
 from tests.conftest import CommandLine
 

@@ -13,10 +13,10 @@ from torch import nn
 
 import gd_lightning
 from gd_lightning import RegressionDataModule, RegressionModule
-from gd_lightning.cli import local_plan
-from gd_lightning.cli.plan import plan
+from gd_lightning.cli.subcommands import local_plan
+from gd_lightning.cli.subcommands.plan import plan
 from gd_lightning.data.samples import Samples
-from gd_lightning.experiments import trial
+from gd_lightning.experiments import lr_trial as trial
 from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine

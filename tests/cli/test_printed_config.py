@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import gd_lightning
-from gd_lightning.cli.printed_config import merged, what_differs
+from gd_lightning.cli.options.printed_config import merged, what_differs
 from tests.conftest import CONFIGS
 
 # Each has something that is left out as a default and is settled otherwise where it is not there.

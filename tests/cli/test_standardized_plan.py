@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gd_lightning import RegressionDataModule, RegressionModule, Standardize
-from gd_lightning.experiments import trial
+from gd_lightning.experiments import lr_trial as trial
 from gd_lightning.module import standardized_module
 from gd_lightning.problems import LinearProblem, Problem, SteepLine
 from gd_lightning.theory import LinearLoss

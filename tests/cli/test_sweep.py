@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gd_lightning import InputError
-from gd_lightning.tracking.finished_runs import find_runs
+from gd_lightning.tracking.run_reader import find_runs
 from tests.conftest import CONFIGS, CommandLine
 
 SMALL = ["--model.lr", "0.01,0.2", "--data.batch_size", "25,full", "--seeds", "2", "--trainer.max_epochs", "10"]

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.image import imread
 
 from gd_lightning import History
-from gd_lightning.cli.files import settle_version
+from gd_lightning.cli.saved_config import settle_version
 from gd_lightning.tracking import run_directory
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.run_directory import claim_directory, claim_file, claim_within, held
@@ -225,9 +225,11 @@ def test_a_run_that_was_continued_meanwhile(command_line: CommandLine, monkeypat
 
 def test_two_sweeps(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command, other = (*SWEEP, "--directory", tmp_path / "there"), list[int]()
-    _in_between(monkeypatch, "gd_lightning.cli.sweep.held", lambda: other.append(command_line(*command)))
+    _in_between(monkeypatch, "gd_lightning.cli.subcommands.sweep.held", lambda: other.append(command_line(*command)))
     _refused(command_line, "because something else is there", *command)
-    _in_between(monkeypatch, "gd_lightning.cli.sweep.claim_directory", lambda: other.append(command_line(*SWEEP)))
+    _in_between(
+        monkeypatch, "gd_lightning.cli.subcommands.sweep.claim_directory", lambda: other.append(command_line(*SWEEP))
+    )
     assert command_line(*SWEEP) == 0
     assert other == [0, 0]
     assert len(list(tmp_path.rglob("sweep.json"))) == 3
@@ -240,7 +242,9 @@ def test_two_comparisons(
 ) -> None:
     """The same one, which has been carried out meanwhile, is shown; another one has no place there."""
     there, other = ("--directory", tmp_path / "there"), list[int]()
-    _in_between(monkeypatch, "gd_lightning.cli.compare.held", lambda: other.append(command_line(*COMPARE, *there)))
+    _in_between(
+        monkeypatch, "gd_lightning.cli.subcommands.compare.held", lambda: other.append(command_line(*COMPARE, *there))
+    )
     assert command_line(*second, *there) == ends
     assert other == [0]
     assert len(list(tmp_path.rglob("history.csv"))) == 2

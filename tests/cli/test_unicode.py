@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gd_lightning.cli.config_text import read, text_of
+from gd_lightning.cli.options.config_text import read, text_of
 from gd_lightning.tracking.run_directory import CONFIG
 from tests.conftest import CommandLine
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from gd_lightning import InputError
-from gd_lightning.experiments.claims import check, judged
-from gd_lightning.experiments.table import Row, Spread
+from gd_lightning.experiments.comparison.claims import check, judged
+from gd_lightning.experiments.comparison.table import Row, Spread
 
 NOTHING = Spread(math.nan, math.nan)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
-from gd_lightning.history import Outcome
 from gd_lightning.plots.style import pixels
+from gd_lightning.records.history import Outcome
 
 FEW: dict[str, Any] = {"seeds": 2, "max_epochs": 3, "lrs": 0.01}
 

@@ -13,10 +13,10 @@ import pytest
 from scipy import stats
 
 from gd_lightning.experiments import Comparison, findings, rows
-from gd_lightning.experiments.noise import Difference, difference, rounding_of, two_sided
-from gd_lightning.groups import Values
-from gd_lightning.history import History, Outcome
-from gd_lightning.tracking.finished_runs import FinishedRun
+from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of, two_sided
+from gd_lightning.records.groups import Values
+from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.run_reader import FinishedRun
 
 EPOCHS = 4
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gd_lightning.experiments import Comparison, as_text, findings, rows
-from gd_lightning.experiments.grouping import grouped
-from gd_lightning.history import History, Outcome
-from gd_lightning.tracking.finished_runs import FinishedRun
+from gd_lightning.experiments.comparison.grouping import grouped
+from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.run_reader import FinishedRun
 
 CALLBACKS = "trainer.callbacks"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gd_lightning import InputError
-from gd_lightning.experiments.ranges import Given, numbers, whole_numbers, written_twice
+from gd_lightning.experiments.sweeps.ranges import Given, numbers, whole_numbers, written_twice
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 
 from tests.conftest import MakeTrainer
-from tests.module.test_position import AtTheEndOfEpochs, EveryUpdates, Run, _assert_every_checkpoint_continues
+from tests.module.test_resume import AtTheEndOfEpochs, EveryUpdates, Run, _assert_every_checkpoint_continues
 
 AVERAGING: dict[str, Callable[[], Callback]] = {
     "stochastic": lambda: StochasticWeightAveraging(swa_lrs=0.001, swa_epoch_start=2),

@@ -15,14 +15,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gd_lightning.groups import Group
-from gd_lightning.history import History
-from gd_lightning.plots.comparison import Fits, comparison_figure
-from gd_lightning.plots.map import draw_map
-from gd_lightning.plots.panels import draw_losses
+from gd_lightning.plots.comparison.figure import Fits, comparison_figure
+from gd_lightning.plots.outcome_map import draw_map
+from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import new_figure, pixels, save_svg
-from gd_lightning.plots.sweep import Plane, sweep_map
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
+from gd_lightning.plots.sweep_map import Plane, sweep_map
+from gd_lightning.records.groups import Group
+from gd_lightning.records.history import History
 from gd_lightning.theory import Boundaries, OutcomeMap, Verdict
 
 TEXTS = [

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gd_lightning.history import History
-from gd_lightning.plots.panels import Surface, draw_fit, draw_losses, draw_surface
+from gd_lightning.plots.run_curves import Surface, draw_fit, draw_losses, draw_surface
 from gd_lightning.plots.style import VARIANT_COLORS, new_figure, pixels
 from gd_lightning.problems import SteepLine
+from gd_lightning.records.history import History
 
 
 def _xy() -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:

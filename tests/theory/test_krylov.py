@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning.theory.krylov import (
+from gd_lightning.theory.numerics.krylov import (
     largest_eigenvalue,
     largest_eigenvalues,
     power,

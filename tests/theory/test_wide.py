@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gd_lightning.affine import Affine, least_squares
-from gd_lightning.determined import undetermined
 from gd_lightning.errors import InputError
+from gd_lightning.identifiability import undetermined
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
-from gd_lightning.theory.precision import _data_variance, _variance
+from gd_lightning.theory.rounding import _data_variance, _variance
 from gd_lightning.variants import Variant
 from tests.conftest import CommandLine
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gd_lightning import InputError
-from gd_lightning.tracking.finished_runs import read_run
 from gd_lightning.tracking.run_files import read_summary
+from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.text_files import ConfigError, read_json_file, read_yaml_file
 from tests.conftest import ROOT, CommandLine
 

@@ -1,0 +1,179 @@
+"""The rows of a history that updates make, computed when they are read: there can be more in a second than are read.
+
+Letters: R rows, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.engine import Chunk, SaveAt, Trace
+from gd_lightning.records.history import History
+from gd_lightning.variants import Variant
+
+Column = NDArray[np.float64]
+
+
+def axes_at(variant: Variant, updates_per_epoch: int, epoch: int, in_epoch: Any) -> dict[str, Any]:
+    """Return where a run stands on the axes of epochs and samples.
+
+    Args:
+        variant: B and N.
+        updates_per_epoch: How many updates an epoch makes in this run.
+        epoch: The present epoch, from 0.
+        in_epoch: Updates made in it: a number, or an array of them.
+    """
+    samples = np.minimum(in_epoch * variant.batch_size, variant.train_samples)
+    return {
+        "epoch": epoch + in_epoch / updates_per_epoch,
+        "samples": epoch * variant.samples_at(updates_per_epoch) + samples,
+    }
+
+
+def add_rows(
+    history: History,
+    path: LinearPath | None,
+    columns: Mapping[str, Column | float],
+    parameters: Tensor | None = None,
+    gradients: Tensor | None = None,
+) -> None:
+    """Add rows to a history; how far parameters are from the least squares is computed when it is read.
+
+    Args:
+        history: Which grows.
+        path: Names the parameters of a linear regressor; None for others.
+        columns: Known columns, of shape (R,), or the values of one row.
+        parameters: Of a linear regressor, shape (R, P).
+        gradients: Likewise.
+    """
+    known = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in columns.items()}
+    last = {name: float(column[-1]) for name, column in known.items()}
+    rows, names = len(known["update"]), list(known)
+    if path is None or parameters is None:
+        history.extend(rows, lambda where: {name: column[where] for name, column in known.items()}, names, last)
+        return
+    names += path.column_names(gradients is not None)
+
+    def values(where: slice) -> dict[str, Column]:
+        chosen = None if gradients is None else gradients[where].double().cpu()
+        part = {name: column[where] for name, column in known.items()}
+        return part | path.columns(parameters[where].double().cpu(), chosen)
+
+    history.extend(rows, values, names, last, held=path.held(parameters))
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where a run stands before a chunk.
+
+    Args:
+        update: Updates made so far.
+        epoch: The present epoch, from 0.
+        seconds: Seconds of training so far.
+        lr: The learning rate.
+    """
+
+    update: int
+    epoch: int
+    seconds: float
+    lr: float
+
+
+def carried_out(outputs: object) -> tuple[Chunk, Trace] | None:
+    """Return the chunk whose updates an engine has made in a training step, and what it left; None where none did.
+
+    Args:
+        outputs: What Lightning hands to ``on_train_batch_end``.
+    """
+    if isinstance(outputs, Mapping) and "trace" in outputs:
+        return outputs["chunk"], outputs["trace"]
+    return None
+
+
+class ChunkRows:
+    """The rows of a chunk.
+
+    Args:
+        chunk: Which was carried out. Its samples and their order are not held.
+        trace: What it left.
+        save_at: Which of its updates are rows.
+        begin: Where the run stood before it.
+        seconds: Seconds of training behind it.
+        updates_per_epoch: How many updates an epoch makes in this run.
+        path: Names the parameters of a linear regressor; None for others.
+    """
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        trace: Trace,
+        save_at: SaveAt,
+        begin: Begin,
+        seconds: float,
+        updates_per_epoch: int,
+        path: LinearPath | None,
+    ) -> None:
+        self._trace = trace
+        # The last one is a row only where the chunk was not ended early.
+        self._save_at = replace(save_at, last=save_at.last and self._trace.updates == chunk.updates)
+        self._variant, self._first, self._lrs = chunk.variant, chunk.first, chunk.lrs
+        self._begin, self._seconds, self._updates_per_epoch, self._path = begin, seconds, updates_per_epoch, path
+        self._rows = self._save_at.count(self._trace.updates)
+        self._of_kept = self._which_of_kept(chunk, save_at)
+
+    def _which_of_kept(self, chunk: Chunk, save_at: SaveAt) -> slice | NDArray[np.int64]:
+        """Return which of the updates that left something are rows; others may have asked for more."""
+        if (chunk.save_at.start, chunk.save_at.every) == (save_at.start, save_at.every):
+            return slice(0, self._rows)
+        saved = chunk.save_at.positions(chunk.updates)[: self._trace.saved]
+        return np.flatnonzero(np.isin(saved, self._save_at.positions(self._trace.updates)))
+
+    def add_to(self, history: History) -> None:
+        """Append the rows to a history."""
+        if not self._rows:
+            return
+        last = self._marks(self._save_at.last_position(self._trace.updates))
+        names = [*last, "batch_loss"]
+        if self._path is not None:
+            names += self._path.column_names(self._save_at.gradients)
+        record, held = self._trace.in_memory, 0
+        if record is not None:
+            last["batch_loss"] = record.losses[self._of_kept][-1].item()
+            if self._path is not None and record.parameters is not None:
+                held = self._path.held(record.parameters)
+        elif self._rows == self._trace.saved:
+            last["batch_loss"] = self._trace.last_loss.item()
+        history.extend(self._rows, self._columns, names, last, held)
+
+    def _columns(self, where: slice) -> Mapping[str, Column | float]:
+        if where.start == self._rows - 1:  # asked for far more often than all of them
+            positions = np.array([self._save_at.last_position(self._trace.updates)])
+        else:
+            positions = self._save_at.positions(self._trace.updates)[where]
+        record = self._trace.record
+        losses = self._part(record.losses, where).numpy()
+        columns: dict[str, Column | float] = {**self._marks(positions), "batch_loss": losses}
+        if self._path is not None and self._save_at.parameters and record.parameters is not None:
+            chosen = None if record.gradients is None else self._part(record.gradients, where)
+            columns |= self._path.columns(self._part(record.parameters, where), chosen)
+        return columns
+
+    def _part(self, values: Tensor, where: slice) -> Tensor:
+        return values[self._of_kept][where].double()
+
+    def _marks(self, position: NDArray[np.int64] | int) -> dict[str, Any]:
+        """Return where the run stood behind updates of the chunk, by their positions."""
+        begin, behind = self._begin, position + 1
+        return {
+            "update": begin.update + behind,
+            **axes_at(self._variant, self._updates_per_epoch, begin.epoch, self._first + behind),
+            "seconds": begin.seconds + behind / self._trace.updates * (self._seconds - begin.seconds),
+            "lr": begin.lr if self._lrs is None else self._lrs[position],
+        }

@@ -1,0 +1,110 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a run between two updates, so that it can be continued exactly."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
+
+# Windows has no SIGHUP.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class EndedBySignal(SIGTERMException):
+    """A signal other than Ctrl-C has ended a run; uncaught, it ends the process with the exit code of the signal.
+
+    Args:
+        number: The number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"ended by {signal.Signals(self.number).name}"
+
+
+def raise_for_signal(number: int, frame: FrameType | None = None) -> NoReturn:
+    """Raise what a signal stands for; a handler of signals.
+
+    Raises:
+        KeyboardInterrupt: It is that of Ctrl-C.
+        EndedBySignal: It is another one.
+    """
+    raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
+
+
+class EndBetweenUpdates(Callback):
+    """Ends a run behind the update in which it got a signal, in all processes alike, and saves it with LastCheckpoint.
+
+    A run that has come to its end when the signal comes is finished, and ended then. A second Ctrl-C does not wait. The
+    command line uses it; in Python, signals are yours.
+    """
+
+    max_chunk_seconds = math.inf
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals."""
+        self._received = 0
+        if threading.current_thread() is not threading.main_thread():
+            return  # only there can handlers be set
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+                self._handlers[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """End the run if any process got a signal.
+
+        Raises:
+            KeyboardInterrupt: It was Ctrl-C.
+            EndedBySignal: It was another signal.
+        """
+        received = self._received
+        if trainer.world_size > 1:
+            mine = torch.tensor(float(received), device=trainer.strategy.root_device)
+            received = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if not received:
+            return
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.save(trainer)
+        raise_for_signal(received)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back, and end the process if it got one while the run was finished.
+
+        Raises:
+            KeyboardInterrupt: It was Ctrl-C.
+            EndedBySignal: It was another signal.
+        """
+        self._give_back()
+        if self._received:
+            raise_for_signal(self._received)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._receive:  # Lightning may have given it back
+                signal.signal(number, handler)
+        self._handlers.clear()

@@ -1,0 +1,308 @@
+"""Criteria that end a run: near enough to where it can get, at no progress, or when its time is used."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from gd_lightning.callbacks.ending import EndsRun
+from gd_lightning.callbacks.recorder import HistoryRecorder, recorder_before
+from gd_lightning.callbacks.trainer_info import batches_for_measuring, loss_of
+from gd_lightning.errors import InputError
+from gd_lightning.measures import gradient_norm_over, unchanged
+from gd_lightning.records.history import Outcome
+
+_PRECISION = 0.01  # of a budget of time, where updates are made many at a time
+_NOTHING = 1e-12  # of the loss of the best constant: what rounding in float32 leaves of a least-squares loss
+_COUNTS = "gd_lightning_no_progress"  # a key of checkpoints
+_NOTHING_COUNTED = {"until": -1.0, "lowest": math.inf, "waited": 0.0}
+_MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed
+
+
+class Criterion(EndsRun):
+    """Looks at the record where the train loss has been measured: before the first update, and at each epoch's end.
+
+    The first process decides for all of them. What a criterion decides follows from the record, which is in every
+    checkpoint, as is what it has counted. So a run that it ended stays ended when it is continued, and goes on with
+    other options. It waits until ``min_epochs`` and ``min_steps`` of the Trainer are reached.
+    """
+
+    outcome = Outcome.CONVERGED
+    within_epochs = False
+    """Whether it can be met within an epoch."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+
+    @property
+    def ending(self) -> tuple[Outcome, str] | None:
+        """How and why it ended the run; None where it did not."""
+        return (self.outcome, self._reason) if self._reason else None
+
+    @abstractmethod
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Return why the run is to end where it stands; empty where it is not."""
+
+    def check(self, recorder: HistoryRecorder) -> None:
+        """Refuse a run in which it could never be met.
+
+        Raises:
+            InputError: There is nothing to look at.
+        """
+        if "train_loss" not in recorder.history:
+            raise InputError(
+                f"cannot use {type(self).__name__}, because the train loss of these data cannot be measured; give data "
+                "that have a length and pairs (x, y)"
+            )
+
+    # Trainer hooks, in the order of their calls
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the recorder."""
+        if stage == "fit":
+            self._recorder = recorder_before(trainer, self)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check at the start, or at what a run that is continued had come to."""
+        self._reason = ""
+        self.check(self._recorder)
+        if self.within_epochs or not trainer.fit_loop.restarted_mid_epoch:
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check at a whole epoch; a part of one, where something else stopped the run, comes again when it goes on."""
+        if trainer.is_last_batch:
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        reason = trainer.strategy.broadcast(self.reason_to_end(self._recorder))
+        if reason:
+            self._end(trainer, reason)
+
+    def _end(self, trainer: Trainer, reason: str) -> None:
+        if trainer.fit_loop._can_stop_early:
+            self._reason, trainer.should_stop = reason, True
+
+
+class LossBelow(Criterion):
+    """Ends a run as converged where the train loss is at most a threshold.
+
+    Args:
+        threshold: The train loss that is low enough.
+
+    Raises:
+        InputError: The bound is no finite number.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        if not math.isfinite(threshold):
+            raise InputError(f"threshold {threshold} is no train loss to reach; use a finite number")
+        self.threshold = threshold
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Compare the newest train loss."""
+        loss = recorder.history.newest("train_loss")
+        if loss is None or not loss <= self.threshold:
+            return ""
+        return f"the train loss {loss:.6g} is at most {self.threshold:g}"
+
+
+class ExcessBelow(Criterion):
+    """Ends a run as converged where the train loss is hardly above the smallest one there is, the least-squares loss.
+
+    Only a linear regressor with squared error on data in memory or in a mapped file has a least-squares solution.
+
+    Args:
+        excess: How far above the train loss may be; in units of the loss, or as a part of the least-squares loss.
+        relative: Whether ``excess`` is a part of the least-squares loss.
+
+    Raises:
+        InputError: The bound is no finite number above 0.
+    """
+
+    def __init__(self, excess: float, relative: bool = False) -> None:
+        super().__init__()
+        if not 0 < excess < math.inf:
+            raise InputError(f"excess {excess} cannot be reached with certainty; use a finite number above 0")
+        self.excess = excess
+        self.relative = relative
+
+    def check(self, recorder: HistoryRecorder) -> None:
+        """Refuse a run without a least-squares loss.
+
+        Raises:
+            InputError: There is none, or it is 0 up to rounding where the excess is relative to it.
+        """
+        super().check(recorder)
+        if recorder.least_squares_loss is None:
+            raise InputError(
+                "cannot use ExcessBelow, because only a linear regressor with the loss mse, and none of its own, has a "
+                "least-squares solution; use LossBelow or GradientNormBelow"
+            )
+        constant = recorder.constant_loss or 0.0
+        if self.relative and recorder.least_squares_loss <= _NOTHING * constant:
+            raise InputError(
+                "cannot use ExcessBelow with relative, because the least-squares loss is 0 up to rounding "
+                f"({recorder.least_squares_loss:.3g}, that of the best constant {constant:.3g}); give an excess in "
+                "units of the loss"
+            )
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Compare the newest train loss with the least-squares loss."""
+        loss, smallest = recorder.history.newest("train_loss"), recorder.least_squares_loss
+        if loss is None or smallest is None:
+            return ""
+        unit = smallest if self.relative else 1.0
+        if not loss - smallest <= self.excess * unit:
+            return ""
+        of = " times the least-squares loss" if self.relative else ""
+        return (
+            f"the train loss {loss:.6g} is {(loss - smallest) / unit:.3g}{of} above the least squares, at most "
+            f"{self.excess:g}"
+        )
+
+
+class GradientNormBelow(Criterion):
+    """Ends a run as converged where the gradient of the train loss is nearly zero.
+
+    It is the gradient at fixed weights, over the whole training set, in the way of the train loss: without dropout,
+    and without the penalties that an update may add. With such a penalty it is not zero at the optimum. It takes a
+    forward and a backward pass each time, and is recorded as ``gradient_norm``.
+
+    Args:
+        threshold: The Euclidean norm, over all parameters, that is small enough.
+
+    Raises:
+        InputError: The bound is no finite number above 0.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        if not 0 < threshold < math.inf:
+            raise InputError(f"threshold {threshold} is no norm to get below; use a finite number above 0")
+        self.threshold = threshold
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """Measure the gradient norm; mixed precision, in which small gradients vanish, is left out."""
+        device = pl_module.device
+        batches = batches_for_measuring(trainer.train_dataloader, device, _MEASURED_AT_ONCE)
+        if batches is None:
+            return {}
+        in_full = torch.autocast(device.type, enabled=False)
+        with unchanged(pl_module, device), trainer.precision_plugin.forward_context(), in_full, torch.enable_grad():
+            norm = gradient_norm_over(batches, pl_module, loss_of(pl_module), pl_module.parameters())
+        return {"gradient_norm": norm}
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Compare the newest gradient norm."""
+        norm = recorder.history.newest("gradient_norm")
+        if norm is None or not norm <= self.threshold:
+            return ""
+        return f"the gradient norm {norm:.6g} is at most {self.threshold:g}"
+
+
+class NoProgress(Criterion):
+    """Stops a run whose train loss has not fallen for some epochs.
+
+    Progress is a train loss below the lowest so far by more than the part ``min_delta`` of it. The outcome is
+    *stopped*, not *converged*: a learning rate too large to settle and a plateau far from any minimum make no progress
+    either.
+
+    Args:
+        epochs: How many epochs in a row without progress are enough.
+        min_delta: The smallest part by which the lowest train loss must fall.
+
+    Raises:
+        InputError: The number of epochs or the least progress is out of range.
+    """
+
+    outcome = Outcome.STOPPED
+
+    def __init__(self, epochs: int = 10, min_delta: float = 0.0) -> None:
+        super().__init__()
+        if epochs < 1:
+            raise InputError(f"cannot wait {epochs} epochs for progress; use 1 or more")
+        if not 0 <= min_delta < 1:
+            raise InputError(f"min_delta {min_delta} is no part of a loss; use 0 or more, and less than 1")
+        self.epochs = epochs
+        self.min_delta = min_delta
+        self._counted, self._saved = _NOTHING_COUNTED, None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on counting, or count from the beginning of the record, which may be that of a run that is continued."""
+        self._counted, self._saved = self._saved or _NOTHING_COUNTED, None
+        super().on_train_start(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the count: a long run removes rows from its record."""
+        checkpoint.setdefault(_COUNTS, {})[f"{self.min_delta}"] = self._counted
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the count of the run that is continued, if it counted with the same ``min_delta``."""
+        self._saved = checkpoint.get(_COUNTS, {}).get(f"{self.min_delta}")
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Count the epochs since the last look."""
+        history, (until, lowest, waited) = recorder.history, self._counted.values()
+        for row in history.rows_at(history.measured("train_loss", history.first_row_behind(until))):
+            if row["epoch"] != int(row["epoch"]):
+                continue
+            until = row["update"]
+            if row["train_loss"] < lowest * (1 - self.min_delta):
+                lowest, waited = row["train_loss"], 0
+            elif row["update"] > 0:
+                waited += 1
+        self._counted = {"until": until, "lowest": lowest, "waited": waited}
+        if waited < self.epochs:
+            return ""
+        part = f" by more than {self.min_delta:g} of it" if self.min_delta else ""
+        return f"the train loss has not fallen below {lowest:.6g}{part} for {waited:g} epochs"
+
+
+class TimeBudget(Criterion):
+    """Ends a run, behind an update, when its seconds of training are used.
+
+    These are the recorder's seconds: measuring, drawing and saving do not count, and a run that is continued goes on
+    counting. ``trainer.max_time`` is time on the clock: on the command line that of the whole command.
+
+    Args:
+        seconds: The budget.
+
+    Raises:
+        InputError: The number of seconds is not above 0.
+    """
+
+    outcome = Outcome.COMPLETED
+    within_epochs = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        if not 0 < seconds < math.inf:
+            raise InputError(f"{seconds} seconds are no time to train in; use a finite number above 0")
+        self.seconds = seconds
+        self.max_chunk_seconds = _PRECISION * seconds
+
+    def check(self, recorder: HistoryRecorder) -> None:
+        """Accept every run: time passes in all of them."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Check behind every update."""
+        used = trainer.strategy.reduce_boolean_decision(self._is_used(self._recorder), all=False)
+        if used:
+            self._end(trainer, self._words)
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        """Compare the seconds of training."""
+        return self._words if self._is_used(recorder) else ""
+
+    @property
+    def _words(self) -> str:
+        return f"the {self.seconds:g} seconds of training were used"
+
+    def _is_used(self, recorder: HistoryRecorder) -> bool:
+        return recorder.seconds >= self.seconds

@@ -1,0 +1,147 @@
+"""Finding the run that a person means by ``--ckpt_path``, and what it was made with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gd_lightning.cli.options.config_text import read
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.module import saved_limits
+from gd_lightning.records.history import Outcome
+from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
+from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
+from gd_lightning.tracking.run_files import check_header, read_summary
+from gd_lightning.tracking.text_files import ConfigError, read_text
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run to judge, to use or to continue.
+
+    Args:
+        checkpoint: Its checkpoint file; None for a run that was ended before it wrote one.
+        directory: Its directory; None for a checkpoint that stands alone.
+        settings: The options that it was made with, as far as they are known.
+        data: The state of its data module, where its checkpoint has it: the names of columns, and a fingerprint.
+        epochs: How many it has completed, where its checkpoint says so.
+        saved_at: When its checkpoint was saved, in nanoseconds; 0 without one.
+    """
+
+    checkpoint: Path | None
+    directory: Path | None
+    settings: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 0
+    saved_at: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return str(self.directory or self.checkpoint)
+
+    @property
+    def goes_on_in_place(self) -> bool:
+        """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""
+        return self.directory is not None and self.checkpoint in (None, self.directory / LAST_CHECKPOINT)
+
+    @property
+    def has_gone_on(self) -> bool:
+        """Whether another process has continued it since it was found."""
+        last = (self.directory or Path()) / LAST_CHECKPOINT
+        return self.directory is not None and (last.stat().st_mtime_ns if last.exists() else 0) != self.saved_at
+
+    @property
+    def divergence(self) -> str:
+        """How it diverged, in words; empty where it did not, or where nothing says so."""
+        with contextlib.suppress(InputError):
+            summary = None if self.directory is None else read_summary(self.directory / SUMMARY)
+            return str(summary["reason"]) if summary is not None and summary["outcome"] == Outcome.DIVERGED else ""
+        return ""
+
+
+def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
+    """Find a run by its directory, a checkpoint file, or ``last``, the newest run.
+
+    Args:
+        given: What a person gave as ``--ckpt_path``.
+        logs: Where runs are.
+        to_continue: Whether it is to be continued, for which its checkpoint has to hold more.
+
+    Raises:
+        InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
+    """
+    if given == "last" and not Path(given).exists():
+        newest = last_checkpoint(logs)
+        if newest is None:
+            raise InputError(f"cannot find the last run, because {logs} holds none; train first, or give its path")
+        path = newest
+    else:
+        path = Path(given)
+        if path.is_dir():
+            path = path / LAST_CHECKPOINT
+            config = Path(given) / CONFIG
+            if not path.exists() and os.path.lexists(config):
+                return EarlierRun(None, Path(given), _from_config(config))
+        if not path.is_file():
+            raise InputError(
+                f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
+                "file, or last"
+            )
+    directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
+    saved_at = path.stat().st_mtime_ns
+    checkpoint = read_checkpoint(path)
+    if not is_checkpoint(checkpoint):
+        raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
+    check_checkpoint(checkpoint, path)
+    if to_continue:
+        check_continuable(checkpoint, path)
+    has_config = directory is not None and os.path.lexists(directory / CONFIG)
+    settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint, path)
+    data = checkpoint.get(RegressionDataModule.__qualname__, {})
+    return EarlierRun(path, directory, settings, data, _epochs(checkpoint) if to_continue else 0, saved_at)
+
+
+def _epochs(checkpoint: dict[str, Any]) -> int:
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
+
+
+def _from_config(path: Path) -> dict[str, Any]:
+    try:
+        check_header(path)
+        config = read(read_text(path))
+        kept = {key: value for key, value in config.items() if key != "ckpt_path"}
+        if not all(isinstance(kept[name], dict) for name in ("model", "data", "trainer")):
+            raise TypeError
+        return kept
+    except (ConfigError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"cannot read how the run was made from {path}, because it is damaged; mend it, or delete it to go on with "
+            "what the checkpoint says"
+        ) from error
+
+
+def _from_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    given, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
+    check_options_in(checkpoint, path)
+    model = {key: value for key, value in given.items() if value is not None}
+    # The model's copies of what the command line takes beside it.
+    chosen = {name: model.pop(name) for name in ("optimizer", "lr_scheduler") if name in model}
+    return {"model": model, "data": data, "trainer": saved_limits(checkpoint), **chosen}
+
+
+def differences(given: dict[str, Any], made_with: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (option, given, made with) for each option whose given value is not the one a run was made with."""
+    found = []
+    for name, value in given.items():
+        before = made_with.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            found += differences(value, before, f"{prefix}{name}.")
+        elif value != before:
+            found.append((f"{prefix}{name}".replace(".init_args.", "."), value, before))
+    return found

@@ -1,0 +1,1 @@
+"""Options: how they are read, checked and refused (floor 7)."""

@@ -1,0 +1,213 @@
+"""Options that Lightning would follow silently into nonsense, or refuse only when a run has begun."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from inspect import Parameter, signature
+from typing import Any, get_args
+
+from jsonargparse import ArgumentParser, Namespace
+
+from gd_lightning.cli.options.messages import in_words
+from gd_lightning.errors import InputError
+
+_LARGEST_SEED = 2**32 - 1
+_LOWEST = {
+    "max_epochs": (-1, "a number of epochs, or -1 for no limit"),
+    "max_steps": (-1, "a number of updates, or -1 for no limit"),
+    "min_epochs": (0, "a number of epochs"),
+    "min_steps": (0, "a number of updates"),
+    "check_val_every_n_epoch": (1, "a number of epochs"),
+    "log_every_n_steps": (0, "a number of updates"),
+    "num_sanity_val_steps": (-1, "a number of batches, or -1 for all"),
+    "gradient_clip_val": (0, "a bound of 0 or more"),
+}
+# By the names of their classes, and what they would do behind the back of batch_size or model.lr.
+_CALLBACKS = {
+    "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
+    "BatchSizeFinder": "batch_size is the algorithm, and no matter of memory; give data.batch_size",
+    "Timer": "its options cannot be saved in a config; give trainer.max_time",
+    "LearningRateFinder": "what it finds is far from a good learning rate here; give model.lr",
+}
+# Subcommands that say something of all samples, and the limit of each.
+_JUDGED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+
+
+def refuse_nonsense(config: Mapping[str, Any]) -> None:
+    """Check the options of a subcommand.
+
+    Args:
+        config: The parsed options.
+
+    Raises:
+        InputError: One of them cannot be followed.
+    """
+    seed = config["seed_everything"]
+    if isinstance(seed, bool) or not 0 <= seed <= _LARGEST_SEED:
+        raise InputError(f"seed_everything {_typed(seed)} is no seed; use a whole number from 0 to {_LARGEST_SEED}")
+    optimizer = config["optimizer"]
+    if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
+        raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
+    _check_trainer(config["trainer"])
+
+
+def leave_sizes_open(model: Namespace) -> None:
+    """Take D and K, which come from the data, out of the arguments of a network whose author has given no types.
+
+    Its parameters have no types that say so, and jsonargparse fills them with null.
+
+    Args:
+        model: The parsed options of the module; changed.
+
+    Raises:
+        InputError: A person has given one of them.
+    """
+    network = model.network
+    arguments = network.get("init_args") if isinstance(network, Namespace) else None
+    if not arguments:
+        return
+    module, _, name = network.class_path.rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    for parameter in list(signature(cls).parameters.values())[:2] if isinstance(cls, type) else ():
+        is_open = parameter.default is parameter.annotation is Parameter.empty
+        if is_open and arguments.pop(parameter.name, None) is not None:
+            raise InputError(f"cannot use {parameter.name} of model.network, because the data say it; leave it out")
+
+
+def repeated(arguments: Sequence[str]) -> list[str]:
+    """Return the options that are given twice with different values, of which argparse takes the last one only.
+
+    Args:
+        arguments: Those behind the subcommand. --config is not meant, which adds to the one before, nor is what is said
+            of each of several elements of a list.
+
+    Example:
+        >>> repeated(["--model.lr", "0.1", "--data.seed=1", "--model.lr=0.2", "--data.seed", "1"])
+        ['--model.lr']
+    """
+    values: dict[str, str] = {}
+    found, lists = list[str](), tuple[str, ...]()
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, has_value, value = argument.partition("=")
+        name = name.replace(".init_args.", ".")
+        if not name.startswith("--") or name == "--config" or name.startswith(lists):
+            continue
+        if name.endswith("+"):
+            lists = (*lists, name[:-1])
+        value = value if has_value else following
+        if values.setdefault(name, value) != value and not name.endswith("+"):
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
+    """Refuse options of the Trainer that leave samples out of what is said of all of them.
+
+    Args:
+        stage: The subcommand.
+        trainer: The options of its Trainer.
+
+    Raises:
+        InputError: There is such an option.
+    """
+    if stage in _JUDGED:
+        for name in (_JUDGED[stage], "overfit_batches", "fast_dev_run"):
+            if _leaves_out(name, trainer[name]):
+                raise InputError(
+                    f"cannot {stage} with trainer.{name} {_typed(trainer[name])}, because the result is that of all "
+                    "samples; leave it out"
+                )
+        return
+    for name in ("limit_train_batches", "overfit_batches"):
+        if _leaves_out(name, trainer[name]):
+            raise InputError(
+                f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all training "
+                "samples; hold samples out with data.test_size instead"
+            )
+    value = trainer["limit_val_batches"]
+    if value != 0 and _leaves_out("limit_val_batches", value):
+        raise InputError(
+            f"cannot train with trainer.limit_val_batches {value}, because val_loss is that of all held-out samples; "
+            "leave it out, or give 0 for no validation"
+        )
+
+
+def _leaves_out(name: str, value: object) -> bool:
+    """Whether an option leaves samples out: of a limit, 1.0 is all samples, and 1 is one batch."""
+    if name.startswith("limit_"):
+        return not (value is None or (isinstance(value, float) and value == 1.0))
+    return bool(value)
+
+
+def refuse_null(parser: ArgumentParser, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse null for options that need a value; jsonargparse lets it pass in a config.
+
+    Args:
+        parser: The parser of the options.
+        values: The parsed options.
+        prefix: What comes before the names of the options, for messages.
+
+    Raises:
+        InputError: An option is null that cannot be.
+    """
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        if hint is None or action.default is None or action.dest not in values or values[action.dest] is not None:
+            continue
+        if type(None) not in get_args(hint):
+            raise InputError(f"cannot use null as {prefix}{action.dest}; give {in_words(str(hint))}")
+
+
+def refuse_unknown_variables(stage: str, options: Iterable[str], environment: Iterable[str]) -> None:
+    """Refuse environment variables that look like options of a subcommand and are none.
+
+    Args:
+        stage: The subcommand.
+        options: The names of its options.
+        environment: The names of all variables.
+
+    Raises:
+        InputError: There is no such option.
+    """
+    prefix = f"PL_{stage.upper()}__"
+    known = {prefix + option.upper().replace(".", "__") for option in options}
+    for name in environment:
+        if name.startswith(prefix) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"see {stage} --help for what there is"
+            raise InputError(f"there is no option for the environment variable {name}; {hint}")
+
+
+def _check_trainer(trainer: Namespace) -> None:
+    if trainer.max_epochs is None:
+        raise InputError(
+            "trainer.max_epochs null leaves open when to stop; give a number of epochs, or -1 for no limit"
+        )
+    for name, (lowest, what) in _LOWEST.items():
+        if (value := trainer[name]) is not None and not lowest <= value < math.inf:
+            raise InputError(f"cannot use {value} as trainer.{name}; give {what}")
+    for name in ("epochs", "steps"):
+        least, most = trainer[f"min_{name}"], trainer[f"max_{name}"]
+        if least is not None and -1 < most < least:
+            raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
+    if trainer.val_check_interval in (0, 0.0):
+        raise InputError("cannot validate at intervals of trainer.val_check_interval 0; give a part of an epoch, or 1")
+    profiler = getattr(trainer.profiler, "class_path", trainer.profiler)
+    if str(profiler).rpartition(".")[2] in ("xla", "XLAProfiler") and not find_spec("torch_xla"):
+        raise InputError("cannot profile with xla, because torch_xla is not installed; use simple as trainer.profiler")
+    for callback in _callbacks(trainer):
+        if reason := _CALLBACKS.get(callback.rpartition(".")[2]):
+            raise InputError(f"cannot train with the callback {callback}, because {reason}")
+
+
+def _callbacks(trainer: Namespace) -> Iterator[str]:
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
+    return (str(callback.class_path) for callback in callbacks if isinstance(callback, Namespace))
+
+
+def _typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

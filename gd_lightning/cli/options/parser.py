@@ -1,0 +1,149 @@
+"""The argument parser: short usage, examples first in the help, checked configs, and errors of one line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from gd_lightning.cli.options.config_text import MODE, read, register
+from gd_lightning.cli.options.messages import plain, with_hint
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.text_files import ConfigError
+
+PROGRAM = "python -m gd_lightning"
+# Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.
+_HELP = {
+    "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
+    "file, or last, which is the newest run in lightning_logs."
+}
+
+
+class Parser(LightningArgumentParser):
+    """A ``LightningArgumentParser`` for people; ``examples`` is a text that its help begins with."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        self.examples = examples
+        register()
+        super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a method, and describe them as this program takes them."""
+        added: list[str] = super().add_method_arguments(*args, **kwargs)
+        for action in self._actions:
+            action.help = _HELP.get(action.dest, action.help)
+        return added
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the examples, then the options."""
+        text = super().format_help(*args, **kwargs)
+        return f"{self.examples}\n{text}" if self.examples else text
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # as its base class
+        """Parse the arguments, and the files that they name.
+
+        Raises:
+            InputError: One of them cannot be used.
+        """
+        try:
+            parsed: Namespace = super().parse_args(*args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise InputError("cannot read what is given as a config, because it is no text in UTF-8") from error
+        return parsed
+
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a config file, and say which file it is that has a mistake.
+
+        Raises:
+            InputError: It cannot be read, or has a mistake.
+        """
+        try:
+            parsed: Namespace = super().parse_path(path, *args, **kwargs)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"cannot read the config {path}, because it is no text in UTF-8; save it as such"
+            ) from None
+        except InputError as error:
+            message = str(error)
+            named = re.sub("the config(?=[,;])", lambda _: f"the config {path}", message, count=1)
+            raise InputError(named if named != message else f"{message} (in the config {path})") from error
+        return parsed
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a config's text.
+
+        Raises:
+            InputError: It is no mapping of sections and options.
+        """
+        try:
+            config = read(content)
+        except ConfigError as error:
+            raise InputError(f"cannot read the config, because {error}; correct it") from error
+        _refuse_no_mapping(self, config)
+        if _drop_empty_sections(self, config):
+            content = yaml.safe_dump(config, sort_keys=False)
+        parsed: Namespace = super().parse_string(content, *args, **kwargs)
+        return parsed
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what the command line prints in one line; the parser of a nested class only reports to its parent's.
+
+        Raises:
+            InputError: Unless this is the parser of a nested class.
+        """
+        if message.startswith('expected "subcommand"'):
+            known = ", ".join(_subcommands(self))
+            raise InputError(f"no subcommand is given; use one of {known}, for example: {PROGRAM} fit") from ex
+        if not self.exit_on_error:
+            super().error(with_hint(message, options_of(self)), ex)
+        raise InputError(plain(message, options_of(self))) from ex
+
+
+def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section: str = "") -> None:
+    """Refuse what jsonargparse would leave out silently: a section that is a number or a list."""
+    what = f"{section.rstrip('.')} in the config" if section else "the config"
+    if config is None and section:
+        return  # a section whose options are all commented out
+    if not isinstance(config, Mapping):
+        given = "it is empty" if config is None else f"{str(config).strip()[:80]!r} is no mapping of options"
+        raise InputError(f"cannot read {what}, because {given}; write option: value, a line for each")
+    subcommands = _subcommands(parser)
+    for name, value in config.items():
+        if not isinstance(name, str) or not name.strip() or name.startswith("__"):
+            raise InputError(f"cannot use {name!r} as an option in {what}; see --help for what there is")
+        if section.endswith("model.") and name in ("optimizer", "lr_scheduler"):
+            raise InputError(f"cannot use {section}{name} in the config; give it as {name}, beside model")
+        if name == "config" and not isinstance(value, str):
+            raise InputError(f"cannot use {value!r} as config in {what}; give the path of another config")
+        if name == "subcommand" and subcommands and value not in subcommands:
+            raise InputError(f"there is no subcommand {value!r}; use one of {', '.join(subcommands)}")
+        if name in subcommands:
+            _refuse_no_mapping(subcommands[name], value, f"{section}{name}.")
+        elif name in (parser.groups or {}) and not isinstance(value, str):  # the path of a config of the section
+            _refuse_no_mapping(parser, value, f"{section}{name}.")
+
+
+def _drop_empty_sections(parser: LightningArgumentParser, config: Any) -> bool:
+    """Take sections out of a config whose options are all commented out; returns whether there were any."""
+    subcommands = _subcommands(parser)
+    nested = [_drop_empty_sections(subcommands[name], config[name]) for name in subcommands if config.get(name)]
+    empty = [name for name in parser.groups or {} if name in config and config[name] is None]
+    for name in empty:
+        del config[name]
+    return bool(empty) or any(nested)
+
+
+def _subcommands(parser: LightningArgumentParser) -> dict[str, LightningArgumentParser]:
+    choices = [action.choices for action in parser._actions]
+    return {name: child for mapping in choices if isinstance(mapping, dict) for name, child in mapping.items()}
+
+
+def options_of(parser: LightningArgumentParser) -> list[str]:
+    """Return the names of all options of a parser and its subcommands."""
+    names = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
+    return names + [name for child in _subcommands(parser).values() for name in options_of(child)]

@@ -1,0 +1,1 @@
+"""The subcommands beside Lightning's own, a file each (floor 7)."""

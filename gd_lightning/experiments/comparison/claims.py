@@ -1,0 +1,128 @@
+"""What somebody claims of a comparison, beside what is found: agrees, or does not, with the figures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.comparison.significance import Difference, difference
+from gd_lightning.experiments.comparison.table import Row
+
+_SIGNS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
+_DOUBTS = {Difference.EXPLAINED: "seeds differ by more", Difference.UNKNOWN: "one seed each"}
+
+
+def check(claims: Mapping[str, str]) -> None:
+    """Refuse what cannot be read as an expectation, before there is anything to be judged.
+
+    Raises:
+        InputError: An expectation is no figure, colon, and terms with signs between them.
+    """
+    for expectation in claims.values():
+        _read(expectation)
+
+
+def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
+    """Return each claim with what the figures say of it, in one sentence.
+
+    Args:
+        claims: Of each claim, in words, what it expects: a figure, a colon, and labels of groups or numbers with signs
+            between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What a run of a group does not reach, or
+            where one diverged, counts as larger than everything else. The figure ``outcome`` takes a label and an
+            outcome, as in ``outcome: lr 1 = diverged``. Of a difference that seeds explain, see
+            :mod:`~gd_lightning.experiments.comparison.significance`, and of one of single runs, that is said. A label
+            or a figure that is missing is said in the sentence: behind runs that took hours, it is no reason to lose
+            the table.
+        found: The rows of the comparison.
+
+    Raises:
+        InputError: An expectation cannot be read.
+
+    Example:
+        >>> judged({"Nothing is nothing": "train_loss: 0 = 0"}, [])
+        ['"Nothing is nothing": agrees (train_loss: 0 = 0)']
+    """
+    rows = {row.label: row for row in found}
+    sentences = []
+    for claim, expectation in claims.items():
+        figure, terms = _read(expectation)
+        try:
+            agrees, said = _of_outcome(terms, rows) if figure == "outcome" else _of_values(figure, terms, rows)
+        except InputError as error:
+            sentences.append(f'"{claim}": cannot be judged, because {error}')
+        else:
+            sentences.append(f'"{claim}": {"agrees" if agrees else "does not agree"} ({figure}: {said})')
+    return sentences
+
+
+def _read(expectation: str) -> tuple[str, list[str]]:
+    """Return the figure of an expectation, and its terms with the signs between them."""
+    figure, _, rest = expectation.partition(":")
+    terms = [term.strip() for term in re.split(r"(<=|>=|<|>|=)", rest)]
+    if len(terms) < 3 or "" in terms:
+        raise InputError(
+            f"cannot read {expectation!r}; write a figure, a colon, and labels with signs between them, such as "
+            "train_loss: batch < stochastic"
+        )
+    return figure.strip(), terms
+
+
+def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
+    values = [_value(figure, term, rows) for term in terms[::2]]
+    signs = zip(values, terms[1::2], values[1:], strict=False)
+    agrees = all(_SIGNS[sign](one, other) for one, sign, other in signs)
+    shown = [f"{value:.4g}" if math.isfinite(value) else "not reached" for value in values]
+    said = " ".join(part for pair in zip(shown, [*terms[1::2], ""], strict=True) for part in pair).strip()
+    said = said if agrees else re.sub(" (<=|>=|<|>|=) ", " and ", said)
+    pairs = zip(itertools.pairwise(terms[::2]), itertools.pairwise(values), strict=True)
+    found = {_difference(figure, *of, rows) for of, (one, other) in pairs if one != other}
+    doubts = [words for kind, words in _DOUBTS.items() if kind in found]
+    return agrees, "; ".join([said, *doubts])
+
+
+def _difference(figure: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
+    """Judge two terms by what is known of single runs; a figure of no run, such as a deviation, has no noise here."""
+    both = [rows.get(each) for each in (term, other)]
+    known = [row for row in both if row is not None]
+    if not known or not all(row.has_all(figure) for row in known):
+        return Difference.CLEAR
+    one, *others = known
+    if others:
+        return one.difference(others[0], figure)
+    number = float(other if both[0] is not None else term)
+    runs = one.per_run[figure]
+    return difference(runs, [number] * len(runs), paired=True)
+
+
+def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
+    label, wanted = terms[0], terms[2]
+    return wanted in _row(label, rows).outcome, f"{label} {_row(label, rows).outcome}"
+
+
+def _value(figure: str, term: str, rows: Mapping[str, Row]) -> float:
+    """Return a number, or the figure of a row; infinity where one of its runs did not come to it."""
+    try:
+        return float(term)
+    except ValueError:
+        row = _row(term, rows)
+    value = row.figure(figure)
+    if math.isnan(value) and figure.endswith("_deviation"):
+        raise InputError(f"{row.label} has fewer than two runs with a {figure.removesuffix('_deviation')}")
+    is_of_all = figure not in row.per_run or row.has_all(figure)
+    return value if is_of_all and not math.isnan(value) else math.inf
+
+
+def _row(label: str, rows: Mapping[str, Row]) -> Row:
+    if label not in rows:
+        raise InputError(f"there is no {label!r} in this comparison; there are {', '.join(rows)}")
+    return rows[label]

@@ -1,0 +1,53 @@
+"""What is drawn beside the curves of a comparison: the fits over the data, and the loss surface of a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from gd_lightning.affine import least_squares_over
+from gd_lightning.callbacks.pictures import as_columns, prediction_of
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.module import RegressionModule, has_least_squares
+from gd_lightning.plots.comparison.figure import Fits
+from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The problem behind a comparison, where it has one feature and one target; nothing for others.
+
+    Args:
+        fits: Data and fitted functions.
+        surface: The train loss over weight and bias, for linear regressors with the mean squared error.
+    """
+
+    fits: Fits | None = None
+    surface: Surface | None = None
+
+    @classmethod
+    def of(cls, data: RegressionDataModule, modules: Mapping[str, RegressionModule]) -> Scene:
+        """Make it.
+
+        Args:
+            data: The data of the first seed.
+            modules: A trained module of each group that did not diverge, by the group's label.
+        """
+        samples = data.train
+        if (samples.in_features, samples.out_features) != (1, 1) or not modules:
+            return cls()
+        x, y = as_columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
+        truth = data.problem.function(torch.from_numpy(fit_grid(x))[:, None])
+        functions = {label: prediction_of(module, samples.x_dtype) for label, module in modules.items()}
+        fits = Fits(x, y, functions, None if truth is None else truth[:, 0].numpy())
+        if not all(_is_line(module) for module in modules.values()):
+            return cls(fits)
+        best = least_squares_over(samples.pieces)[0].named()
+        return cls(fits, Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"])))
+
+
+def _is_line(module: RegressionModule) -> bool:
+    affine = module.affine()
+    return has_least_squares(module) and affine is not None and affine.bias is not None

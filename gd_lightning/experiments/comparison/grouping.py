@@ -1,0 +1,126 @@
+"""Which runs differ in their seed alone, and what sets the others apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from gd_lightning.texts import in_one_line
+from gd_lightning.tracking.run_reader import FinishedRun
+
+Settings = dict[str, Any]
+
+SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are read, without init_args
+# What a run writes and shows, which does not change what it comes to.
+_OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
+_OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
+_IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
+_SHOWING = ("ShowSteps", "Pictures", "GradientVariance", "LongRunProgress")  # callbacks, likewise
+_CALLBACKS = "trainer.callbacks"
+# Options that choose classes, and what they are where none is chosen.
+_CHOSEN = {"optimizer": "SGD", "lr_scheduler": "no lr_scheduler", _CALLBACKS: "no callbacks"}
+_FIRST = ("data.batch_size", "optimizer", "model.lr")
+
+
+def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tuple[str, Settings, list[FinishedRun]]]:
+    """Put runs together that differ in their seed alone, in the order of their first appearance.
+
+    Args:
+        runs: The runs.
+        apart: Seeds that set groups apart nevertheless, by the full names of their options.
+
+    Returns:
+        Of each group its label, what sets it apart from other groups by the full names of the options, and its runs.
+    """
+    names = {name.replace(".init_args.", ".") for name in apart}
+    all_settings = [_comparable(run, names) for run in runs]
+    differing = _differing(all_settings)
+    groups: dict[str, tuple[Settings, list[FinishedRun]]] = {}
+    for run, settings in zip(runs, all_settings, strict=True):
+        own = {name: settings.get(name) for name in differing}
+        groups.setdefault(json.dumps(own, default=str), (own, []))[1].append(run)
+    labels = _labels([(own, members[0]) for own, members in groups.values()])
+    return [(in_one_line(label), own, members) for label, (own, members) in zip(labels, groups.values(), strict=True)]
+
+
+def _comparable(run: FinishedRun, apart: Collection[str]) -> Settings:
+    settings = {name: value for name, value in run.settings.items() if name in apart or not name.startswith(_IGNORED)}
+    for name in ("optimizer", "lr_scheduler"):  # they are saved beside the model and in it
+        chosen = _pop_class(settings, f"model.{name}")
+        settings[name] = _pop_class(settings, name) or chosen
+    callbacks = _specs(_pop_class(settings, _CALLBACKS))
+    settings[_CALLBACKS] = [spec for spec in callbacks if _class_name(spec) not in _SHOWING]
+    if run.summary is not None and run.summary.get("batch_size") is not None:
+        settings["data.batch_size"] = run.summary["batch_size"]  # full is a number, too
+    return settings
+
+
+def _pop_class(settings: Settings, name: str) -> Any:
+    """Take the class that an option chooses out of flat settings; None where it chooses none."""
+    own = {key[len(name) + 1 :]: settings.pop(key) for key in list(settings) if key.startswith(f"{name}.")}
+    whole = settings.pop(name, None)
+    return {"class_path": own.pop("class_path"), "init_args": own} if "class_path" in own else whole
+
+
+def _specs(chosen: Any) -> list[dict[str, Any]]:
+    """Return the classes that an option chooses: none, one or several."""
+    several = chosen if isinstance(chosen, list) else [chosen]
+    return [spec if isinstance(spec, dict) else {"class_path": str(spec)} for spec in several if spec is not None]
+
+
+def _differing(all_settings: Sequence[Settings]) -> list[str]:
+    """Return the options that are not alike in all runs, batch size and learning rate first."""
+    names = dict.fromkeys([*_FIRST, *(name for settings in all_settings for name in settings)])
+    values = {name: {json.dumps(settings.get(name), default=str) for settings in all_settings} for name in names}
+    return [name for name in names if len(values[name]) > 1]
+
+
+def _labels(groups: Sequence[tuple[Settings, FinishedRun]]) -> list[str]:
+    """Name groups by what sets them apart, as shortly as tells them apart."""
+    names = list(groups[0][0])
+    values = {name: [own[name] for own, _ in groups] for name in names}
+    for count in range(1, len(names) + 1):  # lr may follow batch_size, and need not be told
+        labels = [
+            ", ".join(_phrase(name, own[name], run, values[name]) for name in names[:count]) for own, run in groups
+        ]
+        if len(set(labels)) == len(labels):
+            return labels
+    if not names:
+        return [_variant(run) or run.name for _, run in groups]
+    return [", ".join(f"{name} {own[name]}" for name in names) for own, _ in groups]
+
+
+def _phrase(name: str, value: Any, run: FinishedRun, values: Sequence[Any]) -> str:
+    """Return a setting in words; ``values`` are those of all groups."""
+    if name == "data.batch_size":
+        return _variant(run) or f"batch_size {value}"
+    if name in _CHOSEN:
+        return " and ".join(_class_in_words(spec, values) for spec in _specs(value)) or _CHOSEN[name]
+    short = name.removesuffix(".class_path").rpartition(".")[2]
+    if name.endswith("class_path"):
+        return str(value).rpartition(".")[2]
+    return f"{short} {_plain(value)}"
+
+
+def _class_in_words(spec: dict[str, Any], values: Sequence[Any]) -> str:
+    """Return the name of a class, with the arguments by which it differs from other choices of the same class."""
+    name, own = _class_name(spec), spec.get("init_args") or {}
+    alike = [other for value in values for other in _specs(value) if _class_name(other) == name]
+    all_arguments = [other.get("init_args") or {} for other in alike]
+    told = [key for key in own if len({json.dumps(each.get(key), default=str) for each in all_arguments}) > 1]
+    return " ".join([name, *(f"{key} {_plain(own[key])}" for key in told)])
+
+
+def _class_name(spec: dict[str, Any]) -> str:
+    return str(spec.get("class_path")).rpartition(".")[2]
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _variant(run: FinishedRun) -> str:
+    """Return the variant of a run, a mini-batch with its size; empty where it is not known."""
+    variant = (run.summary or {}).get("variant")
+    return f"{variant} {(run.summary or {})['batch_size']}" if variant == "mini-batch" else variant or ""

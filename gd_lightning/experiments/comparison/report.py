@@ -1,0 +1,141 @@
+"""All that is said of a comparison: table, findings and picture, on the terminal, in files and in a notebook."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gd_lightning.experiments.comparison.claims import judged
+from gd_lightning.experiments.comparison.compared_runs import Comparison
+from gd_lightning.experiments.comparison.drawing import Scene
+from gd_lightning.experiments.comparison.findings import findings
+from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows
+from gd_lightning.plots.comparison.figure import comparison_figure
+from gd_lightning.plots.style import pixels, save_png, save_svg
+from gd_lightning.records.groups import Values
+from gd_lightning.records.history import History
+from gd_lightning.tracking.run_directory import HISTORY, write_json, write_text
+from gd_lightning.tracking.tensorboard_groups import write_aggregate
+
+_MOST_DRAWN = 8  # groups in one picture
+_NO_SCENE = Scene()
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison and what it shows; printing it gives the table and the findings, a notebook the picture.
+
+    Args:
+        comparison: The runs.
+        title: What is compared.
+        scene: What is drawn beside the curves.
+        columns: Names of other figures to show in the table.
+        claims: What somebody claims, and what of that is expected, see
+            :func:`~gd_lightning.experiments.comparison.claims.judged`.
+    """
+
+    comparison: Comparison
+    title: str
+    scene: Scene = _NO_SCENE
+    columns: Sequence[str] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of the table, one a group."""
+        return rows(self.comparison)
+
+    @property
+    def findings(self) -> list[str]:
+        """What the rows show, a sentence each."""
+        return findings(self.comparison, self.rows)
+
+    @property
+    def judgements(self) -> list[str]:
+        """What the rows say of the claims."""
+        return judged(self.claims, self.rows)
+
+    @property
+    def histories(self) -> dict[str, tuple[History, ...]]:
+        """The histories of the runs, by the label of their group."""
+        return {group.label: group.histories for group in self.comparison.groups}
+
+    @property
+    def caption(self) -> str:
+        """What the figures of the table are."""
+        runs = sorted({row.runs for row in self.rows})
+        count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+        spread = f"Mean ± standard deviation of the sample (n - 1) over {count} runs. " if runs[-1] > 1 else ""
+        measured = "Seconds are those of training, without measuring; those of an epoch are medians without each run's"
+        return f"{spread}{measured} first, where it has more."
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Where losses come from that this package did not measure, and which figures no run has."""
+        runs = [run for members in self.comparison.runs for run in members if run.source != HISTORY]
+        missing = [name for name in self.columns if not any(row.has(name) for row in self.rows)]
+        return [
+            *(f"The train loss of {run.name} is {run.source}." for run in runs),
+            *(f"No run has the figure {name}." for name in missing),
+        ]
+
+    def check_columns(self) -> None:
+        """Refuse columns that no run has.
+
+        Raises:
+            InputError: There is such a column.
+        """
+        for name in self.columns:
+            if not any(row.has(name) for row in self.rows):
+                self.rows[0].figure(name)
+
+    def __str__(self) -> str:
+        groups, runs = len(self.comparison.groups), sum(len(members) for members in self.comparison.runs)
+        heading = f"{self.title}: {groups} variant{'s' * (groups != 1)}, {runs} run{'s' * (runs != 1)}"
+        said = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
+        return "\n".join([heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
+
+    def figure(self) -> Figure:
+        """Draw the comparison; of more than eight groups the first eight."""
+        groups = self.comparison.groups[:_MOST_DRAWN]
+        least = [value for values in self.comparison.values("least_squares_loss") for value in values]
+        known = not np.isnan(least).any() and np.ptp(least) <= 1e-9 * max(least)
+        variances: dict[str, tuple[int, Values]] = {}
+        for group, row in zip(groups, self.rows, strict=False):
+            measured = group.final("gradient_variance")
+            if row.batch_size is not None and np.isfinite(measured).all():
+                variances[group.label] = (row.batch_size, measured)
+        return comparison_figure(
+            groups,
+            title=self.title,
+            least_squares=least[0] if known else None,
+            surface=self.scene.surface,
+            fits=self.scene.fits,
+            variances=variances,
+        )
+
+    def write(self, directory: Path) -> None:
+        """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / "table.csv", as_csv(self.rows))
+        write_text(directory / "table.md", f"{as_markdown(self.rows, self.columns)}\n{self.caption}\n")
+        target = {"target": self.comparison.target, "target_reason": self.comparison.target_reason}
+        said = {"rows": as_values(self.rows), "caption": self.caption, "findings": self.findings}
+        said |= {"notes": list(self.notes), "claims": self.judgements}
+        write_json(directory / "table.json", {"title": self.title, **target, **said})
+        figure = self.figure()
+        save_png(directory / "comparison.png", pixels(figure))
+        save_svg(directory / "comparison.svg", figure)
+        write_aggregate(directory, self.comparison.groups)
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture for a notebook."""
+        out = io.BytesIO()
+        self.figure().savefig(out, format="png")
+        return out.getvalue()

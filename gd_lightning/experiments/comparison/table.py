@@ -1,0 +1,381 @@
+"""The table of a comparison: a row a group, for the terminal, CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.comparison.compared_runs import Comparison
+from gd_lightning.experiments.comparison.grouping import SEEDS
+from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
+from gd_lightning.experiments.summary_figures import figures
+from gd_lightning.records.groups import Group, Values
+from gd_lightning.records.history import History, Outcome
+from gd_lightning.texts import csv_text
+from gd_lightning.tracking.run_reader import FinishedRun
+from gd_lightning.tracking.summary import aligned
+
+_AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
+_TO_TARGET = "_to_target"
+_NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
+# What a run of this package has beside what every run has: of a linear regressor, and with validation samples.
+_OTHERS = (
+    *("weight_norm", "zero_weights", "distance_to_truth", "distance_to_least_squares"),
+    *("val_loss", "val_mse", "val_mae", "val_r2"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of a figure over the runs that have it.
+
+    Args:
+        mean: Over these runs; nan where none has it.
+        deviation: That of the sample: the squared distances to the mean are divided by n - 1; nan for fewer than two.
+        count: How many runs have it.
+        runs: How many runs there are.
+    """
+
+    mean: float
+    deviation: float
+    count: int = 0
+    runs: int = 0
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Take them of the values of all runs, nan where a run has none.
+
+        Example:
+            >>> print(Spread.of([1.0, 3.0]), "|", Spread.of([1.0, 3.0, math.nan]), "|", Spread.of([2.0]))
+            2 ± 1.4 | 2 ± 1.4 (2 of 3 runs) | 2
+        """
+        every = np.array(list(values), dtype=np.float64)
+        known = every[~np.isnan(every)]
+        if not len(known):
+            return cls(math.nan, math.nan, 0, len(every))
+        if len(known) == 1:
+            return cls(float(known[0]), math.nan, 1, len(every))
+        if np.ptp(known) <= 1e-12 * np.abs(known).max():  # alike, but for rounding
+            return cls(float(known[0]), 0.0, len(known), len(every))
+        return cls(float(known.mean()), float(known.std(ddof=1)), len(known), len(every))
+
+    def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return ""
+        spread = f" ± {float(f'{self.deviation:.2g}'):g}" if self.deviation > 0 else ""
+        return f"{self.mean:.5g}{spread}" + (f" ({self.count} of {self.runs} runs)" if self.count < self.runs else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a group of runs came to. Runs that diverged count in ``outcome``, and in no mean but those of their length.
+
+    Args:
+        label: The group.
+        variant: batch, mini-batch or stochastic; None where it is not known.
+        batch_size: B; None likewise.
+        lr: The learning rate; nan where it is not known.
+        runs: How many runs, each from another seed.
+        updates: Updates made, by runs that diverged too.
+        samples: Training samples consumed, likewise.
+        train_loss: Train loss at the end.
+        excess: How far it is above the least squares; nan for other than linear regressors.
+        reached: How many runs got to the target, from above it, and did not diverge.
+        to_target: Epochs, samples and seconds to the target, of these runs; nothing without a target.
+        seconds_per_epoch: Median over the epochs of all runs, without each run's first where there are others, and
+            without measuring.
+        gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
+        outcome: How the runs ended.
+        others: Other figures, see :func:`~gd_lightning.experiments.summary_figures.figures`.
+        diverged: How many runs diverged.
+        at_target: How many runs were at or below the target before their first update, which is no getting there.
+        engine: What carried out the updates: autograd or fused; empty where it is not known.
+        per_run: The figures of each run, in the order of the runs, by their names as in CSV without ``_mean``; nan
+            where a run has none.
+        seeds: Of each run what its seeds are; empty where it is not known.
+        steps: How far measurements of the train loss are apart, by the names of the figures that it limits.
+    """
+
+    label: str
+    variant: str | None
+    batch_size: int | None
+    lr: float
+    runs: int
+    updates: Spread
+    samples: Spread
+    train_loss: Spread
+    excess: Spread
+    reached: int
+    to_target: dict[str, Spread]
+    seconds_per_epoch: float
+    gradient_variance: Spread
+    outcome: str
+    others: dict[str, Spread] = dataclasses.field(default_factory=dict)
+    diverged: int = 0
+    at_target: int = 0
+    engine: str = ""
+    per_run: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+    steps: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def has_all(self, name: str) -> bool:
+        """Whether every run has a figure, so that its mean is none over survivors."""
+        values = self.per_run.get(name, ())
+        return bool(values) and all(map(math.isfinite, values))
+
+    def difference(self, other: Row, name: str) -> Difference:
+        """Judge whether the runs of two rows differ in a figure that all of them have; see :mod:`.noise`."""
+        own, theirs = self.per_run[name], other.per_run[name]
+        paired = self._is_paired_with(other)
+        if paired:
+            theirs = tuple(theirs[other.seeds.index(seed)] for seed in self.seeds)
+        known, rows = [*own, *theirs], (self, other)
+        if name not in ("train_loss", "excess"):
+            step = 0.0 if self._is_certain and other._is_certain else max(row.steps.get(name, 0.0) for row in rows)
+            return difference(own, theirs, paired=paired, rounding=rounding_of(known), step=step)
+        known = [value for row in rows for value in row.per_run.get("train_loss", known)]
+        start = max((value for row in rows for value in row.per_run.get("train_loss_first", ())), default=0.0)
+        return difference(own, theirs, paired=paired, rounding=rounding_of(known, start))
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether all seeds end at the same loss, as in batch descent from one start."""
+        ends = self.per_run.get("train_loss", (math.nan,))
+        return len(ends) > 1 and np.ptp(ends) <= rounding_of(ends)
+
+    def _is_paired_with(self, other: Row) -> bool:
+        alike = (
+            all(self.seeds) and len(set(self.seeds)) == len(self.seeds) and sorted(self.seeds) == sorted(other.seeds)
+        )
+        return bool(self.seeds) and alike
+
+    def has(self, name: str) -> bool:
+        """Whether there is a figure of this name, known or not."""
+        flat = _flat(self)
+        return name in flat or f"{name}_mean" in flat
+
+    def figure(self, name: str) -> float:
+        """Return a figure by its name, as in CSV without the ending ``_mean``; nan where it is missing.
+
+        Raises:
+            InputError: There is none of this name.
+        """
+        flat = _flat(self)
+        if not self.has(name):
+            names = ", ".join(each.removesuffix("_mean") for each in flat if not each.endswith("_deviation"))
+            raise InputError(f"there is no figure {name!r}; there are {names}")
+        value = flat.get(f"{name}_mean", flat.get(name))
+        return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Refuse names that are no figure of any run of this package, before there is one.
+
+    Raises:
+        InputError: There is such a name.
+    """
+    simple = [
+        field.name for field in dataclasses.fields(Row) if field.name not in (*_NO_FIGURES, "to_target", "others")
+    ]
+    known = [*simple, *(f"{name}{_TO_TARGET}" for name in _AXES), *_OTHERS]
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no figure {name!r}; there are {', '.join(known)}")
+
+
+def rows(comparison: Comparison) -> list[Row]:
+    """Return the rows of a comparison, in the order of its groups."""
+    least_squares = comparison.values("least_squares_loss")
+    others = [[figures(run.summary or {}) for run in members] for members in comparison.runs]
+    # A group that diverged, or has another network, has the same columns as the rest.
+    names = dict.fromkeys(name for of_group in others for each in of_group for name in each)
+    names.pop("gradient_variance", None)
+    found = []
+    for group, members, least, of_group in zip(comparison.groups, comparison.runs, least_squares, others, strict=True):
+        own = {name: np.array([each.get(name, math.nan) for each in of_group]) for name in names}
+        found.append(_row(comparison, group, members, least, own))
+    return found
+
+
+def _row(
+    comparison: Comparison,
+    group: Group,
+    members: Sequence[FinishedRun],
+    least_squares: Sequence[float],
+    others: Mapping[str, Values],
+) -> Row:
+    first, summaries = members[0], [run.summary or {} for run in members]
+    lr = group.histories[0].last("lr") if "lr" in group.histories[0] else first.setting("lr")
+    sound = np.array([history.outcome is not Outcome.DIVERGED for history in group.histories])
+    final = np.where(sound, group.final(), math.nan)
+    starts = group.start()
+    reached = _to_target(comparison, group, sound & ~(starts <= (comparison.target or -math.inf)))
+    measured = {name: np.where(sound, values, math.nan) for name, values in others.items()}
+    values = {"updates": group.final("update"), "samples": group.final("samples"), "train_loss_first": starts}
+    values |= {"train_loss": final, "excess": final - np.array(least_squares), **measured, **reached}
+    values["seconds_per_epoch"] = np.array([_seconds_per_epoch([history]) for history in group.histories])
+    values["gradient_variance"] = group.final("gradient_variance")
+    spreads = {name: Spread.of(of_runs) for name, of_runs in values.items()}
+    return Row(
+        group.label,
+        group.variant,
+        summaries[0].get("batch_size", first.setting("batch_size")),
+        float(lr) if isinstance(lr, (int, float)) else math.nan,
+        len(group.histories),
+        spreads["updates"],
+        spreads["samples"],
+        spreads["train_loss"],
+        spreads["excess"],
+        int(np.isfinite(reached["epochs_to_target"]).sum()) if reached else 0,
+        {name.removesuffix(_TO_TARGET): spreads[name] for name in reached},
+        _seconds_per_epoch(group.histories),
+        spreads["gradient_variance"],
+        _counted([str(history.outcome or "unknown") for history in group.histories]),
+        {name: spreads[name] for name in others},
+        diverged=int((~sound).sum()),
+        at_target=0 if comparison.target is None else int((starts <= comparison.target).sum()),
+        engine=_counted([str(summary.get("engine") or "") for summary in summaries]),
+        per_run={name: tuple(of_runs.tolist()) for name, of_runs in values.items()},
+        seeds=tuple(map(_seeds_of, members)),
+        steps={f"{name}{_TO_TARGET}": _step(group.histories, axis) for name, axis in _AXES.items()},
+    )
+
+
+def _to_target(comparison: Comparison, group: Group, counts: NDArray[np.bool_]) -> dict[str, Values]:
+    """Return where on each axis the runs that count first were at the target, nan where they never were."""
+    if comparison.target is None:
+        return {}
+    found = {f"{name}{_TO_TARGET}": group.reached(comparison.target, axis) for name, axis in _AXES.items()}
+    return {name: np.where(counts, where, math.nan) for name, where in found.items()}
+
+
+def _step(histories: Sequence[History], axis: str) -> float:
+    """Return how far measurements of the train loss are apart on an axis; 0 where there is one."""
+    gaps = [gap for history in histories for gap in np.diff(history.series("train_loss", axis)[0]).tolist()]
+    return float(np.median(gaps)) if gaps and np.isfinite(gaps).all() else 0.0
+
+
+def _seeds_of(run: FinishedRun) -> str:
+    """Return the seeds of a run as text; empty where none is known."""
+    seeds = [run.settings.get(name) for name in SEEDS]
+    return json.dumps(seeds, default=str) if any(seed is not None for seed in seeds) else ""
+
+
+def _seconds_per_epoch(histories: Sequence[History]) -> float:
+    """Return the median time of an epoch; the first, in which much is done for the first time, is left out."""
+    found: list[float] = []
+    for history in histories:
+        epochs, seconds = history.series("train_loss", "epoch")[0], history.series("train_loss", "seconds")[0]
+        whole = epochs == np.floor(epochs)
+        steps = np.diff(seconds[whole]) / np.diff(epochs[whole])
+        found += steps[1:].tolist() if len(steps) > 1 else steps.tolist()
+    return float(np.median(found)) if found else math.nan
+
+
+def _counted(words: Sequence[str]) -> str:
+    """Return what is said of all runs, or of how many each of several is."""
+    counts = Counter(words)
+    if len(counts) == 1:
+        return words[0]
+    return ", ".join(f"{word or 'unknown'} {count} of {len(words)}" for word, count in counts.items())
+
+
+# Writing
+
+_RESULT = ["batch_size", "lr", "updates", "samples", "final train loss", "above least squares", "outcome"]
+_EFFORT = [*(f"{name} to target" for name in _AXES), "seconds an epoch", "engine", "gradient variance"]
+
+
+def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """Return the table for a terminal, in two parts: what the runs came to, and what it took.
+
+    Args:
+        found: The rows.
+        columns: Names of other figures to show.
+    """
+    lines = _cells(found, columns)
+    effort = {i for i, name in enumerate(lines[0]) if name in _EFFORT}
+    parts = [
+        [[cell for i, cell in enumerate(line) if i == 0 or (i in effort) == wanted] for line in lines]
+        for wanted in (False, True)
+    ]
+    return "\n\n".join(aligned(part) for part in parts if len(part[0]) > 1)
+
+
+def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """Return it as Markdown, with the same columns."""
+    header, *lines = ([cell or " " for cell in line] for line in _cells(found, columns))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)) + "\n"
+
+
+def as_csv(found: Sequence[Row]) -> str:
+    """Return it as CSV, mean and deviation in columns of their own, nothing where a figure is missing."""
+    flat = [_flat(row) for row in found]
+    header = list(dict.fromkeys(name for row in flat for name in row))
+    return csv_text([header, *([row.get(name) for name in header] for row in flat)])
+
+
+def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return it as plain values for JSON; None where a figure is missing."""
+    return [_flat(row) for row in found]
+
+
+def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
+    """Return a line a row; columns in which no row has anything are left out."""
+    lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
+    for row in found:
+        nowhere = "at the start" if row.at_target else "not reached"
+        targets = [str(row.to_target[name]) or nowhere if row.to_target else "" for name in _AXES]
+        lines.append(
+            [
+                row.label,
+                "" if row.batch_size is None else str(row.batch_size),
+                "" if math.isnan(row.lr) else f"{row.lr:g}",
+                str(row.updates),
+                str(row.samples),
+                str(row.train_loss),
+                str(row.excess),
+                row.outcome,
+                *(_figure(row, name) for name in columns),
+                *targets,
+                "" if math.isnan(row.seconds_per_epoch) else f"{row.seconds_per_epoch:.3g}",
+                row.engine,
+                str(row.gradient_variance),
+            ]
+        )
+    used = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
+    return [[line[i] for i in used] for line in lines]
+
+
+def _figure(row: Row, name: str) -> str:
+    if name in row.others:
+        return str(row.others[name])
+    return _number(row.figure(name)) if row.has(name) else ""
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.5g}"
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in vars(row).items():
+        if name in _NO_FIGURES:
+            continue
+        ending = _TO_TARGET if name == "to_target" else ""
+        spreads = {f"{each}{ending}": spread for each, spread in value.items()} if isinstance(value, dict) else {}
+        if isinstance(value, Spread):
+            spreads = {name: value}
+        for each, spread in spreads.items():
+            flat |= {f"{each}_mean": spread.mean, f"{each}_deviation": spread.deviation}
+        if not isinstance(value, (dict, Spread)):
+            flat[name] = value
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in flat.items()}

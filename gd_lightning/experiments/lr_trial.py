@@ -1,0 +1,217 @@
+"""Which learning rates diverge from a start, found by trying them.
+
+Where targets are large, the first updates leave the region in which the curvature of the start holds: a large gradient
+moves the parameters far, and the curvature grows with them, or shrinks where units saturate. No number that is taken at
+the start tells where a run then diverges; some of its updates do. Sources: Lewkowycz, Bahri, Dyer, Sohl-Dickstein and
+Gur-Ari, The large learning rate phase of deep learning: the catapult mechanism, 2020 (networks can settle above
+2 / sharpness, and diverge some times above it); Sohl-Dickstein, The boundary of neural network trainability is fractal,
+2024 (so what is asked for is the smallest learning rate that diverges, not the largest that does not).
+
+Letters: N samples, B batch, P parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gd_lightning.data.order import Order, epoch_order
+from gd_lightning.data.samples import Samples
+from gd_lightning.engine import Ends, Members, TrainingTask
+from gd_lightning.errors import StartError
+from gd_lightning.experiments.sweeps.run import train_members, why_one_by_one
+from gd_lightning.measures import unchanged
+from gd_lightning.micro_batches import Pair
+from gd_lightning.module import RegressionModule
+from gd_lightning.theory import drawn_evenly
+from gd_lightning.variants import Variant
+
+_COARSE, _FINE = 4.0, 2**0.25  # ratios of the learning rates that are tried
+_COARSE_TRIED, _FINE_TRIED = 9, 8
+_BELOW = 3  # of the coarse ratio are tried for all epochs below those of the fine ratio
+_SHORT = 4  # learning rates of the coarse ratio are tried for this part of the epochs
+_TINY, _HUGE = 1e-30, 1e9  # learning rates beyond which none is tried: an absolute one, and one in units of the guess
+
+# Seen on perceptrons with targets of scale 1 to 1e5: after so many updates, the smallest learning rate that has
+# diverged is at most 1.8 times the smallest that diverges within 200 epochs.
+_SAMPLES_SEEN, _FEWEST_UPDATES, _MOST_UPDATES = 10_000, 150, 1500
+_NUMBERS, _FEWEST_ROWS, _MOST_ROWS = 4 * 10**6, 64, 4096  # rows times parameters, and rows
+_ORDERS = 3  # of small batches: one that diverges in none of a few epochs can do so in the next
+_HARDEST = 8  # samples by each of two measures that are always among those of a trial
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a trial has found at a batch size.
+
+    Args:
+        diverging_lr: The smallest learning rate that diverged; ``inf`` where none did.
+        best_lr: The learning rate with the lowest train loss in the end; None where none ended below the start.
+        samples: How many samples took part.
+        updates: How many updates a run had.
+    """
+
+    diverging_lr: float
+    best_lr: float | None
+    samples: int
+    updates: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Runs of a module from its start, for a while, at learning rates that are looked for.
+
+    They are made as ``fit`` makes them: with the options of the module, in its precision, and with the data's order. A
+    run has diverged where ``fit`` says so: its train loss is not finite, or has grown a million times.
+
+    Args:
+        module: With its network made, at the start; it is not changed.
+        samples: What is trained on.
+        order: In which order an epoch visits them.
+        seed: The order's.
+        drop_last: Whether a short last batch is left out.
+    """
+
+    module: RegressionModule
+    samples: Samples
+    order: Order = "shuffled"
+    seed: int = 0
+    drop_last: bool = False
+
+    def taking_part(self, batch_size: int) -> Samples:
+        """Return the samples that take part at a batch size.
+
+        Where all are too many, some are drawn evenly, and the :meth:`hardest` are added.
+        """
+        n, parameters = len(self.samples), sum(each.numel() for each in self.module.parameters())
+        most = min(_MOST_ROWS, max(_FEWEST_ROWS, _NUMBERS // max(1, parameters)))
+        if batch_size < n:
+            most = min(most, max(_FEWEST_ROWS, batch_size * self._updates(batch_size) // _SHORT))
+        evenly = drawn_evenly(n, most)
+        if evenly is None:
+            return self.samples
+        return self.samples.subset(torch.cat([evenly, self.hardest]).unique())
+
+    @functools.cached_property
+    def hardest(self) -> Tensor:
+        """The rows of some samples of which a single one can make a run diverge, shape (n,).
+
+        They have the largest squared norms of what the network takes, which is the curvature of a linear layer; or the
+        largest products of these and the squared errors, which is the square of its gradient.
+        """
+        layer, norms, products = self.module.standardize, [], []
+        with unchanged(self.module, self.samples.device):
+            for x, y in self.samples.pieces():
+                errors = (self.module(x) - y).double().square().sum(dim=1)
+                norms.append(1 + (x if layer is None else layer(x)).double().square().sum(dim=1))
+                products.append(norms[-1] * errors)
+        most = min(_HARDEST, len(self.samples))
+        found: Tensor = torch.cat([torch.cat(scores).topk(most).indices for scores in (norms, products)]).unique()
+        return found
+
+    def at(self, batch_size: int, guess: float) -> Tried:
+        """Look for the smallest learning rate that diverges.
+
+        Learning rates of ratio 4 are tried for a few epochs, in a window around the guess that moves until one diverges
+        and a smaller one does not; then, for all epochs, those of ratio 2^(1/4) below the smallest that diverged, and
+        some of ratio 4 below these.
+
+        Args:
+            batch_size: B.
+            guess: Where to begin.
+
+        Raises:
+            StartError: The loss of a batch is not finite before the first update.
+        """
+        samples = self.taking_part(batch_size)
+        size = min(batch_size, len(samples))
+        self._check_start(samples.take(slice(size)))
+        an_epoch = Variant.of(size, len(samples), self.drop_last).updates_per_epoch
+        epochs = max(_SHORT, math.ceil(self._updates(size) / an_epoch))
+
+        ended: dict[float, float] = {}
+
+        def first(lrs: list[float], length: int) -> int | None:
+            """Return the place of the smallest learning rate that diverges; None where none does."""
+            ends = self._train(samples, size, lrs, length)
+            diverged = ends.diverged.reshape(len(lrs), -1).any(axis=1)
+            if length == epochs:
+                last = ends.last.reshape(len(lrs), -1).mean(axis=1)
+                fell = ~diverged & (last < ends.first[0])
+                ended.update((lr, value) for lr, value, is_below in zip(lrs, last, fell, strict=True) if is_below)
+            return int(diverged.argmax()) if diverged.any() else None
+
+        smallest = _smallest(first, guess, epochs)
+        best = min((lr for lr in ended if lr < smallest), key=ended.__getitem__, default=None)
+        return Tried(smallest, best, len(samples), epochs * an_epoch)
+
+    def _check_start(self, batch: Pair) -> None:
+        """Refuse a start whose loss is beyond the precision of the run: no learning rate would help."""
+        with unchanged(self.module, self.samples.device):
+            loss = self.module.summed_loss(self.module(batch[0]), batch[1]).item()
+        if not math.isfinite(loss):
+            raise StartError(
+                f"the loss of a batch is {loss:g} in {batch[1].dtype}",
+                "scale the targets, or choose another initialization",
+            )
+
+    def _updates(self, batch_size: int) -> int:
+        """Return how many updates a run has; fewer where the runs are made one after the other."""
+        updates = max(_FEWEST_UPDATES, min(_MOST_UPDATES, _SAMPLES_SEEN // batch_size))
+        return updates if self._orders > 1 else max(_FEWEST_UPDATES, updates // _ORDERS)
+
+    @property
+    def _orders(self) -> int:
+        return 1 if why_one_by_one(self.module) else _ORDERS
+
+    def _train(self, samples: Samples, size: int, lrs: list[float], epochs: int) -> Ends:
+        """Return how runs end: at each learning rate one after the other, in each of some orders."""
+        options, network = self.module.hparams, self.module.network
+        assert network is not None
+        is_in_order = self.order == "sequential" or size == len(samples)
+        seeds = range(1 if is_in_order else self._orders)
+
+        def order_of(seed: int, epoch: int) -> Tensor | None:
+            return None if is_in_order else epoch_order(self.order, len(samples), self.seed + seed, epoch)
+
+        starts = torch.cat([each.detach().flatten() for each in network.parameters()])[None]
+        task = TrainingTask(samples.x, samples.y, starts, order_of, epochs, self.drop_last)
+        members = Members.of(
+            lr=np.repeat(lrs, len(seeds)),
+            batch_size=size,
+            order=np.tile(seeds, len(lrs)),
+            **{name: options[name] for name in ("momentum", "nesterov", "weight_decay", "l1")},
+        )
+        ends, _ = train_members([(self.module, self.seed)], task, members)
+        return ends
+
+
+def _smallest(first: Callable[[list[float], int], int | None], guess: float, epochs: int) -> float:
+    """Return the smallest number that diverges, of those that are tried; ``inf`` where none does.
+
+    Args:
+        first: From ascending numbers and epochs to the place of the first that diverges, None where none does.
+        guess: Where to begin.
+        epochs: How many, in the end.
+    """
+    most = _HUGE * max(1.0, guess)
+    tried = [guess * _COARSE ** (place - _COARSE_TRIED // 2) for place in range(_COARSE_TRIED)]
+    while not (found := first(tried, max(1, epochs // _SHORT))):
+        factor = _COARSE ** (_COARSE_TRIED - 1)  # one number is tried again, so that there is one on each side
+        tried = [number * factor if found is None else number / factor for number in tried]
+        if tried[0] < _TINY or tried[-1] > most:
+            return math.inf if found is None else tried[-1]
+    smallest = tried[found]
+    while True:
+        fine = [smallest * _FINE ** (place - _FINE_TRIED) for place in range(_FINE_TRIED)]
+        tried = [fine[0] * _COARSE ** (place - _BELOW) for place in range(_BELOW)] + fine
+        found = first(tried, epochs)
+        if found is None or found > _BELOW or smallest < _TINY:
+            return smallest if found is None else tried[found]
+        smallest = tried[found]

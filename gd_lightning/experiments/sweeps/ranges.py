@@ -1,0 +1,168 @@
+"""Values of an option that is swept, as a person writes them: a list, a range, or the beginning of a series."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.comparison.members import values_of
+
+_MOST = 10_000  # values of one option
+_AND_SO_ON = "..."
+_CLOSE = 1e-9  # relative: two numbers that are meant to be the same
+_EXAMPLES = "0.1,0.2, log(1e-4,1,40), linear(0,0.9,10) or 1,2,4,...,64"
+
+Given = str | float | Sequence[float | str]
+
+
+def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
+    """Return the numbers that a text, a number or a list of both stands for, each once, in ascending order.
+
+    Args:
+        name: The option, for messages.
+        given: Numbers and ranges, separated by commas: log(first,last,count) has equal ratios, linear(first,last,count)
+            equal distances, and 1,2,4,...,64 goes on as its last three numbers begin, to the number behind.
+        full: What the word full stands for; None where it is no value.
+
+    Raises:
+        InputError: It cannot be understood.
+
+    Example:
+        >>> numbers("lrs", "log(0.001,1,4), 0.5")
+        [0.001, 0.01, 0.1, 0.5, 1.0]
+        >>> numbers("batch_sizes", "1,2,4,...,full", full=100)
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0]
+    """
+    parts, found = _parts(given), list[float]()
+    for i, part in enumerate(parts):
+        if str(part).strip() == _AND_SO_ON:
+            end = [_number(name, each, full) for each in parts[i + 1 : i + 2]]
+            if end == [full] and found and found[-1] >= end[0]:  # of few samples, three can be too many
+                found = [value for value in found if value < end[0]]
+            else:
+                found += _series(name, given, found[-3:], end)
+        else:
+            found += _range(name, part, full)
+    if len(found) > _MOST:
+        raise _unusable(name, given, f"these are more than {_MOST:,} values", "give fewer")
+    return sorted(set(found))
+
+
+def written_twice(name: str, given: Given, full: int | None = None) -> list[str]:
+    """Return the numbers that are written out again, which :func:`numbers` returns once; ranges and series may overlap.
+
+    Args:
+        name: The option, for messages.
+        given: As for :func:`numbers`.
+        full: Likewise.
+
+    Example:
+        >>> written_twice("batch_sizes", "1,full,100,log(1,100,3)", full=100)
+        ['100']
+    """
+    parts, seen, found = [str(part).strip() for part in _parts(given)], set[float](), list[str]()
+    for part in parts if _AND_SO_ON not in parts else ():
+        if "(" not in part:
+            value = _number(name, part, full)
+            if value in seen:
+                found.append(part)
+            seen.add(value)
+    return found
+
+
+def whole_numbers(name: str, given: Given, full: int) -> list[int]:
+    """Return batch sizes, as :func:`numbers`; those within a range are rounded.
+
+    Args:
+        name: The option, for messages.
+        given: Numbers, ranges and the word full.
+        full: What the word stands for.
+
+    Raises:
+        InputError: It cannot be understood, or one is no whole number.
+
+    Example:
+        >>> whole_numbers("batch_sizes", "log(1,full,6)", full=100)
+        [1, 3, 6, 16, 40, 100]
+    """
+    is_range, found = any("(" in str(part) for part in _parts(given)), set[int]()
+    for value in numbers(name, given, full):
+        if value != round(value) and not is_range:
+            raise _unusable(name, given, f"{value:g} is no number of samples", "give whole numbers from 1, or full")
+        found.add(round(value))
+    return sorted(found)
+
+
+def _parts(given: Given) -> list[float | str]:
+    if isinstance(given, str):
+        return list(values_of(given))
+    return list(given) if isinstance(given, Sequence) else [given]
+
+
+def _range(name: str, part: float | str, full: int | None) -> list[float]:
+    """Return the numbers of a range, or one number."""
+    called = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", str(part))
+    if called is None:
+        return [_number(name, part, full)]
+    kind, arguments = called[1], values_of(called[2])
+    if kind not in ("log", "linear") or len(arguments) != 3:
+        raise _unusable(name, part, "", "write log(first,last,count) or linear(first,last,count), as log(1e-4,1,40)")
+    first, last, count = (_number(name, each, full) for each in arguments)
+    if count != round(count) or not 1 <= count <= _MOST:
+        raise _unusable(name, part, f"{count:g} is no number of values", f"give a whole number from 1 to {_MOST:,}")
+    if kind == "log" and not (first > 0 and last > 0):
+        raise _unusable(name, part, "a range of equal ratios has no 0 and nothing below", "give linear(...) instead")
+    space = np.geomspace if kind == "log" else np.linspace
+    between = space(first, last, int(count))[1:-1].tolist()
+    # What is printed is what is trained, unless the values lie too close together for that.
+    is_coarse = abs(last - first) > count * 1e-4 * max(abs(first), abs(last))
+    return [first, *(_rounded(value, 6 if is_coarse else 12) for value in between), last][: int(count)]
+
+
+def _number(name: str, given: float | str, full: int | None) -> float:
+    text = str(given).strip()
+    if text == "full" and full is not None:
+        return float(full)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if isinstance(given, bool) or not math.isfinite(value):
+        raise _unusable(name, given, "", f"give numbers, as in {_EXAMPLES}")
+    return value
+
+
+def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float]) -> list[float]:
+    """Return the numbers between the beginning of a series and its end, both left out."""
+    if len(begun) < 3 or not end:
+        raise _unusable(name, given, "", "write three numbers before the dots and the last one behind, as 1,2,4,...,64")
+    (first, second, third), last = begun, end[0]
+    ratio, step = second / first if first else math.nan, second - first
+    is_geometric = ratio > 0 and ratio != 1 and math.isclose(third, second * ratio, rel_tol=_CLOSE)
+    is_arithmetic = step != 0 and math.isclose(third - second, step, rel_tol=_CLOSE)
+    if not (is_geometric or is_arithmetic):
+        three = ",".join(f"{value:g}" for value in begun)
+        raise _unusable(name, given, f"{three} have neither equal ratios nor equal distances", "write the numbers out")
+    if last == third:
+        return []
+    if (third > second) != (last > third):
+        raise _unusable(name, given, f"{last:g} is not ahead of {third:g}", "write the numbers out")
+    length = math.log(last / third) / math.log(ratio) if is_geometric and last * third > 0 else (last - third) / step
+    if length > _MOST or (is_geometric and last * third <= 0):
+        raise _unusable(name, given, f"these are more than {_MOST:,} values", "give fewer")
+    between = range(1, math.ceil(length - _CLOSE * max(1.0, length)))
+    return [_rounded(third * ratio**i if is_geometric else third + step * i) for i in between]
+
+
+def _rounded(value: float, digits: int = 12) -> float:
+    """Take away the digits that only rounding has left, or some more."""
+    return float(f"{value:.{digits}g}")
+
+
+def _unusable(name: str, given: object, reason: str, way_out: str) -> InputError:
+    because = f", because {reason}" if reason else ""
+    return InputError(f"cannot use {str(given)[:80]!r} as {name}{because}; {way_out}")

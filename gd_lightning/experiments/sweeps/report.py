@@ -1,0 +1,394 @@
+"""All that is said of a sweep: its table, its map and its files.
+
+Letters: S seeds. Arrays of all runs have an axis for each of ``Grid.AXES``, and one for the seeds.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
+from gd_lightning.experiments.comparison.table import Spread
+from gd_lightning.experiments.sweeps.grid import Grid
+from gd_lightning.plots.style import pixels, save_png
+from gd_lightning.plots.sweep_curves import Curve, sweep_curves
+from gd_lightning.plots.sweep_map import Plane, sweep_map
+from gd_lightning.records.groups import Values
+from gd_lightning.records.history import Outcome
+from gd_lightning.texts import csv_text
+from gd_lightning.tracking.run_directory import write_json, write_text
+from gd_lightning.tracking.summary import aligned
+from gd_lightning.tracking.tensorboard_hparams import MOST_SETTINGS, write_settings
+from gd_lightning.variants import Variant
+
+RUNS, TABLE, CONTENT, MAP = "sweep.csv", "table.csv", "sweep.json", "map.png"
+_MOST_PANELS, _MOST_CURVES = 6, 8
+_HOLDS_FOR = {  # the limits of theory, by the order of the runs
+    "with_replacement": "expected, for samples drawn with replacement",
+    "shuffled": "expected, as if samples were drawn with replacement",
+    "sequential": "expected, for samples drawn with replacement; the order of these runs is sequential",
+}
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """What the runs of a batch size came to.
+
+    Args:
+        others: The values of momentum and penalties.
+        variant: The batches of an epoch.
+        updates: Updates of a run that goes to the end.
+        best_lr: The learning rate with the smallest mean train loss, where no seed diverged and it is below that at the
+            start; nan without one.
+        train_loss: Train loss at the end, over the seeds, at the best learning rate.
+        excess: How far it is above the least squares; nan for other than linear regressors.
+        largest_lr: The largest learning rate at which no seed diverged; nan without one.
+        limit: The largest stable one by theory; nan where it says nothing.
+        diverged: How many runs diverged.
+        runs: Of how many.
+        as_good: From which to which learning rate around the best one seeds explain the difference to it, see
+            :mod:`~gd_lightning.experiments.comparison.significance`; nan where nothing is known of that.
+    """
+
+    others: dict[str, float]
+    variant: Variant
+    updates: int
+    best_lr: float
+    train_loss: Spread
+    excess: Spread
+    largest_lr: float
+    limit: float
+    diverged: int
+    runs: int
+    as_good: tuple[float, float] = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep and what it shows; printing it gives the table, a notebook draws the map.
+
+    Args:
+        title: What is swept.
+        grid: The values of each axis.
+        seeds: What the starts were drawn from.
+        max_epochs: Epochs of each run.
+        variant: The configured batches; N is that of all.
+        order: The order of samples.
+        first: Train loss before the first update.
+        last: Train loss at the end.
+        updates: Updates made.
+        diverged: Whether a run diverged.
+        least_squares: The least train loss of each seed, shape (S,); nan for other than linear regressors.
+        limits: The largest stable learning rate of theory by batch size and momentum, where it is known.
+        engine: How the runs were carried out.
+        seconds: How long that took.
+    """
+
+    title: str
+    grid: Grid
+    seeds: tuple[int, ...]
+    max_epochs: int
+    variant: Variant
+    order: str
+    first: Values
+    last: Values
+    updates: NDArray[np.int64]
+    diverged: NDArray[np.bool_]
+    least_squares: Values
+    limits: Mapping[tuple[int, float], float]
+    engine: str
+    seconds: float
+
+    @property
+    def excess(self) -> Values:
+        """How far the runs ended above the least squares; nan where these are not known."""
+        return self.last - self.least_squares
+
+    @cached_property
+    def rows(self) -> list[SweepRow]:
+        """The rows of the table: the batch sizes, for each combination of the others."""
+        sizes = range(len(self.grid.batch_size))
+        return [self._row(size, place, others) for place, others in self._others() for size in sizes]
+
+    def _others(self) -> Iterator[tuple[tuple[int, ...], dict[str, float]]]:
+        """Yield each combination of momentum and penalties: its place on the axes behind lr, and its values."""
+        names = list(Grid.AXES)[2:]
+        for place in itertools.product(*(range(len(getattr(self.grid, name))) for name in names)):
+            yield place, {name: getattr(self.grid, name)[i] for name, i in zip(names, place, strict=True)}
+
+    def _row(self, size: int, place: tuple[int, ...], others: dict[str, float]) -> SweepRow:
+        here: Any = (size, slice(None), *place)
+        last, diverged = self.last[here], self.diverged[here]
+        is_sound, lrs = ~diverged.any(axis=1), self.grid.lr
+        with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
+            falls = is_sound & (last.mean(axis=1) < self.first[here].mean(axis=1))
+            best = int(np.where(falls, last.mean(axis=1), math.inf).argmin())
+        has_best = bool(falls.any())
+        batch_size = self.grid.batch_size[size]
+        variant = replace(self.variant, batch_size=batch_size)
+        return SweepRow(
+            others,
+            variant,
+            variant.updates_per_epoch * self.max_epochs,
+            lrs[best] if has_best else math.nan,
+            Spread.of(last[best] if has_best else []),
+            Spread.of(self.excess[here][best] if has_best else []),
+            lrs[np.flatnonzero(is_sound)[-1]] if is_sound.any() else math.nan,
+            self._limit(batch_size, others),
+            int(diverged.sum()),
+            diverged.size,
+            self._as_good(last, is_sound, best, float(self.first[here].max())) if has_best else SweepRow.as_good,
+        )
+
+    def _as_good(self, last: Values, is_sound: NDArray[np.bool_], best: int, start: float) -> tuple[float, float]:
+        """Return the rates around the best one that seeds do not tell from it; nan where there is one seed."""
+        if len(self.seeds) < 2:
+            return SweepRow.as_good
+
+        def is_near(i: int) -> bool:
+            rounding = rounding_of([*last[i], *last[best]], start)
+            found = difference(last[i], last[best], paired=True, rounding=rounding) if is_sound[i] else None
+            return found in (Difference.ALIKE, Difference.EXPLAINED)
+
+        below = sum(1 for _ in itertools.takewhile(is_near, range(best - 1, -1, -1)))
+        above = sum(1 for _ in itertools.takewhile(is_near, range(best + 1, len(last))))
+        return self.grid.lr[best - below], self.grid.lr[best + above]
+
+    def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
+        """Return the largest stable learning rate; nan where theory says nothing, as of penalties."""
+        if others["weight_decay"] or others["l1"]:
+            return math.nan
+        return self.limits.get((batch_size, others["momentum"]), math.nan)
+
+    # On the terminal
+
+    def __str__(self) -> str:
+        seeds, epochs = len(self.seeds), self.max_epochs
+        runs = f"{self.last.size:,} runs of {epochs} epoch{'s' * (epochs != 1)}"
+        of = f"{self.grid} x {seeds} seed{'s' * (seeds != 1)}"
+        lines = [
+            f"{self.title}: {runs} ({of}), {self.updates.sum():,} updates in {self.seconds:.3g} s, {self.engine}",
+            "",
+            aligned(self._cells()),
+            "",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the columns mean, and how many runs diverged."""
+        count, seeds = int(self.diverged.sum()), len(self.seeds)
+        spread = f" ± deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
+        notes = [
+            f"best lr     the one with the lowest {'mean ' * (seeds > 1)}train loss at the end, which stands beside it"
+            f"{spread}",
+            *(["as good     the rates around it to which seeds explain the difference"] if seeds > 1 else []),
+            "largest lr  the largest of the grid with which no run diverged",
+        ]
+        if self.limits:
+            notes.append(f"limit       the largest stable lr by theory, {_HOLDS_FOR[self.order]}")
+        return [*notes, "", f"{count:,} of {self.last.size:,} runs diverged." if count else "No run diverged."]
+
+    def _cells(self) -> list[list[str]]:
+        """Return a line a row; columns in which no row has anything are left out."""
+        swept = [name for name in list(Grid.AXES)[2:] if name in self.grid.swept]
+        header = ["", *(Grid.AXES[name] for name in swept), "batch_size", "updates", "best lr", "as good", "train loss"]
+        lines = [[*header, "above least squares", "largest lr", "limit", "diverged"]]
+        for row in self.rows:
+            lines.append(
+                [
+                    row.variant.name,
+                    *(f"{row.others[name]:g}" for name in swept),
+                    str(row.variant.batch_size),
+                    str(row.updates),
+                    _number(row.best_lr) or "none",
+                    " to ".join(map(_number, row.as_good)) if len(set(row.as_good)) == 2 else "",
+                    str(row.train_loss),
+                    _number(row.excess.mean),
+                    _number(row.largest_lr) or "none",
+                    _number(row.limit),
+                    f"{row.diverged} of {row.runs}" if row.diverged else "",
+                ]
+            )
+        used = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
+        return [[line[i] for i in used] for line in lines]
+
+    # In files
+
+    def write(self, directory: Path) -> None:
+        """Write tables, map and TensorBoard's HParams into a directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / RUNS, self._csv(self._runs()))
+        write_text(directory / TABLE, self._csv(map(_flat, self.rows)))
+        write_json(directory / CONTENT, self._content())
+        save_png(directory / MAP, pixels(self.figure()))
+        write_settings(directory / "hparams", self._settings())
+
+    def _csv(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        """Return rows with the same names as CSV."""
+        flat = list(rows)
+        return csv_text([list(flat[0]), *(row.values() for row in flat)])
+
+    def _runs(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings and the end of each run."""
+        axes = [getattr(self.grid, name) for name in Grid.AXES]
+        results = (self.updates, self.first, self.last, self.excess, self.diverged)
+        ends = zip(*(values.ravel().tolist() for values in results), strict=True)
+        for (*settings, seed), (updates, first, last, excess, diverged) in zip(
+            itertools.product(*axes, self.seeds), ends, strict=True
+        ):
+            yield {
+                **dict(zip(Grid.AXES, settings, strict=True)),
+                "seed": seed,
+                "updates": updates,
+                "train_loss_first": first,
+                "train_loss": last,
+                "excess": None if math.isnan(excess) else excess,
+                "outcome": str(Outcome.DIVERGED if diverged else Outcome.COMPLETED),
+            }
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "grid": {name: list(getattr(self.grid, name)) for name in Grid.AXES},
+            "seeds": list(self.seeds),
+            "max_epochs": self.max_epochs,
+            "train_samples": self.variant.train_samples,
+            "order": self.order,
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "updates": int(self.updates.sum()),
+            "runs": self.last.size,
+            "diverged": int(self.diverged.sum()),
+            "rows": [_flat(row) for row in self.rows],
+        }
+
+    def _settings(self) -> Iterator[tuple[str, dict[str, Any], dict[str, float], Outcome]]:
+        """Yield of each combination its name, its settings, the means over its seeds, and how its runs ended."""
+        seeds = len(self.seeds)
+        axes = [getattr(self.grid, name) for name in Grid.AXES]
+        with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
+            arrays = (self.last.mean(-1), self._deviations(), self.excess.mean(-1), self.diverged.mean(-1))
+        cells = zip(*(values.ravel().tolist() for values in (*arrays, self.updates.mean(-1))), strict=True)
+        chosen = set(np.linspace(0, self.grid.cells - 1, min(self.grid.cells, MOST_SETTINGS)).round().tolist())
+        for i, (settings, (last, deviation, excess, diverged, updates)) in enumerate(
+            zip(itertools.product(*axes), cells, strict=True)
+        ):
+            if i not in chosen:
+                continue
+            named = dict(zip(Grid.AXES, settings, strict=True))
+            variant = replace(self.variant, batch_size=named["batch_size"])
+            name = "-".join(f"{axis}{named[axis]:g}" for axis in self.grid.swept)
+            results = {"train_loss": last, "deviation": deviation, "excess": excess, "updates": updates}
+            results["diverged"] = diverged
+            shown = {"problem": self.title, "variant": variant.name, **named, "seeds": seeds}
+            outcome = Outcome.DIVERGED if diverged else Outcome.COMPLETED
+            yield name, shown, {key: value for key, value in results.items() if not math.isnan(value)}, outcome
+
+    def _deviations(self) -> Values:
+        """Return the deviations over the seeds, of the sample; nan for one seed."""
+        if len(self.seeds) < 2:
+            return np.full(self.last.shape[:-1], math.nan)
+        deviations: Values = self.last.std(-1, ddof=1)
+        return deviations
+
+    # As a picture
+
+    def figure(self) -> Figure:
+        """Draw learning rates against batch sizes, a panel for each combination of the others, six at most.
+
+        Where one of the two has only one value, it draws curves over another option, eight at most.
+        """
+        epochs, seeds = self.max_epochs, len(self.seeds)
+        is_linear = not np.isnan(self.least_squares).any()
+        losses, start = (self.excess, self.first - self.least_squares) if is_linear else (self.last, self.first)
+        words: dict[str, Any] = {
+            "start": float(start.mean()),
+            "quantity": "train loss above the least squares" if is_linear else "train loss",
+            "title": f"{self.title}: after {epochs} epoch{'s' * (epochs != 1)}, mean of {seeds} seeds",
+        }
+        if seeds == 1:
+            words["title"] = words["title"].partition(",")[0]
+        if self.limits:
+            words["title"] += f"\nlimit of theory: {_HOLDS_FOR[self.order]}"
+        if {"batch_size", "lr"} <= set(self.grid.swept):
+            return self._map(losses, words)
+        return self._curves(losses, words)
+
+    def _map(self, losses: Values, words: Mapping[str, Any]) -> Figure:
+        means = _mean_of_sound(losses, self.diverged)
+        planes = []
+        for place, others in itertools.islice(self._others(), _MOST_PANELS):
+            here: Any = (slice(None), slice(None), *place)
+            limits = [self._limit(size, others) for size in self.grid.batch_size]
+            planes.append(Plane(self._label(others), means[here], self.diverged[here].mean(-1), np.array(limits)))
+        return sweep_map(planes, self.grid.batch_size, self.grid.lr, n_samples=self.variant.train_samples, **words)
+
+    def _curves(self, losses: Values, words: Mapping[str, Any]) -> Figure:
+        axis = next(name for name in ("lr", "batch_size", *Grid.AXES) if name in self.grid.swept)
+        names = [name for name in Grid.AXES if name != axis]
+        at = list(Grid.AXES).index(axis)
+        sound = np.where(self.diverged, math.nan, losses)
+        means, curves = _mean_of_sound(losses, self.diverged), []
+        for place in itertools.islice(np.ndindex(*(len(getattr(self.grid, name)) for name in names)), _MOST_CURVES):
+            values = {name: getattr(self.grid, name)[i] for name, i in zip(names, place, strict=True)}
+            here: Any = (*place[:at], slice(None), *place[at:])
+            limit = self._limit(int(values["batch_size"]), values) if axis == "lr" else math.nan
+            low, high = np.fmin.reduce(sound[here], axis=-1), np.fmax.reduce(sound[here], axis=-1)
+            curves.append(Curve(self._label(values), means[here], low, high, self.diverged[here].mean(-1), limit))
+        return sweep_curves(curves, getattr(self.grid, axis), axis=Grid.AXES[axis], **words)
+
+    def _label(self, values: Mapping[str, float]) -> str:
+        """Write the values of those axes that have several."""
+        return ", ".join(f"{Grid.AXES[name]} {values[name]:g}" for name in self.grid.swept if name in values)
+
+    def _repr_png_(self) -> bytes:
+        """Return the map for a notebook."""
+        out = io.BytesIO()
+        self.figure().savefig(out, format="png")
+        return out.getvalue()
+
+
+def _mean_of_sound(values: Values, diverged: NDArray[np.bool_]) -> Values:
+    """Return the mean over the seeds that did not diverge; nan without one."""
+    count = (~diverged).sum(-1)
+    mean: Values = np.where(diverged, 0.0, values).sum(-1) / np.where(count, count, math.nan)
+    return mean
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def _flat(row: SweepRow) -> dict[str, Any]:
+    """Return a row as plain values; None where a figure is missing."""
+    flat: dict[str, Any] = {
+        "variant": row.variant.name,
+        "batch_size": row.variant.batch_size,
+        **row.others,
+        "updates": row.updates,
+        "best_lr": row.best_lr,
+        "as_good_from": row.as_good[0],
+        "as_good_to": row.as_good[1],
+        "train_loss_mean": row.train_loss.mean,
+        "train_loss_deviation": row.train_loss.deviation,
+        "excess_mean": row.excess.mean,
+        "excess_deviation": row.excess.deviation,
+        "largest_lr_without_divergence": row.largest_lr,
+        "largest_stable_lr": row.limit,
+        "diverged": row.diverged,
+        "runs": row.runs,
+    }
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in flat.items()}

@@ -1,0 +1,350 @@
+"""Many settings of gradient descent at once, in Python.
+
+Letters: N samples, P parameters, S seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from gd_lightning.callbacks.linear_path import least_squares_of
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.data.order import comes_as_it_lies, epoch_order
+from gd_lightning.data.samples import Samples
+from gd_lightning.engine import (
+    AutogradEngine,
+    Ends,
+    Members,
+    OneByOne,
+    Population,
+    Single,
+    TrainingTask,
+    fastest_population,
+)
+from gd_lightning.engine.many.stacked import why_not_stacked
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.sweeps.grid import Grid
+from gd_lightning.experiments.sweeps.ranges import Given
+from gd_lightning.experiments.sweeps.report import SweepReport
+from gd_lightning.float64 import NOT_COMPUTABLE
+from gd_lightning.generators import own_generator, starting_from
+from gd_lightning.measures import mean_loss_over, unchanged
+from gd_lightning.module import (
+    RegressionModule,
+    is_squared_error,
+    linear_network,
+    linear_outlooks,
+    own_method,
+    quadratic_network,
+)
+from gd_lightning.problems import Problem, SteepLine
+from gd_lightning.records.history import DIVERGENCE_FACTOR
+from gd_lightning.variants import Variant
+
+Progress = Callable[[int], object]
+_OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")
+
+
+def sweep(
+    problem: Problem | None = None,
+    *,
+    lrs: Given | None = None,
+    batch_sizes: Given | None = None,
+    momentums: Given | None = None,
+    weight_decays: Given | None = None,
+    l1s: Given | None = None,
+    seeds: int = 3,
+    max_epochs: int = 20,
+    data: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    directory: str | Path | None = None,
+) -> SweepReport:
+    """Train every combination of some settings, many runs at once, each ending where it would end alone.
+
+    A seed changes the start, where it is drawn, and the order of the samples. Values are a number, a list, or a text
+    such as ``"0.01,0.1"``, ``"log(1e-4,1,40)"`` (equal ratios), ``"linear(0,0.9,10)"`` or ``"1,2,4,...,full"``.
+
+    Args:
+        problem: What makes the data; None: the steep line.
+        lrs: Learning rates; None: the one in ``model``, else log(1e-4,1,40).
+        batch_sizes: Batch sizes; None: the one in ``data``, else 1, 2, 4, ... and all samples.
+        momentums: Values of the momentum; None: the one in ``model``, as for the next two.
+        weight_decays: Values of the L2 penalty.
+        l1s: Values of the L1 penalty.
+        seeds: How many seeds.
+        max_epochs: How many epochs each run has.
+        data: Options of :class:`~gd_lightning.RegressionDataModule`.
+        model: Options of :class:`~gd_lightning.RegressionModule`.
+        device: Where it is computed.
+        directory: Where table, map and TensorBoard's HParams go; None: nowhere.
+
+    Returns:
+        What the runs came to; a notebook draws its map.
+
+    Raises:
+        InputError: Something cannot be swept.
+
+    Example:
+        >>> report = sweep(lrs="0.01,0.1", batch_sizes="10,full", seeds=1, max_epochs=3)
+        >>> report.last.squeeze().round(1).tolist()
+        [[118.2, 0.2], [422.1, 122.9]]
+    """
+    options, kept = dict(model or {}), dict(data or {})
+    own = kept.pop("seed", 0)
+    data_module = RegressionDataModule(SteepLine() if problem is None else problem, **kept, seed=own)
+    module = RegressionModule(**options)
+    given = {
+        "lr": _own_lr(options) if lrs is None else lrs,
+        "batch_size": kept.get("batch_size") if batch_sizes is None else batch_sizes,
+        "momentum": momentums,
+        "weight_decay": weight_decays,
+        "l1": l1s,
+    }
+    grid = Grid.of(given, module, data_module, seeds)
+    task = SweepTask(grid, tuple((own + i, own + i) for i in range(seeds)), max_epochs, device)
+    report = task.train(module, data_module)
+    if directory is not None:
+        report.write(Path(directory))
+    return report
+
+
+def _own_lr(options: Mapping[str, Any]) -> float | None:
+    """Return the learning rate among the options of a module, or of its optimiser."""
+    of_optimizer = (options.get("optimizer") or {}).get("init_args", {}).get("lr")
+    lr: float | None = options.get("lr") if of_optimizer is None else of_optimizer
+    return lr
+
+
+@dataclass(frozen=True)
+class SweepTask:
+    """A sweep that is to be made.
+
+    Args:
+        grid: What is swept.
+        seeds: Of each seed what the start, and what split and order are drawn from.
+        max_epochs: How many epochs each run has.
+        device: Where it is computed.
+        divergence_factor: How many times the train loss at the start has diverged.
+        stops: Whether a run ends where it diverges.
+    """
+
+    grid: Grid
+    seeds: tuple[tuple[int, int], ...]
+    max_epochs: int
+    device: str | torch.device = "cpu"
+    divergence_factor: float = DIVERGENCE_FACTOR
+    stops: bool = True
+
+    def updates(self, data: RegressionDataModule) -> int:
+        """Return how many updates all runs have, if none ends early."""
+        variants = (dataclasses.replace(data.variant, batch_size=size) for size in self.grid.batch_size)
+        runs = self.grid.cells // len(self.grid.batch_size) * len(self.seeds)
+        return sum(variant.updates_per_epoch for variant in variants) * self.max_epochs * runs
+
+    def train(
+        self, module: RegressionModule, data: RegressionDataModule, progress: Progress = lambda _: None
+    ) -> SweepReport:
+        """Train all runs.
+
+        Args:
+            module: With the options that are not swept; its network is not made yet, or is the given one.
+            data: Likewise.
+            progress: Is told from time to time how many updates were made since.
+
+        Raises:
+            InputError: These options cannot be swept.
+        """
+        if self.max_epochs < 1:
+            raise InputError(f"cannot sweep {self.max_epochs} epochs; use 1 or more")
+        if type(module).training_step is not RegressionModule.training_step:
+            raise InputError(
+                f"cannot sweep {type(module).__name__}, because it has a training step of its own, and the runs have "
+                "no Trainer; use compare"
+            )
+        seeds = [_Seed.of(module, data, *each) for each in self.seeds]
+        # A split that is drawn differs from seed to seed, and members share their data.
+        parts = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
+        least_squares = [_least_squares(part[0]) for part in parts for _ in part]
+        began = time.perf_counter()
+        trained = [self._train_part(part, progress) for part in parts]
+        seconds = time.perf_counter() - began
+
+        def gathered(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(ends, name).reshape(*self.grid.shape, -1) for ends, _ in trained], axis=-1)
+
+        return SweepReport(
+            title=type(data.problem).__name__,
+            grid=self.grid,
+            seeds=tuple(start for start, _ in self.seeds),
+            max_epochs=self.max_epochs,
+            variant=data.variant,
+            order=data.order,
+            first=gathered("first"),
+            last=gathered("last"),
+            updates=gathered("updates"),
+            diverged=gathered("diverged"),
+            least_squares=np.array(least_squares),
+            limits=_limits(self.grid, seeds[0], self.max_epochs),
+            engine=trained[0][1],
+            seconds=seconds,
+        )
+
+    def _train_part(self, seeds: Sequence[_Seed], progress: Progress) -> tuple[Ends, str]:
+        """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""
+        module, data = seeds[0].module, seeds[0].data
+        samples = data.train.to(torch.device(self.device))
+
+        def order_of(seed: int, epoch: int) -> Tensor | None:
+            if data.order == "sequential":
+                return None
+            return epoch_order(data.order, len(samples), seeds[seed].data.seed, epoch)
+
+        starts = torch.stack([seed.start for seed in seeds])
+        limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
+        as_they_lie = functools.partial(comes_as_it_lies, data.order)
+        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits, as_they_lie)
+        axes = (getattr(self.grid, name) for name in Grid.AXES)
+        size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
+        members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
+        return train_members([(each.module, each.seed) for each in seeds], task, members, progress)
+
+
+def train_members(
+    starts: Sequence[tuple[RegressionModule, int]],
+    task: TrainingTask,
+    members: Members,
+    progress: Progress = lambda _: None,
+) -> tuple[Ends, str]:
+    """Carry out runs of a module in the way that is expected to take the least time.
+
+    Args:
+        starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
+        task: What the runs have in common; its features are in original units.
+        members: Their settings.
+        progress: Is told from time to time how many updates were made since.
+
+    Returns:
+        Their ends, and how they were carried out.
+
+    Raises:
+        InputError: The runs need a Trainer.
+    """
+    module, reason = starts[0][0], why_one_by_one(starts[0][0])
+    if not reason and module.standardize is not None:
+        task = dataclasses.replace(task, x=copy.deepcopy(module.standardize).to(task.x.device)(task.x))
+    population: Population = OneByOne(lambda *member: _alone(starts, *member))
+    if not reason:
+        assert module.network is not None
+        loss = module.hparams["loss"], module.hparams["huber_delta"]
+        population = fastest_population(module.network, *loss, task, members)
+    with own_generator(starts[0][1], [task.x.device] if task.x.is_cuda else []):
+        ends = population.train(task, members, progress)
+    return ends, f"{population.name}, because {reason}" if reason else population.name
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """Data and start of the runs of a seed; the start is that of a network on the CPU, shape (P,)."""
+
+    seed: int
+    data: RegressionDataModule
+    module: RegressionModule
+    start: Tensor
+
+    @classmethod
+    def of(cls, module: RegressionModule, data: RegressionDataModule, start_seed: int, data_seed: int) -> _Seed:
+        own, own_data = copy.deepcopy(module), data.with_seed(data_seed)
+        with starting_from(start_seed):
+            own.configure_for(own_data)
+        assert own.network is not None
+        parameters = [parameter.detach().flatten() for parameter in own.network.parameters()]
+        return cls(start_seed, own_data, own, torch.cat(parameters))
+
+
+def why_one_by_one(module: RegressionModule) -> str:
+    """Return why runs cannot be carried out together; empty where they can."""
+    if name := own_method(module, RegressionModule, _OWN_METHODS):
+        return f"{type(module).__name__} has its own {name}"
+    for option in ("optimizer", "lr_scheduler"):
+        if spec := module.hparams[option]:
+            return f"{str(spec['class_path']).rpartition('.')[2]} is not plain SGD"
+    assert module.network is not None
+    return why_not_stacked(module.network)
+
+
+def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, members: Members, member: int) -> Single:
+    """Return a run of any module and optimiser, in plain PyTorch."""
+    start, seed = starts[members.start[member]]
+    module = copy.deepcopy(start).to(task.x.device)
+    for name in ("lr", "momentum", "weight_decay", "l1"):
+        module.hparams[name] = float(getattr(members, name)[member])
+    if module.hparams["optimizer"] is not None:
+        module.hparams["optimizer"].setdefault("init_args", {})["lr"] = module.hparams["lr"]
+    made: Any = module.configure_optimizers()
+    optimizer, scheduler = (made, None) if isinstance(made, Optimizer) else (made["optimizer"], made["lr_scheduler"])
+    if scheduler is not None and isinstance(scheduler["scheduler"], ReduceLROnPlateau):
+        raise InputError(
+            f"cannot sweep with {type(scheduler['scheduler']).__name__}, because it watches what only a Trainer "
+            "measures; use compare"
+        )
+    samples = Samples(task.x, task.y)
+    torch.manual_seed(seed)  # what dropout is drawn from
+
+    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        found = module.training_step((x, y), 0)
+        return found["loss"], found["batch_loss"]
+
+    def measure() -> float:
+        with unchanged(module, task.x.device):
+            return mean_loss_over(samples.pieces(), module, module.measured_loss)
+
+    assert module.network is not None
+    parameters = list(module.network.parameters())
+    engine = AutogradEngine(losses, optimizer, parameters)
+    if scheduler is None:
+        return Single(engine, parameters, measure)
+    return Single(engine, parameters, measure, scheduler["scheduler"].step)
+
+
+def _least_squares(seed: _Seed) -> float:
+    """Return the least train loss of a linear regressor; nan for others."""
+    module, samples = seed.module, seed.data.train
+    network = linear_network(module)
+    if network is None or not is_squared_error(module):
+        return math.nan
+    return least_squares_of(network, module.standardize, samples).loss
+
+
+def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float], float]:
+    """Return the largest stable learning rate at each batch size and momentum, where theory knows it."""
+    module, data = copy.deepcopy(seed.module), seed.data
+    nesterov = module.hparams["nesterov"]
+    module.hparams.update(momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
+    if quadratic_network(module) is None:
+        return {}
+    limits: dict[tuple[int, float], float] = {}
+    with contextlib.suppress(*NOT_COMPUTABLE):
+        plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
+        told = [size for size in grid.batch_size if plain.can_tell(Variant.of(size, data.variant.train_samples))]
+        for momentum in [each for each in grid.momentum if each < 1]:
+            outlooks = dataclasses.replace(plain, momentum=momentum, nesterov=nesterov)
+            limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in told}
+    return limits

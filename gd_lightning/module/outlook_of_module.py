@@ -1,0 +1,198 @@
+"""What the theory can say of a module on data: whether it holds there, and its answers.
+
+Letters: N samples, C columns of the design, R directions in which it varies.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from gd_lightning.affine import Affine
+from gd_lightning.engine import has_global_hooks, has_hooks
+from gd_lightning.errors import InputError
+from gd_lightning.losses import forms_of
+from gd_lightning.micro_batches import Pair
+from gd_lightning.models import LinearRegressor, Standardize, set_parameters
+from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.regression import RegressionModule
+from gd_lightning.problems import Problem
+from gd_lightning.theory import LinearLoss, Outlooks, Rounding
+from gd_lightning.variants import Variant
+
+# Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.
+_ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
+
+# What says which loss a module descends, and how it descends it, if a subclass has its own.
+_LOSS = ("forward", "summed_loss", "training_step")
+_UPDATES = (
+    "configure_optimizers",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "configure_gradient_clipping",
+)
+
+
+def linear_outlooks(
+    module: RegressionModule,
+    pieces: Callable[[], Iterable[Pair]],
+    variant: Variant,
+    max_epochs: float,
+    order: str = "shuffled",
+    numbers: float = 2e7,
+    start: Affine | None = None,
+    problem: Problem | None = None,
+) -> Outlooks:
+    """Return the outlooks of a linear regressor that is trained with the mean squared error and SGD.
+
+    Args:
+        module: With its network made.
+        pieces: Gives the training samples in their order, in original units, each time it is called.
+        variant: The configured batches.
+        max_epochs: How many epochs the run has; ``inf`` where nothing limits it.
+        order: The order of the samples.
+        numbers: How large N R may be (for the sequential order) or N R^2: of more samples, some stand for all.
+        start: The parameters before the first update, as the network has them; None: those it has now.
+        problem: What the data come from, where they could be standardised; None: that is not asked.
+
+    Raises:
+        InputError: The loss is not quadratic in the parameters, or not descended by SGD at one learning rate.
+    """
+    network = quadratic_network(module)
+    if network is None:
+        raise InputError(
+            "cannot tell the outlook of this module, because its loss is not quadratic in its parameters, or is not "
+            "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
+        )
+    now, layer = network.affine(), module.standardize
+    start, columns = now if start is None else start, network.in_features + (now.bias is not None)
+    directions = min(columns, variant.train_samples)
+    most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
+    outlooks = _outlooks(module, pieces, variant, layer, start, most)
+    of_the_run: dict[str, Any] = {
+        "max_epochs": max_epochs,
+        "sequential": order == "sequential",
+        "with_replacement": order == "with_replacement",
+    }
+    outlooks = replace(outlooks, **of_the_run)
+    if problem is None or layer is not None or now.bias is None:
+        return outlooks
+
+    def standardized() -> Outlooks:
+        layer = Standardize.fit(lambda: (x for x, _ in pieces()))
+        from_here = start.before(layer.mean, layer.scale) if _is_given(module, problem) else start
+        other = _outlooks(module, pieces, variant, layer, from_here, most)
+        return replace(other, **of_the_run)
+
+    return replace(outlooks, standardized=standardized)
+
+
+def standardized_module(module: RegressionModule, layer: Standardize, problem: Problem) -> RegressionModule:
+    """Return a copy of a module as it would begin on standardised features.
+
+    Args:
+        module: With its network made for features as they are, at its start.
+        layer: What standardises them.
+        problem: What the data come from.
+    """
+    other = copy.deepcopy(module)
+    other.standardize = layer
+    if isinstance(other.network, LinearRegressor) and _is_given(module, problem):
+        set_parameters(other.network, other.network.affine().before(layer.mean, layer.scale))
+    return other
+
+
+def _is_given(module: RegressionModule, problem: Problem) -> bool:
+    """Whether a linear regressor begins at given values: these are in original units, what is drawn is drawn alike."""
+    scheme = module.hparams["initialization"]
+    return isinstance(scheme, Mapping) or (scheme == "auto" and problem.start is not None)
+
+
+def _outlooks(
+    module: RegressionModule,
+    pieces: Callable[[], Iterable[Pair]],
+    variant: Variant,
+    layer: Standardize | None,
+    start: Affine,
+    most: int,
+) -> Outlooks:
+    """Return the outlooks without a last epoch, of features that a layer standardises or none."""
+    loss = LinearLoss.over(
+        lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
+        bias=start.bias is not None,
+        most=most,
+    )
+
+    def rounding(lr: float, momentum: float, nesterov: bool) -> float:
+        x, y = _some(pieces, variant.train_samples)
+        return Rounding(loss, x, y, lr, momentum, nesterov, layer).excess(y.dtype)
+
+    return Outlooks(
+        loss,
+        start,
+        math.inf,
+        momentum=module.hparams["momentum"],
+        drop_last=variant.drop_last,
+        nesterov=module.hparams["nesterov"],
+        rounding=rounding,
+    )
+
+
+def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
+    """Return some samples, drawn evenly."""
+    features = next(iter(pieces()))[0].shape[1]
+    step = math.ceil(n / min(_ENOUGH, max(_FEWEST, _NUMBERS // features)))
+    x, y, start = [], [], 0
+    for block_x, block_y in pieces():
+        first = -start % step
+        x.append(block_x[first::step].cpu())
+        y.append(block_y[first::step].cpu())
+        start += len(block_x)
+    return torch.cat(x), torch.cat(y)
+
+
+def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
+    """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None.
+
+    At a momentum of 1 or more nothing is stable, and the formulas do not hold.
+    """
+    network, options = linear_network(module), module.hparams
+    others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
+    if not is_squared_error(module) or any(options[name] for name in others) or options["momentum"] >= 1:
+        return None
+    if network is None or own_method(module, RegressionModule, _UPDATES):
+        return None
+    return network if all(parameter.requires_grad for parameter in network.parameters()) else None
+
+
+def is_squared_error(module: LightningModule) -> bool:
+    """Whether the loss of a module is known to be the mean squared error of its network; the one place that says so."""
+    plain = isinstance(module, RegressionModule) and not own_method(module, RegressionModule, _LOSS)
+    return plain and forms_of(module.hparams["loss"]).is_squared_error
+
+
+def linear_network(module: LightningModule) -> LinearRegressor | None:
+    """Return the network where predictions are known to be any linear function, and nothing else; else None."""
+    if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
+        return None
+    network, parts = module.network, [module, module.network, module.standardize]
+    if not isinstance(network, LinearRegressor) or own_method(network, nn.Linear, ("forward",)):
+        return None
+    if has_global_hooks() or any(part is not None and has_hooks(vars(part)) for part in parts):
+        return None
+    return network if network.is_free else None
+
+
+def has_least_squares(module: LightningModule) -> bool:
+    """Whether the smallest loss of a module is known to be that of the least squares."""
+    return is_squared_error(module) and linear_network(module) is not None

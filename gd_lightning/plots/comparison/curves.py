@@ -1,0 +1,215 @@
+"""The train loss of groups of runs against epochs, updates, samples and seconds, on two scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from gd_lightning.plots.comparison.styles import GroupStyle, divergence_note
+from gd_lightning.plots.style import TRUTH_COLOR
+from gd_lightning.records.groups import Band, Group, Values
+from gd_lightning.records.history import PREDICTED, History
+
+X_LABELS = {"epoch": "epochs", "update": "updates", "samples": "samples", "seconds": "seconds of training"}
+_WIDE = 10  # how many times farther the longest group must reach than the shortest for a logarithmic axis
+
+
+@dataclass(frozen=True)
+class LossRange:
+    """What a panel shows of the losses.
+
+    Args:
+        low: Its lower edge, positive on a logarithmic scale.
+        high: Its upper edge, where diverging runs leave it.
+        log: Whether the scale is logarithmic.
+    """
+
+    low: float
+    high: float
+    log: bool
+
+    def scale(self, loss: float) -> float:
+        """Return how high a loss stands, in units of the axis."""
+        return math.log(max(loss, self.low)) if self.log else loss
+
+    def drawable(self, losses: Values) -> Values:
+        """Return losses with gaps where the axis has no place for them."""
+        shown = np.isfinite(losses) & (np.abs(losses) < 1e150)
+        return np.where(shown & (losses > 0) if self.log else shown, losses, np.nan)
+
+
+def loss_range(groups: Sequence[Group], log: bool, floors: Iterable[float | None] = ()) -> LossRange:
+    """Choose what to show: the common start and the runs that did not diverge.
+
+    Args:
+        groups: The runs.
+        log: Whether the scale is logarithmic.
+        floors: Losses drawn as horizontal lines; they are shown unless far below all others.
+    """
+    runs = [history.series("train_loss")[1] for group in groups for history in group.sound]
+    starts = [history.first("train_loss") for group in groups for history in group.histories if "train_loss" in history]
+    values = np.concatenate([starts, *runs])
+    values = values[np.isfinite(values) & (np.abs(values) < 1e150)]
+    room = 0.15 if any(group.diverged for group in groups) else 0.05
+    if log:
+        return _log_range(values[values > 0], floors, room)
+    if not len(values):
+        return LossRange(0.0, 1.0, log)
+    # A run may jump far up and come back, or grow without having diverged yet.
+    level = max(values[0], min((run[-1] for run in runs if len(run)), default=-math.inf))
+    high, low = float(values[values <= 3 * abs(level)].max()), min(0.0, float(values.min()))
+    span = (high - low) or 1.0
+    return LossRange(low - 0.03 * span, high + room * span, log)
+
+
+def _log_range(values: Values, floors: Iterable[float | None], room: float) -> LossRange:
+    if not len(values):
+        return LossRange(0.1, 1.0, log=True)
+    low, high = float(values.min()), float(values.max())
+    low = min([low, *(floor for floor in floors if floor is not None and low / 1e3 < floor < low)])
+    decades = max(math.log10(high / low), 1.0)
+    return LossRange(low * 10 ** (-0.05 * decades), high * 10 ** (room * decades), log=True)
+
+
+def draw_curves(
+    panels: Sequence[Sequence[Axes]],
+    groups: Sequence[Group],
+    styles: Sequence[GroupStyle],
+    least_squares: float | None = None,
+) -> None:
+    """Draw the train loss against epochs, updates, samples and seconds.
+
+    Each group has its mean as a line, the standard deviation over its runs as a band, what theory predicts as a dotted
+    line and where theory says that it settles as a dashed one. Runs that diverged are drawn up to where they leave the
+    panel, which is marked by an x.
+
+    Args:
+        panels: Two rows of four axes: a logarithmic scale of losses, and a linear one.
+        groups: The runs.
+        styles: One for each group.
+        least_squares: The smallest train loss that can be reached; None where it is not known.
+    """
+    floors = [least_squares, *(group.predicted_loss for group in groups)]
+    ranges = [loss_range(groups, log, floors) for log in (True, False)]
+    for column, (axis, label) in enumerate(X_LABELS.items()):
+        bands = [(_band(group, "train_loss", axis), _band(group, PREDICTED, axis)) for group in groups]
+        ways = [[[way_out(run, axis, shown) for run in group.diverged] for group in groups] for shown in ranges]
+        leaving = [float(x[-1]) for row in ways for of_group in row for x, _ in of_group if len(x)]
+        for axes, shown, out in zip((row[column] for row in panels), ranges, ways, strict=True):
+            _set_axes(axes, [measured.x for measured, _ in bands], leaving, shown)
+            for group, style, (measured, predicted) in zip(groups, styles, bands, strict=True):
+                _draw_group(axes, group, style, measured, predicted, shown)
+            if least_squares is not None:
+                axes.axhline(least_squares, color=TRUTH_COLOR, linewidth=1.2, linestyle="-.")
+            _draw_divergence(axes, groups, styles, out)
+        panels[-1][column].set_xlabel(label)
+    for row, shown in zip(panels, ranges, strict=True):
+        row[0].set_ylabel("train loss, log scale" if shown.log else "train loss, linear scale")
+
+
+def _band(group: Group, column: str, axis: str) -> Band:
+    # An infinite loss has no deviation; it becomes a gap of the curve.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return group.band(column, axis)
+
+
+def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, predicted: Band, shown: LossRange) -> None:
+    mean = shown.drawable(measured.mean)
+    if (np.isfinite(mean) & np.isfinite(measured.x)).any():  # other projects do not log every axis
+        if len(group.sound) > 1:
+            below, above = measured.mean - measured.deviation, measured.mean + measured.deviation
+            below = below.clip(min=shown.low) if shown.log else below
+            below, above = shown.drawable(below), shown.drawable(above)
+            axes.fill_between(measured.x, below, above, color=style.color, alpha=0.22, linewidth=0)
+        axes.plot(
+            measured.x,
+            mean,
+            color=style.color,
+            linewidth=1.6,
+            marker=style.marker,
+            markersize=5,
+            markevery=(style.phase, 0.15),
+            label=style.label,
+        )
+    if len(predicted.x):
+        axes.plot(predicted.x, shown.drawable(predicted.mean), color=style.dark, linestyle=":", linewidth=1.4)
+    if group.predicted_loss is not None and math.isfinite(group.predicted_loss):
+        axes.axhline(group.predicted_loss, color=style.color, linewidth=0.9, linestyle="--")
+
+
+def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], shown: LossRange) -> None:
+    """Set scales and limits; far apart groups, such as 20 updates and 2000, need a logarithmic axis that has a 0."""
+    axes.set_yscale("log" if shown.log else "linear")
+    if not shown.log:
+        axes.yaxis.set_major_formatter("{x:.4g}")  # without a factor above the panel, where the notes are
+    axes.set_ylim(shown.low, shown.high)
+    ends = [float(x[-1]) for x in reach if (x > 0).any()]
+    end = max([*ends, *leaving], default=0.0) or 1.0
+    if ends and end > _WIDE * min(ends):
+        first = min(float(x[x > 0].min()) for x in reach if (x > 0).any())
+        unit = 10.0 ** math.floor(math.log10(first))
+        axes.set_xscale("symlog", linthresh=unit)
+        axes.set_xlim(-0.1 * unit, 1.2 * end)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.set_xlim(-0.02 * end, 1.04 * end)
+    axes.grid(alpha=0.25, linewidth=0.5)
+
+
+def _draw_divergence(
+    axes: Axes, groups: Sequence[Group], styles: Sequence[GroupStyle], ways: Sequence[Sequence[tuple[Values, Values]]]
+) -> None:
+    for of_group, style in zip(ways, styles, strict=True):
+        for x, losses in of_group:
+            axes.plot(x, losses, color=style.color, linewidth=1.0)
+            axes.plot(x[-1:], losses[-1:], "x", color=style.dark, markersize=7, markeredgewidth=1.8, clip_on=False)
+    leaving = [float(x[-1]) for of_group in ways for x, _ in of_group if len(x)]
+    notes = [
+        (divergence_note(group), style.dark) for group, style in zip(groups, styles, strict=True) if group.diverged
+    ]
+    if leaving:
+        # Which groups these are, and their limits, the legend says; here is no place for several lines.
+        _write_above(
+            axes, min(leaving), *(notes[0] if len(notes) == 1 else (f"{len(notes)} settings diverged", "black"))
+        )
+
+
+def way_out(history: History, axis: str, shown: LossRange) -> tuple[Values, Values]:
+    """Return the train loss of a diverged run up to where it leaves a panel for good, ending at the upper edge."""
+    x, losses = history.series("train_loss", axis)
+    inside = np.flatnonzero(np.isfinite(losses) & (losses <= shown.high))
+    if not len(inside):
+        return x[:0], losses[:0]
+    last = int(inside[-1])
+    x, end = x[: last + 1], _end(x, losses, last, float(history[axis][-1]), shown)
+    return np.append(x, end), np.append(shown.drawable(losses[: last + 1]), shown.high)
+
+
+def _end(x: Values, losses: Values, last: int, stop: float, shown: LossRange) -> float:
+    if last + 1 == len(x):
+        return stop
+    if not np.isfinite(losses[last + 1]):
+        return float(x[last + 1])
+    low, high = shown.scale(float(losses[last])), shown.scale(float(losses[last + 1]))
+    part = (shown.scale(shown.high) - low) / (high - low)
+    return float(x[last] + part * (x[last + 1] - x[last]))
+
+
+def _write_above(axes: Axes, x: float, text: str, color: str) -> None:
+    """Write above the panel, from x to the side where there is more room."""
+    at = axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[1])))[0]
+    axes.annotate(
+        text,
+        (x, 1.0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-4 if at < 0.5 else 4, 5),
+        textcoords="offset points",
+        ha="left" if at < 0.5 else "right",
+        fontsize="small",
+        color=color,
+    )

@@ -1,0 +1,101 @@
+"""How groups of runs are told apart: the colour of the variant in shades, and a marker each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
+
+from gd_lightning.plots.style import UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, legend_label
+from gd_lightning.records.groups import Group
+
+# No "x", which marks divergence, and no "*", which marks the least squares.
+_MARKERS = "oD^svPhp"
+_DARKEST, _LIGHTEST = 0.35, 0.6  # how much of the colour is left at one end, how much white there is at the other
+
+
+@dataclass(frozen=True)
+class GroupStyle:
+    """How a group is drawn in every panel.
+
+    Args:
+        label: Its name in the legend.
+        color: A shade of the colour of its variant.
+        marker: Another one in each group, for grey print.
+        phase: Where along its curve the first marker stands, so that markers of equal curves do not hide each other.
+    """
+
+    label: str
+    color: str
+    marker: str
+    phase: float
+
+    @property
+    def dark(self) -> str:
+        """The colour darkened, for what is drawn on top of the group's own curve, and for text."""
+        return _mixed(self.color, 0.0, 0.45)
+
+    def handle(self, group: Group) -> Line2D:
+        """Return a line for the legend; it looks as the group does, and says how many of its runs diverged."""
+        note, marker = divergence_note(group), self.marker if group.sound else "x"
+        label = legend_label(f"{self.label}, {note}" if note else self.label)
+        return Line2D([], [], color=self.color, marker=marker, markersize=6, linewidth=1.8, label=label)
+
+
+def group_styles(groups: Sequence[Group]) -> list[GroupStyle]:
+    """Return a style for each group; groups of one variant share its colour, from dark to light."""
+    families: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        families.setdefault(VARIANT_COLORS.get(group.variant or "", UNKNOWN_VARIANT_COLOR), []).append(i)
+    colors: dict[int, str] = {}
+    for base, members in families.items():
+        colors.update(zip(members, shades(base, len(members)), strict=True))
+    return [
+        GroupStyle(group.label, colors[i], _MARKERS[i % len(_MARKERS)], 0.15 * i / len(groups))
+        for i, group in enumerate(groups)
+    ]
+
+
+def shades(color: str, count: int) -> list[str]:
+    """Return shades of a colour from dark to light; the colour itself where one is asked for.
+
+    Example:
+        >>> shades("#0072B2", 1), shades("#000000", 2)
+        (['#0072b2'], ['#000000', '#999999'])
+    """
+    if count == 1:
+        return [to_hex(color)]
+    return [_shade(color, i / (count - 1)) for i in range(count)]
+
+
+def _shade(color: str, lightness: float) -> str:
+    """Mix with black below one half, with white above."""
+    if lightness <= 0.5:
+        return _mixed(color, 0.0, (1 - _DARKEST) * (1 - 2 * lightness))
+    return _mixed(color, 1.0, _LIGHTEST * (2 * lightness - 1))
+
+
+def _mixed(color: str, grey: float, part: float) -> str:
+    red, green, blue = (channel + part * (grey - channel) for channel in to_rgb(color))
+    return to_hex((red, green, blue))
+
+
+def divergence_note(group: Group) -> str:
+    """Return how many runs of a group diverged, with the limit of the learning rate where it is known; empty for none.
+
+    Example:
+        >>> from gd_lightning.records.history import History, Outcome
+        >>> run = History()
+        >>> run.outcome = Outcome.DIVERGED
+        >>> divergence_note(Group("stochastic", (run,), limit=0.06418)), divergence_note(Group("", (run, History())))
+        ('diverged (limit 0.0642)', '1 of 2 diverged')
+    """
+    count, runs = len(group.diverged), len(group.histories)
+    if not count:
+        return ""
+    note = "diverged" if count == runs else f"{count} of {runs} diverged"
+    known = group.limit is not None and math.isfinite(group.limit)
+    return f"{note} (limit {group.limit:.3g})" if known else note

@@ -1,0 +1,186 @@
+"""The map of a sweep: learning rates against batch sizes, coloured by the loss that runs end with.
+
+Letters: N samples, B batch sizes, L learning rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullLocator
+
+from gd_lightning.plots.outcome_map import look_of
+from gd_lightning.plots.style import new_figure, write_plainly
+from gd_lightning.records.groups import Values
+from gd_lightning.theory import Verdict
+
+_COLORS = colormaps["viridis_r"].with_extremes(over="black")
+_DIVERGED = look_of(Verdict.DIVERGES)
+_PANEL = (3.6, 4.0)  # inches
+_ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
+_A_ROW = 3  # panels
+_FEW = 8  # learning rates that are all named
+_DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
+_DECADES = 7.0  # of losses that colours tell apart: what is better still has the colour of the best
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What a panel shows.
+
+    Args:
+        title: What sets it apart from other panels.
+        losses: Mean loss of the runs that did not diverge, nan where all did, shape (B, L).
+        diverged: Share of runs that diverged, shape (B, L).
+        limits: The largest stable learning rate by theory, nan where it says nothing, shape (B,).
+    """
+
+    title: str
+    losses: Values
+    diverged: Values
+    limits: Values
+
+    @property
+    def best(self) -> list[tuple[int, int]]:
+        """Batch size and learning rate, as their places, of the lowest loss at each batch size."""
+        sound = np.where(self.diverged > 0, np.nan, self.losses)
+        return [(i, int(np.nanargmin(losses))) for i, losses in enumerate(sound) if np.isfinite(losses).any()]
+
+
+def sweep_map(
+    planes: Sequence[Plane],
+    batch_sizes: Sequence[int],
+    lrs: Sequence[float],
+    *,
+    n_samples: int,
+    start: float,
+    quantity: str,
+    title: str,
+) -> Figure:
+    """Draw the map.
+
+    Args:
+        planes: A panel each.
+        batch_sizes: The columns, ascending, shape (B,).
+        lrs: The rows, ascending, shape (L,).
+        n_samples: N, the full batch.
+        start: Loss before the first update.
+        quantity: What the losses are, in words.
+        title: One line or several.
+    """
+    columns = min(_A_ROW, len(planes))
+    rows = -(-len(planes) // columns)
+    figure = new_figure(1)
+    figure.set_size_inches(*(_ALONE if len(planes) == 1 else (_PANEL[0] * columns + 1.2, _PANEL[1] * rows + 1.0)))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    norm = _norm([plane.losses for plane in planes], start)
+    for axes, plane in zip(panels, planes, strict=False):
+        axes.set_yscale("log")
+        edges = _edges(lrs)
+        mesh = axes.pcolormesh(np.arange(len(batch_sizes) + 1) - 0.5, edges, plane.losses.T, norm=norm, cmap=_COLORS)
+        axes.set_ylim(edges[0], edges[-1])
+        if len(lrs) <= _FEW:
+            axes.set_yticks(lrs, [f"{lr:.4g}" for lr in lrs])
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            write_plainly(axes.yaxis)
+        _draw_diverged(axes, plane, edges)
+        _draw_limits(axes, plane.limits)
+        _draw_best(axes, plane, lrs)
+        axes.set_title(plane.title, fontsize="medium")
+        _name_axes(axes, batch_sizes, n_samples)
+    for axes in panels[len(planes) :]:
+        axes.set_visible(False)
+    for axes in panels[: len(planes) : columns]:
+        axes.set_ylabel("learning rate (lr)")
+    bar = figure.colorbar(mesh, ax=list(panels), extend="max", pad=0.02)
+    bar.set_label(quantity)
+    write_plainly(bar.ax.yaxis)
+    figure.suptitle(title, fontsize="medium")
+    figure.legend(handles=_legend(planes), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    return figure
+
+
+def _norm(losses: Iterable[Values], start: float) -> LogNorm:
+    """Return how losses are coloured: up to that of the start; what is above has a colour of its own."""
+    found = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in losses]).clip(*_DRAWABLE)
+    start = min(max(start, _DRAWABLE[0]), _DRAWABLE[1]) if np.isfinite(start) else _DRAWABLE[1]
+    high = max(start, found.min()) if len(found) else start
+    low = max(found.min(), high / 10**_DECADES) if len(found) else high / 10
+    return LogNorm(low, high if high > low else 1.1 * low)
+
+
+def _edges(values: Sequence[float]) -> Values:
+    """Return where rows end, halfway between their values on a logarithmic axis, shape (L + 1,)."""
+    logs = np.log(np.array(values))
+    middle = (logs[1:] + logs[:-1]) / 2
+    edges = np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]])
+    # The outermost may be beyond float64, and matplotlib goes some decades further.
+    found: Values = np.exp(np.clip(edges, *np.log(_DRAWABLE)))
+    return found
+
+
+def _draw_diverged(axes: Axes, plane: Plane, edges: Values) -> None:
+    """Cover where all runs diverged, column by column in one piece, and dot where some did."""
+    for i, share in enumerate(plane.diverged):
+        for first, last in _stretches(share == 1):
+            axes.fill_between([i - 0.5, i + 0.5], edges[first], edges[last + 1], **_DIVERGED)
+        some = np.flatnonzero((share > 0) & (share < 1))
+        places = np.sqrt(edges[some] * edges[some + 1])
+        axes.plot(np.full(len(some), i), places, ".", color=_DIVERGED["facecolor"], markersize=5)
+
+
+def _stretches(holds: Any) -> list[tuple[int, int]]:
+    """Return the first and the last place of each stretch in which it holds."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[0], holds.astype(int), [0]])))
+    return [(int(first), int(stop) - 1) for first, stop in steps.reshape(-1, 2)]
+
+
+def _draw_limits(axes: Axes, limits: Values) -> None:
+    """Draw the limit of each column, and steps between them."""
+    known = np.flatnonzero(np.isfinite(limits))
+    if len(known):
+        xs = np.repeat(known, 2) + np.tile([-0.5, 0.5], len(known))
+        (line,) = axes.plot(xs, np.repeat(limits[known], 2), color="black", linewidth=1.8)
+        line.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
+
+
+def _draw_best(axes: Axes, plane: Plane, lrs: Sequence[float]) -> None:
+    best = plane.best
+    axes.plot([i for i, _ in best], [lrs[j] for _, j in best], linestyle="none", **_BEST)
+
+
+_BEST: dict[str, Any] = {
+    "marker": "o", "color": "black", "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 1.2
+}  # fmt: skip
+
+
+def _legend(planes: Sequence[Plane]) -> list[Artist]:
+    found: list[Artist] = []
+    if any(np.isfinite(plane.limits).any() for plane in planes):
+        found.append(Line2D([], [], color="black", linewidth=1.8, label="largest stable lr by theory"))
+    found.append(Line2D([], [], linestyle="none", label="best lr of the batch size", **_BEST))
+    if any((plane.diverged == 1).any() for plane in planes):
+        found.append(Patch(**_DIVERGED, label="all runs diverged"))
+    if any(((plane.diverged > 0) & (plane.diverged < 1)).any() for plane in planes):
+        dot = {"marker": ".", "color": _DIVERGED["facecolor"], "linestyle": "none"}
+        found.append(Line2D([], [], label="some runs diverged", **dot))
+    return found
+
+
+def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int) -> None:
+    names = [f"{size:,}" if size != n_samples else f"{size:,}\nfull batch" for size in batch_sizes]
+    every = -(-len(names) // 14)
+    axes.set_xticks(range(0, len(names), every), names[::every], fontsize="small")
+    axes.set_xlabel("batch_size")

@@ -1,0 +1,119 @@
+"""Runs that are compared: those that differ in their seed alone make a group, and a group makes a band (floor 0)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gd_lightning.records.history import History, Outcome
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean and standard deviation of a measure over the runs of a group.
+
+    Args:
+        x: Where on an axis, shape (n,); a mean too where the runs differ there, as they do in seconds.
+        mean: Shape (n,).
+        deviation: That of the sample: the squared distances to the mean are divided by n - 1, shape (n,); nan where
+            one run alone has a value.
+        runs: How many runs have a value there, shape (n,); some may have ended before others.
+    """
+
+    x: Values
+    mean: Values
+    deviation: Values
+    runs: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one setting, each from another seed.
+
+    Args:
+        label: What it is called in tables and pictures; unique among the groups of a comparison.
+        histories: The runs, in the order of their seeds; the summary of each is elsewhere.
+        variant: batch, mini-batch or stochastic, for the colour; None where it is not known.
+        settings: What sets it apart from other groups, such as batch_size and lr.
+        predicted_loss: Where theory says the train loss settles: the irreducible loss plus the noise floor; None where
+            it says nothing, ``inf`` where it diverges.
+        limit: The largest stable learning rate, likewise.
+
+    Example:
+        >>> runs = []
+        >>> for end in (1.0, 3.0):
+        ...     runs.append(History())
+        ...     runs[-1].append(update=0, epoch=0, samples=0, seconds=0.0, train_loss=4.0)
+        ...     runs[-1].append(update=1, epoch=1, samples=8, seconds=0.1, train_loss=end)
+        >>> band = Group("batch", tuple(runs)).band("train_loss", "samples")
+        >>> band.x.tolist(), band.mean.tolist(), band.deviation.tolist()
+        ([0.0, 8.0], [4.0, 2.0], [0.0, 1.4142135623730951])
+    """
+
+    label: str
+    histories: tuple[History, ...]
+    variant: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    predicted_loss: float | None = None
+    limit: float | None = None
+
+    @property
+    def diverged(self) -> tuple[History, ...]:
+        """The runs that diverged."""
+        return tuple(history for history in self.histories if history.outcome is Outcome.DIVERGED)
+
+    @property
+    def sound(self) -> tuple[History, ...]:
+        """The runs that did not."""
+        return tuple(history for history in self.histories if history.outcome is not Outcome.DIVERGED)
+
+    def band(self, column: str, axis: str = "update") -> Band:
+        """Return mean and deviation of a measure over the sound runs, at every update where one of them has it.
+
+        Args:
+            column: The measure, such as ``train_loss``.
+            axis: update, epoch, samples or seconds.
+        """
+        points: dict[float, list[tuple[float, float]]] = {}
+        for history in self.sound:
+            if column in history:
+                updates, values = history.series(column)
+                for update, x, value in zip(updates, history.series(column, axis)[0], values, strict=True):
+                    points.setdefault(update, []).append((x, value))
+        rows = [np.array(points[update]).T for update in sorted(points)]
+        return Band(
+            np.array([x.mean() for x, _ in rows]),
+            np.array([values.mean() for _, values in rows]),
+            np.array([values.std(ddof=1) if len(values) > 1 else math.nan for _, values in rows]),
+            np.array([len(values) for _, values in rows], dtype=np.int64),
+        )
+
+    def start(self, column: str = "train_loss") -> Values:
+        """Return a measure before the first update of each run, nan where it was not measured, shape (runs,)."""
+        found = []
+        for history in self.histories:
+            updates, values = history.series(column) if column in history else (np.ones(1), np.ones(1))
+            found.append(float(values[0]) if updates[0] == 0 else math.nan)
+        return np.array(found)
+
+    def final(self, column: str = "train_loss") -> Values:
+        """Return the newest value of a measure in each run, nan where it has none, shape (runs,)."""
+        return np.array([history.last(column) if column in history else math.nan for history in self.histories])
+
+    def reached(self, target: float, axis: str = "update", column: str = "train_loss") -> Values:
+        """Return where on an axis each run first was at or below a target, nan where it never was, shape (runs,)."""
+        found = []
+        for history in self.histories:
+            there: Values = np.empty(0)
+            if column in history:
+                where, values = history.series(column, axis)
+                there = where[values <= target]
+            found.append(there[0] if len(there) else math.nan)
+        return np.array(found)

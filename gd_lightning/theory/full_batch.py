@@ -1,0 +1,227 @@
+"""Batch gradient descent on a quadratic loss: stable or not, how fast, and the whole curve, exactly.
+
+In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD acts on error d and velocity v as
+
+    v <- mu v + lam d,    d <- d - lr v            (momentum mu)
+    v <- mu v + lam d,    d <- d - lr (lam d + mu v)    (Nesterov, with the new v)
+
+so every statement follows from a 2 by 2 matrix a direction. Sources: Polyak, USSR Comp. Math. 4 (1964); Nesterov,
+Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017).
+
+Letters: R directions, K outputs, T updates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.theory.numerics.searches import minimum
+from gd_lightning.theory.quadratic_loss import LinearLoss
+
+_MOST_UPDATES = 2.0**900
+_BLOCK = 4_096  # updates that are looked at, at a time
+_MOST_EXACT = 1e6  # updates up to which swings are looked at
+
+
+def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return the learning rate below which gradient descent converges: 2 (1 + mu) / lambda_max.
+
+    With Nesterov's momentum it is 2 (1 + mu) / ((1 + 2 mu) lambda_max).
+
+    Args:
+        lambda_max: Largest eigenvalue of the Hessian of the loss.
+        momentum: mu, from 0 to below 1.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Example:
+        >>> round(largest_stable_lr(16.67068), 5), round(largest_stable_lr(1, momentum=0.9), 9)
+        (0.11997, 3.8)
+    """
+    return 2 * (1 + momentum) / ((1 + 2 * momentum if nesterov else 1) * lambda_max)
+
+
+def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return the learning rate that shrinks the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
+
+    The roots of an update, z^2 - (1 + mu - lr lam) z + mu = 0, are as large at lr lam as at 2 (1 + mu) - lr lam, so the
+    best learning rate is where the outer eigenvalues lie evenly about the middle. With Nesterov's, it
+    is searched for, to six digits.
+
+    Args:
+        lambda_min: Smallest eigenvalue of the Hessian that is not 0.
+        lambda_max: Largest eigenvalue.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+    """
+    if nesterov:
+        outer = torch.tensor([lambda_min, lambda_max], dtype=torch.float64)
+        limit = largest_stable_lr(lambda_max, momentum, nesterov)
+        return minimum(lambda lr: contraction(outer, lr, momentum, nesterov), 0.0, limit, 1e-6 * limit)
+    return 2 * (1 + momentum) / (lambda_min + lambda_max)
+
+
+def best_heavy_ball(lambda_min: float, lambda_max: float) -> tuple[float, float]:
+    """Return learning rate and momentum that shrink the error fastest.
+
+    lr = 4 / (sqrt(lambda_max) + sqrt(lambda_min))^2 and mu = ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^2, with kappa the
+    condition number. Source: Polyak (1964).
+    """
+    low, high = math.sqrt(lambda_min), math.sqrt(lambda_max)
+    return 4 / (high + low) ** 2, ((high - low) / (high + low)) ** 2
+
+
+def contraction(eigenvalues: Tensor, lr: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    """Return the factor by which an update shrinks the error in the long run; 1 or more where it does not.
+
+    Args:
+        eigenvalues: Of the Hessian, shape (R,).
+        lr: The learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Returns:
+        The largest modulus of the eigenvalues of the update.
+    """
+    return float(torch.linalg.eigvals(update_matrices(eigenvalues, lr, momentum, nesterov)).abs().max())
+
+
+def predicted_losses(
+    loss: LinearLoss, start: Affine, lr: float, updates: int, momentum: float = 0.0, nesterov: bool = False
+) -> Tensor:
+    """Return the train loss of batch gradient descent before the first and after every update, shape (T + 1,).
+
+    It is exact: what a run in float64 measures differs by rounding alone.
+
+    Args:
+        loss: The loss on the training set.
+        start: The parameters before the first update.
+        lr: The learning rate.
+        updates: T.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+    """
+    error = loss.error(start)
+    if momentum == 0:
+        factors = 1 - lr * loss.eigenvalues
+        # The powers of one direction after another: all at once would be T * R numbers.
+        steps = torch.arange(updates + 1, dtype=torch.float64)
+        excess = torch.zeros(updates + 1, dtype=torch.float64)
+        for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
+            excess += eigenvalue / 2 * squared * (factor * factor) ** steps
+        return loss.irreducible + excess
+    update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
+    state = torch.stack([error, torch.zeros_like(error)], dim=1)
+    errors = [error]
+    for _ in range(updates):
+        state = update @ state
+        errors.append(state[:, 0])
+    return loss.irreducible + torch.stack([loss.excess(error) for error in errors])
+
+
+def updates_to_excess(
+    loss: LinearLoss, start: Affine, lr: float, excess: float, momentum: float = 0.0, nesterov: bool = False
+) -> float:
+    """Return how many updates of batch gradient descent bring the loss to the irreducible one plus an excess.
+
+    Args:
+        loss: The loss on the training set.
+        start: The parameters before the first update.
+        lr: The learning rate.
+        excess: How far above the irreducible loss, in units of the loss; more than 0.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+
+    Returns:
+        A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: from so many updates on
+        it stays there, but may have been there before. Of more than a million, with momentum, it is an upper bound.
+    """
+    error = loss.error(start)
+    if excess >= loss.excess(error):
+        return 0
+    if not lr < largest_stable_lr(loss.lambda_max, momentum, nesterov):
+        return math.inf
+    modes = _Modes.of(loss.eigenvalues, lr, momentum, nesterov)
+    weights = loss.eigenvalues / 2 * error.square().sum(dim=1)
+    high = 1.0
+    while modes.bound(weights, high) > excess:
+        if high >= _MOST_UPDATES:
+            return math.inf
+        high *= 2
+    low = high / 2
+    while low < (middle := (low + high) // 2) < high:
+        low, high = (low, middle) if modes.bound(weights, middle) <= excess else (middle, high)
+    # From here on it stays there; where two modes beat, it does so since the last time that it was above.
+    while 0 < high <= _MOST_EXACT:
+        times = torch.arange(max(0, high - _BLOCK), high, dtype=torch.float64)
+        above = (modes.excess(weights, times) > excess).nonzero()
+        if len(above):
+            return int(times[above[-1, 0]]) + 1
+        high -= len(times)
+    return high
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """The two modes of each direction, d_t = c_1 z_1^t + c_2 z_2^t for an error of 1 and no velocity at t = 0.
+
+    With z = 1 - w and a = lr lam, w solves w^2 - p w + a = 0, p = 1 - mu + a (Nesterov: + mu a): in this form nothing
+    is lost where a is far below the precision.
+
+    Args:
+        logarithms: Of z_1 and z_2, shape (2, R), complex.
+        shares: c_1 and c_2, likewise.
+    """
+
+    logarithms: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> _Modes:
+        a = lr * eigenvalues.double()
+        p = 1 - momentum + a * (1 + momentum if nesterov else 1)
+        discriminant = p.square() - 4 * a
+        # Two modes that coincide are told apart by less than can be seen.
+        apart = torch.where(discriminant.abs() < 1e-14, 1e-14, discriminant).to(torch.complex128).sqrt()
+        larger = torch.where(p >= 0, p + apart, p - apart) / 2
+        w = torch.stack([a / larger, larger])
+        first = a * (1 + momentum if nesterov else 1)  # what the first update takes away
+        shares = torch.stack([(w[1] - first) / (w[1] - w[0]), (first - w[0]) / (w[1] - w[0])])
+        return cls(_log1m(w), shares)
+
+    def excess(self, weights: Tensor, times: Tensor) -> Tensor:
+        """Return the sum over directions of weight times d_t^2, shape of ``times``."""
+        total = torch.zeros_like(times)
+        for weight, logarithms, shares in zip(weights, self.logarithms.T, self.shares.T, strict=True):
+            modes = shares[:, None] * (logarithms[:, None] * times).exp()
+            total += weight * modes.sum(dim=0).real.square()
+        return total
+
+    def bound(self, weights: Tensor, time: float) -> float:
+        """Return what falls in time and is nowhere below :meth:`excess`."""
+        sizes = (self.shares.abs() * (self.logarithms.real * time).exp()).sum(dim=0)
+        return (weights * sizes.square()).sum().item()
+
+
+def _log1m(w: Tensor) -> Tensor:
+    """Return log(1 - w) of complex numbers, also of tiny ones; of 1 it is a number whose exponential is 0."""
+    size = -2 * w.real + w.real.square() + w.imag.square()  # abs(1 - w)^2 - 1
+    return torch.complex(torch.log1p(size.clamp(min=-1)).clamp(min=-1e300) / 2, torch.atan2(-w.imag, 1 - w.real))
+
+
+def update_matrices(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:
+    """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2).
+
+    Args:
+        eigenvalues: Of the Hessian, shape (R,).
+        lr: The learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+    """
+    lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, momentum, dtype=torch.float64)
+    first = [1 - lr * lam * (1 + mu), -lr * mu * mu] if nesterov else [1 - lr * lam, -lr * mu]
+    return torch.stack([torch.stack(first, dim=-1), torch.stack([lam, mu], dim=-1)], dim=-2)

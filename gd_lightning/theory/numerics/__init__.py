@@ -1,0 +1,1 @@
+"""Numerical methods of the theory: eigenvalues, linear systems, roots, minima, subsamples (floor 2)."""

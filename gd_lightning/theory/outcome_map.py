@@ -1,0 +1,228 @@
+"""The outcome over all batch sizes and learning rates, as the boundaries between the verdicts.
+
+At one batch size the verdict changes with the learning rate in one order: too slow, fast enough, once more too slow
+just below the learning rate whose noise keeps the loss at the target, kept at its floor, diverging. So four learning
+rates a batch size tell the verdicts at all others.
+
+Letters: N samples, B batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from gd_lightning.theory.drawn_batches import DrawnBatches
+from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, updates_to_excess
+from gd_lightning.theory.numerics.searches import minimum
+from gd_lightning.theory.outlook import Outlooks, Verdict
+from gd_lightning.theory.reduced_updates import ReducedUpdates
+from gd_lightning.variants import Variant
+
+_COLUMNS = 20  # batch sizes, about
+_FULL = 0.8  # of the batch size: a last batch that is called full
+_PRECISION = 1e-3  # of a boundary
+_LOWEST = 1e-7  # of the limit: learning rates below are not looked at
+_LOOKS = 12  # learning rates at which a fast one is looked for, before the fastest is searched
+_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; that of the others lies between
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Where the verdict on a batch size changes, in ascending learning rates.
+
+    Args:
+        batch_size: B.
+        fast_from: The smallest learning rate that is there within the epochs of a run; 0 where all are.
+        fast_to: The largest; the same number, that of the fastest, where none is.
+        quiet: Up to here the floor is at most the target.
+        stable: From here on it diverges. That is ``limit``, or less where a short last batch is less stable.
+        limit: The largest stable learning rate of the batch size.
+        best: The one that shrinks the error fastest.
+        short_batch: The number of samples in a last batch so short that it moves the boundaries down; 0 where none is.
+    """
+
+    batch_size: int
+    fast_from: float
+    fast_to: float
+    quiet: float
+    stable: float
+    limit: float
+    best: float
+    short_batch: int = 0
+
+    def verdict(self, lr: float) -> Verdict:
+        """Return what becomes of a learning rate."""
+        if lr >= self.stable:
+            return Verdict.DIVERGES
+        if lr > self.quiet:
+            return Verdict.REACHES_ITS_FLOOR
+        is_fast = self.fast_from < self.fast_to and self.fast_from <= lr <= self.fast_to
+        return Verdict.CONVERGES if is_fast else Verdict.SLOW
+
+
+@dataclass(frozen=True)
+class OutcomeMap:
+    """What becomes of a linear regressor at all batch sizes and learning rates, for samples drawn with replacement.
+
+    Args:
+        n_samples: N.
+        max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
+        drawn: The boundaries of mini-batches, in ascending batch sizes; empty for a single sample, and where nothing
+            can be told of them.
+        batch: Those of batch gradient descent.
+
+    Example:
+        >>> from gd_lightning.affine import Affine
+        >>> from gd_lightning.theory import LinearLoss
+        >>> x = torch.arange(-5, 5, 0.1)[:, None]
+        >>> noise = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+        >>> start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+        >>> outlooks = Outlooks(LinearLoss.of(x, -5 * x + 0.4 * noise), start, max_epochs=40)
+        >>> found = OutcomeMap.of(outlooks, batch_size=10)
+        >>> [str(found.at(size).verdict(0.1)) for size in (100, 10, 1)]
+        ['converges', 'reaches its floor', 'diverges']
+    """
+
+    n_samples: int
+    max_epochs: float
+    drawn: tuple[Boundaries, ...]
+    batch: Boundaries
+
+    @classmethod
+    def of(cls, outlooks: Outlooks, batch_size: int, columns: int = _COLUMNS) -> OutcomeMap:
+        """Find the boundaries.
+
+        Args:
+            outlooks: What tells the outlook of one batch size and learning rate.
+            batch_size: One that the map must have.
+            columns: How many batch sizes it has, about.
+        """
+        n = outlooks.loss.n_samples
+        with _one_thread():
+            can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))
+            drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if can_tell else []
+            whole = next(_of_drawn(outlooks, [n])) if n > 1 and outlooks.with_replacement else _of_batch(outlooks)
+            return cls(n, outlooks.max_epochs, tuple(drawn), whole)
+
+    def at(self, batch_size: int) -> Boundaries:
+        """Return the boundaries of one of the batch sizes that the map has."""
+        return next(each for each in (*self.drawn, self.batch) if each.batch_size == batch_size)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let one thread do all: on matrices as small as those of a map, several ones wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
+    """Return batch sizes from 1 to N / 2 in about equal ratios, and the configured one unless it is N.
+
+    Of the sizes near each place, the one with the fullest last batch is taken, and none where that is short: such a
+    size has boundaries of its own, below those of its neighbours.
+    """
+
+    def fullness(size: int) -> float:
+        return ((n - 1) % size + 1) / size
+
+    largest = (n + 1) // 2
+    ratio = largest ** (1 / (columns - 1))
+    found = {1, largest, configured} - {n}
+    for place in (ratio**i for i in range(1, columns - 1)):
+        batches = round(n / place)
+        near = {round(place), *(math.ceil(n / count) for count in (batches - 1, batches, batches + 1) if count > 1)}
+        near = {size for size in near if abs(math.log(size / place)) <= math.log(ratio) / 2}
+        fullest = max(near, key=fullness, default=1)
+        found |= {fullest} if fullness(fullest) >= _FULL else set()
+    return sorted(found)
+
+
+def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
+    n, target = outlooks.loss.n_samples, outlooks.target
+    moved = outlooks.momentum, outlooks.nesterov
+    reduced = ReducedUpdates.of(outlooks.drawn, outlooks.start, *moved)
+    all_drawn = [DrawnBatches(outlooks.drawn, Variant.of(size, n, outlooks.drop_last), True, *moved) for size in sizes]
+    searched = min(len(sizes), 2 if outlooks.momentum else _SEARCHED)
+    places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
+    best = {place: math.log(all_drawn[place].best_lr / all_drawn[place].largest_stable_lr) for place in places}
+    for place, drawn in enumerate(all_drawn):
+        variant, limit = drawn.variant, drawn.largest_stable_lr
+
+        def floor(lr: float, variant: Variant = variant) -> float:
+            return reduced.floor(lr, variant)
+
+        def lateness(lr: float, variant: Variant = variant) -> float:
+            excess = reduced.excess(lr, variant, int(outlooks.max_epochs))
+            return math.log(excess / target) if excess > 0 else -math.inf
+
+        stable = _last(lambda lr: floor(lr) < math.inf, limit) if variant.short_batch else limit
+        quiet = _last(lambda lr: floor(lr) <= target, stable)
+        if outlooks.max_epochs == math.inf or outlooks.excess_at_start <= target:
+            fast = 0.0, quiet
+        else:
+            fast = _interval(lateness, quiet)
+        below, above = max(p for p in places if p <= place), min(p for p in places if p >= place)
+        weight = 0.0 if below == above else (place - below) / (above - below)
+        ratio = math.exp((1 - weight) * best[below] + weight * best[above])
+        is_short = variant.short_batch < _FULL * variant.batch_size
+        yield Boundaries(
+            variant.batch_size,
+            fast_from=fast[0],
+            fast_to=fast[1],
+            quiet=quiet,
+            stable=stable,
+            limit=limit,
+            best=ratio * limit,
+            short_batch=variant.short_batch if is_short else 0,
+        )
+
+
+def _of_batch(outlooks: Outlooks) -> Boundaries:
+    loss, momentum, nesterov = outlooks.loss, outlooks.momentum, outlooks.nesterov
+    limit = largest_stable_lr(loss.lambda_max, momentum, nesterov)
+
+    def lateness(lr: float) -> float:
+        epochs = updates_to_excess(loss, outlooks.start, lr, outlooks.target, momentum, nesterov)
+        return epochs - outlooks.max_epochs
+
+    endless = outlooks.max_epochs == math.inf or outlooks.excess_at_start <= outlooks.target
+    fast = (0.0, limit) if endless else _interval(lateness, limit)
+    best = best_lr(loss.lambda_min, loss.lambda_max, momentum, nesterov)
+    return Boundaries(loss.n_samples, *fast, limit, limit, limit, best)
+
+
+def _last(holds: Callable[[float], bool], high: float, low: float | None = None) -> float:
+    """Return up to which number it holds: the upper one, if it holds shortly below, else what bisection finds."""
+    if holds(high * (1 - _PRECISION)):
+        return high
+    low = _LOWEST * high if low is None else low
+    while high > (1 + _PRECISION) * low:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _interval(lateness: Callable[[float], float], top: float) -> tuple[float, float]:
+    """Return between which learning rates the lateness is at most 0; where it is least, if it is nowhere."""
+    looks = [top * _LOWEST ** (i / _LOOKS) for i in range(_LOOKS, 0, -1)] + [0.9 * top, top * (1 - _PRECISION)]
+    found = [lateness(lr) for lr in looks]
+    at = min(range(len(looks)), key=lambda i: found[i])
+    inside = looks[at]
+    if found[at] > 0:
+        near = math.log(looks[max(at - 1, 0)]), math.log(looks[min(at + 1, len(looks) - 1)])
+        inside = math.exp(minimum(lambda log: lateness(math.exp(log)), *near, math.log1p(_PRECISION), small=0.0))
+        if lateness(inside) > 0:
+            return inside, inside
+    # From the fast one downwards, it is the same search in 1 / lr.
+    start = 0.0 if found[0] <= 0 else 1 / _last(lambda inverse: lateness(1 / inverse) <= 0, 1 / looks[0], 1 / inside)
+    return start, _last(lambda lr: lateness(lr) <= 0, top, inside)

@@ -1,0 +1,209 @@
+"""How many digits of the least-squares solution rounding leaves to a run whose descent has converged.
+
+A rounding error is taken as a random number within half a unit in the last place, independent of all others, so
+q(v) = ulp(v)^2 / 12 is its variance at v. To first order an error dg of the gradient moves the point that the descent
+converges to by H^-1 dg, and the variances of all sources add up:
+
+- A feature that is wrong by dz has dg = (2 / (K N)) (e_d r_n - theta_d a_n) dz, with rows a_n = (z_n, 1), residuals r_n
+  and the unit vector e_d. It comes from data that are rounded to the precision. The layer that standardises takes them
+  as they are, subtracts the mean in float64, and rounds its result to the precision.
+- A target that is rounded, or a prediction (its products, their sum, and the residual), has dg = (2 / (K N)) a_n dy.
+- The sum of the gradient, sample by sample, has at most the variance (2 / K)^2 u^2 mean(a_d^2 r^2) / 6.
+- A mean that is rounded by d shifts all samples alike. With a bias nothing is lost, as parameters in original units are
+  made with the same mean; without one, dg = (2 / K) e_d mean(r) d / scale.
+- A parameter stands still where its step rounds to nothing, or swings where it rounds up: with t = lr lam, an error up
+  to half an ulp over min(t, 2 - t) stays. A slow direction comes from outside and stops at this border, a fast one
+  lands anywhere within: its mean square is (1 + p + p^2) / 3 of the border's, p = 1 - min(t, 2 - t). With momentum, t
+  is lr lam / (1 - mu), and the other one 2 - 2 lr / (the largest stable lr of the direction).
+- Parameters in original units, w / scale and b - w mean / scale, are computed in float64. The second magnifies what
+  came before: a bias that is a small difference of large numbers has the errors of the large ones.
+
+Sources: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 2.8 (rounding errors as random
+numbers) and 4.2 (sums); Golub and Van Loan, Matrix Computations, 4th edition, section 5.3 (what changed data do to a
+least-squares solution); McCullough, The American Statistician 52 (1998), on counting digits.
+
+Letters: N samples, M of them, D features, K outputs, C columns of the design (D, and one of ones for the bias), R
+directions, P parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gd_lightning.affine import Affine
+from gd_lightning.models import Standardize
+from gd_lightning.theory.full_batch import largest_stable_lr
+from gd_lightning.theory.quadratic_loss import LinearLoss
+
+_MEDIAN = 0.6745  # of the size of a standard normal number
+_NOTHING = 10  # deviations in float64 within which a parameter cannot be told from 0
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding leaves of the least-squares solution, in batch gradient descent at a stable learning rate.
+
+    Args:
+        loss: The loss on the training set, of features as the regressor sees them.
+        x: Features in original units, not yet rounded, shape (M, D): of all samples, or of some drawn evenly. What
+            float32 cannot hold counts as rounded in float64 too, as the decimals of a table are.
+        y: Their targets, shape (M, K).
+        lr: The learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
+        layer: What standardises the features; None where nothing does.
+
+    Example:
+        >>> x = torch.tensor([[1001.0], [1002.0], [1003.0], [1004.0]])
+        >>> y = torch.tensor([[1002.0], [1003.0], [1003.0], [1006.0]])  # 1.2 x - 199.5
+        >>> layer = Standardize.fit(lambda: [x])
+        >>> rounding = Rounding(LinearLoss.of(layer(x), y), x, y, lr=0.5, layer=layer)
+        >>> [round(digits) for digits in rounding.digits(torch.float32).tolist()]
+        [5, 4]
+    """
+
+    loss: LinearLoss
+    x: Tensor
+    y: Tensor
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    layer: Standardize | None = None
+
+    def digits(self, dtype: torch.dtype) -> Tensor:
+        """Return how many significant decimal digits of each parameter are right, -log10(abs(error / parameter)).
+
+        It is the median: as many runs have more as have fewer. Of ten, nine are between half a digit fewer and one
+        digit more.
+
+        Args:
+            dtype: float32 or float64: the precision of data, layer, gradients and parameters.
+
+        Returns:
+            Shape (P,), in original units and in the order of ``Affine.flat``, from 0 to what the precision holds (7.2
+            or 16). Where a parameter is 0 up to rounding in float64, digits behind the point.
+        """
+        size = self._in_original_units(self.loss.optimum).flat().abs()
+        size = torch.where(size <= _NOTHING * self.deviations(torch.float64), torch.ones_like(size), size)
+        error = _MEDIAN * self.deviations(dtype) / size
+        return -error.clamp(torch.finfo(dtype).eps / 2, 1).log10()
+
+    def deviations(self, dtype: torch.dtype) -> Tensor:
+        """Return the standard deviation of the error of each parameter in original units, shape (P,), as ``digits``."""
+        loss, n_features = self.loss, self.x.shape[1]
+        back = self._back(loss.directions)
+        solve, stays = back / loss.eigenvalues, back * self._left()
+        variances = []
+        for output in range(loss.n_outputs):
+            theta = self._theta[:, output]
+            noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
+            stalled = loss.directions.T * (3 * _variance(theta, dtype)) @ loss.directions
+            variance = ((solve @ noise) * solve).sum(dim=1) + ((stays @ stalled) * stays).sum(dim=1)
+            variances.append(variance + self._noise_of_the_way_back(self._back(theta[:, None])[:, 0]))
+        variance = torch.stack(variances)
+        return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
+
+    def excess(self, dtype: torch.dtype) -> float:
+        """Return how far above the irreducible loss rounding keeps the train loss, in the mean."""
+        loss, excess = self.loss, 0.0
+        for output in range(loss.n_outputs):
+            theta = self._theta[:, output]
+            noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
+            moved = noise.diagonal() / loss.eigenvalues.square()
+            stalled = loss.directions.T.square() @ (3 * _variance(theta, dtype)) * self._left().square()
+            excess += (loss.eigenvalues * (moved + stalled)).sum().item() / 2
+        return excess
+
+    @property
+    def _theta(self) -> Tensor:
+        """The least-squares solution as the regressor has it, weights then bias, shape (C, K)."""
+        optimum = self.loss.optimum
+        weight = optimum.weight.T
+        return weight if optimum.bias is None else torch.cat([weight, optimum.bias[None]])
+
+    def _in_original_units(self, affine: Affine) -> Affine:
+        return affine if self.layer is None else affine.after(self.layer.mean, self.layer.scale)
+
+    def _back(self, parameters: Tensor) -> Tensor:
+        """Return parameters of an output, shape (C, n), in original units, shape (C or D + 1, n)."""
+        bias = None if self.loss.optimum.bias is None else parameters[-1]
+        affine = self._in_original_units(Affine(parameters[: self.x.shape[1]].T, bias))
+        rows = affine.weight.T
+        return rows if affine.bias is None else torch.cat([rows, affine.bias[None]])
+
+    def _left(self) -> Tensor:
+        """Return what stays of an error in each direction where steps round to nothing, in half ulps, shape (R,)."""
+        t = self.lr * self.loss.eigenvalues
+        limit = largest_stable_lr(1.0, self.momentum, self.nesterov)
+        moves = torch.minimum(t / (1 - self.momentum), 2 - 2 * t / limit).clamp(max=1)
+        stays = 1 - moves
+        return ((1 + stays + stays.square()) / 3).sqrt() / moves
+
+    def _gradient_noise(self, theta: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the covariance of the errors of the gradient of an output along the directions, shape (R, R).
+
+        Args:
+            theta: The parameters of the output, shape (C,).
+            y: Its targets, shape (M,).
+            dtype: The precision.
+        """
+        x, n, directions = self.x.double(), self.loss.n_samples, self.loss.directions
+        z = x if self.layer is None else self.layer.standardized(x)
+        weight, n_features = theta[: z.shape[1]], z.shape[1]
+        rows = torch.cat([z, torch.ones_like(z[:, :1])], dim=1)[:, : len(theta)]
+        prediction = rows @ theta
+        residual = y - prediction
+        of_features = _data_variance(x, dtype)
+        if self.layer is not None:
+            of_difference = _variance(x - self.layer.mean, torch.float64)
+            of_features = (_data_variance(x, torch.float64) + of_difference) / self.layer.scale**2
+            of_features = of_features + _variance(z, dtype)
+        of_prediction = _variance(rows * theta, dtype).sum(dim=1) + _variance(prediction, dtype)
+        along = of_features @ weight.square() + of_prediction + _variance(residual, dtype) + _data_variance(y, dtype)
+        seen = rows @ directions
+        noise = seen.T @ (seen * along[:, None])
+        crossed = ((of_features * residual[:, None]) @ (weight[:, None] * directions[:n_features])).T @ seen
+        own = torch.zeros_like(theta)
+        own[:n_features] = (of_features * residual.square()[:, None]).sum(dim=0)
+        unit = torch.finfo(dtype).eps / 2
+        alone = unit**2 / 6 * (rows * residual[:, None]).square().mean(dim=0)
+        if self.layer is not None and self.loss.optimum.bias is None:
+            shift = _variance(self.layer.mean, torch.float64) / self.layer.scale**2
+            alone = alone + residual.mean() ** 2 * shift
+        noise = (noise - crossed - crossed.T) / (len(x) * n)
+        alone = alone + own / (len(x) * n)
+        return (2 / self.loss.n_outputs) ** 2 * (noise + directions.T @ (alone[:, None] * directions))
+
+    def _noise_of_the_way_back(self, original: Tensor) -> Tensor:
+        """Return the variance of the errors made in turning an output's parameters to original units.
+
+        Args:
+            original: These parameters, shape (D + 1,), or (D,) where they have no intercept.
+        """
+        if self.layer is None:
+            return torch.zeros_like(original)
+        mean = self.layer.mean
+        weight, intercept = original[: len(mean)], original[len(mean) :]
+        of_weight, of_shift = _variance(weight, torch.float64), _variance(weight * mean, torch.float64)
+        if not len(intercept):
+            return of_weight
+        of_bias = (of_weight * mean.square() + of_shift).sum() + _variance(intercept[0], torch.float64)
+        if self.loss.optimum.bias is None:
+            of_bias = of_bias + (weight.square() * _variance(mean, torch.float64)).sum()
+        return torch.cat([of_weight, of_bias[None]])
+
+
+def _variance(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return q, the variance of the rounding error at values that are computed in a precision; 0 at 0."""
+    exponent = torch.frexp(values).exponent
+    ulp = torch.ldexp(torch.full_like(values, torch.finfo(dtype).eps / 2), exponent)
+    return torch.where(values == 0, 0.0, ulp.square() / 12)
+
+
+def _data_variance(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the variance of the rounding error of data; what float32 can hold, it holds exactly."""
+    values = values.double()
+    return torch.where(values == values.float(), 0.0, _variance(values, dtype))

@@ -1,0 +1,93 @@
+"""How a history reaches loggers of any kind (floor 3): as metrics against the number of updates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.tensorboard import RowsInTurn
+
+
+class TakesMetrics(Protocol):
+    """What all loggers of Lightning have."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take numbers."""
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Take settings."""
+
+    def save(self) -> None:
+        """Hand everything to the file system, or wherever it goes."""
+
+
+class LoggerWriter:
+    """Writes the rows of a growing history to a logger, as many as TensorBoard gets, each row once.
+
+    Args:
+        logger: Where to.
+        updates: Expected number of updates; infinite where it is not known.
+        epochs: Expected number of epochs, likewise.
+        settings: What the run is made with.
+        written: Updates whose rows the logger has already, from before the run was continued.
+        plain_names: Whether the logger takes only Latin letters, digits and ``_ . -`` in the names of metrics.
+    """
+
+    def __init__(
+        self,
+        logger: TakesMetrics,
+        updates: float,
+        epochs: float,
+        settings: Mapping[str, Any],
+        written: Collection[int] = (),
+        plain_names: bool = False,
+    ) -> None:
+        self._logger, self._written = logger, written
+        self.rows = RowsInTurn(updates, epochs)
+        """Which rows are written."""
+        self._names: dict[str, str] | None = {} if plain_names else None
+        logger.log_hyperparams({name: value for name, value in settings.items() if value is not None})
+
+    def write_new(self, history: History, to_the_end: bool = False) -> None:
+        """Write the rows that came since the last call; arguments as for the writer of TensorBoard."""
+        for row in self.rows.new(history, to_the_end):
+            metrics = {name: value for name, value in row.items() if name != "update" and not name.startswith("grad_")}
+            if row["update"] not in self._written:
+                self._log(metrics, int(row["update"]))
+        self._logger.save()
+
+    def write_results(self, results: Mapping[str, float], update: int, outcome: Outcome | None) -> None:
+        """Write what the run came to, as ``final/...``, and how it ended."""
+        self._log(results, update, "final/")
+        if outcome is not None:
+            self._write_outcome(str(outcome))
+        self._logger.save()
+
+    def _write_outcome(self, outcome: str) -> None:
+        self._logger.log_hyperparams({"outcome": outcome})
+
+    def _log(self, metrics: Mapping[str, float], step: int, prefix: str = "") -> None:
+        names = dict(zip(metrics, metrics, strict=True)) if self._names is None else self._plain(metrics)
+        self._logger.log_metrics({prefix + names[name]: value for name, value in metrics.items()}, step=step)
+
+    def _plain(self, names: Iterable[str]) -> Mapping[str, str]:
+        """Return what metrics are called without other characters, each one the same every time, and no two alike."""
+        assert self._names is not None
+        for name in names:
+            if name not in self._names:
+                self._names[name] = _free(re.sub(r"[^a-zA-Z0-9_. -]", "_", name)[:_LONGEST], self._names.values())
+        return self._names
+
+
+_LONGEST = 200  # characters of a name; MLflow takes 250
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Return a name, with a number behind it where it is taken."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate

@@ -1,0 +1,205 @@
+"""Groups of runs in TensorBoard, which cannot average runs itself: a run a group, of mean and deviation (floor 3).
+
+- ``samples/train_loss_mean``, ``..._deviation`` (of several runs as a sample: n - 1), ``..._lower`` and
+  ``..._upper``, and so on for each axis and for ``val_loss``: the same tags in every group, so that groups overlay in
+  every tab;
+- ``groups/LABEL/samples/train_loss_mean``, ``..._lower`` and ``..._upper``: the same values again under tags of the
+  group's own, because a chart of the Custom Scalars tab can pick tags but no runs.
+
+The Custom Scalars tab shows them by a layout. TensorBoard opens Time Series first whatever a log directory holds; the
+address that opens Custom Scalars ends with ``#custom_scalars``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.custom_scalar import metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import (
+    Category,
+    Chart,
+    Layout,
+    MarginChartContent,
+    MultilineChartContent,
+)
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from gd_lightning.records.groups import Group, Values
+from gd_lightning.tracking.tensorboard import POINTS
+
+AGGREGATE = "aggregate"
+AGGREGATE_ENDING = ".aggregate"
+"""How the names of the event files end that tell of several runs, and are no run; of no others."""
+
+_FAMILIES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
+_COLUMNS = ("train_loss", "val_loss")
+_LONGEST_NAME = 100  # characters; file systems allow 255 bytes
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Mean and deviation of a measure against an axis, thinned, each array of shape (points,)."""
+
+    family: str
+    column: str
+    steps: NDArray[np.int64]
+    seconds: Values
+    mean: Values
+    deviation: Values
+
+    @property
+    def tag(self) -> str:
+        return f"{self.family}/{self.column}"
+
+
+def write_aggregate(directory: Path, groups: Sequence[Group]) -> None:
+    """Write mean and deviation of each group, and a layout of the Custom Scalars tab, in the place of former ones.
+
+    A group that has nothing to average, as where all of its runs diverged, gets no run.
+
+    Args:
+        directory: The log directory of the comparison. The layout is written here, because TensorBoard shows first the
+            layout of the run whose name sorts first; the runs of the groups are ``aggregate/LABEL`` below it.
+        groups: What is compared.
+    """
+    former = list(_former_files(directory))
+    now = time.time()
+    series = {group.label: list(_series_of(group)) for group in groups}
+    drawn = {label: each for label, each in series.items() if each}
+    for label, name in zip(drawn, _directory_names(drawn), strict=True):
+        _write_events(directory / AGGREGATE / name, _events_of(label, drawn[label], now))
+    if drawn:
+        _write_events(directory, [_event_of(_layout(drawn), now)])
+    for path in former:  # only now: at no moment is there neither
+        path.unlink()
+        if path.parent != directory:
+            with suppress(OSError):  # something else is in it
+                path.parent.rmdir()
+
+
+def _former_files(directory: Path) -> Iterator[Path]:
+    for place in (directory, *(directory / AGGREGATE).glob("*")):
+        yield from place.glob(f"*tfevents*{AGGREGATE_ENDING}")
+
+
+def _directory_names(labels: Iterable[str]) -> list[str]:
+    """Return a name for each label that every file system allows and tells from the others."""
+    names: list[str] = []
+    for label in labels:
+        plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", label)[:_LONGEST_NAME].strip(" .") or "group"
+        name, number = plain, 1
+        while name.casefold() in (other.casefold() for other in names):
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
+    return names
+
+
+def _series_of(group: Group) -> Iterator[_Series]:
+    for column in _COLUMNS:
+        seconds = group.band(column, "seconds").x
+        for family, axis in _FAMILIES.items():
+            band = group.band(column, axis)
+            at = band.x * 1e6 if family == "microseconds" else band.x
+            points = _points_at(at, whole=family == "epochs")
+            if len(points):
+                steps = np.round(at[points]).astype(np.int64)
+                passed = np.nan_to_num(seconds[points])
+                yield _Series(family, column, steps, passed, band.mean[points], band.deviation[points])
+
+
+def _points_at(at: Values, whole: bool) -> NDArray[np.int64]:
+    """Choose which points are written, at most ``POINTS`` of them, the first and the last among them.
+
+    Args:
+        at: Where they are on an axis, shape (n,).
+        whole: Choose among those at whole numbers.
+    """
+    points = np.flatnonzero(np.isfinite(at) & (at == np.round(at)) if whole else np.isfinite(at))
+    steps = np.round(at[points])
+    # A step that is not beyond all before it makes TensorBoard drop those; mean seconds fall where a slow run ended.
+    points = points[steps > np.maximum.accumulate(np.concatenate([[-1.0], steps]))[:-1]]
+    chosen: NDArray[np.int64] = points[np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int)]
+    return chosen
+
+
+def _own_tag(label: str, tag: str) -> str:
+    return f"groups/{label}/{tag}"
+
+
+def _events_of(label: str, series: Iterable[_Series], start: float) -> Iterator[Event]:
+    for each in series:
+        own = _own_tag(label, each.tag)
+        for step, seconds, mean, deviation in zip(each.steps, each.seconds, each.mean, each.deviation, strict=True):
+            half = 0.0 if math.isnan(deviation) else deviation  # of a single run: its band is its line
+            band = {"mean": mean, "lower": mean - half, "upper": mean + half}
+            values = {f"{tag}_{name}": value for tag in (each.tag, own) for name, value in band.items()}
+            if not math.isnan(deviation):
+                values[f"{each.tag}_deviation"] = deviation
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+            yield _event_of(summary, start + seconds, int(step))
+
+
+def _event_of(summary: Summary, wall_time: float, step: int = 0) -> Event:
+    return Event(wall_time=wall_time, step=step, summary=summary)
+
+
+def _write_events(directory: Path, events: Iterable[Event]) -> None:
+    with closing(EventFileWriter(str(directory), max_queue_size=10000, filename_suffix=AGGREGATE_ENDING)) as writer:
+        # It makes a TensorBoard that runs forget what it has read of the former files.
+        writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)))
+        for event in events:
+            writer.add_event(event)
+
+
+def _layout(drawn: dict[str, list[_Series]]) -> Summary:
+    """Return the layout of the Custom Scalars tab: first and open what overlays the groups, then each group alone."""
+    tags = dict.fromkeys(each.tag for series in drawn.values() for each in series)
+    categories: list[Category] = []
+    for column in _COLUMNS:
+        there = [tag for tag in tags if tag.endswith(f"/{column}")]
+        charts = [*(_line_chart(tag) for tag in there), *(_band_chart(tag, tag) for tag in there)]
+        if charts:
+            title = f"{_words(column)}, all variants"
+            categories.append(Category(title=title, chart=charts, closed=bool(categories)))
+    for label, series in drawn.items():
+        charts = [_band_chart(each.tag, _own_tag(label, each.tag)) for each in series]
+        categories.append(Category(title=label, chart=charts, closed=True))
+    content = TensorProto(
+        dtype="DT_STRING",
+        string_val=[Layout(category=categories).SerializeToString()],
+        tensor_shape=TensorShapeProto(),
+    )
+    about = metadata.create_summary_metadata()
+    return Summary(value=[Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=content, metadata=about)])
+
+
+def _line_chart(tag: str) -> Chart:
+    return Chart(title=f"{_title(tag)}: mean", multiline=MultilineChartContent(tag=[f"{tag}_mean$"]))
+
+
+def _band_chart(title_of: str, tag: str) -> Chart:
+    series = MarginChartContent.Series(value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper")
+    # One series a chart: TensorBoard reports as missing whatever a run has only in part.
+    return Chart(title=f"{_title(title_of)}: mean ± deviation", margin=MarginChartContent(series=[series]))
+
+
+def _title(tag: str) -> str:
+    family, _, column = tag.partition("/")
+    return f"{_words(column)} against {family}"
+
+
+def _words(column: str) -> str:
+    return column.replace("_", " ")

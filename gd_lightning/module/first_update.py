@@ -5,12 +5,14 @@ Letters: N training samples, B samples of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import generator_given_back
@@ -18,6 +20,7 @@ from gd_lightning.variants import Variant
 
 Take = Callable[[slice], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
+_CONTAINERS = (list, dict, set, deque)
 
 
 def try_update(
@@ -33,7 +36,7 @@ def try_update(
     What the network itself raises is raised as it is.
 
     Args:
-        module: With the network; its parameters, buffers and gradients stay as they are.
+        module: With the network; its parameters, buffers, gradients and attributes stay as they are.
         summed_loss: From predictions and targets to a sum.
         take: Gives samples (x, y) by their positions.
         variant: B and N.
@@ -46,7 +49,7 @@ def try_update(
     smallest = variant.short_batch or variant.batch_size
     smallest = min(smallest, at_once or smallest)
     devices = [module.device] if module.device.type == "cuda" else []
-    with precision, generator_given_back(devices), torch.enable_grad():
+    with precision, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
         try:
             losses = [_loss(module, summed_loss, take, smallest) for _ in range(2)]
         except Exception as error:
@@ -59,6 +62,29 @@ def try_update(
             ) from error
         for loss in losses:
             _check_gradient(module, loss)
+
+
+@contextmanager
+def _attributes_given_back(module: nn.Module) -> Iterator[None]:
+    """Give all parts of a module back the attributes that they had, such as a number of calls, and what these hold."""
+    before = [(vars(part), dict(vars(part))) for part in module.modules()]
+    held = [(each, each.copy()) for _, own in before for each in own.values() if type(each) in _CONTAINERS]
+    try:
+        yield
+    finally:
+        for attributes, own in before:
+            attributes.clear()
+            attributes.update(own)
+        for container, content in held:
+            container.clear()
+            _fill(container, content)
+
+
+def _fill(container: Any, content: Any) -> None:
+    if isinstance(container, (dict, set)):
+        container.update(content)
+    else:
+        container.extend(content)
 
 
 def _loss(module: LightningModule, summed_loss: Loss, take: Take, size: int) -> Tensor:

@@ -223,7 +223,7 @@ def _smallest_inverse(inverse_of_rows: Tensor, columns: Tensor, means: Tensor | 
     """
     if means is not None:
         columns = _bordered(columns.T, means).T
-        inverse_of_rows = _bordered(inverse_of_rows, torch.zeros_like(inverse_of_rows[0]))
+        inverse_of_rows = _bordered(inverse_of_rows, inverse_of_rows.new_zeros(inverse_of_rows.shape[1]))
     return smallest_with(columns, inverse_of_rows)
 
 

@@ -23,7 +23,6 @@ from gd_lightning import (
     ShowSteps,
     SteepLine,
 )
-from gd_lightning.callbacks import last_checkpoint as checkpoint
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.checkpoint_file import write_checkpoint
 from tests.conftest import MakeTrainer
@@ -54,7 +53,7 @@ def test_a_run_is_saved_at_intervals(
         saved.append(content["global_step"])
         write_checkpoint(content, path)
 
-    monkeypatch.setattr(checkpoint, "write_checkpoint", write)
+    monkeypatch.setattr("gd_lightning.module.checkpoints.write_checkpoint", write)
     trainer = make_trainer(
         callbacks=[LastCheckpoint(interval=1e-9)], max_epochs=3, logs=True, enable_checkpointing=True
     )

@@ -247,7 +247,7 @@ def test_a_network_of_ones_own(capfd: Capture) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.network", "torch.nn.ReLU"], "cannot plan for a network without parameters that are trained"),
+        (["--model.network", "torch.nn.ReLU"], "cannot train ReLU, because it has no parameters"),
         (["--model.momentum", "1"], "cannot plan with momentum 1, because from 1 on no learning rate lets the error"),
         (["--optimizer", "Adam", "--model.hidden_sizes", "[3]"], "cannot plan for another optimizer than SGD"),
         (["--model.hidden_sizes", "[3]", "--data.batch_size", "1000"], "batch_size 1000 is larger than the 100"),

@@ -15,8 +15,8 @@ import torch
 
 import gd_lightning
 from gd_lightning import Affine, SteepLine
-from gd_lightning.cli import plan as room
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.subcommands import plan as room
 from gd_lightning.theory import LinearLoss, Outlooks, Verdict, advice
 from tests.conftest import CONFIGS
 

@@ -13,7 +13,8 @@ from gd_lightning import RegressionModule
 from gd_lightning.data import Samples, epoch_order
 from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
-from gd_lightning.experiments import Trial, trial
+from gd_lightning.experiments import Trial
+from gd_lightning.experiments import lr_trial as trial
 from gd_lightning.experiments.sweeps.run import train_members
 from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutlook, NetworkLoss, largest_stable_lr
 from gd_lightning.variants import Variant

@@ -215,3 +215,28 @@ def test_what_a_network_raises_is_one_line_that_says_whose_it_is(
     with pytest.raises(LookupError, match="and more") as raised:
         make_trainer(max_epochs=1).fit(RegressionModule(network=Failing(D, 1, call)), _data(batch_size=1))
     assert raised.traceback[-1].name == "forward"
+
+
+class Counting(nn.Linear):
+    """Counts its calls, and notes how many samples each had."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+        self.calls, self.sizes, self.seen = 0, list[int](), {0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.sizes.append(len(x))
+        self.seen.add(len(x))
+        return super().forward(x)
+
+
+def test_what_a_network_notes_of_its_calls_is_that_of_the_run_alone(make_trainer: MakeTrainer) -> None:
+    network, own = Counting(), Counting()
+    own.load_state_dict(network.state_dict())
+    data, sizes = RegressionDataModule(LinearProblem(n_samples=100, n_features=2), batch_size=30), network.sizes
+    make_trainer(max_epochs=2).fit(RegressionModule(lr=0.01, network=network, engine="autograd"), data)
+    assert network.calls == 8
+    assert network.sizes is sizes
+    assert network.sizes == [30, 30, 30, 10] * 2
+    assert network.seen == {0, 30, 10}

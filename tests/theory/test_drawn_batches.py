@@ -18,8 +18,8 @@ from gd_lightning.theory import (
     contraction,
     largest_stable_lr,
     predicted_losses,
-    sampling,
 )
+from gd_lightning.theory import drawn_batches as sampling
 
 Matrix = NDArray[np.float64]
 

@@ -42,8 +42,8 @@ class Group:
         histories: The runs, in the order of their seeds; the summary of each is elsewhere.
         variant: batch, mini-batch or stochastic, for the colour; None where it is not known.
         settings: What sets it apart from other groups, such as batch_size and lr.
-        predicted_loss: Where theory says the train loss settles: the irreducible loss plus the noise floor; None where
-            it says nothing, ``inf`` where it diverges.
+        predicted_loss: Where theory says the train loss settles: least-squares loss plus noise floor; None where it
+            says nothing, ``inf`` where it diverges.
         limit: The largest stable learning rate, likewise.
 
     Example:

@@ -240,12 +240,12 @@ def _complaint(outlooks: Outlooks, outlook: Outlook) -> str:
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
         why = "" if _is_noisy(outlooks, outlook) else " by rounding"
         return (
-            f"With {batch}, {lr} ends {outlook.floor:.2g} above the irreducible loss{why}, more than the target of "
+            f"With {batch}, {lr} ends {outlook.floor:.2g} above the least-squares loss{why}, more than the target of "
             f"{outlooks.target:.2g}"
         )
     if outlook.verdict is Verdict.SLOW:
         return f"With {batch}, {lr} takes {epochs_in_words(outlook)} epochs, and the run has {outlooks.max_epochs:g}"
-    return f"With {batch}, {lr} is there after {epochs_in_words(outlook)} epochs: train"
+    return f"With {batch}, {lr} has converged after {epochs_in_words(outlook)} epochs: train"
 
 
 def _options(remedy: Remedy) -> str:
@@ -268,7 +268,7 @@ def _result(remedy: Remedy) -> str:
     if "trainer.max_epochs" in remedy.options:
         return ""
     if row.verdict is Verdict.REACHES_ITS_FLOOR:
-        return f" (ends {row.floor:.2g} above the irreducible loss)"
+        return f" (ends {row.floor:.2g} above the least-squares loss)"
     # The whole set has no floor; drawn with replacement, N samples have one.
     is_exact = row.growth is not None or (row.variant.name == "batch" and row.floor == 0)
     about = "" if is_exact else "about "
@@ -283,13 +283,13 @@ def in_words(outlooks: Outlooks, outlook: Outlook) -> str:
     if outlook.verdict is Verdict.DIVERGES:
         return f"{outlook.verdict}{how}"
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
-        return f"{outlook.verdict}, {outlook.floor:.3g} above the irreducible loss{how}"
-    there = f"{outlooks.target:.2g} above the irreducible loss after {epochs_in_words(outlook)} epochs"
+        return f"{outlook.verdict}, {outlook.floor:.3g} above the least-squares loss{how}"
+    there = f"{outlooks.target:.2g} above the least-squares loss after {epochs_in_words(outlook)} epochs"
     return f"{outlook.verdict}, {there}{how}"
 
 
 def epochs_in_words(outlook: Outlook) -> str:
-    """Return after how many epochs a run is close to the irreducible loss."""
+    """Return after how many epochs a run is close to the least-squares loss."""
     if outlook.epochs < 1e12:
         return f"{outlook.epochs:,.0f}"
     return f"{outlook.epochs:.1g}" if outlook.epochs < math.inf else "never"

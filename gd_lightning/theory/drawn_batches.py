@@ -122,7 +122,7 @@ class DrawnBatches:
         return largest_eigenvalue(lambda m: self._moments.after(m, lr), self._identity())
 
     def floor(self, lr: float) -> float:
-        """Return how far above the irreducible loss the expected train loss stays at a constant learning rate.
+        """Return how far above the least-squares loss the expected train loss stays at a constant learning rate.
 
         It is that at the ends of epochs. For batches of one size it solves the discrete Lyapunov equation
         M = T M + noise, with T and noise as above. A short last batch is noisier than the others, and counts.
@@ -136,7 +136,7 @@ class DrawnBatches:
         Example:
             >>> x = torch.tensor([[1.0], [1.0]])
             >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
-            >>> round(DrawnBatches(loss, Variant.of(1, 2)).floor(0.1), 9)  # lr / (1 - lr) times the irreducible loss 1
+            >>> round(DrawnBatches(loss, Variant.of(1, 2)).floor(0.1), 9)  # lr / (1 - lr) times least-squares loss 1
             0.111111111
         """
         loss, moments, step = self.loss, self._moments, 2 * lr / self.loss.n_outputs
@@ -188,13 +188,13 @@ class DrawnBatches:
         state, observe = self.state(start), self.observation()
         if len(state) > _SMALL and not self.variant.short_batch:
             times = [self.variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
-            return self.loss.irreducible + powers(self.update(lr, self.variant.batch_size), state, observe, times)
+            return self.loss.least_squares + powers(self.update(lr, self.variant.batch_size), state, observe, times)
         epoch = self._epoch(lr)
         values = [observe @ state]
         for _ in range(epochs):
             state = epoch(state)
             values.append(observe @ state)
-        return self.loss.irreducible + torch.stack(values)
+        return self.loss.least_squares + torch.stack(values)
 
     def state(self, start: Affine) -> Tensor:
         """Return the state (M, m, 1) of parameters that are known and do not move yet, flat."""

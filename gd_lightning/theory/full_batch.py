@@ -113,26 +113,26 @@ def predicted_losses(
         excess = torch.zeros(updates + 1, dtype=torch.float64)
         for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
             excess += eigenvalue / 2 * squared * (factor * factor) ** steps
-        return loss.irreducible + excess
+        return loss.least_squares + excess
     update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
     errors = [error]
     for _ in range(updates):
         state = update @ state
         errors.append(state[:, 0])
-    return loss.irreducible + torch.stack([loss.excess(error) for error in errors])
+    return loss.least_squares + torch.stack([loss.excess(error) for error in errors])
 
 
 def updates_to_excess(
     loss: LinearLoss, start: Affine, lr: float, excess: float, momentum: float = 0.0, nesterov: bool = False
 ) -> float:
-    """Return how many updates of batch gradient descent bring the loss to the irreducible one plus an excess.
+    """Return how many updates of batch gradient descent bring the loss to the least-squares loss plus an excess.
 
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
         lr: The learning rate.
-        excess: How far above the irreducible loss, in units of the loss; more than 0.
+        excess: How far above the least-squares loss, in units of the loss; more than 0.
         momentum: mu.
         nesterov: Whether the momentum is Nesterov's.
 

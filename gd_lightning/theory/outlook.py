@@ -24,8 +24,8 @@ from gd_lightning.variants import BatchSize, Variant
 
 LONGEST_LOOK = 10_000
 _LOOKS = (64, 1024, LONGEST_LOOK)  # epochs that are looked ahead, further where the target is not reached before
-_CLOSE = 0.01  # of the irreducible loss
-_NEXT_TO_NOTHING = 1e-6  # of the loss of the best constant: an irreducible loss below is no scale
+_CLOSE = 0.01  # of the least-squares loss
+_NEXT_TO_NOTHING = 1e-6  # of the loss of the best constant: an least-squares loss below is no scale
 _CLOSE_TO_ZERO = 1e-4  # of the loss of the best constant: what counts there
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
@@ -37,11 +37,11 @@ class Verdict(str, Enum):
     """What becomes of a run."""
 
     CONVERGES = "converges"
-    """It comes close to the irreducible loss within the epochs it has."""
+    """It comes close to the least-squares loss within the epochs it has."""
     SLOW = "slow"
     """It would come close, but takes more epochs."""
     REACHES_ITS_FLOOR = "reaches its floor"
-    """It is stable, but the noise of its batches, or rounding, keeps it away from the irreducible loss."""
+    """It is stable, but the noise of its batches, or rounding, keeps it away from the least-squares loss."""
     DIVERGES = "diverges"
     """Its learning rate is not below the largest stable one."""
 
@@ -60,7 +60,7 @@ class Outlook:
         lr: The learning rate that is asked about.
         epochs: Epochs to the target, about so many where they are more than 10,000 of mini-batches; ``inf`` where it
             is not reached.
-        floor: How far above the irreducible loss it ends; ``inf`` where it diverges.
+        floor: How far above the least-squares loss it ends; ``inf`` where it diverges.
         verdict: What becomes of it.
         growth: For the sequential order, by how much the error can grow within an epoch; None for others.
         rounding: What of the floor is left by rounding alone, where that keeps it above the target; else 0.
@@ -91,7 +91,7 @@ class Outlooks:
         drop_last: Whether a short last batch is left out.
         nesterov: Whether the momentum is Nesterov's.
         with_replacement: Whether the samples are drawn with replacement: then a batch of N is no whole set either.
-        rounding: How far above the irreducible loss rounding keeps a run with a learning rate, a momentum, and
+        rounding: How far above the least-squares loss rounding keeps a run with a learning rate, a momentum, and
             Nesterov's form of it or not; None where rounding is left out.
         standardized: Gives the outlooks of the same run on standardised features; None where that cannot be asked for.
 
@@ -123,21 +123,21 @@ class Outlooks:
 
     @cached_property
     def excess_at_start(self) -> float:
-        """The loss above the irreducible one before the first update."""
+        """The loss above the least-squares loss before the first update."""
         return self.loss.excess(self.loss.error(self.start)).item()
 
     @property
     def target(self) -> float:
         """The excess that counts as close.
 
-        It is 1 % of the irreducible loss. Where that is next to nothing, less than a millionth of the loss of the best
-        constant, it is a ten-thousandth of the latter. So with a bias R2 is within 0.01 of that of the least squares,
-        wherever the run starts.
+        It is 1 % of the least-squares loss. Where that is next to nothing, less than a millionth of the loss of the
+        best constant, it is a ten-thousandth of the latter. So with a bias R2 is within 0.01 of that of the least
+        squares, wherever the run starts.
         """
         constant = self.loss.constant
         scale = constant if constant > _CONSTANT * self.excess_at_start else self.excess_at_start
-        if self.loss.irreducible > _NEXT_TO_NOTHING * scale:
-            return _CLOSE * self.loss.irreducible
+        if self.loss.least_squares > _NEXT_TO_NOTHING * scale:
+            return _CLOSE * self.loss.least_squares
         return max(_CLOSE_TO_ZERO * scale, sys.float_info.min)
 
     @property
@@ -219,7 +219,7 @@ class Outlooks:
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
             # Where it is drawn away from its start, to what is worse than a constant, nobody calls it stable.
-            bearable = max(self.excess_at_start, self.loss.constant - self.loss.irreducible, self.target)
+            bearable = max(self.excess_at_start, self.loss.constant - self.loss.least_squares, self.target)
             floor = epoch.floor if epoch.floor < bearable else math.inf
             epochs = self._epochs(lambda looks: epoch.predicted_losses(self.start, looks), floor, lr, variant)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
@@ -250,7 +250,7 @@ class Outlooks:
         if floor > self.target:
             return math.inf
         for looks in _LOOKS:
-            above = (~(losses_of(looks) - self.loss.irreducible <= self.target)).nonzero()
+            above = (~(losses_of(looks) - self.loss.least_squares <= self.target)).nonzero()
             epochs = int(above[-1, 0]) + 1 if len(above) else 0
             # With momentum the loss swings: it must stay there for as long as it took.
             if epochs <= (looks / 2 if self.momentum and looks < LONGEST_LOOK else looks):

@@ -31,7 +31,7 @@ class LinearLoss:
         eigenvalues: Of the Hessian, ascending, shape (R,); each occurs once an output.
         directions: Its eigenvectors as columns, shape (C, R).
         optimum: The least-squares solution.
-        irreducible: Its loss: no linear regressor has a smaller one on these data.
+        least_squares: Its loss: no linear regressor has a smaller one on these data.
         constant: The loss of the best constant, the variance of the targets about their mean: where R2 is 0.
         n_samples: N.
 
@@ -47,7 +47,7 @@ class LinearLoss:
     eigenvalues: Tensor
     directions: Tensor
     optimum: Affine
-    irreducible: float
+    least_squares: float
     constant: float
     n_samples: int
 
@@ -83,7 +83,7 @@ class LinearLoss:
         n, means, triangle = folded(blocks, bias)
         first_x, first_y = next(iter(blocks()))
         features, outputs = first_x.shape[1], first_y.shape[1]
-        optimum, irreducible = fitted_to(n, means, triangle, features, bias)
+        optimum, least_squares = fitted_to(n, means, triangle, features, bias)
         scatter = triangle[:, features:].square().sum().item() if bias else scatter_over(y for _, y in blocks())
         eigenvalues, directions = _spectrum(triangle[:, :features] / n**0.5, means[:features] if bias else None)
         eigenvalues = eigenvalues * (2 / outputs)
@@ -98,7 +98,7 @@ class LinearLoss:
             rows.append(_design(x, bias) @ directions)
             residuals.append(y.detach().cpu().double() - optimum(x.detach().cpu().double()))
         constant = scatter / (n * outputs)
-        return cls(torch.cat(rows), torch.cat(residuals), eigenvalues, directions, optimum, irreducible, constant, n)
+        return cls(torch.cat(rows), torch.cat(residuals), eigenvalues, directions, optimum, least_squares, constant, n)
 
     def thinned(self, most: int) -> LinearLoss:
         """Return the loss with fewer rows, drawn evenly; curvature and optimum stay those of all.
@@ -146,7 +146,7 @@ class LinearLoss:
         return self.directions.T @ (_stacked(affine) - _stacked(self.optimum))
 
     def excess(self, error: Tensor) -> Tensor:
-        """Return the loss above the irreducible one, delta' H delta / 2 summed over outputs.
+        """Return the loss above the least-squares loss, delta' H delta / 2 summed over outputs.
 
         Args:
             error: As :meth:`error` returns it, shape (..., R, K).

@@ -80,12 +80,12 @@ class ReducedUpdates:
         return product
 
     def excess(self, lr: float, variant: Variant, epochs: int) -> float:
-        """Return how far above the irreducible loss the expected train loss is after some epochs."""
+        """Return how far above the least-squares loss the expected train loss is after some epochs."""
         state = torch.linalg.matrix_power(self.epoch(lr, variant), epochs) @ self.start
         return float(self.observe @ state)
 
     def floor(self, lr: float, variant: Variant) -> float:
-        """Return how far above the irreducible loss the expected train loss stays; ``inf`` where it is not stable."""
+        """Return how far above the least-squares loss the expected train loss stays; ``inf`` where it is not stable."""
         epoch = self.epoch(lr, variant) if variant.short_batch else self.update(lr, variant.batch_size)
         matrix, noise = epoch[:-1, :-1], epoch[:-1, -1]
         if not matrix.isfinite().all() or torch.linalg.eigvals(matrix).abs().max() >= 1:

@@ -107,7 +107,7 @@ class Rounding:
         return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
 
     def excess(self, dtype: torch.dtype) -> float:
-        """Return how far above the irreducible loss rounding keeps the train loss, in the mean."""
+        """Return how far above the least-squares loss rounding keeps the train loss, in the mean."""
         loss, excess = self.loss, 0.0
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]

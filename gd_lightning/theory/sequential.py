@@ -84,7 +84,7 @@ class SequentialEpoch:
 
     @property
     def floor(self) -> float:
-        """How far above the irreducible loss the epochs end, at the fixed point of the map; ``inf`` where unstable."""
+        """How far above the least-squares loss epochs end, at the fixed point of the map; ``inf`` where unstable."""
         if self.contraction >= 1:
             return float("inf")
         fixed = torch.linalg.solve(torch.eye(len(self.matrix), dtype=torch.float64) - self.matrix, self.shift)
@@ -98,4 +98,4 @@ class SequentialEpoch:
         for _ in range(epochs):
             state = self.matrix @ state + self.shift
             errors.append(state[: len(error)])
-        return self.loss.irreducible + self.loss.excess(torch.stack(errors))
+        return self.loss.least_squares + self.loss.excess(torch.stack(errors))

@@ -97,7 +97,7 @@ def test_a_run_that_diverges_is_told_so_with_cause_and_cure(command_line: Comman
     run = command_line.fit("--data.batch_size", "1", "--model.lr", "0.1", code=3)
     sentence = (
         "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 (ends 0.27 above the "
-        "irreducible loss) or batch_size 5 (ends 0.83 above the irreducible loss)."
+        "least-squares loss) or batch_size 5 (ends 0.83 above the least-squares loss)."
     )
     assert command_line.err == f"gd_lightning: warning: {sentence}\n"
     summary = json.loads((run / "summary.json").read_text())
@@ -175,7 +175,7 @@ def test_the_curve_is_in_tensorboard_beside_the_measured_one(command_line: Comma
         np.testing.assert_allclose(shown, history.series("train_loss_predicted")[1], rtol=1e-6)
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     card = events.Tensors("run card/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| predicted | 0.22152572; slow, 0.0017 above the irreducible loss after 28 epochs |" in card
+    assert "| predicted | 0.22152572; slow, 0.0017 above the least-squares loss after 28 epochs |" in card
     assert "predicted   " in command_line.out
 
 
@@ -249,7 +249,7 @@ def test_the_advice_on_a_raw_table_works_when_it_is_followed(
     lr, _, rest = said["advice"].partition(named)[2].partition(" (")
     epochs, instead = rest.split()[0], rest.partition(" instead of ")[2].split()[0]
     assert int(epochs) < 20 < 100_000 < int(instead.replace(",", ""))
-    end = said["irreducible_loss"] + said["target_excess"]
+    end = said["least_squares_loss"] + said["target_excess"]
     options = ["--data.standardize", "true", "--model.lr", lr, "--trainer.max_epochs", epochs]
     run = command_line.fit(*table, *options)
     assert json.loads((run / "summary.json").read_text())["train_loss_last"] <= end * (1 + 1e-5)

@@ -48,7 +48,7 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     advice, _, map_line = out.splitlines()[-3:]
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")
-    assert advice.endswith(" above the irreducible loss) or batch_size 5 (ends 0.83 above the irreducible loss).")
+    assert advice.endswith(" above the least-squares loss) or batch_size 5 (ends 0.83 above the least-squares loss).")
 
 
 def test_json_for_programs(capfd: Capture) -> None:
@@ -66,8 +66,8 @@ def test_json_for_programs(capfd: Capture) -> None:
     ("options", "verdict", "advice"),
     [
         (["--model.lr", "0.1"], "slow", "takes 28 epochs, and the run has 20"),
-        (["--model.lr", "0.1", "--trainer.max_epochs", "30"], "converges", "is there after 28 epochs: train."),
-        (["--model.lr", "0.1", "--trainer.max_steps", "30"], "converges", "is there after 28 epochs"),
+        (["--model.lr", "0.1", "--trainer.max_epochs", "30"], "converges", "has converged after 28 epochs: train."),
+        (["--model.lr", "0.1", "--trainer.max_steps", "30"], "converges", "has converged after 28 epochs"),
         (
             ["--model.lr", "0.1", "--data.batch_size", "10"],
             "reaches its floor",
@@ -90,7 +90,7 @@ def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
     row = replace(outlooks.of(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
     assert advice(outlooks, row) == (
         "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049 "
-        "(ends 16 above the irreducible loss)."
+        "(ends 16 above the least-squares loss)."
     )
 
 

@@ -32,7 +32,7 @@ def test_of_many_samples_some_stand_for_all_but_curvature_and_optimum() -> None:
     )
     assert (len(whole.rows), len(part.rows), part.n_samples) == (3000, 1000, 3000)
     assert torch.equal(part.eigenvalues, whole.eigenvalues)
-    assert part.irreducible == whole.irreducible
+    assert part.least_squares == whole.least_squares
     assert not torch.equal(part.rows, whole.rows[:1000])  # evenly drawn
     assert all(bool((row == whole.rows[3 * i : 3 * i + 3]).all(dim=1).any()) for i, row in enumerate(part.rows[:50]))
 

@@ -84,7 +84,7 @@ def test_plan_and_sweep_speak_of_the_same_model() -> None:
     _, loss = _through_the_origin(Offset())
     made = plan(RegressionModule(lr=0.1, bias=False), RegressionDataModule(Offset(), standardize=True), 100)
     assert isinstance(made, Plan)
-    assert made.outlooks.loss.irreducible == pytest.approx(loss, rel=1e-5)
+    assert made.outlooks.loss.least_squares == pytest.approx(loss, rel=1e-5)
     assert list(made.digits["float32"]) == ["w_0", "w_1"]
     # By hand: two features of mean square 1 and correlation c have the eigenvalues 2 (1 - c) and 2 (1 + c).
     x = Offset().sample()[0].numpy()

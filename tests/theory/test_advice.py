@@ -74,7 +74,7 @@ def assert_it_comes_true(x: Numbers, y: Numbers, order: str, runs: Outlooks, rem
     assert np.isfinite(losses).all()
     assert (losses[-1] < 1e6 * losses[0]).mean() >= 0.9, (order, told)
     if told.verdict is not Verdict.REACHES_ITS_FLOOR:
-        excess = losses[-1] - runs.loss.irreducible
+        excess = losses[-1] - runs.loss.least_squares
         # In the mean of drawn runs; shuffled ones have a lower floor, but are no nearer to their mean.
         assert np.median(excess) <= (1 + 1e-6 if many == 1 else 2) * runs.target, (order, told)
     return True
@@ -128,7 +128,7 @@ def test_standardised_features_come_first_where_they_save_most_of_the_epochs() -
     # What it is instead of is no worse than what gets there without: against the curve.
     plain = remedies(outlooks, outlooks.of("full", 0.1))[0].instead
     assert plain is not None
-    losses = outlooks.losses("full", plain.lr, int(plain.epochs)) - outlooks.loss.irreducible
+    losses = outlooks.losses("full", plain.lr, int(plain.epochs)) - outlooks.loss.least_squares
     assert losses[-1] <= outlooks.target < losses[-2]
 
 
@@ -199,5 +199,5 @@ def test_a_floor_that_falls_with_the_learning_rate_is_passed() -> None:
             z = design[batch]
             gradient = ((z * theta[:, None]).sum(axis=2) - y[batch, 0])[:, :, None] * z
             theta = theta - lr * (1 - falling * update / updates) * gradient.sum(axis=1)
-        ends.append(np.square(theta @ design.T - y[:, 0]).mean() - outlooks.loss.irreducible)
+        ends.append(np.square(theta @ design.T - y[:, 0]).mean() - outlooks.loss.least_squares)
     assert ends[1] < 0.2 * ends[0]

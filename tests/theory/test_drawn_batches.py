@@ -164,7 +164,7 @@ def test_the_floor_with_momentum_is_where_the_curve_ends(batch_size: int, nester
     drawn = DrawnBatches(small.loss, Variant(batch_size, 4), momentum=0.7, nesterov=nesterov)
     lr = 0.3 * drawn.largest_stable_lr
     end = drawn.expected_losses(start, lr, 3000)[-1].item()
-    assert drawn.floor(lr) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    assert drawn.floor(lr) == pytest.approx(end - small.loss.least_squares, rel=1e-8)
     assert drawn.floor(1.01 * drawn.largest_stable_lr) == math.inf
 
 
@@ -175,7 +175,7 @@ def test_the_floor_is_where_the_curve_ends(batch_size: int) -> None:
     lr, start, variant = 0.3 * small.limit(), Affine(torch.zeros(1, 1), torch.zeros(1)), Variant(batch_size, 4)
     drawn = DrawnBatches(small.loss, variant)
     end = drawn.expected_losses(start, lr, 3000)[-1].item()
-    assert drawn.floor(lr) == pytest.approx(end - small.loss.irreducible, rel=1e-8)
+    assert drawn.floor(lr) == pytest.approx(end - small.loss.least_squares, rel=1e-8)
     assert drawn.floor(1.01 * small.limit()) == math.inf
     assert DrawnBatches(small.loss, Variant(4, 4), replacement=False).floor(lr) == 0
 
@@ -269,5 +269,5 @@ def test_the_floors_of_system_1(lr: float, batch_size: int, excess: float) -> No
     """The figures that were measured on this problem, to the 3 % that a measurement leaves open."""
     loss = LinearLoss.of(*SteepLine().sample())
     assert DrawnBatches(loss, Variant.of(batch_size, 100)).floor(lr) == pytest.approx(
-        excess * loss.irreducible / 0.1653, rel=0.03
+        excess * loss.least_squares / 0.1653, rel=0.03
     )

@@ -62,7 +62,7 @@ def test_the_limit_by_experiment(momentum: float, nesterov: bool, limit: float) 
     stable = largest_stable_lr(loss.lambda_max, momentum, nesterov)
     assert stable * loss.lambda_max == pytest.approx(limit, rel=1e-6)
     ends = [_trained(x, y, lr=factor * stable, momentum=momentum, nesterov=nesterov) for factor in (0.97, 1.03)]
-    assert ends[0] < loss.irreducible * 1.001
+    assert ends[0] < loss.least_squares * 1.001
     assert ends[1] > 1e6
     factors = [contraction(loss.eigenvalues, factor * stable, momentum, nesterov) for factor in (0.999, 1.001)]
     assert factors[0] < 1 < factors[1]
@@ -102,7 +102,7 @@ def test_the_number_of_updates_is_where_the_curve_gets_there(momentum: float, ne
     x, y = LinearProblem(n_samples=50, n_features=3, condition_number=20).sample()
     loss, start = LinearLoss.of(x, y), Affine(torch.zeros(1, 3), torch.zeros(1))
     lr = 0.02
-    curve = predicted_losses(loss, start, lr, 3000, momentum, nesterov) - loss.irreducible
+    curve = predicted_losses(loss, start, lr, 3000, momentum, nesterov) - loss.least_squares
     for excess in (0.5, 1e-2, 1e-6):
         updates = updates_to_excess(loss, start, lr, excess, momentum, nesterov)
         assert curve[int(updates)] <= excess < curve[int(updates) - 1]

@@ -96,7 +96,7 @@ def test_the_small_space_tells_what_the_large_one_does(problem: Problem) -> None
     for size in (1, 3, 7, 20, n // 2, n - 20):
         drawn = DrawnBatches(loss, Variant.of(size, n))
         for lr in drawn.largest_stable_lr * 10 ** random.uniform(-2, -0.1, size=2):
-            curve = drawn.expected_losses(outlooks.start, lr, 12) - loss.irreducible
+            curve = drawn.expected_losses(outlooks.start, lr, 12) - loss.least_squares
             told = [reduced.excess(lr, drawn.variant, epochs) for epochs in range(13)]
             assert told == pytest.approx(curve.tolist(), rel=0.02, abs=1e-9 * curve[0].item())
             assert reduced.floor(lr, drawn.variant) == pytest.approx(drawn.floor(lr), rel=0.01, abs=1e-12)

@@ -38,7 +38,7 @@ def test_real_runs_beside_the_batch_limit(make_trainer: MakeTrainer, factor: flo
     assert outlooks.of("full", lr).verdict is verdict
     recorder, module = HistoryRecorder(), RegressionModule(lr=lr)
     make_trainer(max_epochs=300, callbacks=[recorder]).fit(module, RegressionDataModule(SteepLine()))
-    excess = recorder.history.last("train_loss") - outlooks.loss.irreducible
+    excess = recorder.history.last("train_loss") - outlooks.loss.least_squares
     assert (excess <= outlooks.target) == (verdict is Verdict.CONVERGES)
     assert (excess > 599) == (verdict is Verdict.DIVERGES)
 
@@ -46,7 +46,7 @@ def test_real_runs_beside_the_batch_limit(make_trainer: MakeTrainer, factor: flo
 def test_the_epochs_are_those_of_the_curve() -> None:
     outlooks = _of_system_1()
     row = outlooks.of("full", 0.05)
-    curve = predicted_losses(outlooks.loss, START, 0.05, 200) - outlooks.loss.irreducible
+    curve = predicted_losses(outlooks.loss, START, 0.05, 200) - outlooks.loss.least_squares
     assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
     assert row.verdict is Verdict.CONVERGES
     assert _of_system_1(max_epochs=row.epochs - 1).of("full", 0.05).verdict is Verdict.SLOW
@@ -77,7 +77,7 @@ def test_the_sequential_order_is_told_exactly() -> None:
     x, y = SteepLine().sample()
     design, theta = np.hstack([x.double().numpy(), np.ones((100, 1))]), np.array([-10.0, -20.0])
     epochs = 0
-    while np.square(design @ theta - y.double().numpy().ravel()).mean() > outlooks.loss.irreducible + outlooks.target:
+    while np.square(design @ theta - y.double().numpy().ravel()).mean() > outlooks.loss.least_squares + outlooks.target:
         for start in range(0, 100, 10):
             z, target = design[start : start + 10], y[start : start + 10].double().numpy().ravel()
             theta = theta - 0.005 * 2 / 10 * z.T @ (z @ theta - target)
@@ -104,7 +104,7 @@ def test_momentum_is_told_exactly(nesterov: bool) -> None:
     theta = torch.tensor([1.0, 1.0, -3.0], dtype=torch.float64).repeat(runs, 1).requires_grad_()
     optimizer = torch.optim.SGD([theta], lr=lr, momentum=0.8, nesterov=nesterov)
     generator, epochs = torch.Generator().manual_seed(0), 0
-    while (theta.detach() @ design.T - targets).square().mean() > outlooks.loss.irreducible + outlooks.target:
+    while (theta.detach() @ design.T - targets).square().mean() > outlooks.loss.least_squares + outlooks.target:
         for _ in range(40):
             batch = torch.randint(200, (runs, 5), generator=generator)
             optimizer.zero_grad()
@@ -127,7 +127,7 @@ def test_momentum_in_the_sequential_order() -> None:
     assert row.growth is not None
     assert row.verdict is Verdict.CONVERGES
     epoch = SequentialEpoch.of(outlooks.loss, 0.0025, row.variant, 0.5)
-    curve = epoch.predicted_losses(START, 200) - outlooks.loss.irreducible
+    curve = epoch.predicted_losses(START, 200) - outlooks.loss.least_squares
     assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
 
 
@@ -136,7 +136,7 @@ def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
     loss, start = LinearLoss.of(x, y), Affine(torch.zeros(1, 40), torch.zeros(1))
     outlooks = Outlooks(loss, start, max_epochs=20)
     assert outlooks.drawn.is_thinned
-    assert outlooks.drawn.irreducible == loss.irreducible
+    assert outlooks.drawn.least_squares == loss.least_squares
     estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, Variant.of(1, 30_000)).largest_stable_lr
     assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)
 

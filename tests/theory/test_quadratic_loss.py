@@ -20,7 +20,7 @@ def test_it_is_the_mean_squared_error(bias: bool, outputs: int) -> None:
     affine = Affine(weight, torch.randn(outputs, dtype=torch.float64) if bias else None)
 
     direct = nn.functional.mse_loss(affine(x), y).item()
-    assert loss.irreducible + loss.excess(loss.error(affine)).item() == pytest.approx(direct, rel=1e-12)
+    assert loss.least_squares + loss.excess(loss.error(affine)).item() == pytest.approx(direct, rel=1e-12)
 
     def of_first_output(parameters: torch.Tensor) -> torch.Tensor:
         predictions = x @ weight.T
@@ -35,7 +35,7 @@ def test_it_is_the_mean_squared_error(bias: bool, outputs: int) -> None:
     assert loss.condition_number == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=1e-10)
     design = np.hstack([x.numpy(), np.ones((30, 1))]) if bias else x.numpy()
     rest = np.linalg.lstsq(design, y.numpy(), rcond=None)[1].sum()
-    assert loss.irreducible == pytest.approx(rest / (30 * outputs), rel=1e-11)
+    assert loss.least_squares == pytest.approx(rest / (30 * outputs), rel=1e-11)
 
 
 def test_directions_without_variation_are_left_out() -> None:
@@ -43,7 +43,7 @@ def test_directions_without_variation_are_left_out() -> None:
     twice = torch.cat([x, x[:, :1] - 3 * x[:, 1:], torch.full((20, 1), 7.0)], dim=1)  # two columns say nothing new
     loss = LinearLoss.of(twice, x.sum(dim=1, keepdim=True))
     assert len(loss.eigenvalues) == 3
-    assert loss.irreducible < 1e-20
+    assert loss.least_squares < 1e-20
     affine = Affine(torch.randn(1, 4, dtype=torch.float64), torch.randn(1, dtype=torch.float64))
     direct = nn.functional.mse_loss(affine(twice), x.sum(dim=1, keepdim=True)).item()
     assert loss.excess(loss.error(affine)).item() == pytest.approx(direct, rel=1e-9)

@@ -34,7 +34,7 @@ def test_epochs_are_those_of_a_plain_loop(batch_size: int, drop_last: bool) -> N
     np.testing.assert_allclose(epoch.predicted_losses(start, 30), losses, rtol=1e-10)
     assert epoch.largest_growth == pytest.approx(growth, rel=1e-10)
     assert epoch.contraction == pytest.approx(np.abs(np.linalg.eigvals(product)).max(), rel=1e-9)
-    long = epoch.predicted_losses(start, 5000)[-1].item() - loss.irreducible
+    long = epoch.predicted_losses(start, 5000)[-1].item() - loss.least_squares
     assert epoch.floor == pytest.approx(long, rel=1e-6, abs=1e-15)
 
 
@@ -59,7 +59,7 @@ def test_epochs_with_momentum_are_those_of_torch(batch_size: int, nesterov: bool
     np.testing.assert_allclose(predicted, losses, rtol=1e-9)
     assert epoch.contraction < 1
     assert epoch.largest_growth >= 1
-    long = epoch.predicted_losses(start, 20_000)[-1].item() - loss.irreducible
+    long = epoch.predicted_losses(start, 20_000)[-1].item() - loss.least_squares
     assert epoch.floor == pytest.approx(long, rel=1e-6, abs=1e-14)
     assert SequentialEpoch.of(loss, 4.0, variant, 0.8, nesterov).floor == math.inf
 

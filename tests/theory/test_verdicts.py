@@ -69,7 +69,7 @@ def test_where_the_order_is_known_it_is_there_after_as_many_epochs_as_said_and_n
         if not told.epochs <= (2_000 if order == "full" else 100):
             continue
         epochs = int(told.epochs)
-        excess = trained(x, y, outlooks.start, lr, told.variant, epochs, **moved)[:, 0] - outlooks.loss.irreducible
+        excess = trained(x, y, outlooks.start, lr, told.variant, epochs, **moved)[:, 0] - outlooks.loss.least_squares
         assert told.verdict is Verdict.CONVERGES
         assert excess[-1] <= outlooks.target * (1 + 1e-6), (number, told)
         assert epochs == 0 or excess[-2] > outlooks.target * (1 - 1e-6), (number, told)
@@ -97,7 +97,7 @@ def test_drawn_samples_are_there_in_the_mean() -> None:
             continue
         epochs = int(told.epochs)
         losses = trained(x, y, outlooks.start, lr, told.variant, epochs, "with_replacement", **moved, runs=100)
-        excess = losses.mean(axis=1) - outlooks.loss.irreducible
+        excess = losses.mean(axis=1) - outlooks.loss.least_squares
         assert excess[-1] <= 1.5 * outlooks.target, (number, told)
         assert excess[epochs // 2] > outlooks.target, (number, told)
         assert excess[-1] <= 0.02 * y.var(), (number, told)
@@ -141,7 +141,7 @@ def test_a_swinging_loss_is_there_when_it_stays_there() -> None:
         outlooks = Outlooks(LinearLoss.of(x, y), start, math.inf, sequential=order == "sequential", **moved)
         told = outlooks.of(size, 0.005)
         losses = trained(x.numpy(), y.numpy(), start, 0.005, told.variant, int(told.epochs) + 400, **moved)[:, 0]
-        below = losses - outlooks.loss.irreducible <= outlooks.target
+        below = losses - outlooks.loss.least_squares <= outlooks.target
         assert below[int(told.epochs) :].all()
         assert not below[int(told.epochs) - 1]
         assert below[: int(told.epochs)].any()
@@ -158,7 +158,7 @@ def test_epochs_beyond_ten_thousand_are_told_too() -> None:
         outlooks = Outlooks(LinearLoss.of(x, y), start, math.inf, sequential=sequential)
         told = outlooks.of(4, 3e-3)
         assert told.epochs > 10_000
-        losses = outlooks.losses(4, 3e-3, int(1.2 * told.epochs)) - outlooks.loss.irreducible
+        losses = outlooks.losses(4, 3e-3, int(1.2 * told.epochs)) - outlooks.loss.least_squares
         there = int((losses <= outlooks.target).nonzero()[0])
         assert told.epochs == pytest.approx(there, rel=0.1)
 

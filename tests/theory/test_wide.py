@@ -113,10 +113,10 @@ def test_directions_are_those_of_the_d_by_d_hessian(name: str, bias: bool) -> No
     start = Affine(torch.ones(2, D, dtype=torch.float64), torch.ones(2, dtype=torch.float64) if bias else None)
     prediction = start(x)
     excess = loss.excess(loss.error(start)).item()
-    assert loss.irreducible + excess == pytest.approx((prediction - y).square().mean().item(), rel=1e-9)
+    assert loss.least_squares + excess == pytest.approx((prediction - y).square().mean().item(), rel=1e-9)
     fitted = np.linalg.lstsq(design / np.linalg.norm(design, axis=0), y.numpy(), rcond=1e-13)[0]
     residual = design / np.linalg.norm(design, axis=0) @ fitted - y.numpy()
-    assert loss.irreducible == pytest.approx(float(np.square(residual).mean()), abs=1e-16, rel=1e-6)
+    assert loss.least_squares == pytest.approx(float(np.square(residual).mean()), abs=1e-16, rel=1e-6)
 
 
 def _dense_deviations(rounding: Rounding, dtype: torch.dtype) -> Tensor:

@@ -199,7 +199,7 @@ class Plan:
         """Return it for programs; null stands for infinity, and for no file with the map."""
         loss = self.outlooks.loss
         content = {
-            "irreducible_loss": loss.irreducible,
+            "least_squares_loss": loss.least_squares,
             "constant_loss": loss.constant,
             "lambda_min": loss.lambda_min,
             "lambda_max": loss.lambda_max,
@@ -221,12 +221,12 @@ class Plan:
         cells = [header, *(_cells(row, row is self.configured) for row in self.rows)]
         lines = [
             f"{title}: {loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to "
-            f"{loss.lambda_max:.6g} (condition number {loss.condition_number:.4g}), irreducible loss "
-            f"{loss.irreducible:.6g}",
+            f"{loss.lambda_max:.6g} (condition number {loss.condition_number:.4g}), least-squares loss "
+            f"{loss.least_squares:.6g}",
             "",
             aligned(cells),
             "",
-            f"epochs  until the train loss is {self.outlooks.target:.3g} above the irreducible loss",
+            f"epochs  until the train loss is {self.outlooks.target:.3g} above the least-squares loss",
             "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
             *self._notes(),
             "",

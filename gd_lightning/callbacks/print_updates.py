@@ -36,9 +36,13 @@ class ShowSteps(Callback):
         self._before: dict[str, Tensor] = {}
         self._gradients: dict[str, Tensor] = {}
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Forget the update before."""
+        self._before = {}
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Save parameters and gradients before the update."""
-        if trainer.global_step < self.updates:
+        """Save parameters and gradients before the update; such as LBFGS asks again within it."""
+        if trainer.global_step < self.updates and not self._before:
             named = [(name, p) for name, p in pl_module.named_parameters() if p.grad is not None]
             self._before = {name: p.detach().clone() for name, p in named}
             self._gradients = {name: p.grad.detach().clone() for name, p in named if p.grad is not None}

@@ -111,6 +111,7 @@ class HistoryRecorder(Callback):
         self._resumed: dict[str, Any] | None = None
         self._weights, self._averaged = "", False
         self._reported: dict[str, Tensor] = {}
+        self._gradients: Tensor | None = None
 
     # Trainer hooks, in the order of their calls
 
@@ -197,11 +198,12 @@ class HistoryRecorder(Callback):
             self.collect(trainer)
         self._limit.apply(self.history, trainer.global_step, self._of_updates)
         self._recorded = trainer.is_last_batch or (trainer.global_step + 1) % self._limit.every == 0
+        self._gradients = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Save what the update is about to use."""
+        """Save what the update starts from; such as LBFGS asks again within an update."""
         self._lr = float(optimizer.param_groups[0]["lr"])
-        if self._recorded and self._path is not None and self._path.names_gradients:
+        if self._gradients is None and self._recorded and self._path is not None and self._path.names_gradients:
             self._gradients = self._path.gradients()
 
     def on_train_batch_end(
@@ -219,7 +221,7 @@ class HistoryRecorder(Callback):
         kept = [loss]
         if self._path is not None:
             kept.append(self._path.parameters())
-            if self._path.names_gradients:
+            if self._gradients is not None:
                 kept.append(self._gradients)
         self._marks.append(self._mark)
         self._tensors.append(torch.cat(kept))

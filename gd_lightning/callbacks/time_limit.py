@@ -29,7 +29,7 @@ class TimeLimit(Timer):
         begun: When the command began, by ``time.monotonic()``.
     """
 
-    longest_stretch = math.inf
+    max_chunk_seconds = math.inf
 
     def __init__(self, duration: str | timedelta | dict[str, int], begun: float) -> None:
         super().__init__(duration, interval="step", verbose=False)

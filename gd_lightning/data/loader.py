@@ -83,6 +83,10 @@ class BatchLoader(DataLoader[Pair]):
         """Yield the batches of the epoch from an update on."""
         variant, in_parts = self.variant, self.comes_in_parts
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
+        # The last bits of a sum depend on where in the memory its terms begin. A batch that is copied begins where memory
+        # does, as those of engines do, and not where others that it was gathered with end: these are others, or none, in
+        # an epoch that is continued.
+        is_gathered = per_gather > 1 and (rows is not None or self.samples.mapped)
         for first in range(update, variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)
             begin, end = variant.samples_at(first), variant.samples_at(last)
@@ -94,7 +98,7 @@ class BatchLoader(DataLoader[Pair]):
             for update in range(first, last):
                 self._consumed = variant.samples_at(update + 1)
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
-                yield x[part], y[part]
+                yield (x[part].clone(), y[part].clone()) if is_gathered else (x[part], y[part])
 
     def _chunks(self, source: ChunkSource, rows: Tensor | None, update: int) -> Generator[Chunk, None, int]:
         """Yield the updates of the epoch from one on, many at a time; returns the one from which on there are none."""

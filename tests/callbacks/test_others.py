@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback
 
 from gd_lightning import (
+    FourPoints,
     HistoryRecorder,
     LastCheckpoint,
     LongRunProgress,
@@ -81,6 +82,24 @@ def test_the_first_update_is_shown_as_published(make_trainer: MakeTrainer, capsy
     assert shown.count("update ") == 1
     with pytest.raises(InputError, match="0 updates"):
         ShowSteps(updates=0)
+
+
+def test_of_an_update_that_asks_again_the_beginning_is_shown(
+    make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LBFGS does; loss and gradient of its first question follow from the start."""
+    lbfgs = {"class_path": "torch.optim.LBFGS", "init_args": {"lr": 0.1, "max_iter": 4}}
+    module = RegressionModule(initialization={"weight": 2.0, "bias": 0.5}, optimizer=lbfgs)
+    make_trainer(callbacks=[ShowSteps(updates=2)], max_epochs=3).fit(module, RegressionDataModule(FourPoints()))
+    first, second = capsys.readouterr().out.split("update 1,")[1].split("update 2,")
+    x, y = (part.double() for part in FourPoints().sample())
+    residual = 2 * x + 0.5 - y
+    named = ("batch loss", "weight: gradient", "bias: gradient")
+    shown = [float(first.split(name)[1].split()[0].rstrip(",")) for name in named]
+    expected = [residual.square().mean(), 2 * (residual * x).mean(), 2 * residual.mean()]
+    assert shown == pytest.approx([value.item() for value in expected], rel=1e-6)
+    assert ", 2 -> " in first
+    assert f", {first.split(', 2 -> ')[1].splitlines()[0]} -> " in second
 
 
 def test_showing_steps_changes_nothing_and_shows_the_loss_without_penalty(

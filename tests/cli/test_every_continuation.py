@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from gd_lightning import HistoryRecorder, Problem
+from gd_lightning.callbacks import TimeLimit
 from tests.conftest import CommandLine
 
 EPOCHS, STOP = 3, 5  # the run is stopped within its second epoch
@@ -54,6 +54,7 @@ PROBLEMS: dict[str, list[str]] = {
 OPTIMIZERS: dict[str, list[str]] = {
     "SGD": ["--model.lr", "1e-4"],
     "momentum": ["--model.lr", "1e-4", "--model.momentum", "0.9", "--model.nesterov", "true"],
+    "clipped": ["--model.lr", "1e-4", "--trainer.gradient_clip_val", "1000"],  # Lightning makes the updates
     "Adam": ["--optimizer", "Adam", "--optimizer.lr", "1e-3"],
     "Adagrad": ["--optimizer", "Adagrad", "--optimizer.lr", "1e-3"],
     "LBFGS": ["--optimizer", "LBFGS", "--optimizer.lr", "1e-3", "--optimizer.max_iter", "3"],
@@ -136,9 +137,10 @@ def _stopped(run: Run, end: str, patch: pytest.MonkeyPatch) -> Run:
         run.fit("--ckpt_path", "last", "--trainer.max_steps", "-1", *limit)
     elif end == "time":
         with patch.context() as hurried:
-            hurried.setattr(Timer, "_check_time_remaining", _time_is_up)
-            run.begin("--trainer.max_time", "00:01:00:00", *limit)
-        run.fit("--ckpt_path", "last", *limit)
+            hurried.setattr(TimeLimit, "_seconds_to_finish", lambda _, trainer: 3600 * (trainer.global_step >= STOP))
+            said = run.begin("--trainer.max_time", "00:01:00:00", *limit)
+        assert "the time that max_time gave was used" in said
+        run.fit("--ckpt_path", "last", "--trainer.max_time", "00:02:00:00", *limit)
     elif end == "Ctrl-C":
         with patch.context() as interrupted:
             interrupted.setattr(HistoryRecorder, "on_train_batch_end", _once(_interrupt))
@@ -155,10 +157,6 @@ def _stopped(run: Run, end: str, patch: pytest.MonkeyPatch) -> Run:
         killed.fit("--ckpt_path", "last")
         return killed
     return run
-
-
-def _time_is_up(timer: Timer, trainer: Trainer) -> None:
-    trainer.should_stop = trainer.should_stop or trainer.global_step >= STOP
 
 
 def _interrupt() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import weakref
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -82,6 +83,7 @@ def _fit(
     cls: type[RegressionModule] = RegressionModule,
     checkpoint: Path | None = None,
     callbacks: tuple[Callback, ...] = (),
+    problem: LinearProblem | None = None,
     **of_trainer: Any,
 ) -> tuple[Tensor, dict[str, Any], History]:
     torch.manual_seed(0)
@@ -93,7 +95,8 @@ def _fit(
         **{"max_epochs": 3, "precision": "64-true", **of_trainer},
     )
     module = cls(**{"lr": 0.002, "engine": chosen["engine"], **of_module})
-    data = RegressionDataModule(LinearProblem(n_samples=50, n_features=3, n_targets=2), **{"batch_size": 8, **of_data})
+    problem = problem or LinearProblem(n_samples=50, n_features=3, n_targets=2)
+    data = RegressionDataModule(problem, **{"batch_size": 8, **of_data})
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     assert module.decision.engine == chosen["engine"]
     assert module.decision.in_chunks == (way != "single")
@@ -135,6 +138,35 @@ def test_every_engine_makes_the_same_run(
         )
         assert counted == loops
         _assert_same(recorded, history, exactly=way == "autograd")
+
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "torch.optim.Adam": {},
+    "torch.optim.RMSprop": {"momentum": 0.5},
+    "torch.optim.LBFGS": {"max_iter": 3},  # which asks for the gradient three times an update; the first is recorded
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("of_data", [{}, {"order": "with_replacement"}, {"order": "sequential", "drop_last": True}])
+def test_single_updates_are_those_of_stretches_to_the_last_bit_wherever_they_begin(
+    make_trainer: MakeTrainer, tmp_path: Path, optimizer: str, of_data: dict[str, Any]
+) -> None:
+    """In float32, with batches none of which ends where memory is aligned: sums depend on it in their last bits."""
+    of_module = {"optimizer": {"class_path": optimizer, "init_args": {"lr": 0.01, **OPTIMIZERS[optimizer]}}}
+    options = of_module, {"batch_size": 9, **of_data}
+    problem = LinearProblem(n_samples=69, n_features=10)
+
+    def fit(way: str, **others: Any) -> tuple[Tensor, dict[str, Any], History]:
+        return _fit(make_trainer, way, *options, problem=problem, precision="32-true", max_epochs=2, **others)
+
+    whole, _, history = fit("autograd")
+    found = [fit("single", callbacks=(EveryUpdates(tmp_path, 3),))]
+    found += [fit("single", checkpoint=checkpoint) for checkpoint in sorted(tmp_path.glob("*.ckpt"))]
+    assert len(found) > 4
+    for weights, _, recorded in found:
+        assert torch.equal(weights, whole)
+        _assert_same(recorded, history, exactly=True)
 
 
 def test_a_rate_that_falls_at_every_update_does_so_within_stretches(make_trainer: MakeTrainer) -> None:
@@ -248,6 +280,7 @@ class OwnBatches(RegressionDataModule):
         (RegressionModule, {}, [TQDMProgressBar()], {"enable_progress_bar": True}, "", True),
         (RegressionModule, {}, [ModelCheckpoint()], {"enable_checkpointing": True}, "", True),
         (RegressionModule, {}, [EarlyStopping("train_loss")], {}, "", True),
+        (RegressionModule, {}, [Timer({"hours": 1})], {}, "", True),
         (RegressionModule, {"dropout": 0.1, "hidden_sizes": [4]}, [], {}, "the network has dropout", True),
         (RegressionModule, {"hidden_sizes": [2000, 2000]}, [], {}, "torch's matrix products are faster", True),
         (RegressionModule, {"optimizer": {"class_path": "torch.optim.Adam"}}, [], {}, "Adam is not plain SGD", True),
@@ -291,6 +324,24 @@ def test_auto_takes_the_fused_engine_where_it_can_and_says_why_where_not(
     assert reason in recorder.summary.engine_reason
     assert bool(reason) == bool(recorder.summary.engine_reason)
     assert module.decision.in_chunks == in_chunks
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--trainer.max_time", "01:00:00:00"],
+        ["--trainer.max_steps", "1000"],
+        ["--trainer.enable_progress_bar", "false"],
+        ["--checkpoint.interval", "1"],
+        ["--on_divergence", "continue"],
+        ["--trainer.callbacks", "TimeBudget", "--trainer.callbacks.seconds", "3600"],
+    ],
+    ids=lambda option: str(option[0]).rpartition(".")[2],
+)
+def test_no_option_of_fit_makes_it_look_at_single_updates(command_line: CommandLine, option: list[str]) -> None:
+    run = command_line.fit("--data.batch_size", "1", "--model.lr", "1e-4", "--trainer.max_epochs", "10", *option)
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["engine"], summary["updates"]) == ("fused", 1000)
 
 
 class StopAtOnce(Callback):

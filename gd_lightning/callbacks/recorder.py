@@ -231,6 +231,7 @@ class HistoryRecorder(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is no training: stop the clock."""
         self._validation_begun = time.monotonic()
+        self._for_stop = self._recording and trainer.should_stop and not _validates_anyway(trainer)
         self._resume = self._watch.running
         self._watch.stop()
 
@@ -241,8 +242,12 @@ class HistoryRecorder(Callback):
             self.collect(trainer)
             self._append_newest(trainer)
             metrics = trainer.callback_metrics.items()
-            self.history.add_to_last_row({name: float(value) for name, value in metrics if name.startswith("val_")})
-            self._validated_at = trainer.global_step
+            measured = {name: float(value) for name, value in metrics if name.startswith("val_")}
+            self.history.add_to_last_row(measured)
+            if self._for_stop:
+                self._stop_measures = list(measured)
+            else:
+                self._validated_at = trainer.global_step
             self._validating = time.monotonic() - self._validation_begun
         if self._resume:
             self._watch.start()
@@ -253,9 +258,11 @@ class HistoryRecorder(Callback):
         self.collect(trainer)
         self._append_newest(trainer)
         self._measure(trainer, pl_module)
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop_measures = [name for name in self._stop_measures if name != "val_loss"]
+        else:
             # Stopped within the epoch: without the stop, nothing would have been measured here.
-            self._stop_measures = list(self._measured)
+            self._stop_measures += self._measured
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self._loggers.write_new(self.history)
             self._written_at = time.monotonic()
@@ -375,9 +382,15 @@ class HistoryRecorder(Callback):
         self._validated_at, self._measured_at = resumed["validated_at"], resumed["measured_at"]
         if resumed["stop_measures"]:
             self.history.forget_last(resumed["stop_measures"])
+        if "train_loss" in resumed["stop_measures"]:  # else it stopped at an epoch's end, where that is measured
             self._measured_at = -1
             if trainer.global_step % self._limit.every and self._validated_at != trainer.global_step:
                 self.history.drop_last()
+        if trainer.val_dataloaders is None and "val_loss" in self.history.columns and trainer.enable_validation:
+            # It was measured at the end of every epoch; Lightning reads the data in the first epoch that validates.
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
         within_epoch = trainer.fit_loop.restarted_mid_epoch
         self._mark = self._mark_of(trainer, trainer.fit_loop.batch_idx + 1 if within_epoch else 0)
         self._loggers.begin_again(trainer.global_step)
@@ -568,6 +581,16 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
             break
     name = type(callback).__name__
     raise InputError(f"cannot use {name}, because no HistoryRecorder comes before it; put one first in callbacks")
+
+
+def _validates_anyway(trainer: Trainer) -> bool:
+    """Whether Lightning validates behind the present batch if nothing asks it to stop there."""
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    asked, trainer.should_stop = trainer.should_stop, False
+    try:
+        return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    finally:
+        trainer.should_stop = asked
 
 
 def _forecast_among(trainer: Trainer) -> Forecast | None:

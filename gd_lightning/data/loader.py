@@ -83,9 +83,9 @@ class BatchLoader(DataLoader[Pair]):
         """Yield the batches of the epoch from an update on."""
         variant, in_parts = self.variant, self.comes_in_parts
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
-        # The last bits of a sum depend on where in the memory its terms begin. A batch that is copied begins where memory
-        # does, as those of engines do, and not where others that it was gathered with end: these are others, or none, in
-        # an epoch that is continued.
+        # The last bits of a sum depend on where in the memory its terms begin. A batch that is copied begins where
+        # memory does, as those of engines do, and not where others that it was gathered with end: an epoch that is
+        # continued has other ones, or none.
         is_gathered = per_gather > 1 and (rows is not None or self.samples.mapped)
         for first in range(update, variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)

@@ -54,9 +54,10 @@ PROBLEMS: dict[str, list[str]] = {
 OPTIMIZERS: dict[str, list[str]] = {
     "SGD": ["--model.lr", "1e-4"],
     "momentum": ["--model.lr", "1e-4", "--model.momentum", "0.9", "--model.nesterov", "true"],
-    "clipped": ["--model.lr", "1e-4", "--trainer.gradient_clip_val", "1000"],  # Lightning makes the updates
     "Adam": ["--optimizer", "Adam", "--optimizer.lr", "1e-3"],
-    "Adagrad": ["--optimizer", "Adagrad", "--optimizer.lr", "1e-3"],
+    "clipped": [  # whose updates Lightning makes, one by one
+        *("--optimizer", "Adagrad", "--optimizer.lr", "1e-3", "--trainer.gradient_clip_val", "1000"),
+    ],
     "LBFGS": ["--optimizer", "LBFGS", "--optimizer.lr", "1e-3", "--optimizer.max_iter", "3"],
 }
 SCHEDULERS: dict[str, list[str]] = {

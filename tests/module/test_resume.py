@@ -60,11 +60,12 @@ class Run:
         self.make_trainer, self.make, self.callbacks = make_trainer, make, callbacks
         self.of_data: dict[str, Any] = {"batch_size": 16, "val_size": 22}
         self.of_data |= {name: options.pop(name) for name in ("order", "drop_last") if name in options}
+        self.every = options.pop("every_n_updates", "auto")
         self.options: dict[str, Any] = {"max_epochs": EPOCHS, **options}
 
     def __call__(self, directory: Path, checkpoint: Path | None = None, **options: Any) -> tuple[Tensor, int, History]:
         torch.manual_seed(0)
-        module, recorder = self.make(), HistoryRecorder()
+        module, recorder = self.make(), HistoryRecorder(self.every)
         callbacks = [recorder, *self.callbacks(directory)]
         trainer = self.make_trainer(callbacks=callbacks, **{**self.options, **options})
         trainer.fit(module, RegressionDataModule(SteepLine(), **self.of_data), ckpt_path=checkpoint, weights_only=True)
@@ -177,6 +178,50 @@ def test_a_run_that_max_steps_stopped_is_continued(
     weights, updates, history = run(tmp_path / "whole")
     assert run(tmp_path / "part", max_steps=stop)[1] == stop
     resumed_weights, resumed_updates, resumed_history = run(tmp_path / "rest", tmp_path / "part/end.ckpt", **limit)
+    assert resumed_updates == updates
+    assert torch.equal(resumed_weights, weights)
+    assert _without_seconds(resumed_history) == _without_seconds(history)
+
+
+class StopAt(Callback):
+    """Asks for the end behind an update, as limits of time do; Lightning then validates there."""
+
+    max_chunk_seconds = 0.0  # each update is a chunk
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.update
+
+
+@pytest.mark.parametrize(
+    ("stop", "every"),
+    [
+        *[(4, 1), (5, 4), (7, 4)],
+        *(pytest.param(stop, every, marks=pytest.mark.slow) for stop in range(1, 15) for every in (1, 4)),
+    ],
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_check_interval": 2},
+        {"val_check_interval": 3, "check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 2},
+        {"limit_val_batches": 0},
+    ],
+    ids=str,
+)
+def test_a_run_that_a_callback_stopped_is_continued(
+    make_trainer: MakeTrainer, tmp_path: Path, stop: int, options: dict[str, Any], every: int
+) -> None:
+    stops = [StopAt(stop)]
+    run = Run(make_trainer, callbacks=lambda path: [*stops, AtTheEnd(path)], every_n_updates=every, **options)
+    assert run(tmp_path / "part")[1] == stop
+    stops.clear()
+    resumed_weights, resumed_updates, resumed_history = run(tmp_path / "rest", tmp_path / "part/end.ckpt")
+    weights, updates, history = run(tmp_path / "whole")
     assert resumed_updates == updates
     assert torch.equal(resumed_weights, weights)
     assert _without_seconds(resumed_history) == _without_seconds(history)

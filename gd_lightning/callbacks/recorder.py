@@ -301,7 +301,8 @@ class HistoryRecorder(Callback):
         Raises:
             InputError: Processes were forked or spawned, and each of them refused to train.
         """
-        if isinstance(exception, (ProcessRaisedException, ProcessExitedException)):
+        from_processes = isinstance(exception, (ProcessRaisedException, ProcessExitedException))
+        if from_processes and trainer.state.fn == "fit":
             try:
                 check_processes(trainer)
             except InputError as refusal:

@@ -464,6 +464,9 @@ class Command(LightningCLI):
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in own)
         trainer = self._instantiate_trainer({**config.as_dict(), **kwargs}, [])
         check_nodes(trainer.strategy)
+        if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+            does = "train" if self.subcommand == "fit" else self.subcommand
+            raise InputError(f"cannot {does} in processes that are spawned or forked; use --trainer.strategy ddp")
         return trainer
 
     # Running
@@ -652,8 +655,6 @@ class Command(LightningCLI):
         self.datamodule.trainer = self.trainer
         if self.trainer.precision not in _PRECISIONS:
             raise InputError(f"cannot train in {self.trainer.precision}; use one of {', '.join(_PRECISIONS)}")
-        if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
-            raise InputError("cannot train in processes that are spawned or forked; use --trainer.strategy ddp")
         variant = self.datamodule.variant
         if self.trainer.world_size > variant.train_samples:
             raise InputError(

@@ -11,6 +11,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from gd_lightning.errors import InputError
 from gd_lightning.float64 import Moments, moved_only
 
 
@@ -28,6 +29,9 @@ class Standardize(nn.Module):
         mean: Mean of each feature, shape (D,), float64.
         scale: What each feature is divided by, shape (D,), float64.
 
+    Raises:
+        InputError: They are no tensors.
+
     Example:
         >>> layer = Standardize(torch.tensor([1.7e9], dtype=torch.float64), torch.ones(1, dtype=torch.float64)).float()
         >>> layer(torch.tensor([[1.7e9 + 3]], dtype=torch.float64))
@@ -40,6 +44,11 @@ class Standardize(nn.Module):
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
+        if not (isinstance(mean, Tensor) and isinstance(scale, Tensor)):
+            raise InputError(
+                f"cannot standardize by a mean of {mean!r} and a scale of {scale!r}, because they are no tensors of "
+                "one number for each feature; set standardize of the data, or give such tensors"
+            )
         self.register_buffer("mean", mean.double())
         self.register_buffer("scale", scale.double())
         # It has no numbers; its dtype follows that of the network.

@@ -245,6 +245,9 @@ ADVICE: dict[str, Advice] = {
         "fit --model.network tests.advice.on_the_command_line.Untyped --model.network.in_features 1",
         f"fit --model.network tests.advice.on_the_command_line.Untyped {ONE_EPOCH}",
     ),
+    "one number for each feature; set standardize of the data, or give such tensors": advice(
+        "fit --model.network gd_lightning.models.Standardize", f"fit --data.standardize true {ONE_EPOCH}"
+    ),
     "cannot train {}, because it has no parameters; give a network": advice(
         "fit --model.network torch.nn.Identity", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
@@ -683,7 +686,7 @@ ADVICE: dict[str, Advice] = {
         "fit --data.problem tests.advice.on_the_command_line.AN_OBJECT",
         f"fit --data.problem tests.advice.on_the_command_line.Seedless --model.lr 0.01 {ONE_EPOCH}",
     ),
-    "cannot train in processes that are spawned or forked; use --trainer.strategy ddp": advice(
+    "cannot {} in processes that are spawned or forked; use --trainer.strategy ddp": advice(
         "fit --trainer.strategy ddp_spawn --trainer.devices 2", f"fit --trainer.strategy ddp {ONE_EPOCH}"
     ),
     "cannot plan from this start, because {}; use {}": advice(

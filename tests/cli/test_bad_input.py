@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gd_lightning
-from gd_lightning import Problem
+from gd_lightning import Problem, models, module
 from tests.conftest import CommandLine
 
 TABLE = "--data.problem Table --data.problem.path"
@@ -356,6 +358,38 @@ def test_bad_input_gets_one_line_and_leaves_nothing_behind(
     assert command_line.out == ""
     assert sorted(path.name for path in materials.iterdir()) == before
     assert not (command_line.root / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize("stage", ["fit", "sweep"])
+def test_whatever_module_of_ours_is_taken_for_a_network_is_trained_or_refused(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.chdir(command_line.root)
+    places = [(package.__path__, f"{package.__name__}.") for package in (models, module)]
+    parts = [importlib.import_module(found.name) for place in places for found in pkgutil.iter_modules(*place)]
+    ours = {
+        f"{kind.__module__}.{kind.__qualname__}"
+        for part in parts
+        for kind in vars(part).values()
+        if isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == part.__name__
+    }
+    assert len(ours) > 5
+    for name in sorted(ours):
+        code = command_line(stage, "--model.network", name, "--trainer.max_epochs", "1")
+        refusals = command_line.err.splitlines()
+        assert (code, len(refusals)) in ((0, 0), (2, 1)), f"{name}: {command_line.err}"
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork"])
+def test_processes_that_give_nothing_back_are_refused_by_what_they_would_do(
+    command_line: CommandLine, stage: str, strategy: str
+) -> None:
+    run = command_line.fit("--trainer.max_epochs", "1", "--data.val_size", "10", "--data.test_size", "10")
+    options = ["--trainer.strategy", strategy, "--trainer.devices", "2", "--trainer.accelerator", "cpu"]
+    assert command_line(stage, "--ckpt_path", run, *options) == 2
+    assert command_line.err.startswith(f"gd_lightning: cannot {stage} in processes that are spawned or forked; use")
+    assert len(command_line.err.splitlines()) == 1
 
 
 def test_samples_are_judged_all_or_none(command_line: CommandLine) -> None:

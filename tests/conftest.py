@@ -33,6 +33,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import gd_lightning
+from gd_lightning.cli.command import Command
 
 # Each core has tests of its own; threads that share them make small tensors many times slower.
 torch.set_num_threads(1)
@@ -68,6 +69,42 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Leave out the pictures of runs, which take two thirds of a short one, in tests that do not look at them."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
+
+
+def share_parsers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let command lines of the same subcommand have the same parser, with the default problem that a new one has.
+
+    Nothing else of a parser is changed by a command line: tests/cli/test_command_line.py compares with a new one.
+    """
+    names = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
+
+    def setup_parser(self: Command, *args: Any) -> None:
+        kind = (type(self), *self.subcommands(), repr(self.trainer_defaults))
+        if kind not in _parsers:
+            build_parsers(self, *args)
+            _parsers[kind] = tuple(getattr(self, name) for name in names)
+        for name, value in zip(names, _parsers[kind], strict=True):
+            setattr(self, name, value)
+        for stage in self._subcommand_parsers:
+            self._make_default(stage, self._default_problem)
+
+    monkeypatch.setattr(Command, "setup_parser", setup_parser)
+
+
+_parsers: dict[tuple[object, ...], tuple[Any, ...]] = {}
+build_parsers = Command.setup_parser
+
+
+@pytest.fixture
+def new_parsers() -> None:
+    """Have each command line of a test collect its options, as a program does."""
+
+
+@pytest.fixture(autouse=True)
+def _shared_parsers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect the options of a subcommand once, which is a third of what a short command takes; not in slow tests."""
+    if "new_parsers" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
+        share_parsers(monkeypatch)
 
 
 def without_address(value: object) -> str:

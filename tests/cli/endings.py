@@ -19,9 +19,9 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 import gd_lightning
-from gd_lightning.cli.command import Command
 from gd_lightning.errors import InputError
-from tests.cli.drawn_inputs import STAGES, TABLES, Case
+from tests.cli.drawn_inputs import TABLES, Case
+from tests.conftest import share_parsers
 
 SECONDS = 30  # of the processor, within which each has to end
 WAITING = 120  # seconds by the clock, for what computes nothing; a machine that is busy is no hang
@@ -153,19 +153,8 @@ def _in_time() -> Iterator[None]:
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build each parser once, start no processes, and draw no pictures."""
-    known: dict[str, tuple[Any, ...]] = {}
-    build, names = Command.setup_parser, ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
-
-    def setup_parser(self: Any, *args: Any) -> None:
-        key = self.arguments[0] if self.arguments and self.arguments[0] in STAGES else ""
-        if key not in known:
-            build(self, *args)
-            known[key] = tuple(getattr(self, name) for name in names)
-        for name, value in zip(names, known[key], strict=True):
-            setattr(self, name, value)
-        for stage in self._subcommand_parsers:
-            self._make_default(stage, self._default_problem)
+    """Share parsers, start no processes, and draw no pictures."""
+    share_parsers(monkeypatch)
 
     def start(self: Any, *_: Any) -> None:
         if self.num_processes > 1:
@@ -174,7 +163,6 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def spawn(*_: Any, **__: Any) -> None:
         raise AssertionError("processes are spawned")
 
-    monkeypatch.setattr(Command, "setup_parser", setup_parser)
     monkeypatch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", start)
     monkeypatch.setattr(_MultiProcessingLauncher, "launch", spawn)
     for module in ("report", "sweep_report"):

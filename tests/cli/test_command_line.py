@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gd_lightning
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.examples import EXAMPLES
-from tests.conftest import CONFIGS, CommandLine
+from tests.conftest import CONFIGS, CommandLine, build_parsers
 
 
 @pytest.mark.usefixtures("pictures")
@@ -34,6 +34,7 @@ def test_fit_without_options_is_system_1_and_says_nothing_but_its_result(
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
+@pytest.mark.usefixtures("new_parsers")
 @pytest.mark.parametrize("variable", [None, "PL_CONFIG", "PL_SUBCOMMAND"])
 def test_only_the_options_of_the_subcommand_that_is_called_are_collected(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str | None
@@ -53,6 +54,26 @@ def test_only_the_options_of_the_subcommand_that_is_called_are_collected(
     assert command_line("fit", "--trainer.max_epochs", "1", "--print_config") == 0
     assert yaml.safe_load(command_line.out)["model"]["lr"] == (0.01 if variable == "PL_CONFIG" else 0.1)
     assert len(collected) == (1 if variable is None else len(EXAMPLES))
+
+
+def test_a_parser_that_was_used_says_what_a_new_one_says(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """So command lines of tests can share parsers."""
+    for command, code in {
+        "fit --data.problem Sine --optimizer Adam --trainer.callbacks+=LearningRateMonitor --print_config": 0,
+        "fit --data.problem Table --print_config": 2,
+        "fit --data.problem Nope": 2,
+        "compare --data.problem Sine --model.lr 1 --print_config": 0,
+    }.items():
+        assert command_line(*command.split()) == code, command_line.err
+    asked = ("fit", "--help"), ("fit", "--print_config"), ("compare", "--print_config")
+    said = []
+    for _ in range(2):
+        assert [gd_lightning.main([*arguments]) for arguments in asked] == [0, 0, 0]
+        said.append(capfd.readouterr().out)
+        monkeypatch.setattr(Command, "setup_parser", build_parsers)
+    assert said[0] == said[1]
 
 
 def test_a_config_before_the_subcommand_may_speak_of_several(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

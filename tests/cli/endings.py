@@ -165,7 +165,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", start)
     monkeypatch.setattr(_MultiProcessingLauncher, "launch", spawn)
-    for module in ("report", "sweep_report"):
+    for module in ("comparison.report", "sweeps.report"):
         monkeypatch.setattr(f"gd_lightning.experiments.{module}.pixels", lambda _: np.zeros((1, 1, 3), dtype=np.uint8))
     monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
 

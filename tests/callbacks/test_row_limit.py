@@ -118,8 +118,8 @@ def _rows(history: History, *without: str) -> list[dict[str, float]]:
 CASES: list[tuple[Any, int, dict[str, Any]]] = [
     (1, 8, {"engine": "fused"}),
     (1, 4, {"engine": "autograd"}),
-    (10, 40, {}),
-    ("full", 300, {}),
+    pytest.param(10, 40, {}, marks=pytest.mark.slow),  # the last one is like it, and validates in between
+    pytest.param("full", 300, {}, marks=pytest.mark.slow),  # as is the next one
     ("full", 300, {"check_val_every_n_epoch": 7}),
     (10, 40, {"val_check_interval": 3}),
 ]

@@ -80,7 +80,10 @@ def assert_it_comes_true(x: Numbers, y: Numbers, order: str, runs: Outlooks, rem
     return True
 
 
-@pytest.mark.parametrize("number", [*range(9), 11])
+# Those that take seconds, for their many epochs, on request.
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=[pytest.mark.slow] * (number in (3, 4))) for number in (*range(9), 11)]
+)
 def test_what_is_advised_is_stable_and_there_in_the_epochs_it_promises(number: int) -> None:
     x, y = table(number)
     random = np.random.default_rng(1000 + number)

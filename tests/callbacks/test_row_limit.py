@@ -115,7 +115,7 @@ def _rows(history: History, *without: str) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name not in left_out} for row in history.rows()]
 
 
-CASES: list[tuple[Any, int, dict[str, Any]]] = [
+CASES: list[Any] = [
     (1, 8, {"engine": "fused"}),
     (1, 4, {"engine": "autograd"}),
     pytest.param(10, 40, {}, marks=pytest.mark.slow),  # the last one is like it, and validates in between

@@ -27,10 +27,12 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 # ruff: noqa: E402  # what follows reads the environment when it is imported
+import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 
 import gd_lightning
 from gd_lightning.cli.command import Command
@@ -61,14 +63,21 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def pictures() -> None:
-    """Have the pictures of runs drawn in a test."""
+    """Have the pictures of runs, comparisons and sweeps drawn in a test."""
+
+
+def _one_pixel(_: object) -> NDArray[np.uint8]:
+    return np.zeros((1, 1, 3), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
 def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures of runs, which take two thirds of a short one, in tests that do not look at them."""
+    """Leave out the pictures, which take two thirds of a short run or comparison, in tests that do not look at them."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
+        for module in ("comparison", "sweeps"):
+            monkeypatch.setattr(f"gd_lightning.experiments.{module}.report.pixels", _one_pixel)
+        monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
 
 
 def share_parsers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,7 @@ def test_the_map_of_the_readme_is_what_plan_draws(command_line: CommandLine) -> 
 
 
 @drawn_by_another
+@pytest.mark.usefixtures("pictures")
 def test_the_sweep_of_the_readme_is_what_sweep_draws(command_line: CommandLine) -> None:
     """With GD_LIGHTNING_SCREENSHOTS=docs, it is written anew."""
     (options,) = re.findall(r"^python -m gd_lightning sweep (.*)$", README, re.M)

@@ -34,6 +34,7 @@ def _members(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.glob("*/history.csv"))
 
 
+@pytest.mark.usefixtures("pictures")
 def test_all_variants_start_alike_end_at_the_same_samples_and_the_table_is_that_of_their_events(
     command_line: CommandLine,
 ) -> None:

@@ -32,6 +32,7 @@ def test_it_returns_histories_table_and_picture(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_directory_holds_the_report_and_the_runs(tmp_path: Path) -> None:
     compare(LinearProblem(n_samples=50), batch_sizes=[10], directory=tmp_path / "mine", **FEW)
     names = {path.name for path in (tmp_path / "mine").iterdir()}

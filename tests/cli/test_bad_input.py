@@ -489,7 +489,10 @@ class Broken(Problem):
         raise ZeroDivisionError("in a class of one's own")
 
 
-def test_a_mistake_in_a_class_of_ones_own_is_shown_with_its_place(command_line: CommandLine) -> None:
+def test_a_mistake_in_a_class_of_ones_own_is_shown_with_its_place(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the traceback is written
     assert command_line("fit", "--data.problem", "tests.cli.test_bad_input.Broken") == 1
     assert "ZeroDivisionError" in command_line.err
     assert "test_bad_input.py" in command_line.err

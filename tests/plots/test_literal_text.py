@@ -93,7 +93,8 @@ PICTURES: dict[str, Callable[[str], Figure]] = {
 
 
 def test_all_pictures_are_tried() -> None:
-    modules = [import_module(f"gd_lightning.plots.{name}") for name in ("comparison", "map", "sweep", "sweep_curves")]
+    names = ("comparison.figure", "outcome_map", "sweep_map", "sweep_curves")
+    modules = [import_module(f"gd_lightning.plots.{name}") for name in names]
     made = {
         name
         for module in modules

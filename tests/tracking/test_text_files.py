@@ -56,7 +56,7 @@ def _calls(path: Path) -> set[str]:
 
 def test_yaml_and_json_are_read_in_one_place() -> None:
     readers = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if _calls(path) & READERS}
-    assert readers == {"tracking/text_files.py", "cli/config_text.py"}  # the checked readers
+    assert readers == {"tracking/text_files.py", "cli/options/config_text.py"}  # the checked readers
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

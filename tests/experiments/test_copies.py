@@ -93,12 +93,23 @@ def test_callbacks_of_one_run_do_not_end_the_next(callbacks: Any) -> None:
     assert _alike(report)
 
 
-def test_runs_that_early_stopping_ends_are_those_that_are_trained_alone() -> None:
+VARIANTS = {"batch": ("full", 0.1), "mini-batch 10": (10, 0.03)}
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        [("batch", 0), ("mini-batch 10", 1)],
+        pytest.param([("batch", 1), ("mini-batch 10", 0)], marks=pytest.mark.slow),
+    ],
+)
+def test_runs_that_early_stopping_ends_are_those_that_are_trained_alone(alone: list[tuple[str, int]]) -> None:
     options: dict[str, Any] = {"batch_sizes": ["full", 10], "lrs": [0.1, 0.03], "max_epochs": 30}
     stopping = EarlyStopping("train_loss", patience=1)
     together = _compare(**options, trainer={"callbacks": [stopping]})
-    for size, lr, label, seed in (("full", 0.1, "batch", 0), (10, 0.03, "mini-batch 10", 1)):
-        alone = _compare(
+    for label, seed in alone:
+        size, lr = VARIANTS[label]
+        single = _compare(
             batch_sizes=[size],
             lrs=lr,
             seeds=1,
@@ -106,7 +117,7 @@ def test_runs_that_early_stopping_ends_are_those_that_are_trained_alone() -> Non
             data={"seed": seed},
             trainer={"callbacks": [EarlyStopping("train_loss", patience=1)]},
         )
-        ((history,),) = alone.histories.values()
+        ((history,),) = single.histories.values()
         assert _losses(history) == _losses(together.histories[label][seed])
     assert stopping.stopped_epoch == stopping.wait_count == 0  # what was given is as it was
 

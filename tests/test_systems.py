@@ -187,8 +187,11 @@ def test_exam_scores(command_line: CommandLine) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *("parabola_mini_batch", "noisy_line", "exam_scores"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("batch", "mini_batch", "stochastic", "four_points")),
+        *("parabola_mini_batch", "exam_scores"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("batch", "mini_batch", "stochastic", "noisy_line", "four_points")
+        ),
     ],
 )
 def test_every_system_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:

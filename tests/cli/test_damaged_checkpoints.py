@@ -125,7 +125,7 @@ def _wrong(command_line: CommandLine, stage: str, with_config: bool, seed: int, 
 
 @pytest.mark.parametrize(("stage", "with_config"), [("fit", True), ("fit", False), ("test", True)])
 def test_a_sample_of_all_damages(command_line: CommandLine, stage: str, with_config: bool) -> None:
-    assert _wrong(command_line, stage, with_config, seed=len(stage) + with_config, cases=12) == {}
+    assert _wrong(command_line, stage, with_config, seed=len(stage) + with_config, cases=6) == {}
 
 
 @pytest.mark.slow

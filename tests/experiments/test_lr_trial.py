@@ -73,7 +73,13 @@ def test_of_a_linear_regressor_it_is_just_above_the_limit(options: dict[str, Any
         assert (tried.samples, tried.updates) == (60, 166)
 
 
-@pytest.mark.parametrize("options", [{"hidden_sizes": [4], "dropout": 0.2}, {"network": lambda d, k: _Own(d)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"hidden_sizes": [4], "dropout": 0.2}, marks=pytest.mark.slow),
+        {"network": lambda d, k: _Own(d)},
+    ],
+)
 def test_any_network_is_tried_and_nothing_of_it_changes(options: dict[str, Any]) -> None:
     module, samples = _module(**options), _samples(1e3, n=60)
     before, state = {name: value.clone() for name, value in module.state_dict().items()}, torch.get_rng_state()

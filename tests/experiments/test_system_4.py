@@ -65,7 +65,7 @@ def test_every_experiment_explains_itself_and_claims_something(name: str) -> Non
 
 
 # Each of these asks something else of the machinery; the others are like one of them.
-DISTINCT = ("convergence_criteria", "losses_with_outliers", "momentum", "optimizers", "start_and_local_minima")
+DISTINCT = ("convergence_criteria", "momentum", "start_and_local_minima")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class StopOnDivergence(Callback):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check at the start, or at what a run that is continued had come to."""
+        """Check the start, or what a run that is continued had come to."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
         # To check again batch losses behind the newest train loss finds what it found, which was nothing.
@@ -82,7 +82,7 @@ class StopOnDivergence(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check at the batch losses within a long epoch; behind its last update, the train loss is measured."""
+        """Check the batch losses within a long epoch; behind its last update, the train loss is measured."""
         if (chunk := carried_out(outputs)) is not None:
             self._check_trace(trainer, pl_module, chunk[1])
             return
@@ -107,7 +107,7 @@ class StopOnDivergence(Callback):
         self._suspected, self._checked_at = False, trainer.global_step - since_check
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check at the train loss."""
+        """Check the train loss."""
         self._checked_at, self._suspected = trainer.global_step, False
         self._stop_if_diverged(trainer)
 

@@ -67,14 +67,14 @@ class Criterion(EndsRun):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check at the start, or at what a run that is continued had come to."""
+        """Check the start, or what a run that is continued had come to."""
         self._reason = ""
         self.check(self._recorder)
         if self.within_epochs or not trainer.fit_loop.restarted_mid_epoch:
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check at a whole epoch; a part of one, where something else stopped the run, comes again when it goes on."""
+        """Check after a whole epoch; a part of one, where something else stopped the run, comes again later."""
         if trainer.is_last_batch:
             self._look(trainer)
 

@@ -17,8 +17,9 @@ takes the second moment M = E[d d'], summed over outputs, and the mean m = E[d] 
 
 with G = Z'Z / N and H = 2 G / K. The map of M is positive and symmetric, so it is stable if and only if 2 lr / K is
 below one over the largest eigenvalue of L^-1 R, where L M = G M + M G and R M = G M G + s (mean of z z'M z z' - G M G).
-With momentum, see ``moments.py``. Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma, Bassily
-and Belkin, The power of interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all batches.
+With momentum, see ``drawn_moments.py``. Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma,
+Bassily and Belkin, The power of interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all
+batches.
 
 Letters: N samples, K outputs, B batch, R directions.
 """

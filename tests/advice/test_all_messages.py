@@ -21,16 +21,16 @@ EXEMPT = {
     "there are several of that name; give one of {}": "a second class of that name would be there for all other tests",
     "cannot go on without {0}; give it, or see --help": "no option of the program is required",
     "; see --help for what": "says where to read",
-    "{} may not be named in a config; use it in Python": "names what no program would do: tests/cli/test_trust.py",
-    "a config may not send anything away from this machine": "needs a server: tests/cli/test_trust.py",
+    "{} may not be named in a config; use it in Python": "names what no program would do: tests/cli/test_trusted.py",
+    "a config may not send anything away from this machine": "needs a server: tests/cli/test_trusted.py",
     "ask for batch_size full, or give fewer features": "takes seconds: tests/theory/test_wide.py",
-    "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trust.py",
+    "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trusted.py",
     "{} is used without {}; name it in features to use it": "tests/problems/test_row_numbers.py",
     "{}; use {}{}{}.": "said by plan, and followed in tests/theory/test_verdicts.py",
     "instead of about 0 and 1; use {}": "said of a run that diverged, followed in tests/callbacks/test_forecast.py",
     "No local limit exists": "said by plan, and followed in tests/cli/test_local_plan.py",
-    "nor TensorBoard event files with a loss; give a run that logs one": "tests/tracking/test_finished_runs.py",
-    "cannot read the TensorBoard event files in {}": "tests/tracking/test_finished_runs.py",
+    "nor TensorBoard event files with a loss; give a run that logs one": "tests/tracking/test_run_reader.py",
+    "cannot read the TensorBoard event files in {}": "tests/tracking/test_run_reader.py",
 }
 
 

@@ -52,7 +52,7 @@ def _state(run: Path) -> dict[str, Any]:
     return checkpoint
 
 
-@pytest.mark.slow  # in Python: tests/data/test_rounding.py
+@pytest.mark.slow  # in Python: tests/data/test_lost_digits.py
 @pytest.mark.parametrize("precision", ["64-true", "32-true"])
 def test_unix_times_are_standardised_with_all_their_digits(
     command_line: CommandLine, tmp_path: Path, precision: str

@@ -30,7 +30,7 @@ class BatchedPopulation(Population):
 
     Args:
         network: A chain of linear layers and activations; only its form is used.
-        loss: mse, mae or huber.
+        loss: The name of the loss.
         huber_delta: Where the Huber loss turns linear.
 
     Raises:

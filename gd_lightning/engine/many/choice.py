@@ -28,7 +28,7 @@ def fastest_population(
 
     Args:
         network: A chain of linear layers and activations; only its form is used.
-        loss: mse, mae or huber.
+        loss: The name of the loss.
         huber_delta: Where the Huber loss turns linear.
         task: What the members have in common.
         members: Their settings.

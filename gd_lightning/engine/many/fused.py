@@ -37,7 +37,7 @@ class FusedPopulation(Population):
 
     Args:
         network: One that :func:`~gd_lightning.engine.why_not_fused` has nothing against; only its form is used.
-        loss: mse, mae or huber.
+        loss: The name of the loss.
         huber_delta: Where the Huber loss turns linear.
 
     Raises:

@@ -20,7 +20,7 @@ def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) ->
 
     Args:
         network: A chain of linear layers and activations; only its form is used.
-        loss: mse, mae or huber.
+        loss: The name of the loss.
         huber_delta: Where the Huber loss turns linear.
 
     Raises:
@@ -57,7 +57,7 @@ class StackedNetwork(ABC):
 
     Args:
         parts: The layers of the network.
-        loss: mse, mae or huber.
+        loss: The name of the loss.
         huber_delta: Where the Huber loss turns linear.
     """
 

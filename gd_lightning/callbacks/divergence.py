@@ -83,8 +83,9 @@ class StopOnDivergence(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check the batch losses within a long epoch; behind its last update, the train loss is measured."""
-        if (chunk := carried_out(outputs)) is not None:
-            self._check_trace(trainer, pl_module, chunk[1])
+        if (carried := carried_out(outputs)) is not None:
+            _, trace = carried
+            self._check_trace(trainer, pl_module, trace)
             return
         if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_CHECKS:
             return

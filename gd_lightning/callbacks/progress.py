@@ -49,8 +49,8 @@ class LongRunProgress(ProgressBar):
     ) -> None:
         """Count an update, or those of a chunk."""
         if self._bar is not None:
-            chunk = carried_out(outputs)
-            self._bar.update(1 if chunk is None else chunk[1].updates)
+            carried = carried_out(outputs)
+            self._bar.update(1 if carried is None else carried[1].updates)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the bar away."""

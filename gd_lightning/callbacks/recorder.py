@@ -210,8 +210,8 @@ class HistoryRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save what the update leaves behind, as tensors: to read each would be to wait for the device."""
-        if (chunk := carried_out(outputs)) is not None:
-            self._extend(trainer, *chunk)
+        if (carried := carried_out(outputs)) is not None:
+            self._extend(trainer, *carried)
             return
         made_update = trainer.global_step > self._mark["update"]  # a module may accumulate, or skip
         self._mark = self._mark_of(trainer, batch_idx + 1)

@@ -30,9 +30,8 @@ class RunEngine:
         self._trainer, self._module, self._plain = trainer, module, plain
         self._chunks: Chunks | None = None
         self._conditions: Conditions | None = None
-        self.decision = Decision("autograd", in_chunks=False)
+        self.decision = self._choose(before=None)
         """What carries out the updates, and why."""
-        self._choose()
 
     @property
     def in_chunks(self) -> bool:
@@ -48,33 +47,33 @@ class RunEngine:
     def choose_again_if_changed(self) -> None:
         """Choose again what carries out the updates, if anything has changed that this depends on."""
         if not self.is_valid:
-            self._choose()
+            self.decision = self._choose(before=self.decision)
 
     def begin_epoch(self) -> None:
         """Choose again if anything has changed; where a loader has its chunks from here, the first of them asks."""
         if getattr(self._trainer.train_dataloader, "chunk_source", None) is None:
             self.choose_again_if_changed()
 
-    def _choose(self) -> None:
-        before = None if self._conditions is None else self.decision
+    def _choose(self, before: Decision | None) -> Decision:
         self._conditions = Conditions(self._trainer, self._module, REPLACEABLE)
         fewest: Any = self._module.fewest_fused_updates
-        self.decision = decide(self._trainer, self._module, self._plain, fewest, before)
-        self._chunks = self._make_chunks() if self.decision.in_chunks else None
+        decision = decide(self._trainer, self._module, self._plain, fewest, before)
+        self._chunks = self._make_chunks(decision) if decision.in_chunks else None
         self._hand_out()
+        return decision
 
     def _hand_out(self) -> None:
         loader: Any = self._trainer.train_dataloader
         if hasattr(loader, "chunk_source"):
             loader.chunk_source = self if self.in_chunks else None
 
-    def _make_chunks(self) -> Chunks:
+    def _make_chunks(self, decision: Decision) -> Chunks:
         module = self._module
         loader: Any = self._trainer.train_dataloader
         (optimizer,), options = self._trainer.optimizers, module.hparams
         x, y = loader.samples.x, loader.samples.y
         network: Any = module.network
-        if self.decision.engine == "autograd":
+        if decision.engine == "autograd":
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
         else:
@@ -84,7 +83,7 @@ class RunEngine:
             x, y = as_network_takes_them(x).contiguous(), y.contiguous()
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
-        return Chunks(self._trainer, engine, x, y, numbers, seconds, self.decision.one_by_one)
+        return Chunks(self._trainer, engine, x, y, numbers, seconds, decision.one_by_one)
 
     # The source of the loader's chunks
 

@@ -13,9 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
-
-# Windows has no SIGHUP.
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from gd_lightning.signals import ENDING, name_of
 
 
 class EndedBySignal(SIGTERMException):
@@ -30,7 +28,7 @@ class EndedBySignal(SIGTERMException):
         self.number = number
 
     def __str__(self) -> str:
-        return f"ended by {signal.Signals(self.number).name}"
+        return f"ended by {name_of(self.number)}"
 
 
 def raise_for_signal(number: int, frame: FrameType | None = None) -> NoReturn:
@@ -61,7 +59,7 @@ class EndBetweenUpdates(Callback):
         self._received = 0
         if threading.current_thread() is not threading.main_thread():
             return  # only there can handlers be set
-        for number in _SIGNALS:
+        for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
                 self._handlers[number] = signal.signal(number, self._receive)
 

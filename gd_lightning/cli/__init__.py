@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from gd_lightning.cli.signals import end_at_once
 from gd_lightning.cli.terminal import any_terminal
+from gd_lightning.signals import end_at_once
 
 COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C = 0, 1, 2, 3, 130
 

@@ -27,9 +27,9 @@ from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
-from gd_lightning.cli.signals import handled_by, name_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.records.history import Outcome
+from gd_lightning.signals import handled_by, name_of
 from gd_lightning.texts import visible
 from gd_lightning.tracking.run_directory import claim_file, write_text
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import EndBetweenUpdates, EndedBySignal, raise_for_signal
-from gd_lightning.cli.signals import ENDING, handled_by, name_of
+from gd_lightning.signals import ENDING, handled_by, name_of
 from tests.conftest import TIMEOUT, CommandLine, MakeTrainer
 
 UPDATES = 12  # 3 epochs of 4

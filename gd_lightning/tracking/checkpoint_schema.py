@@ -8,7 +8,8 @@ their parts are that only the run that is continued reads, so that nothing can b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from gd_lightning.tracking.schema import (
     position,
     positive,
     refuse,
+    refuse_later,
     tensor,
     text,
     values,
@@ -68,8 +70,10 @@ def check_checkpoint(checkpoint: Any, path: Path) -> None:
     Raises:
         InputError: Something is missing or is of another kind, or a later version of this package has written it.
     """
-    _refuse_later(checkpoint, path)
-    with _Told(path):
+    said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
+    version = said.get("version") if isinstance(said, Mapping) else None
+    refuse_later(version, f"use the checkpoint {path}", f", or {way_out(path)}")
+    with _told(path):
         _FOR_ANY_USE(checkpoint, "")
 
 
@@ -79,7 +83,7 @@ def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: Something is missing or is of another kind.
     """
-    with _Told(path):
+    with _told(path):
         _TO_CONTINUE(checkpoint, "")
         said = checkpoint.get(_KEY)
         # A later version of Lightning brings the parts of an earlier one to the build of its own.
@@ -98,41 +102,26 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: There is a tensor among them.
     """
-    with _Told(path):
+    with _told(path):
         for name in ("hyper_parameters", "datamodule_hyper_parameters"):
             plain(checkpoint.get(name, {}), name)
 
 
 def check_state(state: Any, new: Any, where: str, path: Path) -> None:
     """Check a state of a checkpoint against that of a new object of the same class."""
-    with _Told(path):
+    with _told(path):
         like(state, new, where)
 
 
-class _Told:
-    """Has a mismatch say which checkpoint it is in, and what to do."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MismatchError):
-            raise InputError(
-                f"cannot use the checkpoint {self._path}, because it was damaged or edited: {error}; "
-                f"{way_out(self._path)}"
-            ) from error
-
-
-def _refuse_later(checkpoint: Any, path: Path) -> None:
-    said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
-    version = said.get("version") if isinstance(said, Mapping) else None
-    if type(version) is int and version > VERSION:
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Have a mismatch say which checkpoint it is in, and what to do."""
+    try:
+        yield
+    except MismatchError as error:
         raise InputError(
-            f"cannot use the checkpoint {path}, because a later version of gd_lightning has written it (schema "
-            f"{version}, and this one knows {VERSION}); install that version, or {way_out(path)}"
-        )
+            f"cannot use the checkpoint {path}, because it was damaged or edited: {error}; {way_out(path)}"
+        ) from error
 
 
 def _weights(state: Any, where: str) -> None:
@@ -320,7 +309,7 @@ _TO_CONTINUE = fields(
 
 def check_weights(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool, path: Path) -> None:
     """Check the weights of a checkpoint against those of a module; arguments as for :func:`weights_mismatch`."""
-    with _Told(path):
+    with _told(path):
         if mismatch := weights_mismatch(own, given, strict):
             raise MismatchError(mismatch)
 

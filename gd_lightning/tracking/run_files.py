@@ -19,6 +19,7 @@ from gd_lightning.tracking.schema import (
     number,
     optional,
     refuse,
+    refuse_later,
     text,
     whole,
 )
@@ -45,7 +46,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     try:
         summary = read_json_file(path)
         version = summary.get(_SUMMARY_VERSION) if isinstance(summary, dict) else None
-        _refuse_later(path, version)
+        refuse_later(version, f"read {path}")
         _SUMMARY(summary, "")
     except (ConfigError, MismatchError) as error:
         raise InputError(
@@ -69,15 +70,7 @@ def check_header(path: Path) -> None:
         ConfigError: It cannot be read.
     """
     found = re.match(rf"{_HEADER}(\d{{1,9}})$", read_text(path), re.M)
-    _refuse_later(path, None if found is None else int(found[1]))
-
-
-def _refuse_later(path: Path, version: object) -> None:
-    if type(version) is int and version > VERSION:
-        raise InputError(
-            f"cannot read {path}, because a later version of gd_lightning has written it (schema {version}, and this "
-            f"one knows {VERSION}); install that version"
-        )
+    refuse_later(None if found is None else int(found[1]), f"read {path}")
 
 
 def _strict_number(value: Any, where: str) -> None:

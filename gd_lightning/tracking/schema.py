@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.text_files import DEEPEST, MOST_VALUES
+
 Check = Callable[[Any, str], None]
 """Raises :class:`MismatchError` where a value, found at a place such as ``loops.fit_loop``, is not what is expected."""
 
@@ -16,7 +19,24 @@ VERSION = 1
 """Of checkpoints and of the files of a run; one that is higher is of a later version of this package."""
 
 _LARGEST = 2**63
-_DEEPEST, _MOST_VALUES = 50, 100_000  # also of values that contain each other, or themselves
+
+
+def refuse_later(version: object, cannot: str, otherwise: str = "") -> None:
+    """Refuse what a later version of this package has written.
+
+    Args:
+        version: The version of the schema that it names, if it is one.
+        cannot: What cannot be done, as in ``read config.yaml``.
+        otherwise: What else can be done than to install that version, as the end of a sentence.
+
+    Raises:
+        InputError: It is of a later version.
+    """
+    if type(version) is int and version > VERSION:
+        raise InputError(
+            f"cannot {cannot}, because a later version of gd_lightning has written it (schema {version}, and this one "
+            f"knows {VERSION}); install that version{otherwise}"
+        )
 
 
 class MismatchError(ValueError):
@@ -101,7 +121,7 @@ def plain(value: Any, where: str, with_tensors: bool = False) -> None:
     while pending:
         item, place, depth = pending.pop()
         seen += 1
-        if depth > _DEEPEST or seen > _MOST_VALUES:
+        if depth > DEEPEST or seen > MOST_VALUES:
             raise MismatchError(f"{where} holds too many values, or some that contain themselves")
         if isinstance(item, Mapping):
             for key, inner in item.items():
@@ -229,7 +249,7 @@ def _like(pattern: Any) -> Check:
 
 def build_of(value: Any, depth: int = 0) -> Any:
     """Return the build of a value: names and kinds of all that it holds, without the values themselves."""
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         return "deeper"
     if isinstance(value, Mapping):
         return {str(name): build_of(item, depth + 1) for name, item in value.items()}

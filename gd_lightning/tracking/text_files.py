@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import yaml
 
 from gd_lightning.errors import first_line
 
-_DEEPEST = 50
-_MOST_VALUES = 100_000  # counted with what aliases repeat: a few lines of aliases can stand for billions of values
+DEEPEST, MOST_VALUES = 50, 100_000
+"""How deep values of a file may be nested, and how many there may be, counted with what aliases repeat: a few lines of
+aliases can stand for billions of values."""
+
 _LONGEST = 2**24  # bytes of a file
 
 
@@ -29,7 +32,7 @@ def read_yaml_file(path: Path) -> Any:
     """
     text = read_text(path)
     check_yaml(text)
-    with _ReasonTold():
+    with reason_told():
         return yaml.load(text, _PlainLoader)
 
 
@@ -40,7 +43,7 @@ def read_json_file(path: Path) -> Any:
         ConfigError: It is no file that can be read, or no JSON.
     """
     text = read_text(path)
-    with _ReasonTold():
+    with reason_told():
         return json.loads(text, object_pairs_hook=_without_repetition)
 
 
@@ -65,22 +68,26 @@ def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
         ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
             themselves without end, or are too many.
     """
-    with _ReasonTold():
+    with reason_told():
         _check(text, why_not)
 
 
-class _ReasonTold:
-    """Has whatever a reader stumbles on say why a text is no YAML."""
+@contextmanager
+def reason_told() -> Iterator[None]:
+    """Have whatever a reader stumbles on say why a text is no YAML.
 
-    def __enter__(self) -> None: ...
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # also what a value of the wrong kind behind a tag makes a reader stumble on
+        raise ConfigError(_reason_of(error)) from error
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ConfigError):
-            raise ConfigError(reason_of(error)) from error
 
-
-def reason_of(error: Exception) -> str:
-    """Say why a text could not be read, as a part of a sentence."""
+def _reason_of(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = "" if mark is None else f"line {mark.line + 1}: "
     return f"it is no valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
@@ -147,8 +154,8 @@ def _check(text: str, why_not: Callable[[str], str]) -> None:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
-            if len(stack) > _DEEPEST:
-                raise ConfigError(f"line {line} nests values more than {_DEEPEST} deep")
+            if len(stack) > DEEPEST:
+                raise ConfigError(f"line {line} nests values more than {DEEPEST} deep")
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             closed = stack.pop()
@@ -181,5 +188,5 @@ def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
         collection.keys[key] = line
     collection.items += 1
     collection.values += size
-    if collection.values > _MOST_VALUES:
-        raise ConfigError(f"it holds more than {_MOST_VALUES:,} values up to line {line}")
+    if collection.values > MOST_VALUES:
+        raise ConfigError(f"it holds more than {MOST_VALUES:,} values up to line {line}")

@@ -17,7 +17,7 @@ from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import ConfigError, check_yaml, reason_of
+from gd_lightning.tracking.text_files import check_yaml, reason_told
 
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80
@@ -89,16 +89,12 @@ def read(text: str) -> Any:
         ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
             themselves without end, or are too many.
     """
-    try:
+    with reason_told():
         check_yaml(text, _why_unreadable)
         value = yaml.load(text, Loader=_reader())  # a child of the safe one
         # What jsonargparse takes for text again, such as {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
         return get_loader("yaml")(text) if is_text else value
-    except ConfigError:
-        raise
-    except Exception as error:  # also what a value of the wrong kind behind a tag makes the reader stumble on
-        raise ConfigError(reason_of(error)) from error
 
 
 def text_of(values: Any) -> str:

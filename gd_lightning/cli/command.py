@@ -86,6 +86,8 @@ from gd_lightning.tracking.run_directory import (
     claim_file,
     forget,
     held,
+    missing_directories,
+    remove_empty,
     run_name,
     write_text,
 )
@@ -598,7 +600,7 @@ class Command(LightningCLI):
     def _choose_directory(self, variant: Variant) -> None:
         """Choose where the files of a run go: what is continued goes on in its place, whatever logger it has."""
         logs = Path(self.trainer.default_root_dir) / LOGS
-        self._missing = [path for path in (logs, *logs.parents) if not path.exists()]
+        self._missing = missing_directories(logs)
         if self._goes_on_in_place:
             assert self.run is not None
             assert self.run.directory is not None
@@ -711,9 +713,7 @@ class Command(LightningCLI):
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
                 forget(made, Path(self.trainer.default_root_dir) / LOGS)
-        for directory in self._missing:
-            with contextlib.suppress(OSError):  # another run may have begun there
-                directory.rmdir()
+        remove_empty(self._missing)  # another run may have begun there
 
     def _recorder(self) -> HistoryRecorder:
         recorder = self._get(self.config_init, "recorder")

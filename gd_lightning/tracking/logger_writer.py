@@ -7,7 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.tracking.tensorboard import RowsInTurn
+
+_LONGEST = 200  # characters of a name; MLflow takes 250
 
 
 class TakesMetrics(Protocol):
@@ -75,19 +78,9 @@ class LoggerWriter:
     def _plain(self, names: Iterable[str]) -> Mapping[str, str]:
         """Return what metrics are called without other characters, each one the same every time, and no two alike."""
         assert self._names is not None
+        taken = self._names.values()
         for name in names:
             if name not in self._names:
-                self._names[name] = _free(re.sub(r"[^a-zA-Z0-9_. -]", "_", name)[:_LONGEST], self._names.values())
+                plain = re.sub(r"[^a-zA-Z0-9_. -]", "_", name)[:_LONGEST]
+                self._names[name] = first_free(plain, lambda candidate: candidate in taken)
         return self._names
-
-
-_LONGEST = 200  # characters of a name; MLflow takes 250
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    """Return a name, with a number behind it where it is taken."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,23 @@ def free_name(parent: Path, name: str, ending: str = "") -> str:
 
     A symbolic link bears its name, too, whether or not there is something at its end.
     """
+    return first_free(name, lambda candidate: os.path.lexists(parent / candidate), ending)
+
+
+def first_free(name: str, is_taken: Callable[[str], bool], ending: str = "") -> str:
+    """Return name + ending, or the first of name-2, name-3, ... that is not taken.
+
+    Args:
+        name: The name.
+        is_taken: Whether a name with its ending is another one's.
+        ending: What stands behind the number.
+
+    Example:
+        >>> first_free("loss", {"loss", "loss-2"}.__contains__)
+        'loss-3'
+    """
     candidate, number = name + ending, 1
-    while os.path.lexists(parent / candidate):
+    while is_taken(candidate):
         number += 1
         candidate = f"{name}-{number}{ending}"
     return candidate
@@ -66,14 +81,35 @@ def free_name(parent: Path, name: str, ending: str = "") -> str:
 
 def claim_directory(parent: Path, name: str) -> Path:
     """Make the directory with the first free name, so that no other process that runs now takes it too."""
+    return _claim(parent, name, "", Path.mkdir)
+
+
+def claim_file(parent: Path, name: str, ending: str) -> Path:
+    """Make an empty file with the first free name, as :func:`claim_directory` makes a directory."""
+    return _claim(parent, name, ending, lambda file: file.touch(exist_ok=False))
+
+
+def _claim(parent: Path, name: str, ending: str, make: Callable[[Path], None]) -> Path:
     while True:
         parent.mkdir(parents=True, exist_ok=True)
-        directory = parent / free_name(parent, name)
+        path = parent / free_name(parent, name, ending)
         try:
-            directory.mkdir()
+            make(path)
         except (FileExistsError, FileNotFoundError):  # taken, or a process that has failed has removed the parent
             continue
-        return directory
+        return path
+
+
+def missing_directories(path: Path) -> list[Path]:
+    """Return the directories that have to be made for a path to be one, the innermost first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def remove_empty(directories: Iterable[Path]) -> None:
+    """Remove directories that nobody has put anything into, the innermost first."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def claim_within(parent: Path, name: str) -> Path:
@@ -107,18 +143,6 @@ def inside(parent: Path, name: str) -> Path:
     parts = ("".join(letter for letter in part if letter.isprintable()) for part in name.split("/"))
     short = (part.encode("utf-8")[:_LONGEST_NAME].decode("utf-8", "ignore") for part in parts)
     return parent.joinpath(*(part for part in short if part not in ("", ".", "..")))
-
-
-def claim_file(parent: Path, name: str, ending: str) -> Path:
-    """Make an empty file with the first free name, as :func:`claim_directory` makes a directory."""
-    while True:
-        parent.mkdir(parents=True, exist_ok=True)
-        file = parent / free_name(parent, name, ending)
-        try:
-            file.touch(exist_ok=False)
-        except (FileExistsError, FileNotFoundError):
-            continue
-        return file
 
 
 def remember(directory: Path, logs: Path) -> None:

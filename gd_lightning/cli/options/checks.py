@@ -199,12 +199,13 @@ def _check_trainer(trainer: Namespace) -> None:
     profiler = getattr(trainer.profiler, "class_path", trainer.profiler)
     if str(profiler).rpartition(".")[2] in ("xla", "XLAProfiler") and not find_spec("torch_xla"):
         raise InputError("cannot profile with xla, because torch_xla is not installed; use simple as trainer.profiler")
-    for callback in _callbacks(trainer):
+    for callback in callback_classes(trainer):
         if reason := _CALLBACKS.get(callback.rpartition(".")[2]):
             raise InputError(f"cannot train with the callback {callback}, because {reason}")
 
 
-def _callbacks(trainer: Namespace) -> Iterator[str]:
+def callback_classes(trainer: Namespace) -> Iterator[str]:
+    """Return the classes of the callbacks that the options of a Trainer name, by their paths."""
     callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
     return (str(callback.class_path) for callback in callbacks if isinstance(callback, Namespace))
 

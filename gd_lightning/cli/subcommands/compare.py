@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,15 @@ from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison.members import Member, members, usual_batch_sizes, values_of
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, held, is_taken, write_json
+from gd_lightning.tracking.run_directory import (
+    SUMMARY,
+    claim_directory,
+    held,
+    is_taken,
+    missing_directories,
+    remove_empty,
+    write_json,
+)
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.text_files import ConfigError, plain_copy, read_json_file
 from gd_lightning.variants import Variant
@@ -166,7 +173,7 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
     """
     plain = plain_copy(content)
     parent = logs if given is None else Path(given)
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    missing = missing_directories(parent)
     if given is not None:
         directory = Path(given)
         _refuse_another(directory, plain)
@@ -192,9 +199,7 @@ def _take_back(directory: Path, made: Sequence[Path]) -> None:
     """Remove what is in a directory, and of those that were made for it what others have put nothing into."""
     for path in list(directory.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in made:
-        with contextlib.suppress(OSError):
-            path.rmdir()
+    remove_empty(made)
 
 
 def _refuse_another(directory: Path, content: object) -> None:

@@ -11,6 +11,7 @@ import torch
 from jsonargparse import Namespace
 from tqdm import tqdm
 
+from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.trial_step import rehearse
 from gd_lightning.cli.output import shown
 from gd_lightning.cli.terminal import warn
@@ -147,8 +148,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
                 f"cannot sweep with trainer.{name} {trainer[name]}, because the runs of a sweep have no Trainer; leave "
                 "it out, or use compare"
             )
-    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
-    for path in (callback.class_path for callback in callbacks if callback is not None):
+    for path in callback_classes(trainer):
         if path not in _ONLY_SHOW:
             raise InputError(
                 f"cannot sweep with the callback {path.rpartition('.')[2]}, because the runs of a sweep have no "

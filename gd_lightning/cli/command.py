@@ -94,7 +94,7 @@ from gd_lightning.tracking.run_directory import (
 from gd_lightning.tracking.text_files import plain_copy, read_own_yaml
 from gd_lightning.variants import Variant
 
-_DEFAULT_PROBLEM = "gd_lightning.problems.SteepLine"
+_DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it is called once it is parsed, so that this is done once
 _TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
 _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")

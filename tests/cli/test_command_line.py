@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import gd_lightning
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.examples import EXAMPLES
+from gd_lightning.cli.options.parser import Parser
 from tests.conftest import CONFIGS, CommandLine, build_parsers
 
 
@@ -366,3 +368,19 @@ def test_sections_without_options_are_left_out(command_line: CommandLine, tmp_pa
     before = ["--config", str(path)] if config.startswith("fit") else []
     after = [] if before else ["--config", str(path)]
     assert gd_lightning.main([*before, "fit", *after, "--print_config"]) == 0
+
+
+@pytest.mark.parametrize(("problem", "times"), [([], 1), (["--data.problem", "Parabola"], 2)])
+def test_options_are_parsed_once_unless_another_problem_brings_its_own(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, problem: list[str], times: int
+) -> None:
+    """To parse takes a third of a short command."""
+    parse, parsed = Parser.parse_args, list[Any]()
+
+    def noted(self: Parser, *args: Any, **kwargs: Any) -> Any:
+        parsed.extend(given for given in args if isinstance(given, list) and given[:1] == ["fit"])
+        return parse(self, *args, **kwargs)
+
+    monkeypatch.setattr(Parser, "parse_args", noted)
+    assert command_line("fit", *problem, "--trainer.max_epochs", "1") == 0
+    assert len(parsed) == times

@@ -141,7 +141,8 @@ def test_fifty_runs_that_were_killed_are_continued(tmp_path: Path, whole: Path, 
     _killed_and_continued(tmp_path, whole, options, seconds=random.Random(seed).uniform(0, 3))
 
 
-# At moments that are defined: tests/callbacks/test_signals.py, and tests/cli/test_every_continuation.py, which continues.
+# At moments that are defined: tests/callbacks/test_signals.py, and tests/cli/test_every_continuation.py, which
+# continues.
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_a_signal_ended_is_continued(

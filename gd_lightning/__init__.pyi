@@ -10,9 +10,9 @@ from gd_lightning.callbacks import HistoryRecorder as HistoryRecorder
 from gd_lightning.callbacks import LastCheckpoint as LastCheckpoint
 from gd_lightning.callbacks import LongRunProgress as LongRunProgress
 from gd_lightning.callbacks import LossBelow as LossBelow
-from gd_lightning.callbacks import NoProgress as NoProgress
+from gd_lightning.callbacks import LossPlateau as LossPlateau
 from gd_lightning.callbacks import Pictures as Pictures
-from gd_lightning.callbacks import ShowSteps as ShowSteps
+from gd_lightning.callbacks import PrintUpdates as PrintUpdates
 from gd_lightning.callbacks import StopOnDivergence as StopOnDivergence
 from gd_lightning.callbacks import TimeBudget as TimeBudget
 from gd_lightning.cli import main as main

@@ -6,15 +6,14 @@ from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.gradient_variance import GradientVariance
 from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
 from gd_lightning.callbacks.pictures import Pictures
-from gd_lightning.callbacks.print_updates import ShowSteps
+from gd_lightning.callbacks.print_updates import PrintUpdates
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.stop_on_signal import EndBetweenUpdates, EndedBySignal, raise_for_signal
-from gd_lightning.callbacks.stopping import ExcessBelow, GradientNormBelow, LossBelow, NoProgress, TimeBudget
+from gd_lightning.callbacks.stop_on_signal import EndedBySignal, StopOnSignal, raise_for_signal
+from gd_lightning.callbacks.stopping import ExcessBelow, GradientNormBelow, LossBelow, LossPlateau, TimeBudget
 from gd_lightning.callbacks.time_limit import TimeLimit
 
 __all__ = [
-    "EndBetweenUpdates",
     "EndedBySignal",
     "EndsRun",
     "ExcessBelow",
@@ -25,10 +24,11 @@ __all__ = [
     "LastCheckpoint",
     "LongRunProgress",
     "LossBelow",
-    "NoProgress",
+    "LossPlateau",
     "Pictures",
-    "ShowSteps",
+    "PrintUpdates",
     "StopOnDivergence",
+    "StopOnSignal",
     "TimeBudget",
     "TimeLimit",
     "raise_for_signal",

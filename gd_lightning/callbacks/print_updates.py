@@ -19,7 +19,7 @@ from gd_lightning.tracking.summary import number
 _SHOWN = 5
 
 
-class ShowSteps(Callback):
+class PrintUpdates(Callback):
     """Prints the first updates step by step: predictions, loss, gradients, and the parameters before and after.
 
     Args:

@@ -41,7 +41,7 @@ def raise_for_signal(number: int, frame: FrameType | None = None) -> NoReturn:
     raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
 
 
-class EndBetweenUpdates(Callback):
+class StopOnSignal(Callback):
     """Ends a run behind the update in which it got a signal, in all processes alike, and saves it with LastCheckpoint.
 
     A run that has come to its end when the signal comes is finished, and ended then. A second Ctrl-C does not wait. The

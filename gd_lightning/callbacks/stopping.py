@@ -206,7 +206,7 @@ class GradientNormBelow(Criterion):
         return f"the gradient norm {norm:.6g} is at most {self.threshold:g}"
 
 
-class NoProgress(Criterion):
+class LossPlateau(Criterion):
     """Stops a run whose train loss has not fallen for some epochs.
 
     Progress is a train loss below the lowest so far by more than the part ``min_delta`` of it. The outcome is

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks import (
-    EndBetweenUpdates,
     EndedBySignal,
     EndsRun,
     Forecast,
@@ -35,6 +34,7 @@ from gd_lightning.callbacks import (
     LongRunProgress,
     Pictures,
     StopOnDivergence,
+    StopOnSignal,
     TimeLimit,
 )
 from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
@@ -455,7 +455,7 @@ class Command(LightningCLI):
             if config.max_time is not None:
                 own.append(TimeLimit(config.max_time, self._begun))
                 config.max_time = None  # else Lightning says that it leaves its own Timer out
-            own += [StopOnDivergence(options.on_divergence, options.divergence_factor), EndBetweenUpdates()]
+            own += [StopOnDivergence(options.on_divergence, options.divergence_factor), StopOnSignal()]
             own.append(GradientVariance() if is_member else Pictures())
             if not (is_member or config.barebones or any(isinstance(callback, ProgressBar) for callback in added)):
                 own.append(LongRunProgress())

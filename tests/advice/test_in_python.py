@@ -28,12 +28,12 @@ from gd_lightning import (
     InputError,
     LastCheckpoint,
     LossBelow,
-    NoProgress,
+    LossPlateau,
+    PrintUpdates,
     Problem,
     RegressionDataModule,
     RegressionModule,
     Samples,
-    ShowSteps,
     Standardize,
     StopOnDivergence,
     TimeBudget,
@@ -313,12 +313,12 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         [_recorded(lambda: GradientNormBelow(1.0))],
     ),
     "epochs for progress; use 1 or more": (
-        _alone(lambda: NoProgress(epochs=0)),
-        [_recorded(lambda: NoProgress(epochs=1))],
+        _alone(lambda: LossPlateau(epochs=0)),
+        [_recorded(lambda: LossPlateau(epochs=1))],
     ),
     "is no part of a loss; use 0 or more, and less than 1": (
-        _alone(lambda: NoProgress(min_delta=1)),
-        [_recorded(lambda: NoProgress(min_delta=0)), _recorded(lambda: NoProgress(min_delta=0.5))],
+        _alone(lambda: LossPlateau(min_delta=1)),
+        [_recorded(lambda: LossPlateau(min_delta=0)), _recorded(lambda: LossPlateau(min_delta=0.5))],
     ),
     "seconds are no time to train in": (_alone(lambda: TimeBudget(0)), [_recorded(lambda: TimeBudget(60.0))]),
     "on divergence; use stop or continue": (
@@ -330,8 +330,8 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         [_recorded(lambda: LossBelow(0.1))],
     ),
     "cannot show {} updates; use a whole number from 1": (
-        _alone(lambda: ShowSteps(0)),
-        [_recorded(lambda: ShowSteps(1))],
+        _alone(lambda: PrintUpdates(0)),
+        [_recorded(lambda: PrintUpdates(1))],
     ),
     "cannot continue an epoch of batch_size {}": (
         _alone(lambda: _loader(4, 3)),

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, StopOnDivergence
-from gd_lightning.callbacks import EndBetweenUpdates
+from gd_lightning.callbacks import StopOnSignal
 from gd_lightning.tracking.summary import run_report
 from tests.conftest import MakeTrainer
 
@@ -69,7 +69,7 @@ def _signal(number: int, call: int) -> list[Callback]:
         if next(calls) == call:
             os.kill(os.getpid(), number)
 
-    return [LambdaCallback(on_train_batch_start=act), EndBetweenUpdates()]
+    return [LambdaCallback(on_train_batch_start=act), StopOnSignal()]
 
 
 STOPS: dict[str, tuple[Callable[[], list[Callback]], dict[str, Any], int]] = {

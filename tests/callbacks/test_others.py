@@ -18,10 +18,10 @@ from gd_lightning import (
     NoisyLine,
     Parabola,
     Pictures,
+    PrintUpdates,
     Problem,
     RegressionDataModule,
     RegressionModule,
-    ShowSteps,
     SteepLine,
 )
 from gd_lightning.errors import InputError
@@ -74,14 +74,14 @@ def test_options_that_could_not_be_loaded_again_are_refused_before_training(make
 
 
 def test_the_first_update_is_shown_as_published(make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = make_trainer(callbacks=[ShowSteps()], max_epochs=3, precision="64-true")
+    trainer = make_trainer(callbacks=[PrintUpdates()], max_epochs=3, precision="64-true")
     trainer.fit(RegressionModule(lr=0.1), RegressionDataModule(NoisyLine()))
     shown = capsys.readouterr().out
     for figure in ("2.742157", "-3.0448114", "-1.8337537", "0.80119529", "0.04511107"):
         assert figure in shown
     assert shown.count("update ") == 1
     with pytest.raises(InputError, match="0 updates"):
-        ShowSteps(updates=0)
+        PrintUpdates(updates=0)
 
 
 def test_of_an_update_that_asks_again_the_beginning_is_shown(
@@ -90,7 +90,7 @@ def test_of_an_update_that_asks_again_the_beginning_is_shown(
     """LBFGS does; loss and gradient of its first question follow from the start."""
     lbfgs = {"class_path": "torch.optim.LBFGS", "init_args": {"lr": 0.1, "max_iter": 4}}
     module = RegressionModule(initialization={"weight": 2.0, "bias": 0.5}, optimizer=lbfgs)
-    make_trainer(callbacks=[ShowSteps(updates=2)], max_epochs=3).fit(module, RegressionDataModule(FourPoints()))
+    make_trainer(callbacks=[PrintUpdates(updates=2)], max_epochs=3).fit(module, RegressionDataModule(FourPoints()))
     first, second = capsys.readouterr().out.split("update 1,")[1].split("update 2,")
     x, y = (part.double() for part in FourPoints().sample())
     residual = 2 * x + 0.5 - y
@@ -106,13 +106,13 @@ def test_showing_steps_changes_nothing_and_shows_the_loss_without_penalty(
     make_trainer: MakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     states = []
-    for callbacks in ([], [ShowSteps(updates=3)]):
+    for callbacks in ([], [PrintUpdates(updates=3)]):
         torch.manual_seed(0)
         module = RegressionModule(lr=0.1, hidden_sizes=[10], dropout=0.3)
         make_trainer(max_epochs=3, callbacks=callbacks).fit(module, RegressionDataModule(Parabola(), batch_size=16))
         states.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     assert torch.equal(*states)
-    trainer = make_trainer(callbacks=[ShowSteps()], max_epochs=1)
+    trainer = make_trainer(callbacks=[PrintUpdates()], max_epochs=1)
     trainer.fit(RegressionModule(lr=0.1, l1=10), RegressionDataModule(SteepLine()))
     assert "batch loss   599.12" in capsys.readouterr().out
 

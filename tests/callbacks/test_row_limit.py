@@ -20,7 +20,7 @@ from gd_lightning import (
     History,
     HistoryRecorder,
     InputError,
-    NoProgress,
+    LossPlateau,
     RegressionDataModule,
     RegressionModule,
     SteepLine,
@@ -191,7 +191,7 @@ def test_progress_is_counted_over_epochs_that_have_no_row_any_more(make_trainer:
     """At such a learning rate the train loss rises from the first epoch on; 137 epochs are far more than the rows."""
     ended = {}
     for name, checkpoint in (("whole", None), ("resumed", "00100.ckpt")):
-        criterion = NoProgress(epochs=137)
+        criterion = LossPlateau(epochs=137)
         ends = EndsAt(500, tmp_path if checkpoint is None else None, every=100)
         start = None if checkpoint is None else tmp_path / checkpoint
         recorder = _train(make_trainer, ends, "full", start, callbacks=[criterion], max_rows=5, lr=1e-30)

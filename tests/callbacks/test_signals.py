@@ -17,7 +17,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
-from gd_lightning.callbacks import EndBetweenUpdates, EndedBySignal, raise_for_signal
+from gd_lightning.callbacks import EndedBySignal, StopOnSignal, raise_for_signal
 from gd_lightning.signals import ENDING, handled_by, name_of
 from tests.conftest import TIMEOUT, CommandLine, MakeTrainer
 
@@ -65,7 +65,7 @@ def test_a_signal_ends_a_run_wherever_it_comes(
     inside = {number: signal.getsignal(number) for number in ENDING}
     sender = LambdaCallback(**{hook: _send(number)})
     recorder = HistoryRecorder()
-    callbacks: list[Callback] = [recorder, sender, EndBetweenUpdates(), LastCheckpoint()]
+    callbacks: list[Callback] = [recorder, sender, StopOnSignal(), LastCheckpoint()]
     trainer = make_trainer(callbacks=callbacks, max_epochs=3, logs=True, enable_checkpointing=True)
     module, data = RegressionModule(lr=0.01), RegressionDataModule(LinearProblem(n_samples=20), batch_size=5)
     with pytest.raises(SystemExit) as ended:

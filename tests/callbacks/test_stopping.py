@@ -23,7 +23,7 @@ from gd_lightning import (
     HistoryRecorder,
     InputError,
     LossBelow,
-    NoProgress,
+    LossPlateau,
     Outcome,
     Parabola,
     Problem,
@@ -127,7 +127,7 @@ def test_the_gradient_norm_of_a_network_is_that_of_autograd_in_evaluation(make_t
 
 def test_criteria_change_no_bit_of_the_result(make_trainer: MakeTrainer) -> None:
     states = []
-    criteria = [LossBelow(-1), GradientNormBelow(1e-9), NoProgress(1000), TimeBudget(1e9)]
+    criteria = [LossBelow(-1), GradientNormBelow(1e-9), LossPlateau(1000), TimeBudget(1e9)]
     for callbacks in ([], criteria):
         torch.manual_seed(3)
         of_data = {"batch_size": 16, "val_size": 0.2}
@@ -143,7 +143,7 @@ def test_criteria_change_no_bit_of_the_result(make_trainer: MakeTrainer) -> None
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-def _no_progress_at(losses: Any, epochs: int, min_delta: float) -> int:
+def _plateau_at(losses: Any, epochs: int, min_delta: float) -> int:
     """The epoch at which there has been no progress, as the shortest code that is right."""
     for epoch in range(epochs, len(losses)):
         reference = losses[0]
@@ -159,12 +159,12 @@ def _no_progress_at(losses: Any, epochs: int, min_delta: float) -> int:
 
 
 @pytest.mark.parametrize(("batch_size", "epochs", "min_delta"), [("full", 2, 0.05), (1, 3, 0.0), (1, 1, 0.5)])
-def test_no_progress_is_a_stop(make_trainer: MakeTrainer, batch_size: Any, epochs: int, min_delta: float) -> None:
+def test_a_plateau_is_a_stop(make_trainer: MakeTrainer, batch_size: Any, epochs: int, min_delta: float) -> None:
     of_data = {"batch_size": batch_size, "order": "shuffled"}
     lr = 0.1 if batch_size == "full" else 0.02
     free, _ = _run(make_trainer, of_data=of_data, lr=lr)
-    history, _ = _run(make_trainer, NoProgress(epochs, min_delta), of_data=of_data, lr=lr)
-    expected = _no_progress_at(free.series("train_loss")[1], epochs, min_delta)
+    history, _ = _run(make_trainer, LossPlateau(epochs, min_delta), of_data=of_data, lr=lr)
+    expected = _plateau_at(free.series("train_loss")[1], epochs, min_delta)
     assert (history.outcome, history.last("epoch")) == (Outcome.STOPPED, expected)
     assert history.reason.endswith(f" for {epochs} epochs")
 
@@ -233,7 +233,7 @@ CRITERIA: list[tuple[Callable[[], Callback], Callable[[], Callback]]] = [
     (lambda: LossBelow(100.0), lambda: LossBelow(60.0)),
     (lambda: ExcessBelow(100.0), lambda: ExcessBelow(60.0)),
     (lambda: GradientNormBelow(24.0), lambda: GradientNormBelow(16.0)),
-    (lambda: NoProgress(2, 0.5), lambda: NoProgress(3, 0.5)),
+    (lambda: LossPlateau(2, 0.5), lambda: LossPlateau(3, 0.5)),
 ]
 
 
@@ -296,7 +296,7 @@ def test_it_waits_for_the_least_number_of_epochs(make_trainer: MakeTrainer) -> N
 
 def test_several_criteria_and_early_stopping_stand_beside_each_other(make_trainer: MakeTrainer) -> None:
     early = EarlyStopping("train_loss", patience=50, stopping_threshold=300.0, check_on_train_epoch_end=True)
-    history, _ = _run(make_trainer, LossBelow(10.0), LossBelow(1.0), NoProgress(), early)
+    history, _ = _run(make_trainer, LossBelow(10.0), LossBelow(1.0), LossPlateau(), early)
     assert history.reason.startswith("early stopping")
     assert (history.outcome, history.last("epoch")) == (Outcome.CONVERGED, 2)
 
@@ -353,8 +353,8 @@ def test_a_criterion_needs_the_recorder(make_trainer: MakeTrainer) -> None:
         lambda: LossBelow(float("nan")),
         lambda: ExcessBelow(0),
         lambda: GradientNormBelow(-1),
-        lambda: NoProgress(0),
-        lambda: NoProgress(1, min_delta=1.0),
+        lambda: LossPlateau(0),
+        lambda: LossPlateau(1, min_delta=1.0),
         lambda: TimeBudget(0),
     ],
 )
@@ -374,7 +374,7 @@ def test_the_command_line_knows_them_by_their_short_names(command_line: CommandL
     config.write_text(
         "trainer:\n  max_epochs: 500\n  callbacks:\n"
         "  - class_path: GradientNormBelow\n    init_args: {threshold: 0.5}\n"
-        "  - class_path: NoProgress\n  - class_path: TimeBudget\n    init_args: {seconds: 1000}\n"
+        "  - class_path: LossPlateau\n  - class_path: TimeBudget\n    init_args: {seconds: 1000}\n"
     )
     run = command_line.fit("--config", config)
     summary = json.loads((run / "summary.json").read_text())

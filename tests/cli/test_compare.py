@@ -91,9 +91,7 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
 
     def interrupted(self: Command, directory: Path, *args: Any) -> None:
         if len(made) == 3:
-            monkeypatch.setattr(
-                "gd_lightning.callbacks.stop_on_signal.EndBetweenUpdates.on_train_batch_end", _interrupt
-            )
+            monkeypatch.setattr("gd_lightning.callbacks.stop_on_signal.StopOnSignal.on_train_batch_end", _interrupt)
         made.append(directory.name)
         whole(self, directory, *args)
 

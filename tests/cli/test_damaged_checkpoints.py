@@ -33,7 +33,7 @@ RUN = [
     ),
     *("--lr_scheduler", "ReduceLROnPlateau", "--lr_scheduler.monitor", "train_loss"),
     *("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "train_loss"),
-    *("--trainer.callbacks.patience", "50", "--trainer.callbacks+", "NoProgress"),
+    *("--trainer.callbacks.patience", "50", "--trainer.callbacks+", "LossPlateau"),
 ]
 STAGES = {
     "fit": ["--trainer.max_steps", "-1", "--trainer.max_epochs", "5"],

@@ -101,7 +101,7 @@ def test_a_config_says_what_is_swept_and_an_option_what_differs(command_line: Co
 
 
 def test_a_batch_size_or_lr_of_a_config_is_no_axis(command_line: CommandLine) -> None:
-    options = ["--model.l1", "0,0.1", "--trainer.max_epochs", "1", "--seeds", "1"]
+    options = ["--model.l1", "0,0.1", "--trainer.max_epochs", "1", "--seeds", "1", "--trainer.callbacks+=PrintUpdates"]
     assert command_line("sweep", "--config", CONFIGS / "mini_batch.yaml", *options) == 0, command_line.err
     assert "2 runs of 1 epoch (2 values of l1 penalty x 1 seed)" in command_line.out
     assert "No run diverged." in command_line.out

@@ -33,23 +33,23 @@ def test_callbacks_are_told_apart_by_class_and_by_the_arguments_in_which_a_class
         [],
         [_criterion("LossBelow", threshold=0.1)],
         [_criterion("LossBelow", threshold=0.02)],
-        [_criterion("NoProgress", epochs=3, min_delta=0.5), _criterion("LossBelow", threshold=0.1)],
+        [_criterion("LossPlateau", epochs=3, min_delta=0.5), _criterion("LossBelow", threshold=0.1)],
     ]
     assert _labels(*({CALLBACKS: callbacks} for callbacks in lists)) == [
         "no callbacks",
         "LossBelow threshold 0.1",
         "LossBelow threshold 0.02",
-        "NoProgress and LossBelow threshold 0.1",
+        "LossPlateau and LossBelow threshold 0.1",
     ]
 
 
 def test_a_callback_that_stands_alone_or_has_no_arguments_is_one_like_any() -> None:
-    alone = {f"{CALLBACKS}.class_path": "a.NoProgress", f"{CALLBACKS}.epochs": 3}  # flat, as read from a file
-    assert _labels(alone, {CALLBACKS: "a.Other"}, {CALLBACKS: None}) == ["NoProgress", "Other", "no callbacks"]
+    alone = {f"{CALLBACKS}.class_path": "a.LossPlateau", f"{CALLBACKS}.epochs": 3}  # flat, as read from a file
+    assert _labels(alone, {CALLBACKS: "a.Other"}, {CALLBACKS: None}) == ["LossPlateau", "Other", "no callbacks"]
 
 
 def test_what_only_shows_sets_nothing_apart() -> None:
-    assert _labels({CALLBACKS: [_criterion("ShowSteps")]}, {CALLBACKS: []}, {}) == ["batch"]
+    assert _labels({CALLBACKS: [_criterion("PrintUpdates")]}, {CALLBACKS: []}, {}) == ["batch"]
 
 
 def test_optimizers_are_named_first_and_the_models_copy_says_nothing_of_its_own() -> None:

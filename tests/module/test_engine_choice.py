@@ -23,14 +23,14 @@ from gd_lightning import (
     InputError,
     LastCheckpoint,
     LinearProblem,
+    PrintUpdates,
     RegressionDataModule,
     RegressionModule,
-    ShowSteps,
     SteepLine,
     StopOnDivergence,
     TimeBudget,
 )
-from gd_lightning.callbacks import EndBetweenUpdates
+from gd_lightning.callbacks import StopOnSignal
 from gd_lightning.engine import Chunk, Engine, Record, Trace
 from gd_lightning.module import trainer_loop as chunks
 from tests.conftest import CommandLine, MakeTrainer
@@ -290,7 +290,7 @@ class OwnBatches(RegressionDataModule):
         (OwnLoss, {}, [], {}, "OwnLoss has a summed_loss of its own", True),
         (OwnStep, {}, [], {}, "OwnStep has a training_step of its own", False),
         (RegressionModule, {}, [Watch()], {}, "Watch looks at single updates", False),
-        (RegressionModule, {}, [ShowSteps()], {}, "ShowSteps looks at the gradients of single updates", False),
+        (RegressionModule, {}, [PrintUpdates()], {}, "PrintUpdates looks at the gradients of single updates", False),
         (
             RegressionModule,
             {},
@@ -359,7 +359,7 @@ def test_batches_that_a_data_module_changes_are_left_to_lightning(make_trainer: 
     ("of_module", "callbacks", "message"),
     [
         ({"optimizer": {"class_path": "torch.optim.Adam"}}, [], "Adam is not plain SGD"),
-        ({}, [ShowSteps()], "ShowSteps looks at the gradients"),
+        ({}, [PrintUpdates()], "PrintUpdates looks at the gradients"),
     ],
 )
 def test_a_fused_engine_that_cannot_be_is_refused(
@@ -413,7 +413,7 @@ class Slow(Engine):
 
 
 @pytest.mark.parametrize(
-    ("callback", "longest"), [(EndBetweenUpdates(), 100), (LastCheckpoint(interval=0.02), 20), (TimeBudget(2.0), 20)]
+    ("callback", "longest"), [(StopOnSignal(), 100), (LastCheckpoint(interval=0.02), 20), (TimeBudget(2.0), 20)]
 )
 def test_no_stretch_takes_longer_than_a_signal_may_wait(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callback: Callback, longest: int

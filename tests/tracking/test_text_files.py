@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gd_lightning import InputError
+from gd_lightning import InputError, callbacks
+from gd_lightning.cli.options.config_text import read
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.run_reader import read_run
-from gd_lightning.tracking.text_files import ConfigError, read_json_file, read_yaml_file
+from gd_lightning.tracking.text_files import RENAMED, ConfigError, read_json_file, read_yaml_file
 from tests.conftest import ROOT, CommandLine
 
 PACKAGE = ROOT / "gd_lightning"
@@ -152,3 +154,27 @@ def test_damaged_files_of_a_run_that_is_compared(command_line: CommandLine, name
     (other / name).write_bytes(cases["noise"])
     assert command_line("compare", run, other) == 2
     assert command_line.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_files_of_earlier_versions_name_the_classes_that_there_are(old: str, new: str, tmp_path: Path) -> None:
+    assert hasattr(callbacks, new)
+    assert not hasattr(callbacks, old)
+    path = tmp_path / "old.json"
+    for name in (f"gd_lightning.{old}", f"gd_lightning.callbacks.{old}"):
+        content = {"callbacks": [name, {"class_path": name}], "title": old, "other": f"my_{name}"}
+        path.write_text(json.dumps(content))
+        now = name.replace(old, new)
+        expected = {"callbacks": [now, {"class_path": now}], "title": old, "other": f"my_{name}"}
+        assert read_json_file(path) == read_yaml_file(path) == read(path.read_text()) == expected
+
+
+def test_a_run_of_an_earlier_version_is_continued_with_its_callbacks(command_line: CommandLine) -> None:
+    names = [*RENAMED.values()][:2]
+    run = command_line.fit(*(option for name in names for option in ("--trainer.callbacks+", name)))
+    config = run / "config.yaml"
+    for old, new in RENAMED.items():
+        config.write_text(config.read_text().replace(new, old))
+    assert "class_path: gd_lightning.NoProgress" in config.read_text()
+    assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "22") == 0, command_line.err
+    assert all(f"class_path: gd_lightning.{name}" in config.read_text() for name in names)

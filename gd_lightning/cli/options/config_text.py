@@ -17,7 +17,7 @@ from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import check_yaml, reason_told
+from gd_lightning.tracking.text_files import check_yaml, reason_told, with_present_names
 
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80
@@ -91,6 +91,7 @@ def read(text: str) -> Any:
     """
     with reason_told():
         check_yaml(text, _why_unreadable)
+        text = with_present_names(text)
         value = yaml.load(text, Loader=_reader())  # a child of the safe one
         # What jsonargparse takes for text again, such as {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
 }
 _MOST_NAMED = 8  # values in a warning
 # Callbacks that change nothing, and have nothing to show of many runs at once.
-_ONLY_SHOW = ("gd_lightning.callbacks.ShowSteps", "gd_lightning.callbacks.print_updates.ShowSteps")
+_ONLY_SHOW = re.compile(r"gd_lightning\.(?:\w+\.)*PrintUpdates")
 
 
 class SweepOptions:
@@ -149,7 +150,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
                 "it out, or use compare"
             )
     for path in callback_classes(trainer):
-        if path not in _ONLY_SHOW:
+        if not _ONLY_SHOW.fullmatch(path):
             raise InputError(
                 f"cannot sweep with the callback {path.rpartition('.')[2]}, because the runs of a sweep have no "
                 "Trainer; leave it out, or use compare"

@@ -36,6 +36,7 @@ FLOORS = {
     "records": 0,
     "generators": 0,
     "signals": 0,
+    "torch_internals": 0,
     "problems": 1,
     "models": 1,
     "measures": 2,
@@ -43,6 +44,7 @@ FLOORS = {
     "engine": 3,
     "plots": 3,
     "tracking": 3,
+    "lightning_internals": 3.5,
     "module": 4,
     "data": 4,
     "callbacks": 5,
@@ -52,6 +54,7 @@ FLOORS = {
 }
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
 GROUND = [
+    "torch_internals",
     "errors",
     "texts",
     "float64",

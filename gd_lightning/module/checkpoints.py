@@ -16,6 +16,10 @@ from torch.optim import Optimizer
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.checkpoint_file import read_checkpoint, way_out, write_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
+from gd_lightning.tracking.schema import is_plain, kind_of
+
+# Of these, a run may take others when it is continued.
+_FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs", "engine"}
 
 # What changes while a run trains, of what optimisers and schedulers have in their states.
 _CHANGING = {
@@ -54,9 +58,62 @@ class WholeCheckpoints(CheckedCheckpoints):
         write_checkpoint(with_schema(checkpoint), Path(path))
 
 
+def check_read_checkpoints(trainer: Trainer) -> None:
+    """Have a Trainer check the checkpoints that it reads, unless it has a manner of its own to read them."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = CheckedCheckpoints()
+
+
 def checkpoint_path(trainer: Trainer | None) -> Path:
     """Return the checkpoint that a Trainer reads, for messages."""
     return Path(str(None if trainer is None else trainer.ckpt_path))
+
+
+def drop_functions(checkpoint: dict[str, Any]) -> None:
+    """Take functions out of the states of schedulers, in place.
+
+    A scheduler makes its functions again, and they are no plain values: in torch 2.6, SWALR has one.
+    """
+    of_callbacks = [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+    for state in (*checkpoint.get("lr_schedulers", []), *(each.get("scheduler_state") for each in of_callbacks)):
+        for name in [name for name, value in (state or {}).items() if callable(value)]:
+            del state[name]
+
+
+def sizes_in(checkpoint: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return ``in_features`` and ``out_features`` of a checkpoint.
+
+    Raises:
+        InputError: One of them is no such number.
+    """
+    sizes = {name: checkpoint["hyper_parameters"].get(name) for name in ("in_features", "out_features")}
+    for name, size in sizes.items():
+        if not (size is None or (type(size) is int and size > 0)):
+            raise InputError(
+                f"cannot load this checkpoint, because its {name} is {kind_of(size)}; give another one, or train again"
+            )
+    return sizes
+
+
+def refuse_other_options(checkpoint: Mapping[str, Any], *options: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with another algorithm: Lightning would take the old lr, and the new batches.
+
+    Args:
+        checkpoint: Of the run.
+        options: Those of the module, and of the data module, now.
+
+    Raises:
+        InputError: One of them is another than it was, or cannot be compared.
+    """
+    for given, key in zip(options, ("hyper_parameters", "datamodule_hyper_parameters"), strict=True):
+        before = checkpoint.get(key, {})
+        for name in sorted(set(given) & set(before) - _FREE):
+            # Tensors, which a damaged checkpoint may hold, are no options.
+            if not (is_plain(before[name]) and given[name] == before[name]):
+                raise InputError(
+                    f"cannot continue with {name} {given[name]}, because the run was made with {before[name]}; "
+                    "leave it as it was, or train anew without the checkpoint"
+                )
 
 
 def check_callbacks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,44 +18,39 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.generators import generator_given_back
 from gd_lightning.variants import Variant
 
-Take = Callable[[slice], tuple[Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor], Tensor]
+SummedLoss = Callable[[Tensor, Tensor], Tensor]
 _CONTAINERS = (list, dict, set, deque)
 
 
-def try_update(
-    module: LightningModule,
-    summed_loss: Loss,
-    take: Take,
-    variant: Variant,
-    at_once: int | None,
-    precision: AbstractContextManager[None],
-) -> None:
+def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
     """Compute the gradient of the smallest batch that a run has, twice, as two updates would.
 
     What the network itself raises is raised as it is.
 
     Args:
-        module: With the network; its parameters, buffers, gradients and attributes stay as they are.
+        module: With the network, and the Trainer that is about to train it; its parameters, buffers, gradients and
+            attributes stay as they are.
         summed_loss: From predictions and targets to a sum.
-        take: Gives samples (x, y) by their positions.
-        variant: B and N.
-        at_once: The most samples that are on the device at once, if there is such a bound.
-        precision: That of the run.
 
     Raises:
         InputError: The network needs more samples, or there is no gradient.
     """
+    trainer = module.trainer
+    loader: Any = trainer.train_dataloader
+    if not hasattr(loader, "samples"):
+        return  # of another data module
+    variant, at_once, take = loader.variant, loader.micro_batch_size, loader.samples.take
     smallest = variant.short_batch or variant.batch_size
     smallest = min(smallest, at_once or smallest)
     devices = [module.device] if module.device.type == "cuda" else []
+    precision = trainer.precision_plugin.forward_context()
     with precision, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
         try:
-            losses = [_loss(module, summed_loss, take, smallest) for _ in range(2)]
+            losses = [_loss(module, summed_loss, take(slice(0, smallest))) for _ in range(2)]
         except Exception as error:
             if smallest > 1 or at_once == 1 or variant.train_samples == 1:
                 raise
-            _loss(module, summed_loss, take, 2)  # else it is not for the number of samples
+            _loss(module, summed_loss, take(slice(0, 2)))  # else it is not for the number of samples
             raise InputError(
                 f"cannot train this network on a batch of a single sample, because it fails there "
                 f"({first_line(error)}) and not on two; use {_other_sizes(variant)}"
@@ -87,8 +82,8 @@ def _fill(container: Any, content: Any) -> None:
         container.extend(content)
 
 
-def _loss(module: LightningModule, summed_loss: Loss, take: Take, size: int) -> Tensor:
-    x, y = (part.to(module.device) for part in take(slice(0, size)))
+def _loss(module: LightningModule, summed_loss: SummedLoss, samples: tuple[Tensor, Tensor]) -> Tensor:
+    x, y = (part.to(module.device) for part in samples)
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     return summed_loss(torch.func.functional_call(module, buffers, (x,)), y)
 

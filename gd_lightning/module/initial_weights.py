@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
 from gd_lightning.generators import start_seed
-from gd_lightning.models import from_seed
+from gd_lightning.models import LinearRegressor, Standardize, from_seed, given_start, set_parameters
+from gd_lightning.problems import Problem
 
 
 class Start:
@@ -51,3 +55,35 @@ class Start:
 
 def _values_of(network: nn.Module) -> itertools.chain[Tensor]:
     return itertools.chain(network.parameters(), network.buffers())
+
+
+def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize | None, problem: object) -> None:
+    """Set given or prescribed values, which are in original units; they are kept in full precision.
+
+    Args:
+        network: Changed in place, if there are such values.
+        options: Hyperparameters of the module: ``initialization`` and ``bias``.
+        layer: What standardises the features of the network.
+        problem: What the data come from, which may prescribe the start.
+
+    Raises:
+        InputError: Values are given that the network cannot have.
+    """
+    values, linear = options["initialization"], isinstance(network, LinearRegressor)
+    if isinstance(values, Mapping):
+        if not linear:
+            raise InputError(
+                "cannot start at given values, because only a linear regressor has a weight and a bias to set; "
+                "leave hidden_sizes empty, or choose another initialization"
+            )
+        start: Affine | None = given_start(values)
+    else:
+        start = problem.start if values == "auto" and linear and isinstance(problem, Problem) else None
+        if start is not None and options["bias"] is False:
+            start = Affine(start.weight)
+    if start is not None:
+        assert isinstance(network, LinearRegressor)
+        if layer is not None:
+            weight = start.weight.broadcast_to(network.weight.shape)
+            start = Affine(weight, start.bias).before(layer.mean, layer.scale)
+        set_parameters(network, start)

@@ -14,7 +14,7 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from gd_lightning.float64 import Moments, in_float64, moved_only
 from gd_lightning.losses import check_shapes
@@ -105,3 +105,10 @@ def _together(of_processes: Tensor) -> Tensor:
     """Return the sums over the samples of all processes, from shape (W, 4, K)."""
     merged: Tensor = reduce(_merged, of_processes)
     return merged
+
+
+def regression_metrics(prefix: str) -> MetricCollection:
+    """Make MSE, MAE and R2, whose names begin with a prefix."""
+    # Each has its own sums: torchmetrics shares those of metrics that are equal after the first batch.
+    metrics: dict[str, Metric | MetricCollection] = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2()}
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -16,6 +15,31 @@ from gd_lightning.tracking.schema import kind_of
 
 ClassSpec = dict[str, Any]
 """``{"class_path": ..., "init_args": {...}}``: a class as plain values."""
+
+
+OPTIONS = (
+    *("lr", "momentum", "nesterov", "weight_decay", "l1", "loss", "huber_delta"),
+    *("hidden_sizes", "activation", "bias", "dropout", "initialization"),
+    *("in_features", "out_features", "optimizer", "lr_scheduler", "engine"),
+)
+"""Names of the options that are hyperparameters of a module: all but a network of one's own."""
+
+
+def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a module as plain values: they must load in a checkpoint reader that runs no code.
+
+    Args:
+        given: Arguments of the module, by their names.
+
+    Raises:
+        InputError: One of them is no option that training can follow.
+    """
+    options = {name: given[name] for name in OPTIONS}
+    sizes, values = options["hidden_sizes"], options["initialization"]
+    options["hidden_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes or []
+    options["initialization"] = dict(values) if isinstance(values, Mapping) else values
+    check_options(options)
+    return options
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -90,15 +114,3 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "a whole number": lambda value: value is None or (_is_whole(value) and value > 0),
     "a mapping with class_path and init_args": _is_spec,
 }
-
-
-def class_of(spec: ClassSpec, base: type) -> Any:
-    """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
-
-    A spec can come from a checkpoint, and a checkpoint from a stranger.
-    """
-    module, _, name = str(spec.get("class_path", "")).rpartition(".")
-    cls = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
-    return cls

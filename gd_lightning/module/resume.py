@@ -19,6 +19,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 
+from gd_lightning.lightning_internals import continue_counting, validates_here
+
 _POSITION = "gd_lightning_position"  # a key of checkpoints
 
 
@@ -82,19 +84,10 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         trainer: Which continues.
         checkpoint: What it continues from, or the part of it that :func:`save_position` added.
     """
-    fit_loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
-    updates, again = trainer.global_step, False
-    if fit_loop.restarted_mid_epoch:
-        # Lightning carries out the end of this batch once more, and counts it there.
-        fetcher: Any = fit_loop._data_fetcher
-        again = trainer.val_dataloaders is not None and epoch_loop._should_check_val_fx(fetcher)
-        epoch_loop._batches_that_stepped = updates - int(again)
-    else:
-        # With max_steps, Lightning takes every start for one within an epoch.
-        epoch_loop.restarting = False
-        epoch_loop._batches_that_stepped = updates
-    # Else plateau schedulers would not be stepped at the end of this epoch; their metrics are restored below.
-    fit_loop._restarting = False
+    within = trainer.fit_loop.restarted_mid_epoch
+    # Lightning carries out the end of the batch behind which it validates once more, and counts it there.
+    again = within and trainer.val_dataloaders is not None and validates_here(trainer)
+    continue_counting(trainer, trainer.global_step - int(again))
     position = checkpoint[_POSITION]
     for name, value in position.get("callback_metrics", {}).items():
         # In checkpoints of earlier versions they are plain numbers.
@@ -105,7 +98,7 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     if not again:
         _step_plateau_schedulers(trainer, position["plateau_to_come"])
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, StochasticWeightAveraging) and fit_loop.restarted_mid_epoch:
+        if isinstance(callback, StochasticWeightAveraging) and within:
             _begin_epoch_of_averages(trainer, callback)
         if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
             trainer.should_stop = True  # it had asked for that before the checkpoint was written

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.strategies.xla import XLAStrategy
 
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import forks, skips_backward
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -60,7 +60,7 @@ def check_accumulation(trainer: Trainer) -> None:
     """
     parts = trainer.accumulate_grad_batches
     # StochasticWeightAveraging has the batches of its last epoch pass forward only, for the sake of batch norms.
-    if parts != 1 and not trainer.fit_loop._skip_backward:
+    if parts != 1 and not skips_backward(trainer):
         raise InputError(_ACCUMULATION.format(f"accumulate_grad_batches {parts}"))
 
 
@@ -70,7 +70,7 @@ def check_processes(trainer: Trainer) -> None:
     Raises:
         InputError: The strategy of the Trainer starts such processes.
     """
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+    if forks(trainer):
         interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         remedy = "devices=1" if interactive else 'strategy="ddp", or devices=1'
         raise InputError(

@@ -1,0 +1,100 @@
+"""Everything that this package uses of Lightning and that Lightning does not document, in one place (floor 3.5).
+
+Each has a test of its own in ``tests/test_lightning_internals.py``, which fails if a release has changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loops.optimization.automatic import Closure
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+
+class ModuleWithQuickHooks(LightningModule):
+    """A module on which Lightning notes the names of its hooks at no cost."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute.
+
+        Lightning notes the name of each of its hooks, some thirty of them an epoch; to look for parameters in each
+        takes a sixth of the time of a short epoch.
+        """
+        if name == "_current_fx_name":
+            vars(self)[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+def run_without_backward(closure: Callable[[], Any] | None) -> None:
+    """Call what Lightning gives ``optimizer_step``, but clear no gradients, and compute none."""
+    if isinstance(closure, Closure):
+        closure._zero_grad_fn = closure._backward_fn = None
+        closure()
+
+
+def validates_here(trainer: Trainer) -> bool:
+    """Whether Lightning validates behind the batch that was fetched last, if there is anything to validate on."""
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def continue_counting(trainer: Trainer, updates: int) -> None:
+    """Have Lightning count updates for loggers from here, and take the run for one that was not just restarted.
+
+    Args:
+        trainer: Which continues.
+        updates: How many were made.
+    """
+    fit_loop = trainer.fit_loop
+    if not fit_loop.restarted_mid_epoch:
+        fit_loop.epoch_loop.restarting = False  # with max_steps, Lightning takes every start for one within an epoch
+    fit_loop.epoch_loop._batches_that_stepped = updates
+    # Else plateau schedulers would not be stepped at the end of this epoch.
+    fit_loop._restarting = False
+
+
+def skips_backward(trainer: Trainer) -> bool:
+    """Whether batches only pass forward, as those of the last epoch of an average do for the sake of batch norms."""
+    return trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward
+
+
+def can_stop_early(trainer: Trainer) -> bool:
+    """Whether Lightning ends a run that is asked to: the fewest epochs and updates are over."""
+    return trainer.fit_loop._can_stop_early
+
+
+def detects_anomalies(trainer: Trainer) -> bool:
+    """Whether a Trainer was told to look for anomalies in gradients."""
+    return trainer._detect_anomaly
+
+
+def injects_samplers(trainer: Trainer) -> bool:
+    """Whether a Trainer of several processes would share the samples of a loader among them itself."""
+    return trainer._accelerator_connector.use_distributed_sampler
+
+
+def options_of_ddp(strategy: Strategy) -> dict[str, Any]:
+    """Return what a strategy hands on to ``DistributedDataParallel``."""
+    options: dict[str, Any] = getattr(strategy, "_ddp_kwargs", {})
+    return options
+
+
+def saves_by_updates(callback: ModelCheckpoint) -> bool:
+    """Whether a callback saves after a number of updates."""
+    return callback._every_n_train_steps >= 1
+
+
+def forks(trainer: Trainer) -> bool:
+    """Whether a Trainer trains in processes that are spawned or forked, from which nothing comes back."""
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def starts_script_again(trainer: Trainer) -> bool:
+    """Whether a Trainer starts the same command again for each of its other processes."""
+    return isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)

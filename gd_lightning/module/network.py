@@ -1,0 +1,380 @@
+"""The part of the ``LightningModule`` that knows no loss: its network, made for data, and its checkpoints (floor 4).
+
+Letters: B samples of a batch, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gd_lightning.affine import Affine
+from gd_lightning.errors import InputError
+from gd_lightning.generators import start_seed
+from gd_lightning.lightning_internals import ModuleWithQuickHooks
+from gd_lightning.losses import check_prediction
+from gd_lightning.models import LinearRegressor, MLPRegressor, Standardize, from_seed, initialize
+from gd_lightning.module.checkpoints import (
+    check_callbacks,
+    check_optimizers,
+    check_read_checkpoints,
+    checkpoint_path,
+    drop_functions,
+    refuse_other_options,
+    sizes_in,
+)
+from gd_lightning.module.initial_weights import Start, set_start
+from gd_lightning.module.resume import resume_position, save_position, settle_position
+from gd_lightning.module.trainer_checks import check_early_copies, check_trainer
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_weights, weights_mismatch
+
+_GIVEN_NETWORK, _COLUMNS = "given_network", "gd_lightning_columns"  # keys of checkpoints
+NetworkFactory = Callable[[int, int], nn.Module]
+_Module = TypeVar("_Module", bound="NetworkModule")
+
+
+class WeightsError(InputError, RuntimeError):
+    """Weights do not fit a module; torch raises a RuntimeError where they do not."""
+
+
+class NetworkModule(ModuleWithQuickHooks):
+    """A module whose network is made once its data, or a checkpoint, tell how many features and outputs there are.
+
+    Its hyperparameters are those of :class:`~gd_lightning.RegressionModule`, which adds loss and training.
+
+    Args:
+        network: As :class:`~gd_lightning.RegressionModule` takes it.
+    """
+
+    def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
+        super().__init__()
+        self._given_network = network is not None
+        self._makes_network = not isinstance(network, nn.Module)
+        self._make_network = None if isinstance(network, nn.Module) else network
+        self._configured = False
+        self._start: Start | None = None
+        self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
+        self._resumed_from: dict[str, Any] | None = None
+        self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
+        self.standardize: Standardize | None = None
+
+    # The network
+
+    def build_network(self, in_features: int, out_features: int) -> nn.Module:
+        """Make the network; override this for one of your own, and its checkpoints load without arguments.
+
+        Args:
+            in_features: D.
+            out_features: K.
+
+        Returns:
+            A module from (B, D) to (B, K).
+        """
+        options = self.hparams
+        if self._make_network is not None:
+            return self._make_network(in_features, out_features)
+        if not options["hidden_sizes"]:
+            return LinearRegressor(in_features, out_features, options["bias"])
+        of_layers = (options[name] for name in ("hidden_sizes", "activation", "bias", "dropout"))
+        return MLPRegressor(in_features, out_features, *of_layers)
+
+    def configure_model(self) -> None:
+        """Make the network, if that was not done before: Lightning calls this behind the set-up of data and callbacks.
+
+        Raises:
+            InputError: The number of features is still not known, or a callback has copied the module without network.
+        """
+        trainer = self._trainer
+        late = self.network is None
+        self.configure_for(getattr(trainer, "datamodule", None))
+        if trainer is None:
+            return
+        check_read_checkpoints(trainer)
+        if self.network is None:
+            raise InputError(
+                "cannot make the network, because the number of features is not known; train with a "
+                "RegressionDataModule, or give in_features and out_features"
+            )
+        if late:
+            check_early_copies(trainer, NetworkModule)
+
+    def configure_for(self, data: Any) -> None:
+        """Make the network for data, as a Trainer would when it begins to train on them.
+
+        A RegressionDataModule calls this in its set-up, before the callbacks have theirs. A network whose sizes were
+        given is made in the constructor; here the layer that standardises and the start are settled.
+
+        Args:
+            data: A RegressionDataModule, or another that knows ``in_features`` and ``out_features``; None for sizes
+                that were given.
+
+        Raises:
+            InputError: The sizes of network and data differ, the start that was asked for does not fit, or the Trainer
+                would train otherwise than ``batch_size`` says.
+        """
+        self._take_sizes(data)
+        trainer = self._trainer
+        if trainer is None:
+            self._configure(data)
+            return
+        fits = trainer.state.fn == "fit"
+        if fits:
+            check_trainer(trainer)
+        # Lightning sets the default dtype of the run around configure_model only.
+        with trainer.precision_plugin.module_init_context():
+            self._configure(data)
+            if fits and not self._given_network:
+                self.to(torch.get_default_dtype())  # it may have trained in another precision
+        if fits and self.standardize is None and getattr(data, "standardize", False) and self.network is not None:
+            raise InputError(
+                "cannot standardize for this model, because its weights are those of features as they are; set "
+                "standardize to false, or make a new module"
+            )
+
+    def _take_sizes(self, data: Any) -> None:
+        """Take D and K from data, and have later data give the columns that the weights belong to, by name."""
+        if self._columns is None:
+            self._columns = getattr(data, "column_names", None)
+        elif hasattr(data, "take_columns"):
+            data.take_columns(*self._columns)
+        for name in ("in_features", "out_features"):
+            there = getattr(data, name, None)
+            if self.hparams[name] is None:
+                self.hparams[name] = there
+            elif there not in (None, self.hparams[name]):
+                raise InputError(
+                    f"cannot train a network of {name} {self.hparams[name]} on data with {there}; leave {name} out, or "
+                    "make a new module for these data"
+                )
+
+    def _configure(self, data: Any) -> None:
+        """Make what is not there yet, in the default dtype, which Lightning sets to the precision of the run."""
+        dtype = torch.get_default_dtype()
+        if self._start is not None and self.network is not None and self._start.is_left_by(self.network):
+            # Weights that were loaded or set are those of features as they are.
+            self._start, self._configured = None, True
+        # Later data, to test on for example, do not change how the features of this model are standardised.
+        if not self._configured and hasattr(data, "standardization"):
+            # To centre the features of a model without biases would force its prediction at their mean to be 0.
+            self.standardize = data.standardization(**({} if self.hparams["bias"] else {"centred": False}))
+        if self._start is not None and self.network is not None:
+            self._start.draw_again(self.network, self._initialized_network)
+        makes = self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"])
+        if makes:
+            self.network = from_seed(self._initialized_network, start_seed())
+        if self.network is not None and (makes or self._start is not None):
+            self.to(dtype)
+            set_start(self.network, self.hparams, self.standardize, getattr(data, "problem", None))
+        if self.standardize is not None:
+            self.standardize.to(dtype)
+        if self.network is not None and next(self.network.parameters(), None) is None:
+            raise InputError(
+                f"cannot train {type(self.network).__name__}, because it has no parameters; give a network that has "
+                "some"
+            )
+        is_settled = self.network is not None and (data is not None or self._trainer is not None)
+        self._configured = self._configured or is_settled
+        if self.network is None or is_settled:
+            self._start = None
+        elif makes or self._start is not None:
+            self._start = Start(self.network)
+
+    def _initialized_network(self) -> nn.Module:
+        network = self.build_network(self.hparams["in_features"], self.hparams["out_features"])
+        scheme = self.hparams["initialization"]
+        if isinstance(scheme, str) and scheme != "auto":
+            initialize(network, scheme)
+        return network
+
+    # Predictions
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict from features x of shape (B, D) in original units; returns (B, K).
+
+        Raises:
+            InputError: There is no network yet.
+            ShapeError: What the network returns is no tensor.
+        """
+        if self.network is None:
+            raise InputError(
+                "cannot predict before the network is made; train first, or give in_features and out_features"
+            )
+        prediction: Tensor = self.network(self.features_of_network(x))
+        check_prediction(prediction)
+        return prediction
+
+    def features_of_network(self, x: Tensor) -> Tensor:
+        """Return what the network itself is given for features x of shape (N, D) in original units."""
+        assert self.network is not None
+        # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
+        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
+        if self.standardize is not None:
+            return self.standardize.standardized(x).to(x.device, own)
+        return x.to(own) if x.is_floating_point() else x
+
+    def affine(self) -> Affine | None:
+        """Return the parameters of a linear regressor in original units; None for other networks."""
+        if not isinstance(self.network, LinearRegressor):
+            return None
+        affine = self.network.affine()
+        return affine if self.standardize is None else affine.after(self.standardize.mean, self.standardize.scale)
+
+    # Weights and checkpoints
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters with their names, as of any ``torch.nn.Module``.
+
+        Raises:
+            InputError: There is no network yet, so that whoever asks would do nothing, or fail in other words.
+        """
+        empty = True
+        for named in super().named_parameters(prefix, recurse, remove_duplicate):
+            empty = False
+            yield named
+        if empty and recurse and self.network is None:
+            raise InputError(
+                "cannot use the parameters before the network is made; give the model in_features and out_features, or "
+                "train with a RegressionDataModule first"
+            )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights, into a module that has not trained yet, too; later data do not change where it starts.
+
+        Args:
+            state_dict: What ``state_dict()`` of a module with the same options has returned.
+            strict: Whether all names must be there and no others, as torch defines it.
+            assign: Whether the tensors themselves are taken.
+
+        Raises:
+            WeightsError: They are not those of such a module.
+            InputError: The number of features is not known.
+        """
+        if self.network is None and any(name.startswith("network.") for name in state_dict):
+            self.configure_for(None)
+            if self.network is None:
+                raise InputError(
+                    "cannot load weights before the network is made; give the model in_features and out_features, or "
+                    "use RegressionModule.load_from_checkpoint"
+                )
+        self._take_standardization(state_dict)
+        self._start, self._configured = None, self.network is not None
+        if mismatch := weights_mismatch(self.state_dict(), state_dict, strict):
+            raise WeightsError(f"cannot load these weights, because {mismatch}; give those of such a model")
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _take_standardization(self, state: Mapping[str, Any]) -> None:
+        """Make the layer that standardises if these weights have one; its values are loaded with them."""
+        mean, scale = state.get("standardize.mean"), state.get("standardize.scale")
+        if self.standardize is None and isinstance(mean, Tensor) and isinstance(scale, Tensor):
+            self.standardize = Standardize(mean.clone(), scale.clone())
+
+    @classmethod
+    def load_from_checkpoint(
+        cls: type[_Module],
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> _Module:
+        """Make the module of a checkpoint again, as Lightning does.
+
+        Args:
+            checkpoint_path: A local checkpoint file, or an open one.
+            map_location: Where its tensors go, as ``torch.load`` takes it.
+            hparams_file: A file with other hyperparameters.
+            strict: Whether all weights must be there and no others.
+            weights_only: False for a file of your own that holds more than plain values and tensors.
+            kwargs: Arguments that replace saved ones.
+
+        Raises:
+            InputError: It cannot be read, or does not hold what it has to.
+        """
+        if isinstance(checkpoint_path, (str, Path)) and weights_only is not False:
+            check_checkpoint(read_checkpoint(Path(checkpoint_path)), Path(checkpoint_path))
+        loaded = super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
+        assert isinstance(loaded, cls)
+        return loaded
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
+        checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
+        checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
+        save_position(self.trainer, checkpoint)
+        drop_functions(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.
+
+        Raises:
+            InputError: The network was given, and is not given now; or a run is continued with other options; or the
+                checkpoint is damaged.
+        """
+        if self._trainer is not None:  # else load_from_checkpoint has checked it, and added what it was given
+            self._check_for_trainer(checkpoint)
+        match checkpoint.get(_COLUMNS):
+            case [list(features), list(targets)]:
+                self._columns = features, targets
+        given = checkpoint.get(_GIVEN_NETWORK)
+        if given is not None and not self._given_network:
+            raise InputError(
+                f"cannot load this checkpoint, because it holds a network of your own, {given}; give network="
+            )
+        # A subclass need not take the sizes as arguments; they are known all the same.
+        sizes = sizes_in(checkpoint)
+        if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
+            self.network = self.standardize = None  # they were made for the columns that the data have now
+            self._configured = False
+            data: Any = getattr(self._trainer, "datamodule", None)
+            if _COLUMNS not in checkpoint and hasattr(data, "take_row_numbers"):
+                self._columns = None
+                data.take_row_numbers()
+        self.hparams.update(sizes)
+        self.configure_model()
+        state = checkpoint["state_dict"]
+        self._take_standardization(state)
+        floating = [p.dtype for name, p in state.items() if p.is_floating_point() and name.startswith("network.")]
+        if self._trainer is None:
+            if floating:
+                self.to(floating[0])
+            return
+        check_weights(self.state_dict(), state, self.strict_loading, checkpoint_path(self._trainer))
+        if self.trainer.precision == "64-true":
+            self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
+
+    def _check_for_trainer(self, checkpoint: dict[str, Any]) -> None:
+        """Check what a Trainer has read; where a run is continued, prepare to continue it exactly."""
+        path = checkpoint_path(self.trainer)
+        check_checkpoint(checkpoint, path)
+        check_callbacks(self.trainer, checkpoint)
+        if self.trainer.state.fn == "fit":
+            check_continuable(checkpoint, path)
+            data = getattr(self.trainer, "datamodule", None)
+            refuse_other_options(checkpoint, self.hparams, getattr(data, "hparams", {}))
+            settle_position(checkpoint)
+            self._resumed_from = checkpoint
+
+    def on_fit_start(self) -> None:
+        """Check what a checkpoint has of optimisers and schedulers, now that they are made.
+
+        Raises:
+            InputError: It is of others, or damaged.
+        """
+        if self._resumed_from is not None:
+            check_optimizers(self.trainer, self._resumed_from)
+
+    def on_train_start(self) -> None:
+        """Continue exactly where a checkpoint was written."""
+        if self._resumed_from is not None:
+            resume_position(self.trainer, self._resumed_from)
+            self._resumed_from = None

@@ -1,0 +1,60 @@
+"""Optimiser and scheduler of a module, from plain values (floor 4)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from gd_lightning.errors import InputError
+from gd_lightning.module.options import ClassSpec
+
+
+def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerLRScheduler:
+    """Make the optimiser, SGD unless another is given, and the scheduler if one is given.
+
+    Args:
+        module: Whose parameters are trained.
+        options: Hyperparameters of a :class:`~gd_lightning.RegressionModule`.
+
+    Returns:
+        What ``configure_optimizers`` returns.
+
+    Raises:
+        InputError: There is nothing to train.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError(
+            "cannot train this network, because none of its parameters is to be trained; give it parameters that "
+            "require a gradient"
+        )
+    if (spec := options["optimizer"]) is None:
+        settings = {name: options[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
+        optimizer: Optimizer = SGD(parameters, **settings)
+    else:
+        optimizer = _class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
+    if (spec := options["lr_scheduler"]) is None:
+        return optimizer
+    scheduler = _class_of(spec, LRScheduler)(optimizer, **spec.get("init_args", {}))
+    config: Any = {"scheduler": scheduler}
+    if hasattr(scheduler, "monitor"):
+        config["monitor"] = scheduler.monitor
+    return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _class_of(spec: ClassSpec, base: type) -> Any:
+    """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
+
+    A spec can come from a checkpoint, and a checkpoint from a stranger.
+    """
+    module, _, name = str(spec.get("class_path", "")).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise InputError(f"cannot use {spec} as {base.__name__}; give class_path, an imported subclass, and init_args")
+    return cls

@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 
 class ModuleWithQuickHooks(LightningModule):
@@ -93,8 +92,3 @@ def saves_by_updates(callback: ModelCheckpoint) -> bool:
 def forks(trainer: Trainer) -> bool:
     """Whether a Trainer trains in processes that are spawned or forked, from which nothing comes back."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
-
-
-def starts_script_again(trainer: Trainer) -> bool:
-    """Whether a Trainer starts the same command again for each of its other processes."""
-    return isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)

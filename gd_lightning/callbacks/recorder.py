@@ -36,6 +36,7 @@ from gd_lightning.callbacks.trainer_info import (
 )
 from gd_lightning.engine import Chunk, ChunkRequest, SaveAt, Trace
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.lightning_internals import validates_here
 from gd_lightning.measures import Stopwatch, mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -586,10 +587,9 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
 
 def _validates_anyway(trainer: Trainer) -> bool:
     """Whether Lightning validates behind the present batch if nothing asks it to stop there."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
     asked, trainer.should_stop = trainer.should_stop, False
     try:
-        return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+        return validates_here(trainer)
     finally:
         trainer.should_stop = asked
 

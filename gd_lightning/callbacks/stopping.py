@@ -13,6 +13,7 @@ from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.recorder import HistoryRecorder, recorder_before
 from gd_lightning.callbacks.trainer_info import batches_for_measuring, loss_of
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import can_stop_early
 from gd_lightning.measures import gradient_norm_over, unchanged
 from gd_lightning.records.history import Outcome
 
@@ -84,7 +85,7 @@ class Criterion(EndsRun):
             self._end(trainer, reason)
 
     def _end(self, trainer: Trainer, reason: str) -> None:
-        if trainer.fit_loop._can_stop_early:
+        if can_stop_early(trainer):
             self._reason, trainer.should_stop = reason, True
 
 

@@ -21,6 +21,7 @@ from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
 from gd_lightning.data.samples import Samples, check_split, draw_pair, in_precision, split_rows
 from gd_lightning.errors import DataWarning, InputError, first_line
+from gd_lightning.lightning_internals import injects_samplers
 from gd_lightning.models import Standardize
 from gd_lightning.problems import Problem, problem_class
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
@@ -446,7 +447,7 @@ class RegressionDataModule(LightningDataModule):
         trainer = self.trainer
         if trainer is None or trainer.world_size == 1:
             return 0, 1
-        if trainer._accelerator_connector.use_distributed_sampler:
+        if injects_samplers(trainer):
             raise InputError(
                 f"cannot share batches among {trainer.world_size} processes while Lightning shards them a second time; "
                 "give Trainer(use_distributed_sampler=False)"

@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler
 
 from gd_lightning.engine import has_hooks, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor
 
 EngineChoice = Literal["auto", "autograd", "fused"]
@@ -147,18 +148,18 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return f"{type(data).__name__} has a {own} of its own"
     if trainer.world_size > 1:
         return f"{trainer.world_size} processes share each update"
-    if any(getattr(trainer.strategy, "_ddp_kwargs", {}).values()):
+    if any(options_of_ddp(trainer.strategy).values()):
         return f"{type(trainer.strategy).__name__} has options that look at single updates"
     if trainer.precision not in ("32-true", "64-true"):
         return f"the precision is {trainer.precision}"
     if trainer.gradient_clip_val:
         return "gradients are clipped"
-    if trainer.accumulate_grad_batches != 1 or trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward:
+    if trainer.accumulate_grad_batches != 1 or skips_backward(trainer):
         return "not every batch makes an update"
     network = module.network
     if isinstance(network, LinearRegressor) and not network.is_free:
         return "its weight is computed from other parameters"
-    if torch.is_anomaly_enabled() or trainer._detect_anomaly:
+    if torch.is_anomaly_enabled() or detects_anomalies(trainer):
         return "anomalies of single updates are looked for"
     if loader.samples.mapped:
         return "the data are read from a file as they are needed"
@@ -243,5 +244,5 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
 def _knows_chunks(callback: Callback) -> bool:
     """Whether a callback takes a chunk for what it is: many updates."""
     if isinstance(callback, ModelCheckpoint):
-        return callback._every_n_train_steps < 1 and not own_method(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
+        return not saves_by_updates(callback) and not own_method(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
     return hasattr(callback, "max_chunk_seconds") or type(callback) in _KNOW_CHUNKS

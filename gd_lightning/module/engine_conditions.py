@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gd_lightning.engine import has_global_hooks, has_hooks
+from gd_lightning.lightning_internals import skips_backward
 
 _OPTIONS = ("loss", "huber_delta", "l1")
 _SETTINGS = ("momentum", "dampening", "nesterov", "maximize", "differentiable", "weight_decay")
@@ -50,7 +51,7 @@ class Conditions:
         self._values += [
             trainer.accumulate_grad_batches,
             trainer.gradient_clip_val,
-            trainer.fit_loop.epoch_loop.automatic_optimization._skip_backward,
+            skips_backward(trainer),
             torch.is_anomaly_enabled(),
             has_global_hooks(),
         ]

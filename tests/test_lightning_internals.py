@@ -1,0 +1,156 @@
+"""What the package uses of Lightning, and Lightning does not document: each does what it is used for.
+
+Where one of these tests fails, a release of Lightning has changed that name; nothing else needs to be looked through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from gd_lightning import lightning_internals as internals
+from tests.conftest import MakeTrainer
+
+N = 4
+
+
+class Plain(internals.ModuleWithQuickHooks):
+    """Descends (w - 1)^2 with a loader of N batches; calls something in each update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.names: list[str] = []
+        self.by_closure, self.gradients = False, list[float]()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.names.append(str(self._current_fx_name))
+        return (self.weight - 1).square()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.weight.detach())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.25)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        if self.by_closure:
+            self.weight.grad = torch.tensor(7.0)
+            internals.run_without_backward(optimizer_closure)
+            self.gradients.append(float(self.weight.grad))
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(torch.zeros(N, 1)), batch_size=1)
+
+    def val_dataloader(self) -> Any:
+        return self.train_dataloader()
+
+
+class Asks(Callback):
+    """Notes an answer behind each batch."""
+
+    def __init__(self, question: Any) -> None:
+        self.question, self.answers = question, list[Any]()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.answers.append(self.question(trainer))
+
+
+def _answers(make_trainer: MakeTrainer, question: Any, **options: Any) -> list[Any]:
+    asks = Asks(question)
+    make_trainer(**{"max_epochs": 1, **options}, callbacks=[asks]).fit(Plain())
+    return asks.answers
+
+
+def test_hooks_note_their_names(make_trainer: MakeTrainer) -> None:
+    module = Plain()
+    make_trainer(max_epochs=1).fit(module)
+    assert module.names == ["training_step"] * N
+    assert "_current_fx_name" in vars(LightningModule())
+
+
+def test_a_closure_computes_the_loss_alone(make_trainer: MakeTrainer) -> None:
+    module = Plain()
+    module.by_closure = True
+    make_trainer(max_epochs=1).fit(module)
+    assert (len(module.names), module.weight.item(), module.gradients) == (N, 0, [7.0] * N)
+    internals.run_without_backward(None)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, N])
+def test_where_lightning_validates(make_trainer: MakeTrainer, every: int) -> None:
+    validated: list[int] = []
+
+    class Notes(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if not trainer.sanity_checking:
+                validated.append(trainer.global_step)
+
+    asks = Asks(internals.validates_here)
+    make_trainer(max_epochs=1, val_check_interval=every, callbacks=[asks, Notes()]).fit(Plain())
+    assert [i + 1 for i, here in enumerate(asks.answers) if here] == validated == list(range(every, N + 1, every))
+
+
+def test_updates_are_counted_from_a_number_on(make_trainer: MakeTrainer) -> None:
+    """By this number loggers are told where they are."""
+
+    class Continues(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            internals.continue_counting(trainer, 10)
+
+    trainer = make_trainer(max_epochs=1, callbacks=[Continues()])
+    trainer.fit(Plain())
+    assert (trainer.fit_loop.epoch_loop._batches_that_stepped, trainer.fit_loop.restarting) == (10 + N, False)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_batches_only_pass_forward(make_trainer: MakeTrainer, skips: bool) -> None:
+    class Skips(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.fit_loop._skip_backward = skips
+
+    module, asks = Plain(), Asks(internals.skips_backward)
+    make_trainer(max_epochs=1, callbacks=[Skips(), asks]).fit(module)
+    assert asks.answers == [skips] * N
+    assert (module.weight.item() == 0) == skips
+
+
+def test_the_fewest_updates_hold_a_stop_back(make_trainer: MakeTrainer) -> None:
+    assert _answers(make_trainer, internals.can_stop_early, min_epochs=0, min_steps=3) == [False, False, True, True]
+
+
+@pytest.mark.parametrize("detects", [False, True])
+def test_anomalies_are_looked_for(make_trainer: MakeTrainer, detects: bool) -> None:
+    trainer = make_trainer(max_epochs=1, detect_anomaly=detects)
+    assert internals.detects_anomalies(trainer) == detects
+
+
+@pytest.mark.parametrize("injects", [False, True])
+def test_samplers_are_injected(make_trainer: MakeTrainer, injects: bool) -> None:
+    assert internals.injects_samplers(make_trainer(use_distributed_sampler=injects)) == injects
+
+
+def test_options_of_ddp() -> None:
+    assert internals.options_of_ddp(DDPStrategy(static_graph=True)) == {"static_graph": True}
+    assert internals.options_of_ddp(DDPStrategy()) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "by_updates"), [({"every_n_train_steps": 5}, True), ({"every_n_epochs": 1}, False)]
+)
+def test_saving_by_updates(options: dict[str, int], by_updates: bool) -> None:
+    assert internals.saves_by_updates(ModelCheckpoint(**options)) == by_updates
+
+
+@pytest.mark.parametrize(("strategy", "forks"), [("ddp_spawn", True), ("ddp", False)])
+def test_processes_that_are_forked(make_trainer: MakeTrainer, strategy: str, forks: bool) -> None:
+    assert internals.forks(make_trainer(strategy=strategy, devices=2)) == forks

@@ -147,7 +147,7 @@ def test_options_of_ddp() -> None:
 @pytest.mark.parametrize(
     ("options", "by_updates"), [({"every_n_train_steps": 5}, True), ({"every_n_epochs": 1}, False)]
 )
-def test_saving_by_updates(options: dict[str, int], by_updates: bool) -> None:
+def test_saving_by_updates(options: dict[str, Any], by_updates: bool) -> None:
     assert internals.saves_by_updates(ModelCheckpoint(**options)) == by_updates
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 
 class ModuleWithQuickHooks(LightningModule):
@@ -92,3 +94,25 @@ def saves_by_updates(callback: ModelCheckpoint) -> bool:
 def forks(trainer: Trainer) -> bool:
     """Whether a Trainer trains in processes that are spawned or forked, from which nothing comes back."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def pass_on_signal(trainer: Trainer, number: int) -> None:
+    """Send a signal to the processes that a Trainer has started by repeating the command."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.kill(number)
+
+
+def has_version(logger: TensorBoardLogger | CSVLogger) -> bool:
+    """Whether a logger was given the number of its run; asking for it would choose the next one."""
+    return vars(logger).get("_version") is not None
+
+
+def set_version(logger: TensorBoardLogger | CSVLogger, version: int | str) -> None:
+    """Give a logger the number or the name of its run, before it begins."""
+    logger._version = version
+
+
+def next_version(logger: TensorBoardLogger | CSVLogger) -> int:
+    """Return the number after those of the runs that a logger finds, without making a directory."""
+    return int(logger._get_next_version())

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE, STDOUT
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 import gd_lightning
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
 
 # Each core has tests of its own; threads that share them make small tensors many times slower.
 torch.set_num_threads(1)
@@ -94,8 +95,8 @@ def share_parsers(monkeypatch: pytest.MonkeyPatch) -> None:
             _parsers[kind] = tuple(getattr(self, name) for name in names)
         for name, value in zip(names, _parsers[kind], strict=True):
             setattr(self, name, value)
-        for stage in self._subcommand_parsers:
-            self._make_default(stage, self._default_problem)
+        for parser in self._subcommand_parsers.values():
+            cast(Parser, parser).choose_problem(DEFAULT_PROBLEM)
 
     monkeypatch.setattr(Command, "setup_parser", setup_parser)
 

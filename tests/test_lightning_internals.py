@@ -5,12 +5,14 @@ Where one of these tests fails, a release of Lightning has changed that name; no
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -154,3 +156,26 @@ def test_saving_by_updates(options: dict[str, Any], by_updates: bool) -> None:
 @pytest.mark.parametrize(("strategy", "forks"), [("ddp_spawn", True), ("ddp", False)])
 def test_processes_that_are_forked(make_trainer: MakeTrainer, strategy: str, forks: bool) -> None:
     assert internals.forks(make_trainer(strategy=strategy, devices=2)) == forks
+
+
+def test_a_signal_goes_to_the_processes_that_repeat_the_command(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, sent = make_trainer(strategy="ddp", devices=2), list[int]()
+    internals.pass_on_signal(make_trainer(), 15)  # there are none
+    monkeypatch.setattr(trainer.strategy.launcher, "kill", sent.append)
+    internals.pass_on_signal(trainer, 15)
+    assert sent == [15]
+
+
+@pytest.mark.parametrize("kind", [TensorBoardLogger, CSVLogger])
+def test_the_versions_of_loggers(tmp_path: Path, kind: type[TensorBoardLogger] | type[CSVLogger]) -> None:
+    assert internals.has_version(kind(tmp_path, version=7))
+    logger = kind(tmp_path, name="runs")
+    (tmp_path / "runs" / "version_3").mkdir(parents=True)
+    assert not internals.has_version(logger)
+    assert internals.next_version(logger) == 4
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "runs", tmp_path / "runs" / "version_3"]
+    internals.set_version(logger, 5)
+    assert internals.has_version(logger)
+    assert Path(logger.log_dir) == tmp_path / "runs" / "version_5"

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.strategies import Strategy
-from torch.distributed import distributed_c10d
+from lightning.pytorch import Trainer
 
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import forks
+from gd_lightning.torch_internals import store_of_the_run
 
 _RANKS = ("RANK", "LOCAL_RANK")
 _FAILURE = "gd_lightning_failure"  # a key of the store that the processes of a run share
@@ -37,15 +38,18 @@ def check_launcher() -> None:
             )
 
 
-def check_nodes(strategy: Strategy) -> None:
-    """Refuse to be one of several nodes of which nobody has said where the first one is: it would wait for ever.
+def check_strategy(trainer: Trainer, stage: str) -> None:
+    """Refuse several processes that would not find each other, or that would not share what this program has made.
 
     Args:
-        strategy: Of the Trainer.
+        trainer: The Trainer.
+        stage: The subcommand.
 
     Raises:
-        InputError: There are several, and no launcher.
+        InputError: There are several nodes, and no launcher has said where the first one is: they would wait for ever;
+            or processes are spawned or forked.
     """
+    strategy = trainer.strategy
     nodes = getattr(strategy, "num_nodes", 1)
     environment = getattr(strategy, "cluster_environment", None)
     if nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
@@ -53,6 +57,9 @@ def check_nodes(strategy: Strategy) -> None:
             f"cannot train on {nodes} nodes, because nothing says where the first one is; start the processes with "
             "torchrun or a cluster's launcher, set MASTER_ADDR, or leave trainer.num_nodes out"
         )
+    if forks(trainer):
+        does = "train" if stage == "fit" else stage
+        raise InputError(f"cannot {does} in processes that are spawned or forked; use --trainer.strategy ddp")
 
 
 def are_together() -> bool:
@@ -73,7 +80,7 @@ def first_failure(code: int, is_consequence: bool) -> int | None:
     """
     if not are_together():
         return None
-    store = distributed_c10d._get_default_store()
+    store = store_of_the_run()
     mine = f"{torch.distributed.get_rank()} {code}"
     try:
         if is_consequence and not store.check([_FAILURE]):

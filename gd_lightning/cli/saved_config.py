@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import has_version, next_version, set_version
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember, write_text
 from gd_lightning.tracking.run_files import with_header
 
@@ -69,7 +70,7 @@ def settle_version(logger: Logger, continued: Path | None) -> Path | None:
     """
     if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
         return None
-    if vars(logger).get("_version") is not None:  # nothing else tells one that was given from one that is to be found
+    if has_version(logger):
         metrics = Path(logger.log_dir) / "metrics.csv"
         if isinstance(logger, CSVLogger) and continued is None and metrics.exists():
             raise InputError(
@@ -79,15 +80,15 @@ def settle_version(logger: Logger, continued: Path | None) -> Path | None:
         return None
     root = Path(logger.root_dir)
     if continued is not None and isinstance(logger, TensorBoardLogger) and continued.resolve().parent == root.resolve():
-        logger._version = continued.name
+        set_version(logger, continued.name)
         return None
     root.mkdir(parents=True, exist_ok=True)
-    number = logger._get_next_version()
+    number = next_version(logger)
     while True:
         try:
             (root / f"version_{number}").mkdir()
         except FileExistsError:
             number += 1
             continue
-        logger._version = number
+        set_version(logger, number)
         return root / f"version_{number}"

@@ -110,7 +110,7 @@ STAGES = {
     "plan": "gd_lightning.cli.command.plan",
     "sweep": "gd_lightning.cli.subcommands.sweep.SweepTask.train",
     "compare": "gd_lightning.cli.subcommands.compare_runs._train",
-    "end": "gd_lightning.cli.command.print_run",
+    "end": "gd_lightning.cli.subcommands.fit.print_run",
 }
 
 

@@ -15,7 +15,8 @@ from torch import nn
 
 import gd_lightning
 from gd_lightning import Problem, RegressionDataModule, RegressionModule, SteepLine
-from gd_lightning.cli import command, execution
+from gd_lightning.cli import execution
+from gd_lightning.cli.subcommands import fit
 from tests.conftest import CommandLine, MakeTrainer
 
 T = "--data.problem Table --data.problem.path"
@@ -189,7 +190,7 @@ def test_a_fault_of_the_program_is_one_line_that_says_where_its_traceback_is(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, function, None)
+    monkeypatch.setattr(fit, function, None)
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()
     (file,) = tmp_path.glob(place)
@@ -206,7 +207,7 @@ def test_a_traceback_that_cannot_be_written_leaves_the_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(command, "rehearse", None)
+    monkeypatch.setattr(fit, "rehearse", None)
     monkeypatch.setattr(execution, "claim_file", full)
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()

@@ -188,7 +188,12 @@ def _in_between(monkeypatch: pytest.MonkeyPatch, name: str, other: Callable[[], 
 
 
 @pytest.mark.parametrize(
-    "moment", ["cli.command.claim_directory", "cli.command.choose_directory", "callbacks.recorder.write_json"]
+    "moment",
+    [
+        "cli.subcommands.fit_files.claim_directory",
+        "cli.subcommands.fit_files.choose_directory",
+        "callbacks.recorder.write_json",
+    ],
 )
 def test_two_runs(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     other: list[int] = []
@@ -204,7 +209,7 @@ def test_two_runs(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, mo
 def test_two_predictions(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     run = command_line.fit(*SHORT)
     command = ("predict", "--ckpt_path", run)
-    _in_between(monkeypatch, f"gd_lightning.cli.command.{moment}", lambda: command_line(*command))
+    _in_between(monkeypatch, f"gd_lightning.cli.subcommands.predict.{moment}", lambda: command_line(*command))
     assert command_line(*command) == 0
     first, second = sorted(run.glob("predictions*.csv"))
     assert first.read_text(encoding="utf-8") == second.read_text(encoding="utf-8")
@@ -216,7 +221,9 @@ def test_a_run_that_was_continued_meanwhile(command_line: CommandLine, monkeypat
     run = command_line.fit(*SHORT)
     go_on = ("fit", "--ckpt_path", run, "--trainer.max_epochs")
     other: list[int] = []
-    _in_between(monkeypatch, "gd_lightning.cli.command.rehearse", lambda: other.append(command_line(*go_on, "6")))
+    _in_between(
+        monkeypatch, "gd_lightning.cli.subcommands.fit.rehearse", lambda: other.append(command_line(*go_on, "6"))
+    )
     _refused(command_line, "because another process has just done so; repeat the command", *go_on, "4")
     assert other == [0]
     assert History.from_csv(run / "history.csv").last("epoch") == 6

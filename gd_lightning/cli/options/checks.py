@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
+from gd_lightning.cli.options.jsonargparse_internals import actions_of, type_of
 from gd_lightning.cli.options.messages import in_words
 from gd_lightning.errors import InputError
 
@@ -37,7 +38,7 @@ _CALLBACKS = {
 _JUDGED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
-def refuse_nonsense(config: Mapping[str, Any]) -> None:
+def refuse_nonsense(config: Namespace) -> None:
     """Check the options of a subcommand.
 
     Args:
@@ -143,7 +144,7 @@ def _leaves_out(name: str, value: object) -> bool:
     return bool(value)
 
 
-def refuse_null(parser: ArgumentParser, values: Mapping[str, Any], prefix: str = "") -> None:
+def refuse_null(parser: ArgumentParser, values: Namespace | Mapping[str, Any], prefix: str = "") -> None:
     """Refuse null for options that need a value; jsonargparse lets it pass in a config.
 
     Args:
@@ -154,8 +155,8 @@ def refuse_null(parser: ArgumentParser, values: Mapping[str, Any], prefix: str =
     Raises:
         InputError: An option is null that cannot be.
     """
-    for action in parser._actions:
-        hint = getattr(action, "_typehint", None)
+    for action in actions_of(parser):
+        hint = type_of(action)
         if hint is None or action.default is None or action.dest not in values or values[action.dest] is not None:
             continue
         if type(None) not in get_args(hint):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import get_loader, set_loader
-from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 
+from gd_lightning.cli.options.jsonargparse_internals import yaml_reader
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.text_files import check_yaml, reason_told, with_present_names
 
@@ -44,7 +44,7 @@ def numbers_as_written() -> Iterator[None]:
 
     Whatever reader a parser has, jsonargparse reads the text of a single number, or of true and false, by its own.
     """
-    reader = _reader_of_jsonargparse()
+    reader = yaml_reader()
     before = reader.yaml_implicit_resolvers
     reader.yaml_implicit_resolvers = _with(before, _NUMBERS)
     try:
@@ -66,13 +66,9 @@ def _with(resolvers: dict[str, list[Any]], forms: dict[str, str]) -> dict[str, l
 @cache
 def _reader() -> type[Any]:
     """Return the reader of configs: yes, no, on and off are texts, which an option that is true or false knows."""
-    safe = _reader_of_jsonargparse()
+    safe = yaml_reader()
     resolvers = _with(safe.yaml_implicit_resolvers, {**_NUMBERS, **_BOOLEANS})
     return type("Reader", (safe,), {"yaml_implicit_resolvers": resolvers})
-
-
-def _reader_of_jsonargparse() -> Any:
-    return get_yaml_default_loader()  # type: ignore[no-untyped-call]
 
 
 def read(text: str) -> Any:

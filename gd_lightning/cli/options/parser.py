@@ -12,11 +12,13 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gd_lightning.cli.options.config_text import MODE, read, register
+from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
 from gd_lightning.cli.options.messages import plain, with_hint
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.text_files import ConfigError
 
 PROGRAM = "python -m gd_lightning"
+DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
 # Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.
 _HELP = {
     "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
@@ -27,15 +29,22 @@ _HELP = {
 class Parser(LightningArgumentParser):
     """A ``LightningArgumentParser`` for people; ``examples`` is a text that its help begins with."""
 
+    default_problem = ""
+
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         self.examples = examples
         register()
         super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
 
+    def choose_problem(self, class_path: str) -> None:
+        """Make a problem the default."""
+        self.default_problem = class_path
+        self.set_defaults({"data.problem": {"class_path": class_path}})
+
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a method, and describe them as this program takes them."""
         added: list[str] = super().add_method_arguments(*args, **kwargs)
-        for action in self._actions:
+        for action in actions_of(self):
             action.help = _HELP.get(action.dest, action.help)
         return added
 
@@ -97,7 +106,7 @@ class Parser(LightningArgumentParser):
             InputError: Unless this is the parser of a nested class.
         """
         if message.startswith('expected "subcommand"'):
-            known = ", ".join(_subcommands(self))
+            known = ", ".join(subcommands_of(self))
             raise InputError(f"no subcommand is given; use one of {known}, for example: {PROGRAM} fit") from ex
         if not self.exit_on_error:
             super().error(with_hint(message, options_of(self)), ex)
@@ -112,7 +121,7 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
     if not isinstance(config, Mapping):
         given = "it is empty" if config is None else f"{str(config).strip()[:80]!r} is no mapping of options"
         raise InputError(f"cannot read {what}, because {given}; write option: value, a line for each")
-    subcommands = _subcommands(parser)
+    subcommands = subcommands_of(parser)
     for name, value in config.items():
         if not isinstance(name, str) or not name.strip() or name.startswith("__"):
             raise InputError(f"cannot use {name!r} as an option in {what}; see --help for what there is")
@@ -124,26 +133,21 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
             raise InputError(f"there is no subcommand {value!r}; use one of {', '.join(subcommands)}")
         if name in subcommands:
             _refuse_no_mapping(subcommands[name], value, f"{section}{name}.")
-        elif name in (parser.groups or {}) and not isinstance(value, str):  # the path of a config of the section
+        elif name in sections_of(parser) and not isinstance(value, str):  # the path of a config of the section
             _refuse_no_mapping(parser, value, f"{section}{name}.")
 
 
 def _drop_empty_sections(parser: LightningArgumentParser, config: Any) -> bool:
     """Take sections out of a config whose options are all commented out; returns whether there were any."""
-    subcommands = _subcommands(parser)
+    subcommands = subcommands_of(parser)
     nested = [_drop_empty_sections(subcommands[name], config[name]) for name in subcommands if config.get(name)]
-    empty = [name for name in parser.groups or {} if name in config and config[name] is None]
+    empty = [name for name in sections_of(parser) if name in config and config[name] is None]
     for name in empty:
         del config[name]
     return bool(empty) or any(nested)
 
 
-def _subcommands(parser: LightningArgumentParser) -> dict[str, LightningArgumentParser]:
-    choices = [action.choices for action in parser._actions]
-    return {name: child for mapping in choices if isinstance(mapping, dict) for name, child in mapping.items()}
-
-
 def options_of(parser: LightningArgumentParser) -> list[str]:
     """Return the names of all options of a parser and its subcommands."""
-    names = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
-    return names + [name for child in _subcommands(parser).values() for name in options_of(child)]
+    names = [option.lstrip("-") for action in actions_of(parser) for option in action.option_strings]
+    return names + [name for child in subcommands_of(parser).values() for name in options_of(child)]

@@ -1,4 +1,4 @@
-"""What ``--print_config=skip_default`` has to print beside what is no default."""
+"""``--print_config``, and what ``--print_config=skip_default`` has to print beside what is no default."""
 
 from __future__ import annotations
 
@@ -7,9 +7,52 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from gd_lightning.cli.options.config_text import text_of
+from gd_lightning.cli.options.parser import DEFAULT_PROBLEM
+from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
+from gd_lightning.errors import InputError
 from gd_lightning.tracking.text_files import read_own_yaml
+
+_FLAGS = ("skip_default", "skip_unset")
+
+
+def printed_config(parsed: ParsedOptions, flags: str) -> str:
+    """Return the config as it is settled, so that it says what would run.
+
+    Args:
+        parsed: The options.
+        flags: What is left out, separated by commas.
+
+    Raises:
+        InputError: There is no such flag.
+    """
+    given = [flag for flag in flags.split(",") if flag]
+    if unknown := [flag for flag in given if flag not in _FLAGS]:
+        raise InputError(f"cannot print the config with {unknown[0]}; use {' or '.join(_FLAGS)}")
+    text: str = parsed.stage_parser.dump(parsed.values, **{"skip_unset": False, **dict.fromkeys(given, True)})
+    return _with_what_makes_it_differ(parsed, text) if "skip_default" in given else text
+
+
+def _with_what_makes_it_differ(parsed: ParsedOptions, text: str) -> str:
+    """Return a config without defaults that is settled as the present options are.
+
+    What is settled from several options, such as the learning rate of model and optimiser, can come out otherwise
+    where one of them is a default and left out; so can what a variable of the environment overrules.
+    """
+    parser = parsed.stage_parser
+    wanted = as_plain_values(parser, parsed.values)
+    printed: dict[str, Any] = read_own_yaml(text) or {}
+    # Twice each: what is added to the config can change in turn what is settled from it.
+    for has_options in (False, True, False, True):
+        with environment_with(has_options):
+            parser.choose_problem(DEFAULT_PROBLEM)
+            made = parse_options(parsed.parser, [parsed.stage, f"--config={text_of(printed)}"])
+        printed = merged(printed, what_differs(wanted, as_plain_values(parser, made.values)))
+    header = [line for line in text.splitlines(keepends=True) if line.startswith("#")]
+    return "".join([*header, yaml.safe_dump(printed, sort_keys=False)])
 
 
 def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:

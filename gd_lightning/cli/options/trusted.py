@@ -22,6 +22,7 @@ import torch
 from jsonargparse import Namespace, set_parsing_settings
 
 from gd_lightning.cli.options.checks import refuse_null
+from gd_lightning.cli.options.jsonargparse_internals import actions_of, branches_of, type_of
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.errors import InputError
 
@@ -72,7 +73,7 @@ def distrust() -> None:
 
 
 def refuse_foreign_code(
-    parser: Parser, values: Mapping[str, Any], prefix: str = "", typed: Collection[str] = ()
+    parser: Parser, values: Namespace | Mapping[str, Any], prefix: str = "", typed: Collection[str] = ()
 ) -> None:
     """Check all that parsed options name, also within the arguments of a class, before any class is made.
 
@@ -86,8 +87,8 @@ def refuse_foreign_code(
         InputError: A class is not of the type that its option expects, something else than a class is named, or a
             place that is not on this machine.
     """
-    for action in parser._actions:
-        hint, name = getattr(action, "_typehint", None), prefix + action.dest
+    for action in actions_of(parser):
+        hint, name = type_of(action), prefix + action.dest
         if hint is None or name in _COPIES or action.dest not in values:
             continue
         value = values[action.dest]
@@ -121,7 +122,7 @@ def _check(value: Any, expected: tuple[type, ...], name: str, typed: Collection[
         if "class_path" in value:
             _check_class(value, expected, name, typed)
         else:
-            for key, item in vars(value).items() if isinstance(value, Namespace) else value.items():
+            for key, item in branches_of(value) if isinstance(value, Namespace) else value.items():
                 _check(item, expected, f"{name}.{key}", typed)
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:

@@ -44,8 +44,8 @@ class Trains(Protocol):
     model: RegressionModule
     datamodule: RegressionDataModule
 
-    def check_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
-        """Refuse the options of a run that cannot be followed."""
+    def check_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> Namespace:
+        """Refuse the options of a run that cannot be followed; returns all of them."""
 
     def is_given(self, name: str) -> bool:
         """Whether an option was given."""
@@ -132,8 +132,7 @@ def _check_settings(
     has_one_size = not any(name.startswith("data.") and name != "data.batch_size" for name in varied)
     known: dict[str, str] = {}
     for setting in settings:
-        command.check_member(shared, setting)
-        made = command.config.fit.as_dict()
+        made = command.check_member(shared, setting).as_dict()
         if has_one_size and made["data"]["batch_size"] == variant.train_samples:
             made["data"]["batch_size"] = "full"
         named = ", ".join(f"{name} {value}" for name, value in setting.items() if name in varied)

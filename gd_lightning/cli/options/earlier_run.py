@@ -1,0 +1,85 @@
+"""The options of a run that is judged or continued, and which of them a person may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import Namespace
+
+from gd_lightning.cli.checkpoint_argument import EarlierRun, differences
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.text_files import plain_copy
+
+# A run is the same run, whatever these are.
+_FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
+
+
+def settings_for(stage: str, run: EarlierRun) -> dict[str, Any]:
+    """Return what a run was made with, as far as a subcommand needs it; only fit goes on as the run began."""
+    settings = run.settings
+    if stage == "fit":
+        return settings
+    names = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
+    needed: dict[str, Any] = {name: settings[name] for name in names if name in settings}
+    precision = settings["trainer"].get("precision")
+    return needed if precision is None else {**needed, "trainer": {"precision": precision}}
+
+
+def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
+    """Refuse model and data that differ from those of the run that is judged or continued.
+
+    Args:
+        stage: The subcommand.
+        options: Its options.
+        run: The run.
+
+    Raises:
+        InputError: One of them differs.
+    """
+    for section in {"model", "data"} & set(run.settings):
+        settings, made_with = plain_copy(options[section].as_dict()), run.settings[section]
+        # What a checkpoint alone leaves open cannot differ.
+        compared = set(settings) & set(made_with) - _FREE_OPTIONS
+        comparable = {key: value for key, value in settings.items() if key in compared}
+        for option, value, before in differences(comparable, made_with, f"{section}."):
+            raise InputError(
+                f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
+                "out, or train anew without --ckpt_path"
+            )
+
+
+def refuse_fewer_epochs(epochs: int | None, run: EarlierRun) -> None:
+    """Refuse to end a run that is continued before the epoch that it has come to.
+
+    Args:
+        epochs: The last epoch that is asked for; None or -1 for no limit.
+        run: The run.
+
+    Raises:
+        InputError: It is past that epoch.
+    """
+    if epochs is not None and -1 < epochs < run.epochs:
+        raise InputError(
+            f"cannot go on with {run.name} to trainer.max_epochs {epochs}, because it has had {run.epochs}; give "
+            f"trainer.max_epochs {run.epochs} or more, or train anew without --ckpt_path"
+        )
+
+
+def refuse_to_diverge_again(options: Namespace, run: EarlierRun) -> None:
+    """Refuse to continue a run behind the divergence that stopped it, with the same lr and the same bound.
+
+    Args:
+        options: The options of fit.
+        run: The run.
+
+    Raises:
+        InputError: It diverged, and would again.
+    """
+    is_as_before = all(
+        options[name] == run.settings.get(name, options[name]) for name in ("on_divergence", "divergence_factor")
+    )
+    if options.on_divergence == "stop" and is_as_before and run.goes_on_in_place and run.divergence:
+        raise InputError(
+            f"cannot go on with {run.name}, because it diverged: {run.divergence}; train anew with a "
+            "smaller model.lr, or see where it leads with --on_divergence continue"
+        )

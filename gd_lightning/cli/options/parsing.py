@@ -1,0 +1,203 @@
+"""From arguments to options: parsed, completed by those of an earlier run, settled, and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from gd_lightning.cli.checkpoint_argument import EarlierRun, find_run
+from gd_lightning.cli.options.checks import (
+    refuse_nonsense,
+    refuse_null,
+    refuse_parts_of_samples,
+    refuse_unknown_variables,
+)
+from gd_lightning.cli.options.config_text import text_of
+from gd_lightning.cli.options.earlier_run import (
+    refuse_another_run,
+    refuse_fewer_epochs,
+    refuse_to_diverge_again,
+    settings_for,
+)
+from gd_lightning.cli.options.examples import EXAMPLES
+from gd_lightning.cli.options.jsonargparse_internals import subcommands_of
+from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser, options_of
+from gd_lightning.cli.options.settle import settle_learning_rate, settle_length
+from gd_lightning.cli.options.trusted import no_programs
+from gd_lightning.cli.subcommands.compare import with_own_options
+from gd_lightning.cli.subcommands.sweep import settle_grids, with_grids
+from gd_lightning.errors import InputError
+from gd_lightning.problems import Problem
+from gd_lightning.tracking.run_directory import LOGS
+
+_TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
+_REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
+
+
+@dataclass
+class ParsedOptions:
+    """What a command line comes to.
+
+    Args:
+        parser: The parser of all subcommands.
+        arguments: What was given.
+        config: All options, with the name of the subcommand.
+        run: The run that ``--ckpt_path`` names, if any.
+    """
+
+    parser: Parser
+    arguments: list[str]
+    config: Namespace
+    run: EarlierRun | None = None
+
+    @property
+    def stage(self) -> str:
+        """The subcommand."""
+        return str(self.config.subcommand)
+
+    @property
+    def values(self) -> Namespace:
+        """The options of the subcommand."""
+        values = self.config[self.stage]
+        assert isinstance(values, Namespace)
+        return values
+
+    @property
+    def stage_parser(self) -> Parser:
+        """The parser of the subcommand."""
+        parser = subcommands_of(self.parser)[self.stage]
+        assert isinstance(parser, Parser)
+        return parser
+
+    @property
+    def earlier_run(self) -> EarlierRun:
+        """The run, of a subcommand that cannot do without."""
+        assert self.run is not None
+        return self.run
+
+    @cached_property
+    def given(self) -> Namespace:
+        """The options that were given, in arguments, configs or the environment, without defaults."""
+        # Without defaults, what is required must be there; what a person gives comes later and wins. The problem that
+        # is chosen may need arguments, which come later, too.
+        given = self.parser.parse_args(self._with("--data.problem", DEFAULT_PROBLEM), defaults=False)[self.stage]
+        assert isinstance(given, Namespace)
+        return given
+
+    def own(self, method: Callable[..., None]) -> dict[str, Any]:
+        """Return the options that a subcommand has beside those of fit, the arguments of a method, as plain values."""
+        values = self.values.as_dict()
+        return {name: values[name] for name in signature(method).parameters if name != "self"}
+
+    def text(self) -> str:
+        """Return all options as a config that makes the same again."""
+        return str(self.stage_parser.dump(self.values, skip_none=False, skip_validation=True))
+
+    def take_up(self, path: str) -> None:
+        """Complete the options by those that a run was made with, below what a person gives.
+
+        Args:
+            path: What a person gave as ``--ckpt_path``.
+
+        Raises:
+            InputError: There is no such run, or it cannot be used so.
+        """
+        stage = self.stage
+        root = Path(self.values.trainer.default_root_dir or ".")
+        self.run = run = find_run(path, root / LOGS, to_continue=stage == "fit")
+        if run.checkpoint is None and stage != "fit":
+            raise InputError(f"cannot {stage} {run.name}, because it was ended before its first checkpoint")
+        settings = text_of(settings_for(stage, run))
+        self.config = _with_defaults_of_the_problem(self.parser, self._with("--config", settings))
+        self.values.ckpt_path = None if run.checkpoint is None else str(run.checkpoint)
+        refuse_another_run(stage, self.values, run)
+        if stage == "fit":
+            refuse_to_diverge_again(self.values, run)
+
+    def _with(self, *first: str) -> list[str]:
+        """Return the arguments with others before those of the subcommand."""
+        at = self.arguments.index(self.stage) + 1
+        return [*self.arguments[:at], *first, *self.arguments[at:]]
+
+
+def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
+    """Parse, settle and check the arguments of a command.
+
+    Args:
+        parser: The parser of all subcommands.
+        arguments: What was given.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    rewritten = _rewritten(list(_flags_as_options(arguments)))
+    with no_programs():
+        return _settled(parser, rewritten)
+
+
+def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
+    parsed = ParsedOptions(parser, rewritten, _with_defaults_of_the_problem(parser, rewritten))
+    stage = parsed.stage
+    if stage not in rewritten:  # it was given by a config or by the environment
+        rewritten.append(stage)
+    run = parsed.values.get("ckpt_path")
+    if run is not None:
+        parsed.take_up(str(run))
+    elif stage not in _TRAINING:
+        raise InputError(
+            f"cannot {stage} without a checkpoint, because the weights would be random; give --ckpt_path with the "
+            "directory of a run"
+        )
+    values = parsed.values
+    refuse_null(parsed.stage_parser, values)
+    if stage == "sweep":
+        settle_grids(values, parsed.given)
+    if stage in _TRAINING:
+        settle_learning_rate(values, lambda: parsed.given, parsed.stage_parser.get_default("model.lr"))
+        settle_length(values.trainer, lambda: parsed.given)
+    if stage == "fit" and parsed.run is not None:
+        refuse_fewer_epochs(values.trainer.max_epochs, parsed.run)
+    refuse_unknown_variables(stage, options_of(parsed.stage_parser), os.environ)
+    refuse_nonsense(values)
+    refuse_parts_of_samples(stage, values.trainer)
+    return parsed
+
+
+def _flags_as_options(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments with --json alone as --json=true."""
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        yield "--json=true" if argument == "--json" and following not in ("true", "false") else argument
+
+
+def _rewritten(arguments: list[str]) -> list[str]:
+    """Return the arguments with what a subcommand takes in a form of its own as options."""
+    at = next((i for i, argument in enumerate(arguments, start=1) if argument in EXAMPLES), 0)
+    own = _REWRITTEN.get(arguments[at - 1], list) if at else list
+    return [*arguments[:at], *own(arguments[at:])]
+
+
+def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Namespace:
+    """Parse with the defaults of the problem that is chosen.
+
+    Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
+    noise of the default problem. So the choice is made the default, and all is parsed again.
+    """
+    config = parser.parse_args(arguments)
+    assert isinstance(config, Namespace)
+    problem = None if config.subcommand is None else config[config.subcommand].data.problem
+    if isinstance(problem, Problem):
+        raise InputError(
+            f"cannot use an object of {type(problem).__name__} as data.problem, because a config can name classes "
+            "only; give the class path"
+        )
+    if problem is not None and problem.class_path != (of := subcommands_of(parser)[config.subcommand]).default_problem:
+        of.choose_problem(problem.class_path)
+        config = parser.parse_args(arguments)
+    return config

@@ -1,0 +1,70 @@
+"""Options that depend on each other: what one of them means where another one is given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from jsonargparse import Namespace
+
+from gd_lightning.errors import InputError
+
+
+def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], default: object) -> None:
+    """Let --model.lr and --optimizer.lr mean the same one number.
+
+    Args:
+        options: All options of a subcommand that trains; changed.
+        given: Returns those of them that were given, in arguments, configs or the environment.
+        default: The default of --model.lr.
+
+    Raises:
+        InputError: Both are given, and differ.
+    """
+    optimizer = options.get("optimizer")
+    if optimizer is None or "lr" not in optimizer.init_args:
+        return
+    model_lr, optimizer_lr = given().get("model.lr"), given().get("optimizer.init_args.lr")
+    if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
+        # A config that --print_config printed holds the defaults too; they are no choice.
+        if model_lr == default:
+            model_lr = None
+        elif optimizer_lr == _default_lr(optimizer.class_path):
+            optimizer_lr = None
+    if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
+        raise InputError(f"model.lr {model_lr} and optimizer.lr {optimizer_lr} differ; give one of them")
+    lr = optimizer_lr if model_lr is None else model_lr
+    lr = optimizer.init_args.lr if lr is None else lr
+    options.model.lr = optimizer.init_args.lr = lr
+    options.model.optimizer = class_spec(optimizer)
+
+
+def _default_lr(class_path: str) -> object:
+    """Return the default lr of an optimiser, which the parser has imported."""
+    module, _, name = class_path.rpartition(".")
+    return signature(getattr(sys.modules[module], name)).parameters["lr"].default
+
+
+def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
+    """Return the class that was chosen as the plain values that a checkpoint holds."""
+    return None if chosen is None else chosen.as_dict()
+
+
+def settle_length(trainer: Namespace, given: Callable[[], Namespace]) -> None:
+    """Let a number of updates or a time that is given alone not be cut short by the default number of epochs.
+
+    Args:
+        trainer: The options of the Trainer; changed.
+        given: Returns the options of the subcommand that were given, in arguments, configs or the environment.
+
+    Raises:
+        InputError: A limit of 0 leaves nothing to train.
+    """
+    is_limited = trainer.max_steps != -1 or trainer.max_time is not None
+    if is_limited and given().get("trainer.max_epochs") is None:
+        trainer.max_epochs = -1
+    for name in ("max_epochs", "max_steps"):
+        if trainer[name] == 0:
+            raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")

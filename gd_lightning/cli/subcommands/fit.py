@@ -1,0 +1,177 @@
+"""``fit``: what a run is checked for, the callbacks that it has, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from gd_lightning.callbacks import (
+    EndsRun,
+    Forecast,
+    GradientVariance,
+    HistoryRecorder,
+    LastCheckpoint,
+    LongRunProgress,
+    Pictures,
+    StopOnDivergence,
+    StopOnSignal,
+    TimeLimit,
+)
+from gd_lightning.callbacks.trainer_info import most_epochs, title_of
+from gd_lightning.cli.error_origin import is_bad_input
+from gd_lightning.cli.options.parser import PROGRAM
+from gd_lightning.cli.options.trial_step import rehearse
+from gd_lightning.cli.output import shown
+from gd_lightning.cli.saved_config import SaveConfig
+from gd_lightning.cli.subcommands.fit_files import FitFiles
+from gd_lightning.cli.terminal import warn
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.module import RegressionModule
+from gd_lightning.records.history import Outcome
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
+from gd_lightning.tracking.summary import epoch_table, run_report
+
+_PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+_LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
+_MOST_COLUMNS = 6  # parameters in the table of epochs
+
+
+def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool, begun: float) -> list[Callback]:
+    """Return the callbacks of a run that come behind the recorder and those that a person adds.
+
+    Args:
+        options: The options of fit, with what was made of their classes.
+        added: What a person adds.
+        is_member: Whether it is a run of a comparison, which has neither pictures nor a progress bar of its own.
+        begun: When the command began, by ``time.monotonic()``.
+
+    Raises:
+        InputError: A person adds one that there is already.
+    """
+    if any(isinstance(callback, StopOnDivergence) for callback in added):
+        raise InputError(
+            "cannot add StopOnDivergence, because fit has one; give --on_divergence and --divergence_factor"
+        )
+    own: list[Callback] = []
+    if not any(isinstance(callback, Forecast) for callback in added):
+        own.append(Forecast((lambda _: None) if is_member else warn))
+    if options.trainer.max_time is not None:
+        own.append(TimeLimit(options.trainer.max_time, begun))
+    own += [StopOnDivergence(options.on_divergence, options.divergence_factor), StopOnSignal()]
+    own.append(GradientVariance() if is_member else Pictures())
+    has_bar = any(isinstance(callback, ProgressBar) for callback in added)
+    if not (is_member or options.trainer.barebones or has_bar):
+        own.append(LongRunProgress())
+    if options.trainer.enable_checkpointing is not False:
+        own.append(options.checkpoint)
+    return own
+
+
+def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataModule) -> None:
+    """Refuse what only data, model and Trainer together show to be impossible.
+
+    Args:
+        trainer: The Trainer.
+        model: The module.
+        data: The data; they are read.
+
+    Raises:
+        InputError: It is.
+    """
+    data.trainer = trainer
+    if trainer.precision not in _PRECISIONS:
+        raise InputError(f"cannot train in {trainer.precision}; use one of {', '.join(_PRECISIONS)}")
+    variant = data.variant
+    if trainer.world_size > variant.train_samples:
+        raise InputError(
+            f"cannot share {variant.train_samples} training samples among {trainer.world_size} processes; use "
+            "fewer trainer.devices"
+        )
+    options = {name: model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
+    rehearse(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
+
+
+def fit(
+    trainer: Trainer,
+    model: RegressionModule,
+    data: RegressionDataModule,
+    ckpt_path: str | None,
+    files: FitFiles,
+    is_member: bool,
+) -> Outcome | None:
+    """Train, and say what became of it.
+
+    Args:
+        trainer: The Trainer.
+        model: The module.
+        data: The data.
+        ckpt_path: The checkpoint from which a run goes on, or has come to its end.
+        files: Where its files are; they are removed where it fails before it has trained anything.
+        is_member: Whether it is a run of a comparison, which says it all.
+
+    Returns:
+        How the run ended; None where another process says so.
+
+    Raises:
+        InputError: The options train nothing.
+    """
+    recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
+    refused = False
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        if recorder.summary is None and ckpt_path is not None:
+            _end_without_training(trainer, model)
+        if recorder.summary is None:
+            raise InputError("these options train nothing; leave out what limits the run to no update")
+    except Exception as error:
+        # What only the first epoch can tell, such as a metric to monitor that there is not; little is lost.
+        lost = recorder.history["seconds"][-1] if len(recorder.history) else 0.0
+        refused = trainer.current_epoch == 0 and lost < _LITTLE and is_bad_input(error)
+        raise
+    finally:
+        if trainer.is_global_zero and (recorder.summary is None or refused):
+            files.remove(Path(trainer.default_root_dir) / LOGS)
+        elif trainer.is_global_zero and not is_member:
+            print_run(recorder, trainer)
+    return recorder.history.outcome if trainer.is_global_zero else None
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by a connector
+
+
+def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
+    """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
+    for hook in ("on_train_start", "on_train_end"):
+        for callback in _callbacks(trainer):
+            if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint, SaveConfig)):
+                getattr(callback, hook)(trainer, model)
+        getattr(model, hook)()
+
+
+def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
+    """Print the epochs of a run, what it came to, and where its files are."""
+    summary = recorder.summary
+    assert summary is not None
+    parameters = list(summary.parameters or {})
+    columns = parameters if len(parameters) <= _MOST_COLUMNS else []
+    print(epoch_table(recorder.history, ["train_loss", "val_loss", *columns]))
+    print()
+    print(run_report(summary, title_of(trainer)))
+    directory = recorder.directory
+    if directory is not None:
+        print(f"\nfiles        {shown(directory)}")
+    kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
+    if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
+        print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
+    boards = [Path(each.log_dir) for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
+    if boards:
+        print(f"to see them  tensorboard --logdir {shown(boards[0].parent)}")
+    is_unfinished = recorder.history.outcome is Outcome.INTERRUPTED
+    if is_unfinished and directory is not None and (directory / LAST_CHECKPOINT).is_file():
+        print(f"to go on     {PROGRAM} fit --ckpt_path {shown(directory)}")

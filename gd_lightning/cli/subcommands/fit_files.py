@@ -1,0 +1,122 @@
+"""The directory of a run: where it is, who may write there, and that nothing is left of a run that failed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
+from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.error_origin import refusals_of_loggers
+from gd_lightning.cli.saved_config import RunLogger, settle_version
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import (
+    EVENTS,
+    LOGS,
+    claim_directory,
+    forget,
+    held,
+    missing_directories,
+    remove_empty,
+)
+
+
+class FitFiles:
+    """Where the files of a run go: what is continued goes on in its place, whatever logger it has.
+
+    Args:
+        run: The run that is continued, if any.
+        chosen: The directory of a run of a comparison.
+        made: Where the directory is added as it is chosen, for whoever says what became of it.
+    """
+
+    def __init__(self, run: EarlierRun | None, chosen: Path | None, made: list[Path]) -> None:
+        self.directory = chosen
+        self._run = run if run is not None and run.goes_on_in_place else None
+        self._all_made = made
+        self._missing: list[Path] = []  # what has to be made for the directory, the innermost first
+        self._made_by_loggers: list[Path] = []
+        self._events_before: set[Path] = set()
+        self._held = contextlib.ExitStack()
+
+    def choose(self, trainer: Trainer, name: str, has_own_logger: bool, has_checkpoints: bool) -> None:
+        """Choose the directory, and let the loggers begin there.
+
+        Args:
+            trainer: The Trainer; its loggers and callbacks are told.
+            name: What a new directory is called.
+            has_own_logger: Whether this program logs, as no other logger is chosen.
+            has_checkpoints: Whether checkpoints are saved, which need a directory without any logger, too.
+
+        Raises:
+            InputError: A logger cannot begin, or another process writes there.
+        """
+        logs = Path(trainer.default_root_dir) / LOGS
+        self._missing = missing_directories(logs)
+        if self._run is not None:
+            self.directory = self._run.directory
+        elif self.directory is None and (has_own_logger or (has_checkpoints and not trainer.loggers)):
+            # Of several processes the first one decides, and tells the others when it is asked for the directory.
+            self.directory = claim_directory(logs, name) if trainer.is_global_zero else logs / name
+        if self.directory is not None:
+            self._all_made.append(self.directory)
+            self._events_before = set(self.directory.glob(EVENTS))
+            choose_directory(trainer, self.directory)
+            if has_own_logger:
+                directory, name = self.directory.parent, self.directory.name
+                trainer.loggers = [RunLogger(directory, name="", version=name, default_hp_metric=False)]
+        self._begin_loggers(trainer)
+        self._hold(trainer)
+
+    def _begin_loggers(self, trainer: Trainer) -> None:
+        continued = None if self._run is None else self.directory
+        for logger in trainer.loggers:
+            check_names(logger)
+            if trainer.is_global_zero and (made := settle_version(logger, continued)) is not None:
+                self._made_by_loggers.append(made)
+            if not isinstance(logger, TensorBoardLogger):
+                with refusals_of_loggers():
+                    _ = getattr(logger, "experiment", None)  # begins it, before anything else is made
+
+    def _hold(self, trainer: Trainer) -> None:
+        """Let no other process continue the run meanwhile.
+
+        Raises:
+            InputError: One is about it, or has been since the run was read.
+        """
+        # Of several processes, nobody knows yet which directory a logger of another program will lead to.
+        directory = self.directory if trainer.world_size > 1 else directory_of(trainer)
+        if directory is None or not trainer.is_global_zero:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(held(directory))
+        if self._run is not None and self._run.has_gone_on:
+            raise InputError(
+                f"cannot go on with {self._run.name}, because another process has just done so; repeat the command to "
+                "go on from there"
+            )
+
+    def release(self) -> None:
+        """Let other processes write into the directory."""
+        self._held.close()
+
+    def remove(self, logs: Path) -> None:
+        """Remove what a run left that failed before its first update, or in its first epoch by its options.
+
+        Args:
+            logs: Where the directories of runs are.
+        """
+        if self._run is not None:
+            assert self.directory is not None
+            for events in set(self.directory.glob(EVENTS)) - self._events_before:  # opened in the set-up
+                events.unlink(missing_ok=True)
+            return
+        for made in (self.directory, *self._made_by_loggers):
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+                forget(made, logs)
+        remove_empty(self._missing)  # another run may have begun there

@@ -113,8 +113,13 @@ class Samples(Dataset[Pair]):
 
     def to(self, device: torch.device) -> Samples:
         """Return the samples on another device, in memory there."""
-        if device == self.device:
-            return self
+        return self if device == self.device else self._copied(device)
+
+    def loaded(self) -> Samples:
+        """Return the samples in memory, converted, wherever they are mapped from."""
+        return self._copied(self.device) if self.mapped else self
+
+    def _copied(self, device: torch.device) -> Samples:
         x = torch.empty(len(self), self.in_features, dtype=self.x_dtype, device=device)
         y = torch.empty(len(self), self.out_features, dtype=self.dtype, device=device)
         start = 0
@@ -208,6 +213,37 @@ def _sample(problem: Problem) -> Pair:
         return problem.sample()
     finally:
         torch.set_default_dtype(default)
+
+
+def split_samples(
+    problem: Problem, samples: Samples, val_size: float | None, test_size: float, seed: int
+) -> tuple[Samples, Samples, Samples]:
+    """Share samples out for training, validation and test; the latter two may be empty.
+
+    Args:
+        problem: What made the samples, and may prescribe which of them are for validation.
+        samples: All of them.
+        val_size: For validation: a fraction below 1, or a number of samples; None: as the problem prescribes.
+        test_size: For test, likewise.
+        seed: Seed of a choice at random.
+
+    Raises:
+        InputError: The split that is prescribed is none, or something is held out besides; or a size is none.
+    """
+    prescribed = problem.split() if val_size is None else None
+    if prescribed is not None and test_size:
+        raise InputError(
+            f"cannot hold out test_size {test_size} from {type(problem).__name__}, because it prescribes "
+            "its own split; give val_size too, to split anew"
+        )
+    none = torch.empty(0, dtype=torch.long)
+    if prescribed is not None:
+        check_split(type(problem).__name__, prescribed, len(samples))
+        return samples.subset(prescribed[0]), samples.subset(prescribed[1]), samples.subset(none)
+    if not (val_size or test_size):
+        return samples, samples.subset(none), samples.subset(none)
+    train, val, test = split_rows(len(samples), val_size or 0, test_size, seed)
+    return samples.subset(train), samples.subset(val), samples.subset(test)
 
 
 def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:

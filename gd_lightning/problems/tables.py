@@ -18,14 +18,15 @@ from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.problems.mapped_file import MappedFile
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.row_numbers import row_numbers
-from gd_lightning.problems.table_files import TableFile, open_table, read_columns
+from gd_lightning.problems.table_file import TableFile
+from gd_lightning.problems.table_files import MAP_ABOVE, open_table, read_columns
 
 
 class Table(Problem):
     """Columns of a CSV, Parquet, ``.npy`` or ``.npz`` file.
 
-    A large file is never in memory as a whole: ``.npy`` is mapped, the others are unpacked into a temporary file, in
-    the directory that TMPDIR names, and mapped from there.
+    A large file is mapped: ``.npy`` as it lies, the others from a temporary file that they are unpacked into, in the
+    directory that TMPDIR names. Its samples are loaded where half of the free memory is enough for them.
 
     Args:
         path: The file. A CSV file begins with a line of column names; the columns of ``.npy`` are called 0, 1, ...;
@@ -36,6 +37,9 @@ class Table(Problem):
     Raises:
         InputError: A column is named twice.
     """
+
+    map_above: int = MAP_ABOVE
+    """A table of more bytes than these is mapped."""
 
     def __init__(self, path: str, features: list[str] | None = None, targets: list[str] | None = None) -> None:
         self.path = str(path)
@@ -68,7 +72,7 @@ class Table(Problem):
         before = path.stat() if path.is_file() else None
         table = open_table(self.path)
         features, targets = self._names or self._choose(table)
-        columns = read_columns(table, [*features, *targets])
+        columns = read_columns(table, [*features, *targets], self.map_above)
         self._mapped = isinstance(columns, np.memmap)
         # What is unpacked is mapped from a file that has no name, which nobody else changes.
         self._file = None

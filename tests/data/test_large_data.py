@@ -13,12 +13,15 @@ import pytest
 import torch
 
 from gd_lightning import History, RegressionDataModule, RegressionModule, Table
-from gd_lightning.problems import table_files
 from tests.conftest import MakeTrainer
 
 TIMEOUT = 540
 LR, UPDATES = 0.1, 3
 COLUMNS, ALLOWED = 5, 64 * 1024  # kB
+# The program, on a machine whose memory holds no table.
+_MAPPED = (
+    "import gd_lightning, gd_lightning.cli as cli; gd_lightning.RegressionDataModule.max_loaded_bytes = 0; cli.main()"
+)
 TRUTH = np.array([0.5, -1.0, 2.0, 0.25])
 
 
@@ -40,7 +43,7 @@ def _fit(path: Path, root: Path, *options: str) -> int:
         *("--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "true"),
         *("--model.lr", str(LR), "--trainer.max_epochs", str(UPDATES), "--trainer.default_root_dir", str(root)),
     ]
-    command = [sys.executable, "-m", "gd_lightning", "fit", *arguments, *options]
+    command = [sys.executable, "-c", _MAPPED, "fit", *arguments, *options]
     peak, deadline = 0, time.monotonic() + TIMEOUT
     with (root.parent / "output").open("w+") as output:
         process = subprocess.Popen(command, cwd=path.parent, stdout=output, stderr=output)
@@ -94,23 +97,26 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, hidden_sizes: str) -
 
 @pytest.mark.parametrize("ending", [".npy", ".parquet"])
 @pytest.mark.parametrize("options", [{}, {"batch_size": 32}, {"val_size": 0.2, "micro_batch_size": 100}], ids=str)
-def test_a_mapped_table_trains_as_in_memory(
-    make_trainer: MakeTrainer, tmp_path: Path, ending: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_a_table_trains_alike_read_loaded_and_mapped(
+    make_trainer: MakeTrainer, tmp_path: Path, ending: str, options: dict[str, Any]
 ) -> None:
     path = _write(tmp_path / "table.npy", 1_000)
     if ending == ".parquet":
         pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
         from pyarrow import parquet
 
-        table = np.load(path)
+        columns = np.load(path)
         path = tmp_path / "table.parquet"
-        parquet.write_table(pyarrow.table({f"x{i}": table[:, i] for i in range(COLUMNS)}), path)
+        parquet.write_table(pyarrow.table({f"x{i}": columns[:, i] for i in range(COLUMNS)}), path)
     found = []
-    for in_memory in (table_files.IN_MEMORY, 10):
-        monkeypatch.setattr(table_files, "IN_MEMORY", in_memory)
-        data = RegressionDataModule(Table(str(path)), standardize=True, **options)
+    for map_above, max_loaded in ((2**20, 0), (10, None), (10, 1_000 * COLUMNS * 8), (10, 1_000 * COLUMNS * 8 - 1)):
+        table = Table(str(path))
+        table.map_above = map_above
+        data = RegressionDataModule(table, standardize=True, **options)
+        data.max_loaded_bytes = max_loaded
         module = RegressionModule(lr=0.05, hidden_sizes=[4])
         make_trainer(max_epochs=2, precision="64-true").fit(module, data)
-        assert data.problem.mapped == (in_memory == 10)
+        assert data.problem.mapped == (map_above == 10)
+        assert {part.mapped for part in data.parts} == {map_above == 10 and (max_loaded or 0) % 2 == 1}
         found.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
-    assert torch.equal(found[0], found[1])
+    assert all(torch.equal(end, found[0]) for end in found[1:])

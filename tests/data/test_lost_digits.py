@@ -132,14 +132,16 @@ def test_python_is_told_too(make_trainer: MakeTrainer) -> None:
 @pytest.mark.parametrize("hidden_sizes", [[], [4]])
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 def test_a_large_table_is_standardised_before_it_is_cast(
-    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, hidden_sizes: list[int]
+    make_trainer: MakeTrainer, tmp_path: Path, precision: Any, hidden_sizes: list[int]
 ) -> None:
     """The same table with times counted from its first row, in memory, mapped, and in micro-batches."""
     ends = []
     for origin, in_memory, micro in ((0.0, 2**24, None), (1.7e9, 2**24, None), (1.7e9, 10, None), (1.7e9, 10, 7)):
         np.save(tmp_path / "table.npy", np.stack([origin + ROWS, NOISE, NORMAL + 0.1 * ROWS], axis=1))
-        monkeypatch.setattr("gd_lightning.problems.table_files.IN_MEMORY", in_memory)
-        data = RegressionDataModule(Table(str(tmp_path / "table.npy")), standardize=True, micro_batch_size=micro)
+        table = Table(str(tmp_path / "table.npy"))
+        table.map_above = in_memory
+        data = RegressionDataModule(table, standardize=True, micro_batch_size=micro)
+        data.max_loaded_bytes = 0
         module = RegressionModule(lr=0.1, hidden_sizes=hidden_sizes)
         make_trainer(max_epochs=5, precision=precision).fit(module, data)
         assert data.problem.mapped == (in_memory == 10)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gd_lightning import InputError, RegressionDataModule, RegressionModule, Variant
 from gd_lightning.data import BatchLoader, Samples
-from gd_lightning.data import module as data_module
 from gd_lightning.micro_batches import MicroBatches
 from tests.conftest import ROOT, MakeTrainer, StartOthers
 from tests.module.train_combinations import NETWORKS, UPDATES, N, problem, train
@@ -86,8 +85,7 @@ def test_a_process_without_samples_has_one_empty_part() -> None:
     assert empty.to("meta").part(0)[0].device.type == "meta"
 
 
-def test_large_batches_come_in_parts_by_themselves(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(data_module._NUMBERS_AT_ONCE, "cpu", 80)
+def test_large_batches_come_in_parts_by_themselves(make_trainer: MakeTrainer) -> None:
     seen: list[int] = []
 
     class Watched(RegressionModule):
@@ -97,6 +95,7 @@ def test_large_batches_come_in_parts_by_themselves(make_trainer: MakeTrainer, mo
             return super().forward(x)
 
     data = RegressionDataModule(problem(), batch_size="full")
+    data.numbers_at_once = 80
     make_trainer(max_epochs=1).fit(Watched(hidden_sizes=[8], lr=0.01), data)
     tried = [10, 10]  # before the training, where the module has a forward of its own
     assert seen == tried + [10] * 10 + [1]  # 80 numbers of a layer of width 8
@@ -138,11 +137,10 @@ class Normalized(nn.Sequential):
         (lambda: RegressionModule(network=Normalized), "BatchNorm1d mixes the samples of a batch"),
     ],
 )
-def test_who_needs_whole_batches_gets_them(
-    make_trainer: MakeTrainer, make: Any, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(data_module._NUMBERS_AT_ONCE, "cpu", 80)
-    make_trainer(max_epochs=1).fit(make(), RegressionDataModule(problem()))
+def test_who_needs_whole_batches_gets_them(make_trainer: MakeTrainer, make: Any, reason: str) -> None:
+    data = RegressionDataModule(problem())
+    data.numbers_at_once = 80
+    make_trainer(max_epochs=1).fit(make(), data)
     with pytest.raises(InputError, match=reason):
         make_trainer(max_epochs=1).fit(make(), RegressionDataModule(problem(), micro_batch_size=10))
 

@@ -13,7 +13,6 @@ import pytest
 from lightning.pytorch.callbacks import LambdaCallback
 
 from gd_lightning import History, HistoryRecorder, RegressionDataModule, RegressionModule, Table
-from gd_lightning.problems import table_files
 from tests.conftest import CommandLine, MakeTrainer
 
 ROWS = 4_000  # several pages of 4 KiB
@@ -21,7 +20,8 @@ ROWS = 4_000  # several pages of 4 KiB
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(table_files, "IN_MEMORY", 1_000)
+    monkeypatch.setattr(Table, "map_above", 1_000)
+    monkeypatch.setattr(RegressionDataModule, "max_loaded_bytes", 0)
     x = np.random.default_rng(0).normal(size=(ROWS, 3))
     path = tmp_path / "table.npy"
     np.save(path, np.c_[x, x @ [1.0, 2.0, 3.0]])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems import Table, table_files
-from gd_lightning.problems.table_files import Array, open_table, read_columns
+from gd_lightning.problems import Table
+from gd_lightning.problems.table_file import Array, TableFile
+from gd_lightning.problems.table_files import open_table, read_columns
 
 X = np.arange(12.0).reshape(4, 3)
 
@@ -57,8 +58,8 @@ def test_a_large_file_is_mapped_and_gives_the_same_columns(
 ) -> None:
     path = _write(tmp_path / f"table{ending}")
     small = Table(str(path)).sample()
-    monkeypatch.setattr(table_files, "ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(table_files, "IN_MEMORY", 10)
+    monkeypatch.setattr(TableFile, "rows_at_once", 3)
+    monkeypatch.setattr(Table, "map_above", 10)
     table = Table(str(path))
     x, y = table.sample()
     assert table.mapped
@@ -72,15 +73,15 @@ def test_a_large_file_is_mapped_and_gives_the_same_columns(
 
 
 def test_a_value_that_is_no_number_is_found_in_later_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(TableFile, "rows_at_once", 2)
     (tmp_path / "text.csv").write_text("a,b\n1,2\n\n3,4\n5,6\n7,eight\n")
     with pytest.raises(InputError, match=r"column 'b' .*line 6: 'eight' is no number"):
         _read(tmp_path / "text.csv")
     for in_memory in (10**6, 10):
-        monkeypatch.setattr(table_files, "IN_MEMORY", in_memory)
         np.save(tmp_path / "nan.npy", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]]))
+        table = open_table(tmp_path / "nan.npy")
         with pytest.raises(InputError, match=r"column '1' of .*nan.npy, because row 3 of the data is nan"):
-            _read(tmp_path / "nan.npy")
+            read_columns(table, table.names, in_memory)
 
 
 def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
@@ -128,8 +129,8 @@ def test_columns_are_read_beside_whatever_others_hold(
 ) -> None:
     text, rows = READ[case]
     (tmp_path / "table.csv").write_text(text, newline="")
-    for at_once in (table_files.ROWS_AT_ONCE, 1):
-        monkeypatch.setattr(table_files, "ROWS_AT_ONCE", at_once)
+    for at_once in (TableFile.rows_at_once, 1):
+        monkeypatch.setattr(TableFile, "rows_at_once", at_once)
         x, y = Table(str(tmp_path / "table.csv"), ["a"], ["y"]).sample()
         assert np.hstack([x, y]).tolist() == rows
 

@@ -1,0 +1,224 @@
+"""What a run learns from: a problem, made, split, and recognised by those who were trained on it.
+
+Letters: N samples, D features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from gd_lightning.data.fingerprint import Fingerprint
+from gd_lightning.data.placement import device_of, loaded, model_of, precision_of
+from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_samples
+from gd_lightning.errors import DataWarning, InputError
+from gd_lightning.models import Standardize
+from gd_lightning.problems import Problem
+from gd_lightning.tracking.schema import is_plain
+
+Parts = tuple[Samples, Samples, Samples]
+
+
+class ProblemDataModule(LightningDataModule):
+    """The samples of a problem for training, validation and test, in the precision of a run.
+
+    Args:
+        problem: What makes the data.
+        val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
+        test_size: Likewise.
+        seed: Seed of the split.
+        standardize: Whether the model is to standardise features.
+        predict_inputs: A table with other inputs to predict at, if there is one.
+    """
+
+    max_loaded_bytes: int | None = None
+    """Of samples that are mapped from a file, the most that are loaded into memory; None: half of what is free."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        val_size: int | float | None,
+        test_size: int | float,
+        seed: int,
+        standardize: bool,
+        predict_inputs: str | None,
+    ) -> None:
+        super().__init__()
+        self.problem = problem
+        self.val_size, self.test_size, self.seed = val_size, test_size, seed
+        self.standardize = standardize
+        self.predict_inputs = predict_inputs
+        self._parts: dict[tuple[torch.dtype, bool], Parts] = {}
+        self._fingerprint: Fingerprint | None = None
+        self._fingerprint_of_run: Fingerprint | None = None
+
+    # The samples
+
+    @property
+    def parts(self) -> Parts:
+        """The samples for training, validation and test; the latter two may be empty."""
+        return self.parts_in(precision_of(self.trainer))
+
+    def parts_in(self, dtype: torch.dtype) -> Parts:
+        """Return the samples for training, validation and test in a precision, whatever that of the run."""
+        key = dtype, self._has_full_x()
+        if key not in self._parts:
+            samples = self._draw(*key)
+            if samples.lost_digits:
+                rank_zero_warn(samples.lost_digits, category=DataWarning)
+            split = split_samples(self.problem, samples, self.val_size, self.test_size, self.seed)
+            train, val, test = loaded(split, self.trainer, self.max_loaded_bytes)
+            self._parts[key] = train, val, test
+        return self._parts[key]
+
+    @property
+    def train(self) -> Samples:
+        """The training samples; ``train.x`` (N, D) and ``train.y`` (N, K) are in original units."""
+        return self.parts[0]
+
+    def held_out(self, stage: Literal["validate", "test"]) -> int:
+        """Return the number of samples that were kept from training for a stage."""
+        return len(self.parts[1 if stage == "validate" else 2])
+
+    @property
+    def splits_at_random(self) -> bool:
+        """Whether the seed decides which samples are held out."""
+        return bool(self.val_size or self.test_size)
+
+    def _draw(self, dtype: torch.dtype, full_x: bool) -> Samples:
+        """Make the data, and refuse others than those of the run that is continued or judged."""
+        x, y = draw_pair(self.problem)
+        self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
+        self._refuse_other_data()
+        return in_precision(self.problem, x, y, dtype, full_x)
+
+    def _has_full_x(self) -> bool:
+        """Whether features come in float64 where the data have it: what standardises them brings them to the precision.
+
+        Data that do not standardise may be given to a model that does, from other data.
+        """
+        is_standardized = self.standardize or getattr(model_of(self.trainer), "standardize", None) is not None
+        return is_standardized and device_of(self.trainer).type != "mps"  # which has no float64
+
+    @property
+    def in_features(self) -> int:
+        """D."""
+        names = self.problem.feature_names if self._needs_new_inputs_only else None
+        return self.train.in_features if names is None else len(names)
+
+    @property
+    def out_features(self) -> int:
+        """K."""
+        names = self.problem.target_names if self._needs_new_inputs_only else None
+        return self.train.out_features if names is None else len(names)
+
+    def standardization(self, centred: bool = True) -> Standardize | None:
+        """Return the layer that standardises features by the statistics of the training set, or None if not wanted.
+
+        Nor is there one where only other inputs are predicted: the checkpoint has it.
+
+        Args:
+            centred: Whether the means are subtracted; not for a model without biases.
+        """
+        if not self.standardize or self._needs_new_inputs_only:
+            return None
+        return Standardize.fit(lambda: (x for x, _ in self.train.pieces()), centred)
+
+    # Columns, and the data of a run
+
+    @property
+    def column_names(self) -> tuple[list[str], list[str]] | None:
+        """Names of features and targets, where the problem has them."""
+        features, targets = self.problem.feature_names, self.problem.target_names
+        return None if features is None or targets is None else (list(features), list(targets))
+
+    def take_columns(self, features: Sequence[str], targets: Sequence[str]) -> None:
+        """Take the columns of a table by their names, in the order of the trained weights; data that are read go."""
+        names = None if self._fingerprint is None else self.column_names
+        self.problem = self.problem.by_names(features, targets)
+        if names is not None and names != self.column_names:
+            self._parts, self._fingerprint = {}, None
+
+    def take_row_numbers(self) -> None:
+        """Take columns that number the rows, too, as a run did whose checkpoint has no names; data that are read go."""
+        self.problem, self._parts, self._fingerprint = self.problem.with_row_numbers(), {}, None
+
+    @property
+    def _needs_new_inputs_only(self) -> bool:
+        """Whether this is a prediction for other inputs than the problem's own, which need not be there any more."""
+        return self.predict_inputs is not None and self.trainer is not None and self.trainer.state.fn == "predict"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the run has to find again: the columns by name, and the fingerprint of the data."""
+        fingerprint = self._fingerprint or self._fingerprint_of_run
+        if fingerprint is None:
+            return {}
+        features, targets = self.column_names or (None, None)
+        names = {"features": features, "targets": targets}
+        return {"problem": self.hparams["problem"], **names, **fingerprint.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the columns of a run by name; where the problem is that of the run, the data have to be the same.
+
+        Raises:
+            InputError: The data have been read, and differ.
+        """
+        state_dict = state_dict if isinstance(state_dict, dict) else {}  # a damaged checkpoint may hold anything
+        features: Any = state_dict.get("features")
+        targets: Any = state_dict.get("targets")
+        if _are_names(features) and _are_names(targets):
+            self.take_columns(features, targets)
+        problem = state_dict.get("problem")
+        is_same = is_plain(problem) and problem == self.hparams["problem"]
+        self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
+        self._refuse_other_data()
+
+    def _refuse_other_data(self) -> None:
+        """Refuse data that are not those that a run was trained on.
+
+        Raises:
+            InputError: They differ.
+        """
+        if self._fingerprint is None or self._fingerprint_of_run is None:
+            return
+        names = None if self.column_names is None else [*self.column_names[0], *self.column_names[1]]
+        if difference := self._fingerprint.difference(self._fingerprint_of_run, names):
+            raise InputError(
+                f"cannot use {self.problem.label} with this checkpoint, because {difference}; begin a new run without "
+                "the checkpoint, or predict new rows with predict_inputs"
+            )
+
+    # Inputs to predict at
+
+    def prediction_inputs(self) -> Tensor:
+        """Return the inputs to predict at, shape (N, D): the table given, else the problem's own.
+
+        Raises:
+            InputError: The file cannot be read, lacks a feature, or has a row that is not finite in this precision.
+        """
+        if self.predict_inputs is None:
+            return self._draw(precision_of(self.trainer), self._has_full_x()).x
+        x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), precision_of(self.trainer)
+        x = x.to(torch.promote_types(x.dtype, dtype) if self._has_full_x() else dtype)
+        finite = torch.isfinite(x).all(dim=1)
+        if not finite.all():
+            row = int((~finite).nonzero()[0]) + 1
+            raise InputError(
+                f"cannot predict on {self.predict_inputs}, because row {row} of the data is not finite in {dtype}; "
+                "correct it, or leave it out"
+            )
+        return x
+
+    def prediction_targets(self) -> Tensor | None:
+        """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
+        return self._draw(precision_of(self.trainer), self._has_full_x()).y if self.predict_inputs is None else None
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)

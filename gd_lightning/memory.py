@@ -1,0 +1,68 @@
+"""How much memory is free, for this process and for those around it (floor 0)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Return how many bytes can be allocated: those of the machine, within the limits of containers and batch systems.
+
+    Memory that holds files counts as free where the system takes it back on demand. Where the system does not tell,
+    nothing is free.
+
+    Args:
+        root: Where ``/proc`` and ``/sys`` are; another directory in tests.
+    """
+    return max(0, min([_of_machine(root), *_of_groups(root)]))
+
+
+def _of_machine(root: Path) -> int:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+        if root != Path("/") or "SC_AVPHYS_PAGES" not in names:
+            return 0
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_groups(root: Path) -> Iterator[int]:
+    """Yield what is left within each control group of Linux that this process is in, of version 1 and 2."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, own = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        folder = root / "sys/fs/cgroup" / ("memory" if kinds else "")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        # In a container, its own group is often mounted as if it were the root, and the path leads nowhere.
+        group = folder / own.strip("/")
+        for each in (group, *group.parents):
+            if each == folder.parent:
+                break
+            limit, used = (_number(each / name) for name in names)
+            if limit is not None and used is not None:
+                yield limit - used + _reclaimable(each / "memory.stat")
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+
+
+def _reclaimable(path: Path) -> int:
+    """Return the bytes of files that a group has read and does not use at present."""
+    try:
+        fields = dict(line.split() for line in path.read_text().splitlines())
+        return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,73 @@
+"""Free memory, as the files of Linux tell it in containers, batch systems and none of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gd_lightning.memory import free_memory
+
+MACHINE = 8_000_000 * 1024
+GB = 10**9
+V1, V2 = ("memory.limit_in_bytes", "memory.usage_in_bytes"), ("memory.max", "memory.current")
+
+
+def _write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": f"MemTotal: 9 kB\nMemAvailable:  {MACHINE // 1024} kB\n", **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def _group(folder: str, names: tuple[str, str], limit: object, used: int, stat: str = "") -> dict[str, str]:
+    return {f"{folder}/{names[0]}": f"{limit}\n", f"{folder}/{names[1]}": f"{used}\n", f"{folder}/memory.stat": stat}
+
+
+V2_FOLDER, V1_FOLDER = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+CASES: dict[str, tuple[dict[str, str], int]] = {
+    "no groups": ({}, MACHINE),
+    "no limit, version 2": ({"proc/self/cgroup": "0::/\n", **_group(V2_FOLDER, V2, "max", GB)}, MACHINE),
+    "no limit, version 1": (
+        {"proc/self/cgroup": "4:memory:/\n0::/\n", **_group(V1_FOLDER, V1, 2**63 - 4096, GB)},
+        MACHINE,
+    ),
+    "a container, version 2": ({"proc/self/cgroup": "0::/\n", **_group(V2_FOLDER, V2, 3 * GB, GB)}, 2 * GB),
+    "files that it has read": (
+        {"proc/self/cgroup": "0::/\n", **_group(V2_FOLDER, V2, 3 * GB, GB, f"anon 5\ninactive_file {GB // 2}\n")},
+        2 * GB + GB // 2,
+    ),
+    "a container whose path is that of the host, version 1": (
+        {
+            "proc/self/cgroup": "5:cpuset:/docker/abc\n4:memory:/docker/abc\n",
+            **_group(V1_FOLDER, V1, 3 * GB, GB, f"inactive_file 7\ntotal_inactive_file {GB // 4}\n"),
+        },
+        2 * GB + GB // 4,
+    ),
+    "a job within a user within a machine": (
+        {
+            "proc/self/cgroup": "0::/user/job\n",
+            **_group(f"{V2_FOLDER}/user/job", V2, "max", GB),
+            **_group(f"{V2_FOLDER}/user", V2, 4 * GB, 3 * GB),
+        },
+        GB,
+    ),
+    "memory together with another controller": (
+        {"proc/self/cgroup": "4:cpu,memory:/job\n", **_group(f"{V1_FOLDER}/job", V1, 2 * GB, GB)},
+        GB,
+    ),
+    "more is used than allowed": ({"proc/self/cgroup": "0::/\n", **_group(V2_FOLDER, V2, GB, 2 * GB)}, 0),
+    "the system does not tell": ({"proc/meminfo": "MemTotal: 9 kB\n"}, 0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_free_memory_is_what_the_tightest_limit_leaves(tmp_path: Path, case: str) -> None:
+    files, expected = CASES[case]
+    assert free_memory(_write(tmp_path, files)) == expected
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads the memory of the machine in /proc")
+def test_free_memory_of_this_machine_is_a_part_of_it() -> None:
+    all_of_it = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < free_memory() < all_of_it

@@ -116,7 +116,7 @@ def _assert_ended(
     recorder: HistoryRecorder, trainer: Trainer, module: RegressionModule, data: RegressionDataModule, updates: int
 ) -> None:
     """Derive weights, loss and axes from NumPy."""
-    x, y = (part.double().numpy() for part in data.train_in(torch.float64).take(slice(None)))
+    x, y = (part.double().numpy() for part in data.parts_in(torch.float64)[0].take(slice(None)))
     weights = np.concatenate([values.detach().numpy().ravel() for values in module.parameters()])
     expected = float(np.mean((x @ weights[:3, None] + weights[3] - y) ** 2))
     summary = recorder.summary

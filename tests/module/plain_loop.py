@@ -134,7 +134,7 @@ class Case:
         data.setup("fit")
         network = self._module("auto").build_network(FEATURES, 1).double()
         network.load_state_dict(self._start)
-        train, val, _ = (TensorDataset(*part.take(slice(None))) for part in data._parts_in(torch.float64))
+        train, val, _ = (TensorDataset(*part.take(slice(None))) for part in data.parts_in(torch.float64))
         loaders = DataLoader(train, B), DataLoader(val, self.val_size) if self.val_size else None
         module = PlainModule(network, self.schedule)
         with warnings.catch_warnings():

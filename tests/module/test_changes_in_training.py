@@ -398,7 +398,7 @@ def test_data_that_are_loaded_anew_are_the_new_ones(make_trainer: MakeTrainer, e
     module = RegressionModule(lr=0.1, engine=engine)
     trainer = make_trainer(max_epochs=40, reload_dataloaders_every_n_epochs=20, precision="64-true")
     trainer.fit(module, data)
-    x, y = data.train_in(torch.float64).take(slice(None))
+    x, y = data.parts_in(torch.float64)[0].take(slice(None))
     with torch.no_grad():
         shift = (module(x) - y).mean().item()
     assert shift == pytest.approx(20, abs=0.05)  # the data of epoch 20, and not those of epoch 0

@@ -51,7 +51,7 @@ def test_the_digits_of_both_precisions_are_told_before(
 ) -> None:
     """w has as many digits as a float32 holds; b is the difference of two numbers near 420, which costs it three."""
     data = _data(tmp_path)
-    x, y = data.train_in(torch.float64).take(slice(None))
+    x, y = data.parts_in(torch.float64)[0].take(slice(None))
     layer = data.standardization()
     assert layer is not None
     dtype = torch.float64 if precision == "64-true" else torch.float32

@@ -94,7 +94,7 @@ def _digits(
     module: RegressionModule, data: RegressionDataModule, outlooks: Outlooks, batch: Outlook
 ) -> dict[str, dict[str, float]]:
     """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
-    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.train_in(torch.float64)
+    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
     momentum = (outlooks.momentum, outlooks.nesterov)

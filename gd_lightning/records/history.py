@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -351,20 +352,39 @@ class History:
             InputError: The file is no such table.
         """
         with Path(path).open(newline="", encoding="utf-8") as lines:
-            return cls._from_rows(csv.DictReader(lines), str(path))
-
-    @classmethod
-    def _from_rows(cls, rows: Iterable[dict[str, str]], source: str) -> History:
-        history = cls()
-        for number, row in enumerate(rows, start=2):
-            try:
-                values = {from_cell(name): float(cell) for name, cell in row.items() if cell}
-                if missing := [name for name in AXES if name not in values]:
-                    raise ValueError(f"{missing[0]} is missing")
-            except (TypeError, ValueError) as error:
-                raise InputError(f"cannot read a history from {source}, because of line {number}: {error}") from error
-            history.append(**values)
+            header, *rows = [row for row in csv.reader(lines) if row] or [[]]
+        history, names = cls(), list(map(from_cell, header))
+        of_columns = itertools.zip_longest(*rows, fillvalue="") if rows else ((),) * len(names)
+        try:
+            columns = {name: _column(cells) for name, cells in zip(names, of_columns, strict=True)}
+            if rows and any(name not in columns or len(columns[name]) < len(rows) for name in AXES):
+                raise ValueError
+        except ValueError:
+            number, reason = next(_unreadable(names, rows))
+            raise InputError(f"cannot read a history from {path}, because of line {number}: {reason}") from None
+        history._columns |= columns
+        history._length = len(rows)
         return history
+
+
+def _column(cells: Sequence[str]) -> Column:
+    """Read a column; an empty cell has no value."""
+    rows = np.flatnonzero([bool(cell) for cell in cells])
+    return Column(rows, np.array([float(cell) for cell in cells if cell]))
+
+
+def _unreadable(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a table that cannot be read, each with the reason."""
+    for number, row in enumerate(rows, start=2):
+        if len(row) > len(names):
+            yield number, "it has more cells than there are columns"
+        given = {name: cell for name, cell in zip(names, row, strict=False) if cell}
+        for cell in given.values():
+            try:
+                float(cell)
+            except ValueError as error:
+                yield number, str(error)
+        yield from ((number, f"{name} is missing") for name in AXES if name not in given)
 
 
 def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) -> list[str]:

@@ -21,7 +21,7 @@ from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.error_origin import refusals_of_loggers
 from gd_lightning.cli.lightning_cli import OpenCLI
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
-from gd_lightning.cli.options.config_text import refuse_unreadable, text_of
+from gd_lightning.cli.options.config_text import refuse_unreadable
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, PROGRAM, Parser
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
@@ -36,8 +36,9 @@ from gd_lightning.cli.processes import (
     torchrun_defaults,
 )
 from gd_lightning.cli.saved_config import SaveConfig
-from gd_lightning.cli.subcommands.compare import CompareOptions
-from gd_lightning.cli.subcommands.compare_runs import compare
+from gd_lightning.cli.subcommands.compare import compare
+from gd_lightning.cli.subcommands.compare_members import FitMember
+from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.evaluation import judge
 from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_files import FitFiles
@@ -47,6 +48,7 @@ from gd_lightning.cli.subcommands.sweep import SweepOptions, sweep
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
+from gd_lightning.experiments.comparison.trial import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
@@ -111,6 +113,7 @@ class Command(OpenCLI):
         self._begun = time.monotonic() if begun is None else begun
         self._made = [] if made is None else made
         self._member_directory: Path | None = None  # of a run of a comparison
+        self._is_tried = False  # a run of a comparison, before the first one is trained
         check_launcher()
         distrust()
         super().__init__(
@@ -203,11 +206,12 @@ class Command(OpenCLI):
         added = [callback for callback in callbacks if callback is not None]
         config.callbacks = [options.recorder, *added]
         if stage == "fit":
-            config.callbacks += callbacks_of_fit(options, added, self._member_directory is not None, self._begun)
+            config.callbacks += callbacks_of_fit(options, added, self._is_member, self._begun)
         config.max_time = None  # a callback sees to it; else Lightning says that it leaves its own Timer out
         # Of a bar of Lightning's kind, the option must be on.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks)
-        trainer = self.make_trainer({**config.as_dict(), **kwargs})
+        made_with = {**config.as_dict(), **kwargs}
+        trainer = self.make_trainer(trial_options(made_with, config.callbacks) if self._is_tried else made_with)
         check_strategy(trainer, stage)
         return trainer
 
@@ -242,8 +246,7 @@ class Command(OpenCLI):
                 name = run_name(problem, self.datamodule.variant, lr, options.seed_everything)
                 has_checkpoints = options.trainer.enable_checkpointing is not False
                 files.choose(self.trainer, name, _has_own_logger(options.trainer), has_checkpoints)
-            is_member = self._member_directory is not None
-            self.outcome = fit(self.trainer, self.model, self.datamodule, options.ckpt_path, files, is_member)
+            self.outcome = fit(self.trainer, self.model, self.datamodule, options.ckpt_path, files, self._is_member)
         finally:
             files.release()
 
@@ -285,55 +288,53 @@ class Command(OpenCLI):
         """Whether an option of the subcommand was given, in arguments, configs or the environment."""
         return self.options.given.get(name) is not None
 
-    def member(self, directory: Path, *arguments: str) -> Command:
-        """Return a command that trains a run of a comparison as ``fit`` would, with the parsers of this one.
+    def checked_fit(self, *arguments: str) -> Namespace:
+        """Return the options of a run of a comparison, with which a first update has been made.
 
         Args:
-            directory: Where it is.
-            arguments: Its options.
+            arguments: Its options, as of ``fit``.
 
         Raises:
             InputError: One of them cannot be used, or data, model and Trainer cannot be made with them.
         """
+        tried = self._member(parse_options(self.parser, ["fit", *arguments]), None)
+        with precision_of_run(tried.options.values.trainer.precision):
+            check_fit(tried.trainer, tried.model, tried.datamodule)
+            make_one_update(tried.trainer, tried.model, tried.datamodule)
+        return tried.config
+
+    def fit_member(self, member: FitMember) -> None:
+        """Train a run of a comparison as ``fit`` would, or what is left of it.
+
+        Args:
+            member: The run.
+        """
+        options = ParsedOptions(self.parser, ["fit"], member.config)
+        if (member.directory / CONFIG).is_file():
+            options = parse_options(self.parser, ["fit", "--ckpt_path", str(member.directory)])
+        self._member(options, member.directory).run("fit")
+
+    @property
+    def _is_member(self) -> bool:
+        """Whether it trains, or tries, a run of a comparison."""
+        return self._is_tried or self._member_directory is not None
+
+    def _member(self, options: ParsedOptions, directory: Path | None) -> Command:
+        """Return a command that trains a run of a comparison, with the parsers of this one.
+
+        Args:
+            options: Its options.
+            directory: Where it is; None: it is only tried.
+        """
         member = copy.copy(self)
         member._begun, member._member_directory = time.monotonic(), directory  # its time is its own
-        member.parse_arguments(self.parser, ["fit", *arguments])
-        member.subcommand = "fit"
+        member.options, member.config, member.subcommand = options, options.config, "fit"
+        member._is_tried = directory is None
         member.seed_anew()
         member.before_instantiate_classes()
         member.instantiate_classes()
         member.model.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
         return member
-
-    def check_member(self, settings: Mapping[str, Any], options: Mapping[str, str]) -> Namespace:
-        """Refuse the options of a run of a comparison that cannot be followed, before anything is made.
-
-        Args:
-            settings: All options of the comparison that fit has, too.
-            options: Those that are the run's own.
-
-        Returns:
-            All options of the run.
-
-        Raises:
-            InputError: One of them cannot be used, or data, model and Trainer cannot be made with them.
-        """
-        member = self.member(Path(), *_arguments(settings, options))
-        with precision_of_run(member.options.values.trainer.precision):
-            check_fit(member.trainer, member.model, member.datamodule)
-        return member.options.values
-
-    def train_member(self, directory: Path, settings: Mapping[str, Any], options: Mapping[str, str]) -> None:
-        """Train a run of a comparison, or what is left of it.
-
-        Args:
-            directory: Where it is.
-            settings: As for :meth:`check_member`.
-            options: Likewise.
-        """
-        begun = (directory / CONFIG).is_file()
-        arguments = ["--ckpt_path", str(directory)] if begun else _arguments(settings, options)
-        self.member(directory, *arguments).run("fit")
 
 
 def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
@@ -348,10 +349,6 @@ def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
             for name in subcommands
         },
     }
-
-
-def _arguments(settings: Mapping[str, Any], options: Mapping[str, str]) -> list[str]:
-    return ["--config", text_of(settings), *(f"--{name}={value}" for name, value in options.items())]
 
 
 def _has_own_logger(trainer: Namespace) -> bool:

@@ -1,10 +1,8 @@
 """What takes several runs: which there are, and what they show side by side (floor 6)."""
 
 from gd_lightning.experiments.comparison.compared_runs import Comparison as Comparison
-from gd_lightning.experiments.comparison.drawing import Scene as Scene
+from gd_lightning.experiments.comparison.drawing import ProblemPanels as ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings as findings
-from gd_lightning.experiments.comparison.members import Member as Member
-from gd_lightning.experiments.comparison.members import members as members
 from gd_lightning.experiments.comparison.report import Report as Report
 from gd_lightning.experiments.comparison.run import best_lr as best_lr
 from gd_lightning.experiments.comparison.run import compare as compare
@@ -13,6 +11,8 @@ from gd_lightning.experiments.comparison.table import as_markdown as as_markdown
 from gd_lightning.experiments.comparison.table import as_text as as_text
 from gd_lightning.experiments.comparison.table import as_values as as_values
 from gd_lightning.experiments.comparison.table import rows as rows
+from gd_lightning.experiments.comparison.task import CompareTask as CompareTask
+from gd_lightning.experiments.comparison.task import MemberResult as MemberResult
 from gd_lightning.experiments.lr_trial import Trial as Trial
 from gd_lightning.experiments.lr_trial import Tried as Tried
 from gd_lightning.experiments.sweeps.grid import Grid as Grid

@@ -16,7 +16,7 @@ from gd_lightning import ExcessBelow, Forecast, HistoryRecorder, InputError, Reg
 from gd_lightning.callbacks import Pictures
 from gd_lightning.cli.subcommands.local_plan import LocalPlan
 from gd_lightning.cli.subcommands.plan import plan
-from gd_lightning.experiments.comparison.drawing import Scene
+from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.run import best_lr
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.run import SweepTask
@@ -125,7 +125,7 @@ def test_where_the_loss_is_another_one_nothing_is_compared_with_the_least_square
     assert (summary.least_squares is not None, summary.truth is not None) == (is_linear, is_linear)
     assert (summary.irreducible_loss is not None) == (name in KNOWS_THE_LOSS)
     data = RegressionDataModule(SteepLine(), batch_size=10)
-    assert Scene.of(data, {"": module}).surface is None
+    assert ProblemPanels.of(data, {"": module}).surface is None
     with pytest.raises(InputError, match="ExcessBelow, because only a linear regressor with the loss mse, and none"):
         _run(make_trainer, make(), ExcessBelow(0.1))
     with pytest.raises(InputError, match="not quadratic"):

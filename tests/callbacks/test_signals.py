@@ -109,7 +109,7 @@ STAGES = {
     "data": "gd_lightning.data.RegressionDataModule.setup",
     "plan": "gd_lightning.cli.command.plan",
     "sweep": "gd_lightning.cli.subcommands.sweep.SweepTask.train",
-    "compare": "gd_lightning.cli.subcommands.compare_runs._train",
+    "compare": "gd_lightning.cli.subcommands.compare.CompareTask.results",
     "end": "gd_lightning.cli.subcommands.fit.print_run",
 }
 

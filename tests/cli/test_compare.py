@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gd_lightning import SteepLine
 from gd_lightning.cli.command import Command
-from gd_lightning.experiments import Report, Scene
+from gd_lightning.cli.subcommands.compare_members import FitMember
+from gd_lightning.experiments import ProblemPanels, Report
 from gd_lightning.records.history import History
 from tests.conftest import CONFIGS, CommandLine
 
@@ -87,16 +88,16 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    whole = Command.train_member
+    whole = Command.fit_member
 
-    def interrupted(self: Command, directory: Path, *args: Any) -> None:
+    def interrupted(self: Command, member: FitMember) -> None:
         if len(made) == 3:
             monkeypatch.setattr("gd_lightning.callbacks.stop_on_signal.StopOnSignal.on_train_batch_end", _interrupt)
-        made.append(directory.name)
-        whole(self, directory, *args)
+        made.append(member.name)
+        whole(self, member)
 
     with monkeypatch.context():
-        monkeypatch.setattr(Command, "train_member", interrupted)
+        monkeypatch.setattr(Command, "fit_member", interrupted)
         assert command_line("compare", *SMALL) == 130
     monkeypatch.undo()
     assert "finished     3 of 6 runs; the same command makes the others" in command_line.out
@@ -106,11 +107,11 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
     finished = {name: (directory / name / "history.csv").read_bytes() for name in names}
     again: list[str] = []
 
-    def noted(self: Command, at: Path, *args: Any) -> None:
-        again.append(at.name)
-        whole(self, at, *args)
+    def noted(self: Command, member: FitMember) -> None:
+        again.append(member.name)
+        whole(self, member)
 
-    monkeypatch.setattr(Command, "train_member", noted)
+    monkeypatch.setattr(Command, "fit_member", noted)
     assert command_line("compare", *SMALL) == 0
     assert again == ["batch_size-16-seed1", "batch_size-1-seed0", "batch_size-1-seed1"]
     assert _directory(command_line) == directory
@@ -231,6 +232,40 @@ def test_what_cannot_be_compared_is_said_in_one_line_before_anything_is_made(
     assert not (command_line.root / "lightning_logs").exists()
 
 
+STOPPING = "{class_path: EarlyStopping, init_args: {monitor: %s, patience: 9}}"
+PLATEAU = "{class_path: ReduceLROnPlateau, init_args: {monitor: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--vary", f"trainer.callbacks=null,{STOPPING % 'nothing'}"], "nothing"),
+        (["--vary", "data.val_size=0.2,0", "--trainer.callbacks", f"[{STOPPING % 'val_loss'}]"], "val_loss"),
+        (["--vary", f"lr_scheduler={PLATEAU % 'train_loss'},{PLATEAU % 'nothing'}", "--optimizer", "SGD"], "nothing"),
+        (["--vary", "trainer.accumulate_grad_batches=1,2"], "cannot train with accumulate_grad_batches 2"),
+        (["--vary", "model.initialization=auto,{w: 1.0}", "--model.hidden_sizes", "[2]"], "initialization"),
+    ],
+)
+def test_what_only_the_training_of_a_later_variant_refuses_is_said_before_the_first_is_trained(
+    command_line: CommandLine, options: Sequence[str], message: str
+) -> None:
+    assert command_line("compare", "--seeds", "1", *options) == 2
+    assert message in command_line.err
+    assert len(command_line.err.splitlines()) == 1
+    assert not (command_line.root / "lightning_logs").exists()
+
+
+def test_variants_are_tried_without_a_word_or_a_file(command_line: CommandLine, tmp_path: Path) -> None:
+    saving = f"{{class_path: ModelCheckpoint, init_args: {{dirpath: {tmp_path / 'saved'}, save_top_k: -1}}}}"
+    callbacks = f"[PrintUpdates, LearningRateMonitor, {saving}]"
+    few = ["--batch_sizes", "50", "--seeds", "1", "--trainer.max_epochs", "2", "--trainer.callbacks", callbacks]
+    assert command_line("compare", *few) == 0, command_line.err
+    assert command_line.err == ""
+    assert command_line.out.count("update 1 ") <= 1
+    saved = sorted(path.name for path in (tmp_path / "saved").iterdir())
+    assert saved == ["epoch=0-step=2.ckpt", "epoch=1-step=4.ckpt"]
+
+
 def test_a_directory_that_holds_something_else_is_left_alone(command_line: CommandLine, tmp_path: Path) -> None:
     other = tmp_path / "mine"
     other.mkdir()
@@ -250,11 +285,11 @@ def test_a_directory_that_holds_something_else_is_left_alone(command_line: Comma
 def test_fits_are_drawn_over_the_data_of_the_first_seed(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Scene] = []
+    drawn: list[ProblemPanels] = []
     write = Report.write
 
     def noted(self: Report, directory: Path) -> None:
-        drawn.append(self.scene)
+        drawn.append(self.panels)
         write(self, directory)
 
     monkeypatch.setattr(Report, "write", noted)

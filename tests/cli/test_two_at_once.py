@@ -250,7 +250,9 @@ def test_two_comparisons(
     """The same one, which has been carried out meanwhile, is shown; another one has no place there."""
     there, other = ("--directory", tmp_path / "there"), list[int]()
     _in_between(
-        monkeypatch, "gd_lightning.cli.subcommands.compare.held", lambda: other.append(command_line(*COMPARE, *there))
+        monkeypatch,
+        "gd_lightning.cli.subcommands.compare_directory.held",
+        lambda: other.append(command_line(*COMPARE, *there)),
     )
     assert command_line(*second, *there) == ends
     assert other == [0]

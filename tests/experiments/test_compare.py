@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
 from gd_lightning.plots.style import pixels
@@ -28,7 +30,7 @@ def test_it_returns_histories_table_and_picture(tmp_path: Path) -> None:
     assert str(report).startswith("SteepLine: 2 variants, 4 runs\n")
     assert pixels(report.figure()).shape[2] == 3
     assert report._repr_png_().startswith(b"\x89PNG")
-    assert report.scene.surface is not None
+    assert report.panels.surface is not None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,8 +50,8 @@ def test_seeds_and_starts_are_those_of_the_runs_and_the_generator_is_left_alone(
     assert first.first("train_loss") != second.first("train_loss")
     again = compare(Parabola(), batch_sizes=["full"], model={"hidden_sizes": [4]}, **{**FEW, "seeds": 1})
     np.testing.assert_array_equal(again.histories["batch"][0]["train_loss"], first["train_loss"])
-    assert report.scene.fits is not None
-    assert report.scene.surface is None
+    assert report.panels.fits is not None
+    assert report.panels.surface is None
 
 
 def test_any_option_is_varied_and_theory_gives_the_best_rates() -> None:
@@ -71,7 +73,7 @@ def test_what_diverges_is_shown_and_told() -> None:
     report = compare(batch_sizes=["full", 1], lrs=0.1, seeds=1, max_epochs=5)
     assert report.histories["stochastic"][0].outcome is Outcome.DIVERGED
     assert any("stochastic diverged" in finding and "0.06418" in finding for finding in report.findings)
-    assert list(report.scene.fits.functions if report.scene.fits else []) == ["batch"]
+    assert list(report.panels.fits.functions if report.panels.fits else []) == ["batch"]
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,21 @@ def test_what_diverges_is_shown_and_told() -> None:
 def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         compare(**options)
+
+
+def test_what_the_training_of_a_later_variant_refuses_is_said_before_the_first_is_trained(tmp_path: Path) -> None:
+    trained = list[float]()
+
+    class Counts(Callback):
+        """Says how many updates are made."""
+
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            """Count them."""
+            trained.append(trainer.global_step)
+
+    stopping = [EarlyStopping("val_loss", patience=9), Counts()]
+    options: dict[str, Any] = {"trainer": {"callbacks": lambda: stopping}, "directory": tmp_path / "there"}
+    with pytest.raises(RuntimeError, match="val_loss"):
+        compare(batch_sizes=["full"], vary={"data.val_size": [0.2, 0]}, **options, **FEW)
+    assert max(trained) == 1  # those that were tried
+    assert not (tmp_path / "there").exists()

@@ -16,7 +16,7 @@ from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid
 
 
 @dataclass(frozen=True)
-class Scene:
+class ProblemPanels:
     """The problem behind a comparison, where it has one feature and one target; nothing for others.
 
     Args:
@@ -28,7 +28,7 @@ class Scene:
     surface: Surface | None = None
 
     @classmethod
-    def of(cls, data: RegressionDataModule, modules: Mapping[str, RegressionModule]) -> Scene:
+    def of(cls, data: RegressionDataModule, modules: Mapping[str, RegressionModule]) -> ProblemPanels:
         """Make it.
 
         Args:

@@ -1,57 +1,92 @@
-"""The members of a comparison: all combinations of what is varied, each with every seed."""
+"""What a comparison consists of: every combination of what is varied, each with every seed, and a name for each."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError
 from gd_lightning.variants import BatchSize
 
+Setting = dict[str, Any]
+"""What a variant sets, by the full names of the options; as text on the command line, as objects in Python."""
+
+_Value = TypeVar("_Value")
 _MINI_BATCH = 16
 _LONGEST = 40  # characters of a value in the name of a directory
 
 
-@dataclass(frozen=True)
-class Member:
-    """A run that is to be made.
+def combinations(
+    batch_sizes: Sequence[_Value], lrs: Sequence[_Value], vary: Mapping[str, Sequence[_Value]]
+) -> list[dict[str, _Value]]:
+    """Return every combination of what is varied, as settings.
 
     Args:
-        name: Of its directory.
-        options: What is set, by the full names of the options, as text.
-    """
-
-    name: str
-    options: Mapping[str, str]
-
-
-def members(axes: Sequence[Sequence[Mapping[str, str]]], seeds: Sequence[Mapping[str, str]]) -> list[Member]:
-    """Return every combination of one setting of each axis, with every seed.
-
-    Args:
-        axes: Of each axis its settings, each of which may set several options.
-        seeds: The options that each seed sets.
+        batch_sizes: The batch sizes; empty where the configured one is for all.
+        lrs: A learning rate for each batch size; empty where the configured one is for all.
+        vary: Other options, by their full names, each with its values.
 
     Raises:
-        InputError: Two axes set one option.
+        InputError: An option is varied twice.
 
     Example:
-        >>> sizes = [{"data.batch_size": "full"}, {"data.batch_size": "1", "model.lr": "0.01"}]
-        >>> [member.name for member in members([sizes], [{"seed_everything": "0"}])]
-        ['batch_size-full-seed0', 'batch_size-1-lr-0.01-seed0']
+        >>> combinations(["full", 1], [0.1, 0.01], {"model.momentum": [0.5]})[1]
+        {'data.batch_size': 1, 'model.lr': 0.01, 'model.momentum': 0.5}
     """
-    names = [{name for setting in axis for name in setting} for axis in axes]
-    for one, other in itertools.combinations(names, 2):
-        if both := sorted(one & other):
-            raise InputError(f"cannot vary {both[0]} twice; give its values once")
-    found: list[Member] = []
-    for settings in itertools.product(*axes):
-        options = {name: value for setting in settings for name, value in setting.items()}
-        for i, seed in enumerate(seeds):
-            found.append(Member(_name(options, i, {member.name for member in found}), {**options, **seed}))
-    return found
+    first: list[dict[str, _Value]] = [{"data.batch_size": size} for size in batch_sizes] or [{}]
+    if lrs:
+        first = [{**setting, "model.lr": lr} for setting, lr in zip(first, lrs, strict=True)]
+    if both := sorted(first[0].keys() & vary.keys()):
+        raise InputError(f"cannot vary {both[0]} twice; give its values once")
+    axes = [first, *([{name: value} for value in values] for name, values in vary.items())]
+    return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*axes)]
+
+
+def one_for_each(lrs: Sequence[_Value], batch_sizes: Sequence[object]) -> list[_Value]:
+    """Return a learning rate for each batch size; the same one where one alone is given.
+
+    Raises:
+        InputError: They are neither one nor as many as there are batch sizes.
+    """
+    count = max(1, len(batch_sizes))
+    if len(lrs) not in (1, count):
+        raise InputError(
+            f"cannot give {len(lrs)} lrs to {count} batch sizes; give one, one for each, or best, or vary model.lr to "
+            "try each with all"
+        )
+    return list(lrs) * (count // len(lrs))
+
+
+def check_seeds(seeds: int) -> None:
+    """Refuse a number of seeds with which nothing is trained.
+
+    Raises:
+        InputError: It is below 1.
+    """
+    if seeds < 1:
+        raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
+
+
+def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = ()) -> str:
+    """Return the name of a member: that of its directory.
+
+    Args:
+        setting: What its variant sets.
+        seed: The number of its seed.
+        taken: Names of other members.
+
+    Example:
+        >>> name_of({"data.batch_size": 1, "model.lr": 0.01}, 0)
+        'batch_size-1-lr-0.01-seed0'
+    """
+    parts = [f"{option.rpartition('.')[2]}-{_plain(str(value))}" for option, value in setting.items()]
+    name, number = "-".join([*parts, f"seed{seed}"]), 1
+    while name in taken:
+        number += 1
+        name = "-".join([*parts, str(number), f"seed{seed}"])
+    return name
 
 
 def usual_batch_sizes(n: int) -> list[BatchSize]:
@@ -92,16 +127,6 @@ def _split(text: str) -> Iterator[str]:
             depth += (letter in "[{(") - (letter in "]})")
         value += letter
     yield value.strip()
-
-
-def _name(options: Mapping[str, str], seed: int, taken: set[str]) -> str:
-    parts = [f"{option.rpartition('.')[2]}-{_plain(value)}" for option, value in options.items()]
-    name = "-".join([*parts, f"seed{seed}"])
-    number = 1
-    while name in taken:
-        number += 1
-        name = "-".join([*parts, str(number), f"seed{seed}"])
-    return name
 
 
 def _plain(value: str) -> str:

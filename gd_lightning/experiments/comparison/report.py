@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gd_lightning.experiments.comparison.claims import judged
 from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.drawing import Scene
+from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows
 from gd_lightning.plots.comparison.figure import comparison_figure
@@ -24,7 +24,7 @@ from gd_lightning.tracking.run_directory import HISTORY, write_json, write_text
 from gd_lightning.tracking.tensorboard_groups import write_aggregate
 
 _MOST_DRAWN = 8  # groups in one picture
-_NO_SCENE = Scene()
+_NO_PANELS = ProblemPanels()
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Report:
     Args:
         comparison: The runs.
         title: What is compared.
-        scene: What is drawn beside the curves.
+        panels: What is drawn beside the curves.
         columns: Names of other figures to show in the table.
         claims: What somebody claims, and what of that is expected, see
             :func:`~gd_lightning.experiments.comparison.claims.judged`.
@@ -42,7 +42,7 @@ class Report:
 
     comparison: Comparison
     title: str
-    scene: Scene = _NO_SCENE
+    panels: ProblemPanels = _NO_PANELS
     columns: Sequence[str] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,8 +115,8 @@ class Report:
             groups,
             title=self.title,
             least_squares=least[0] if known else None,
-            surface=self.scene.surface,
-            fits=self.scene.fits,
+            surface=self.panels.surface,
+            fits=self.panels.fits,
             variances=variances,
         )
 

@@ -1,26 +1,40 @@
-"""Training variants side by side, in Python."""
+"""Training variants side by side, in Python.
+
+Example:
+    >>> report = compare(batch_sizes=["full", 10], lrs=[0.1, 0.01], seeds=1, max_epochs=3)
+    >>> {label: round(histories[0].last("train_loss"), 1) for label, histories in report.histories.items()}
+    {'batch': 122.9, 'mini-batch 10': 118.2}
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
 from gd_lightning.callbacks.run_loggers import end_runs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.drawing import Scene
-from gd_lightning.experiments.comparison.members import usual_batch_sizes
+from gd_lightning.experiments.comparison.members import (
+    Setting,
+    check_seeds,
+    combinations,
+    name_of,
+    one_for_each,
+    usual_batch_sizes,
+)
 from gd_lightning.experiments.comparison.report import Report
-from gd_lightning.experiments.copies import Names, made_by_functions, names_of, own_copy
+from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
+from gd_lightning.experiments.comparison.trial import make_one_update, trial_options
+from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.generators import own_generator
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
@@ -53,63 +67,116 @@ def compare(
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
 
-    A seed changes the start, where it is drawn, and the order of the samples. Each run has copies of its own of all
-    objects among the options, as they are when they are given: callbacks, loggers, a network, the problem. A function
-    in ``trainer`` is called for each run instead, as in ``{"callbacks": lambda: [EarlyStopping("train_loss")]}``.
-    Comparisons in several threads come to the same as one after the other: their runs take turns.
+    A seed changes the start, where it is drawn, and the order. Each run has its own copies of all objects among the
+    options; a function in ``trainer`` is called for each run, as in ``{"callbacks": lambda: [Timer()]}``. Runs of
+    comparisons in several threads take turns.
 
     Args:
         problem: What makes the data; None: the steep line.
-        batch_sizes: The variants; None: all samples, 16 (of few samples half of them) and 1, or the one in ``data``
-            where something else is varied.
-        lrs: A learning rate for all, one for each batch size, or best, which is what theory says of a linear regressor;
-            None: the one in ``model``.
+        batch_sizes: The variants; None: all samples, 16 (of few samples half) and 1; if others vary, that in ``data``.
+        lrs: A learning rate for all, one for each batch size, or best by theory; None: the one in ``model``.
         seeds: How many seeds, from the one in ``data``.
         max_epochs: How many epochs each run has.
         vary: Any options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
-        target: The train loss whose first crossing is compared; None: 1 % above the least squares, where they are
-            known, else what all reach that do not diverge and get below every start.
+        target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
         directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
-
-    Returns:
-        Table, findings, histories and picture; a notebook draws it.
 
     Raises:
         InputError: Something cannot be compared.
-
-    Example:
-        >>> report = compare(batch_sizes=["full", 10], lrs=[0.1, 0.01], seeds=1, max_epochs=3)
-        >>> {label: round(histories[0].last("train_loss"), 1) for label, histories in report.histories.items()}
-        {'batch': 122.9, 'mini-batch 10': 118.2}
     """
-    if seeds < 1:
-        raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
-    problem = SteepLine() if problem is None else problem
-    shared = {"data": dict(data or {}), "model": dict(model or {}), "trainer": dict(trainer or {})}
-    shared["trainer"] = {**_TRAINER, "max_epochs": max_epochs, **shared["trainer"]}
-    runs, modules, first_data = [], [], None
-    varied = {name: list(values) for name, values in (vary or {}).items()}
-    copies = own_copy({"problem": problem, **shared, **varied})  # what cannot be copied is found first
-    settings = _settings(copies["problem"], copies, batch_sizes, lrs, varied)
-    shown = names_of(settings)
-    for setting in settings:
-        for seed in range(seeds):
-            run, module, data_module = _train(problem, shared, setting, seed, directory, shown)
-            runs.append(run)
-            modules.append(module)
-            first_data = first_data or data_module
-    comparison = Comparison.of(runs, target)
-    by_history = {id(run.history): module for run, module in zip(runs, modules, strict=True)}
-    sound = {group.label: group.histories[0] for group in comparison.groups if group.histories[0] in group.sound}
-    assert first_data is not None
-    scene = Scene.of(first_data, {label: by_history[id(history)] for label, history in sound.items()})
-    report = Report(comparison, type(problem).__name__, scene)
+    options = {
+        "data": data or {},
+        "model": model or {},
+        "trainer": {**_TRAINER, "max_epochs": max_epochs, **(trainer or {})},
+    }
+    request = _Request(problem or SteepLine(), options, batch_sizes, lrs, vary or {})
+    task = request.task(seeds, None if directory is None else Path(directory), target)
+    report = task.report(list(task.results()))
     if directory is not None:
         report.write(Path(directory))
     return report
+
+
+@dataclass(frozen=True)
+class TrainerMember:
+    """A run of :func:`compare`, as all that is needed to train it.
+
+    Args:
+        name: What it is called.
+        options: ``problem``, and the options of ``data``, ``model`` and ``trainer``; it has copies of its own of them.
+        seed: What its order, and its start where that is drawn, follow from.
+        changed: What sets its variant apart, with names for objects.
+        directory: Where the directory of its logger is; None: nowhere.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    seed: int
+    changed: Mapping[str, Any]
+    directory: Path | None
+
+    def finished(self) -> MemberResult | None:
+        """Return None: it is in memory alone."""
+
+    def data_module(self) -> RegressionDataModule:
+        """Return its data, which are not made yet."""
+        copies = own_copy({name: self.options[name] for name in ("problem", "data")})
+        return RegressionDataModule(copies["problem"], **copies["data"], seed=self.seed)
+
+    def check(self) -> None:
+        """Make one update, so that options that cannot be trained fail before anything is written.
+
+        Raises:
+            InputError: They cannot.
+        """
+        trainer = {**self.options["trainer"], "logger": False}  # a function that makes one would begin it
+        with own_generator(self.seed):
+            options, added, module, data = self._made({**self.options, "trainer": trainer})
+            tried = Trainer(**trial_options(options, [HistoryRecorder(), *added, StopOnDivergence()]))
+            make_one_update(tried, module, data)
+
+    def train(self) -> MemberResult:
+        """Train it.
+
+        Raises:
+            KeyboardInterrupt: It was interrupted.
+        """
+        recorder, others = HistoryRecorder(), [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
+        with own_generator(self.seed):
+            options, added, module, data = self._made(self.options)
+            module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
+            if self.directory is not None:
+                logger = TensorBoardLogger(self.directory, "", self.name, default_hp_metric=False)
+                options = {"logger": logger, **options}
+            trainer = Trainer(**{"logger": False, **options, "callbacks": [recorder, *added, *others]})
+            try:
+                trainer.fit(module, data)
+            finally:
+                end_runs(trainer.loggers)
+        if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
+            raise KeyboardInterrupt
+        given = {f"{name}.{key}": value for name in ("data", "model") for key, value in self.options[name].items()}
+        settings = {**self.changed, **given, **self.changed, "data.seed": self.seed}
+        run = FinishedRun(self.name, recorder.history, HISTORY, dataclasses.asdict(recorder.summary), settings)
+        return MemberResult(run, functools.partial(_itself, module))
+
+    def _made(
+        self, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[Callback], RegressionModule, RegressionDataModule]:
+        """Make what the options say: options of the Trainer, its callbacks, the module and the data."""
+        copies = own_copy(options)
+        trainer = made_by_functions(copies["trainer"])
+        added = trainer.pop("callbacks", None) or []
+        data = RegressionDataModule(copies["problem"], **copies["data"], seed=self.seed)
+        callbacks = list(added) if isinstance(added, Sequence) else [added]
+        return trainer, callbacks, RegressionModule(**copies["model"]), data
+
+
+def _itself(module: RegressionModule) -> RegressionModule:
+    return module
 
 
 def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize) -> float:
@@ -139,78 +206,69 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
         ) from error
 
 
-def _settings(
-    problem: Problem,
-    shared: Mapping[str, Mapping[str, Any]],
-    batch_sizes: Sequence[BatchSize] | None,
-    lrs: float | Sequence[float] | str | None,
-    vary: Mapping[str, Sequence[Any]],
-) -> list[dict[str, Any]]:
-    """Return what each group sets, by the full names of options."""
-    for name in vary:
-        if name.partition(".")[0] not in _SECTIONS or name in _NOT_VARIED:
-            raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
-    sizes: list[BatchSize] = list(batch_sizes or [])
-    if not (sizes or vary):
-        data = RegressionDataModule(problem, **_section("data", shared, {"data.batch_size": "full"}))
-        with precision_of_run(shared["trainer"].get("precision")):
-            sizes = usual_batch_sizes(data.variant.train_samples)
-    first: list[dict[str, Any]] = [{"data.batch_size": size} for size in sizes] or [{}]
-    if lrs is not None:
-        rates = [lrs] * len(first) if isinstance(lrs, (str, float, int)) else list(lrs)
-        if len(rates) != len(first):
-            raise InputError(f"cannot give {len(rates)} lrs to {len(first)} batch sizes; give one, or one for each")
-        for setting, rate in zip(first, rates, strict=True):
-            setting["model.lr"] = rate if rate != "best" else _best(problem, shared, setting)
-    axes = [first, *([{name: value} for value in values] for name, values in vary.items())]
-    return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*axes)]
+@dataclass(frozen=True)
+class _Request:
+    """What is to be compared; see :func:`compare`."""
 
+    problem: Problem
+    options: Mapping[str, Mapping[str, Any]]
+    batch_sizes: Sequence[BatchSize] | None
+    lrs: float | Sequence[float] | str | None
+    vary: Mapping[str, Sequence[Any]]
 
-def _best(problem: Problem, shared: Mapping[str, Mapping[str, Any]], setting: Mapping[str, Any]) -> float:
-    data = RegressionDataModule(problem, **_section("data", shared, setting))
-    with precision_of_run(_section("trainer", shared, setting).get("precision")):
-        return best_lr(RegressionModule(**_section("model", shared, {})), data, data.variant.batch_size)
+    def task(self, seeds: int, directory: Path | None, target: float | None) -> CompareTask[TrainerMember]:
+        """Return the comparison, all of whose variants can be trained."""
+        check_seeds(seeds)
+        copies = own_copy(
+            {"problem": self.problem, **self.options, **self.vary}
+        )  # what cannot be copied is found first
+        members = self._members(replace(self, problem=copies["problem"], options=copies)._settings(), seeds, directory)
+        for member in members[::seeds]:  # seeds make no mistakes
+            member.check()
+        data, precision = members[0].data_module(), self.options["trainer"].get("precision")
+        return CompareTask(type(self.problem).__name__, members, TrainerMember.train, data, precision, target)
 
+    def _members(self, settings: Sequence[Setting], seeds: int, directory: Path | None) -> list[TrainerMember]:
+        """Return every setting with every seed."""
+        shown, members = names_of(settings), list[TrainerMember]()
+        for setting in settings:
+            changed = {name: shown.get((name, id(value)), value) for name, value in setting.items()}
+            given = {name: self._section(name, setting) for name in _SECTIONS}
+            first = given["data"].pop("seed", 0)
+            for seed in range(first, first + seeds):
+                name = name_of(changed, seed, [member.name for member in members])
+                members.append(TrainerMember(name, {"problem": self.problem, **given}, seed, changed, directory))
+        return members
 
-def _section(name: str, shared: Mapping[str, Mapping[str, Any]], setting: Mapping[str, Any]) -> dict[str, Any]:
-    own = {key.partition(".")[2]: value for key, value in setting.items() if key.startswith(f"{name}.")}
-    return {**shared[name], **own}
+    def _settings(self) -> list[Setting]:
+        """Return what each variant sets."""
+        for name in self.vary:
+            if name.partition(".")[0] not in _SECTIONS or name in _NOT_VARIED:
+                raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
+        sizes: list[Any] = list(self.batch_sizes or [])
+        if not (sizes or self.vary):
+            with precision_of_run(self.options["trainer"].get("precision")):
+                sizes = list(usual_batch_sizes(self._data("full").variant.train_samples))
+        lrs: list[Any] = []
+        if self.lrs is not None:
+            given = [self.lrs] if isinstance(self.lrs, (str, float, int)) else self.lrs
+            of_each = zip(one_for_each(list(given), sizes), sizes or [None], strict=True)
+            lrs = [self._best(size) if lr == "best" else lr for lr, size in of_each]
+        return combinations(sizes, lrs, self.vary)
 
+    def _best(self, batch_size: BatchSize | None) -> float:
+        data = self._data(batch_size)
+        with precision_of_run(self.options["trainer"].get("precision")):
+            return best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size)
 
-def _train(
-    problem: Problem,
-    shared: Mapping[str, Mapping[str, Any]],
-    setting: Mapping[str, Any],
-    seed: int,
-    directory: str | Path | None,
-    shown: Names,
-) -> tuple[FinishedRun, RegressionModule, RegressionDataModule]:
-    """Make a run."""
-    given = {name: _section(name, shared, setting) for name in _SECTIONS}
-    own = given["data"].pop("seed", 0) + seed
-    changed = {name: shown.get((name, id(value)), value) for name, value in setting.items()}
-    name = "-".join([*(f"{key.partition('.')[2]}-{value}" for key, value in changed.items()), f"seed{own}"])
-    with own_generator(own):
-        copies = own_copy({"problem": problem, **given})
-        recorder, trainer = HistoryRecorder(), made_by_functions(copies["trainer"])
-        added = trainer.pop("callbacks", None) or []
-        logger = False if directory is None else TensorBoardLogger(directory, "", name, default_hp_metric=False)
-        callbacks: list[Any] = [recorder, *(added if isinstance(added, Sequence) else [added])]
-        callbacks += [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
-        data = RegressionDataModule(copies["problem"], **copies["data"], seed=own)
-        module = RegressionModule(**copies["model"])
-        module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
-        runner = Trainer(**{"logger": logger, **trainer, "callbacks": callbacks})
-        try:
-            runner.fit(module, data)
-        finally:
-            end_runs(runner.loggers)
-    if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
-        raise KeyboardInterrupt
-    settings = {f"{section}.{key}": value for section in ("data", "model") for key, value in given[section].items()}
-    settings = {**changed, **settings, **changed, "data.seed": own}
-    summary = dataclasses.asdict(recorder.summary)
-    return FinishedRun(name, recorder.history, HISTORY, summary, settings), module, data
+    def _data(self, batch_size: BatchSize | None) -> RegressionDataModule:
+        setting = {} if batch_size is None else {"data.batch_size": batch_size}
+        return RegressionDataModule(self.problem, **self._section("data", setting))
+
+    def _section(self, name: str, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a section, with those that a setting has of it."""
+        own = {key.partition(".")[2]: value for key, value in setting.items() if key.startswith(f"{name}.")}
+        return {**self.options[name], **own}
 
 
 def _say_nothing(_: str) -> None:

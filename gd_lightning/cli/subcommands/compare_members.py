@@ -1,0 +1,270 @@
+"""The members of a comparison on the command line: runs of ``fit``, each with its options and its directory."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from jsonargparse import Namespace
+
+from gd_lightning.cli.options.config_text import text_of
+from gd_lightning.cli.subcommands.compare_directory import is_finished
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.experiments import best_lr
+from gd_lightning.experiments.comparison.members import (
+    check_seeds,
+    combinations,
+    name_of,
+    one_for_each,
+    usual_batch_sizes,
+    values_of,
+)
+from gd_lightning.experiments.comparison.task import MemberResult
+from gd_lightning.module import RegressionModule
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
+from gd_lightning.tracking.run_reader import read_run
+from gd_lightning.variants import BatchSize, Variant
+
+
+class Trains(Protocol):
+    """What a comparison needs of the command line."""
+
+    config: Namespace
+    model: RegressionModule
+    datamodule: RegressionDataModule
+
+    def checked_fit(self, *arguments: str) -> Namespace:
+        """Return options of ``fit`` with which a run can be trained, as a parsed command."""
+
+    def is_given(self, name: str) -> bool:
+        """Whether an option was given."""
+
+    def fit_member(self, member: FitMember) -> None:
+        """Train a run."""
+
+
+@dataclass(frozen=True)
+class FitMember:
+    """A run of a comparison, as a task of its own: plain values, which any process can carry out.
+
+    Args:
+        name: What it is called.
+        directory: Where its files are.
+        config: A parsed command: ``fit`` and all of its options, with its own seeds.
+        module_class: What is trained.
+    """
+
+    name: str
+    directory: Path
+    config: Namespace
+    module_class: type[RegressionModule]
+
+    def finished(self) -> MemberResult | None:
+        """Return what its files say that it came to; None where they do not say that it reached its end."""
+        if not is_finished(self.directory):
+            return None
+        load = functools.partial(self.module_class.load_from_checkpoint, weights_only=True)
+        return MemberResult(read_run(self.directory), functools.partial(load, self.directory / LAST_CHECKPOINT, "cpu"))
+
+
+@dataclass(frozen=True)
+class FitVariants:
+    """What is compared on the command line.
+
+    Args:
+        shared: The options that all runs have.
+        settings: What each variant sets, as text, by the full names of the options.
+        seeds: The options that each seed sets, likewise.
+    """
+
+    shared: Mapping[str, Any]
+    settings: Sequence[Mapping[str, str]]
+    seeds: Sequence[Mapping[str, int]]
+
+    @classmethod
+    def of(cls, command: Trains, options: Mapping[str, Any], variant: Variant) -> FitVariants:
+        """Make them of what a person gave.
+
+        Args:
+            command: With the options of ``fit``.
+            options: Those of ``compare``, by their names.
+            variant: The configured batches.
+
+        Raises:
+            InputError: It cannot be compared.
+        """
+        sizes, lrs, vary = _batch_sizes(options, variant), [], _varied(options["vary"])
+        if options["lrs"] is not None:
+            of_each = one_for_each(_as_texts(options["lrs"]), sizes)
+            lrs = [_learning_rate(command, lr, size) for lr, size in zip(of_each, sizes or [""], strict=True)]
+        settings = combinations([_checked(size, variant) for size in sizes], lrs, vary)
+        check_seeds(options["seeds"])
+        given, names = command.config.compare.as_dict(), set(settings[0])
+        base = _seeds(given, options["vary_data"], names)
+        seeds = [{name: value + i for name, value in base.items()} for i in range(options["seeds"])]
+        shared = _shared(given, set(options), names)
+        if "optimizer" in names and not command.is_given("model.lr"):
+            del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
+        return cls(shared, settings, seeds)
+
+    @property
+    def varied(self) -> set[str]:
+        """The names of the options that set variants apart."""
+        return set(self.settings[0])
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the comparison is made of, as it is written down: the same makes the same runs."""
+        options = [{**setting, **self._as_text(seed)} for setting in self.settings for seed in self.seeds]
+        return {"settings": self.shared, "members": dict(zip(self._names(), options, strict=True))}
+
+    def configs(self, command: Trains, variant: Variant) -> list[Namespace]:
+        """Return a parsed ``fit`` for each variant, with which the first seed can be trained.
+
+        Raises:
+            InputError: Something cannot be used, or comes to the same options as something else.
+        """
+        has_one_size = not any(name.startswith("data.") and name != "data.batch_size" for name in self.varied)
+        known: dict[str, str] = {}
+        configs = []
+        for setting in self.settings:
+            own = {**setting, **self._as_text(self.seeds[0])}
+            options = [f"--{name}={value}" for name, value in own.items()]
+            configs.append(command.checked_fit("--config", text_of(self.shared), *options))
+            made = configs[-1].fit.as_dict()
+            if has_one_size and made["data"]["batch_size"] == variant.train_samples:
+                made["data"]["batch_size"] = "full"
+            named = ", ".join(f"{name} {value}" for name, value in setting.items())
+            other = known.setdefault(json.dumps(made, sort_keys=True, default=str), named)
+            if other is not named:
+                raise InputError(f"cannot compare {other} and {named}, because they are the same; give each value once")
+        return configs
+
+    def members(
+        self, configs: Sequence[Namespace], directory: Path, module_class: type[RegressionModule]
+    ) -> list[FitMember]:
+        """Return every variant with every seed.
+
+        Args:
+            configs: As :meth:`configs` returns them.
+            directory: Of the comparison.
+            module_class: What is trained.
+        """
+        own = [_with(config, seed) for config in configs for seed in self.seeds]
+        named = zip(self._names(), own, strict=True)
+        return [FitMember(name, directory / name, config, module_class) for name, config in named]
+
+    def _names(self) -> list[str]:
+        names = list[str]()
+        for setting in self.settings:
+            names += [name_of(setting, i, names) for i in range(len(self.seeds))]
+        return names
+
+    @staticmethod
+    def _as_text(seed: Mapping[str, int]) -> dict[str, str]:
+        return {name: str(value) for name, value in seed.items()}
+
+
+def _with(config: Namespace, seed: Mapping[str, int]) -> Namespace:
+    """Return options with the seeds of a run."""
+    own = copy.deepcopy(config)
+    for name, value in seed.items():
+        own.fit[name] = value
+    return own
+
+
+def _varied(given: str | Sequence[str] | Mapping[str, Sequence[Any]] | None) -> dict[str, list[str]]:
+    """Return the options that are varied, with their values as text.
+
+    Raises:
+        InputError: One of them is no option=values, or an option is there twice.
+    """
+    if isinstance(given, Mapping):
+        return {name: list(map(_text, values)) for name, values in given.items()}
+    varied: dict[str, list[str]] = {}
+    for text in [given] if isinstance(given, str) else given or []:
+        name, is_there, values = text.partition("=")
+        if not (is_there and name.strip() and values.strip()):
+            raise InputError(f"cannot vary {text!r}; write an option and its values, such as model.lr=0.01,0.1")
+        name = name.strip().removeprefix("--")
+        if name in varied:
+            raise InputError(f"cannot vary {name} twice; give its values once")
+        varied[name] = values_of(values)
+    return varied
+
+
+def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
+    """Return the batch sizes as text; the configured one alone where other options are varied."""
+    if options["batch_sizes"] is not None:
+        return _as_texts(options["batch_sizes"])
+    return [] if options["vary"] else list(map(_text, usual_batch_sizes(configured.train_samples)))
+
+
+def _as_texts(given: object) -> list[str]:
+    return list(map(_text, given)) if isinstance(given, list) else values_of(str(given))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else text_of(value)
+
+
+def _checked(size: str, variant: Variant) -> str:
+    """Return a batch size of the comparison.
+
+    Raises:
+        InputError: It is none.
+    """
+    if size != "full" and not size.isdecimal():
+        raise InputError(f"batch_size {size!r} is no number of samples; use 'full' or a whole number from 1")
+    Variant.of("full" if size == "full" else int(size), variant.train_samples)
+    return size
+
+
+def _learning_rate(command: Trains, lr: str, size: str) -> str:
+    """Return a learning rate as text; the best one, as far as theory knows it, where that is asked for.
+
+    Raises:
+        InputError: Theory does not know it.
+    """
+    if lr != "best":
+        return lr
+    asked: BatchSize = command.datamodule.variant.batch_size
+    if size:
+        asked = "full" if size == "full" else int(size)
+    return f"{best_lr(command.model, command.datamodule, asked):.3g}"
+
+
+def _seeds(settings: Mapping[str, Any], vary_data: bool, varied: Collection[str]) -> dict[str, int]:
+    """Return the options that a seed changes, with the values that are configured, but for those that are varied.
+
+    Raises:
+        InputError: The data should change, and their problem has no seed.
+    """
+    base = {"seed_everything": int(settings["seed_everything"]), "data.seed": int(settings["data"]["seed"])}
+    if vary_data:
+        problem = settings["data"]["problem"]
+        if "seed" not in problem.get("init_args", {}):
+            raise InputError(
+                f"cannot vary the data, because {problem['class_path'].rpartition('.')[2]} draws them from no seed; "
+                "leave vary_data out"
+            )
+        base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
+    return {name: value for name, value in base.items() if not {name, name.replace(".init_args", "")} & set(varied)}
+
+
+def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[str, Any]:
+    """Return the settings that fit has, too, without those that each run has of its own."""
+    shared = {name: value for name, value in settings.items() if name not in {*own, "config", "ckpt_path"}}
+    # The model's optimiser and scheduler are those beside it.
+    linked = ("optimizer", "lr_scheduler")
+    shared["model"] = {name: value for name, value in shared["model"].items() if name not in linked}
+    optimizer = shared.get("optimizer")
+    if optimizer is not None and "model.lr" in varied:  # it follows the model's
+        optimizer["init_args"].pop("lr", None)
+    return shared

@@ -1,0 +1,100 @@
+"""A comparison that is to be made: its members, how they are carried out, and the report on what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.experiments.comparison.compared_runs import Comparison
+from gd_lightning.experiments.comparison.drawing import ProblemPanels
+from gd_lightning.experiments.comparison.report import Report
+from gd_lightning.float64 import precision_of_run
+from gd_lightning.module import RegressionModule
+from gd_lightning.tracking.run_reader import FinishedRun
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What a member of a comparison comes to.
+
+    Args:
+        run: Its losses, summary and settings.
+        load: Returns its trained module.
+    """
+
+    run: FinishedRun
+    load: Callable[[], RegressionModule]
+
+
+class Member(Protocol):
+    """A variant with a seed, as a task of its own: plain values that say all that is needed to carry it out."""
+
+    @property
+    def name(self) -> str:
+        """What it is called; unique among the members of a comparison."""
+
+    def finished(self) -> MemberResult | None:
+        """Return what it came to when it was carried out before; None where it was not, or not to its end."""
+
+
+_Member = TypeVar("_Member", bound=Member)
+
+
+@dataclass(frozen=True)
+class CompareTask(Generic[_Member]):
+    """A comparison that is to be made, by ``compare`` on the command line and in Python.
+
+    Args:
+        title: What is compared.
+        members: Every variant with every seed.
+        train: Carries a member out, or what is left of it; None where it does not reach its end.
+        data: Data of the first seed, which are drawn; None where the variants have others.
+        precision: The ``precision`` of the Trainers.
+        target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
+        apart: Seeds that set groups apart nevertheless, by the full names of their options.
+        words: Further arguments of the :class:`Report`: columns and claims.
+    """
+
+    title: str
+    members: Sequence[_Member]
+    train: Callable[[_Member], MemberResult | None]
+    data: RegressionDataModule | None
+    precision: object = None
+    target: float | None = None
+    apart: Collection[str] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+    def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:
+        """Yield what each member comes to; those that are not finished are trained.
+
+        Args:
+            begins: Is told the name of each member.
+        """
+        for member in self.members:
+            begins(member.name)
+            if (result := member.finished() or self.train(member)) is not None:
+                yield result
+
+    def finished(self) -> list[MemberResult]:
+        """Return what those members came to that are finished."""
+        return [result for member in self.members if (result := member.finished()) is not None]
+
+    def report(self, results: Sequence[MemberResult]) -> Report:
+        """Return what the results show.
+
+        Args:
+            results: Of all members, or of those that are finished; one at least.
+        """
+        comparison = Comparison.of([result.run for result in results], self.target, self.apart)
+        panels = ProblemPanels()
+        if self.data is not None:
+            load = {id(result.run.history): result.load for result in results}
+            first = {
+                group.label: group.histories[0] for group in comparison.groups if group.histories[0] in group.sound
+            }
+            with precision_of_run(self.precision):
+                modules = {label: load[id(history)]() for label, history in first.items()}
+                panels = ProblemPanels.of(self.data, modules)
+        return Report(comparison, self.title, panels, **self.words)

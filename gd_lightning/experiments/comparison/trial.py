@@ -1,0 +1,58 @@
+"""Trying a variant before the first run of a comparison: one update, which leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from gd_lightning.callbacks import Forecast, GradientVariance
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.module import RegressionModule
+
+_NOTHING_KEPT = {"profiler": None, "enable_checkpointing": False, "enable_model_summary": False}
+_NOTHING_SHOWN = {"enable_progress_bar": False, "num_sanity_val_steps": 0}
+# What writes or shows something, and what takes longer than an update: what theory says, and how gradients vary.
+_LEFT_OUT = (Checkpoint, ProgressBar, Forecast, GradientVariance)
+
+
+def trial_options(trainer: Mapping[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return the options of a Trainer that writes and shows nothing, and trains as another one does.
+
+    Args:
+        trainer: The options of the other one.
+        callbacks: Its callbacks.
+    """
+    others = [callback for callback in callbacks if not isinstance(callback, _LEFT_OUT)]
+    return {**trainer, **_NOTHING_KEPT, **_NOTHING_SHOWN, "logger": DummyLogger(), "callbacks": others}
+
+
+def make_one_update(trainer: Trainer, module: RegressionModule, data: RegressionDataModule) -> None:
+    """Make one update and judge one batch, so that whatever cannot be trained, or be monitored, fails at once.
+
+    Args:
+        trainer: With :func:`trial_options`.
+        module: What is to be trained.
+        data: On what.
+    """
+    trainer.fit_loop.max_epochs = trainer.limit_train_batches = 1
+    trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0
+    lines = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    lines.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # whoever trains is warned then
+            trainer.fit(module, data)
+    finally:
+        lines.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False

@@ -297,7 +297,7 @@ class Command(OpenCLI):
         Raises:
             InputError: One of them cannot be used, or data, model and Trainer cannot be made with them.
         """
-        tried = self._member(parse_options(self.parser, ["fit", *arguments]), None)
+        tried = self._member(parse_options(self.options.parser, ["fit", *arguments]), None)
         with precision_of_run(tried.options.values.trainer.precision):
             check_fit(tried.trainer, tried.model, tried.datamodule)
             make_one_update(tried.trainer, tried.model, tried.datamodule)
@@ -309,9 +309,9 @@ class Command(OpenCLI):
         Args:
             member: The run.
         """
-        options = ParsedOptions(self.parser, ["fit"], member.config)
+        options = ParsedOptions(self.options.parser, ["fit"], member.config)
         if (member.directory / CONFIG).is_file():
-            options = parse_options(self.parser, ["fit", "--ckpt_path", str(member.directory)])
+            options = parse_options(self.options.parser, ["fit", "--ckpt_path", str(member.directory)])
         self._member(options, member.directory).run("fit")
 
     @property

@@ -459,11 +459,13 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: compare(vary={"lr": [0.1, 0.2]}, seeds=1, max_epochs=1)),
         [_alone(lambda: compare(vary={"model.lr": [0.01, 0.02]}, seeds=1, max_epochs=1))],
     ),
-    "lrs to {} batch sizes; give one, or one for each": (
+    "lrs to {} batch sizes; give one, one for each, or best, or vary model.lr": (
         _alone(lambda: compare(batch_sizes=["full", 1], lrs=[0.1, 0.2, 0.3], seeds=1, max_epochs=1)),
         [
             _alone(lambda: compare(batch_sizes=["full", 16], lrs=0.01, seeds=1, max_epochs=1)),
             _alone(lambda: compare(batch_sizes=["full", 16], lrs=[0.01, 0.02], seeds=1, max_epochs=1)),
+            _alone(lambda: compare(batch_sizes=["full", 16], lrs="best", seeds=1, max_epochs=1)),
+            _alone(lambda: compare(batch_sizes=["full", 16], vary={"model.lr": [0.01, 0.02]}, seeds=1, max_epochs=1)),
         ],
     ),
     "is not quadratic in the parameters; give lrs, or see what plan says": (

@@ -5,11 +5,12 @@ Each has a test of its own in ``tests/test_lightning_internals.py``, which fails
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.strategies import Strategy
@@ -40,9 +41,67 @@ def run_without_backward(closure: Callable[[], Any] | None) -> None:
 
 
 def validates_here(trainer: Trainer) -> bool:
-    """Whether Lightning validates behind the batch that was fetched last, if there is anything to validate on."""
-    fetcher: Any = trainer.fit_loop._data_fetcher
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    """Whether a validation is due behind the batch that was fetched last, if there is anything to validate on."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, cast("Any", trainer.fit_loop._data_fetcher)
+    asked, trainer.should_stop = trainer.should_stop, False  # Lightning also validates where it is asked to stop
+    try:
+        return type(loop)._should_check_val_fx(loop, fetcher)
+    finally:
+        trainer.should_stop = trainer.should_stop or asked
+
+
+def judge_as_without_stop(trainer: Trainer, behind_update: Callable[[], None]) -> None:
+    """Have a run that stops within an epoch judge its metrics only where it would if it went on.
+
+    Lightning validates where it is asked to stop, and calls the hooks of an epoch's end on the part of the epoch that
+    was made: early stopping would count metrics once more, and checkpoints of the best would be chosen by them.
+
+    Args:
+        trainer: Which begins to train.
+        behind_update: Called behind the last update of such a part, before these hooks.
+    """
+    fit_loop = trainer.fit_loop
+    at_end = type(fit_loop).on_advance_end
+
+    def on_advance_end() -> None:
+        if fit_loop.epoch_loop.batch_progress.is_last_batch:
+            at_end(fit_loop)
+            return
+        behind_update()
+        with ExitStack() as stack:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, EarlyStopping):
+                    stack.enter_context(_replaced(callback, "_check_on_train_epoch_end", False))
+                if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+                    stack.enter_context(_replaced(callback, "_every_n_epochs", 0))
+            at_end(fit_loop)
+
+    vars(fit_loop)["on_advance_end"] = on_advance_end
+    vars(fit_loop.epoch_loop)["_should_check_val_fx"] = lambda _: validates_here(trainer)
+
+
+def go_on_behind_validation(trainer: Trainer) -> None:
+    """Have a run that is continued begin with the next batch, and not with the end of the one before it."""
+    own = vars(trainer.fit_loop.epoch_loop)
+    usual = own.pop("_should_check_val_fx", None)
+
+    def once(_: object) -> bool:
+        del own["_should_check_val_fx"]
+        own.update({} if usual is None else {"_should_check_val_fx": usual})
+        return False
+
+    own["_should_check_val_fx"] = once
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Give an object another value of an attribute for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def continue_counting(trainer: Trainer, updates: int) -> None:

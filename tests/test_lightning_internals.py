@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -179,3 +179,59 @@ def test_the_versions_of_loggers(tmp_path: Path, kind: type[TensorBoardLogger] |
     internals.set_version(logger, 5)
     assert internals.has_version(logger)
     assert Path(logger.log_dir) == tmp_path / "runs" / "version_5"
+
+
+class Looks(Callback):
+    """Notes validations and ends of epochs, and asks for the end behind an update."""
+
+    def __init__(self, stop: int) -> None:
+        self.stop, self.seen = stop, list[tuple[str, int]]()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.stop
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen.append(("validation", trainer.global_step))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen.append(("epoch", trainer.global_step))
+
+
+@pytest.mark.parametrize("stop", [N, N + 1, 2 * N - 1, 2 * N])
+def test_metrics_are_judged_where_a_run_without_a_stop_judges_them(
+    make_trainer: MakeTrainer, tmp_path: Path, stop: int
+) -> None:
+    parts: list[int] = []
+
+    class Judges(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            internals.judge_as_without_stop(trainer, lambda: parts.append(trainer.global_step))
+
+    looks, early = Looks(stop), EarlyStopping("val_loss", patience=9, mode="max")
+    saved = ModelCheckpoint(tmp_path, "{step}", "val_loss", mode="max", save_top_k=-1)
+    callbacks = [Judges(), looks, early, saved]
+    make_trainer(max_epochs=3, num_sanity_val_steps=0, enable_checkpointing=True, callbacks=callbacks).fit(Plain())
+    whole = [N, 2 * N][: stop // N]
+    ends = [*whole, *([stop] if stop % N else [])]
+    assert looks.seen == [
+        (what, at) for at in ends for what in ("validation", "epoch") if what == "epoch" or at in whole
+    ]
+    assert parts == ends[len(whole) :]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [f"step={at}" for at in whole]
+    assert (early.wait_count, float(early.best_score) > 0) == (0, True)
+
+
+def test_a_run_goes_on_behind_a_validation(make_trainer: MakeTrainer) -> None:
+    """Once, whatever is due; then as before."""
+    trainer, answers = make_trainer(max_epochs=1), []
+
+    class Asks(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            loop: Any = trainer.fit_loop.epoch_loop
+            loop.batch_progress.is_last_batch = True
+            internals.go_on_behind_validation(trainer)
+            answers.extend(loop._should_check_val_fx(trainer.fit_loop._data_fetcher) for _ in range(3))
+
+    trainer.callbacks.append(Asks())  # type: ignore[attr-defined]
+    trainer.fit(Plain())
+    assert answers == [False, True, True]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.generators import start_seed
-from gd_lightning.lightning_internals import ModuleWithQuickHooks
+from gd_lightning.lightning_internals import ModuleWithQuickHooks, judge_as_without_stop
 from gd_lightning.losses import check_prediction
 from gd_lightning.models import LinearRegressor, MLPRegressor, Standardize, from_seed, initialize
 from gd_lightning.module.checkpoints import (
@@ -60,6 +60,7 @@ class NetworkModule(ModuleWithQuickHooks):
         self._start: Start | None = None
         self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
         self._resumed_from: dict[str, Any] | None = None
+        self._stop_metrics: dict[str, Tensor] | None = None  # where the run stopped within an epoch
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
 
@@ -310,7 +311,7 @@ class NetworkModule(ModuleWithQuickHooks):
         """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
         checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
-        save_position(self.trainer, checkpoint)
+        save_position(self.trainer, checkpoint, self._stop_metrics)
         drop_functions(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -374,7 +375,12 @@ class NetworkModule(ModuleWithQuickHooks):
             check_optimizers(self.trainer, self._resumed_from)
 
     def on_train_start(self) -> None:
-        """Continue exactly where a checkpoint was written."""
+        """Continue exactly where a checkpoint was written, and judge metrics so that this run can be continued, too."""
+        self._stop_metrics = None
+        judge_as_without_stop(self.trainer, self._note_metrics)
         if self._resumed_from is not None:
             resume_position(self.trainer, self._resumed_from)
             self._resumed_from = None
+
+    def _note_metrics(self) -> None:
+        self._stop_metrics = dict(self.trainer.callback_metrics)

@@ -19,18 +19,24 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 
-from gd_lightning.lightning_internals import continue_counting, validates_here
+from gd_lightning.lightning_internals import continue_counting, go_on_behind_validation, validates_here
 
 _POSITION = "gd_lightning_position"  # a key of checkpoints
 
 
-def save_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+def save_position(trainer: Trainer, checkpoint: dict[str, Any], metrics: dict[str, torch.Tensor] | None = None) -> None:
     """Add what Lightning does not save: metrics, states of the random generators, and the limits of the run.
 
     All processes must call it.
+
+    Args:
+        trainer: Which trains.
+        checkpoint: Changed in place.
+        metrics: What callbacks and schedulers are given; None: the present metrics.
     """
+    metrics = dict(trainer.callback_metrics) if metrics is None else metrics
     # As they are: schedulers and callbacks compare them in their precision.
-    metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in trainer.callback_metrics.items()}
+    metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in metrics.items()}
     checkpoint[_POSITION] = {
         "callback_metrics": metrics,
         "generators": _generator_states(trainer),
@@ -50,14 +56,15 @@ def settle_position(checkpoint: dict[str, Any]) -> None:
     batch, epoch = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
     done, started, ended = batch["current"]["processed"], epoch["current"]["started"], epoch["current"]["processed"]
     within = started > ended and done > 0
-    if started == ended and done > 0 and not batch["is_last_batch"]:
+    stopped = started == ended and done > 0 and not batch["is_last_batch"]
+    if stopped:
         # Stopped within an epoch: Lightning counts the epoch as one that is over.
         within, ended = True, ended - 1
     # Behind an update, its validation is to come; behind any other hook, it is done.
     validation_to_come = within and batch["current"]["completed"] < done
     # Schedulers that watch a metric are stepped behind the hooks of an update, and behind those of an epoch.
     plateau_to_come = "step" if validation_to_come else "epoch" if epoch["current"]["completed"] < ended else None
-    checkpoint.setdefault(_POSITION, {})["plateau_to_come"] = plateau_to_come
+    checkpoint.setdefault(_POSITION, {}).update(plateau_to_come=plateau_to_come, stopped=stopped)
     if not within:
         done = 0
         batch["is_last_batch"] = False
@@ -84,11 +91,13 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         trainer: Which continues.
         checkpoint: What it continues from, or the part of it that :func:`save_position` added.
     """
-    within = trainer.fit_loop.restarted_mid_epoch
+    position, within = checkpoint[_POSITION], trainer.fit_loop.restarted_mid_epoch
     # Lightning carries out the end of the batch behind which it validates once more, and counts it there.
     again = within and trainer.val_dataloaders is not None and validates_here(trainer)
+    if again and position["stopped"]:  # there, all of it was done before the end
+        again = False
+        go_on_behind_validation(trainer)
     continue_counting(trainer, trainer.global_step - int(again))
-    position = checkpoint[_POSITION]
     for name, value in position.get("callback_metrics", {}).items():
         # In checkpoints of earlier versions they are plain numbers.
         trainer.callback_metrics[name] = (

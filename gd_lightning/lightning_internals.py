@@ -76,13 +76,13 @@ def judge_as_without_stop(trainer: Trainer, behind_update: Callable[[], None]) -
                     stack.enter_context(_replaced(callback, "_every_n_epochs", 0))
             at_end(fit_loop)
 
-    vars(fit_loop)["on_advance_end"] = on_advance_end
-    vars(fit_loop.epoch_loop)["_should_check_val_fx"] = lambda _: validates_here(trainer)
+    fit_loop.__dict__["on_advance_end"] = on_advance_end
+    fit_loop.epoch_loop.__dict__["_should_check_val_fx"] = lambda _: validates_here(trainer)
 
 
 def go_on_behind_validation(trainer: Trainer) -> None:
     """Have a run that is continued begin with the next batch, and not with the end of the one before it."""
-    own = vars(trainer.fit_loop.epoch_loop)
+    own = trainer.fit_loop.epoch_loop.__dict__
     usual = own.pop("_should_check_val_fx", None)
 
     def once(_: object) -> bool:

@@ -223,7 +223,7 @@ def test_metrics_are_judged_where_a_run_without_a_stop_judges_them(
 
 def test_a_run_goes_on_behind_a_validation(make_trainer: MakeTrainer) -> None:
     """Once, whatever is due; then as before."""
-    trainer, answers = make_trainer(max_epochs=1), []
+    trainer, answers = make_trainer(max_epochs=1), list[bool]()
 
     class Asks(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

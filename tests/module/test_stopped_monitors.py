@@ -126,7 +126,7 @@ def test_what_watches_a_metric_is_as_in_one_go(
     make_trainer: MakeTrainer, tmp_path: Path, module: type[OnPlateau], options: dict[str, Any], stop: int, how: str
 ) -> None:
     whole = _fit(make_trainer, tmp_path / "whole/ends", module, **options)
-    ends = {"stop": stop} if how == "callback" else {"max_steps": stop}
+    ends: dict[str, Any] = {"stop": stop} if how == "callback" else {"max_steps": stop}
     part = _fit(make_trainer, tmp_path / "parts/ends", module, **options, **ends)
     assert part["updates"] == stop
     rest = _fit(make_trainer, tmp_path / "parts/rest", module, tmp_path / "parts/ends/end.ckpt", **options)

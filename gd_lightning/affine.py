@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gd_lightning.float64 import Moments
+from gd_lightning.float64 import Moments, svd
 from gd_lightning.identifiability import without_rounding
 
 RANK = 16 * torch.finfo(torch.float64).eps  # a singular value over the largest, for each row or column, that is 0
@@ -199,7 +199,7 @@ def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     largest = torch.where(largest > 0, largest, 1.0)
     lengths = (design / largest).norm(dim=0) * largest
     lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
-    left, values, right = torch.linalg.svd(design / lengths.T, full_matrices=False)
+    left, values, right = svd(design / lengths.T)
     rank = int((values > RANK * max(design.shape) * values[0]).sum())
     coordinates = left[:, :rank].T @ targets / values[:rank, None]
     if rank == design.shape[1]:

@@ -5,6 +5,7 @@ Letters: N samples, K columns.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ NOT_COMPUTABLE: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.Lin
 """What is raised where float64 itself does not reach: what comes to infinity, or matrices without an inverse in it."""
 
 _DOUBLE = ("64-true", "64", 64)
+# Numbers in all decompositions that are remembered, and in a matrix from which that is worth it.
+_REMEMBERED, _LEAST_REMEMBERED = 2**25, 2**12
+_decompositions: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
 _ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 
@@ -91,6 +95,37 @@ def in_float64(values: Tensor) -> Tensor:
     """Return values in float64 without gradient; on the CPU where their device has no float64 (Apple's)."""
     values = values.detach()
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def svd(matrix: Tensor, full_matrices: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the singular value decomposition of a matrix, that of one of the last ones without computing it again.
+
+    Each run on a table asks for the same few; those of a wide table take longer than many a training.
+
+    Args:
+        matrix: Shape (R, C), float64.
+        full_matrices: As for ``torch.linalg.svd``.
+
+    Returns:
+        U, S and Vh, as ``torch.linalg.svd`` returns them; they are shared, and must not be changed.
+    """
+    if matrix.numel() < _LEAST_REMEMBERED:
+        return _svd(matrix, full_matrices)
+    content = hashlib.sha256(matrix.detach().cpu().contiguous().numpy()).digest()
+    key = (content, *matrix.shape, full_matrices, torch.get_num_threads())
+    found = _decompositions.pop(key, None) or _svd(matrix, full_matrices)
+    _decompositions[key] = found  # the last one is at the end
+    size = sum(part.numel() for parts in list(_decompositions.values()) for part in parts)
+    for oldest, parts in list(_decompositions.items()):
+        if size > _REMEMBERED:
+            size -= sum(part.numel() for part in parts)
+            _decompositions.pop(oldest, None)
+    return found
+
+
+def _svd(matrix: Tensor, full_matrices: bool) -> tuple[Tensor, Tensor, Tensor]:
+    left, values, right = torch.linalg.svd(matrix, full_matrices=full_matrices)
+    return left, values, right
 
 
 def moved_only(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

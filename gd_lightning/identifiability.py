@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from gd_lightning.float64 import svd
+
 _EPS = torch.finfo(torch.float64).eps
 _MOST_ROUNDINGS = 64  # of float64 in a triangular factor, in units of its rounding error
 
@@ -79,7 +81,7 @@ def _seen(factor: Tensor, center: Tensor, eps: float) -> tuple[Tensor, Tensor, T
     rounding = size * (eps / 2 + _MOST_ROUNDINGS * _EPS)
     varies = deviation > rounding
     spread = torch.where(varies, deviation, torch.where(size > 0, size, 1.0))
-    left, values, vectors = torch.linalg.svd(torch.where(varies, factor / spread, 0.0), full_matrices=False)
+    left, values, vectors = svd(torch.where(varies, factor / spread, 0.0))
     shares = torch.where(varies, rounding / spread, 0.0)
     seen = values > vectors.abs() @ shares + _MOST_ROUNDINGS * _EPS * math.sqrt(len(size))
     return left[:, seen], values[seen], vectors[seen], spread

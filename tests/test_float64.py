@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from gd_lightning.float64 import Moments, moved_only
+from gd_lightning.float64 import Moments, moved_only, svd
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1e3, 1e6, 1e9])
@@ -54,3 +54,22 @@ def test_float64_stays_where_a_module_is_converted(convert: object) -> None:
     assert module[1].number.dtype is torch.float64
     assert module[1].number.item() == 1.7e9 + 1
     assert module.to("meta")[1].number.is_meta
+
+
+def test_a_decomposition_is_computed_once_and_another_matrix_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, computed = torch.Generator().manual_seed(0), list[torch.Tensor]()
+    plain = torch.linalg.svd
+
+    def counted(matrix: torch.Tensor, full_matrices: bool) -> tuple[torch.Tensor, ...]:
+        computed.append(matrix)
+        return tuple(plain(matrix, full_matrices=full_matrices))
+
+    monkeypatch.setattr(torch.linalg, "svd", counted)
+    first = torch.rand(64, 70, generator=generator, dtype=torch.float64)
+    second = first.clone()
+    second[3, 5] += 1e-15
+    for matrix in (first, second, first.clone(), second, first.T):
+        left, values, right = svd(matrix)
+        np.testing.assert_allclose((left * values @ right).numpy(), matrix.numpy(), atol=1e-12)
+    assert len(computed) == 3
+    assert svd(first, full_matrices=True)[2].shape == (70, 70)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over, smallest_with
+from gd_lightning.float64 import svd
 from gd_lightning.theory.numerics.subsampling import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -188,7 +189,7 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     units = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
     # Of many features beside few rows, the directions without variation would be a matrix of D^2 numbers.
     is_wide = triangle.shape[1] > 2 * triangle.shape[0]
-    left, values, right = torch.linalg.svd(triangle * (sizes > 0) / units, full_matrices=not is_wide)
+    left, values, right = svd(triangle * (sizes > 0) / units, full_matrices=not is_wide)
     rank = int((values > RANK * max(triangle.shape) * values[0]).sum())
     of_rows, of_features = left[:, :rank].T / values[:rank, None], right[:rank].T
     if is_wide:
@@ -203,8 +204,8 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
             inverse = inverse - nothing @ (nothing.T @ inverse)
     factor = triangle if means is None else _bordered(triangle, means)
     rank = rank if means is None else rank + 1
-    large, directions = torch.linalg.svd(factor, full_matrices=False)[1:]
-    inner, small = torch.linalg.svd(inverse, full_matrices=False)[:2]
+    large, directions = svd(factor)[1:]
+    inner, small = svd(inverse)[:2]
     many = int((large[:rank] > (large[0] / small[0]).sqrt()).sum())
     found = torch.cat([large[:many], small[: rank - many].reciprocal().flip(0)])
     vectors = torch.linalg.qr(torch.cat([directions[:many].T, inner[:, : rank - many].flip(1)], dim=1)).Q

@@ -111,7 +111,7 @@ def svd(matrix: Tensor, full_matrices: bool = False) -> tuple[Tensor, Tensor, Te
     """
     if matrix.numel() < _LEAST_REMEMBERED:
         return _svd(matrix, full_matrices)
-    content = hashlib.sha256(matrix.detach().cpu().contiguous().numpy()).digest()
+    content = hashlib.sha256(matrix.detach().cpu().contiguous().numpy().data).digest()
     key = (content, *matrix.shape, full_matrices, torch.get_num_threads())
     found = _decompositions.pop(key, None) or _svd(matrix, full_matrices)
     _decompositions[key] = found  # the last one is at the end

@@ -1,4 +1,4 @@
-"""Paths, as the command line shows them."""
+"""Where files are, as the command line shows it."""
 
 from __future__ import annotations
 
@@ -16,3 +16,14 @@ def from_here(path: Path) -> Path:
 def shown(path: Path) -> str:
     """Return a path as :func:`from_here` does, in one line for a terminal."""
     return in_one_line(str(from_here(path)))
+
+
+def files_shown(directory: Path, tab: str) -> str:
+    """Return where the files of several runs are, and how TensorBoard shows them.
+
+    Args:
+        directory: Where they are.
+        tab: Which of its tabs shows most.
+    """
+    seen = f"tensorboard --logdir {shown(directory)}, then http://localhost:6006/#{tab}"
+    return f"\nfiles        {shown(directory)}\nto see them  {seen}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
@@ -64,33 +66,37 @@ def sweep_curves(
     axes.set_yscale("log")
     if values[0] > 0 and values[-1] / values[0] > _WIDE:
         axes.set_xscale("log")
-    colors = shades(VARIANT_COLORS["batch"], len(curves))
-    for i, (curve, color) in enumerate(zip(curves, colors, strict=True)):
-        # All markers of a curve would hide it where values are many.
-        every = max(1, len(values) // 12)
-        look: dict[str, Any] = {"color": color, "marker": _MARKERS[i % len(_MARKERS)], "markersize": 5}
-        axes.plot(
-            values, curve.losses, markevery=(i % every, every), linewidth=1.6, label=legend_label(curve.label), **look
-        )
-        axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
-        out = np.flatnonzero(curve.diverged > 0)
-        if len(out):  # at the upper end, whatever the losses are
-            top = [1.0 - 0.02 * (i % len(_MARKERS))] * len(out)
-            axes.plot(np.array(values)[out], top, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
-        if np.isfinite(curve.limit):
-            axes.axvline(curve.limit, color=color, linestyle="--", linewidth=1.2)
+    for i, (curve, color) in enumerate(zip(curves, shades(VARIANT_COLORS["batch"], len(curves)), strict=True)):
+        _draw_curve(axes, curve, np.array(values), color, i)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, max(min(high, _ABOVE * start), 2 * low))
-    axes.set_xlabel(axis)
-    axes.set_ylabel(quantity)
+    axes.set(xlabel=axis, ylabel=quantity, ylim=(low, max(min(high, _ABOVE * start), 2 * low)))
     for side in (axes.xaxis, axes.yaxis):
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.suptitle(title, fontsize="medium")
-    handles = axes.get_legend_handles_labels()[0] if any(curve.label for curve in curves) else []
+    if handles := _legend(axes, curves):
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    return figure
+
+
+def _draw_curve(axes: Axes, curve: Curve, values: Values, color: str, number: int) -> None:
+    """Draw the mean with its markers, the range of the runs, where some diverged, and the limit."""
+    # All markers of a curve would hide it where values are many.
+    every, marker = max(1, len(values) // 12), _MARKERS[number % len(_MARKERS)]
+    style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "markevery": (number % every, every)}
+    axes.plot(values, curve.losses, linewidth=1.6, label=legend_label(curve.label), **style)
+    axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+    out = np.flatnonzero(curve.diverged > 0)
+    if len(out):  # at the upper end, whatever the losses are
+        top = [1.0 - 0.02 * (number % len(_MARKERS))] * len(out)
+        axes.plot(values[out], top, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+    if np.isfinite(curve.limit):
+        axes.axvline(curve.limit, color=color, linestyle="--", linewidth=1.2)
+
+
+def _legend(axes: Axes, curves: Sequence[Curve]) -> list[Artist]:
+    handles: list[Artist] = list(axes.get_legend_handles_labels()[0]) if any(curve.label for curve in curves) else []
     if any((curve.diverged > 0).any() for curve in curves):
         handles.append(Line2D([], [], color="black", marker="x", linestyle="none", label="a run diverged"))
     if any(np.isfinite(curve.limit) for curve in curves):
         handles.append(Line2D([], [], color="black", linestyle="--", label="largest stable lr by theory"))
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-    return figure
+    return handles

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -86,19 +87,7 @@ def sweep_map(
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     norm = _norm([plane.losses for plane in planes], start)
     for axes, plane in zip(panels, planes, strict=False):
-        axes.set_yscale("log")
-        edges = _edges(lrs)
-        mesh = axes.pcolormesh(np.arange(len(batch_sizes) + 1) - 0.5, edges, plane.losses.T, norm=norm, cmap=_COLORS)
-        axes.set_ylim(edges[0], edges[-1])
-        if len(lrs) <= _FEW:
-            axes.set_yticks(lrs, [f"{lr:.4g}" for lr in lrs])
-            axes.yaxis.set_minor_locator(NullLocator())
-        else:
-            write_plainly(axes.yaxis)
-        _draw_diverged(axes, plane, edges)
-        _draw_limits(axes, plane.limits)
-        _draw_best(axes, plane, lrs)
-        axes.set_title(plane.title, fontsize="medium")
+        mesh = _draw_panel(axes, plane, len(batch_sizes), lrs, norm)
         _name_axes(axes, batch_sizes, n_samples)
     for axes in panels[len(planes) :]:
         axes.set_visible(False)
@@ -110,6 +99,24 @@ def sweep_map(
     figure.suptitle(title, fontsize="medium")
     figure.legend(handles=_legend(planes), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
+
+
+def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], norm: LogNorm) -> QuadMesh:
+    """Draw the losses of so many batch sizes, where runs diverged, the limits and the best learning rates."""
+    edges = _edges(lrs)
+    axes.set_yscale("log")
+    mesh = axes.pcolormesh(np.arange(columns + 1) - 0.5, edges, plane.losses.T, norm=norm, cmap=_COLORS)
+    axes.set_ylim(edges[0], edges[-1])
+    if len(lrs) <= _FEW:
+        axes.set_yticks(lrs, [f"{lr:.4g}" for lr in lrs])
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        write_plainly(axes.yaxis)
+    _draw_diverged(axes, plane, edges)
+    _draw_limits(axes, plane.limits)
+    _draw_best(axes, plane, lrs)
+    axes.set_title(plane.title, fontsize="medium")
+    return mesh
 
 
 def _norm(losses: Iterable[Values], start: float) -> LogNorm:
@@ -134,15 +141,15 @@ def _edges(values: Sequence[float]) -> Values:
 def _draw_diverged(axes: Axes, plane: Plane, edges: Values) -> None:
     """Cover where all runs diverged, column by column in one piece, and dot where some did."""
     for i, share in enumerate(plane.diverged):
-        for first, last in _stretches(share == 1):
+        for first, last in _ranges(share == 1):
             axes.fill_between([i - 0.5, i + 0.5], edges[first], edges[last + 1], **_DIVERGED)
         some = np.flatnonzero((share > 0) & (share < 1))
         places = np.sqrt(edges[some] * edges[some + 1])
         axes.plot(np.full(len(some), i), places, ".", color=_DIVERGED["facecolor"], markersize=5)
 
 
-def _stretches(holds: Any) -> list[tuple[int, int]]:
-    """Return the first and the last place of each stretch in which it holds."""
+def _ranges(holds: Any) -> list[tuple[int, int]]:
+    """Return the first and the last place of each range in which it holds."""
     steps = np.flatnonzero(np.diff(np.concatenate([[0], holds.astype(int), [0]])))
     return [(int(first), int(stop) - 1) for first, stop in steps.reshape(-1, 2)]
 

@@ -90,61 +90,64 @@ class RunSummary:
 def summarize(
     history: History,
     variant: Variant | None,
-    parameters: Parameters | None = None,
-    least_squares: Parameters | None = None,
-    least_squares_loss: float | None = None,
-    constant_loss: float | None = None,
-    truth: Parameters | None = None,
-    irreducible_loss: float | None = None,
-    engine: str = "autograd",
-    engine_reason: str = "",
-    said: Mapping[str, Any] | None = None,
     weights: str = "",
-    undetermined: Sequence[str] = (),
+    said: Mapping[str, Any] | None = None,
+    **known: Any,
 ) -> RunSummary:
     """Bring a history, what is known about the problem, and what was said before together.
 
     Where a callback has replaced the weights at the end of training, the results are those at these weights: what
     the columns ``final_...`` of the history hold.
+
+    Args:
+        history: The record of the run.
+        variant: Its batches; None for data without a length.
+        weights: As in the summary.
+        said: What was predicted: other fields of the summary.
+        known: Other fields of the summary, such as ``parameters`` and ``truth``.
     """
-    special = {*LEADING_COLUMNS, PREDICTED, *(parameters or {})}
-    measured = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
-    measures = {name: history.last(name) for name in measured if not name.startswith(FINAL)}
-    train_loss = history.last("train_loss") if "train_loss" in history else None
-    final = {name.removeprefix(FINAL): history.last(name) for name in measured if name.startswith(FINAL)}
-    if weights and final:
-        train_loss, measures = final.pop("train_loss", train_loss), final
-    # After an update that ended no epoch, or no epoch with a validation, some values are those of earlier weights.
-    known = [] if weights and final else [name for name in ("train_loss", *measured) if name in history]
-    earlier = [name for name in known if history.newest(name) is None]
+    last, measures, earlier = _measured(history, bool(weights), {PREDICTED, *(known.get("parameters") or {})})
     return RunSummary(
-        variant=None if variant is None else variant.name,
-        batch_size=None if variant is None else variant.batch_size,
-        train_samples=None if variant is None else variant.train_samples,
+        **_of_variant(variant),
         updates=int(history.last("update")),
         epochs=history.last("epoch"),
         samples=int(history.last("samples")),
         seconds=history.last("seconds"),
         train_loss_first=history.first("train_loss") if "train_loss" in history else None,
-        train_loss_last=train_loss,
+        train_loss_last=last,
         outcome=str(history.outcome),
         reason=history.reason,
-        parameters=parameters,
-        least_squares=least_squares,
-        truth=truth,
-        engine=engine,
-        engine_reason=engine_reason,
-        least_squares_loss=least_squares_loss,
-        constant_loss=constant_loss,
-        irreducible_loss=irreducible_loss,
         measures=measures,
-        description=RunSummary.description if variant is None else str(variant),
         train_loss_predicted=history.newest(PREDICTED),
         measured_at={name: int(history.series(name)[0][-1]) for name in earlier},
         weights=weights,
-        undetermined=list(undetermined),
+        **{"parameters": None, "least_squares": None, "truth": None, "engine": "autograd", **known},
         **(said or {}),
     )
+
+
+def _of_variant(variant: Variant | None) -> dict[str, Any]:
+    if variant is None:
+        return dict.fromkeys(("variant", "batch_size", "train_samples"))
+    sizes = {"batch_size": variant.batch_size, "train_samples": variant.train_samples}
+    return {"variant": variant.name, **sizes, "description": str(variant)}
+
+
+def _measured(
+    history: History, is_replaced: bool, special: set[str]
+) -> tuple[float | None, dict[str, float], list[str]]:
+    """Return the last train loss, the last values of all else that was measured, and whose are of earlier weights."""
+    special |= set(LEADING_COLUMNS)
+    names = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
+    values = {name: history.last(name) for name in names}
+    train_loss = history.last("train_loss") if "train_loss" in history else None
+    final = {name.removeprefix(FINAL): value for name, value in values.items() if name.startswith(FINAL)}
+    if is_replaced and final:
+        return final.pop("train_loss", train_loss), final, []
+    # After an update that ended no epoch, or no epoch with a validation, some values are those of earlier weights.
+    known = [name for name in ("train_loss", *names) if name in history]
+    earlier = [name for name in known if history.newest(name) is None]
+    return train_loss, {name: value for name, value in values.items() if not name.startswith(FINAL)}, earlier
 
 
 def milestones(epochs: int, at_most: int = 21) -> list[int]:

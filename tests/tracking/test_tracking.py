@@ -99,7 +99,9 @@ def test_the_table_shows_the_ends_of_epochs(capsys: pytest.CaptureFixture[str]) 
 
 def test_card_and_report_say_the_same() -> None:
     parameters = {f"w_{i}": float(i) for i in range(20)}
-    summary = summarize(_history(4), Variant.of(25, 100), parameters, parameters, 0.125, None)
+    summary = summarize(
+        _history(4), Variant.of(25, 100), parameters=parameters, least_squares=parameters, least_squares_loss=0.125
+    )
     for text in (run_card(summary, "Title"), run_report(summary, "Title")):
         for part in (
             "Title",

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
-from gd_lightning.cli.output import shown
+from gd_lightning.cli.output import files_shown
 from gd_lightning.cli.subcommands.compare_directory import own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember, FitVariants, Trains
 from gd_lightning.errors import InputError
@@ -110,9 +110,7 @@ def _show(report: Report, directory: Path) -> None:
         report.write(directory)
     finally:
         print(report)
-    print(f"\nfiles        {shown(directory)}")
-    # TensorBoard opens another tab first, whatever a log directory holds.
-    print(f"to see them  tensorboard --logdir {shown(directory)}, then http://localhost:6006/#custom_scalars")
+    print(files_shown(directory, "custom_scalars"))  # TensorBoard opens another tab first, whatever there is
 
 
 def _logs(command: Trains) -> Path:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.trial_step import rehearse
-from gd_lightning.cli.output import shown
+from gd_lightning.cli.output import files_shown
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -142,7 +142,31 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
         InputError: Something cannot be swept.
     """
     config, module, data = command.config.sweep, command.model, command.datamodule
-    trainer = config.trainer
+    trainer, count = config.trainer, options["seeds"]
+    _refuse_what_needs_a_trainer(trainer)
+    given = {
+        name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
+    }
+    rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
+    grid = Grid.of(given, module, data, count)
+    _warn_of_repetitions(given, data.variant.train_samples)
+    seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(count))
+    stops = config.on_divergence == "stop"
+    task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
+    with contextlib.nullcontext() if options["directory"] is None else _empty(Path(options["directory"])) as chosen:
+        with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
+            report = task.train(module, data, bar.update)
+        try:
+            logs = Path(trainer.default_root_dir or ".") / LOGS
+            directory = chosen or claim_directory(logs, f"sweep-{report.title}")
+            report.write(directory)
+            write_text(directory / CONFIG, command.config_text())
+        finally:
+            print(report, flush=True)  # where the disk is full, at least this is there
+    print(files_shown(directory, "hparams"))
+
+
+def _refuse_what_needs_a_trainer(trainer: Namespace) -> None:
     for name, allowed in _NEEDED.items():
         if trainer[name] not in allowed:
             raise InputError(
@@ -157,33 +181,14 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
             )
     if trainer.max_epochs < 1:
         raise InputError("cannot sweep without a last epoch; give trainer.max_epochs")
-    given = {
-        name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
-    }
-    rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
-    grid = Grid.of(given, module, data, options["seeds"])
+
+
+def _warn_of_repetitions(given: Mapping[str, Any], train_samples: int) -> None:
     for name, values in given.items():
-        again = written_twice(name, values, data.variant.train_samples) if values is not None else []
+        again = dict.fromkeys(written_twice(name, values, train_samples) if values is not None else [])
         if again:
-            named = list(dict.fromkeys(again))
-            more = ", ..." if len(named) > _MOST_NAMED else ""
-            warn(f"{', '.join(named[:_MOST_NAMED])}{more} is given twice as {name}, and swept once")
-    seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(options["seeds"]))
-    stops = config.on_divergence == "stop"
-    task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
-    given_directory = options["directory"]
-    with contextlib.nullcontext() if given_directory is None else _empty(Path(given_directory)) as chosen:
-        with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
-            report = task.train(module, data, bar.update)
-        try:
-            logs = Path(trainer.default_root_dir or ".") / LOGS
-            directory = chosen or claim_directory(logs, f"sweep-{report.title}")
-            report.write(directory)
-            write_text(directory / CONFIG, command.config_text())
-        finally:
-            print(report, flush=True)  # where the disk is full, at least this is there
-    print(f"\nfiles        {shown(directory)}")
-    print(f"to see them  tensorboard --logdir {shown(directory)}, then http://localhost:6006/#hparams")
+            more = ", ..." if len(again) > _MOST_NAMED else ""
+            warn(f"{', '.join(list(again)[:_MOST_NAMED])}{more} is given twice as {name}, and swept once")
 
 
 def _device(accelerator: str) -> torch.device:

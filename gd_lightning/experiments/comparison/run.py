@@ -67,9 +67,8 @@ def compare(
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
 
-    A seed changes the start, where it is drawn, and the order. Each run has its own copies of all objects among the
-    options; a function in ``trainer`` is called for each run, as in ``{"callbacks": lambda: [Timer()]}``. Runs of
-    comparisons in several threads take turns.
+    A seed changes the start, where it is drawn, and the order. Each run has its own copies of all objects; a function
+    in ``trainer``, such as ``lambda: [Timer()]``, is called for each. Runs of several threads take turns.
 
     Args:
         problem: What makes the data; None: the steep line.
@@ -87,17 +86,9 @@ def compare(
     Raises:
         InputError: Something cannot be compared.
     """
-    options = {
-        "data": data or {},
-        "model": model or {},
-        "trainer": {**_TRAINER, "max_epochs": max_epochs, **(trainer or {})},
-    }
-    request = _Request(problem or SteepLine(), options, batch_sizes, lrs, vary or {})
-    task = request.task(seeds, None if directory is None else Path(directory), target)
-    report = task.report(list(task.results()))
-    if directory is not None:
-        report.write(Path(directory))
-    return report
+    options = {"data": data or {}, "model": model or {}, "trainer": {"max_epochs": max_epochs, **(trainer or {})}}
+    request = _Request(SteepLine() if problem is None else problem, options, batch_sizes, lrs, vary or {})
+    return request.task(seeds, directory, target).run(directory)
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ class TrainerMember:
     options: Mapping[str, Any]
     seed: int
     changed: Mapping[str, Any]
-    directory: Path | None
+    directory: str | Path | None
 
     def finished(self) -> MemberResult | None:
         """Return None: it is in memory alone."""
@@ -168,7 +159,7 @@ class TrainerMember:
     ) -> tuple[dict[str, Any], list[Callback], RegressionModule, RegressionDataModule]:
         """Make what the options say: options of the Trainer, its callbacks, the module and the data."""
         copies = own_copy(options)
-        trainer = made_by_functions(copies["trainer"])
+        trainer = {**_TRAINER, **made_by_functions(copies["trainer"])}
         added = trainer.pop("callbacks", None) or []
         data = RegressionDataModule(copies["problem"], **copies["data"], seed=self.seed)
         callbacks = list(added) if isinstance(added, Sequence) else [added]
@@ -216,7 +207,7 @@ class _Request:
     lrs: float | Sequence[float] | str | None
     vary: Mapping[str, Sequence[Any]]
 
-    def task(self, seeds: int, directory: Path | None, target: float | None) -> CompareTask[TrainerMember]:
+    def task(self, seeds: int, directory: str | Path | None, target: float | None) -> CompareTask[TrainerMember]:
         """Return the comparison, all of whose variants can be trained."""
         check_seeds(seeds)
         copies = own_copy(
@@ -228,7 +219,7 @@ class _Request:
         data, precision = members[0].data_module(), self.options["trainer"].get("precision")
         return CompareTask(type(self.problem).__name__, members, TrainerMember.train, data, precision, target)
 
-    def _members(self, settings: Sequence[Setting], seeds: int, directory: Path | None) -> list[TrainerMember]:
+    def _members(self, settings: Sequence[Setting], seeds: int, directory: str | Path | None) -> list[TrainerMember]:
         """Return every setting with every seed."""
         shown, members = names_of(settings), list[TrainerMember]()
         for setting in settings:

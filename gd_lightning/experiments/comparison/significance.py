@@ -65,9 +65,8 @@ def difference(
         'UNKNOWN'
     """
     a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    if paired and np.abs(a - b).max() <= rounding:
-        return Difference.ALIKE
-    if max(a.max(), b.max()) - min(a.min(), b.min()) <= rounding:
+    largest = np.abs(a - b).max() if paired else max(a.max(), b.max()) - min(a.min(), b.min())
+    if largest <= rounding:
         return Difference.ALIKE
     if min(len(a), len(b)) < 2:
         return Difference.UNKNOWN

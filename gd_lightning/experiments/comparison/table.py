@@ -215,14 +215,12 @@ def _row(
     first, summaries = members[0], [run.summary or {} for run in members]
     lr = group.histories[0].last("lr") if "lr" in group.histories[0] else first.setting("lr")
     sound = np.array([history.outcome is not Outcome.DIVERGED for history in group.histories])
-    final = np.where(sound, group.final(), math.nan)
-    starts = group.start()
+    final, starts = np.where(sound, group.final(), math.nan), group.start()
     reached = _to_target(comparison, group, sound & ~(starts <= (comparison.target or -math.inf)))
     measured = {name: np.where(sound, values, math.nan) for name, values in others.items()}
     values = {"updates": group.final("update"), "samples": group.final("samples"), "train_loss_first": starts}
     values |= {"train_loss": final, "excess": final - np.array(least_squares), **measured, **reached}
-    values["seconds_per_epoch"] = np.array([_seconds_per_epoch([history]) for history in group.histories])
-    values["gradient_variance"] = group.final("gradient_variance")
+    values |= {"gradient_variance": group.final("gradient_variance"), "seconds_per_epoch": _of_each_run(group)}
     spreads = {name: Spread.of(of_runs) for name, of_runs in values.items()}
     return Row(
         group.label,
@@ -278,6 +276,10 @@ def _seconds_per_epoch(histories: Sequence[History]) -> float:
         steps = np.diff(seconds[whole]) / np.diff(epochs[whole])
         found += steps[1:].tolist() if len(steps) > 1 else steps.tolist()
     return float(np.median(found)) if found else math.nan
+
+
+def _of_each_run(group: Group) -> Values:
+    return np.array([_seconds_per_epoch([history]) for history in group.histories])
 
 
 def _counted(words: Sequence[str]) -> str:

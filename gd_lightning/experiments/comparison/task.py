@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from gd_lightning.data import RegressionDataModule
@@ -65,6 +66,13 @@ class CompareTask(Generic[_Member]):
     target: float | None = None
     apart: Collection[str] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, directory: str | Path | None = None) -> Report:
+        """Return the report on all members, and write it into a directory."""
+        report = self.report(list(self.results()))
+        if directory is not None:
+            report.write(Path(directory))
+        return report
 
     def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:
         """Yield what each member comes to; those that are not finished are trained.

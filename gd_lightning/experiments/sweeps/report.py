@@ -227,14 +227,15 @@ class SweepReport:
 
     # In files
 
-    def write(self, directory: Path) -> None:
-        """Write tables, map and TensorBoard's HParams into a directory."""
+    def write(self, directory: Path) -> SweepReport:
+        """Write tables, map and TensorBoard's HParams into a directory; returns the report."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / RUNS, self._csv(self._runs()))
         write_text(directory / TABLE, self._csv(map(_flat, self.rows)))
         write_json(directory / CONTENT, self._content())
         save_png(directory / MAP, pixels(self.figure()))
         write_settings(directory / "hparams", self._settings())
+        return self
 
     def _csv(self, rows: Iterable[Mapping[str, Any]]) -> str:
         """Return rows with the same names as CSV."""

@@ -1,5 +1,10 @@
 """Many settings of gradient descent at once, in Python.
 
+Example:
+    >>> report = sweep(lrs="0.01,0.1", batch_sizes="10,full", seeds=1, max_epochs=3)
+    >>> report.last.squeeze().round(1).tolist()
+    [[118.2, 0.2], [422.1, 122.9]]
+
 Letters: N samples, P parameters, S seeds.
 """
 
@@ -79,58 +84,43 @@ def sweep(
 ) -> SweepReport:
     """Train every combination of some settings, many runs at once, each ending where it would end alone.
 
-    A seed changes the start, where it is drawn, and the order of the samples. Values are a number, a list, or a text
-    such as ``"0.01,0.1"``, ``"log(1e-4,1,40)"`` (equal ratios), ``"linear(0,0.9,10)"`` or ``"1,2,4,...,full"``.
-
     Args:
         problem: What makes the data; None: the steep line.
-        lrs: Learning rates; None: the one in ``model``, else log(1e-4,1,40).
-        batch_sizes: Batch sizes; None: the one in ``data``, else 1, 2, 4, ... and all samples.
+        lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
+        batch_sizes: Likewise; None: the one in ``data``, else ``"1,2,4,...,full"``.
         momentums: Values of the momentum; None: the one in ``model``, as for the next two.
         weight_decays: Values of the L2 penalty.
         l1s: Values of the L1 penalty.
-        seeds: How many seeds.
+        seeds: How many; one changes the start, where it is drawn, and the order of the samples.
         max_epochs: How many epochs each run has.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         device: Where it is computed.
         directory: Where table, map and TensorBoard's HParams go; None: nowhere.
 
-    Returns:
-        What the runs came to; a notebook draws its map.
-
     Raises:
         InputError: Something cannot be swept.
-
-    Example:
-        >>> report = sweep(lrs="0.01,0.1", batch_sizes="10,full", seeds=1, max_epochs=3)
-        >>> report.last.squeeze().round(1).tolist()
-        [[118.2, 0.2], [422.1, 122.9]]
     """
-    options, kept = dict(model or {}), dict(data or {})
-    own = kept.pop("seed", 0)
-    data_module = RegressionDataModule(SteepLine() if problem is None else problem, **kept, seed=own)
-    module = RegressionModule(**options)
-    given = {
-        "lr": _own_lr(options) if lrs is None else lrs,
-        "batch_size": kept.get("batch_size") if batch_sizes is None else batch_sizes,
-        "momentum": momentums,
-        "weight_decay": weight_decays,
-        "l1": l1s,
-    }
-    grid = Grid.of(given, module, data_module, seeds)
-    task = SweepTask(grid, tuple((own + i, own + i) for i in range(seeds)), max_epochs, device)
-    report = task.train(module, data_module)
-    if directory is not None:
-        report.write(Path(directory))
-    return report
+    given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
+    of_data = RegressionDataModule(SteepLine() if problem is None else problem, **(data or {}))
+    module, values = RegressionModule(**(model or {})), _with_own(given, model or {}, data or {})
+    grid = Grid.of(values, module, of_data, seeds)
+    report = SweepTask(grid, _seeds(of_data, seeds), max_epochs, device).train(module, of_data)
+    return report if directory is None else report.write(Path(directory))
 
 
-def _own_lr(options: Mapping[str, Any]) -> float | None:
-    """Return the learning rate among the options of a module, or of its optimiser."""
-    of_optimizer = (options.get("optimizer") or {}).get("init_args", {}).get("lr")
-    lr: float | None = options.get("lr") if of_optimizer is None else of_optimizer
-    return lr
+def _seeds(data: RegressionDataModule, count: int) -> tuple[tuple[int, int], ...]:
+    """Return of each seed what the start, and what split and order are drawn from."""
+    return tuple((data.seed + i, data.seed + i) for i in range(count))
+
+
+def _with_own(
+    given: Mapping[str, Given | None], model: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, Given | None]:
+    """Return the values of the axes, with the configured lr and batch size where none are given."""
+    of_optimizer = (model.get("optimizer") or {}).get("init_args", {}).get("lr")
+    configured = {"lr": model.get("lr") if of_optimizer is None else of_optimizer, "batch_size": data.get("batch_size")}
+    return {name: configured.get(name) if values is None else values for name, values in given.items()}
 
 
 @dataclass(frozen=True)
@@ -185,11 +175,6 @@ class SweepTask:
         least_squares = [_least_squares(part[0]) for part in parts for _ in part]
         began = time.perf_counter()
         trained = [self._train_part(part, progress) for part in parts]
-        seconds = time.perf_counter() - began
-
-        def gathered(name: str) -> NDArray[Any]:
-            return np.concatenate([getattr(ends, name).reshape(*self.grid.shape, -1) for ends, _ in trained], axis=-1)
-
         return SweepReport(
             title=type(data.problem).__name__,
             grid=self.grid,
@@ -197,15 +182,19 @@ class SweepTask:
             max_epochs=self.max_epochs,
             variant=data.variant,
             order=data.order,
-            first=gathered("first"),
-            last=gathered("last"),
-            updates=gathered("updates"),
-            diverged=gathered("diverged"),
             least_squares=np.array(least_squares),
-            limits=_limits(self.grid, seeds[0], self.max_epochs),
             engine=trained[0][1],
-            seconds=seconds,
+            seconds=time.perf_counter() - began,
+            limits=_limits(self.grid, seeds[0], self.max_epochs),
+            **self._gathered([ends for ends, _ in trained]),
         )
+
+    def _gathered(self, parts: Sequence[Ends]) -> dict[str, NDArray[Any]]:
+        """Return the ends of all runs, an axis for each of the grid's and one for the seeds."""
+        return {
+            name: np.concatenate([getattr(ends, name).reshape(*self.grid.shape, -1) for ends in parts], axis=-1)
+            for name in ("first", "last", "updates", "diverged")
+        }
 
     def _train_part(self, seeds: Sequence[_Seed], progress: Progress) -> tuple[Ends, str]:
         """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""

@@ -17,7 +17,6 @@ from torch import Tensor
 
 _MOST_SECTIONS = 64
 _MOST_MARKS = 4096  # of all sections and columns: bounds what it adds to a checkpoint, to 64 KiB
-_ROWS_AT_ONCE = 65_536
 _ROUNDING = 1e-5  # relative to the mean size of the values: a hundred roundings of float32
 _GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ from row to row
 
@@ -45,16 +44,18 @@ class Fingerprint:
     marks: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, exact: bool) -> Fingerprint:
+    def of(cls, x: Tensor, y: Tensor, exact: bool, rows_at_once: int = 65_536) -> Fingerprint:
         """Take the fingerprint of data, piece by piece.
 
         Args:
             x: Features, shape (N, D).
             y: Targets, shape (N, K).
             exact: Whether the values have the same bits everywhere.
+            rows_at_once: The most rows of a piece.
         """
         mark = _hashes if exact else _sums
-        return cls(len(x), torch.stack([mark(x, y, section) for section in _sections(x, y)]))
+        columns = x.shape[1] + y.shape[1]
+        return cls(len(x), torch.stack([mark(_pieces(x, y, each, rows_at_once), columns) for each in _sections(x, y)]))
 
     def difference(self, before: Fingerprint, names: Sequence[str] | None = None) -> str:
         """Say where data differ from those that a run was trained on; empty where they do not.
@@ -103,6 +104,7 @@ class Fingerprint:
         return cls(rows, marks) if (marks.ndim, marks.dtype) in _FORMS and len(marks) else None
 
 
+_Pieces = Iterator[tuple[int, Tensor]]
 _FORMS = ((2, torch.int64), (3, torch.float64))
 
 
@@ -113,25 +115,25 @@ def _sections(x: Tensor, y: Tensor) -> Iterator[range]:
     return (range(start, min(start + length, rows)) for start in range(0, rows, length))
 
 
-def _pieces(x: Tensor, y: Tensor, section: range) -> Iterator[tuple[int, Tensor]]:
+def _pieces(x: Tensor, y: Tensor, section: range, at_once: int) -> _Pieces:
     """Yield the first row of each piece of a section, and the piece in float64, shape (C, rows)."""
-    for start in section[::_ROWS_AT_ONCE]:
-        rows = slice(start, min(start + _ROWS_AT_ONCE, section.stop))
+    for start in section[::at_once]:
+        rows = slice(start, min(start + at_once, section.stop))
         # To add 0 makes -0 the 0 that it equals.
         yield start, torch.cat([x[rows].detach().cpu().double().T, y[rows].detach().cpu().double().T]) + 0.0
 
 
-def _hashes(x: Tensor, y: Tensor, section: range) -> Tensor:
-    hashes = [hashlib.sha256() for _ in range(x.shape[1] + y.shape[1])]
-    for _, piece in _pieces(x, y, section):
+def _hashes(pieces: _Pieces, columns: int) -> Tensor:
+    hashes = [hashlib.sha256() for _ in range(columns)]
+    for _, piece in pieces:
         for one, column in zip(hashes, piece.contiguous().numpy(), strict=True):
             one.update(column)
     return torch.from_numpy(np.frombuffer(b"".join(one.digest()[:8] for one in hashes), np.int64).copy())
 
 
-def _sums(x: Tensor, y: Tensor, section: range) -> Tensor:
-    sums = torch.zeros(x.shape[1] + y.shape[1], 2, dtype=torch.float64)
-    for start, piece in _pieces(x, y, section):
+def _sums(pieces: _Pieces, columns: int) -> Tensor:
+    sums = torch.zeros(columns, 2, dtype=torch.float64)
+    for start, piece in pieces:
         places = torch.arange(start, start + piece.shape[1], dtype=torch.float64)
         sums += torch.stack([piece @ ((_GOLDEN * places) % 1 + 0.5), piece.abs().sum(dim=1)], dim=1)
     return sums

@@ -226,9 +226,7 @@ def like(value: Any, pattern: Any, where: str) -> None:
             if value.shape != pattern.shape or value.is_floating_point() != pattern.is_floating_point():
                 raise MismatchError(f"{where} is a tensor of {tuple(value.shape)}, and not of {tuple(pattern.shape)}")
         case Mapping() if pattern:
-            checks = {name: _like(item) for name, item in pattern.items() if not callable(item)}
-            free = {name: checks[name] for name in checks if str(name).startswith("_") or pattern[name] is None}
-            fields({name: check for name, check in checks.items() if name not in free}, free)(value, where)
+            _fields_like(pattern)(value, where)
         case [*items] if items:
             listed(values)(value, where)
             if len(value) != len(items):
@@ -241,6 +239,13 @@ def like(value: Any, pattern: Any, where: str) -> None:
             listed(values)(value, where)
         case _:
             values(value, where)
+
+
+def _fields_like(pattern: Mapping[Any, Any]) -> Check:
+    """Return the check of a mapping with the keys of another one; those that are private, or empty there, may miss."""
+    checks = {name: _like(item) for name, item in pattern.items() if not callable(item)}
+    free = {name: checks[name] for name in checks if str(name).startswith("_") or pattern[name] is None}
+    return fields({name: check for name, check in checks.items() if name not in free}, free)
 
 
 def _like(pattern: Any) -> Check:

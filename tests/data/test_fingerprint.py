@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gd_lightning.data import fingerprint
 from gd_lightning.data.fingerprint import Fingerprint
 
 NAMES = ["a", "b", "y"]
@@ -17,16 +16,15 @@ def _data(rows: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 1000, 4097])
-def test_every_changed_value_is_found_with_its_column_and_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "_ROWS_AT_ONCE", 100)
+def test_every_changed_value_is_found_with_its_column_and_rows(rows: int) -> None:
     x, y = _data(rows)
-    before = Fingerprint.of(x, y, exact=True)
+    before = Fingerprint.of(x, y, exact=True, rows_at_once=100)
     random = np.random.default_rng(0)
     for row in {0, rows - 1, *random.integers(0, rows, 5).tolist()}:
         for column, name in enumerate(NAMES):
             changed = torch.cat([x, y], dim=1).clone()
             changed[row, column] = torch.nextafter(changed[row, column], torch.tensor(9.0, dtype=torch.float64))
-            said = Fingerprint.of(changed[:, :2], changed[:, 2:], exact=True).difference(before, NAMES)
+            said = Fingerprint.of(changed[:, :2], changed[:, 2:], exact=True, rows_at_once=77).difference(before, NAMES)
             assert f"column {name!r} differ" in said
             numbers = [int(word) for word in said.split() if word.isdigit()]
             assert numbers[0] <= row + 1 <= numbers[-1] < numbers[0] + max(1, rows / 60), said

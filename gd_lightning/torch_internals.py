@@ -1,17 +1,73 @@
-"""What this package uses of torch that torch does not document, in one place (floor 0)."""
+"""What this package uses of torch that torch does not document, in one place (floor 0).
+
+Each has a test of its own in ``tests/test_torch_internals.py``, which fails if a release has changed it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules import module as of_modules
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import optimizer as of_optimizers
+
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"),
+)
 
 
 def mixes_samples(layer: nn.Module) -> bool:
     """Whether a layer's outputs for a sample depend on the other samples of the batch: a batch norm, of any kind."""
     return isinstance(layer, _BatchNorm)
+
+
+def has_hooks(attributes: Mapping[str, Any]) -> bool:
+    """Whether something is called beside the methods of a module or an optimiser.
+
+    Args:
+        attributes: Of the module or optimiser, without those of its parts.
+    """
+    return any(attributes.get(hooks) for hooks in _HOOKS)
+
+
+def has_global_hooks() -> bool:
+    """Whether torch calls something beside the methods of every module, or beside the step of every optimiser."""
+    return bool(
+        of_modules._global_forward_hooks
+        or of_modules._global_forward_pre_hooks
+        or of_modules._global_backward_hooks
+        or of_modules._global_backward_pre_hooks
+        or of_optimizers._global_optimizer_pre_hooks
+        or of_optimizers._global_optimizer_post_hooks
+    )
+
+
+def has_gradient_hooks(parameter: Tensor) -> bool:
+    """Whether something is called with the gradient of a parameter, or when it has been computed."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
+def has_plain_weights(layer: nn.Module) -> bool:
+    """Whether weight and bias, which may be None, are parameters of a linear layer, and not computed from others."""
+    return list(layer._parameters) == ["weight", "bias"]
+
+
+def forward_pre_hooks(module: nn.Module) -> list[Callable[..., Any]]:
+    """Return what a module calls at the beginning of a pass, in this order."""
+    return list(module._forward_pre_hooks.values())
+
+
+def contents(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return parts, parameters and buffers of a module by their names, which takes less time than to yield them.
+
+    Args:
+        attributes: Of the module.
+    """
+    return attributes["_modules"], attributes["_parameters"], attributes["_buffers"]
 
 
 def store_of_the_run() -> Any:

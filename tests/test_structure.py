@@ -55,7 +55,6 @@ FLOORS = {
 }
 # Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
 GROUND = [
-    "torch_internals",
     "errors",
     "texts",
     "float64",
@@ -67,6 +66,7 @@ GROUND = [
     "micro_batches",
     "losses",
     "identifiability",
+    "torch_internals",
     "affine",
     "records",
 ]

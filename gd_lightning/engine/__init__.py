@@ -3,7 +3,7 @@
 from gd_lightning.engine.autograd import AutogradEngine, is_beyond_precision, overflow_to_nan
 from gd_lightning.engine.chunk import Chunk, ChunkRequest, ChunkSource, DivergenceCheck, Engine, Record, SaveAt, Trace
 from gd_lightning.engine.fused import FusedEngine
-from gd_lightning.engine.fusible import has_global_hooks, has_hooks, why_no_numba, why_not_fused, work_of
+from gd_lightning.engine.fusible import why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.choice import fastest_population
 from gd_lightning.engine.many.fused import FusedPopulation
@@ -29,8 +29,6 @@ __all__ = [
     "Trace",
     "TrainingTask",
     "fastest_population",
-    "has_global_hooks",
-    "has_hooks",
     "is_beyond_precision",
     "overflow_to_nan",
     "why_no_numba",

@@ -7,49 +7,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as of_modules
 from torch.optim import SGD, Optimizer
-from torch.optim import optimizer as of_optimizers
 
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
+from gd_lightning.torch_internals import has_global_hooks, has_gradient_hooks, has_hooks, has_plain_weights
 
 LINEAR = (nn.Linear, LinearRegressor)
 ACTIVATIONS = (
     nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.Tanh,
 )  # fmt: skip
 """Known activations; the compiled code knows them by their places here."""
-
-_HOOKS = (
-    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
-    "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks",
-)  # fmt: skip
-
-
-def has_hooks(attributes: Mapping[str, Any]) -> bool:
-    """Whether something is called beside the methods of a module or an optimiser.
-
-    Args:
-        attributes: Of the module or optimiser, without those of its parts.
-    """
-    return any(attributes.get(hooks) for hooks in _HOOKS)
-
-
-def has_global_hooks() -> bool:
-    """Whether torch calls something beside the methods of every module, or beside the step of every optimiser."""
-    return bool(
-        of_modules._global_forward_hooks
-        or of_modules._global_forward_pre_hooks
-        or of_modules._global_backward_hooks
-        or of_modules._global_backward_pre_hooks
-        or of_optimizers._global_optimizer_pre_hooks
-        or of_optimizers._global_optimizer_post_hooks
-    )
 
 
 def why_no_numba() -> str:
@@ -137,10 +109,13 @@ def why_not_parameters(network: nn.Module) -> str:
     modules, parameters = list(network.modules()), list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
         return "layers share a parameter"
-    of_gradients = (parameter._backward_hooks or parameter._post_accumulate_grad_hooks for parameter in parameters)
-    if has_global_hooks() or any(of_gradients) or any(has_hooks(vars(module)) for module in modules):
+    if (
+        has_global_hooks()
+        or any(map(has_gradient_hooks, parameters))
+        or any(has_hooks(vars(module)) for module in modules)
+    ):
         return "a hook is registered on the network"
-    if any(isinstance(module, nn.Linear) and list(module._parameters) != ["weight", "bias"] for module in modules):
+    if any(isinstance(module, nn.Linear) and not has_plain_weights(module) for module in modules):
         return "a weight is computed from other parameters, or was"
     if any("forward" in vars(module) for module in modules):
         return "a forward was replaced"

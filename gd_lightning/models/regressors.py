@@ -16,6 +16,7 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.torch_internals import forward_pre_hooks, has_plain_weights
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "identity"]
 
@@ -47,11 +48,11 @@ class LinearRegressor(nn.Linear):
     @property
     def is_free(self) -> bool:
         """Whether weight and bias are parameters, and not computed from others as pruning and parametrizations do."""
-        return list(self._parameters) == ["weight", "bias"]
+        return has_plain_weights(self)
 
     def affine(self) -> Affine:
         """Return the parameters, sharing memory with this module, or as they are computed from others."""
-        for hook in self._forward_pre_hooks.values():
+        for hook in forward_pre_hooks(self):
             # Pruning computes them at the beginning of a pass, which may lie before the last update.
             if isinstance(hook, BasePruningMethod):
                 with torch.no_grad():

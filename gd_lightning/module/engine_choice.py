@@ -15,10 +15,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.optim import lr_scheduler
 
-from gd_lightning.engine import has_hooks, why_no_numba, why_not_fused, work_of
+from gd_lightning.engine import why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor
+from gd_lightning.torch_internals import has_hooks
 
 EngineChoice = Literal["auto", "autograd", "fused"]
 

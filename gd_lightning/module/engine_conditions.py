@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.lightning_internals import skips_backward
+from gd_lightning.torch_internals import contents, has_global_hooks, has_gradient_hooks, has_hooks
 
 _OPTIONS = ("loss", "huber_delta", "l1")
 _SETTINGS = ("momentum", "dampening", "nesterov", "maximize", "differentiable", "weight_decay")
@@ -59,7 +59,8 @@ class Conditions:
     def _add_module(self, own: Mapping[str, Any], options: Mapping[str, Any], replaceable: tuple[str, ...]) -> None:
         self._objects += [own[name] for name in replaceable if name in own]
         self._values += [own["_automatic_optimization"], has_hooks(own), *(options[name] for name in _OPTIONS)]
-        parts = [own["_modules"].get(name, own.get(name)) for name in _TRAINED]
+        modules, *_ = contents(own)
+        parts = [modules.get(name, own.get(name)) for name in _TRAINED]
         while parts:
             part = parts.pop()
             self._objects.append(part)
@@ -68,14 +69,15 @@ class Conditions:
 
     def _add_part(self, own: Mapping[str, Any]) -> list[nn.Module]:
         """Add a part of the network; returns its own parts."""
-        self._objects += [own.get("forward"), *own["_buffers"].values(), *own["_parameters"].values()]
+        modules, parameters, buffers = contents(own)
+        self._objects += [own.get("forward"), *buffers.values(), *parameters.values()]
         self._values.append(has_hooks(own))
         self._values += [value for value in own.values() if type(value) in _SIMPLE]
-        for parameter in own["_parameters"].values():
+        for parameter in parameters.values():
             if parameter is not None:
                 self._values += [parameter.requires_grad, parameter.shape, parameter.dtype, parameter.device]
-                self._values += [bool(parameter._backward_hooks), bool(parameter._post_accumulate_grad_hooks)]
-        return list(own["_modules"].values())
+                self._values.append(has_gradient_hooks(parameter))
+        return list(modules.values())
 
     def _add_optimizer(self, optimizer: Optimizer) -> None:
         own = vars(optimizer)

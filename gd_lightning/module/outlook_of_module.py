@@ -16,7 +16,6 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from gd_lightning.affine import Affine
-from gd_lightning.engine import has_global_hooks, has_hooks
 from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
 from gd_lightning.micro_batches import Pair
@@ -25,6 +24,7 @@ from gd_lightning.module.engine_choice import own_method
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.problems import Problem
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding
+from gd_lightning.torch_internals import has_global_hooks, has_hooks
 from gd_lightning.variants import Variant
 
 # Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.

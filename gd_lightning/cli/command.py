@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 from gd_lightning.callbacks import EndedBySignal, HistoryRecorder, LastCheckpoint, StopOnDivergence
 from gd_lightning.callbacks.run_loggers import end_runs
 from gd_lightning.callbacks.trainer_info import most_epochs
-from gd_lightning.cli.error_origin import refusals_of_loggers
 from gd_lightning.cli.lightning_cli import OpenCLI
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
 from gd_lightning.cli.options.config_text import refuse_unreadable
 from gd_lightning.cli.options.examples import EXAMPLES
+from gd_lightning.cli.options.jsonargparse_internals import construct_with
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, PROGRAM, Parser
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
 from gd_lightning.cli.options.printed_config import printed_config
@@ -35,6 +35,7 @@ from gd_lightning.cli.processes import (
     is_first_process,
     torchrun_defaults,
 )
+from gd_lightning.cli.refusals import construct, refusals_in_a_run, refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
@@ -184,12 +185,12 @@ class Command(OpenCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
-        if self.subcommand in _WITHOUT_TRAINER:
+        construct_with(self.parser, construct)
+        with refusals_of():
             self.config_init = self.parser.instantiate_classes(self.config)
-            self.datamodule, self.model = self.instantiated("data"), self.instantiated("model")
-            return
-        with refusals_of_loggers():
-            super().instantiate_classes()
+        self.datamodule, self.model = self.instantiated("data"), self.instantiated("model")
+        if self.subcommand not in _WITHOUT_TRAINER:
+            self.trainer = self.instantiate_trainer()
         if self.options.run is not None:
             # Lightning does it when the data have been read, and the network was made for them.
             self.datamodule.load_state_dict(self.options.run.data)
@@ -211,7 +212,8 @@ class Command(OpenCLI):
         # Of a bar of Lightning's kind, the option must be on.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks)
         made_with = {**config.as_dict(), **kwargs}
-        trainer = self.make_trainer(trial_options(made_with, config.callbacks) if self._is_tried else made_with)
+        with refusals_of(Trainer):
+            trainer = self.make_trainer(trial_options(made_with, config.callbacks) if self._is_tried else made_with)
         check_strategy(trainer, stage)
         return trainer
 
@@ -300,7 +302,8 @@ class Command(OpenCLI):
         tried = self._member(parse_options(self.options.parser, ["fit", *arguments]), None)
         with precision_of_run(tried.options.values.trainer.precision):
             check_fit(tried.trainer, tried.model, tried.datamodule)
-            make_one_update(tried.trainer, tried.model, tried.datamodule)
+            with refusals_in_a_run(tried.trainer):
+                make_one_update(tried.trainer, tried.model, tried.datamodule)
         return tried.config
 
     def fit_member(self, member: FitMember) -> None:

@@ -15,18 +15,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.error_origin import (
-    cause_outside,
-    is_bad_input,
-    is_fault_of_the_package,
-    is_loss_of_a_process,
-    origin,
-    place_of_ones_own,
-)
 from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.quiet import quiet
+from gd_lightning.cli.refusals import (
+    LoggingError,
+    is_loss_of_a_process,
+    is_short_of_memory,
+    place_of_ones_own,
+)
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
@@ -49,8 +47,6 @@ def _execute(args: list[str], begun: float) -> int:
         with handled_by(raise_for_signal), quiet(), numbers_as_written():
             command = Command(args, made=made, begun=begun)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
-    except InputError as error:
-        return _say(str(error), BAD_INPUT)
     except SIGTERMException as error:
         number = error.number if isinstance(error, EndedBySignal) else signal.SIGTERM
         return _say(f"ended by {name_of(number)}", 128 + number)
@@ -60,18 +56,12 @@ def _execute(args: list[str], begun: float) -> int:
         if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning exits with 1
             return _say("ended by Ctrl-C", CTRL_C)
         return exit_.code if isinstance(exit_.code, int) else COMPLETED
+    except InputError as error:
+        return _say(str(error), BAD_INPUT)
     except OSError as error:
         return _say(f"cannot go on, because of {_where(error)}; {_way_out(error)}", FAILED)
     except Exception as error:
-        error = origin(error)
-        if (cause := cause_outside(error)) is not None:
-            return _say(f"cannot go on, because {cause}", FAILED, is_consequence=is_loss_of_a_process(error))
-        if is_bad_input(error):
-            return _say(f"cannot follow these options: {first_line(error)}", BAD_INPUT)
-        whose = "a fault of this program"
-        if not is_fault_of_the_package(error):
-            whose = f"a fault in {place_of_ones_own(error)}, which is no code of this program"
-        return _say(f"cannot go on, because of {whose} ({_brief(error)}); {_saved(error, made)}", FAILED)
+        return _say(f"cannot go on, because {_cause(error, made)}", FAILED, is_loss_of_a_process(error))
     finally:
         _leave_process_group()
 
@@ -86,8 +76,17 @@ def _say(message: str, code: int, is_consequence: bool = False) -> int:
     return code
 
 
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:_BRIEF]}"
+def _cause(error: Exception, made: list[Path]) -> str:
+    """Return why a run failed, in words, and what to do."""
+    if is_short_of_memory(error):
+        return "memory is short; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
+    if is_loss_of_a_process(error):
+        return "another process of the run ended; go on with --ckpt_path and the directory of the run"
+    if isinstance(error, LoggingError):
+        return str(error)
+    place = place_of_ones_own(error)
+    whose = f"a fault in {place}, which is no code of this program" if place else "a fault of this program"
+    return f"of {whose} ({type(error).__name__}: {first_line(error)[:_BRIEF]}); {_saved(error, made)}"
 
 
 def _saved(error: Exception, made: list[Path]) -> str:

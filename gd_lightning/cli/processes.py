@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 
 from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import forks
+from gd_lightning.lightning_internals import forks, options_of_ddp
 from gd_lightning.torch_internals import store_of_the_run
 
 _RANKS = ("RANK", "LOCAL_RANK")
@@ -47,7 +48,7 @@ def check_strategy(trainer: Trainer, stage: str) -> None:
 
     Raises:
         InputError: There are several nodes, and no launcher has said where the first one is: they would wait for ever;
-            or processes are spawned or forked.
+            or processes are spawned or forked; or the strategy has an option that there is not.
     """
     strategy = trainer.strategy
     nodes = getattr(strategy, "num_nodes", 1)
@@ -60,6 +61,9 @@ def check_strategy(trainer: Trainer, stage: str) -> None:
     if forks(trainer):
         does = "train" if stage == "fit" else stage
         raise InputError(f"cannot {does} in processes that are spawned or forked; use --trainer.strategy ddp")
+    known = set(signature(torch.nn.parallel.DistributedDataParallel).parameters)
+    for name in set(options_of_ddp(strategy)) - known:
+        raise InputError(f"cannot use {name} in trainer.strategy, because there is no such option; leave it out")
 
 
 def are_together() -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
@@ -177,6 +178,11 @@ class NetworkModule(ModuleWithQuickHooks):
             raise InputError(
                 f"cannot train {type(self.network).__name__}, because it has no parameters; give a network that has "
                 "some"
+            )
+        if self.network is not None and any(map(is_lazy, self.network.parameters())):
+            raise InputError(
+                f"cannot train {type(self.network).__name__}, because it has parameters without sizes; give a network "
+                "that knows them before it is called"
             )
         is_settled = self.network is not None and (data is not None or self._trainer is not None)
         self._configured = self._configured or is_settled

@@ -251,6 +251,9 @@ ADVICE: dict[str, Advice] = {
     "cannot train {}, because it has no parameters; give a network": advice(
         "fit --model.network torch.nn.Identity", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
+    "because it has parameters without sizes; give a network": advice(
+        "fit --model.network torch.nn.LazyLinear", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
+    ),
     # Options of data
     "is no number of samples; use 'full' or a whole number from 1": advice(
         "fit --data.batch_size 0", f"fit --data.batch_size full {ONE_EPOCH}", f"fit --data.batch_size 1 {ONE_EPOCH}"
@@ -688,6 +691,14 @@ ADVICE: dict[str, Advice] = {
     ),
     "cannot {} in processes that are spawned or forked; use --trainer.strategy ddp": advice(
         "fit --trainer.strategy ddp_spawn --trainer.devices 2", f"fit --trainer.strategy ddp {ONE_EPOCH}"
+    ),
+    "cannot use {} in trainer.strategy, because there is no such option; leave it out": advice(
+        """fit --trainer.strategy '{"class_path":"DDPStrategy","dict_kwargs":{"nothing":1}}'""", f"fit {ONE_EPOCH}"
+    ),
+    "because an epoch has {}; use a smaller trainer.val_check_interval, or leave it out": advice(
+        "fit --trainer.val_check_interval 7 --data.val_size 9",
+        f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",
+        f"fit --data.val_size 9 {ONE_EPOCH}",
     ),
     "cannot plan from this start, because {}; use {}": advice(
         f"plan {TABLE} huge_features.csv --model.hidden_sizes [3]",

@@ -71,7 +71,10 @@ BAD: dict[str, tuple[str, str]] = {
     "accumulation": ("--trainer.accumulate_grad_batches 2", "accumulate_grad_batches 2, because Lightning"),
     "no GPU": ("--trainer.accelerator tpu", NOT_FOLLOWED),
     "unknown precision": ("--trainer.precision 31", "cannot use 31 as trainer.precision"),
-    "validation interval above an epoch": ("--trainer.val_check_interval 7 --data.val_size 10", NOT_FOLLOWED),
+    "validation interval above an epoch": (
+        "--trainer.val_check_interval 7 --data.val_size 10",
+        "cannot validate every 7 updates, because an epoch has 1",
+    ),
     "recording interval 0": ("--recorder.every_n_updates 0", "cannot record every 0 updates"),
     "checkpoint interval 0": ("--checkpoint.interval 0", "interval 0.0 is no time"),
     "missing checkpoint": ("--ckpt_path nowhere", "cannot find a checkpoint at nowhere"),
@@ -182,7 +185,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "unknown strategy": ("--trainer.strategy magic", NOT_FOLLOWED),
     "unknown profiler": ("--trainer.profiler magic", NOT_FOLLOWED),
-    "logger without its package": ("--trainer.logger CometLogger", NOT_FOLLOWED),
+    "logger without its package": ("--trainer.logger CometLogger", "cannot log, because comet said: "),
     "callback without its argument": (
         "--trainer.callbacks+=EarlyStopping",
         "cannot make trainer.callbacks without monitor; give --trainer.callbacks.monitor",

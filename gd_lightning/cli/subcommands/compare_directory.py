@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gd_lightning.cli.error_origin import is_bad_input
 from gd_lightning.errors import InputError
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.run_directory import (
@@ -61,7 +60,7 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
         try:
             yield directory
         except Exception as error:
-            if is_new and is_bad_input(error) and not any(is_finished(path) for path in directory.iterdir()):
+            if is_new and isinstance(error, InputError) and not any(is_finished(path) for path in directory.iterdir()):
                 _take_back(directory, missing)
             raise
 

@@ -22,10 +22,10 @@ from gd_lightning.callbacks import (
     TimeLimit,
 )
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
-from gd_lightning.cli.error_origin import is_bad_input
 from gd_lightning.cli.options.parser import PROGRAM
 from gd_lightning.cli.options.trial_step import rehearse
 from gd_lightning.cli.output import shown
+from gd_lightning.cli.refusals import refusals_in_a_run, refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.fit_files import FitFiles
 from gd_lightning.cli.terminal import warn
@@ -61,7 +61,8 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
     if not any(isinstance(callback, Forecast) for callback in added):
         own.append(Forecast((lambda _: None) if is_member else warn))
     if options.trainer.max_time is not None:
-        own.append(TimeLimit(options.trainer.max_time, begun))
+        with refusals_of(TimeLimit):
+            own.append(TimeLimit(options.trainer.max_time, begun))
     own += [StopOnDivergence(options.on_divergence, options.divergence_factor), StopOnSignal()]
     own.append(GradientVariance() if is_member else Pictures())
     has_bar = any(isinstance(callback, ProgressBar) for callback in added)
@@ -91,6 +92,13 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
         raise InputError(
             f"cannot share {variant.train_samples} training samples among {trainer.world_size} processes; use "
             "fewer trainer.devices"
+        )
+    every, validates = trainer.val_check_interval, (trainer.limit_val_batches or 0) > 0
+    in_epochs = isinstance(every, int) and trainer.check_val_every_n_epoch is not None
+    if in_epochs and validates and every > variant.updates_per_epoch:
+        raise InputError(
+            f"cannot validate every {every} updates, because an epoch has {variant.updates_per_epoch}; use a smaller "
+            "trainer.val_check_interval, or leave it out"
         )
     options = {name: model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
     rehearse(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
@@ -123,7 +131,8 @@ def fit(
     recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
     refused = False
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        with refusals_in_a_run(trainer):
+            trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
         if recorder.summary is None and ckpt_path is not None:
             _end_without_training(trainer, model)
         if recorder.summary is None:
@@ -131,7 +140,7 @@ def fit(
     except Exception as error:
         # What only the first epoch can tell, such as a metric to monitor that there is not; little is lost.
         lost = recorder.history["seconds"][-1] if len(recorder.history) else 0.0
-        refused = trainer.current_epoch == 0 and lost < _LITTLE and is_bad_input(error)
+        refused = trainer.current_epoch == 0 and lost < _LITTLE and isinstance(error, InputError)
         raise
     finally:
         if trainer.is_global_zero and (recorder.summary is None or refused):

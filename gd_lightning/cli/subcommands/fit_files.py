@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
 from gd_lightning.cli.checkpoint_argument import EarlierRun
-from gd_lightning.cli.error_origin import refusals_of_loggers
+from gd_lightning.cli.refusals import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import (
@@ -69,7 +69,11 @@ class FitFiles:
             if has_own_logger:
                 directory, name = self.directory.parent, self.directory.name
                 trainer.loggers = [RunLogger(directory, name="", version=name, default_hp_metric=False)]
-        self._begin_loggers(trainer)
+        try:
+            self._begin_loggers(trainer)
+        except BaseException:
+            self.remove(logs)
+            raise
         self._hold(trainer)
 
     def _begin_loggers(self, trainer: Trainer) -> None:
@@ -79,7 +83,7 @@ class FitFiles:
             if trainer.is_global_zero and (made := settle_version(logger, continued)) is not None:
                 self._made_by_loggers.append(made)
             if not isinstance(logger, TensorBoardLogger):
-                with refusals_of_loggers():
+                with refusals_of(type(logger)):
                     _ = getattr(logger, "experiment", None)  # begins it, before anything else is made
 
     def _hold(self, trainer: Trainer) -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.refusals import refusals_in_a_run
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.module import RegressionModule
 from gd_lightning.texts import csv_text, in_one_line
@@ -24,9 +25,10 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
         data: What it predicts from.
         run: The run.
     """
-    batches = trainer.predict(
-        model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
-    )
+    with refusals_in_a_run(trainer):
+        batches = trainer.predict(
+            model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
+        )
     assert batches is not None
     if not trainer.is_global_zero:
         return

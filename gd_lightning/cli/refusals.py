@@ -1,0 +1,158 @@
+"""Where code that options name is entered: what it refuses there is said to be about these options.
+
+An ``InputError`` passes as it is, and so does whatever the machine lacks: an ``OSError``, unless a logger raises it as
+it begins, and what says that memory is short.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+
+from gd_lightning.errors import InputError, first_line
+
+_PACKAGE = Path(__file__).parents[1]
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+class LoggingError(RuntimeError):
+    """The program behind a logger has failed while a run was on; the message says which, and what it said."""
+
+
+def construct(kind: type, /, *args: Any, **options: Any) -> Any:
+    """Make an object of a class that options name.
+
+    Args:
+        kind: The class.
+        args: What this program gives it, such as the sizes of a network.
+        options: What the options give it.
+
+    Raises:
+        InputError: The class cannot be made so.
+    """
+    with refusals_of(kind):
+        return kind(*args, **options)
+
+
+@contextmanager
+def refusals_of(kind: type | None = None) -> Iterator[None]:
+    """Have what is raised meanwhile said to be what a class refuses.
+
+    Args:
+        kind: The class whose code is entered; None where it is any that options name.
+
+    Raises:
+        InputError: Something is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        is_of_a_logger = kind is not None and issubclass(kind, Logger)
+        if is_short_of_memory(error) or (isinstance(error, OSError) and not is_of_a_logger):
+            raise
+        raise _told_within(error) or _refusal(kind, error) from error
+
+
+@contextmanager
+def refusals_in_a_run(trainer: Trainer) -> Iterator[None]:
+    """Have what libraries refuse while a Trainer runs said to be about the options.
+
+    Lightning says so by the class of its error. A callback or a logger says so by whatever leaves one of its methods;
+    what somebody's own callback raises is no refusal but their mistake, and what this package's raise is one of ours.
+
+    Args:
+        trainer: The Trainer.
+
+    Raises:
+        InputError: A library refuses something.
+        LoggingError: The program behind a logger fails.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise _refusal(Trainer, error) from error
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        if is_short_of_memory(error) or is_loss_of_a_process(error):
+            raise
+        if (logger := _whose(error, trainer.loggers)) is not None:
+            raise LoggingError(
+                f"{_program(type(logger))} said: {first_line(error)}; leave it out of trainer.logger, or mend what it "
+                "writes to"
+            ) from error
+        callback = _whose(error, trainer.callbacks)  # type: ignore[attr-defined]  # set by a connector
+        if callback is not None and _is_of_a_library(inspect.getfile(type(callback))):
+            raise _refusal(type(callback), error) from error
+        raise
+
+
+def _refusal(kind: type | None, error: Exception) -> InputError:
+    if kind is not None and issubclass(kind, Logger):
+        return InputError(
+            f"cannot log, because {_program(kind)} said: {first_line(error)}; give other options of trainer.logger, or "
+            "leave it out"
+        )
+    whose, place = "" if kind is None else f"{kind.__name__}: ", place_of_ones_own(error)
+    return InputError(f"cannot follow these options: {whose}{first_line(error)}{place and f' (in {place})'}")
+
+
+def _told_within(error: BaseException) -> InputError | OSError | None:
+    """Return what a class has raised, where jsonargparse has put it into its report on all types of an option."""
+    cause: BaseException | None = error.__cause__
+    while cause is not None and not isinstance(cause, (InputError, OSError)):
+        cause = cause.__cause__
+    return cause
+
+
+def _program(logger: type) -> str:
+    return logger.__module__.rpartition(".")[2]
+
+
+def _whose(error: Exception, objects: Iterable[object]) -> object | None:
+    """Return that one of some objects whose method an exception left last; None where it left none of theirs."""
+    known = {id(found): found for found in objects}
+    entered = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((known[id(found)] for found in reversed(entered) if id(found) in known), None)
+
+
+def _is_of_a_library(file: str) -> bool:
+    """Whether code is installed, as a library is, or Python's own, and not of this package."""
+    path = Path(file)
+    is_installed = bool(_INSTALLED & set(path.parts)) or path.is_relative_to(_STANDARD_LIBRARY) or file.startswith("<")
+    return is_installed and not path.is_relative_to(_PACKAGE)
+
+
+def place_of_ones_own(error: BaseException) -> str:
+    """Return where code that is neither of this package nor of a library was running last; empty where none was."""
+    frames = traceback.walk_tb(error.__traceback__)
+    codes = [(frame.f_code, line) for frame, line in frames]
+    for code, line in reversed(codes):
+        path = Path(code.co_filename)
+        if not (_is_of_a_library(code.co_filename) or path.is_relative_to(_PACKAGE)):
+            return f"{code.co_name} of {path.name}, line {line}"
+    return ""
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is too little memory; torch has no class of its own for it on a CPU."""
+    signs = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Whether an exception says that another process of the run is gone."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)

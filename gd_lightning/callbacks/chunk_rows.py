@@ -6,7 +6,7 @@ Letters: R rows, P parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -121,59 +121,52 @@ class ChunkRows:
         path: LinearPath | None,
     ) -> None:
         self._trace = trace
-        # The last one is a row only where the chunk was not ended early.
-        self._save_at = replace(save_at, last=save_at.last and self._trace.updates == chunk.updates)
         self._variant, self._first, self._lrs = chunk.variant, chunk.first, chunk.lrs
-        self._begin, self._seconds, self._updates_per_epoch, self._path = begin, seconds, updates_per_epoch, path
-        self._rows = self._save_at.count(self._trace.updates)
-        self._of_kept = self._which_of_kept(chunk, save_at)
-
-    def _which_of_kept(self, chunk: Chunk, save_at: SaveAt) -> slice | NDArray[np.int64]:
-        """Return which of the updates that left something are rows; others may have asked for more."""
-        if (chunk.save_at.start, chunk.save_at.every) == (save_at.start, save_at.every):
-            return slice(0, self._rows)
-        saved = chunk.save_at.positions(chunk.updates)[: self._trace.saved]
-        return np.flatnonzero(np.isin(saved, self._save_at.positions(self._trace.updates)))
+        self._begin, self._seconds, self._per_epoch, self._path = begin, seconds, updates_per_epoch, path
+        self._has_parameters, self._has_gradients = save_at.parameters, save_at.gradients
+        # The last one is a row only where the chunk was not ended early.
+        self._positions = chunk.saved_positions(save_at, trace.updates)
+        saved = chunk.saved_positions(chunk.save_at, trace.updates)
+        # Others may have asked for more.
+        is_all = len(saved) == len(self._positions)
+        self._of_saved = slice(0, len(saved)) if is_all else np.searchsorted(saved, self._positions)
 
     def add_to(self, history: History) -> None:
         """Append the rows to a history."""
-        if not self._rows:
+        rows = len(self._positions)
+        if not rows:
             return
-        last = self._marks(self._save_at.last_position(self._trace.updates))
+        last = self._marks(int(self._positions[-1]))
         names = [*last, "batch_loss"]
         if self._path is not None:
-            names += self._path.column_names(self._save_at.gradients)
+            names += self._path.column_names(self._has_gradients)
         record, held = self._trace.in_memory, 0
         if record is not None:
-            last["batch_loss"] = record.losses[self._of_kept][-1].item()
+            last["batch_loss"] = record.losses[self._of_saved][-1].item()
             if self._path is not None and record.parameters is not None:
                 held = self._path.held(record.parameters)
-        elif self._rows == self._trace.saved:
+        elif rows == self._trace.saved:
             last["batch_loss"] = self._trace.last_loss.item()
-        history.extend(self._rows, self._columns, names, last, held)
+        history.extend(rows, self._columns, names, last, held)
 
     def _columns(self, where: slice) -> Mapping[str, Column | float]:
-        if where.start == self._rows - 1:  # asked for far more often than all of them
-            positions = np.array([self._save_at.last_position(self._trace.updates)])
-        else:
-            positions = self._save_at.positions(self._trace.updates)[where]
         record = self._trace.record
         losses = self._part(record.losses, where).numpy()
-        columns: dict[str, Column | float] = {**self._marks(positions), "batch_loss": losses}
-        if self._path is not None and self._save_at.parameters and record.parameters is not None:
+        columns: dict[str, Column | float] = {**self._marks(self._positions[where]), "batch_loss": losses}
+        if self._path is not None and self._has_parameters and record.parameters is not None:
             chosen = None if record.gradients is None else self._part(record.gradients, where)
             columns |= self._path.columns(self._part(record.parameters, where), chosen)
         return columns
 
     def _part(self, values: Tensor, where: slice) -> Tensor:
-        return values[self._of_kept][where].double()
+        return values[self._of_saved][where].double()
 
     def _marks(self, position: NDArray[np.int64] | int) -> dict[str, Any]:
         """Return where the run stood behind updates of the chunk, by their positions."""
         begin, behind = self._begin, position + 1
         return {
             "update": begin.update + behind,
-            **axes_at(self._variant, self._updates_per_epoch, begin.epoch, self._first + behind),
+            **axes_at(self._variant, self._per_epoch, begin.epoch, self._first + behind),
             "seconds": begin.seconds + behind / self._trace.updates * (self._seconds - begin.seconds),
             "lr": begin.lr if self._lrs is None else self._lrs[position],
         }

@@ -429,7 +429,7 @@ class HistoryRecorder(Callback):
             parameters=path is not None and (path.names_parameters or path.has_optimum),
             gradients=path is not None and path.names_gradients,
         )
-        return ChunkRequest(self._save_at)
+        return ChunkRequest(self._save_at, epochs=1)
 
     def _extend(self, trainer: Trainer, chunk: Chunk, trace: Trace) -> None:
         """Add the rows of a chunk to the history."""

@@ -74,7 +74,7 @@ class BatchLoader(DataLoader[Pair]):
         # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
         rows, update = self._rows(), -(-done // self.variant.batch_size)
         if self.chunk_source is not None:
-            update = yield from self._chunks(self.chunk_source, rows, update)
+            rows, update = yield from self._chunks(self.chunk_source, rows, update)
         yield from self._single_batches(rows, update)
         self._consumed = 0
         self.epoch_order.set_epoch(self.epoch_order.epoch + 1)
@@ -100,8 +100,15 @@ class BatchLoader(DataLoader[Pair]):
                 part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
                 yield (x[part].clone(), y[part].clone()) if is_gathered else (x[part], y[part])
 
-    def _chunks(self, source: ChunkSource, rows: Tensor | None, update: int) -> Generator[Chunk, None, int]:
-        """Yield the updates of the epoch from one on, many at a time; returns the one from which on there are none."""
+    def _chunks(
+        self, source: ChunkSource, rows: Tensor | None, update: int
+    ) -> Generator[Chunk, None, tuple[Tensor | None, int]]:
+        """Yield the updates of the epoch from one on, many at a time.
+
+        Returns:
+            The order of the epoch that a chunk has ended in, and the update from which on there is no chunk.
+        """
+        epoch = self.epoch_order.epoch
         while update < self.variant.updates_per_epoch:
             chunk = source.next_chunk(rows, update)
             if chunk is None:
@@ -110,7 +117,9 @@ class BatchLoader(DataLoader[Pair]):
             yield chunk
             self._is_in_chunk = False
             update = chunk.first + 1 if self.chunk_source is None else source.end
-        return update
+            if self.epoch_order.epoch != epoch:
+                epoch, rows = self.epoch_order.epoch, self._rows()
+        return rows, update
 
     def _rows(self) -> Tensor | None:
         """Return the order of the epoch; None where the samples are taken as they lie."""

@@ -75,7 +75,11 @@ class EpochOrder(Sampler[int]):
 
     def rows(self) -> Tensor:
         """Return the rows of the current epoch, shape (n,), int64."""
-        return epoch_order(self.order, self.n, self.seed, self.epoch)
+        return self.rows_of(self.epoch)
+
+    def rows_of(self, epoch: int) -> Tensor:
+        """Return the rows of an epoch, shape (n,), int64."""
+        return epoch_order(self.order, self.n, self.seed, epoch)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.rows().tolist())

@@ -1,7 +1,17 @@
 """How a chunk of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
 
 from gd_lightning.engine.autograd import AutogradEngine, is_beyond_precision, overflow_to_nan
-from gd_lightning.engine.chunk import Chunk, ChunkRequest, ChunkSource, DivergenceCheck, Engine, Record, SaveAt, Trace
+from gd_lightning.engine.chunk import (
+    Chunk,
+    ChunkRequest,
+    ChunkSource,
+    DivergenceCheck,
+    Engine,
+    EpochEnds,
+    Record,
+    SaveAt,
+    Trace,
+)
 from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fusible import why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation
@@ -18,6 +28,7 @@ __all__ = [
     "DivergenceCheck",
     "Ends",
     "Engine",
+    "EpochEnds",
     "FusedEngine",
     "FusedPopulation",
     "Members",

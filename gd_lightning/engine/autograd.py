@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, Record, Trace
+from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, EpochEnds, Record, Trace
 from gd_lightning.errors import first_line
 
 Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -38,33 +41,44 @@ class AutogradEngine(Engine):
 
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk."""
-        save_at, check = chunk.save_at, chunk.check
-        positions = save_at.positions(chunk.updates).tolist()
-        losses: list[Tensor] = []
-        parameters: list[Tensor] = []
-        gradients: list[Tensor] = []
-        self.made = 0
-        checked, next_check, suspected = 0, check.start, check.suspected
+        left, self.interrupted = _Left(), None
+        try:
+            self._make(chunk, left)
+            return left.trace()
+        except BaseException:
+            if left.updates:
+                self.interrupted = Trace(left.updates, Record(torch.empty(0)), measured=left.measures())
+                with suppress(Exception):  # what has ended the chunk may end this, too
+                    self.interrupted = left.trace()
+            raise
+
+    def _make(self, chunk: Chunk, left: _Left) -> None:
+        """Make the updates, until a check ends them."""
+        save_at, check, lrs = chunk.save_at, chunk.check, chunk.lrs
+        positions = chunk.saved_positions(save_at, chunk.updates).tolist()
+        ends = set() if chunk.ends is None else set(chunk.epoch_ends(chunk.updates - 1).tolist())
+        next_check, left.suspected = check.start, check.is_needed and check.suspected
         for position in range(chunk.updates):
-            if chunk.lrs is not None:
+            if lrs is not None:
                 for group in self._optimizer.param_groups:
-                    group["lr"] = float(chunk.lrs[position])
-            is_saved = len(losses) < len(positions) and position == positions[len(losses)]
+                    group["lr"] = float(lrs[position])
+            is_saved = len(left.losses) < len(positions) and position == positions[len(left.losses)]
             batch_loss, gradient = self._update(*chunk.batch(position), is_saved and save_at.gradients)
-            self.made = position + 1
+            left.updates = position + 1
             if is_saved:
-                losses.append(batch_loss)
+                left.losses.append(batch_loss)
                 if save_at.parameters:
-                    parameters.append(_flat(self._parameters))
+                    left.parameters.append(_flat(self._parameters))
                 if gradient is not None:
-                    gradients.append(gradient)
-            if check.is_needed and position + 1 == next_check:
-                suspected = suspected or _is_any_beyond(losses[checked:], check)
-                if suspected:
-                    return _trace(position + 1, losses, parameters, gradients, suspected)
-                checked, next_check = len(losses), next_check + check.every
-        suspected = check.is_needed and (suspected or _is_any_beyond(losses[checked:], check))
-        return _trace(chunk.updates, losses, parameters, gradients, suspected)
+                    left.gradients.append(gradient)
+            is_due = check.is_needed and position + 1 == next_check
+            next_check += check.every * is_due
+            if position in ends:
+                if left.is_over_at_end_of_epoch(chunk.ends):
+                    return
+            elif is_due and left.is_suspect(check):
+                return
+        left.suspected = check.is_needed and left.is_suspect(check)
 
     def _update(self, x: Tensor, y: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """Make an update; returns batch loss and gradient at the weights from which it starts."""
@@ -115,18 +129,44 @@ def is_beyond_precision(error: BaseException) -> bool:
     return False
 
 
-def _trace(
-    updates: int, losses: list[Tensor], parameters: list[Tensor], gradients: list[Tensor], suspected: bool
-) -> Trace:
-    """Bring what was saved to the CPU, at once: to read each value would be to wait for the device."""
-    saved = (torch.stack(values).cpu() if values else None for values in (losses, parameters, gradients))
-    of_losses, of_parameters, of_gradients = saved
-    record = Record(torch.empty(0) if of_losses is None else of_losses, of_parameters, of_gradients)
-    return Trace(updates, record, suspected)
+class _Left:
+    """What the updates of a chunk have left so far."""
 
+    def __init__(self) -> None:
+        self.updates, self.seconds = 0, 0.0
+        self.suspected = False
+        self.losses: list[Tensor] = []
+        self.parameters: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self._measured: list[Sequence[float]] = []
+        self._checked = 0  # losses
 
-def _is_any_beyond(losses: list[Tensor], check: DivergenceCheck) -> bool:
-    return bool(losses) and not bool((torch.stack(losses).double() <= check.bound).all())
+    def is_suspect(self, check: DivergenceCheck) -> bool:
+        """Whether divergence is suspected at a check."""
+        losses, self._checked = self.losses[self._checked :], len(self.losses)
+        is_beyond = bool(losses) and not bool((torch.stack(losses).double() <= check.bound).all())
+        self.suspected = self.suspected or is_beyond
+        return self.suspected
+
+    def is_over_at_end_of_epoch(self, ends: EpochEnds | None) -> bool:
+        """Measure at the end of an epoch, which ends all suspicion; returns whether the chunk ends there."""
+        assert ends is not None
+        begun = time.perf_counter()
+        self._measured.append(ends.measure())
+        self.seconds += time.perf_counter() - begun
+        self.suspected, self._checked = False, len(self.losses)
+        return ends.is_over(self._measured[-1][0], self.losses[-1].item())
+
+    def measures(self) -> NDArray[np.float64]:
+        """Return what was measured at the ends of epochs, shape (epochs, measures)."""
+        return np.array(self._measured, dtype=np.float64).reshape(len(self._measured), -1 if self._measured else 0)
+
+    def trace(self) -> Trace:
+        """Bring what was saved to the CPU, at once: to read each value would be to wait for the device."""
+        saved = (torch.stack(each).cpu() if each else None for each in (self.losses, self.parameters, self.gradients))
+        losses, parameters, gradients = saved
+        record = Record(torch.empty(0) if losses is None else losses, parameters, gradients)
+        return Trace(self.updates, record, self.suspected, measured=self.measures(), seconds=self.seconds)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -49,10 +49,6 @@ class SaveAt:
         """Return how many are saved of a chunk of so many updates."""
         regular = self._regular(updates)
         return len(regular) + (self.last and updates > 0 and updates - 1 not in regular)
-
-    def last_position(self, updates: int) -> int:
-        """Return the last position that is saved of a chunk of so many updates, of which at least one is."""
-        return updates - 1 if self.last else self._regular(updates)[-1]
 
     def _regular(self, updates: int) -> range:
         return range(self.start, updates, self.every)
@@ -97,6 +93,26 @@ class DivergenceCheck:
         return self.suspected or self.bound != NOTHING_IS_BEYOND
 
 
+@dataclass(frozen=True)
+class EpochEnds:
+    """What is measured at the ends of epochs within a chunk of several, and where the chunk ends for it.
+
+    Args:
+        measure: Measures at the present weights, where an engine has no faster way; the train loss comes first.
+        low: The chunk ends at the end of an epoch whose train loss is at most this.
+        high: The chunk ends at the end of an epoch whose train loss is above this, or nan, or whose last batch loss is
+            not finite.
+    """
+
+    measure: Callable[[], Sequence[float]]
+    low: float = -math.inf
+    high: float = math.inf
+
+    def is_over(self, train_loss: float, batch_loss: float) -> bool:
+        """Whether the chunk ends at an epoch's end where these were measured."""
+        return not (self.low < train_loss <= self.high and math.isfinite(batch_loss))
+
+
 class Record(NamedTuple):
     """What the saved updates of a chunk leave; None is what nobody asked for.
 
@@ -119,30 +135,45 @@ class ChunkRequest:
     """What a callback wants of the chunk that is about to be carried out.
 
     A callback that has a method ``chunk_request(trainer)`` is asked for one when all have had their
-    ``on_train_batch_start``.
+    ``on_train_batch_start``. Of a callback with a hook of epochs and no such method, or an older one, a chunk does not
+    reach beyond the present epoch.
 
     Args:
         save_at: Which updates are to leave something.
         check: Where the chunk is to end early.
+        epochs: In how many epochs, the present one included, the callback needs no hook but those of the last one.
+        measure: Measures what is asked for at the end of each epoch; see :class:`EpochEnds`.
+        low: The chunk is to end where the train loss, at an epoch's end, is at most this.
+        high: The chunk is to end where the train loss, at an epoch's end, is above this, or a loss is not finite.
+        interrupted: Is given the chunk, and what it has left, where an exception ends it.
     """
 
     save_at: SaveAt | None = None
     check: DivergenceCheck | None = None
+    epochs: float = math.inf
+    measure: Callable[[], Sequence[float]] | None = None
+    low: float = -math.inf
+    high: float = math.inf
+    interrupted: Callable[[Chunk, Trace], None] | None = None
 
 
 class Chunk:
-    """Consecutive updates of an epoch, over samples in memory.
+    """Consecutive updates of an epoch, or of several, over samples in memory.
 
     Args:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
-        rows: In which order the epoch visits the samples, shape (N,), int64; None: as they lie.
+        rows: In which order the epochs visit the samples, int64, shape (N,) for each of them, one behind the other;
+            None: as they lie.
         variant: B, N, and whether a short last batch is dropped.
         first: The first update, counted from the beginning of the epoch, from 0.
-        stop: The update behind the last one.
+        stop: The update behind the last one, counted from there, too.
         lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
-        save_at: Which updates leave something; only the last one, as long as nobody asks for more.
+        save_at: Which updates leave something; only the last one, as long as nobody asks for more. Where there are
+            several epochs, the last update of each does.
         check: Where it ends early; nowhere, as long as nobody asks for it.
+        per_epoch: How many updates an epoch has; None: as many as the variant says.
+        ends: What is measured at the ends of epochs; None: nothing.
 
     Example:
         >>> import torch
@@ -164,31 +195,84 @@ class Chunk:
         lrs: NDArray[np.float64] | None = None,
         save_at: SaveAt = _LAST_ALONE,
         check: DivergenceCheck = _NO_CHECK,
+        per_epoch: int | None = None,
+        ends: EpochEnds | None = None,
     ) -> None:
         self.x, self.y, self.rows = x, y, rows
         self.variant = variant
         self.first, self.stop = first, stop
         self.lrs = lrs
         self.save_at, self.check = save_at, check
+        self.per_epoch = variant.updates_per_epoch if per_epoch is None else per_epoch
+        self.ends = ends
 
     @property
     def updates(self) -> int:
         """How many updates it has."""
         return self.stop - self.first
 
-    def asked(self, requests: Iterable[ChunkRequest], lrs: NDArray[np.float64] | None = None) -> Chunk:
+    def place(self, updates: int) -> tuple[int, int]:
+        """Return where a run stands behind so many of its updates.
+
+        Args:
+            updates: At least one.
+
+        Returns:
+            Which of its epochs the last of them is in, from 0, and how many updates are made in that epoch.
+        """
+        epochs = (self.first + updates - 1) // self.per_epoch
+        return epochs, self.first + updates - epochs * self.per_epoch
+
+    def epoch_ends(self, updates: int) -> NDArray[np.int64]:
+        """Return the positions of the last updates of epochs among its first updates; none where it has one epoch."""
+        if self.stop <= self.per_epoch:
+            return np.empty(0, np.int64)
+        return np.arange(self.per_epoch - 1 - self.first, updates, self.per_epoch, dtype=np.int64)
+
+    def saved_positions(self, save_at: SaveAt, updates: int) -> NDArray[np.int64]:
+        """Return the positions that are saved of its first updates, shape (R,).
+
+        Args:
+            save_at: What is asked for, its own or a part of it.
+            updates: How many updates are made: all, or fewer where it ended early.
+        """
+        last = save_at.last and updates == self.updates
+        positions, ends = replace(save_at, last=last).positions(updates), self.epoch_ends(updates)
+        return np.union1d(positions, ends) if len(ends) else positions
+
+    def saves(self) -> int:
+        """Return how many updates are saved where all are made."""
+        count, ends = self.save_at.count(self.updates), self.epoch_ends(self.updates)
+        is_regular = (ends >= self.save_at.start) & ((ends - self.save_at.start) % self.save_at.every == 0)
+        is_counted = is_regular | (ends == self.updates - 1) if self.save_at.last else is_regular
+        return count + len(ends) - int(is_counted.sum())
+
+    def asked(
+        self,
+        requests: Sequence[ChunkRequest],
+        lrs: NDArray[np.float64] | None = None,
+        epochs: int = 1,
+        rows: Tensor | None = None,
+    ) -> Chunk:
         """Return the chunk that leaves what all requests want, and ends early where the last of them says.
 
         Args:
             requests: Of callbacks.
             lrs: Learning rate of each update, shape (updates,); None: the one that the optimiser has.
+            epochs: How many epochs it has instead of one, which it has from the first to the last update.
+            rows: The order of these epochs.
         """
-        save_at, check = self.save_at, self.check
+        save_at, check, ends = self.save_at, self.check, None
+        stop = self.stop + (epochs - 1) * self.per_epoch
         for request in requests:
             if request.save_at is not None:
-                save_at = save_at.joined(request.save_at, self.updates)
+                save_at = save_at.joined(request.save_at, stop - self.first)
             check = request.check or check
-        return Chunk(self.x, self.y, self.rows, self.variant, self.first, self.stop, lrs, save_at, check)
+            if request.measure is not None:
+                low, high = max(each.low for each in requests), min(each.high for each in requests)
+                ends = EpochEnds(request.measure, low, high)
+        rows = self.rows if rows is None else rows
+        return Chunk(*(self.x, self.y, rows, self.variant, self.first, stop, lrs, save_at, check, self.per_epoch, ends))
 
     def __iter__(self) -> Iterator[Tensor]:
         """Unpack the one update of a chunk like the batch (x, y) that it is made of.
@@ -202,11 +286,12 @@ class Chunk:
 
     def batch(self, position: int) -> Pair:
         """Return the samples of an update, x of shape (B, D) and y of shape (B, K)."""
-        update = self.first + position
-        where = slice(self.variant.samples_at(update), self.variant.samples_at(update + 1))
+        epoch, update = divmod(self.first + position, self.per_epoch)
+        begin, end = self.variant.samples_at(update), self.variant.samples_at(update + 1)
         if self.rows is None:
-            return self.x[where], self.y[where]
-        chosen = self.rows[where]
+            return self.x[begin:end], self.y[begin:end]
+        before = epoch * self.variant.train_samples
+        chosen = self.rows[before + begin : before + end]
         return self.x[chosen], self.y[chosen]
 
 
@@ -219,6 +304,8 @@ class Trace:
         suspected: Whether a saved batch loss is beyond the bound, since the last check that found none.
         saved: R, how many updates are saved; None: as the record says, which is then in memory.
         last_loss: The batch loss of the last of them, a scalar; None: likewise.
+        measured: What was measured at the ends of epochs within it, shape (epochs, measures).
+        seconds: How long that took.
     """
 
     def __init__(
@@ -228,12 +315,16 @@ class Trace:
         suspected: bool = False,
         saved: int | None = None,
         last_loss: Tensor | None = None,
+        measured: NDArray[np.float64] | None = None,
+        seconds: float = 0.0,
     ) -> None:
         self.updates = updates
         self.suspected = suspected
         self._record = record
         self.saved = len(self.record.losses) if saved is None else saved
         self._last_loss = last_loss
+        self.measured = np.empty((0, 0)) if measured is None else measured
+        self.seconds = seconds
 
     @property
     def record(self) -> Record:
@@ -268,8 +359,8 @@ class Engine(ABC):
     """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
 
     name: ClassVar[str]
-    made: int = 0
-    """How many updates of the present chunk are made, where they are made one by one: of one that an exception ends."""
+    interrupted: Trace | None = None
+    """What the present chunk has left where an exception has ended it; None where no update was made."""
 
     @abstractmethod
     def prepare(self, chunk: Chunk) -> None:
@@ -278,6 +369,15 @@ class Engine(ABC):
     @abstractmethod
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk, one after the other; parameters and state of the optimiser are changed."""
+
+    def can_span_epochs(self, chunk: Chunk, measures: bool) -> bool:
+        """Whether it carries out several epochs like the one of a chunk in one go.
+
+        Args:
+            chunk: A whole epoch.
+            measures: Whether something is measured at the ends of epochs.
+        """
+        return True
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss at the present parameters, a mean over samples x (N, D) and outputs of y (N, K).

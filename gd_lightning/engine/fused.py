@@ -6,6 +6,7 @@ Letters: N samples, D features, K outputs, P parameters, R saved updates, L laye
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
 
 _MOST_MEASURED = 1 << 22
-"""Features of all samples up to which a pass over them in one thread takes less time than torch's."""
+"""Samples times features, or weights of a perceptron, up to which a pass in one thread takes less time than torch's."""
 
 _PIECE = 1 << 24
 """Bytes of a piece of memory that losses are saved in. For large pieces NumPy asks for large pages; to get as much in
@@ -70,6 +71,7 @@ class FusedEngine(Engine):
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._saved_places = self._places[:0] if is_as_in_torch else self._places
         self._free = np.empty(0)
+        self._pass: float | None = None
 
     def prepare(self, chunk: Chunk) -> None:
         """Compile what such a chunk needs, or load what was compiled before; both take longer than most chunks."""
@@ -78,69 +80,107 @@ class FusedEngine(Engine):
         dtype = samples.x.dtype
         state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
         settings = np.zeros(1, dtype), self._rule(group), self._span(chunk)._replace(updates=0)
-        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *self._room(SaveAt(), 0, dtype))
+        room = self._room(SaveAt(), 0, dtype)
+        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *room, self._epochs(chunk, np.empty(0)))
         self.mean_loss(chunk.x[:0], chunk.y[:0])
 
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk; its rows, if there are any, are trusted to be rows of x."""
-        save_at, check = chunk.save_at, chunk.check
         if not chunk.updates:
-            return Trace(0, Record(chunk.y.new_empty(0)), check.is_needed and check.suspected)
+            return Trace(0, Record(chunk.y.new_empty(0)), chunk.check.is_needed and chunk.check.suspected)
         group = self._optimizer.param_groups[0]
         parameters: list[nn.Parameter] = group["params"]
-        samples = self._samples(chunk, parameters[0].dtype)
-        dtype = samples.x.dtype
         buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
         # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
         of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
-        theta, velocity = self._read(of_parameters), self._read(of_buffers) if buffers else np.empty(0, dtype)
-        state, network = self._kernels.State(theta, velocity), self._network(dtype)
-        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
-            lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
-        rule, span, kernel = self._rule(group), self._span(chunk), self._kernel(chunk)
-
-        def make(state: Any, save_at: SaveAt, room: int) -> tuple[int, int, bool, Record]:
-            saved, scratch = self._room(save_at, room, dtype)
-            updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch)
-            losses, *path = (torch.from_numpy(array[:count]) for array in saved)
-            return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
-
-        record: Record | Callable[[], Record]
-        if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
-            begin = theta.copy(), velocity.copy()
-            alone = replace(save_at, parameters=False, gradients=False)
-            updates, count, suspected, last = make(state, alone, 1)
-
-            def record() -> Record:
-                again = self._kernels.State(*(part.copy() for part in begin))
-                return make(again, save_at, save_at.count(chunk.updates))[3]
-        else:
-            updates, count, suspected, record = make(state, save_at, save_at.count(chunk.updates))
-            last = record
+        theta = self._read(of_parameters)
+        state = self._kernels.State(theta, self._read(of_buffers) if buffers else np.empty(0, theta.dtype))
+        trace = self._make(chunk, state)
         self._write(theta, of_parameters)
         if buffers:
-            self._write(velocity, of_buffers)
+            self._write(state.velocity, of_buffers)
             for parameter, buffer in zip(parameters, buffers, strict=True):
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer
         for tensor in (*parameters, *buffers):
             tensor.grad = None
             increment_version(tensor)
         if chunk.lrs is not None:
-            group["lr"] = float(chunk.lrs[updates - 1])
+            group["lr"] = float(chunk.lrs[trace.updates - 1])
         # torch's schedulers warn unless they have seen a step.
         vars(self._optimizer)["_opt_called"] = True
-        return Trace(updates, record, suspected, count, last.losses[-1] if count else None)
+        return trace
+
+    def _make(self, chunk: Chunk, state: Any) -> Trace:
+        """Make the updates of a chunk from a state, which is changed."""
+        group, save_at = self._optimizer.param_groups[0], chunk.save_at
+        dtype = state.theta.dtype
+        samples, network = self._samples(chunk, group["params"][0].dtype), self._network(dtype)
+        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
+            lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
+        rule, span, kernel = self._rule(group), self._span(chunk), self._kernel(chunk)
+        measured = np.empty(0 if chunk.ends is None else (chunk.stop - 1) // chunk.per_epoch)
+
+        def make(state: Any, span: Any, save_at: SaveAt, room: int, ends: Any) -> tuple[int, int, bool, Record]:
+            saved, scratch = self._room(save_at, room, dtype)
+            epochs = self._epochs(chunk, ends)
+            updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
+            losses, *path = (torch.from_numpy(array[:count]) for array in saved)
+            return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
+
+        record: Record | Callable[[], Record]
+        if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
+            begin = state.theta.copy(), state.velocity.copy()
+            alone = replace(save_at, parameters=False, gradients=False)
+            updates, count, suspected, last = make(state, span, alone, 1, measured)
+
+            def record() -> Record:
+                again = self._kernels.State(*(part.copy() for part in begin))
+                return make(again, span._replace(updates=updates), save_at, count, np.empty(0))[3]
+        else:
+            updates, count, suspected, record = make(state, span, save_at, chunk.saves(), measured)
+            last = record
+        last_loss = last.losses[-1] if count else None
+        ends = measured[: min(len(measured), (chunk.first + updates) // chunk.per_epoch), None]
+        seconds = len(ends) * self._seconds_of_pass(chunk) if len(ends) else 0.0
+        return Trace(updates, record, suspected, count, last_loss, ends, seconds)
+
+    def can_span_epochs(self, chunk: Chunk, measures: bool) -> bool:
+        """Whether one thread makes the updates, and compiled code can measure what is measured."""
+        if chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE:
+            return False
+        return not measures or self._can_measure(chunk.x)
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
-        """Return the loss of a linear network over samples that are not too many."""
-        if len(self._layers) > 1 or x.numel() > _MOST_MEASURED:
+        """Return the loss over samples that are not too many."""
+        if not self._can_measure(x):
             return None
-        group = self._optimizer.param_groups[0]
-        parameters: list[nn.Parameter] = group["params"]
-        samples = self._arrays(x, y)
-        theta = self._read([parameter.detach().numpy() for parameter in parameters])
-        total: float = self._kernels.sum_losses(samples, theta, self._rule(group))
+        total = self._sum_losses(x, y, 1)
         return total / y.numel() if len(y) else math.nan
+
+    def _can_measure(self, x: Tensor) -> bool:
+        width = x.shape[1] if len(self._layers) == 1 else len(self._places)
+        return len(x) * width <= _MOST_MEASURED
+
+    def _sum_losses(self, x: Tensor, y: Tensor, times: int) -> float:
+        """Return the loss, summed over samples and outputs, having summed it so many times."""
+        group = self._optimizer.param_groups[0]
+        theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
+        samples, rule = self._arrays(x, y), self._rule(group)
+        if len(self._layers) == 1:
+            total: float = self._kernels.sum_losses_often(samples, theta, rule, times)
+        else:
+            network, (_, scratch) = self._network(theta.dtype), self._room(SaveAt(), 0, theta.dtype)
+            total = self._kernels.sum_losses_of_network_often(samples, network, theta, rule, scratch, times)
+        return total
+
+    def _seconds_of_pass(self, chunk: Chunk) -> float:
+        """Return how long it takes within compiled code to measure the train loss; itself measured once."""
+        if self._pass is None:
+            times = max(1, 1_000_000 // max(1, len(chunk.x) * len(self._places)))
+            begun = time.perf_counter()
+            self._sum_losses(chunk.x, chunk.y, times)
+            self._pass = (time.perf_counter() - begun) / times
+        return self._pass
 
     def _network(self, dtype: np.dtype[Any]) -> Any:
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._saved_places)
@@ -174,7 +214,7 @@ class FusedEngine(Engine):
             )
         if {x.dtype, y.dtype} != {dtype}:
             raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
-        if rows is not None and len(rows) < samples:
+        if rows is not None and len(rows) < samples * -(-chunk.stop // chunk.per_epoch):
             raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
         return self._arrays(x, y, rows)
 
@@ -184,10 +224,15 @@ class FusedEngine(Engine):
 
     def _kernel(self, chunk: Chunk) -> Any:
         if len(self._layers) > 1:
-            return self._kernels.carry_out_network
+            return self._kernels.carry_out_network_epochs
         if chunk.variant.batch_size * chunk.x.shape[1] < _LARGE:
-            return self._kernels.carry_out_linear
+            return self._kernels.carry_out_linear_epochs
         return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
+
+    def _epochs(self, chunk: Chunk, measured: NDArray[np.float64]) -> Any:
+        """Give the compiled code what happens at the ends of epochs."""
+        low, high = (-math.inf, math.inf) if chunk.ends is None else (chunk.ends.low, chunk.ends.high)
+        return self._kernels.Epochs(chunk.per_epoch, chunk.variant.train_samples, measured, low, high)
 
     def _rule(self, group: dict[str, Any]) -> Any:
         momentum, weight_decay = float(group["momentum"]), float(group["weight_decay"])

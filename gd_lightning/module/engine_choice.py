@@ -167,18 +167,18 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
     if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
         return "a scheduler looks at single updates"
-    if any(_changes_more_than_lr(config.scheduler) for config in schedulers):
+    if any(changes_more_than_lr(config.scheduler) for config in schedulers):
         return "a scheduler may change more than the learning rate at every update"
     if schedulers and len(trainer.optimizers[0].param_groups) > 1:
         return "several learning rates change at every update"
     return ""
 
 
-def _changes_more_than_lr(scheduler: object) -> bool:
+def changes_more_than_lr(scheduler: object) -> bool:
     """Whether a scheduler may change more of an optimiser than its learning rate, as those that cycle momentum do."""
     if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
         return True
-    return any(map(_changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
+    return any(map(changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
 
 
 def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:

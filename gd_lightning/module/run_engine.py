@@ -83,7 +83,7 @@ class RunEngine:
             x, y = as_network_takes_them(x).contiguous(), y.contiguous()
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
-        return Chunks(self._trainer, engine, x, y, numbers, seconds, decision.one_by_one)
+        return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
 
     # The source of the loader's chunks
 

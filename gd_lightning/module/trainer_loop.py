@@ -1,16 +1,20 @@
-"""How long the chunks of a run are, and how Lightning counts their updates (floor 4)."""
+"""How long the chunks of a run are, and where a run stands behind them (floor 4)."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from gd_lightning.engine import Chunk, ChunkRequest, Engine, Trace
+from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
+from gd_lightning.module.epoch_spans import most_epochs
+from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved
+from gd_lightning.module.schedules import Schedules
 
 # Between chunks, signals are answered, limits of time are seen, and checkpoints are written.
 _SECONDS = 0.1
@@ -23,9 +27,9 @@ _ROUND = 100  # chunks end at multiples of it, where nothing else ends them
 class Chunks:
     """Hands a run to an engine, chunk by chunk, as if Lightning had made each update.
 
-    Lightning counts batches that it fetches, and steps of the optimiser. Of a chunk it sees one of each; what is
-    left is added here, in one place, so that ``global_step``, the index of a batch, the end of an epoch, validation
-    within it, checkpoints and what is continued from them are those of single updates.
+    Lightning sees a chunk as one batch. Where nothing looks at single epochs, a chunk that is a whole epoch is made
+    into one of as many epochs as fit. Behind a chunk, ``current_epoch``, ``global_step``, the index of a batch, the
+    end of an epoch, validation within it, checkpoints and what is continued from them are those of single updates.
 
     Args:
         trainer: Which has begun to train.
@@ -33,6 +37,7 @@ class Chunks:
         x: Features as the engine takes them, shape (N, D).
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
+        plain: The class of the module whose own hooks need no single epochs.
         seconds: How long a chunk may take, if that is less than a tenth of a second.
         one_by_one: Whether each update is a chunk of its own.
     """
@@ -44,15 +49,16 @@ class Chunks:
         x: Tensor,
         y: Tensor,
         numbers: int,
+        plain: type[LightningModule],
         seconds: float = _SECONDS,
         one_by_one: bool = False,
     ) -> None:
         self.engine = engine
-        self._trainer, self._one_by_one = trainer, one_by_one
+        self._trainer, self._plain, self._one_by_one = trainer, plain, one_by_one
         self._seconds = min(seconds, _SECONDS)
         self._x, self._y = x, y
-        loader: Any = trainer.train_dataloader
-        self._variant = loader.variant
+        self._loader: Any = trainer.train_dataloader
+        self._variant = self._loader.variant
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
         self.end = 0
@@ -70,9 +76,10 @@ class Chunks:
             update: The first update, counted from the beginning of the epoch.
         """
         updates = self._updates_from(update)
-        self._fetched(updates - 1)
+        count_fetched(self._trainer, updates - 1)
         self.end = update + updates
-        return Chunk(self._x, self._y, rows, self._variant, update, update + updates)
+        per_epoch = min(self._variant.updates_per_epoch, int(self._trainer.num_training_batches))
+        return Chunk(self._x, self._y, rows, self._variant, update, self.end, per_epoch=per_epoch)
 
     def carry_out(self, chunk: Chunk) -> dict[str, Any]:
         """Make the updates of a chunk, in the training step that Lightning makes of it.
@@ -80,33 +87,72 @@ class Chunks:
         Returns:
             What a training step returns, and the chunk as callbacks asked for it, with its trace.
         """
-        schedulers = [config.scheduler for config in self._trainer.lr_scheduler_configs if config.interval == "step"]
-        before = [scheduler.state_dict() for scheduler in schedulers]
-        lrs = self._lrs(schedulers, chunk.updates) if schedulers else None
-        chunk = chunk.asked(requests_of(self._trainer), lrs)
         begun = time.perf_counter()
+        requests = requests_of(self._trainer)
+        epochs = self._epochs(chunk, requests)
+        schedules = Schedules(self._trainer, chunk, epochs)
+        chunk = chunk.asked(requests, schedules.lrs(), epochs, self._orders(chunk, epochs))
         try:
             trace = self.engine.carry_out(chunk)
         except BaseException:
-            # As if Lightning had made the updates that were made, and were interrupted in the next one.
-            made = self.engine.made
-            self._fetched(made + 1 - chunk.updates)
-            self._made(made)
-            self._take_back(schedulers, before, chunk, made)
-            self.end = chunk.first + made
+            self._take_back(chunk, schedules, requests)
             raise
         self._learn_from(trace, time.perf_counter() - begun)
-        self.end = chunk.first + trace.updates
         if trace.updates < chunk.updates:
-            self._fetched(trace.updates - chunk.updates)
-            self._trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
-            self._take_back(schedulers, before, chunk, trace.updates - 1)
-        self._made(trace.updates - 1)
+            schedules.go_back(trace.updates - 1)
+        epochs, self.end = chunk.place(trace.updates)
+        self._move(schedules, Moved(trace.updates - 1, trace.updates, epochs, self.end - 1, self.end))
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss, "chunk": chunk, "trace": trace}
 
     def train_loss(self) -> float | None:
         """Return the train loss at the present weights; None where the engine has no way of its own to it."""
         return self.engine.mean_loss(self._x, self._y)
+
+    def _take_back(self, chunk: Chunk, schedules: Schedules, requests: Sequence[ChunkRequest]) -> None:
+        """Leave a run, where an exception ends a chunk, as if Lightning had made the updates that were made.
+
+        It was interrupted in the next one, or at the end of an epoch, where that was not measured.
+        """
+        trace = self.engine.interrupted or Trace(0, Record(torch.empty(0)))
+        made = trace.updates
+        schedules.go_back(made)
+        epochs, self.end = divmod(chunk.first + made, chunk.per_epoch)
+        is_at_end = made > 0 and self.end == 0 and (chunk.ends is not None or made == chunk.updates)
+        if is_at_end and len(trace.measured) < epochs:
+            epochs, self.end = epochs - 1, chunk.per_epoch
+            self._move(schedules, Moved(made, made, epochs, self.end, self.end))
+        else:
+            self._move(schedules, Moved(made, made + 1, epochs, self.end, self.end + 1))
+        for request in requests:
+            if made and request.interrupted is not None:
+                request.interrupted(chunk, trace)
+
+    def _move(self, schedules: Schedules, moved: Moved) -> None:
+        """Bring Lightning, and the loader, to where the updates have come."""
+        schedules.count(moved)
+        count_moved(self._trainer, moved)
+        if moved.epochs:
+            order = self._loader.epoch_order
+            order.set_epoch(order.epoch + moved.epochs)
+
+    # Several epochs
+
+    def _epochs(self, chunk: Chunk, requests: Sequence[ChunkRequest]) -> int:
+        """Return how many epochs are carried out in one go, of which a chunk is the first or a part."""
+        is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
+        fitting = min(self._length, self._most) // chunk.per_epoch
+        measures = any(request.measure is not None for request in requests)
+        if self._one_by_one or not is_whole or fitting < 2 or not self.engine.can_span_epochs(chunk, measures):
+            return 1
+        return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))
+
+    def _orders(self, chunk: Chunk, epochs: int) -> Tensor | None:
+        """Return in which order so many epochs visit the samples; None: as they lie."""
+        if chunk.rows is None or epochs == 1:
+            return chunk.rows
+        order = self._loader.epoch_order
+        others = (order.rows_of(order.epoch + epoch).to(chunk.rows.device) for epoch in range(1, epochs))
+        return torch.cat([chunk.rows, *others])
 
     # How long
 
@@ -130,53 +176,6 @@ class Chunks:
     def _learn_from(self, trace: Trace, seconds: float) -> None:
         fitting = int(trace.updates * self._seconds / max(seconds, 1e-9))
         self._length = max(1, min(fitting, _GROWTH * self._length))
-
-    def _lrs(self, schedulers: list[Any], updates: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Let the schedulers go ahead, but for the step that Lightning makes behind the chunk."""
-        (optimizer,) = self._trainer.optimizers
-        (group,) = optimizer.param_groups
-        vars(optimizer)["_opt_called"] = True  # torch's schedulers warn where they have seen no step
-        lrs = [group["lr"]]
-        for _ in range(updates - 1):
-            for scheduler in schedulers:
-                scheduler.step()
-            lrs.append(group["lr"])
-        return np.array(lrs, dtype=np.float64)
-
-    def _take_back(self, schedulers: list[Any], states: list[Any], chunk: Chunk, steps: int) -> None:
-        """Bring the schedulers to where they are after so many steps since the beginning of a chunk."""
-        if chunk.lrs is None:
-            return
-        self._trainer.optimizers[0].param_groups[0]["lr"] = float(chunk.lrs[0])
-        for scheduler, state in zip(schedulers, states, strict=True):
-            scheduler.load_state_dict(state)
-        for _ in range(steps):
-            for scheduler in schedulers:
-                scheduler.step()
-
-    # How Lightning counts
-
-    def _fetched(self, more: int) -> None:
-        """Count more batches as fetched than Lightning does."""
-        fetcher: Any = self._trainer.fit_loop._data_fetcher
-        fetcher.fetched += more
-        fetcher.done = fetcher.length is not None and fetcher.fetched >= fetcher.length
-        progress = self._trainer.fit_loop.epoch_loop.batch_progress
-        progress.total.ready += more
-        progress.current.ready += more
-
-    def _made(self, more: int) -> None:
-        """Count more updates as made than Lightning does."""
-        epoch_loop = self._trainer.fit_loop.epoch_loop
-        progress, steps = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer
-        counters: Any = (progress.total, progress.current)
-        for counter in counters:
-            counter.started += more
-            counter.processed += more
-            counter.completed += more
-        steps.step.increment_by(more)
-        steps.zero_grad.increment_by(more + 1)  # of which Lightning counts none
-        epoch_loop._batches_that_stepped += more
 
 
 def requests_of(trainer: Trainer) -> list[ChunkRequest]:

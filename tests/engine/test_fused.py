@@ -255,14 +255,16 @@ def test_neither_where_it_is_cut_nor_what_is_kept_changes_a_bit(widths: tuple[in
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
-@pytest.mark.parametrize("widths", [(1, 1), (1, 2), (5, 1), (40, 3)])
+@pytest.mark.parametrize("widths", [(1, 1), (1, 2), (5, 1), (40, 3), (5, 8, 3, 2)])
 def test_the_mean_loss_is_that_of_the_network(
-    widths: tuple[int, int], loss: Loss, bias: bool, dtype: torch.dtype
+    widths: tuple[int, ...], loss: Loss, bias: bool, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(6)
-    network = LinearRegressor(*widths, bias).to(dtype)
+    features, *hidden, outputs = widths
+    network = MLPRegressor(features, outputs, hidden, "tanh", bias) if hidden else LinearRegressor(*widths, bias)
+    network.to(dtype)
     engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.1), loss, 0.7)
-    x, y = _data(dtype, *widths, samples=1000)
+    x, y = _data(dtype, features, outputs, samples=1000)
     measured = engine.mean_loss(x, y)
     assert measured == pytest.approx((summed_loss(network(x), y, loss, 0.7) / y.numel()).item(), rel=TOLERANCE[dtype])
     nothing = engine.mean_loss(x[:0], y[:0])
@@ -273,9 +275,10 @@ def test_the_mean_loss_is_that_of_the_network(
 def test_what_is_no_faster_than_torch_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     perceptron, line = MLPRegressor(1, 1, [4]), LinearRegressor(1, 1)
     x, y = _data(torch.float32, 1, 1)
-    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is None
+    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is not None
     assert _autograd(*_line()).mean_loss(x, y) is None
     monkeypatch.setattr("gd_lightning.engine.fused._MOST_MEASURED", N - 1)
+    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is None
     assert FusedEngine(line, torch.optim.SGD(line.parameters())).mean_loss(x, y) is None
 
 

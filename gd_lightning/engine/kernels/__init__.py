@@ -2,13 +2,26 @@
 
 from gd_lightning.engine.kernels.arithmetic import PLACES, choose_loss, loss_of
 from gd_lightning.engine.kernels.dispatch import carry_out
-from gd_lightning.engine.kernels.linear import BLOCK, carry_out_in_threads, carry_out_linear, sum_losses
-from gd_lightning.engine.kernels.network import carry_out_network, forward
-from gd_lightning.engine.kernels.structures import Network, Rule, Samples, Saved, Scratch, Span, State
+from gd_lightning.engine.kernels.epochs import carry_out_linear_epochs, carry_out_network_epochs
+from gd_lightning.engine.kernels.linear import (
+    BLOCK,
+    carry_out_in_threads,
+    carry_out_linear,
+    sum_losses,
+    sum_losses_often,
+)
+from gd_lightning.engine.kernels.network import (
+    carry_out_network,
+    forward,
+    sum_losses_of_network,
+    sum_losses_of_network_often,
+)
+from gd_lightning.engine.kernels.structures import Epochs, Network, Rule, Samples, Saved, Scratch, Span, State
 
 __all__ = [
     "BLOCK",
     "PLACES",
+    "Epochs",
     "Network",
     "Rule",
     "Samples",
@@ -19,9 +32,14 @@ __all__ = [
     "carry_out",
     "carry_out_in_threads",
     "carry_out_linear",
+    "carry_out_linear_epochs",
     "carry_out_network",
+    "carry_out_network_epochs",
     "choose_loss",
     "forward",
     "loss_of",
     "sum_losses",
+    "sum_losses_of_network",
+    "sum_losses_of_network_often",
+    "sum_losses_often",
 ]

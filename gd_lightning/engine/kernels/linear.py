@@ -49,11 +49,16 @@ def carry_out_linear(
 
 
 def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
-    """Make updates of a linear network from large batches in so many threads; the other arguments as in carry_out."""
+    """Make updates of a linear network from large batches of one epoch in so many threads.
+
+    Args:
+        threads: How many.
+        arguments: As in carry_out, and what an epoch is.
+    """
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
     try:
-        return _carry_out_large(*arguments)
+        return _carry_out_large(*arguments[:-1])
     finally:
         numba.set_num_threads(before)
 
@@ -236,6 +241,15 @@ def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
     if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
         return _sum_losses_of_line(samples, theta, rule)
     return _sum_losses_of_linear(samples, theta, rule)
+
+
+@outer
+def sum_losses_often(samples: Samples, theta: Array, rule: Rule, times: int) -> float:
+    """Sum the losses so many times, as compiled code does at the ends of epochs; returns the last sum."""
+    total = 0.0
+    for _ in range(times):
+        total = sum_losses(samples, theta, rule)
+    return total
 
 
 @summing

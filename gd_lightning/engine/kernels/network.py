@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gd_lightning.engine.compiling import inlined, leaf, outer
 from gd_lightning.engine.kernels.arithmetic import add_scaled, dot, loss_of
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
@@ -54,6 +56,33 @@ def _add_network(
             scratch.deltas[last + k] = slope * share
         for layer in range(depth - 1, -1, -1):
             _backward(network, layer, theta, scratch)
+    return total
+
+
+@outer
+def sum_losses_of_network(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
+    """Return the loss of a multilayer perceptron, summed over samples as they lie and outputs in float64."""
+    outputs, total, delta = samples.y.shape[1], 0.0, np.float64(rule.huber_delta)
+    last = len(scratch.values) - outputs
+    for row in range(len(samples.x)):
+        for d in range(samples.x.shape[1]):
+            scratch.values[d] = samples.x[row, d]
+        for layer in range(len(network.layers)):
+            forward(network, layer, theta, scratch)
+        for k in range(outputs):
+            error = np.float64(scratch.values[last + k]) - np.float64(samples.y[row, k])
+            total += loss_of(error, rule.loss, delta)[0]
+    return total
+
+
+@outer
+def sum_losses_of_network_often(
+    samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch, times: int
+) -> float:
+    """Sum the losses so many times, as compiled code does at the ends of epochs; returns the last sum."""
+    total = 0.0
+    for _ in range(times):
+        total = sum_losses_of_network(samples, network, theta, rule, scratch)
     return total
 
 

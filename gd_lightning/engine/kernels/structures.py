@@ -72,6 +72,20 @@ class Span(NamedTuple):
     suspected: bool
 
 
+class Epochs(NamedTuple):
+    """How many updates and rows an epoch has, and what happens at the ends of epochs within.
+
+    ``measured``, float64, shape (E - 1,), receives the train loss there; (0,): nobody asks. The updates end where it is
+    at most ``low``, or not at most ``high``, or where the last batch loss is not finite.
+    """
+
+    per_epoch: int
+    samples: int
+    measured: Array
+    low: float
+    high: float
+
+
 class Saved(NamedTuple):
     """Receives batch losses, shape (R,), or (1,) for the last of them alone; parameters and gradients, each (R, P).
 

@@ -1,0 +1,159 @@
+"""Compiled updates of several epochs, and the train loss at the ends of those within.
+
+Letters: N samples, E epochs, R saved updates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from gd_lightning.engine.compiling import inlined, outer
+from gd_lightning.engine.kernels.linear import carry_out_linear, sum_losses
+from gd_lightning.engine.kernels.network import carry_out_network, sum_losses_of_network
+from gd_lightning.engine.kernels.structures import (
+    Array,
+    Epochs,
+    Network,
+    Rule,
+    Samples,
+    Saved,
+    Scratch,
+    Span,
+    State,
+)
+
+
+class _Made(NamedTuple):
+    """How many updates are made and saved, in which epoch the next one is, its place there, and what is suspected."""
+
+    updates: int
+    saved: int
+    epoch: int
+    within: int
+    suspected: bool
+    is_over: bool
+
+
+class _Begins(NamedTuple):
+    """Where the rows, learning rates and batch losses of an epoch begin."""
+
+    row: int
+    lr: int
+    loss: int
+
+
+@outer
+def carry_out_linear_epochs(
+    samples: Samples,
+    network: Network,
+    state: State,
+    lrs: Array,
+    rule: Rule,
+    span: Span,
+    saved: Saved,
+    scratch: Scratch,
+    epochs: Epochs,
+) -> tuple[int, int, bool]:
+    """Make updates of a linear network, in one epoch or several, as carry_out does in one."""
+    made = _begin(span)
+    while made.updates < span.updates and not made.is_over:
+        part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
+        updates, count, suspected = carry_out_linear(
+            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples]),
+            network, state, lrs[at.lr : at.lr + part.updates], rule, part,
+            Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
+        )  # fmt: skip
+        made = _behind(made, span, part, updates, count, suspected)
+        if made.within == epochs.per_epoch and made.updates < span.updates:
+            if made.epoch < len(epochs.measured):
+                loss = sum_losses(samples, state.theta, rule) / (len(samples.y) * samples.y.shape[1])
+                made = _at_end(made, loss, saved, epochs)
+            made = _next_epoch(made)
+    return made.updates, made.saved, made.suspected and span.is_checked
+
+
+@outer
+def carry_out_network_epochs(
+    samples: Samples,
+    network: Network,
+    state: State,
+    lrs: Array,
+    rule: Rule,
+    span: Span,
+    saved: Saved,
+    scratch: Scratch,
+    epochs: Epochs,
+) -> tuple[int, int, bool]:
+    """Make updates of a multilayer perceptron, in one epoch or several, as carry_out does in one."""
+    made = _begin(span)
+    while made.updates < span.updates and not made.is_over:
+        part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
+        updates, count, suspected = carry_out_network(
+            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples]),
+            network, state, lrs[at.lr : at.lr + part.updates], rule, part,
+            Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
+        )  # fmt: skip
+        made = _behind(made, span, part, updates, count, suspected)
+        if made.within == epochs.per_epoch and made.updates < span.updates:
+            if made.epoch < len(epochs.measured):
+                total = sum_losses_of_network(samples, network, state.theta, rule, scratch)
+                made = _at_end(made, total / (len(samples.y) * samples.y.shape[1]), saved, epochs)
+            made = _next_epoch(made)
+    return made.updates, made.saved, made.suspected and span.is_checked
+
+
+@inlined
+def _begin(span: Span) -> _Made:
+    return _Made(0, 0, 0, span.first, span.suspected, False)
+
+
+@inlined
+def _part(span: Span, epochs: Epochs, made: _Made) -> Span:
+    """Return the updates that are left of the present epoch."""
+    updates = min(epochs.per_epoch - made.within, span.updates - made.updates)
+    is_last = made.updates + updates == span.updates
+    # The first of each so many positions that is not behind the present one.
+    start = span.save_start - made.updates
+    if start < 0:
+        start = start % span.save_every
+    check = (span.check_start - made.updates - 1) % span.check_every + 1
+    if span.check_start > made.updates:
+        check = span.check_start - made.updates
+    return Span(
+        made.within, updates, span.batch_size, span.samples, start, span.save_every, span.save_last or not is_last,
+        span.is_checked, check, span.check_every, span.bound, made.suspected,
+    )  # fmt: skip
+
+
+@inlined
+def _begins(lrs: Array, saved: Saved, epochs: Epochs, made: _Made) -> _Begins:
+    """Return where the parts of arrays that belong to the present epoch begin; one learning rate is that of all."""
+    return _Begins(
+        made.epoch * epochs.samples,
+        0 if len(lrs) == 1 else made.updates,
+        made.saved if len(saved.losses) > 1 else 0,
+    )
+
+
+@inlined
+def _behind(made: _Made, span: Span, part: Span, updates: int, count: int, suspected: bool) -> _Made:
+    """Return the progress behind what was made of an epoch, which a check may have ended, at its last update, too."""
+    total = made.updates + updates
+    is_checked = span.is_checked and total >= span.check_start and (total - span.check_start) % span.check_every == 0
+    is_over = updates < part.updates or (suspected and is_checked)
+    return _Made(total, made.saved + count, made.epoch, made.within + updates, suspected, is_over)
+
+
+@inlined
+def _at_end(made: _Made, loss: float, saved: Saved, epochs: Epochs) -> _Made:
+    """Note the train loss at the end of an epoch, which ends all suspicion."""
+    epochs.measured[made.epoch] = loss
+    last = saved.losses[min(made.saved, len(saved.losses)) - 1]
+    is_over = not (loss > epochs.low and loss <= epochs.high and math.isfinite(last))
+    return _Made(made.updates, made.saved, made.epoch, made.within, False, is_over)
+
+
+@inlined
+def _next_epoch(made: _Made) -> _Made:
+    return _Made(made.updates, made.saved, made.epoch + 1, 0, made.suspected, made.is_over)

@@ -1,0 +1,82 @@
+"""How many epochs a chunk may have: as many as nothing looks at in between (floor 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks.timer import Interval
+
+from gd_lightning.engine import ChunkRequest
+from gd_lightning.module.engine_choice import changes_more_than_lr, own_method
+
+_HOOKS = ("on_train_epoch_start", "on_train_epoch_end")
+# What a class may do otherwise than the one that says how many epochs it can do with.
+_DECIDING = (*_HOOKS, "on_train_batch_start", "on_train_batch_end", "measure", "reason_to_end")
+
+
+def most_epochs(trainer: Trainer, plain: type[LightningModule], requests: Iterable[ChunkRequest]) -> float:
+    """Return in how many epochs, the present one included, nothing needs what Lightning does between two of them.
+
+    Args:
+        trainer: At the beginning of an epoch.
+        plain: The class of the module whose own hooks need nothing.
+        requests: Of callbacks.
+    """
+    if why_one_epoch(trainer, plain):
+        return 1
+    most = [request.epochs for request in requests]
+    epoch = trainer.current_epoch
+    if trainer.max_epochs not in (None, -1):
+        most.append((trainer.max_epochs or 0) - epoch)
+    if trainer.max_steps != -1:
+        per_epoch = int(trainer.num_training_batches)
+        most.append((trainer.max_steps - trainer.global_step) // per_epoch)
+    if trainer.enable_validation and trainer.check_val_every_n_epoch is not None:
+        most.append(trainer.check_val_every_n_epoch - epoch % trainer.check_val_every_n_epoch)
+    return max(1, min(most, default=math.inf))
+
+
+def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
+    """Say why a chunk may have one epoch alone; empty where it may have more."""
+    module = trainer.lightning_module
+    if own := own_method(module, plain, _HOOKS):
+        return f"{type(module).__name__} has a {own} of its own"
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if own_method(callback, Callback, _HOOKS) and not _can_do_without_epochs(callback):
+            return f"{type(callback).__name__} looks at single epochs"
+    if trainer.reload_dataloaders_every_n_epochs:
+        return "the data are loaded anew"
+    if trainer.enable_validation and trainer.check_val_every_n_epoch is None:
+        return "validation counts updates, or seconds"
+    if trainer.should_stop or trainer.fit_loop.restarting or trainer.fit_loop.epoch_loop.restarting:
+        return "the run is about to stop, or has just begun again"
+    return _why_scheduled(trainer)
+
+
+def _why_scheduled(trainer: Trainer) -> str:
+    """Say why a scheduler needs Lightning at the end of each epoch; empty where none does."""
+    by_epoch: Sequence[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == "epoch"]
+    if any(config.reduce_on_plateau for config in by_epoch):
+        return "a scheduler looks at what was measured"
+    if any(changes_more_than_lr(config.scheduler) for config in by_epoch):
+        return "a scheduler may change more than the learning rate"
+    if by_epoch and len(trainer.optimizers[0].param_groups) > 1:
+        return "several learning rates change at each epoch's end"
+    return ""
+
+
+def _can_do_without_epochs(callback: Callback) -> bool:
+    """Whether a callback says itself how many epochs it can do without its hooks; a newer class may need them."""
+    if type(callback) is Timer:
+        return callback._interval != Interval.epoch
+    newer = []
+    for kind in type(callback).__mro__:
+        if "chunk_request" in vars(kind):
+            return not any(name in vars(part) for part in (callback, *newer) for name in _DECIDING)
+        newer.append(kind)
+    return False

@@ -1,0 +1,85 @@
+"""Learning-rate schedulers within a chunk: stepped ahead of it, and taken back where it ends early (floor 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+
+from gd_lightning.engine import Chunk
+from gd_lightning.module.lightning_counters import Moved, count_scheduled
+
+
+class Schedules:
+    """The schedulers of a Trainer, which it steps behind an update, or behind the last one of an epoch.
+
+    Args:
+        trainer: Which trains.
+        chunk: A part of an epoch that is about to be carried out.
+        epochs: How many epochs are carried out, where it is more than that part.
+    """
+
+    def __init__(self, trainer: Trainer, chunk: Chunk, epochs: int = 1) -> None:
+        self._trainer, self._first, self._per_epoch = trainer, chunk.first, chunk.per_epoch
+        self._updates = chunk.updates + (epochs - 1) * chunk.per_epoch
+        configs: list[Any] = trainer.lr_scheduler_configs
+        self._by_step = [config for config in configs if config.interval == "step"]
+        self._by_epoch = [config for config in configs if config.interval == "epoch" and epochs > 1]
+        self._all = [config.scheduler for config in (*self._by_step, *self._by_epoch)]
+        self._states = [scheduler.state_dict() for scheduler in self._all]
+        self._lr = self._group["lr"]
+        self._steps = self._steps_in_epoch = self._epoch = 0
+
+    @property
+    def _group(self) -> dict[str, Any]:
+        return self._trainer.optimizers[0].param_groups[0]
+
+    def lrs(self) -> NDArray[np.float64] | None:
+        """Go ahead, but for the step that Lightning makes behind the chunk.
+
+        Returns:
+            The learning rate of each update; None where it stays.
+        """
+        if not self._all:
+            return None
+        vars(self._trainer.optimizers[0])["_opt_called"] = True  # torch's schedulers warn where they have seen no step
+        return self._go(self._updates - 1)
+
+    def go_back(self, updates: int) -> None:
+        """Go to where the schedulers are behind so many updates of the chunk."""
+        if not self._all:
+            return
+        self._group["lr"] = self._lr
+        for scheduler, state in zip(self._all, self._states, strict=True):
+            scheduler.load_state_dict(state)
+        self._steps = self._steps_in_epoch = self._epoch = 0
+        self._go(updates)
+
+    def count(self, moved: Moved) -> None:
+        """Have Lightning count the steps behind the updates that were made."""
+        in_epoch = self._steps_in_epoch if self._epoch == moved.epochs else 0
+        count_scheduled(self._trainer, self._steps, in_epoch, moved.epochs > 0)
+
+    def _go(self, updates: int) -> NDArray[np.float64]:
+        """Step behind so many updates; returns the learning rate of each of them and of the next one."""
+        of_ends = range(self._per_epoch - 1 - self._first, updates if self._by_epoch else 0, self._per_epoch)
+        positions = range(updates) if self._by_step else of_ends
+        lrs = [self._group["lr"]]
+        for position in positions:
+            self._step(position)
+            lrs.append(self._group["lr"])
+        return np.repeat(np.array(lrs, dtype=np.float64), np.diff([-1, *positions, updates]))
+
+    def _step(self, position: int) -> None:
+        epoch, in_epoch = divmod(self._first + position, self._per_epoch)
+        if epoch > self._epoch:
+            self._epoch, self._steps_in_epoch = epoch, 0
+        due = self._by_step
+        if in_epoch == self._per_epoch - 1:
+            behind = self._trainer.current_epoch + epoch + 1
+            due = [*due, *(config for config in self._by_epoch if behind % config.frequency == 0)]
+        for config in due:
+            config.scheduler.step()
+        self._steps, self._steps_in_epoch = self._steps + len(due), self._steps_in_epoch + len(due)

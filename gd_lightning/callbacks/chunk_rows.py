@@ -21,14 +21,14 @@ from gd_lightning.variants import Variant
 Column = NDArray[np.float64]
 
 
-def axes_at(variant: Variant, updates_per_epoch: int, epoch: int, in_epoch: Any) -> dict[str, Any]:
+def axes_at(variant: Variant, updates_per_epoch: int, epoch: Any, in_epoch: Any) -> dict[str, Any]:
     """Return where a run stands on the axes of epochs and samples.
 
     Args:
         variant: B and N.
         updates_per_epoch: How many updates an epoch makes in this run.
-        epoch: The present epoch, from 0.
-        in_epoch: Updates made in it: a number, or an array of them.
+        epoch: The present epoch, from 0: a number, or an array of them.
+        in_epoch: Updates made in it, likewise.
     """
     samples = np.minimum(in_epoch * variant.batch_size, variant.train_samples)
     return {
@@ -103,7 +103,8 @@ class ChunkRows:
     Args:
         chunk: Which was carried out. Its samples and their order are not held.
         trace: What it left.
-        save_at: Which of its updates are rows.
+        save_at: What was asked for.
+        positions: Which of the updates that left something are rows, shape (R,).
         begin: Where the run stood before it.
         seconds: Seconds of training behind it.
         updates_per_epoch: How many updates an epoch makes in this run.
@@ -115,6 +116,7 @@ class ChunkRows:
         chunk: Chunk,
         trace: Trace,
         save_at: SaveAt,
+        positions: NDArray[np.int64],
         begin: Begin,
         seconds: float,
         updates_per_epoch: int,
@@ -124,15 +126,19 @@ class ChunkRows:
         self._variant, self._first, self._lrs = chunk.variant, chunk.first, chunk.lrs
         self._begin, self._seconds, self._per_epoch, self._path = begin, seconds, updates_per_epoch, path
         self._has_parameters, self._has_gradients = save_at.parameters, save_at.gradients
-        # The last one is a row only where the chunk was not ended early.
-        self._positions = chunk.saved_positions(save_at, trace.updates)
-        saved = chunk.saved_positions(chunk.save_at, trace.updates)
+        saved = chunk.saved_positions(chunk.save_at, trace.updates)[: trace.saved]
+        self._positions = positions[np.isin(positions, saved)] if len(saved) < len(positions) else positions
         # Others may have asked for more.
         is_all = len(saved) == len(self._positions)
         self._of_saved = slice(0, len(saved)) if is_all else np.searchsorted(saved, self._positions)
 
-    def add_to(self, history: History) -> None:
-        """Append the rows to a history."""
+    def add_to(self, history: History, at_ends: Mapping[str, tuple[NDArray[np.int64], Column]]) -> None:
+        """Append the rows to a history.
+
+        Args:
+            history: Which grows.
+            at_ends: What was measured behind some updates: by name, positions of rows in the chunk, and values.
+        """
         rows = len(self._positions)
         if not rows:
             return
@@ -147,7 +153,11 @@ class ChunkRows:
                 held = self._path.held(record.parameters)
         elif rows == self._trace.saved:
             last["batch_loss"] = self._trace.last_loss.item()
-        history.extend(rows, self._columns, names, last, held)
+        measured = {}
+        for name, (positions, values) in at_ends.items():
+            is_row = np.isin(positions, self._positions)
+            measured[name] = np.searchsorted(self._positions, positions[is_row]), values[is_row]
+        history.extend(rows, self._columns, names, last, held, measured)
 
     def _columns(self, where: slice) -> Mapping[str, Column | float]:
         record = self._trace.record
@@ -164,9 +174,11 @@ class ChunkRows:
     def _marks(self, position: NDArray[np.int64] | int) -> dict[str, Any]:
         """Return where the run stood behind updates of the chunk, by their positions."""
         begin, behind = self._begin, position + 1
+        epochs = (self._first + position) // self._per_epoch
+        in_epoch = self._first + behind - epochs * self._per_epoch
         return {
             "update": begin.update + behind,
-            **axes_at(self._variant, self._per_epoch, begin.epoch, self._first + behind),
+            **axes_at(self._variant, self._per_epoch, begin.epoch + epochs, in_epoch),
             "seconds": begin.seconds + behind / self._trace.updates * (self._seconds - begin.seconds),
             "lr": begin.lr if self._lrs is None else self._lrs[position],
         }

@@ -14,6 +14,7 @@ from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
 from gd_lightning.records.history import DIVERGENCE_FACTOR
 
+_ROUNDING = 1e-12
 _UPDATES_BETWEEN_CHECKS = 100  # to read the batch losses is to wait for the device
 
 
@@ -76,8 +77,10 @@ class StopOnDivergence(Callback):
         bound = first * self.divergence_factor if first > 0 else math.inf
         start = every - trainer.global_step % every
         # An infinite bound would be none; infinite losses are beyond every bound.
-        check = DivergenceCheck(min(bound, sys.float_info.max), start, every, self._suspected)
-        return ChunkRequest(check=check)
+        bound = min(bound, sys.float_info.max)
+        check = DivergenceCheck(bound, start, every, self._suspected)
+        # At an epoch's end the quotient is compared, which may be rounded otherwise: the chunk ends, and that decides.
+        return ChunkRequest(check=check, high=bound * (1 - _ROUNDING))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -121,7 +124,7 @@ class StopOnDivergence(Callback):
     def _is_suspect(self, trainer: Trainer) -> bool:
         """Whether a batch loss since the last check is beyond what the train loss may be."""
         history = self._recorder.history
-        self._recorder.collect(trainer)
+        self._recorder.rows.collect(trainer)
         return any(map(history.is_beyond, history.since("batch_loss", self._checked_at)))
 
     def _stop_if_diverged(self, trainer: Trainer) -> None:

@@ -5,14 +5,17 @@ Letters: N samples, C columns of the design.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.affine import Affine
@@ -102,25 +105,55 @@ class Forecast(Measuring):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return what the train loss should be, at an epoch's end."""
+        at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
+        return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
+
+    def measure_at(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        updates: NDArray[np.int64],
+        lrs: NDArray[np.float64],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return what the train loss should have been at ends of epochs."""
         self._ask(trainer, pl_module)
-        if self.outlook is None or self._outlooks is None or not self._holds:
+        if self.outlook is None or not self._holds:
             return {}
-        self._holds = _plain_network(trainer, trainer.train_dataloader, pl_module) is not None
-        if not self._holds:  # a callback has changed what the prediction was made for
-            return {}
-        epoch, updates = divmod(trainer.global_step, self.outlook.variant.updates_per_epoch)
-        if updates:
-            return {}
-        if len(self._losses) <= min(epoch, _MOST_EPOCHS):
-            epochs = min(max(2 * epoch, _FIRST_EPOCHS), _MOST_EPOCHS)
-            try:
-                self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
-            except NOT_COMPUTABLE:
-                self._holds = False
-                return {}
-        predicted = self._losses[min(epoch, _MOST_EPOCHS)]
-        self._holds = epoch < _MOST_EPOCHS or _has_settled(self._losses)
-        return {PREDICTED: predicted.item()} if self._holds and predicted.isfinite() else {}
+        per_epoch, found = self.outlook.variant.updates_per_epoch, np.full(len(updates), np.nan)
+        is_plain = _plain_network(trainer, trainer.train_dataloader, pl_module, lr=None) is not None
+        changed = np.flatnonzero((lrs != pl_module.hparams["lr"]) | (not is_plain))
+        held = int(changed[0]) if len(changed) else len(updates)
+        ends = np.flatnonzero(updates[:held] % per_epoch == 0)
+        found[ends] = self._predicted(updates[ends] // per_epoch)
+        self._holds = self._holds and not len(changed)  # else a callback has changed what it was made for
+        return {PREDICTED: found}
+
+    def _predicted(self, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the prediction behind some epochs, which ascend, nan where there is none any more."""
+        found, done = np.full(len(epochs), np.nan), 0
+        while done < len(epochs) and self._holds:
+            first = int(epochs[done])
+            if len(self._losses) <= min(first, _MOST_EPOCHS) and not self._look_ahead(first):
+                break
+            self._holds = first < _MOST_EPOCHS or _has_settled(self._losses)
+            known = math.inf if first >= _MOST_EPOCHS else len(self._losses) - 1
+            last = int(np.searchsorted(epochs, known, "right"))
+            if self._holds:
+                values = self._losses.numpy()[np.minimum(epochs[done:last], _MOST_EPOCHS)]
+                found[done:last] = np.where(np.isfinite(values), values, np.nan)
+            done = last
+        return found
+
+    def _look_ahead(self, epoch: int) -> bool:
+        """Predict up to an epoch and as many behind it; returns whether that can be computed."""
+        assert self.outlook is not None
+        assert self._outlooks is not None
+        epochs = min(max(2 * epoch, _FIRST_EPOCHS), _MOST_EPOCHS)
+        try:
+            self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
+        except NOT_COMPUTABLE:
+            self._holds = False
+        return self._holds
 
     @property
     def said(self) -> dict[str, Any]:
@@ -161,7 +194,7 @@ class Forecast(Measuring):
 
     def _ask_theory(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader
-        network = _plain_network(trainer, loader, pl_module)
+        network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if self._start is None and trainer.global_step == 0 and network is not None:
             self._start = network.affine().flat()
         self._outlooks = self._outlooks_of(trainer, pl_module, _MOST_WORK)
@@ -173,7 +206,7 @@ class Forecast(Measuring):
     def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, most_work: float) -> Outlooks | None:
         """Return the theory of a run; None where it does not hold, and but for the first process."""
         loader = trainer.train_dataloader
-        network = _plain_network(trainer, loader, pl_module)
+        network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if network is None or not trainer.is_global_zero:
             return None
         assert isinstance(pl_module, RegressionModule)
@@ -224,11 +257,20 @@ def _cause_in_features(module: LightningModule, samples: Samples, problem: Probl
     )
 
 
-def _plain_network(trainer: Trainer, loader: object, module: LightningModule) -> LinearRegressor | None:
-    """Return the network where every update is the one that the theory speaks of; None elsewhere."""
+def _plain_network(
+    trainer: Trainer, loader: object, module: LightningModule, lr: float | None
+) -> LinearRegressor | None:
+    """Return the network where every update is the one that the theory speaks of; None elsewhere.
+
+    Args:
+        trainer: Which trains.
+        loader: Of the training data.
+        module: What is trained.
+        lr: The learning rate; None: as it was.
+    """
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None
-    whole, same_lr = trainer.num_training_batches == len(loader), learning_rate(trainer) == module.hparams["lr"]
+    whole, same_lr = trainer.num_training_batches == len(loader), lr in (None, module.hparams["lr"])
     if not (whole and same_lr) or trainer.gradient_clip_val:
         return None
     return quadratic_network(module)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.measuring import Measuring
@@ -36,6 +39,10 @@ class GradientVariance(Measuring):
             batches = _batches_of_first_epoch(loader, pl_module.device)
             found = gradient_variance_over(batches, pl_module, loss_of(pl_module), pl_module.parameters())
         return {"gradient_variance": found}
+
+    def measure_at(self, *_: Any) -> dict[str, NDArray[np.float64]]:
+        """Measure nothing behind updates."""
+        return {}
 
 
 def _batches_of_first_epoch(loader: BatchLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.divergence import StopOnDivergence
+from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
 from gd_lightning.module import CheckedCheckpoints, WholeCheckpoints, is_at_its_end
 from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
@@ -87,6 +88,10 @@ class LastCheckpoint(Checkpoint):
             return
         if not trainer.is_last_batch and self._is_due(trainer):
             self.save(trainer)
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Let chunks have any number of epochs, as long as they take no longer than an interval."""
+        return ChunkRequest()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where the last checkpoint is old, and the end of the run is not at hand."""

@@ -7,8 +7,11 @@ number of its own update alone. So a run that was continued has the rows of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gd_lightning.records.history import History
 
@@ -66,12 +69,37 @@ class RowLimit:
             self.thins = True
             history.thin(self.every, of_updates)
             self._last_kept = _newest_updates(history, math.inf)
-        elif self.thins and self.every > 1 and history.last("update") == update:
+        elif self.removes_ends and history.last("update") == update:
             self._decide_on_newest(history, update, of_updates)
 
     def is_due(self, update: int) -> bool:
         """Whether the interval is doubled before the next update."""
         return not self._is_fixed and update > 2 * self.most * self.every
+
+    @property
+    def removes_ends(self) -> bool:
+        """Whether rows at the ends of epochs are removed."""
+        return self.thins and self.every > 1
+
+    def remaining(self, updates: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Decide at once on rows at the ends of epochs, as :meth:`apply` does on each of them.
+
+        Args:
+            updates: By name, at which updates each quantity was measured, since the last decision.
+
+        Returns:
+            At which of these updates a row remains.
+        """
+        found = []
+        for name, at in updates.items():
+            parts = at // self.every
+            is_first = np.diff(parts, prepend=self._last_kept.get(name, -1.0) // self.every) != 0
+            found.append(at[is_first | (at % self.every == 0)])
+        remaining = np.unique(np.concatenate(found))
+        for name, at in updates.items():
+            if len(behind := at[np.isin(at, remaining)]):
+                self._last_kept[name] = float(behind[-1])
+        return remaining
 
     def _decide_on_newest(self, history: History, update: int, of_updates: Collection[str]) -> None:
         measured = [name for name in history.newest_names if name not in of_updates]

@@ -10,14 +10,17 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from gd_lightning.callbacks.ending import EndsRun
+from gd_lightning.callbacks.linear_path import Optimum
 from gd_lightning.callbacks.recorder import HistoryRecorder, recorder_before
 from gd_lightning.callbacks.trainer_info import batches_for_measuring, loss_of
+from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import can_stop_early
 from gd_lightning.measures import gradient_norm_over, unchanged
 from gd_lightning.records.history import Outcome
 
 _PRECISION = 0.01  # of a budget of time, where updates are made many at a time
+_ROUNDING = 1e-12
 _NOTHING = 1e-12  # of the loss of the best constant: what rounding in float32 leaves of a least-squares loss
 _COUNTS = "gd_lightning_no_progress"  # a key of checkpoints
 _NOTHING_COUNTED = {"until": -1.0, "lowest": math.inf, "waited": 0.0}
@@ -59,6 +62,10 @@ class Criterion(EndsRun):
                 f"cannot use {type(self).__name__}, because the train loss of these data cannot be measured; give data "
                 "that have a length and pairs (x, y)"
             )
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have a chunk end with the present epoch, as long as a criterion does not say what it looks for."""
+        return ChunkRequest(epochs=1)
 
     # Trainer hooks, in the order of their calls
 
@@ -105,6 +112,10 @@ class LossBelow(Criterion):
             raise InputError(f"threshold {threshold} is no train loss to reach; use a finite number")
         self.threshold = threshold
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have a chunk end where the train loss is low enough."""
+        return ChunkRequest(low=self.threshold)
+
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the newest train loss."""
         loss = recorder.history.newest("train_loss")
@@ -140,24 +151,33 @@ class ExcessBelow(Criterion):
             InputError: There is none, or it is 0 up to rounding where the excess is relative to it.
         """
         super().check(recorder)
-        if recorder.least_squares_loss is None:
+        optimum = _optimum_of(recorder)
+        if optimum is None:
             raise InputError(
                 "cannot use ExcessBelow, because only a linear regressor with the loss mse, and none of its own, has a "
                 "least-squares solution; use LossBelow or GradientNormBelow"
             )
-        constant = recorder.constant_loss or 0.0
-        if self.relative and recorder.least_squares_loss <= _NOTHING * constant:
+        if self.relative and optimum.loss <= _NOTHING * optimum.constant_loss:
             raise InputError(
                 "cannot use ExcessBelow with relative, because the least-squares loss is 0 up to rounding "
-                f"({recorder.least_squares_loss:.3g}, that of the best constant {constant:.3g}); give an excess in "
+                f"({optimum.loss:.3g}, that of the best constant {optimum.constant_loss:.3g}); give an excess in "
                 "units of the loss"
             )
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have a chunk end where the train loss may be low enough; rounding may say otherwise there."""
+        optimum = _optimum_of(self._recorder)
+        if optimum is None:
+            return ChunkRequest()
+        excess = self.excess * (optimum.loss if self.relative else 1.0)
+        return ChunkRequest(low=optimum.loss + excess + _ROUNDING * (optimum.loss + excess))
+
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the newest train loss with the least-squares loss."""
-        loss, smallest = recorder.history.newest("train_loss"), recorder.least_squares_loss
-        if loss is None or smallest is None:
+        loss, optimum = recorder.history.newest("train_loss"), _optimum_of(recorder)
+        if loss is None or optimum is None:
             return ""
+        smallest = optimum.loss
         unit = smallest if self.relative else 1.0
         if not loss - smallest <= self.excess * unit:
             return ""
@@ -247,6 +267,12 @@ class LossPlateau(Criterion):
         """Take up the count of the run that is continued, if it counted with the same ``min_delta``."""
         self._saved = checkpoint.get(_COUNTS, {}).get(f"{self.min_delta}")
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Have a chunk end at the first epoch that can be the last; of rows that are removed, each is looked at."""
+        if self._recorder.rows.limit.removes_ends:
+            return ChunkRequest(epochs=1)
+        return ChunkRequest(epochs=self.epochs - self._counted["waited"])
+
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Count the epochs since the last look."""
         history, (until, lowest, waited) = recorder.history, self._counted.values()
@@ -291,6 +317,10 @@ class TimeBudget(Criterion):
     def check(self, recorder: HistoryRecorder) -> None:
         """Accept every run: time passes in all of them."""
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Let chunks have any number of epochs, as long as they are short."""
+        return ChunkRequest()
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Check behind every update."""
         used = trainer.strategy.reduce_boolean_decision(self._is_used(self._recorder), all=False)
@@ -306,4 +336,9 @@ class TimeBudget(Criterion):
         return f"the {self.seconds:g} seconds of training were used"
 
     def _is_used(self, recorder: HistoryRecorder) -> bool:
-        return recorder.seconds >= self.seconds
+        return recorder.watch.seconds >= self.seconds
+
+
+def _optimum_of(recorder: HistoryRecorder) -> Optimum | None:
+    """Return the least-squares solution that a run can come to; None where it has none."""
+    return None if recorder.report is None else recorder.report.optimum

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import RunningStage
 
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.recorder import HistoryRecorder
+from gd_lightning.engine import ChunkRequest
 
 _SECONDS_OF_PICTURES = 0.4
 _SECONDS_OF_EXIT = 0.3  # of Python, which ends threads and libraries
@@ -42,6 +43,10 @@ class TimeLimit(Timer):
         """The name under which checkpoints hold the time that was used, which is Lightning's."""
         return "Timer"
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Let chunks be as long as they may: it looks at the clock behind each."""
+        return ChunkRequest()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from the beginning of the command on."""
         self._start_time[RunningStage.TRAINING] = self.begun
@@ -66,10 +71,11 @@ class TimeLimit(Timer):
         working = _SECONDS_OF_EXIT + _SECONDS_OF_PICTURES * any(
             isinstance(callback, Pictures) for callback in callbacks
         )
-        working += sum(recorder.seconds_of_writing for recorder in recorders)
+        working += sum(recorder.report.seconds_of_writing(recorder.rows) for recorder in recorders if recorder.report)
         # Where others use the machine, too, all of it takes longer.
         clock, work = time.monotonic() - self._made[0], time.process_time() - self._made[1]
         slower = clock / work if 0 < work < clock else 1.0
         # At an epoch's end it is measured in any case, and would be once more if the run went on.
         measured = 2 if trainer.is_last_batch else 1
-        return measured * sum(recorder.seconds_of_measuring for recorder in recorders) + working * slower
+        measuring = sum(recorder.measurements.seconds_with_validation for recorder in recorders if recorder.report)
+        return measured * measuring + working * slower

@@ -143,6 +143,7 @@ class ChunkRequest:
         check: Where the chunk is to end early.
         epochs: In how many epochs, the present one included, the callback needs no hook but those of the last one.
         measure: Measures what is asked for at the end of each epoch; see :class:`EpochEnds`.
+        measures: How many numbers these are.
         low: The chunk is to end where the train loss, at an epoch's end, is at most this.
         high: The chunk is to end where the train loss, at an epoch's end, is above this, or a loss is not finite.
         interrupted: Is given the chunk, and what it has left, where an exception ends it.
@@ -152,6 +153,7 @@ class ChunkRequest:
     check: DivergenceCheck | None = None
     epochs: float = math.inf
     measure: Callable[[], Sequence[float]] | None = None
+    measures: int = 0
     low: float = -math.inf
     high: float = math.inf
     interrupted: Callable[[Chunk, Trace], None] | None = None
@@ -370,12 +372,12 @@ class Engine(ABC):
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk, one after the other; parameters and state of the optimiser are changed."""
 
-    def can_span_epochs(self, chunk: Chunk, measures: bool) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
         """Whether it carries out several epochs like the one of a chunk in one go.
 
         Args:
             chunk: A whole epoch.
-            measures: Whether something is measured at the ends of epochs.
+            measures: How many numbers are measured at the ends of epochs, the train loss first.
         """
         return True
 

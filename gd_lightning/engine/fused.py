@@ -135,7 +135,10 @@ class FusedEngine(Engine):
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
-                return make(again, span._replace(updates=updates), save_at, count, np.empty(0))[3]
+                # It ended where it ended; its last update was saved if that was an epoch's, too.
+                is_saved = updates - 1 in chunk.saved_positions(save_at, updates)
+                same = span._replace(updates=updates, save_last=is_saved, is_checked=False)
+                return make(again, same, save_at, count, np.empty(0))[3]
         else:
             updates, count, suspected, record = make(state, span, save_at, chunk.saves(), measured)
             last = record
@@ -144,11 +147,11 @@ class FusedEngine(Engine):
         seconds = len(ends) * self._seconds_of_pass(chunk) if len(ends) else 0.0
         return Trace(updates, record, suspected, count, last_loss, ends, seconds)
 
-    def can_span_epochs(self, chunk: Chunk, measures: bool) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
         """Whether one thread makes the updates, and compiled code can measure what is measured."""
         if chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE:
             return False
-        return not measures or self._can_measure(chunk.x)
+        return measures == 0 or (measures == 1 and self._can_measure(chunk.x))
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss over samples that are not too many."""

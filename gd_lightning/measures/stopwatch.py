@@ -31,6 +31,10 @@ class Stopwatch:
         self._counted = self.seconds
         self._started = None
 
+    def leave_out(self, seconds: float) -> None:
+        """Take back seconds that something else took while it ran."""
+        self._counted -= seconds
+
     @property
     def running(self) -> bool:
         """Whether it counts now."""

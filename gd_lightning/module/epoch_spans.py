@@ -49,7 +49,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
     for callback in callbacks:
         if own_method(callback, Callback, _HOOKS) and not _can_do_without_epochs(callback):
             return f"{type(callback).__name__} looks at single epochs"
-    if trainer.reload_dataloaders_every_n_epochs:
+    if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Lightning sets it elsewhere
         return "the data are loaded anew"
     if trainer.enable_validation and trainer.check_val_every_n_epoch is None:
         return "validation counts updates, or seconds"
@@ -74,7 +74,7 @@ def _can_do_without_epochs(callback: Callback) -> bool:
     """Whether a callback says itself how many epochs it can do without its hooks; a newer class may need them."""
     if type(callback) is Timer:
         return callback._interval != Interval.epoch
-    newer = []
+    newer: list[type] = []
     for kind in type(callback).__mro__:
         if "chunk_request" in vars(kind):
             return not any(name in vars(part) for part in (callback, *newer) for name in _DECIDING)

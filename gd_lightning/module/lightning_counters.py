@@ -49,7 +49,8 @@ def count_moved(trainer: Trainer, moved: Moved) -> None:
     if more := moved.begun_in_epoch - batches.current.ready:
         count_fetched(trainer, more)
         batches.is_last_batch = fetcher.done  # type: ignore[union-attr]
-    _place(batches.total, batches.total.processed, moved.begun, moved.done)
+    made: Any = batches.total
+    _place(batches.total, made.processed, moved.begun, moved.done)
     _place(batches.current, 0, moved.begun_in_epoch, moved.done_in_epoch)
     within = (moved.begun, moved.done) if not moved.epochs else (moved.begun_in_epoch, moved.done_in_epoch)
     _place(step.total, step.total.completed, moved.begun, moved.done)

@@ -15,6 +15,7 @@ from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
 from gd_lightning.module.epoch_spans import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved
 from gd_lightning.module.schedules import Schedules
+from gd_lightning.variants import Variant
 
 # Between chunks, signals are answered, limits of time are seen, and checkpoints are written.
 _SECONDS = 0.1
@@ -57,8 +58,9 @@ class Chunks:
         self._trainer, self._plain, self._one_by_one = trainer, plain, one_by_one
         self._seconds = min(seconds, _SECONDS)
         self._x, self._y = x, y
-        self._loader: Any = trainer.train_dataloader
-        self._variant = self._loader.variant
+        loader: Any = trainer.train_dataloader
+        self._loader = loader
+        self._variant: Variant = self._loader.variant
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
         self.end = 0
@@ -141,7 +143,7 @@ class Chunks:
         """Return how many epochs are carried out in one go, of which a chunk is the first or a part."""
         is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
         fitting = min(self._length, self._most) // chunk.per_epoch
-        measures = any(request.measure is not None for request in requests)
+        measures = max((request.measures for request in requests), default=0)
         if self._one_by_one or not is_whole or fitting < 2 or not self.engine.can_span_epochs(chunk, measures):
             return 1
         return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))

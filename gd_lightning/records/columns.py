@@ -115,6 +115,20 @@ class Column:
             self._rows.extend(rows, np.arange(start, start + rows, dtype=np.int64))
         self._values.extend(rows, values, room)
 
+    def extend_at(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Fill some rows, which ascend, all of them behind the last one that has a value.
+
+        Args:
+            rows: Which, int64, shape (n,).
+            values: One for each, shape (n,).
+        """
+        if not len(rows) or rows[-1] - rows[0] + 1 == len(rows):
+            self.extend(int(rows[0]) if len(rows) else 0, len(rows), values)
+            return
+        self._rows = Numbers(self.rows) if self._rows is None or not len(self) else self._rows
+        self._rows.extend(len(rows), rows)
+        self._values.extend(len(values), values)
+
     def pop(self) -> None:
         """Empty the last row that has a value."""
         self._values.pop()

@@ -31,6 +31,7 @@ DIVERGENCE_FACTOR = 1e6
 # Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
 _MOST_WAITING, _MOST_HELD = 1_000, 2**24
 _WRITTEN_AT_ONCE = 2_048  # rows
+_NOTHING = (np.empty(0, np.int64), np.empty(0))
 
 
 class Outcome(str, Enum):
@@ -63,6 +64,7 @@ class _Waiting:
     columns: Columns
     names: Collection[str]
     last: dict[str, float]
+    measured: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = field(default_factory=dict)
     added: dict[str, float] = field(default_factory=dict)
     _is_complete: bool = False
 
@@ -79,7 +81,16 @@ class _Waiting:
         for known in (self.added, self.last):
             if name in known:
                 return known[name]
+        rows, values = self.measured.get(name, _NOTHING)
+        if len(rows) and rows[-1] == self.rows - 1:
+            return float(values[-1])
         return self.last_row().get(name) if name in self.names else None
+
+    def last_measured(self, name: str) -> float | None:
+        """Return the last value of these rows; None where they have none."""
+        _, values = self.measured.get(name, _NOTHING)
+        newest = self.newest(name)
+        return float(values[-1]) if newest is None and len(values) else newest
 
 
 class History:
@@ -117,7 +128,7 @@ class History:
         """Names of the columns, the leading ones first."""
         names = dict.fromkeys(self._columns)
         for waiting in self._waiting:
-            names |= dict.fromkeys([*waiting.names, *waiting.added])
+            names |= dict.fromkeys([*waiting.names, *waiting.measured, *waiting.added])
         return list(names)
 
     def append(self, **values: float) -> None:
@@ -127,7 +138,13 @@ class History:
         self.add_to_last_row(values)
 
     def extend(
-        self, rows: int, columns: Columns, names: Collection[str], last: Mapping[str, float], held: int = 0
+        self,
+        rows: int,
+        columns: Columns,
+        names: Collection[str],
+        last: Mapping[str, float],
+        held: int = 0,
+        measured: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]] | None = None,
     ) -> None:
         """Add rows whose values are computed when they are read.
 
@@ -137,11 +154,12 @@ class History:
             names: The names of these columns.
             last: Some values of the last row, so that to ask for them computes nothing.
             held: How many numbers are kept in memory until they are computed, and no longer.
+            measured: Values of further columns that some rows have: by name, which of these rows, from 0, and values.
         """
         if len(self._waiting) >= _MOST_WAITING or self._held + held > _MOST_HELD:
             self._settle()
         self._held += held
-        self._waiting.append(_Waiting(self._length, rows, columns, names, dict(last)))
+        self._waiting.append(_Waiting(self._length, rows, columns, names, dict(last), measured or {}))
         self._length += rows
 
     def _settle(self) -> None:
@@ -151,6 +169,8 @@ class History:
             for name, values in part.columns(slice(0, part.rows)).items():
                 column = self._columns.setdefault(name, Column())
                 column.extend(part.start, part.rows, values, room=self._length - part.start)
+            for name, (rows, values) in part.measured.items():
+                self._columns.setdefault(name, Column()).extend_at(part.start + rows, values)
             for name, value in part.added.items():
                 self._columns.setdefault(name, Column()).extend(part.start + part.rows - 1, 1, value)
 
@@ -206,7 +226,7 @@ class History:
     def __contains__(self, name: str) -> bool:
         if name in self._columns and len(self._columns[name]):
             return True
-        return any(waiting.newest(name) is not None for waiting in self._waiting)
+        return any(waiting.last_measured(name) is not None for waiting in self._waiting)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return a column as an array of shape (rows,), nan where a value is missing."""
@@ -223,16 +243,18 @@ class History:
         """Return the first measured value of a column."""
         if name not in self._columns or not len(self._columns[name]):
             for waiting in self._waiting:
-                if name in waiting.added:
-                    return waiting.added[name]
                 if name in waiting.names:
                     return float(np.asarray(waiting.columns(slice(0, 1))[name]).reshape(-1)[0])
+                if len(waiting.measured.get(name, _NOTHING)[1]):
+                    return float(waiting.measured[name][1][0])
+                if name in waiting.added:
+                    return waiting.added[name]
         return float(self._columns[name].values[0])
 
     def last(self, name: str) -> float:
         """Return the newest measured value of a column."""
         for waiting in reversed(self._waiting):
-            if (value := waiting.newest(name)) is not None:
+            if (value := waiting.last_measured(name)) is not None:
                 return value
         return float(self._columns[name].values[-1])
 
@@ -249,7 +271,9 @@ class History:
     def newest_names(self) -> list[str]:
         """The names of the columns that have a value in the newest row."""
         if self._waiting:
-            return [*self._waiting[-1].names, *self._waiting[-1].added]
+            newest = self._waiting[-1]
+            at_last = [name for name, (rows, _) in newest.measured.items() if len(rows) and rows[-1] == newest.rows - 1]
+            return [*newest.names, *at_last, *newest.added]
         return [name for name, column in self._columns.items() if len(column) and column.last_row == self._length - 1]
 
     def first_row_behind(self, update: float) -> int:

@@ -1,0 +1,256 @@
+"""What is measured at one set of weights: before the first update, at the ends of epochs, and where a run stops."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.replaced_weights import has_averaged, may_replace_weights, whose_weights
+from gd_lightning.callbacks.trainer_info import (
+    batches_for_measuring,
+    learning_rate,
+    measured_loss_of,
+    validation_loader,
+)
+from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
+from gd_lightning.engine import Chunk, ChunkRequest, Trace
+from gd_lightning.lightning_internals import validates_here
+from gd_lightning.measures import mean_loss_over, unchanged
+from gd_lightning.module import RegressionModule, own_method
+from gd_lightning.threads import one_thread_if
+from gd_lightning.tracking.summary import FINAL, number
+
+_LITTLE = 2**22  # multiply-adds of a measurement, for which threads are not worth while
+
+
+class Measurements:
+    """Adds what is measured to the newest row of a history, which is the one of the present weights.
+
+    Args:
+        rows: Which add to the history.
+        samples: N; 0 where it is not known.
+        parameters: P.
+    """
+
+    def __init__(self, rows: UpdateRows, samples: int, parameters: int) -> None:
+        self._rows, self._numbers = rows, samples * parameters
+        self.at = self.validated_at = -1
+        """At which update something was measured, and validated, for the last time."""
+        self.of_stop: list[str] = []
+        """What was measured only because the run stopped here."""
+        self.seconds = self._of_validation = 0.0
+        """How long it took the last time to measure."""
+        self.has_averaged = False
+        """Whether the weights of the last update are gone."""
+        self._newest: dict[str, float] = {}
+        self._validation_begun, self._is_for_stop = 0.0, False
+
+    @property
+    def seconds_with_validation(self) -> float:
+        """How many seconds it took the last time to measure at one set of weights, with the validation."""
+        return self.seconds + self._of_validation
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {"validated_at": self.validated_at, "measured_at": self.at, "stop_measures": self.of_stop}
+
+    def go_on(self, state: dict[str, Any], trainer: Trainer) -> None:
+        """Go on with the state of a run, as if it had never been stopped."""
+        history, every = self._rows.history, self._rows.limit.every
+        self.validated_at, self.at = state["validated_at"], state["measured_at"]
+        if state["stop_measures"]:
+            history.forget_last(state["stop_measures"])
+        if "train_loss" in state["stop_measures"]:  # else it stopped at an epoch's end, where that is measured
+            self.at = -1
+            if trainer.global_step % every and self.validated_at != trainer.global_step:
+                history.drop_last()
+        if trainer.val_dataloaders is None and "val_loss" in history.columns and trainer.enable_validation:
+            # It was measured at the end of every epoch; Lightning reads the data in the first epoch that validates.
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
+
+    # At the present weights
+
+    def measure(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add train loss, validation measures and what criteria need."""
+        begun = time.monotonic()
+        self._measure_losses(trainer, module, self._loaders(trainer))
+        for callback in _measuring(trainer):
+            others = callback.measure(trainer, module)
+            self._rows.history.add_to_last_row(others)
+            self._newest |= others
+        self.seconds = time.monotonic() - begun
+
+    def measure_at_end_of_epoch(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add the same behind the updates of an epoch, all of them or those before a stop."""
+        self.measure(trainer, module)
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self.of_stop = [name for name in self.of_stop if name != "val_loss"]
+        else:
+            # Stopped within the epoch: without the stop, nothing would have been measured here.
+            self.of_stop += self._newest
+
+    def measure_where_it_stopped(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add it at the end of a run, where nothing was measured: it is continued, and at its end at once."""
+        if self.at != trainer.global_step:
+            self._rows.add_present(trainer)
+            self.measure(trainer, module)
+            self.of_stop = list(self._newest)
+
+    def measure_where_it_failed(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add the train loss at the weights that an interrupted run has come to, if they can still be used."""
+        rows = self._rows
+        rows.collect(trainer)
+        if self.at == trainer.global_step:
+            return
+        if trainer.global_step > rows.mark["update"]:  # the callbacks behind its last update were not all called
+            in_epoch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            rows.move_to(trainer, in_epoch.processed)
+        rows.add_present(trainer)
+        # What interrupted the run may do the same to a measurement, and the record is not to be lost for that.
+        with contextlib.suppress(Exception):
+            self.measure_train_loss(trainer, module)
+            self.of_stop = list(self._newest)
+
+    def measure_train_loss(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add the train loss alone."""
+        self._measure_losses(trainer, module, {"train_loss": trainer.train_dataloader})
+
+    def begin_validation(self, trainer: Trainer) -> None:
+        """Note why Lightning validates."""
+        self._validation_begun = time.monotonic()
+        self._is_for_stop = trainer.should_stop and not _validates_anyway(trainer)
+
+    def add_validation(self, trainer: Trainer) -> None:
+        """Add what Lightning has validated, which may be in the middle of an epoch."""
+        self._rows.add_present(trainer)
+        metrics = trainer.callback_metrics.items()
+        measured = {name: float(value) for name, value in metrics if name.startswith("val_")}
+        self._rows.history.add_to_last_row(measured)
+        if self._is_for_stop:
+            self.of_stop = list(measured)
+        else:
+            self.validated_at = trainer.global_step
+        self._of_validation = time.monotonic() - self._validation_begun
+
+    # At the ends of epochs within a chunk
+
+    def request(self, trainer: Trainer, module: LightningModule) -> ChunkRequest:
+        """Have an engine measure at the ends of the epochs within the coming chunk."""
+        if any(
+            own_method(each, Measuring, ["measure"]) and not own_method(each, Measuring, ["measure_at"])
+            for each in _measuring(trainer)
+        ):
+            return ChunkRequest(epochs=1)
+        device = module.device
+        known: dict[str, object] = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
+        loaders = {name: each for name, each in known.items() if batches_for_measuring(each, device) is not None}
+
+        def measure() -> Sequence[float]:
+            measured = self._losses(module, trainer, loaders)
+            return [measured[name] for name in loaders]
+
+        self._within = list(loaders)
+        return ChunkRequest(measure=measure, measures=len(loaders))
+
+    def within(
+        self, trainer: Trainer, module: LightningModule, chunk: Chunk, trace: Trace, is_interrupted: bool = False
+    ) -> AtEnds:
+        """Return what was measured at the ends of the epochs within a chunk.
+
+        The last update of a chunk is not within it, but where an exception ended it in the epoch behind.
+        """
+        ends = chunk.epoch_ends(trace.updates if is_interrupted else trace.updates - 1)[: len(trace.measured)]
+        if not len(ends):
+            return {}
+        before = trainer.global_step - trace.updates
+        columns: dict[str, Any] = {name: (ends, trace.measured[: len(ends), i]) for i, name in enumerate(self._within)}
+        lrs = np.full(len(ends), learning_rate(trainer))
+        if chunk.lrs is not None:
+            is_known = ends + 1 < len(chunk.lrs)
+            lrs[is_known] = chunk.lrs[ends[is_known] + 1]
+        for callback in _measuring(trainer):
+            for name, values in callback.measure_at(trainer, module, before + ends + 1, lrs).items():
+                is_there = ~np.isnan(values)
+                columns[name] = ends[is_there], values[is_there]
+        if is_interrupted:
+            self.at = before + int(ends[-1]) + 1
+        return columns
+
+    # Other weights than those of the last update
+
+    def measure_replaced(self, trainer: Trainer, module: LightningModule) -> str:
+        """Measure again where a callback has replaced the weights since they were measured.
+
+        Returns:
+            In words, which weights the run ends with; empty for those of the last update.
+        """
+        replacing, history = may_replace_weights(trainer), self._rows.history
+        if not replacing:
+            return ""
+        loaders = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
+        final, before = self._measured(trainer, module, loaders), history.newest("train_loss")
+        self.has_averaged = has_averaged(trainer, replacing)
+        if before is None or math.isnan(before) or final.get("train_loss", before) == before:
+            return whose_weights(replacing) if self.has_averaged else ""
+        history.add_to_last_row({f"{FINAL}{name}": value for name, value in final.items()})
+        return f"{whose_weights(replacing)}; those of the last update have train loss {number(before)}"
+
+    # Losses
+
+    def _loaders(self, trainer: Trainer) -> dict[str, object]:
+        loaders: dict[str, object] = {"train_loss": trainer.train_dataloader}
+        if self.validated_at != trainer.global_step:
+            loaders["val_loss"] = validation_loader(trainer)
+        return loaders
+
+    def _measure_losses(self, trainer: Trainer, module: LightningModule, loaders: dict[str, object]) -> None:
+        history = self._rows.history
+        missing = {name: loader for name, loader in loaders.items() if history.newest(name) is None}
+        self._newest = self._measured(trainer, module, missing)
+        history.add_to_last_row(self._newest)
+        self.at = trainer.global_step
+        if "train_loss" in self._newest:
+            measured = torch.tensor(self._newest["train_loss"], dtype=torch.float64)
+            trainer.callback_metrics["train_loss"] = measured
+
+    def _measured(self, trainer: Trainer, module: LightningModule, loaders: dict[str, object]) -> dict[str, float]:
+        """Return mean losses at the present weights; the train loss by the engine of the run, where that can."""
+        known = {}
+        if "train_loss" in loaders and isinstance(module, RegressionModule):
+            loss = module.train_loss()
+            known = {} if loss is None else {"train_loss": loss}
+        rest = {name: loader for name, loader in loaders.items() if name not in known and loader is not None}
+        return known | (self._losses(module, trainer, rest) if rest else {})
+
+    def _losses(self, module: LightningModule, trainer: Trainer, loaders: dict[str, object]) -> dict[str, float]:
+        measured, in_threads = {}, one_thread_if(self._numbers <= _LITTLE)
+        with unchanged(module, module.device), trainer.precision_plugin.forward_context(), in_threads:
+            for name, loader in loaders.items():
+                batches = batches_for_measuring(loader, module.device)
+                if batches is not None:
+                    measured[name] = mean_loss_over(batches, module, measured_loss_of(module))
+        return measured
+
+
+def _measuring(trainer: Trainer) -> Iterable[Measuring]:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return (callback for callback in callbacks if isinstance(callback, Measuring))
+
+
+def _validates_anyway(trainer: Trainer) -> bool:
+    """Whether Lightning validates behind the present batch if nothing asks it to stop there."""
+    asked, trainer.should_stop = trainer.should_stop, False
+    try:
+        return validates_here(trainer)
+    finally:
+        trainer.should_stop = asked

@@ -1,0 +1,159 @@
+"""What a run came to: its summary, and where that goes with the history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from gd_lightning.callbacks.forecast import Forecast
+from gd_lightning.callbacks.linear_path import LinearPath, Optimum
+from gd_lightning.callbacks.run_loggers import RunLoggers
+from gd_lightning.callbacks.trainer_info import problem_of, title_of
+from gd_lightning.callbacks.update_rows import UpdateRows
+from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, linear_network
+from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
+from gd_lightning.tracking.summary import RunSummary, run_card, summarize
+from gd_lightning.variants import Variant
+
+_SECONDS_BETWEEN_WRITES = 5.0
+_SECONDS_PER_ROW, _SECONDS_PER_CELL = 3e-4, 1e-6  # of a row for a logger, and of a number in history.csv
+
+
+class RunReport:
+    """Writes the history of a run, to loggers as it grows, and its summary.
+
+    Args:
+        trainer: Which is about to train.
+        module: What it trains.
+        variant: B and N; None where they are not known.
+        path: Follows a linear regressor; None for others.
+        directory: Of the run; None where it has none.
+        title: What the run is called; None: the name of its problem.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        variant: Variant | None,
+        path: LinearPath | None,
+        directory: Path | None,
+        title: str | None,
+    ) -> None:
+        self._variant, self._path, self._directory, self._title = variant, path, directory, title
+        self._loggers = RunLoggers(trainer, module, variant)  # it may refuse to begin
+        self._module = module
+        self._written_at = time.monotonic()
+        self._summary: RunSummary | Callable[[], RunSummary] | None = None
+
+    @property
+    def summary(self) -> RunSummary | None:
+        """What the run came to; None before its end. Where nobody reads it, the least squares are not solved for it."""
+        if callable(self._summary):
+            self._summary = self._summary()
+        return self._summary
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """The least-squares solution, where the module is linear and its loss the squared error."""
+        return self._path.optimum if self._path is not None and has_least_squares(self._module) else None
+
+    def seconds_of_writing(self, written: UpdateRows) -> float:
+        """Return how many seconds of work it is to write what would be written if the run ended now."""
+        rows = self._loggers.rows_due(written.history)
+        cells = len(written.history) * len(written.of_updates) if rows or self._directory is not None else 0
+        return rows * _SECONDS_PER_ROW + cells * _SECONDS_PER_CELL
+
+    def begin_again(self, before: int) -> None:
+        """Make loggers forget what was written of a run behind the update at which it is continued."""
+        self._loggers.begin_again(before)
+
+    def write_from_time_to_time(self, history: History) -> None:
+        """Write the rows that came, if the last ones were written some seconds ago."""
+        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+            self._loggers.write_new(history)
+            self._written_at = time.monotonic()
+
+    def finish(
+        self, trainer: Trainer, history: History, outcome: Outcome, reason: str, weights: str, forecast: Forecast | None
+    ) -> None:
+        """Sum up, and write what is left.
+
+        Args:
+            trainer: Which has ended.
+            history: The whole of it.
+            outcome: How it ended.
+            reason: Why.
+            weights: In words, which weights it ends with; empty for those of the last update.
+            forecast: What was said before.
+        """
+        history.outcome, history.reason = outcome, reason
+        said = {} if forecast is None else forecast.said
+        self._summary = make = self._summary_of(trainer, history, weights, said)
+        if not trainer.is_global_zero or (self._directory is None and not trainer.loggers):
+            return
+        self._summary = summary = make()
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_text(self._directory / HISTORY, history.to_csv())
+            write_json(self._directory / SUMMARY, summary.as_dict())
+        card = run_card(summary, self._title or title_of(trainer))
+        self._loggers.finish(history, _results(summary), card, trainer.global_step)
+
+    def correct(self, trainer: Trainer, weights: str) -> None:
+        """Say in the summary that the run ends with other weights, in words."""
+        if self.summary is None:
+            return
+        self.summary.weights = weights
+        if self._directory is not None and trainer.is_global_zero:
+            write_json(self._directory / SUMMARY, self.summary.as_dict())
+
+    def _summary_of(
+        self, trainer: Trainer, history: History, weights: str, said: dict[str, Any]
+    ) -> Callable[[], RunSummary]:
+        """Return what sums up a run, which can take longer than its training; what changes is asked for now."""
+        module, path, problem = self._module, self._path, problem_of(trainer)
+        affine = module.affine() if isinstance(module, RegressionModule) else None
+        names = (None, None) if path is None else (path.features, path.targets)
+        is_linear = path is not None and linear_network(module) is not None
+        has_optimum, has_noise = is_linear and has_least_squares(module), is_squared_error(module)
+        engine = _engine_of(module)
+
+        def make_summary() -> RunSummary:
+            optimum = path.optimum if path is not None and is_linear else None
+            truth = problem.true_parameters if problem is not None and is_linear else None
+            return summarize(
+                history,
+                self._variant,
+                parameters=None if affine is None else affine.named(*names),
+                least_squares=None if optimum is None else optimum.affine.named(*names),
+                least_squares_loss=None if optimum is None or not has_optimum else optimum.loss,
+                constant_loss=None if optimum is None or not has_optimum else optimum.constant_loss,
+                undetermined=path.undetermined if path is not None and is_linear else [],
+                truth=None if truth is None else truth.named(*names),
+                irreducible_loss=problem.irreducible_loss if problem is not None and has_noise else None,
+                said=said,
+                weights=weights,
+                **engine,
+            )
+
+        return make_summary
+
+
+def _engine_of(module: LightningModule) -> dict[str, str]:
+    """Return what carried out the updates, and why no compiled engine did."""
+    if not isinstance(module, RegressionModule):
+        return {"engine": "autograd", "engine_reason": f"{type(module).__name__} is no RegressionModule"}
+    return {"engine": module.decision.engine, "engine_reason": module.decision.reason}
+
+
+def _results(summary: RunSummary) -> dict[str, float]:
+    """Return the results of a run for the HParams tab."""
+    results = {"train_loss": summary.train_loss_last, "updates": summary.updates, "seconds": summary.seconds}
+    results |= {"samples": summary.samples, **summary.measures}
+    return {name: float(value) for name, value in results.items() if value is not None}

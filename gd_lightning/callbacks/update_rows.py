@@ -1,0 +1,181 @@
+"""The rows that updates add to the history of a run: one by one, or those of a chunk.
+
+Letters: E ends of epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gd_lightning.callbacks.chunk_rows import Begin, ChunkRows, add_rows, axes_at
+from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.row_limit import RowLimit
+from gd_lightning.callbacks.trainer_info import learning_rate
+from gd_lightning.engine import Chunk, SaveAt, Trace
+from gd_lightning.measures import Stopwatch
+from gd_lightning.records.history import AXES, History
+from gd_lightning.variants import Variant
+
+_PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers
+
+AtEnds = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+"""What was measured at the ends of epochs within a chunk: by name, positions in the chunk and values, shape (E,)."""
+
+
+class UpdateRows:
+    """Adds the rows of updates to a history.
+
+    Args:
+        trainer: Which is about to train.
+        history: Which grows.
+        path: Names the parameters of a linear regressor; None for others.
+        variant: B and N; None where the loader does not say.
+        limit: Which updates are recorded.
+        watch: Counts the seconds of training.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        history: History,
+        path: LinearPath | None,
+        variant: Variant | None,
+        limit: RowLimit,
+        watch: Stopwatch,
+    ) -> None:
+        self.history, self.path, self.limit = history, path, limit
+        self._variant, self._watch = variant, watch
+        self.of_updates = {*AXES, "batch_loss", "lr", *([] if path is None else path.column_names(True))}
+        """Names of the columns that the row of an update has."""
+        self._marks: list[dict[str, float]] = []
+        self._tensors: list[Tensor] = []
+        self._gradients: Tensor | None = None
+        self._is_recorded = False
+        self._lr = learning_rate(trainer)
+        self.move_to(trainer, updates_in_epoch=0)
+
+    def move_to(self, trainer: Trainer, updates_in_epoch: int, epoch: int | None = None) -> None:
+        """Note where the run stands on each axis.
+
+        Args:
+            trainer: Which knows the number of updates.
+            updates_in_epoch: How many were made in an epoch.
+            epoch: Which epoch; None: the present one.
+        """
+        epoch = trainer.current_epoch if epoch is None else epoch
+        axes: dict[str, Any] = {"epoch": float(epoch), "samples": 0}
+        if self._variant is not None:
+            axes = axes_at(self._variant, _updates_per_epoch(trainer, self._variant), epoch, updates_in_epoch)
+        self.mark = {"update": trainer.global_step, **axes, "seconds": self._watch.seconds, "lr": self._lr}
+
+    def begin_update(self, trainer: Trainer) -> None:
+        """Decide whether the coming update is recorded; the last of an epoch always is."""
+        if self.limit.is_due(trainer.global_step):
+            self.collect(trainer)
+        self.limit.apply(self.history, trainer.global_step, self.of_updates)
+        self._is_recorded = trainer.is_last_batch or (trainer.global_step + 1) % self.limit.every == 0
+        self._gradients = None
+
+    def begin_step(self, optimizer: Optimizer) -> None:
+        """Save what the update starts from; such as LBFGS asks again within an update."""
+        self._lr = float(optimizer.param_groups[0]["lr"])
+        if self._gradients is None and self._is_recorded and self.path is not None and self.path.names_gradients:
+            self._gradients = self.path.gradients()
+
+    def add_update(self, trainer: Trainer, loss: Tensor | None, updates_in_epoch: int) -> None:
+        """Save what an update leaves behind, as tensors: to read each would be to wait for the device.
+
+        Args:
+            trainer: Behind the update, if it has made one: a module may accumulate, or skip.
+            loss: The batch loss, shape (1,), if there is one.
+            updates_in_epoch: How many were made in the present epoch.
+        """
+        made_update = trainer.global_step > self.mark["update"]
+        self.move_to(trainer, updates_in_epoch)
+        if not self._is_recorded or not made_update or loss is None:
+            return
+        saved = [loss]
+        if self.path is not None:
+            saved.append(self.path.parameters())
+            if self._gradients is not None:
+                saved.append(self._gradients)
+        self._marks.append(self.mark)
+        self._tensors.append(torch.cat(saved))
+        if len(self._marks) >= _PENDING:
+            self.collect(trainer)
+
+    def begin_chunk(self, trainer: Trainer) -> SaveAt:
+        """Return which updates of the coming chunk are to leave what is recorded of them."""
+        done, path = trainer.global_step, self.path
+        self._lr = learning_rate(trainer)
+        self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
+        self._save_at = SaveAt(
+            start=-(done + 1) % self.limit.every,
+            every=self.limit.every,
+            last=trainer.is_last_batch,
+            parameters=path is not None and (path.names_parameters or path.has_optimum),
+            gradients=path is not None and path.names_gradients,
+        )
+        return self._save_at
+
+    def add_chunk(self, trainer: Trainer, chunk: Chunk, trace: Trace, at_ends: AtEnds) -> None:
+        """Add the rows of a chunk.
+
+        Args:
+            trainer: Behind the chunk, or where an exception has ended it.
+            chunk: Which was carried out.
+            trace: What it has left.
+            at_ends: What was measured at the ends of epochs within it.
+        """
+        self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))
+        epochs, in_epoch = chunk.place(trace.updates)
+        self.move_to(trainer, in_epoch, self._begin.epoch + epochs)
+        positions = chunk.saved_positions(self._save_at, trace.updates)
+        ends = np.unique(np.concatenate([at for at, _ in at_ends.values()])) if at_ends else np.empty(0, np.int64)
+        if len(ends) and self.limit.removes_ends:
+            of_names = {name: at + (self._begin.update + 1) for name, (at, _) in at_ends.items()}
+            remaining = self.limit.remaining(of_names) - (self._begin.update + 1)
+            positions = positions[~np.isin(positions, ends) | np.isin(positions, remaining)]
+        per_epoch = _updates_per_epoch(trainer, chunk.variant)
+        rows = ChunkRows(
+            *(chunk, trace, self._save_at, positions, self._begin, self._watch.seconds, per_epoch, self.path)
+        )
+        rows.add_to(self.history, at_ends)
+
+    def collect(self, trainer: Trainer) -> None:
+        """Turn what updates left behind into rows of the history."""
+        if not self._marks:
+            return
+        saved = torch.stack(self._tensors)
+        if trainer.world_size > 1:
+            # Each process has its part of every batch; the average of the parts is the batch loss.
+            losses = trainer.strategy.reduce(saved[:, 0].contiguous(), reduce_op="mean")
+            assert isinstance(losses, Tensor)
+            saved[:, 0] = losses
+        saved = saved.double().cpu()
+        columns = {name: np.array([mark[name] for mark in self._marks]) for name in self.mark}
+        parameters, gradients = (None if self.path is None else saved[:, 1:]), None
+        if self.path is not None and self.path.names_gradients:
+            parameters, gradients = saved[:, 1:].chunk(2, dim=1)
+        add_rows(self.history, self.path, {**columns, "batch_loss": saved[:, 0].numpy()}, parameters, gradients)
+        self._marks, self._tensors = [], []
+
+    def add_present(self, trainer: Trainer) -> None:
+        """Make sure that the newest row is the one of the present weights."""
+        self.collect(trainer)
+        if not len(self.history) or self.history.last("update") != trainer.global_step:
+            parameters = None if self.path is None else self.path.parameters()[None]
+            add_rows(self.history, self.path, self.mark, parameters)
+
+
+def _updates_per_epoch(trainer: Trainer, variant: Variant) -> int:
+    """Return how many updates an epoch makes: less than a pass where limit_train_batches says so."""
+    return int(min(variant.updates_per_epoch, trainer.num_training_batches))

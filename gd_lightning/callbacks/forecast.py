@@ -136,7 +136,7 @@ class Forecast(Measuring):
             if len(self._losses) <= min(first, _MOST_EPOCHS) and not self._look_ahead(first):
                 break
             self._holds = first < _MOST_EPOCHS or _has_settled(self._losses)
-            known = math.inf if first >= _MOST_EPOCHS else len(self._losses) - 1
+            known = math.inf if first >= _MOST_EPOCHS else min(len(self._losses), _MOST_EPOCHS) - 1
             last = int(np.searchsorted(epochs, known, "right"))
             if self._holds:
                 values = self._losses.numpy()[np.minimum(epochs[done:last], _MOST_EPOCHS)]

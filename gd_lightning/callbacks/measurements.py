@@ -107,19 +107,25 @@ class Measurements:
             self.of_stop = list(self._newest)
 
     def measure_where_it_failed(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the train loss at the weights that an interrupted run has come to, if they can still be used."""
+        """Add the train loss at the weights that an interrupted run has come to, if they can still be used.
+
+        At an epoch's end, all is added that would have been measured there; else, what a run that is continued forgets.
+        """
         rows = self._rows
         rows.collect(trainer)
         if self.at == trainer.global_step:
             return
+        made: Any = trainer.fit_loop.epoch_loop.batch_progress.current
         if trainer.global_step > rows.mark["update"]:  # the callbacks behind its last update were not all called
-            in_epoch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-            rows.move_to(trainer, in_epoch.processed)
+            rows.move_to(trainer, made.processed)
         rows.add_present(trainer)
         # What interrupted the run may do the same to a measurement, and the record is not to be lost for that.
         with contextlib.suppress(Exception):
-            self.measure_train_loss(trainer, module)
-            self.of_stop = list(self._newest)
+            if made.processed in (0, trainer.num_training_batches):
+                self.measure(trainer, module)
+            else:
+                self.measure_train_loss(trainer, module)
+                self.of_stop = list(self._newest)
 
     def measure_train_loss(self, trainer: Trainer, module: LightningModule) -> None:
         """Add the train loss alone."""

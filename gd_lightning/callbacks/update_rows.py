@@ -136,6 +136,8 @@ class UpdateRows:
             at_ends: What was measured at the ends of epochs within it.
         """
         self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))
+        if chunk.lrs is not None:
+            self._lr = float(chunk.lrs[trace.updates - 1])
         epochs, in_epoch = chunk.place(trace.updates)
         self.move_to(trainer, in_epoch, self._begin.epoch + epochs)
         positions = chunk.saved_positions(self._save_at, trace.updates)

@@ -111,20 +111,12 @@ class Chunks:
         return self.engine.mean_loss(self._x, self._y)
 
     def _take_back(self, chunk: Chunk, schedules: Schedules, requests: Sequence[ChunkRequest]) -> None:
-        """Leave a run, where an exception ends a chunk, as if Lightning had made the updates that were made.
-
-        It was interrupted in the next one, or at the end of an epoch, where that was not measured.
-        """
+        """Leave a run, where an exception ends a chunk, as if Lightning were interrupted in the next update."""
         trace = self.engine.interrupted or Trace(0, Record(torch.empty(0)))
         made = trace.updates
         schedules.go_back(made)
         epochs, self.end = divmod(chunk.first + made, chunk.per_epoch)
-        is_at_end = made > 0 and self.end == 0 and (chunk.ends is not None or made == chunk.updates)
-        if is_at_end and len(trace.measured) < epochs:
-            epochs, self.end = epochs - 1, chunk.per_epoch
-            self._move(schedules, Moved(made, made, epochs, self.end, self.end))
-        else:
-            self._move(schedules, Moved(made, made + 1, epochs, self.end, self.end + 1))
+        self._move(schedules, Moved(made, made + 1, epochs, self.end, self.end + 1))
         for request in requests:
             if made and request.interrupted is not None:
                 request.interrupted(chunk, trace)

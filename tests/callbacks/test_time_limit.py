@@ -82,13 +82,13 @@ def test_what_comes_behind_the_last_update_is_left_time_for(
 ) -> None:
     """Measuring takes 5 seconds, validation 7, and a picture 3, or twice as much where others use the machine, too."""
     monkeypatch.setattr(room, "_SECONDS_OF_PICTURES", 3.0)
-    measure = HistoryRecorder._measure_losses
+    measure = RegressionModule.train_loss
 
-    def measure_slowly(*args: Any) -> None:
+    def measure_slowly(module: RegressionModule) -> float | None:
         clock.goes_on(5, others)()
-        measure(*args)
+        return measure(module)
 
-    monkeypatch.setattr(HistoryRecorder, "_measure_losses", measure_slowly)
+    monkeypatch.setattr(RegressionModule, "train_loss", measure_slowly)
     begun, slower = clock.now, 1 / (1 - others)
     slow = LambdaCallback(
         on_train_batch_start=clock.goes_on(0.5, others), on_validation_batch_start=clock.goes_on(7, others)

@@ -261,7 +261,9 @@ def test_the_mean_loss_is_that_of_the_network(
 ) -> None:
     torch.manual_seed(6)
     features, *hidden, outputs = widths
-    network = MLPRegressor(features, outputs, hidden, "tanh", bias) if hidden else LinearRegressor(*widths, bias)
+    network: nn.Module = LinearRegressor(features, outputs, bias)
+    if hidden:
+        network = MLPRegressor(features, outputs, hidden, "tanh", bias)
     network.to(dtype)
     engine = FusedEngine(network, torch.optim.SGD(network.parameters(), lr=0.1), loss, 0.7)
     x, y = _data(dtype, features, outputs, samples=1000)

@@ -1,0 +1,258 @@
+"""Wherever chunks are cut, within epochs, at their ends or behind many of them, a run is the same to the last bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, OnExceptionCheckpoint, Timer
+from torch import Tensor, nn
+
+from gd_lightning import (
+    ExcessBelow,
+    Forecast,
+    GradientNormBelow,
+    GradientVariance,
+    HistoryRecorder,
+    LinearProblem,
+    LossBelow,
+    LossPlateau,
+    RegressionDataModule,
+    RegressionModule,
+    StopOnDivergence,
+)
+from gd_lightning.engine import ChunkRequest
+from tests.conftest import MakeTrainer
+
+FUSED = importlib.util.find_spec("numba") is not None
+STEP, EXPONENTIAL = "torch.optim.lr_scheduler.StepLR", "torch.optim.lr_scheduler.ExponentialLR"
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a run from outside."""
+
+
+class Scheduled(RegressionModule):
+    """Has schedulers that are stepped behind updates, or behind each so many epochs, or both; and can be killed."""
+
+    schedules: tuple[tuple[str, int], ...] = ()
+    calls_to_live = 10**9
+    """How often a loss is computed before the run is killed: in an update by autograd, or in a measurement."""
+
+    def losses_of_update(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
+        self._live()
+        return super().losses_of_update(x, y, batch_idx)
+
+    def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if self.trainer.training:
+            self._live()
+        return super().measured_loss(prediction, target)
+
+    def _live(self) -> None:
+        self.calls_to_live -= 1
+        if self.calls_to_live == 0:
+            raise Killed
+
+    def configure_optimizers(self) -> Any:
+        if not self.schedules:
+            return super().configure_optimizers()
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["lr"], momentum=self.hparams["momentum"])
+        scheduler = torch.optim.lr_scheduler.ExponentialLR
+        return [optimizer], [
+            {"scheduler": scheduler(optimizer, 0.97), "interval": interval, "frequency": frequency}
+            for interval, frequency in self.schedules
+        ]
+
+
+class Cuts(Callback):
+    """Has chunks end behind some epochs, as many as are drawn each time; 1: behind each."""
+
+    def __init__(self, most: int, seed: int = 0) -> None:
+        self.most, self.draw = most, random.Random(seed)
+        self.chunks, self.longest = 0, 0
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        self.chunks += 1
+        return ChunkRequest(epochs=self.draw.randint(1, self.most))
+
+
+class Watch(Callback):
+    """Looks at the end of each update."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+CALLBACKS: dict[str, Callable[[], list[Callback]]] = {
+    "none": lambda: [],
+    "divergence": lambda: [StopOnDivergence(divergence_factor=3.0)],
+    "goes on": lambda: [StopOnDivergence("continue")],
+    "below": lambda: [StopOnDivergence(), LossBelow(3.0)],
+    "excess": lambda: [ExcessBelow(0.3)],
+    "plateau": lambda: [LossPlateau(3, min_delta=0.05)],
+    "gradient": lambda: [GradientNormBelow(0.5)],
+    "forecast": lambda: [Forecast(lambda _: None), GradientVariance(), StopOnDivergence()],
+    "early": lambda: [EarlyStopping("train_loss", patience=3, min_delta=0.1)],
+    "timer": lambda: [Timer({"hours": 1})],
+}
+
+
+def _case(draw: random.Random) -> dict[str, Any]:
+    """Draw what a run is made with."""
+    batch_size = draw.choice(["full", "full", 1, 4, 7])
+    limits = [
+        {"max_epochs": draw.randint(2, 30)},
+        {"max_epochs": -1, "max_steps": draw.randint(5, 90)},
+        {"max_epochs": 12, "limit_train_batches": 2},
+        {"max_epochs": 20, "min_epochs": 9},
+    ]
+    limit = draw.choice(limits)
+    validation = draw.choice([{}, {}, {"check_val_every_n_epoch": 3}, {"check_val_every_n_epoch": 1}])
+    case: dict[str, Any] = {
+        "module": {
+            "lr": draw.choice([0.003, 0.02, 0.02, 0.6]),
+            "momentum": draw.choice([0.0, 0.5]),
+            "weight_decay": draw.choice([0.0, 0.01]),
+            "l1": draw.choice([0.0, 0.0, 0.02]),
+            "loss": draw.choice(["mse", "mse", "huber"]),
+            "hidden_sizes": draw.choice([[], [], [4]]),
+            "lr_scheduler": draw.choice([None, None, {"class_path": STEP, "init_args": {"step_size": 4}}]),
+            "engine": draw.choice(["fused", "fused", "autograd"]) if FUSED else "autograd",
+        },
+        "schedules": draw.choice([(), (), (("step", 1),), (("epoch", 2),), (("epoch", 1), ("step", 1))]),
+        "data": {
+            "batch_size": batch_size,
+            "order": draw.choice(["shuffled", "sequential", "with_replacement"]),
+            "drop_last": draw.choice([False, True]),
+            "val_size": 6 if validation else 0,
+            "standardize": draw.choice([False, True]),
+        },
+        "trainer": {**limit, **validation, "precision": draw.choice(["32-true", "64-true"])},
+        "features": draw.choice([1, 3]),
+        "callbacks": draw.choice(list(CALLBACKS)),
+        "max_rows": draw.choice([20_000, 20_000, 5]),
+    }
+    if case["callbacks"] == "excess" and (case["module"]["loss"] != "mse" or case["module"]["hidden_sizes"]):
+        case["callbacks"] = "below"
+    return case
+
+
+def _run(
+    make_trainer: MakeTrainer,
+    case: dict[str, Any],
+    cuts: Callback,
+    *others: Callback,
+    checkpoint: Path | None = None,
+    calls: int = 10**9,
+    **of_trainer: Any,
+) -> tuple[Trainer, Any, HistoryRecorder]:
+    torch.manual_seed(0)
+    recorder = HistoryRecorder(max_rows=case["max_rows"])
+    callbacks = [recorder, *CALLBACKS[case["callbacks"]](), cuts, *others]
+    trainer = make_trainer(callbacks=callbacks, **{**case["trainer"], **of_trainer})
+    module = Scheduled(**case["module"])
+    module.schedules, module.calls_to_live = case["schedules"], calls
+    module.fewest_fused_updates = 0
+    data = RegressionDataModule(LinearProblem(n_samples=20, n_features=case["features"]), **case["data"])
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    return trainer, module, recorder
+
+
+def _result(trainer: Trainer, module: Any, recorder: HistoryRecorder) -> dict[str, Any]:
+    """Return everything that may not depend on where chunks are cut."""
+    history = recorder.history
+    columns = {
+        name: tuple(part.tolist() for part in history.series(name)) for name in history.columns if name != "seconds"
+    }
+    assert np.all(np.diff(history["seconds"]) >= 0)
+    loops = trainer.fit_loop.state_dict()
+    return {
+        "weights": nn.utils.parameters_to_vector(module.parameters()).tolist(),
+        "history": {name: repr(values) for name, values in columns.items()},
+        "ended": (str(history.outcome), history.reason),
+        "counters": {name: value for name, value in loops.items() if name != "state_dict"},
+        "loader": loops["state_dict"].get("combined_loader"),
+        "at": (trainer.current_epoch, trainer.global_step),
+        "optimizer": repr(trainer.optimizers[0].state_dict()),
+        "schedulers": [config.scheduler.state_dict()["_last_lr"] for config in trainer.lr_scheduler_configs],
+        "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+    }
+
+
+def _assert_same(make_trainer: MakeTrainer, seed: int) -> int:
+    """Compare the ways to cut; returns how many epochs fewer than in single ones were begun by Lightning."""
+    case = _case(random.Random(seed))
+    expected = _result(*_run(make_trainer, case, Watch()))
+    chunks = []
+    for most in (1, 4, 10**6):
+        cuts = Cuts(most, seed)
+        found = _result(*_run(make_trainer, case, cuts))
+        for name, value in expected.items():
+            assert repr(found[name]) == repr(value), (seed, most, name, case)
+        chunks.append(cuts.chunks)
+    return chunks[0] - chunks[-1]
+
+
+def _assert_continues(make_trainer: MakeTrainer, directory: Path, seed: int) -> None:
+    """Kill a run in an update or a measurement, or stop it, and continue it with other cuts."""
+    draw = random.Random(seed)
+    case = _case(draw)
+    case["callbacks"] = draw.choice(["none", "divergence", "forecast", "plateau"])
+    case["max_rows"] = 20_000  # else a shorter run has more of the same rows
+    whole = _result(*_run(make_trainer, case, Cuts(10**6)))
+    (epochs, updates), path = whole["at"], directory / "on_exception.ckpt"
+    if draw.random() < 0.5:
+        case["module"] |= {"engine": "autograd"}  # whose network is called at each update
+        whole = _result(*_run(make_trainer, case, Cuts(10**6)))
+        keeper, calls = OnExceptionCheckpoint(directory), draw.randint(3, 2 * max(2, updates))
+        try:
+            _run(make_trainer, case, Cuts(5, seed), keeper, calls=calls, enable_checkpointing=True)
+        except Killed:
+            pass
+        else:
+            return
+    else:
+        path = directory / "early.ckpt"
+        limit = draw.choice(
+            [{"max_epochs": draw.randint(1, max(1, epochs - 1))}, {"max_steps": draw.randint(1, updates)}]
+        )
+        trainer, *_ = _run(make_trainer, case, Cuts(5, seed), **limit)
+        trainer.save_checkpoint(path)
+    found = _result(*_run(make_trainer, case, Cuts(10**6), checkpoint=path))
+    for name in ("weights", "history", "at", "optimizer", "schedulers"):
+        assert repr(found[name]) == repr(whole[name]), (seed, name, case)
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_cuts_change_no_bit(make_trainer: MakeTrainer, part: int) -> None:
+    saved = [_assert_same(make_trainer, seed) for seed in range(4 * part, 4 * part + 4)]
+    assert min(saved) >= 0
+    assert max(saved) > 0  # else none of these runs has chunks of several epochs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(30))
+def test_cuts_change_no_bit_of_many_runs(make_trainer: MakeTrainer, part: int) -> None:
+    assert max(_assert_same(make_trainer, seed) for seed in range(1000 + 10 * part, 1010 + 10 * part)) > 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Lightning's, about a fit with checkpoints and without a path
+@pytest.mark.parametrize("part", range(4))
+def test_what_is_killed_is_continued(make_trainer: MakeTrainer, tmp_path: Path, part: int) -> None:
+    for seed in range(3 * part, 3 * part + 3):
+        _assert_continues(make_trainer, tmp_path / str(seed), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # likewise
+@pytest.mark.parametrize("part", range(10))
+def test_what_is_killed_fifty_times_is_continued(make_trainer: MakeTrainer, tmp_path: Path, part: int) -> None:
+    for seed in range(100 + 10 * part, 110 + 10 * part):  # half of them are killed, the others stopped
+        _assert_continues(make_trainer, tmp_path / str(seed), seed)

@@ -221,7 +221,7 @@ def _assert_continues(make_trainer: MakeTrainer, directory: Path, seed: int) -> 
     else:
         path = directory / "early.ckpt"
         limit = draw.choice(
-            [{"max_epochs": draw.randint(1, max(1, epochs - 1))}, {"max_steps": draw.randint(1, updates)}]
+            [{"max_epochs": draw.randint(1, max(1, epochs - 1))}, {"max_steps": draw.randint(1, max(1, updates - 1))}]
         )
         trainer, *_ = _run(make_trainer, case, Cuts(5, seed), **limit)
         trainer.save_checkpoint(path)

@@ -53,7 +53,7 @@ from gd_lightning.experiments.comparison.trial import make_one_update, trial_opt
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
-from gd_lightning.records.history import Outcome
+from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, run_name
 
 _DEFAULTS = {
@@ -306,8 +306,8 @@ class Command(OpenCLI):
                 make_one_update(tried.trainer, tried.model, tried.datamodule)
         return tried.config
 
-    def fit_member(self, member: FitMember) -> None:
-        """Train a run of a comparison as ``fit`` would, or what is left of it.
+    def fit_member(self, member: FitMember) -> History:
+        """Train a run of a comparison as ``fit`` would, or what is left of it; returns its history.
 
         Args:
             member: The run.
@@ -315,7 +315,10 @@ class Command(OpenCLI):
         options = ParsedOptions(self.options.parser, ["fit"], member.config)
         if (member.directory / CONFIG).is_file():
             options = parse_options(self.options.parser, ["fit", "--ckpt_path", str(member.directory)])
-        self._member(options, member.directory).run("fit")
+        command = self._member(options, member.directory)
+        command.run("fit")
+        recorder: HistoryRecorder = command.instantiated("recorder")
+        return recorder.history
 
     @property
     def _is_member(self) -> bool:

@@ -97,7 +97,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_run(directory: Path) -> FinishedRun:
+def read_run(directory: Path, known: History | None = None) -> FinishedRun:
     """Read a run from its ``history.csv``, or else from its TensorBoard event files.
 
     Lightning counts updates from 0 and epochs from 0, and logs an epoch's loss under the last of its updates. Here, as
@@ -105,6 +105,7 @@ def read_run(directory: Path) -> FinishedRun:
 
     Args:
         directory: Where its files are.
+        known: Its history, where it is at hand: that of a long run takes a second to read.
 
     Raises:
         InputError: There is no loss to read, or a file is damaged.
@@ -112,7 +113,7 @@ def read_run(directory: Path) -> FinishedRun:
     settings = _settings_of(directory)
     summary = None
     if (directory / HISTORY).is_file():
-        history, source = _read_history(directory / HISTORY), HISTORY
+        history, source = _read_history(directory / HISTORY) if known is None else known, HISTORY
         summary = read_summary(directory / SUMMARY)
         if summary is not None:
             history.outcome, history.reason = Outcome(summary["outcome"]), summary["reason"]

@@ -90,11 +90,11 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
     made: list[str] = []
     whole = Command.fit_member
 
-    def interrupted(self: Command, member: FitMember) -> None:
+    def interrupted(self: Command, member: FitMember) -> History:
         if len(made) == 3:
             monkeypatch.setattr("gd_lightning.callbacks.stop_on_signal.StopOnSignal.on_train_batch_end", _interrupt)
         made.append(member.name)
-        whole(self, member)
+        return whole(self, member)
 
     with monkeypatch.context():
         monkeypatch.setattr(Command, "fit_member", interrupted)
@@ -107,9 +107,9 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
     finished = {name: (directory / name / "history.csv").read_bytes() for name in names}
     again: list[str] = []
 
-    def noted(self: Command, member: FitMember) -> None:
+    def noted(self: Command, member: FitMember) -> History:
         again.append(member.name)
-        whole(self, member)
+        return whole(self, member)
 
     monkeypatch.setattr(Command, "fit_member", noted)
     assert command_line("compare", *SMALL) == 0
@@ -123,6 +123,9 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
 
     elsewhere = command_line.root / "elsewhere"
     assert command_line("compare", *SMALL, "--directory", elsewhere) == 0
+    at_hand = (elsewhere / "table.csv").read_bytes()  # of histories that were not read from files
+    assert command_line("compare", *SMALL, "--directory", elsewhere) == 0
+    assert (elsewhere / "table.csv").read_bytes() == at_hand
     for ours, theirs in zip(_table(directory), _table(elsewhere), strict=True):
         timed = [name for name in ours if "seconds" in name]
         assert {**ours, **dict.fromkeys(timed)} == {**theirs, **dict.fromkeys(timed)}

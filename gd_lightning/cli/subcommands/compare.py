@@ -77,8 +77,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
         members = variants.members(configs, directory, type(command.model))
 
         def train(member: FitMember) -> MemberResult | None:
-            command.fit_member(member)
-            return member.finished()
+            return member.finished(command.fit_member(member))
 
         _carry_out(
             CompareTask(title, members, train, drawn, trainer.precision, options["target"], variants.varied, words),

@@ -27,6 +27,7 @@ from gd_lightning.experiments.comparison.members import (
 )
 from gd_lightning.experiments.comparison.task import MemberResult
 from gd_lightning.module import RegressionModule
+from gd_lightning.records.history import History
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.variants import BatchSize, Variant
@@ -45,8 +46,8 @@ class Trains(Protocol):
     def is_given(self, name: str) -> bool:
         """Whether an option was given."""
 
-    def fit_member(self, member: FitMember) -> None:
-        """Train a run."""
+    def fit_member(self, member: FitMember) -> History:
+        """Train a run; returns its history."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,18 @@ class FitMember:
     config: Namespace
     module_class: type[RegressionModule]
 
-    def finished(self) -> MemberResult | None:
-        """Return what its files say that it came to; None where they do not say that it reached its end."""
+    def finished(self, history: History | None = None) -> MemberResult | None:
+        """Return what its files say that it came to; None where they do not say that it reached its end.
+
+        Args:
+            history: Its history, where it is at hand.
+        """
         if not is_finished(self.directory):
             return None
         load = functools.partial(self.module_class.load_from_checkpoint, weights_only=True)
-        return MemberResult(read_run(self.directory), functools.partial(load, self.directory / LAST_CHECKPOINT, "cpu"))
+        return MemberResult(
+            read_run(self.directory, history), functools.partial(load, self.directory / LAST_CHECKPOINT, "cpu")
+        )
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class FitFiles:
             choose_directory(trainer, self.directory)
             if has_own_logger:
                 directory, name = self.directory.parent, self.directory.name
-                trainer.loggers = [RunLogger(directory, name="", version=name, default_hp_metric=False)]
+                trainer.loggers = [RunLogger(directory, name="", version=name, default_hp_metric=False, max_queue=1000)]
         try:
             self._begin_loggers(trainer)
         except BaseException:

@@ -100,6 +100,10 @@ class Samples(Dataset[Pair]):
         x, y = self._x[where], self._y[where]
         return (x.to(self.x_dtype).contiguous(), y.to(self.dtype).contiguous()) if self.mapped else (x, y)
 
+    def lazily(self) -> tuple[LazyRows, LazyRows]:
+        """Return features and targets of which rows are taken where they are asked for."""
+        return LazyRows(self, 0), LazyRows(self, 1)
+
     def pieces(self, size: int = PIECE) -> Iterator[Pair]:
         """Yield all samples in their order, at most ``size`` at a time."""
         return (self.take(slice(start, start + size)) for start in range(0, len(self), size))
@@ -127,6 +131,24 @@ class Samples(Dataset[Pair]):
             x[start : start + len(x_piece)], y[start : start + len(x_piece)] = x_piece, y_piece
             start += len(x_piece)
         return Samples(x, y)
+
+
+class LazyRows:
+    """The features or the targets of samples, of which rows are taken where they are asked for.
+
+    Args:
+        samples: N samples.
+        part: 0 for features, 1 for targets.
+    """
+
+    def __init__(self, samples: Samples, part: int) -> None:
+        self._samples, self._part = samples, part
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, where: slice | Tensor) -> Tensor:
+        return self._samples.take(where)[self._part]
 
 
 def draw_pair(problem: Problem) -> Pair:

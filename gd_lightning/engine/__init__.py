@@ -18,6 +18,7 @@ from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.choice import fastest_population
 from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.engine.many.population import Ends, Members, OneByOne, Population, Single, TrainingTask
+from gd_lightning.engine.sources import EngineInMemory, EngineOnFile
 
 __all__ = [
     "AutogradEngine",
@@ -28,6 +29,8 @@ __all__ = [
     "DivergenceCheck",
     "Ends",
     "Engine",
+    "EngineInMemory",
+    "EngineOnFile",
     "EpochEnds",
     "FusedEngine",
     "FusedPopulation",

@@ -276,6 +276,11 @@ class Chunk:
         rows = self.rows if rows is None else rows
         return Chunk(*(self.x, self.y, rows, self.variant, self.first, stop, lrs, save_at, check, self.per_epoch, ends))
 
+    def over(self, x: Tensor, y: Tensor) -> Chunk:
+        """Return the same updates over other samples, x of shape (N, D) and y of shape (N, K)."""
+        own = self.rows, self.variant, self.first, self.stop, self.lrs, self.save_at, self.check
+        return Chunk(x, y, *own, self.per_epoch, self.ends)
+
     def __iter__(self) -> Iterator[Tensor]:
         """Unpack the one update of a chunk like the batch (x, y) that it is made of.
 
@@ -361,6 +366,8 @@ class Engine(ABC):
     """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
 
     name: ClassVar[str]
+    max_updates: float = math.inf
+    """The most updates of a chunk."""
     interrupted: Trace | None = None
     """What the present chunk has left where an exception has ended it; None where no update was made."""
 

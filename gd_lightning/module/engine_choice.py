@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.optim import lr_scheduler
 
-from gd_lightning.engine import why_no_numba, why_not_fused, work_of
+from gd_lightning.engine import EngineOnFile, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor
@@ -162,8 +162,10 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or detects_anomalies(trainer):
         return "anomalies of single updates are looked for"
-    if loader.samples.mapped:
-        return "the data are read from a file as they are needed"
+    if loader.samples.mapped and loader.variant.batch_size * loader.samples.nbytes > EngineOnFile.piece_bytes * len(
+        loader.samples
+    ):
+        return "a batch of the data in the file is read as it is needed"
     schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
     if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
         return "a scheduler looks at single updates"

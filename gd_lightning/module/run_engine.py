@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import SGD
 
-from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine
+from gd_lightning.engine import AutogradEngine, Chunk, Engine, EngineInMemory, EngineOnFile, FusedEngine
+from gd_lightning.micro_batches import Pair
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
 from gd_lightning.module.engine_conditions import Conditions
 from gd_lightning.module.trainer_loop import Chunks
@@ -71,19 +72,29 @@ class RunEngine:
         module = self._module
         loader: Any = self._trainer.train_dataloader
         (optimizer,), options = self._trainer.optimizers, module.hparams
-        x, y = loader.samples.x, loader.samples.y
-        network: Any = module.network
+        samples, network = loader.samples, cast("Any", module.network)
+        take: Any = samples.take
         if decision.engine == "autograd":
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
         else:
             assert isinstance(optimizer, SGD)
             engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            as_network_takes_them: Any = module.features_of_network
-            x, y = as_network_takes_them(x).contiguous(), y.contiguous()
+            take = self._as_network_takes_them
+        if samples.mapped or samples.device != module.device:
+            engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.nbytes / len(samples))
+            x, y = samples.lazily()
+        else:
+            engine = EngineInMemory(engine, take)
+            x, y = samples.x, samples.y
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
         return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
+
+    def _as_network_takes_them(self, where: slice | Tensor) -> Pair:
+        loader, module = cast("Any", self._trainer.train_dataloader), cast("Any", self._module)
+        x, y = loader.samples.take(where)
+        return module.features_of_network(x).contiguous(), y.contiguous()
 
     # The source of the loader's chunks
 

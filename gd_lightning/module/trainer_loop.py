@@ -67,7 +67,7 @@ class Chunks:
         """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch.
 
         A checkpoint that is written, whenever it is, takes the samples before it."""
-        self._most = max(1, _MOST_KEPT // (numbers + 1))
+        self._most = int(max(1, min(_MOST_KEPT // (numbers + 1), engine.max_updates)))
         engine.prepare(Chunk(x, y, None, self._variant, 0, 0))
 
     def next(self, rows: Tensor | None, update: int) -> Chunk:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gd_lightning import History, RegressionDataModule, RegressionModule, Table
+from gd_lightning.engine import EngineOnFile
 from tests.conftest import MakeTrainer
 
 TIMEOUT = 540
@@ -120,3 +121,45 @@ def test_a_table_trains_alike_read_loaded_and_mapped(
         assert {part.mapped for part in data.parts} == {map_above == 10 and (max_loaded or 0) % 2 == 1}
         found.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
     assert all(torch.equal(end, found[0]) for end in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"batch_size": 1, "order": "sequential"}, ""),
+        ({"batch_size": 7, "standardize": True, "val_size": 0.3}, ""),
+        ({"batch_size": 16, "order": "with_replacement", "drop_last": True}, ""),
+        ({"batch_size": 100, "standardize": True}, ""),
+        ({"batch_size": 101}, "a batch of the data in the file is read as it is needed"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hidden_sizes", [[], [3]])
+def test_a_table_that_stays_in_its_file_is_trained_by_the_same_compiled_code(
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    why: str,
+    hidden_sizes: list[int],
+) -> None:
+    pytest.importorskip("numba", reason="the fused engine needs Numba, an extra, gd-lightning[fast]")
+    monkeypatch.setattr(EngineOnFile, "piece_bytes", 100 * COLUMNS * 4)
+    path = _write(tmp_path / "table.npy", 500)
+    found = []
+    for max_loaded in (None, 0):
+        table = Table(str(path))
+        table.map_above = 10
+        data = RegressionDataModule(table, **{"standardize": False, **options})
+        data.max_loaded_bytes = max_loaded
+        module = RegressionModule(lr=0.01, momentum=0.5, hidden_sizes=hidden_sizes)
+        module.fewest_fused_updates = 0
+        make_trainer(max_epochs=2).fit(module, data)
+        is_fused = max_loaded is None or not why
+        assert module.decision.engine == ("fused" if is_fused else "autograd")
+        assert module.decision.reason == ("" if is_fused else why)
+        found.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
+    if why:
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(found[1], found[0])

@@ -1,0 +1,106 @@
+"""Where an engine has the samples of a chunk from: as its network takes them, and gathered where they are in a file.
+
+Letters: N samples, D features, K outputs, B batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor
+
+from gd_lightning.engine.chunk import Chunk, Engine, Trace
+from gd_lightning.micro_batches import Pair
+from gd_lightning.variants import Variant
+
+Take = Callable[[slice | Tensor], Pair]
+"""Gives the samples at some positions, x of shape (n, D) and y of shape (n, K), as the network takes them."""
+
+
+class _WithSamples(Engine):
+    """Has another engine carry out the updates of chunks, over other samples than those in the chunks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name = engine.name  # type: ignore[misc]  # of engines that have no other one, it is that of the class
+
+    @abstractmethod
+    def _own(self, chunk: Chunk) -> Chunk:
+        """Return the chunk that the other engine is given."""
+
+    def prepare(self, chunk: Chunk) -> None:
+        """Do what is left to do before the first of such chunks."""
+        self._engine.prepare(self._own(chunk))
+
+    def carry_out(self, chunk: Chunk) -> Trace:
+        """Make the updates of a chunk."""
+        self.interrupted = None
+        try:
+            return self._engine.carry_out(self._own(chunk))
+        except BaseException:
+            self.interrupted = self._engine.interrupted
+            raise
+
+
+class EngineInMemory(_WithSamples):
+    """Has an engine carry out chunks over samples as its network takes them: standardised, for example.
+
+    The chunks themselves have the samples as they are, which callbacks, and Lightning's own loop, are given.
+
+    Args:
+        engine: Carries out the updates.
+        take: Gives the samples.
+    """
+
+    def __init__(self, engine: Engine, take: Take) -> None:
+        super().__init__(engine)
+        self._x, self._y = take(slice(None))
+
+    def _own(self, chunk: Chunk) -> Chunk:
+        return chunk.over(self._x, self._y)
+
+    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+        """Whether it carries out several epochs like the one of a chunk in one go."""
+        return self._engine.can_span_epochs(self._own(chunk), measures)
+
+    def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
+        """Return the loss at the present parameters, a mean over all of its own samples and their outputs."""
+        return self._engine.mean_loss(self._x, self._y)
+
+
+class EngineOnFile(_WithSamples):
+    """Has an engine carry out chunks over samples that are in a file: those of a chunk are gathered before its updates.
+
+    Args:
+        engine: Carries out the updates.
+        take: Gathers samples.
+        batch_size: B.
+        sample_bytes: Size of a sample.
+    """
+
+    piece_bytes: ClassVar[int] = 2**25
+    """The most that is gathered at once; of batches that are larger, Lightning makes each update."""
+
+    def __init__(self, engine: Engine, take: Take, batch_size: int, sample_bytes: float) -> None:
+        super().__init__(engine)
+        self._take = take
+        self.max_updates = max(1, int(self.piece_bytes // (batch_size * sample_bytes)))
+
+    def _own(self, chunk: Chunk) -> Chunk:
+        variant, rows = chunk.variant, chunk.rows
+        begin, end = (variant.samples_at(update) for update in (chunk.first, chunk.stop))
+        x, y = self._take(slice(begin, end) if rows is None else rows[begin:end])
+        # A little epoch of its own; which kernel makes its updates depends on the batch size alone.
+        piece = Variant(variant.batch_size, end - begin)
+        return Chunk(x, y, None, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
+
+    def carry_out(self, chunk: Chunk) -> Trace:
+        """Make the updates of a chunk; what they leave does not hold the samples that were gathered."""
+        trace = super().carry_out(chunk)
+        return Trace(trace.updates, trace.record, trace.suspected, trace.saved, trace.last_loss)
+
+    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+        """Return False: an epoch takes long enough."""
+        return False

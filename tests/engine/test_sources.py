@@ -48,7 +48,7 @@ def _trained(kind: str, hidden: bool, batch_size: int, source: Callable[[Engine,
     rows = torch.randperm(N, generator=torch.Generator().manual_seed(2)) if cut % 2 else None
     left: list[Any] = []
     # Zeros, so that an engine that did not ask its source would not learn anything.
-    zeros = [torch.zeros_like(part) for part in pair]
+    zeros = torch.zeros_like(pair[0]), torch.zeros_like(pair[1])
     engine.prepare(Chunk(*zeros, None, variant, 0, 0))
     for first in range(0, variant.updates_per_epoch, cut):
         stop = min(first + cut, variant.updates_per_epoch)

@@ -27,14 +27,14 @@ from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.problems import Problem
 from gd_lightning.records.history import PREDICTED
-from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words
+from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words, seconds_to_tell
 from gd_lightning.theory.advice import STANDARDIZE
+from gd_lightning.threads import one_thread_if
+from gd_lightning.variants import Variant
 
-# A forecast may not take longer than a short training: what is larger is estimated from some samples, or left to the
-# subcommand plan. To explain a divergence is worth more time.
-_NUMBERS = 2e6
-_MOST_WORK, _MOST_WORK_TO_EXPLAIN = 5e8, 5e10  # N C min(N, C)
-_MOST_COLUMNS_DRAWN = 64
+# A forecast takes as long as the training at most, but what nobody notices, and never so long that one waits for it.
+_UNNOTICED, _LONGEST, _LONGEST_TO_EXPLAIN = 0.5, 5.0, 10.0  # seconds
+_MOST_SEQUENTIAL = 2e6  # N C of samples that are followed one by one in their order
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
 _FIRST_EPOCHS, _MOST_EPOCHS = 64, 2**15
 _LAST_EPOCHS, _SETTLED = 100, 1e-13  # over so many epochs, a prediction that changes by less than this part has settled
@@ -51,15 +51,18 @@ class Forecast(Measuring):
     and a run that diverges ends with cause and cure. It changes nothing in the training.
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
-    :class:`~gd_lightning.RegressionDataModule`; elsewhere, and where it would take longer than some seconds, it says
-    nothing, but for a likely cause of a divergence: features that are far from standardised. Behind epoch 32,768 the
-    prediction is the value that it has settled at, if it has.
+    :class:`~gd_lightning.RegressionDataModule`; elsewhere it says nothing, but for a likely cause of a divergence:
+    features that are far from standardised. Where it would take longer than the training, or than 5 seconds, the
+    summary says that it is left out. Behind epoch 32,768 the prediction is the value that it has settled at, if it has.
 
     Args:
         announce: What is called with the warning; None: a Python warning.
+        max_seconds: How long it may take, about; None: as long as the training is estimated to take, between half a
+            second and 5 seconds.
     """
 
-    def __init__(self, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(self, announce: Callable[[str], None] | None = None, max_seconds: float | None = None) -> None:
+        self.max_seconds = max_seconds
         self.announce = rank_zero_warn if announce is None else announce
         self.outlook: Outlook | None = None
         """What is said of the run; None where nothing is."""
@@ -70,6 +73,7 @@ class Forecast(Measuring):
         self._is_asked = False
         self._start: Tensor | None = None
         self._said_before: dict[str, Any] = {}
+        self._left_out = ""
         self._outlooks: Outlooks | None = None
         self._losses = torch.empty(0)
         self._holds = True
@@ -103,6 +107,7 @@ class Forecast(Measuring):
 
     # What a recorder asks
 
+    @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return what the train loss should be, at an epoch's end."""
         at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
@@ -159,13 +164,14 @@ class Forecast(Measuring):
     def said(self) -> dict[str, Any]:
         """What was said of the run, as the attributes of a run's summary; empty where nothing was."""
         if self.outlook is None or self._outlooks is None:
-            return self._said_before
+            return {"prediction": self._left_out} if self._left_out else self._said_before
         return {
             "prediction": in_words(self._outlooks, self.outlook),
             "largest_stable_lr": self.outlook.largest_stable_lr,
             "predicted_floor": self.outlook.floor,
         }
 
+    @one_thread_if(True)
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Say why a run diverged, and what to do; empty where the theory does not know."""
         with suppress(*NOT_COMPUTABLE):
@@ -174,7 +180,7 @@ class Forecast(Measuring):
 
     def _cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         loader = trainer.train_dataloader
-        outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _MOST_WORK_TO_EXPLAIN)
+        outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _LONGEST_TO_EXPLAIN)
         if not isinstance(loader, BatchLoader):
             return ""
         if outlooks is None or not outlooks.can_tell(loader.variant):
@@ -182,6 +188,7 @@ class Forecast(Measuring):
         outlook = self.outlook or outlooks.of(loader.variant.batch_size, learning_rate(trainer))
         return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
 
+    @one_thread_if(True)
     def _ask(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the theory, once a run; of numbers that it cannot compute with, it says nothing."""
         if self._is_asked:
@@ -197,14 +204,14 @@ class Forecast(Measuring):
         network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if self._start is None and trainer.global_step == 0 and network is not None:
             self._start = network.affine().flat()
-        self._outlooks = self._outlooks_of(trainer, pl_module, _MOST_WORK)
+        self._outlooks = self._outlooks_of(trainer, pl_module, self.max_seconds)
         if self._outlooks is None or self._start is None or not isinstance(loader, BatchLoader):
             return
-        if self._outlooks.is_whole(loader.variant) or len(self._outlooks.loss.eigenvalues) <= _MOST_COLUMNS_DRAWN:
+        if self._outlooks.can_tell(loader.variant):
             self.outlook = self._outlooks.of(loader.variant.batch_size, learning_rate(trainer))
 
-    def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, most_work: float) -> Outlooks | None:
-        """Return the theory of a run; None where it does not hold, and but for the first process."""
+    def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None) -> Outlooks | None:
+        """Return the theory of a run; None where it does not hold, takes too long, and but for the first process."""
         loader = trainer.train_dataloader
         network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if network is None or not trainer.is_global_zero:
@@ -212,20 +219,31 @@ class Forecast(Measuring):
         assert isinstance(pl_module, RegressionModule)
         assert isinstance(loader, BatchLoader)
         variant, columns = loader.variant, loader.samples.in_features + 1
-        if variant.train_samples * columns * min(variant.train_samples, columns) > most_work:
+        epochs = most_epochs(trainer.max_epochs, trainer.max_steps, variant)
+        is_whole = variant.name == "batch" and loader.epoch_order.order != "with_replacement"
+        seconds = seconds_to_tell(variant, columns, is_whole, pl_module.hparams["momentum"])
+        if max_seconds is None:
+            max_seconds = min(max(_seconds_of_training(variant, columns, epochs), _UNNOTICED), _LONGEST)
+        if seconds > max_seconds:
+            self._left_out = f"nothing, because that would take about {seconds:.2g} s before the first update; ask plan"
             return None
         order = loader.epoch_order.order
-        is_small = variant.updates_per_epoch <= _MOST_UPDATES and variant.train_samples * columns <= _NUMBERS
+        numbers = variant.train_samples * columns
+        is_small = variant.updates_per_epoch <= _MOST_UPDATES and numbers <= _MOST_SEQUENTIAL
         return linear_outlooks(
             pl_module,
             loader.samples.pieces,
             variant,
-            most_epochs(trainer.max_epochs, trainer.max_steps, variant),
+            epochs,
             order=order if is_small or order != "sequential" else "shuffled",
-            numbers=_NUMBERS,
             start=None if self._start is None else _like(network.affine(), self._start),
             problem=problem_of(trainer),
         )
+
+
+def _seconds_of_training(variant: Variant, columns: int, epochs: float) -> float:
+    """Return about how long a training of a linear regressor takes at least, by compiled updates."""
+    return epochs * (2e-6 * variant.updates_per_epoch + 1e-9 * variant.train_samples * columns)
 
 
 def _has_settled(losses: Tensor) -> bool:

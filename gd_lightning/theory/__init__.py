@@ -31,6 +31,7 @@ from gd_lightning.theory.outcome_map import OutcomeMap as OutcomeMap
 from gd_lightning.theory.outlook import Outlook as Outlook
 from gd_lightning.theory.outlook import Outlooks as Outlooks
 from gd_lightning.theory.outlook import Verdict as Verdict
+from gd_lightning.theory.outlook import seconds_to_tell as seconds_to_tell
 from gd_lightning.theory.quadratic_loss import LinearLoss as LinearLoss
 from gd_lightning.theory.reduced_updates import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.rounding import Rounding as Rounding

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gd_lightning.theory.full_batch import best_heavy_ball
@@ -109,7 +109,7 @@ def _to_be_stable(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     size, lr = outlook.variant.batch_size, outlook.lr
     yield _with_lr(outlooks, size, stable_lr(outlooks, size, SAFE))
     if outlook.variant.short_batch and lr < outlook.largest_stable_lr and outlook.growth is None:
-        dropped = replace(outlooks, drop_last=True).of(size, lr)
+        dropped = outlooks.but(drop_last=True).of(size, lr)
         if dropped.verdict is not Verdict.DIVERGES:
             yield Remedy({"data.drop_last": True}, dropped)
     if lr >= outlook.largest_stable_lr:
@@ -125,7 +125,7 @@ def _to_get_lower(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     """Give what leaves a lower floor."""
     size, lr = outlook.variant.batch_size, outlook.lr
     if not _is_noisy(outlooks, outlook):
-        exact = replace(outlooks, rounding=None).of(size, lr)
+        exact = outlooks.but(rounding=None).of(size, lr)
         yield Remedy({"trainer.precision": "64-true"}, exact)
         return
     quiet = _quiet(outlooks, size, lr * outlooks.target / outlook.floor)
@@ -164,7 +164,7 @@ def _with_momentum(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     momentum = math.floor(ideal * 10**digits) / 10**digits
     if momentum == outlooks.momentum:
         return
-    moved = replace(outlooks, momentum=momentum, nesterov=False, standardized=None)
+    moved = outlooks.but(momentum=momentum, nesterov=False, standardized=None)
     lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
     row = moved.of("full", lr)
     if row.epochs * MUCH <= outlook.epochs:
@@ -185,7 +185,7 @@ def _standardized(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
 
 def _plainly(outlooks: Outlooks, outlook: Outlook) -> Outlook | None:
     """Return the run that gets there without standardised features, rounding left aside; None where none does."""
-    exact, size = replace(outlooks, rounding=None), outlook.variant.batch_size
+    exact, size = outlooks.but(rounding=None), outlook.variant.batch_size
     if outlook.verdict in (Verdict.CONVERGES, Verdict.SLOW):
         return outlook
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR and not _is_noisy(outlooks, outlook):
@@ -280,6 +280,8 @@ def _result(remedy: Remedy) -> str:
 def in_words(outlooks: Outlooks, outlook: Outlook) -> str:
     """Return the verdict with its figures."""
     how = "" if outlooks.is_exact(outlook.variant) else ", for samples drawn with replacement"
+    if how and outlooks.drawn.is_thinned:
+        how += f", estimated from {len(outlooks.drawn.rows):,} of them"
     if outlook.verdict is Verdict.DIVERGES:
         return f"{outlook.verdict}{how}"
     if outlook.verdict is Verdict.REACHES_ITS_FLOOR:

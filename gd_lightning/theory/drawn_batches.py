@@ -15,19 +15,15 @@ takes the second moment M = E[d d'], summed over outputs, and the mean m = E[d] 
     M <- (I - lr H) M (I - lr H) + (2 lr / K)^2 s (mean over all samples of E|z'd - e|^2 z z' - G M G)
     m <- (I - lr H) m
 
-with G = Z'Z / N and H = 2 G / K. The map of M is positive and symmetric, so it is stable if and only if 2 lr / K is
-below one over the largest eigenvalue of L^-1 R, where L M = G M + M G and R M = G M G + s (mean of z z'M z z' - G M G).
-With momentum, see ``drawn_moments.py``. Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Ma,
-Bassily and Belkin, The power of interpolation, ICML 2018. The tests derive map, limit and floor by enumerating all
-batches.
+with G = Z'Z / N and H = 2 G / K; ``drawn_moments.py`` says when that is stable. Source: Defossez and Bach, Averaged
+least-mean-squares, AISTATS 2015. The tests derive map, limit and floor by enumerating all batches.
 
-Letters: N samples, K outputs, B batch, R directions.
+Letters: N samples, K outputs, B batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,100 +32,92 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.theory.critical_batch_size import share_of_variance
-from gd_lightning.theory.drawn_moments import Moments, MovingMoments
-from gd_lightning.theory.numerics.krylov import largest_eigenvalue, power, powers, smallest_eigenvalue, solve
+from gd_lightning.theory.drawn_moments import Moments
 from gd_lightning.theory.numerics.searches import minimum
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.theory.reduced_updates import SMALL, ReducedUpdates, is_stable, settled
 from gd_lightning.variants import Variant
 
 _PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
-_MIXED = 0.1
 _FINER = 5e-4  # with momentum, with which it can be far below the limit
-_MOST_EPOCHS = 10_000  # until a floor has settled
-_SMALL = 400  # numbers of a state up to which its map is written down as a matrix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DrawnBatches:
-    """What comes of updates whose batches are drawn.
+    """What comes of updates whose batches are drawn, at any batch size and learning rate.
+
+    Limits, and floors of batches of one size, are exact; curves, and what a short last batch changes, to three digits
+    where the loss has many directions, as :class:`ReducedUpdates` has them.
 
     Args:
         loss: The loss on the training set.
-        variant: The batches of an epoch. Limit, best learning rate and contraction are those of its batch size; a short
-            last batch counts as it is in the floor and the expected losses.
-        replacement: Whether a batch may hold a sample twice.
+        start: The parameters before the first update.
         momentum: Of the updates.
         nesterov: Whether the momentum is Nesterov's.
+        replacement: Whether a batch may hold a sample twice.
+        small: How many numbers of a state are so few that all are followed; see :class:`ReducedUpdates`.
 
     Example:
         >>> x = torch.arange(-5, 5, 0.1)[:, None]
-        >>> loss = LinearLoss.of(x, -5 * x)
-        >>> [round(DrawnBatches(loss, Variant.of(size, 100)).largest_stable_lr, 4) for size in (1, 10, 50)]
+        >>> drawn = DrawnBatches(LinearLoss.of(x, -5 * x), Affine(torch.zeros(1, 1), torch.zeros(1)))
+        >>> [round(drawn.largest_stable_lr(size), 4) for size in (1, 10, 50)]
         [0.0642, 0.1109, 0.1181]
     """
 
     loss: LinearLoss
-    variant: Variant
-    replacement: bool = True
+    start: Affine
     momentum: float = 0.0
     nesterov: bool = False
+    replacement: bool = True
+    small: int = SMALL
 
-    @cached_property
-    def largest_stable_lr(self) -> float:
-        """The learning rate below which the expected squared error stays bounded."""
-        if self.momentum:
-            return self._moving.largest_stable_lr()
-        moments = self._moments
-        scale = moments.lyapunov.rsqrt()
-        largest = largest_eigenvalue(lambda m: scale * moments.products(scale * m), self._identity())
-        return self.loss.n_outputs / (2 * largest)
+    def largest_stable_lr(self, batch_size: int) -> float:
+        """Return the learning rate below which the expected squared error stays bounded."""
+        if batch_size not in self._limits:
+            self._limits[batch_size] = self.moments.largest_stable_lr(self.spread(batch_size))
+        return self._limits[batch_size]
 
-    @cached_property
-    def best_lr(self) -> float:
-        """The learning rate with the smallest :meth:`contraction`, to about two digits.
+    def best_lr(self, batch_size: int) -> float:
+        """Return the learning rate with the smallest :meth:`contraction`, to about two digits."""
+        if batch_size not in self._best:
+            limit = self.largest_stable_lr(batch_size)
+            precision = (_FINER if self.momentum else _PRECISION) * limit
+            self._best[batch_size] = minimum(lambda lr: self.contraction(lr, batch_size), 0.0, limit, precision)
+        return self._best[batch_size]
 
-        With a = 2 lr / K the contraction without momentum is 1 less the smallest eigenvalue of a L - a^2 R, a minimum
-        of concave functions of a, so a golden-section search finds it.
-        """
-        if self.momentum:
-            limit = self.largest_stable_lr
-            return minimum(self.contraction, 0.0, limit, _FINER * limit)
-        moments, lyapunov = self._moments, self._moments.lyapunov
-        # The eigenvector is positive semidefinite, so it has a part along the identity; that of another learning rate
-        # alone may be without any, and would be taken for it.
-        positive = self._identity() / lyapunov
-        positive = vector = positive / positive.norm()
+    def is_stable(self, lr: float, batch_size: int) -> bool:
+        """Whether the expected squared error stays bounded: less work than :meth:`largest_stable_lr` with momentum."""
+        if batch_size in self._limits:
+            return lr < self._limits[batch_size]
+        return self.moments.is_stable(lr, self.spread(batch_size))
 
-        def kept(lr: float) -> float:
-            nonlocal vector  # near the one of the learning rate before
-            a = 2 * lr / self.loss.n_outputs
-            value, vector = smallest_eigenvalue(
-                lambda m: a * lyapunov * m - a**2 * moments.products(m),
-                vector * torch.sign((vector * positive).sum()) + _MIXED * positive,
-                lambda m: m / lyapunov,
-            )
-            return -value
-
-        return minimum(kept, 0.0, self.largest_stable_lr, _PRECISION * self.largest_stable_lr)
-
-    def is_stable(self, lr: float) -> bool:
-        """Whether the expected squared error stays bounded: less work than :attr:`largest_stable_lr` with momentum."""
-        return self._moving.is_stable(lr) if self.momentum else lr < self.largest_stable_lr
-
-    def contraction(self, lr: float) -> float:
+    def contraction(self, lr: float, batch_size: int) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
-        if self.momentum:
-            return self._moving.contraction(lr)
-        return largest_eigenvalue(lambda m: self._moments.after(m, lr), self._identity())
+        return self._reduced.contraction(lr, self.spread(batch_size))
 
-    def floor(self, lr: float) -> float:
+    def epochs_are_stable(self, lr: float, variant: Variant) -> bool:
+        """Whether the expected squared error stays bounded, a short last batch included."""
+        if not variant.short_batch or not self.is_stable(lr, variant.batch_size):
+            return self.is_stable(lr, variant.batch_size)
+        # A smaller batch adds a positive map, so where it alone is stable, a product with others is.
+        return self.is_stable(lr, variant.short_batch) or is_stable(self._epoch(lr, variant))
+
+    def settled_excess(self, lr: float, variant: Variant) -> float:
+        """Return the :meth:`floor` of epochs that are stable, to three digits."""
+        if variant.short_batch:
+            epoch = self._epoch(lr, variant)
+        else:
+            epoch = self._reduced.update(lr, self.spread(variant.batch_size))
+        return float(self._reduced.observe @ settled(epoch))
+
+    def floor(self, lr: float, variant: Variant) -> float:
         """Return how far above the least-squares loss the expected train loss stays at a constant learning rate.
 
-        It is that at the ends of epochs. For batches of one size it solves the discrete Lyapunov equation
-        M = T M + noise, with T and noise as above. A short last batch is noisier than the others, and counts.
+        It is that at the ends of epochs. A short last batch is noisier than the others, and counts.
 
         Args:
             lr: The learning rate.
+            variant: The batches of an epoch.
 
         Returns:
             The excess, in units of the loss; ``inf`` where the learning rate is not stable.
@@ -137,120 +125,54 @@ class DrawnBatches:
         Example:
             >>> x = torch.tensor([[1.0], [1.0]])
             >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [-1.0]]), bias=False)
-            >>> round(DrawnBatches(loss, Variant.of(1, 2)).floor(0.1), 9)  # lr / (1 - lr) times least-squares loss 1
+            >>> drawn = DrawnBatches(loss, loss.optimum)
+            >>> round(drawn.floor(0.1, Variant.of(1, 2)), 9)  # lr / (1 - lr) times least-squares loss 1
             0.111111111
         """
-        loss, moments, step = self.loss, self._moments, 2 * lr / self.loss.n_outputs
-        if not self.is_stable(lr):
+        if not self.epochs_are_stable(lr, variant):
             return math.inf
-        if moments.spread == 0:
-            return 0.0
-        if self.momentum:
-            return self._settled(self._moving.settled(lr), lr)
-        scale = moments.lyapunov.rsqrt()
-        right = scale * (step * moments.spread * moments.weighted(loss.residuals.square().sum(dim=1)))
-        found = scale * solve(lambda m: m - step * scale * moments.products(scale * m), right)
-        return self._settled(found, lr)
+        if variant.short_batch:
+            return self.settled_excess(lr, variant)
+        return self.moments.floor(lr, self.spread(variant.batch_size))
 
-    def _settled(self, found: Tensor, lr: float) -> float:
-        """Return the floor at the ends of epochs, from the second moments where batches of one size settle."""
-        size = self.loss.n_outputs * len(self.loss.eigenvalues) * (2 if self.momentum else 1)
-        state = torch.cat([found.flatten(), torch.zeros(size, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
-        observe = self.observation()
-        value = float(observe @ state)
-        if not self.variant.short_batch:
-            return value
-        # A short batch disturbs what the others have settled to; the epochs settle again, from there.
-        if len(state) <= _SMALL:
-            matrix = self._epoch_matrix(lr)
-            inside, noise = matrix[: found.numel(), : found.numel()], matrix[: found.numel(), -1]
-            if torch.linalg.eigvals(inside).abs().max() >= 1:
-                return math.inf
-            settled = torch.linalg.solve(torch.eye(len(inside), dtype=torch.float64) - inside, noise)
-            return float(observe[: found.numel()] @ settled)
-        epoch, step, slower = self._epoch(lr), math.inf, 1.0
-        for _ in range(_MOST_EPOCHS):
-            state = epoch(state)
-            before, value = value, float(observe @ state)
-            if abs(value - before) <= 1e-10 * value:
-                return value
-            slower, step = (value - before) / step, value - before
-        # Steps that shrink go on about as a geometric series; others grow.
-        return value + step * slower / (1 - slower) if slower < 1 else math.inf
+    def excess(self, lr: float, variant: Variant, epochs: int) -> float:
+        """Return how far above the least-squares loss the expected train loss is after some epochs."""
+        state = torch.linalg.matrix_power(self._epoch(lr, variant), epochs) @ self._reduced.start
+        return float(self._reduced.observe @ state)
 
-    def expected_losses(self, start: Affine, lr: float, epochs: int) -> Tensor:
-        """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
-
-        Args:
-            start: The parameters before the first update.
-            lr: The learning rate.
-            epochs: How many epochs.
-        """
-        state, observe = self.state(start), self.observation()
-        if len(state) > _SMALL and not self.variant.short_batch:
-            times = [self.variant.updates_per_epoch * epoch for epoch in range(epochs + 1)]
-            return self.loss.least_squares + powers(self.update(lr, self.variant.batch_size), state, observe, times)
-        epoch = self._epoch(lr)
-        values = [observe @ state]
+    def expected_losses(self, lr: float, variant: Variant, epochs: int) -> Tensor:
+        """Return the expected train loss before the first and after every epoch, shape (epochs + 1,)."""
+        epoch, states = self._epoch(lr, variant), [self._reduced.start]
         for _ in range(epochs):
-            state = epoch(state)
-            values.append(observe @ state)
-        return self.loss.least_squares + torch.stack(values)
+            states.append(epoch @ states[-1])
+        return self.loss.least_squares + torch.stack(states) @ self._reduced.observe
 
-    def state(self, start: Affine) -> Tensor:
-        """Return the state (M, m, 1) of parameters that are known and do not move yet, flat."""
-        error = self.loss.error(start)
-        squares = (error @ error.T).flatten()
-        if self.momentum:  # the velocity is 0
-            squares, error = torch.cat([squares, squares.new_zeros(3 * len(squares))]), torch.cat([error, 0 * error])
-        return torch.cat([squares, error.flatten(), torch.ones(1, dtype=torch.float64)])
+    def spread(self, batch_size: int) -> float:
+        """Return the variance of a batch's mean in units of one sample's."""
+        return share_of_variance(self.loss.n_samples, batch_size, self.replacement)
 
-    def update(self, lr: float, batch_size: int) -> Callable[[Tensor], Tensor]:
-        """Return the map of a flat state by an update; its last entry, 1, stays."""
-        moments = self._moments_of(batch_size)
-        return (MovingMoments(moments, self.momentum, self.nesterov) if self.momentum else moments).update(lr)
+    def _epoch(self, lr: float, variant: Variant) -> Tensor:
+        """Return the map of a reduced state by all updates of an epoch, shape (k, k)."""
+        product = torch.eye(len(self._reduced.start), dtype=torch.float64)
+        for count, size in variant.batch_sizes:
+            if count:
+                update = self._reduced.update(lr, self.spread(size))
+                product = torch.linalg.matrix_power(update, count) @ product
+        return product
 
-    @property
-    def _moments(self) -> Moments:
-        return self._moments_of(self.variant.batch_size)
+    @cached_property
+    def moments(self) -> Moments:
+        """What moves the second moments of the error."""
+        return Moments(self.loss, self.momentum, self.nesterov)
 
-    @property
-    def _moving(self) -> MovingMoments:
-        return MovingMoments(self._moments, self.momentum, self.nesterov)
+    @cached_property
+    def _reduced(self) -> ReducedUpdates:
+        return ReducedUpdates.of(self.moments, self.start, self.small)
 
-    def _moments_of(self, batch_size: int) -> Moments:
-        return Moments(self.loss, share_of_variance(self.loss.n_samples, batch_size, self.replacement))
+    @cached_property
+    def _limits(self) -> dict[int, float]:
+        return {}
 
-    def _identity(self) -> Tensor:
-        return torch.eye(len(self.loss.eigenvalues), dtype=torch.float64)
-
-    def observation(self) -> Tensor:
-        """Return what makes the excess of a state (M, m, 1), of which the moments of the error come first."""
-        directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
-        size = directions * outputs + 1
-        if self.momentum:
-            size += 3 * directions**2 + directions * outputs
-        rest = torch.zeros(size, dtype=torch.float64)
-        return torch.cat([torch.diag(self.loss.eigenvalues / 2).flatten(), rest])
-
-    def _epoch_matrix(self, lr: float) -> Tensor:
-        """Return the map of a state by an epoch, where it is small enough to be written down."""
-        matrix = units = torch.eye(len(self.observation()), dtype=torch.float64)
-        for count, size in self.variant.batch_sizes:
-            update = self.update(lr, size)
-            matrix = torch.linalg.matrix_power(torch.stack([update(unit) for unit in units], dim=1), count) @ matrix
-        return matrix
-
-    def _epoch(self, lr: float) -> Callable[[Tensor], Tensor]:
-        """Return the map of a state (M, m, 1) by an epoch."""
-        if len(self.observation()) <= _SMALL:
-            matrix = self._epoch_matrix(lr)
-            return lambda state: matrix @ state
-        updates = [(count, self.update(lr, size)) for count, size in self.variant.batch_sizes if count]
-
-        def carry_out(state: Tensor) -> Tensor:
-            for count, update in updates:
-                state = power(update, state, count)
-            return state
-
-        return carry_out
+    @cached_property
+    def _best(self) -> dict[int, float]:
+        return {}

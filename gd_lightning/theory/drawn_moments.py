@@ -1,195 +1,322 @@
 """How the second moments of the error move under drawn batches of one size, with and without momentum.
 
-Without, see ``drawn_batches.py``. With momentum mu, the error d and the velocity v of torch's SGD (the formulas are in
-``full_batch.py``) are moved in the directions i and j of the Hessian's eigenvectors by matrices A_i and A_j of shape
-(2, 2), and by the noise of the gradient times c = (-lr, 1), with Nesterov's momentum (-lr (1 + mu), 1). So the second
-moments
+In the directions i and j of the Hessian's eigenvectors, an update moves the error d, and with momentum the velocity v
+of torch's SGD (the formulas are in ``full_batch.py``), by matrices A_i and A_j of shape (b, b), b = 1 or 2, and by the
+noise of the gradient times c: c = (-lr) without momentum, (-lr, 1) with, (-lr (1 + mu), 1) with Nesterov's. So the
+second moments M_ij = E[(d_i, v_i)' (d_j, v_j)] and the mean m move by
 
-    M_ij = E[(d_i, v_i)' (d_j, v_j)],  shape (2, 2),    move by    M_ij <- A_i M_ij A_j' + Q_ij c c'
+    M_ij <- A_i M_ij A_j' + s (2 / K)^2 Q_ij c c',    Q = F F'M_dd - G M_dd G + noise,    m_i <- A_i m_i
 
-with the covariance of the noise Q = (2 / K)^2 s (mean over all samples of E|z'd - e|^2 z z' - G M_dd G). Q needs M_dd
-alone, so where M grows by a factor x an update, M_dd = f o (B M_dd) with B M = (2 / K)^2 s (mean of z z'M z z' - G M G)
-and f_ij the first entry of (x - A_i (x) A_j)^-1 (c (x) c): a problem with R^2 numbers instead of 4 R^2. Both maps keep
-matrices positive semidefinite (f is a Gram matrix), so the radius of f o B is an eigenvalue, which falls as x rises,
-and updates are stable if and only if it is below one at x = 1 and the mean is stable. Sources: Krein and Rutman,
-Linear operators leaving invariant a cone, AMS Translations 26 (1950); Can, Gurbuzbalaban and Zhu, Accelerated linear
-convergence of stochastic momentum methods, ICML 2019, for the map. The tests enumerate all batches.
+with s the variance of a batch's mean in units of one sample's, F F'M the mean over all samples of z z'M z z', and the
+noise that of the residuals. Only the pairs i <= j are held. Where M grows by a factor x an update, M_dd = f o F F'M_dd,
+f_ij being s (2 / K)^2 times the first entry of (x - A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd)^-1 (c (x) c). The
+map keeps matrices positive semidefinite, so its spectral radius is an eigenvalue, and the largest one of F'f F falls as
+x rises: updates are stable if and only if it is below one at x = 1 and the mean is stable. F'f F is symmetric, with as
+many rows as there are samples or pairs. Without momentum, 2 lr / K is stable below one over the largest eigenvalue of
+L^-1 R, where L M = G M + M G and R M = G M G + s (F F'M - G M G).
 
-Letters: N samples, K outputs, R directions.
+Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Krein and Rutman, Linear operators leaving
+invariant a cone, AMS Translations 26 (1950); Can, Gurbuzbalaban and Zhu, Accelerated linear convergence of stochastic
+momentum methods, ICML 2019, for the map. The tests enumerate all batches.
+
+Letters: N samples, K outputs, R directions, S = R (R + 1) / 2 pairs of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gd_lightning.theory.full_batch import contraction, largest_stable_lr, update_matrices
-from gd_lightning.theory.numerics.krylov import solve_any, spectral_radius
+from gd_lightning.affine import Affine
+from gd_lightning.theory.full_batch import largest_stable_lr, update_matrices
+from gd_lightning.theory.numerics.krylov import conjugate_gradient, largest_eigenvalue
 from gd_lightning.theory.numerics.searches import root
 from gd_lightning.theory.quadratic_loss import LinearLoss
 
+FEW_PAIRS = 500  # up to which the products of samples are summed up in a matrix
+_SLOWEST = 1e-8  # of the largest eigenvalue: below, what is fastest may count as it does there
+_AT_ONCE = 2**22  # numbers of such products
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Moments:
-    """The second moments of the error under drawn batches of one size.
+    """The map of the second moments; a state is flat, (M, m, 1), M of shape (b^2, S) and the mean m (b, R, K).
+
+    An entry of M off the diagonal is held times the root of 2, so that inner products are those of matrices.
 
     Args:
         loss: The loss on the training set.
-        spread: s, the variance of a batch's mean in units of one sample's.
-    """
-
-    loss: LinearLoss
-    spread: float
-
-    @property
-    def gram(self) -> Tensor:
-        """The diagonal of G, shape (R,)."""
-        return self.loss.eigenvalues * (self.loss.n_outputs / 2)
-
-    @property
-    def lyapunov(self) -> Tensor:
-        """The factors by which L multiplies each entry of M, shape (R, R)."""
-        return self.gram[:, None] + self.gram
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        """Return the mean of w z z' over all samples, for w of shape (N,)."""
-        rows = self.loss.rows
-        return rows.T @ (rows * weights[:, None]) / len(rows)
-
-    def products(self, m: Tensor) -> Tensor:
-        """Return R M, the expectation of G_B M G_B over batches."""
-        inside = self.gram[:, None] * m * self.gram
-        if self.spread == 0:
-            return inside
-        return inside + self.spread * (self.weighted((self.loss.rows @ m * self.loss.rows).sum(dim=1)) - inside)
-
-    def after(self, m: Tensor, lr: float) -> Tensor:
-        """Return M after an update, without the noise of the residuals."""
-        step = 2 * lr / self.loss.n_outputs
-        return m - step * self.lyapunov * m + step**2 * self.products(m)
-
-    def update(self, lr: float) -> Callable[[Tensor], Tensor]:
-        """Return the map of the flat state (M, m, 1) by an update."""
-        directions, outputs = len(self.loss.eigenvalues), self.loss.n_outputs
-        step = 2 * lr / outputs
-        squared = self.loss.residuals.square().sum(dim=1)
-
-        def apply(state: Tensor) -> Tensor:
-            m = state[: directions**2].view(directions, directions)
-            mean = state[directions**2 : -1].view(directions, outputs)
-            shrunk = 1 - lr * self.loss.eigenvalues
-            after = shrunk[:, None] * m * shrunk
-            if self.spread:
-                rows = self.loss.rows
-                errors = (rows @ m * rows).sum(dim=1) - 2 * (rows @ mean * self.loss.residuals).sum(dim=1)
-                drawn = self.weighted(errors + state[-1] * squared) - self.gram[:, None] * m * self.gram
-                after = after + step**2 * self.spread * drawn
-            return torch.cat([after.flatten(), (shrunk[:, None] * mean).flatten(), state[-1:]])
-
-        return apply
-
-
-@dataclass(frozen=True)
-class MovingMoments:
-    """The second moments of error and velocity; the state of an update is flat, (M, m, 1).
-
-    M has shape (2, 2, R, R), the first two for d and v, and the mean m has shape (2, R, K).
-
-    Args:
-        moments: Those without momentum.
         momentum: mu.
         nesterov: Whether the momentum is Nesterov's.
     """
 
-    moments: Moments
-    momentum: float
-    nesterov: bool
+    loss: LinearLoss
+    momentum: float = 0.0
+    nesterov: bool = False
 
-    def update(self, lr: float) -> Callable[[Tensor], Tensor]:
-        """Return the map of the flat state by an update."""
-        moments, loss = self.moments, self.moments.loss
-        directions, outputs = len(loss.eigenvalues), loss.n_outputs
-        matrices, noise = self._matrices(lr), self._noise(lr)
-        squared, size = loss.residuals.square().sum(dim=1), 4 * directions**2
+    def state(self, start: Affine) -> Tensor:
+        """Return the state of parameters that are known and do not move yet."""
+        error = self.loss.error(start)
+        state = torch.zeros(self.n_second + self._block * error.numel() + 1, dtype=torch.float64)
+        m, mean = self._parts(state)
+        m[0], mean[0], state[-1] = self._packed(error @ error.T), error, 1.0
+        return state
 
-        def apply(state: Tensor) -> Tensor:
-            m = state[:size].view(2, 2, directions, directions)
-            mean = state[size:-1].view(2, directions, outputs)
-            after = torch.einsum("iac,cdij,jbd->abij", matrices, m, matrices)
-            if moments.spread:
-                rows = loss.rows
-                errors = (rows @ m[0, 0] * rows).sum(dim=1) - 2 * (rows @ mean[0] * loss.residuals).sum(dim=1)
-                drawn = moments.weighted(errors + state[-1] * squared) - moments.gram[:, None] * m[0, 0] * moments.gram
-                drawn = drawn * (moments.spread * (2 / outputs) ** 2)
-                after = after + torch.einsum("a,b,ij->abij", noise, noise, drawn)
-            moved = torch.einsum("iac,cik->aik", matrices, mean)
-            return torch.cat([after.flatten(), moved.flatten(), state[-1:]])
+    @property
+    def observation(self) -> Tensor:
+        """What makes the excess of a state."""
+        found = torch.zeros_like(self.state(self.loss.optimum))
+        found[: len(self._gram)] = self._packed(torch.diag(self.loss.eigenvalues / 2))
+        return found
 
-        return apply
+    @cached_property
+    def units(self) -> Tensor:
+        """Units of a state's numbers in which none is large for a small part of the excess."""
+        of_errors = self.loss.eigenvalues.sqrt()
+        units = torch.stack([of_errors, torch.full_like(of_errors, self.largest_stable_lr(1.0) ** 0.5)][: self._block])
+        i, j = self._pairs
+        second = torch.einsum("ap,bp->abp", units[:, i], units[:, j])
+        means = units[:, :, None].expand(-1, -1, self.loss.n_outputs)
+        return torch.cat([second.flatten(), means.flatten(), torch.ones(1, dtype=torch.float64)])
 
-    def is_stable(self, lr: float) -> bool:
-        """Whether the expected squared error stays bounded."""
-        return lr < self._limit_of_the_mean and self._radius(lr, 1.0) < 1
+    @property
+    def n_second(self) -> int:
+        """How many numbers of a state are second moments; they come first."""
+        return self._block**2 * len(self._gram)
 
-    def largest_stable_lr(self) -> float:
+    def drawn(self, state: Tensor) -> Tensor:
+        """Return (2 / K)^2 Q, what a batch of one sample adds in units of c c', shape (S,)."""
+        m, mean = self._parts(state)
+        found = self._up(self._down(m[0])) - self._gram * m[0] + state[-1] * self._noise - 2 * self._crossed(mean[0])
+        return (2 / self.loss.n_outputs) ** 2 * found
+
+    def moved(self, states: Tensor, lr: float, drawn: Tensor | float = 0.0) -> Tensor:
+        """Return states after an update.
+
+        Args:
+            states: The states before, shape (..., n).
+            lr: The learning rate.
+            drawn: s times what :meth:`drawn` returns, shape (..., S); 0 for batches without noise.
+        """
+        after, constant = self._mapped(states, self._maps(lr)), states[..., -1:]
+        if isinstance(drawn, Tensor):
+            kicked = (self._kick(lr)[:, None] * drawn[..., None, :]).flatten(-2)
+            after = after + torch.cat([kicked, torch.zeros_like(after[..., kicked.shape[-1] :])], dim=-1)
+        return torch.cat([after, constant], dim=-1)
+
+    def weighted(self, states: Tensor, lr: float) -> Tensor:
+        """Return the products of states with W, shape (..., n), an inner product in which updates shrink differences.
+
+        It is made of one matrix a direction, lambda without momentum. With momentum it is the solution Q of
+        Q - A'Q A = C times a number, C being the energy of error and velocity.
+        """
+        lam = self.loss.eigenvalues
+        weights = lam[:, None, None]
+        if self.momentum:
+            # Of an error that does not decay, Q would be infinite.
+            lam = lam.clamp(min=_SLOWEST * self.loss.lambda_max)
+            maps = update_matrices(lam, lr, self.momentum, self.nesterov)
+            energy = torch.diag_embed(torch.stack([lam, torch.full_like(lam, lr)], dim=1)).flatten(1)
+            pairs = torch.einsum("iac,ibd->icdab", maps, maps).flatten(3).flatten(1, 2)
+            found = torch.linalg.solve(torch.eye(4, dtype=torch.float64) - pairs, energy).unflatten(1, (2, 2))
+            weights = found * (self.loss.eigenvalues / found[:, 0, 0])[:, None, None]
+        return torch.cat([self._mapped(states, weights), states[..., -1:]], dim=-1)
+
+    def update(self, lr: float, spread: float) -> Callable[[Tensor], Tensor]:
+        """Return the map of a state by an update; its last entry, 1, stays.
+
+        Args:
+            lr: The learning rate.
+            spread: s.
+        """
+        return lambda state: self.moved(state, lr, spread * self.drawn(state))
+
+    def largest_stable_lr(self, spread: float) -> float:
         """Return the learning rate below which the expected squared error stays bounded."""
         limit = self._limit_of_the_mean
-        if self.moments.spread == 0:
+        if spread == 0:
             return limit
+        if not self.momentum:
+            i, j = self._pairs
+            of_rows = self.loss.eigenvalues * (self.loss.n_outputs / 2)
+            scale = (of_rows[i] + of_rows[j]).rsqrt()
+
+            def apply(m: Tensor) -> Tensor:
+                m = scale * m
+                return scale * ((1 - spread) * self._gram * m + spread * self._up(self._down(m)))
+
+            return self.loss.n_outputs / (2 * largest_eigenvalue(apply, self._packed(torch.eye(len(of_rows)).double())))
         low = 1e-3 * limit
-        while self._radius(low, 1.0) >= 1:
+        while self._radius(low, spread) >= 1:
             low /= 10
         # lr / radius is nearly a straight line, and 0 at the limit of the mean.
-        return root(lambda lr: lr / self._radius(lr, 1.0) - lr, low, limit, at_high=-limit)
+        return root(lambda lr: lr / self._radius(lr, spread) - lr, low, limit, at_high=-limit)
 
-    def contraction(self, lr: float) -> float:
-        """Return the factor by which an update shrinks the expected squared error in the long run."""
-        of_the_mean = contraction(self.moments.loss.eigenvalues, lr, self.momentum, self.nesterov) ** 2
-        if self.moments.spread == 0:
-            return of_the_mean
-        high = 2 * max(of_the_mean, 1.0)
-        while self._radius(lr, high) >= 1:
-            high *= 2
-        return root(lambda value: 1 / self._radius(lr, value) - 1, of_the_mean, high, at_low=-1.0)
+    def is_stable(self, lr: float, spread: float) -> bool:
+        """Whether the expected squared error stays bounded."""
+        return lr < self._limit_of_the_mean and (spread == 0 or self._radius(lr, spread) < 1)
 
-    def settled(self, lr: float) -> Tensor:
-        """Return M at which a stable learning rate stays, shape (2, 2, R, R)."""
-        moments, resolvent = self.moments, self._resolvent(lr, 1.0)
-        strength = moments.spread * (2 / moments.loss.n_outputs) ** 2
-        noise = strength * moments.weighted(moments.loss.residuals.square().sum(dim=1))
-        found = solve_any(lambda m: m - resolvent[0, 0] * self._drawn(m), resolvent[0, 0] * noise)
-        settled: Tensor = resolvent * (noise + self._drawn(found))
-        return settled
+    def resolved(self, state: Tensor, lr: float, spread: float, x: float) -> Tensor:
+        """Return (x - T)^-1 of a state, T being a stable update and x above 1: the sum of T^t state / x^(t + 1).
+
+        Args:
+            state: The state.
+            lr: The learning rate.
+            spread: s.
+            x: The growth of the numbers that the states of all updates are divided by.
+        """
+        m, mean = self._parts(state)
+        strength, constant = spread * (2 / self.loss.n_outputs) ** 2, state[-1] / (x - 1)
+        means = torch.linalg.solve(x * torch.eye(self._block).double() - self._maps(lr), mean.transpose(0, 1))
+        means = means.transpose(0, 1)
+        forced = strength * (constant * self._noise - 2 * self._crossed(means[0]))
+        system, kick = self._system(lr, spread, x), self._kick(lr)
+        found = torch.linalg.solve(system, m.T + forced[:, None] * kick).T
+        resolvent = torch.linalg.solve(system, kick.expand(len(system), -1)).T
+        drawn = strength * self._up(self._settled(strength * resolvent[0], self._down(found[0])))
+        return torch.cat([(found + resolvent * drawn).flatten(), means.flatten(), constant[None]])
+
+    def floor(self, lr: float, spread: float) -> float:
+        """Return the excess at which a stable learning rate stays."""
+        f = spread * (2 / self.loss.n_outputs) ** 2 * self._resolvent(lr, spread)
+        settled = f * (self._noise + self._up(self._settled(f, self._down(f * self._noise))))
+        return float(self.observation[: len(settled)] @ settled)
+
+    def _settled(self, f: Tensor, right: Tensor) -> Tensor:
+        """Solve y - F'f F y = right."""
+        return conjugate_gradient(lambda y: y - self._down(f * self._up(y)), right)
 
     @property
     def _limit_of_the_mean(self) -> float:
-        return largest_stable_lr(self.moments.loss.lambda_max, self.momentum, self.nesterov)
+        return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
 
-    def _matrices(self, lr: float) -> Tensor:
-        return update_matrices(self.moments.loss.eigenvalues, lr, self.momentum, self.nesterov)
+    def _radius(self, lr: float, spread: float) -> float:
+        """Return the largest eigenvalue of s (2 / K)^2 F'f F at x = 1."""
+        f = spread * (2 / self.loss.n_outputs) ** 2 * self._resolvent(lr, spread)
+        start = self._down(self._packed(torch.eye(len(self.loss.eigenvalues), dtype=torch.float64)))
+        return largest_eigenvalue(lambda y: self._down(f * self._up(y)), start)
 
-    def _noise(self, lr: float) -> Tensor:
-        """Return c, shape (2,)."""
-        return torch.tensor([-lr * (1 + self.momentum if self.nesterov else 1), 1.0], dtype=torch.float64)
+    def _resolvent(self, lr: float, spread: float) -> Tensor:
+        """Return f at x = 1, shape (S,)."""
+        system = self._system(lr, spread, 1.0)
+        found: Tensor = torch.linalg.solve(system, self._kick(lr).expand(len(system), -1))[:, 0]
+        return found
 
-    def _drawn(self, m: Tensor) -> Tensor:
-        """Return B M, shape (R, R)."""
-        moments = self.moments
-        inside = moments.gram[:, None] * m * moments.gram
-        return (2 / moments.loss.n_outputs) ** 2 * (moments.products(m) - inside)
+    def _system(self, lr: float, spread: float, x: float) -> Tensor:
+        """Return x - A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd, shape (S, b^2, b^2)."""
+        system = x * torch.eye(self._block**2, dtype=torch.float64) - self._pair_maps(self._maps(lr))
+        system[:, :, 0] += spread * (2 / self.loss.n_outputs) ** 2 * self._gram[:, None] * self._kick(lr)
+        return system
 
-    def _resolvent(self, lr: float, value: float) -> Tensor:
-        """Return (x - A_i (x) A_j)^-1 (c (x) c) for all i and j, shape (2, 2, R, R)."""
-        matrices, noise = self._matrices(lr), self._noise(lr)
-        directions = len(matrices)
-        pairs = torch.einsum("iac,jbd->ijabcd", matrices, matrices).reshape(directions, directions, 4, 4)
-        found: Tensor = torch.linalg.solve(value * torch.eye(4, dtype=torch.float64) - pairs, torch.kron(noise, noise))
-        return found.permute(2, 0, 1).reshape(2, 2, directions, directions)
+    # Maps of the directions
 
-    def _radius(self, lr: float, value: float) -> float:
-        """Return the spectral radius of f o B."""
-        scale = self._resolvent(lr, value)[0, 0]
-        return spectral_radius(lambda m: scale * self._drawn(m), torch.diag(scale.diagonal()))
+    @property
+    def _block(self) -> int:
+        return 2 if self.momentum else 1
+
+    def _maps(self, lr: float) -> Tensor:
+        """Return A, shape (R, b, b)."""
+        return update_matrices(self.loss.eigenvalues, lr, self.momentum, self.nesterov)[:, : self._block, : self._block]
+
+    def _mapped(self, states: Tensor, maps: Tensor) -> Tensor:
+        """Return all numbers of states but the last, (..., n - 1), after matrices of shape (R, b, b) on directions."""
+        m, mean = self._parts(states)
+        after = torch.einsum("pab,...bp->...ap", self._pair_maps(maps), m)
+        return torch.cat([after.flatten(-2), torch.einsum("iab,...bik->...aik", maps, mean).flatten(-3)], dim=-1)
+
+    def _pair_maps(self, maps: Tensor) -> Tensor:
+        """Return A_i (x) A_j for A of shape (R, b, b), shape (S, b^2, b^2)."""
+        i, j = self._pairs
+        return torch.einsum("pac,pbd->pabcd", maps[i], maps[j]).reshape(len(i), self._block**2, self._block**2)
+
+    def _kick(self, lr: float) -> Tensor:
+        """Return c (x) c, shape (b^2,)."""
+        c = torch.tensor([-lr * (1 + self.momentum if self.nesterov else 1), 1.0], dtype=torch.float64)[: self._block]
+        return torch.kron(c, c)
+
+    # Packed matrices
+
+    def _parts(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return M and m of a state."""
+        directions, size = len(self.loss.eigenvalues), self._block**2 * len(self._gram)
+        return (
+            state[..., :size].unflatten(-1, (self._block**2, -1)),
+            state[..., size:-1].unflatten(-1, (self._block, directions, self.loss.n_outputs)),
+        )
+
+    @cached_property
+    def _pairs(self) -> Tensor:
+        """I and j, shape (2, S)."""
+        directions = len(self.loss.eigenvalues)
+        return torch.triu_indices(directions, directions)
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        """g_i g_j, shape (S,)."""
+        i, j = self._pairs
+        return self.loss.eigenvalues[i] * self.loss.eigenvalues[j] * (self.loss.n_outputs / 2) ** 2
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        i, j = self._pairs
+        return (2.0 - (i == j).double()).sqrt()
+
+    def _packed(self, matrix: Tensor) -> Tensor:
+        i, j = self._pairs
+        return matrix[i, j] * self._weights
+
+    # Means over samples
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        return self._weighted(self.loss.residuals.square().sum(dim=1))
+
+    def _weighted(self, weights: Tensor) -> Tensor:
+        """Return the mean of w z z' over all samples, for w of shape (N,)."""
+        rows = self.loss.rows
+        return self._packed(rows.T @ (rows * weights[:, None])) / len(rows)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the products of samples are summed up in a matrix, as there are more samples than pairs."""
+        return len(self._gram) <= min(FEW_PAIRS, len(self.loss.rows) - 1)
+
+    @cached_property
+    def _sums(self) -> tuple[Tensor, Tensor] | None:
+        """F, shape (S, S), and the mean of z z' (z (x) e), shape (S, R K), where these are small; else None."""
+        i, j = self._pairs
+        if not self.is_dense:
+            return None
+        unit = self._gram.sqrt()  # without it, small numbers would be lost beside large ones
+        squared, crossed = torch.zeros(2, 1, dtype=torch.float64)
+        pieces = (tensor.split(max(1, _AT_ONCE // len(i))) for tensor in (self.loss.rows, self.loss.residuals))
+        for rows, residuals in zip(*pieces, strict=True):
+            products = rows[:, i] * rows[:, j] * (self._weights / unit)
+            squared = squared + products.T @ products
+            crossed = crossed + products.T @ (rows[:, :, None] * residuals[:, None]).flatten(1)
+        values, vectors = torch.linalg.eigh(squared / len(self.loss.rows))
+        unit = unit[:, None]
+        return unit * vectors * values.clamp(min=0).sqrt(), unit * crossed / len(self.loss.rows)
+
+    def _crossed(self, mean: Tensor) -> Tensor:
+        """Return the mean over samples of z z' times z'm e, shape (S,), for m of shape (R, K)."""
+        if self._sums is not None:
+            return self._sums[1] @ mean.flatten()
+        return self._weighted((self.loss.rows @ mean * self.loss.residuals).sum(dim=1))
+
+    def _down(self, m: Tensor) -> Tensor:
+        """Return F'm, z'M z / sqrt(N) of each sample where F is not small, for m of shape (S,)."""
+        if self._sums is not None:
+            return self._sums[0].T @ m
+        i, j = self._pairs
+        rows, matrix = self.loss.rows, torch.zeros(self.loss.rows.shape[1], self.loss.rows.shape[1]).double()
+        matrix[i, j] = m * self._weights  # twice what is above the diagonal, and nothing below
+        return (rows @ matrix * rows).sum(dim=1) / len(rows) ** 0.5
+
+    def _up(self, y: Tensor) -> Tensor:
+        """Return F y, shape (S,)."""
+        return self._weighted(y) * len(self.loss.rows) ** 0.5 if self._sums is None else self._sums[0] @ y

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from gd_lightning.theory.drawn_batches import DrawnBatches
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, updates_to_excess
 from gd_lightning.theory.numerics.searches import minimum
 from gd_lightning.theory.outlook import Outlooks, Verdict
-from gd_lightning.theory.reduced_updates import ReducedUpdates
+from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 
 _COLUMNS = 20  # batch sizes, about
@@ -103,7 +101,7 @@ class OutcomeMap:
             columns: How many batch sizes it has, about.
         """
         n = outlooks.loss.n_samples
-        with _one_thread():
+        with one_thread_if(True):
             can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))
             drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if can_tell else []
             whole = next(_of_drawn(outlooks, [n])) if n > 1 and outlooks.with_replacement else _of_batch(outlooks)
@@ -112,17 +110,6 @@ class OutcomeMap:
     def at(self, batch_size: int) -> Boundaries:
         """Return the boundaries of one of the batch sizes that the map has."""
         return next(each for each in (*self.drawn, self.batch) if each.batch_size == batch_size)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let one thread do all: on matrices as small as those of a map, several ones wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
@@ -149,24 +136,25 @@ def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
 
 def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
     n, target = outlooks.loss.n_samples, outlooks.target
-    moved = outlooks.momentum, outlooks.nesterov
-    reduced = ReducedUpdates.of(outlooks.drawn, outlooks.start, *moved)
-    all_drawn = [DrawnBatches(outlooks.drawn, Variant.of(size, n, outlooks.drop_last), True, *moved) for size in sizes]
+    drawn = outlooks.drawn_batches
     searched = min(len(sizes), 2 if outlooks.momentum else _SEARCHED)
     places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
-    best = {place: math.log(all_drawn[place].best_lr / all_drawn[place].largest_stable_lr) for place in places}
-    for place, drawn in enumerate(all_drawn):
-        variant, limit = drawn.variant, drawn.largest_stable_lr
-
-        def floor(lr: float, variant: Variant = variant) -> float:
-            return reduced.floor(lr, variant)
+    best = {place: math.log(drawn.best_lr(sizes[place]) / drawn.largest_stable_lr(sizes[place])) for place in places}
+    for place, size in enumerate(sizes):
+        variant, limit = Variant.of(size, n, outlooks.drop_last), drawn.largest_stable_lr(size)
 
         def lateness(lr: float, variant: Variant = variant) -> float:
-            excess = reduced.excess(lr, variant, int(outlooks.max_epochs))
+            excess = drawn.excess(lr, variant, int(outlooks.max_epochs))
             return math.log(excess / target) if excess > 0 else -math.inf
 
-        stable = _last(lambda lr: floor(lr) < math.inf, limit) if variant.short_batch else limit
-        quiet = _last(lambda lr: floor(lr) <= target, stable)
+        def is_stable(lr: float, variant: Variant = variant) -> bool:
+            return drawn.epochs_are_stable(lr, variant)
+
+        def is_quiet(lr: float, variant: Variant = variant) -> bool:
+            return drawn.settled_excess(lr, variant) <= target
+
+        stable = _last(is_stable, limit) if variant.short_batch else limit
+        quiet = _last(is_quiet, stable)
         if outlooks.max_epochs == math.inf or outlooks.excess_at_start <= target:
             fast = 0.0, quiet
         else:

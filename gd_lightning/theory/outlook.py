@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.theory.drawn_batches import DrawnBatches
+from gd_lightning.theory.drawn_moments import FEW_PAIRS
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sequential import SequentialEpoch
@@ -169,7 +171,7 @@ class Outlooks:
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
             return epoch.predicted_losses(self.start, epochs)
-        return self._drawn_batches(variant).expected_losses(self.start, lr, epochs)
+        return self.drawn_batches.expected_losses(lr, variant, epochs)
 
     def smallest_stable_batch_size(self, lr: float) -> int | None:
         """Return the smallest batch size whose largest stable learning rate is above lr; None where there is none."""
@@ -179,8 +181,7 @@ class Outlooks:
         low, high = 0, n  # the limit grows with the batch size
         while high - low > 1:
             middle = (low + high) // 2
-            stable = self._drawn_batches(Variant.of(middle, n)).is_stable(lr)
-            low, high = (low, middle) if stable else (middle, high)
+            low, high = (low, middle) if self.drawn_batches.is_stable(lr, middle) else (middle, high)
         return high
 
     def largest_stable_lr(self, batch_size: BatchSize) -> float:
@@ -188,14 +189,16 @@ class Outlooks:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
-        return self._drawn_batches(variant).largest_stable_lr
+        self._refuse_too_many_directions(variant)
+        return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
     def best_lr(self, batch_size: BatchSize) -> float:
         """Return the learning rate that shrinks the error of a batch size fastest; for batches, drawn likewise."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
-        return self._drawn_batches(variant).best_lr
+        self._refuse_too_many_directions(variant)
+        return self.drawn_batches.best_lr(variant.batch_size)
 
     def of(self, batch_size: BatchSize, lr: float) -> Outlook:
         """Return the outlook of a batch size at a learning rate."""
@@ -210,12 +213,10 @@ class Outlooks:
 
     def _without_rounding(self, batch_size: BatchSize, lr: float) -> Outlook:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
         if self.is_whole(variant):
-            limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
             epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum, self.nesterov)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
-        drawn = self._drawn_batches(variant)
-        limit, best = drawn.largest_stable_lr, drawn.best_lr
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
             # Where it is drawn away from its start, to what is worse than a constant, nobody calls it stable.
@@ -223,14 +224,22 @@ class Outlooks:
             floor = epoch.floor if epoch.floor < bearable else math.inf
             epochs = self._epochs(lambda looks: epoch.predicted_losses(self.start, looks), floor, lr, variant)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
-        floor = drawn.floor(lr)
-        epochs = self._epochs(lambda looks: drawn.expected_losses(self.start, lr, looks), floor, lr, variant)
+        drawn = self.drawn_batches
+        floor = drawn.floor(lr, variant)
+        epochs = self._epochs(lambda looks: drawn.expected_losses(lr, variant, looks), floor, lr, variant)
         return self._judged(variant, limit, best, lr, epochs, floor)
 
+    def but(self, **changes: Any) -> Outlooks:
+        """Return the outlooks of the same run with other options; what is known of drawn batches is known there."""
+        other = replace(self, **changes)
+        if {"loss", "start", "momentum", "nesterov"}.isdisjoint(changes):
+            other.__dict__["drawn_batches"] = self.drawn_batches
+        return other
+
     @cached_property
-    def _by_variant(self) -> dict[Variant, DrawnBatches]:
-        """What has been asked about, with its limit and its best learning rate, which take most of the time."""
-        return {}
+    def drawn_batches(self) -> DrawnBatches:
+        """What is said of drawn batches of all sizes."""
+        return DrawnBatches(self.drawn, self.start, self.momentum, self.nesterov)
 
     def _refuse_too_many_directions(self, variant: Variant) -> None:
         if not self.can_tell(variant):
@@ -239,11 +248,6 @@ class Outlooks:
                 f"up to {_MOST_DIRECTIONS} directions, and these data vary in {len(self.loss.eigenvalues)}; ask for "
                 "batch_size full, or give fewer features"
             )
-
-    def _drawn_batches(self, variant: Variant) -> DrawnBatches:
-        self._refuse_too_many_directions(variant)
-        drawn = DrawnBatches(self.drawn, variant, momentum=self.momentum, nesterov=self.nesterov)
-        return self._by_variant.setdefault(variant, drawn)
 
     def _epochs(self, losses_of: Callable[[int], Tensor], floor: float, lr: float, variant: Variant) -> float:
         """Return the epoch from whose end on the predicted excess is at most the target."""
@@ -277,3 +281,24 @@ class Outlooks:
         else:
             verdict = Verdict.CONVERGES if epochs <= self.max_epochs else Verdict.SLOW
         return Outlook(variant, limit, best, lr, epochs, floor, verdict, growth)
+
+
+def seconds_to_tell(variant: Variant, columns: int, is_whole: bool, momentum: float) -> float:
+    """Return about how long one thread of a usual machine takes to tell the outlook of a linear regressor.
+
+    Args:
+        variant: The batches of an epoch.
+        columns: C, of the design.
+        is_whole: Whether every update is from each sample once.
+        momentum: Of the updates.
+    """
+    n, directions = variant.train_samples, min(variant.train_samples, columns)
+    seconds = (2 * n * columns + 9 * directions**2) * directions / 1e9
+    if is_whole:
+        return seconds
+    rows, pairs = min(n, math.ceil(_NUMBERS / directions**2)), directions * (directions + 1) / 2
+    if pairs <= FEW_PAIRS:
+        of_moments = (2e-4 * rows + 1) * pairs**2 / 1e6
+    else:
+        of_moments = 0.5 + 1.5e-7 * rows * directions**2
+    return seconds + (3 if momentum else 1) * of_moments

@@ -1,9 +1,10 @@
 """The updates of drawn batches in a space so small that a thousand learning rates and batch sizes can be tried.
 
-The state (M, m, 1) of ``drawn_batches.py`` has about R^2 numbers, of which few combinations matter: those that it goes
-through at some learning rates and batch sizes between which all others lie. An update is quadratic in the learning rate
-and linear in 1 / B, so its projections at three learning rates and two batch sizes give it at all of them. Source:
-Benner, Gugercin and Willcox, A survey of projection-based model reduction methods, SIAM Review 57 (2015).
+The state (M, m, 1) of ``drawn_moments.py`` has about R^2 / 2 numbers, of which few combinations matter: those that it
+goes through at some learning rates and batch sizes between which all others lie. An update is quadratic in the learning
+rate and linear in the variance of a batch's mean, so its projections at three learning rates and two variances give it
+at all of them. Source: Benner, Gugercin and Willcox, A survey of projection-based model reduction methods, SIAM Review
+57 (2015).
 
 Letters: R directions, B batch, n numbers of a state, k of a reduced one.
 """
@@ -11,103 +12,136 @@ Letters: R directions, B batch, n numbers of a state, k of a reduced one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.theory.drawn_batches import DrawnBatches
-from gd_lightning.theory.numerics.krylov import trajectory
-from gd_lightning.theory.quadratic_loss import LinearLoss
-from gd_lightning.variants import Variant
+from gd_lightning.theory.drawn_moments import Moments
 
-_SMALL = 100  # numbers of a state up to which all of them are kept
-_SHARES = (0.95, 0.3, 0.03)  # of the limit: learning rates whose states span the space
-_SETTLED = 30.0  # exponent of the decay after which a state has settled
-_APPLICATIONS = 40  # of an update, from which the states are found
-_KEPT = 1e-5  # of the largest singular value of those states
+SMALL = 120  # numbers of a state up to which all of them are kept
+# Of the limit: learning rates whose states span the space. With momentum, errors swing, at each in another rhythm.
+_SHARES, _SHARES_WITH_MOMENTUM = (0.95, 0.3, 0.03), (0.95, 0.6, 0.3, 0.1, 0.03)
+_STABLE = 1 + 1e-10  # an eigenvalue of 1 but for rounding: of collinear features, the error decays as slowly
+_SHIFTS = 12  # states at a learning rate, at most: of some updates, up to those at which the slowest error settles
+_KEPT = 1e-7  # of the largest singular value of those states
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReducedUpdates:
     """What comes of drawn batches, at any learning rate and batch size, to about three digits.
 
+    With momentum it is about two digits. Where a state has few numbers, all of them are kept, and it is exact.
+
     Args:
-        updates: The update at the learning rates -lr, 0, lr and the batch sizes 1, 2, shape (3, 2, k, k).
-        lr: The learning rate lr.
+        moments: What moves the states.
+        space: States that span the space, shape (k, n): of second moments alone, of means alone, and the constant 1.
+        drawn: What a batch of one sample adds to each, shape (k, S).
+        n_second: How many of them are of second moments.
+        lr: The largest stable learning rate of a batch of one sample.
         start: The state before the first update, shape (k,).
         observe: What makes the excess of a state, shape (k,).
     """
 
-    updates: Tensor
+    moments: Moments
+    space: Tensor
+    drawn: Tensor
+    n_second: int
     lr: float
     start: Tensor
     observe: Tensor
 
     @classmethod
-    def of(cls, loss: LinearLoss, start: Affine, momentum: float = 0.0, nesterov: bool = False) -> ReducedUpdates:
+    def of(cls, moments: Moments, start: Affine, small: int = SMALL) -> ReducedUpdates:
         """Find the space.
 
         Args:
-            loss: The loss on the training set, of two samples or more.
+            moments: What moves the states.
             start: The parameters before the first update.
-            momentum: Of the updates.
-            nesterov: Whether the momentum is Nesterov's.
+            small: How many numbers of a state are so few that all are kept.
         """
-        single = DrawnBatches(loss, Variant.of(1, loss.n_samples), momentum=momentum, nesterov=nesterov)
-        state, observe, lr = single.state(start), single.observation(), single.largest_stable_lr
-        space = torch.eye(len(state), dtype=torch.float64) if len(state) <= _SMALL else _space(single, state)
-        updates = [
-            [torch.stack([single.update(rate, size)(vector) for vector in space]) @ space.T for size in (1, 2)]
-            for rate in (-lr, 0.0, lr)
-        ]
-        projected = torch.stack([torch.stack(pair) for pair in updates]).transpose(-1, -2)
-        return cls(projected, lr, space @ state, space @ observe)
+        state, units = moments.state(start), moments.units
+        sizes = [moments.n_second, len(state) - moments.n_second - 1]
+        if len(state) <= small:
+            parts = [torch.eye(size, dtype=torch.float64) for size in sizes]
+        else:
+            parts = [_basis(part) for part in (_states(moments, state) * units)[:, :-1].split(sizes, dim=1)]
+        space = torch.block_diag(*parts, torch.ones(1, 1, dtype=torch.float64))
+        vectors = space / units
+        drawn = torch.stack([moments.drawn(vector) for vector in vectors])
+        begun, observe, lr = space @ (state * units), vectors @ moments.observation, moments.largest_stable_lr(1.0)
+        return cls(moments, vectors, drawn, len(parts[0]), lr, begun, observe)
 
-    def update(self, lr: float, batch_size: int) -> Tensor:
-        """Return an update, shape (k, k)."""
-        at, share = lr / self.lr, 1 / batch_size
+    def update(self, lr: float, spread: float) -> Tensor:
+        """Return an update, shape (k, k).
+
+        Args:
+            lr: The learning rate.
+            spread: The variance of a batch's mean in units of one sample's.
+        """
+        # Without momentum, the inner product does not depend on the learning rate.
+        near = 4.0 ** round(math.log2(lr) / 2) if self.moments.momentum and lr > 0 else self.lr
+        if near not in self._updates:
+            self._updates[near] = self._projected(near)
+        at = lr / self.lr
         rates = torch.tensor([at * (at - 1) / 2, 1 - at * at, at * (at + 1) / 2], dtype=torch.float64)
-        sizes = torch.tensor([2 * share - 1, 2 - 2 * share], dtype=torch.float64)
-        return torch.einsum("i,j,ijkl->kl", rates, sizes, self.updates)
+        spreads = torch.tensor([1 - spread, spread], dtype=torch.float64)
+        return torch.einsum("i,j,ijkl->kl", rates, spreads, self._updates[near])
 
-    def epoch(self, lr: float, variant: Variant) -> Tensor:
-        """Return all updates of an epoch, shape (k, k)."""
-        product = torch.eye(len(self.start), dtype=torch.float64)
-        for count, size in variant.batch_sizes:
-            product = torch.linalg.matrix_power(self.update(lr, size), count) @ product
-        return product
+    def _projected(self, lr: float) -> Tensor:
+        """Return the updates at three learning rates and the spreads 0 and 1, shape (3, 2, k, k).
 
-    def excess(self, lr: float, variant: Variant, epochs: int) -> float:
-        """Return how far above the least-squares loss the expected train loss is after some epochs."""
-        state = torch.linalg.matrix_power(self.epoch(lr, variant), epochs) @ self.start
-        return float(self.observe @ state)
+        Their results are projected in an inner product in which updates at about this learning rate shrink differences.
+        """
+        weighted = self.moments.weighted(self.space, lr)
+        found: Tensor = torch.linalg.solve(self.space @ weighted.T, weighted @ self._moved.T)
+        return found.unflatten(1, (3, 2, -1)).permute(1, 2, 0, 3)
 
-    def floor(self, lr: float, variant: Variant) -> float:
-        """Return how far above the least-squares loss the expected train loss stays; ``inf`` where it is not stable."""
-        epoch = self.epoch(lr, variant) if variant.short_batch else self.update(lr, variant.batch_size)
-        matrix, noise = epoch[:-1, :-1], epoch[:-1, -1]
-        if not matrix.isfinite().all() or torch.linalg.eigvals(matrix).abs().max() >= 1:
-            return math.inf
-        settled = torch.linalg.solve(torch.eye(len(matrix), dtype=torch.float64) - matrix, noise)
-        return float(self.observe[:-1] @ settled)
+    @cached_property
+    def _moved(self) -> Tensor:
+        """The space after updates at -lr, 0 and lr and the spreads 0 and 1, shape (6 k, n)."""
+        rates, spreads = (-self.lr, 0.0, self.lr), (0.0, 1.0)
+        return torch.cat([self.moments.moved(self.space, rate, s * self.drawn) for rate in rates for s in spreads])
+
+    @cached_property
+    def _updates(self) -> dict[float, Tensor]:
+        return {}
+
+    def contraction(self, lr: float, spread: float) -> float:
+        """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
+        second = self.update(lr, spread)[: self.n_second, : self.n_second]
+        return float(torch.linalg.eigvals(second).abs().max())
 
 
-def _space(single: DrawnBatches, state: Tensor) -> Tensor:
-    """Return an orthonormal basis of the states that are gone through, shape (k, n); the last one is the constant 1."""
-    loss, seen = single.loss, []
-    n = loss.n_samples
+def is_stable(epoch: Tensor) -> bool:
+    """Whether states settle that an epoch moves, a map of shape (k, k)."""
+    matrix = epoch[:-1, :-1]
+    return bool(matrix.isfinite().all()) and bool(torch.linalg.eigvals(matrix).abs().max() <= _STABLE)
+
+
+def settled(epoch: Tensor) -> Tensor:
+    """Return the state at which states settle that a stable epoch moves, shape (k,)."""
+    system = torch.eye(len(epoch) - 1, dtype=torch.float64) - epoch[:-1, :-1]
+    return torch.cat([torch.linalg.solve(system, epoch[:-1, -1]), epoch.new_ones(1)])
+
+
+def _states(moments: Moments, state: Tensor) -> Tensor:
+    """Return states between which all lie that are gone through, shape (states, n)."""
+    n, seen = moments.loss.n_samples, [state]
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
-        drawn = replace(single, variant=Variant.of(size, n))
-        for share in _SHARES:
-            lr = share * drawn.largest_stable_lr
-            most = math.ceil(math.log2(_SETTLED / (lr * loss.lambda_min)))
-            times = [2**i for i in range(max(most, 1) + 1)]
-            seen.append(trajectory(drawn.update(lr, size), state, times, _APPLICATIONS)[:, :-1])
-    states = torch.cat([state[None, :-1], *seen])
-    _, sizes, basis = torch.linalg.svd(states / states.norm(dim=1, keepdim=True), full_matrices=False)
-    kept = basis[sizes > _KEPT * sizes[0]]
-    space = torch.zeros(len(kept) + 1, len(state), dtype=torch.float64)
-    space[:-1, :-1], space[-1, -1] = kept, 1.0
-    return space
+        limit = moments.largest_stable_lr(1 / size)
+        for share in _SHARES_WITH_MOMENTUM if moments.momentum else _SHARES:
+            lr = share * limit
+            slowest = min(lr * moments.loss.lambda_min, 0.1)
+            many = min(_SHIFTS, 2 + math.ceil(-2 * math.log10(slowest)))
+            seen += [moments.resolved(state, lr, 1 / size, 1 + slowest ** (i / (many - 1))) for i in range(many)]
+    return torch.stack(seen)
+
+
+def _basis(states: Tensor) -> Tensor:
+    """Return an orthonormal basis of some states, shape (k, n)."""
+    states = states[states.any(dim=1)]
+    _, values, basis = torch.linalg.svd(states / states.norm(dim=1, keepdim=True), full_matrices=False)
+    return basis[values > _KEPT * values[:1]]

@@ -21,6 +21,7 @@ from gd_lightning import (
     RegressionDataModule,
     RegressionModule,
     SteepLine,
+    StopOnDivergence,
     Table,
 )
 from gd_lightning.callbacks import forecast as room
@@ -108,16 +109,15 @@ def test_a_run_that_diverges_is_told_so_with_cause_and_cure(command_line: Comman
         command_line.fit("--data.batch_size", "1", "--model.lr", "0.1", "--data.order", "with_replacement", *cure)
 
 
-def test_what_is_too_large_for_a_forecast_is_explained_where_it_diverges(
-    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "_MOST_WORK", 0)
-    run = command_line.fit("--model.lr", "0.3", code=3)
-    assert command_line.err == ""
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["prediction"] == ""
-    assert "lr 0.3 is above 0.12, the limit for batch_size 100" in summary["reason"]
-    assert "train_loss_predicted" not in History.from_csv(run / "history.csv")
+def test_what_takes_too_long_is_left_out_and_explained_where_it_diverges(make_trainer: MakeTrainer) -> None:
+    module, data = RegressionModule(lr=0.3), RegressionDataModule(SteepLine())
+    recorder = HistoryRecorder()
+    forecast = Forecast(max_seconds=0)
+    make_trainer(callbacks=[recorder, forecast, StopOnDivergence()], max_epochs=20).fit(module, data)
+    assert "lr 0.3 is above 0.12, the limit for batch_size 100" in recorder.summary.reason
+    assert recorder.summary.prediction.startswith("nothing, because that would take about")
+    assert recorder.summary.prediction.endswith("ask plan")
+    assert "train_loss_predicted" not in recorder.history
 
 
 def _table(path: Path, feature: float = 1.0, target: float = 1.0) -> list[str]:

@@ -13,14 +13,11 @@ from gd_lightning import Affine, FourPoints, LinearProblem, SteepLine
 from gd_lightning.problems import Problem
 from gd_lightning.theory import (
     Boundaries,
-    DrawnBatches,
     LinearLoss,
     OutcomeMap,
     Outlooks,
-    ReducedUpdates,
     Verdict,
 )
-from gd_lightning.variants import Variant
 
 START = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
 MANY = LinearProblem(n_samples=120, n_features=12, condition_number=30, noise=1.0)
@@ -79,46 +76,11 @@ def test_the_lines_are_those_of_drawn_batches(problem: Problem) -> None:
     assert [each.batch_size for each in found.drawn] == sorted({each.batch_size for each in found.drawn})
     assert {1, 7, n // 2, n} <= {each.batch_size for each in _columns(found)}
     for column in found.drawn:
-        drawn = DrawnBatches(outlooks.loss, Variant.of(column.batch_size, n))
-        assert column.limit == drawn.largest_stable_lr
-        assert column.best == pytest.approx(drawn.best_lr, rel=0.03)
+        assert column.limit == outlooks.drawn_batches.largest_stable_lr(column.batch_size)
+        assert column.best == pytest.approx(outlooks.drawn_batches.best_lr(column.batch_size), rel=0.03)
         assert column.fast_from <= column.fast_to <= column.quiet <= column.stable <= column.limit
     full = outlooks.of("full", 0.1)
     assert (found.batch.limit, found.batch.best) == (full.largest_stable_lr, full.best_lr)
-
-
-@pytest.mark.parametrize("problem", [SteepLine(), MANY, EXACT_FIT])
-def test_the_small_space_tells_what_the_large_one_does(problem: Problem) -> None:
-    outlooks, random = _outlooks(problem, 20), np.random.default_rng(1)
-    loss, n = outlooks.loss, outlooks.loss.n_samples
-    reduced = ReducedUpdates.of(loss, outlooks.start)
-    assert len(reduced.start) < 100
-    for size in (1, 3, 7, 20, n // 2, n - 20):
-        drawn = DrawnBatches(loss, Variant.of(size, n))
-        for lr in drawn.largest_stable_lr * 10 ** random.uniform(-2, -0.1, size=2):
-            curve = drawn.expected_losses(outlooks.start, lr, 12) - loss.least_squares
-            told = [reduced.excess(lr, drawn.variant, epochs) for epochs in range(13)]
-            assert told == pytest.approx(curve.tolist(), rel=0.02, abs=1e-9 * curve[0].item())
-            assert reduced.floor(lr, drawn.variant) == pytest.approx(drawn.floor(lr), rel=0.01, abs=1e-12)
-        assert reduced.floor(1.01 * drawn.largest_stable_lr, drawn.variant) == math.inf
-
-
-def test_a_tiny_learning_rate_has_a_tiny_floor_with_a_short_last_batch_too() -> None:
-    """It settles in more epochs than are looked at; the floor is in proportion to it."""
-    loss = LinearLoss.of(*SteepLine().sample())
-    drawn = DrawnBatches(loss, Variant.of(49, 100))
-    small, smaller = drawn.floor(1e-5), drawn.floor(1e-6)
-    assert small == pytest.approx(10 * smaller, rel=1e-3)
-    assert small == pytest.approx(ReducedUpdates.of(loss, START).floor(1e-5, drawn.variant), rel=1e-3)
-
-
-def test_a_short_last_batch_among_many_directions() -> None:
-    outlooks = _outlooks(LinearProblem(n_samples=60, n_features=20, noise=1.0), 20)
-    drawn = DrawnBatches(outlooks.loss, Variant.of(25, 60))
-    reduced = ReducedUpdates.of(outlooks.loss, outlooks.start)
-    for lr in (0.1 * drawn.largest_stable_lr, 0.5 * drawn.largest_stable_lr):
-        assert drawn.floor(lr) == pytest.approx(reduced.floor(lr, drawn.variant), rel=0.01)
-    assert drawn.floor(1.01 * drawn.largest_stable_lr) == math.inf
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])

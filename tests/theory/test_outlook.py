@@ -58,8 +58,8 @@ def test_drawn_batches() -> None:
     assert outlooks.of(1, 0.1).floor == math.inf
     noisy = outlooks.of(10, 0.1)
     assert noisy.verdict is Verdict.REACHES_ITS_FLOOR
-    assert noisy.floor == DrawnBatches(outlooks.loss, Variant.of(10, 100)).floor(0.1)
-    assert noisy.largest_stable_lr == DrawnBatches(outlooks.loss, Variant.of(10, 100)).largest_stable_lr
+    assert noisy.floor == outlooks.drawn_batches.floor(0.1, Variant.of(10, 100))
+    assert noisy.largest_stable_lr == outlooks.drawn_batches.largest_stable_lr(10)
     assert outlooks.of(10, 0.01).verdict is Verdict.CONVERGES
     # The limits of system 1 are 0.0994 for 4 samples and 0.1030 for 5.
     assert outlooks.smallest_stable_batch_size(0.1) == 5
@@ -113,12 +113,12 @@ def test_momentum_is_told_exactly(nesterov: bool) -> None:
         epochs += 1
     assert told.verdict is Verdict.CONVERGES
     assert abs(told.epochs - epochs) <= 1
-    drawn = DrawnBatches(outlooks.loss, Variant.of(5, 200), momentum=0.8, nesterov=nesterov)
-    assert told.largest_stable_lr == drawn.largest_stable_lr
-    smallest = outlooks.smallest_stable_batch_size(0.9 * drawn.largest_stable_lr)
+    limit = DrawnBatches(outlooks.loss, outlooks.start, 0.8, nesterov).largest_stable_lr(5)
+    assert told.largest_stable_lr == limit
+    smallest = outlooks.smallest_stable_batch_size(0.9 * limit)
     assert smallest is not None
     assert smallest <= 5
-    assert outlooks.smallest_stable_batch_size(drawn.largest_stable_lr * 1.001) == 6
+    assert outlooks.smallest_stable_batch_size(limit * 1.001) == 6
 
 
 def test_momentum_in_the_sequential_order() -> None:
@@ -137,7 +137,7 @@ def test_many_samples_are_thinned_for_what_depends_on_each() -> None:
     outlooks = Outlooks(loss, start, max_epochs=20)
     assert outlooks.drawn.is_thinned
     assert outlooks.drawn.least_squares == loss.least_squares
-    estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, Variant.of(1, 30_000)).largest_stable_lr
+    estimated, exact = outlooks.of(1, 0.001), DrawnBatches(loss, start).largest_stable_lr(1)
     assert estimated.largest_stable_lr == pytest.approx(exact, rel=0.02)
 
 
@@ -145,7 +145,7 @@ def test_a_batch_of_all_samples_that_is_drawn_with_replacement_is_not_the_whole_
     """Its runs spread, and its limit is lower: against the mean of many."""
     plain, drawn = _of_system_1(), _of_system_1(with_replacement=True)
     limit = drawn.of("full", 0.01).largest_stable_lr
-    assert limit == DrawnBatches(drawn.loss, Variant(100, 100)).largest_stable_lr
+    assert limit == DrawnBatches(drawn.loss, START).largest_stable_lr(100)
     assert limit < 0.999 * plain.of("full", 0.01).largest_stable_lr
     assert drawn.of("full", 0.05).floor > 0 == plain.of("full", 0.05).floor
     x, y = (values.double().numpy() for values in SteepLine().sample())

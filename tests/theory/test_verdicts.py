@@ -11,7 +11,7 @@ import torch
 
 from gd_lightning import Affine
 from gd_lightning.models import Standardize
-from gd_lightning.theory import DrawnBatches, LinearLoss, Outlooks, Verdict
+from gd_lightning.theory import LinearLoss, Outlooks, Verdict
 from gd_lightning.variants import Variant
 from tests.theory.training import Numbers, trained
 
@@ -90,7 +90,7 @@ def test_drawn_samples_are_there_in_the_mean() -> None:
         random = np.random.default_rng(number)
         size = int(random.integers(1, 8))
         lr = outlooks.largest_stable_lr(size) * 10 ** random.uniform(-2, -0.7)
-        floor = DrawnBatches(outlooks.loss, Variant.of(size, len(x)), **moved).floor(lr)
+        floor = outlooks.drawn_batches.floor(lr, Variant.of(size, len(x)))
         lr *= min(1, 0.4 * outlooks.target / floor)
         told = outlooks.of(size, lr)
         if not 1 <= told.epochs <= 150:

@@ -25,6 +25,7 @@ from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.plots.style import pixels, save_png
 from gd_lightning.texts import in_one_line
 from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
+from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import claim_file
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
@@ -55,6 +56,7 @@ class PlanOptions:
         """
 
 
+@one_thread_if(True)
 def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
     """Make a plan: of the whole run where the loss is quadratic, else of its start.
 

@@ -33,7 +33,8 @@ class CsvFile(TableFile):
                 f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
             )
         self._width = len(header)
-        self._positions = [i for i in range(len(header)) if i not in self._blank(header)]
+        blank = self._blank(header)
+        self._positions = [i for i in range(len(header)) if i not in blank]
         return [header[i] for i in self._positions]
 
     def _blank(self, header: Sequence[str]) -> set[int]:

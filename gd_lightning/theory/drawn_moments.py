@@ -263,7 +263,7 @@ class Moments:
     @cached_property
     def _weights(self) -> Tensor:
         i, j = self._pairs
-        return (2.0 - (i == j).double()).sqrt()
+        return torch.sqrt(2.0 - (i == j).double())
 
     def _packed(self, matrix: Tensor) -> Tensor:
         i, j = self._pairs
@@ -315,7 +315,7 @@ class Moments:
         i, j = self._pairs
         rows, matrix = self.loss.rows, torch.zeros(self.loss.rows.shape[1], self.loss.rows.shape[1]).double()
         matrix[i, j] = m * self._weights  # twice what is above the diagonal, and nothing below
-        return (rows @ matrix * rows).sum(dim=1) / len(rows) ** 0.5
+        return torch.sum(rows @ matrix * rows, dim=1) / len(rows) ** 0.5
 
     def _up(self, y: Tensor) -> Tensor:
         """Return F y, shape (S,)."""

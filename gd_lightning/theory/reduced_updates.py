@@ -97,7 +97,7 @@ class ReducedUpdates:
         """
         weighted = self.moments.weighted(self.space, lr)
         found: Tensor = torch.linalg.solve(self.space @ weighted.T, weighted @ self._moved.T)
-        return found.unflatten(1, (3, 2, -1)).permute(1, 2, 0, 3)
+        return torch.permute(found.unflatten(1, (3, 2, -1)), (1, 2, 0, 3))
 
     @cached_property
     def _moved(self) -> Tensor:
@@ -144,4 +144,5 @@ def _basis(states: Tensor) -> Tensor:
     """Return an orthonormal basis of some states, shape (k, n)."""
     states = states[states.any(dim=1)]
     _, values, basis = torch.linalg.svd(states / states.norm(dim=1, keepdim=True), full_matrices=False)
-    return basis[values > _KEPT * values[:1]]
+    kept: Tensor = basis[values > _KEPT * values[:1]]
+    return kept

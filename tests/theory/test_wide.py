@@ -190,7 +190,7 @@ def test_nothing_of_d_by_d_numbers_is_made() -> None:
             outlooks.of(size, 1.0)
         Rounding(loss, x, y, 1e-4, layer=layer).digits(torch.float32)
         Rounding(loss, x, y, 1e-4).excess(torch.float32)
-    assert d < largest.numbers <= (n + 2) * (d + 2)
+    assert d < largest.numbers <= 2 * (n + 2) * (d + 2)
 
 
 def test_directions_and_samples_change_places_without_another_outlook() -> None:

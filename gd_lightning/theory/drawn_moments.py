@@ -315,7 +315,8 @@ class Moments:
         i, j = self._pairs
         rows, matrix = self.loss.rows, torch.zeros(self.loss.rows.shape[1], self.loss.rows.shape[1]).double()
         matrix[i, j] = m * self._weights  # twice what is above the diagonal, and nothing below
-        return torch.sum(rows @ matrix * rows, dim=1) / len(rows) ** 0.5
+        found: Tensor = (rows @ matrix * rows).sum(dim=1) / len(rows) ** 0.5
+        return found
 
     def _up(self, y: Tensor) -> Tensor:
         """Return F y, shape (S,)."""

@@ -21,7 +21,7 @@ from gd_lightning.theory.outlook import Outlooks, Verdict
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 
-_COLUMNS = 20  # batch sizes, about
+_COLUMNS, _COLUMNS_WITH_MOMENTUM = 20, 10  # batch sizes, about; with momentum each takes longer
 _FULL = 0.8  # of the batch size: a last batch that is called full
 _PRECISION = 1e-3  # of a boundary
 _LOWEST = 1e-7  # of the limit: learning rates below are not looked at
@@ -92,14 +92,15 @@ class OutcomeMap:
     batch: Boundaries
 
     @classmethod
-    def of(cls, outlooks: Outlooks, batch_size: int, columns: int = _COLUMNS) -> OutcomeMap:
+    def of(cls, outlooks: Outlooks, batch_size: int, columns: int | None = None) -> OutcomeMap:
         """Find the boundaries.
 
         Args:
             outlooks: What tells the outlook of one batch size and learning rate.
             batch_size: One that the map must have.
-            columns: How many batch sizes it has, about.
+            columns: How many batch sizes it has, about; None: 20, with momentum 10.
         """
+        columns = columns or (_COLUMNS_WITH_MOMENTUM if outlooks.momentum else _COLUMNS)
         n = outlooks.loss.n_samples
         with one_thread_if(True):
             can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))

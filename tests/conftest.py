@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any, cast
@@ -29,6 +31,7 @@ for _name in list(os.environ):
 # ruff: noqa: E402  # what follows reads the environment when it is imported
 import numpy as np
 import torch
+from lightning.fabric.utilities import registry
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -60,6 +63,20 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     rank_zero_only.rank = 0  # type: ignore[attr-defined]  # of a Trainer that took itself for another process
     assert torch.get_default_dtype() is torch.float32
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out a fifth of a short run that no test can see.
+
+    Files wait for the disk, for the case that the machine loses power; and each Trainer looks through all packages for
+    callbacks that they register.
+    """
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+
+
+entry_points = functools.cache(metadata.entry_points)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ _SENTENCES = (
 )
 _UNKNOWN = (
     r"unrecognized arguments: (\S*)",
+    r"Group '([^']*)' does not accept option '([^']*)'",
     r"does not accept option '([^']*)'",
     r"Option '([^']*)' is not accepted(?! before)",
 )
@@ -64,7 +65,7 @@ def with_hint(message: str, options: Iterable[str]) -> str:
     """Say of an unknown option that there is none, and which one may be meant; return other messages as they are."""
     for pattern in _UNKNOWN:
         if (found := re.search(pattern, message)) and not message.startswith("Parser key"):
-            name = found[1].split("=")[0]
+            name = ".".join(found.groups()).split("=")[0]
             known = [option for option in options if option != name]
             close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
             hint = (

@@ -87,7 +87,7 @@ class ParsedOptions:
         """The options that were given, in arguments, configs or the environment, without defaults."""
         # Without defaults, what is required must be there; what a person gives comes later and wins. The problem that
         # is chosen may need arguments, which come later, too.
-        given = self.parser.parse_args(self._with("--data.problem", DEFAULT_PROBLEM), defaults=False)[self.stage]
+        given = _parse(self.parser, self._with("--data.problem", DEFAULT_PROBLEM), defaults=False)[self.stage]
         assert isinstance(given, Namespace)
         return given
 
@@ -189,8 +189,7 @@ def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Names
     Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
     noise of the default problem. So the choice is made the default, and all is parsed again.
     """
-    config = parser.parse_args(arguments)
-    assert isinstance(config, Namespace)
+    config = _parse(parser, arguments)
     problem = None if config.subcommand is None else config[config.subcommand].data.problem
     if isinstance(problem, Problem):
         raise InputError(
@@ -199,5 +198,14 @@ def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Names
         )
     if problem is not None and problem.class_path != (of := subcommands_of(parser)[config.subcommand]).default_problem:
         of.choose_problem(problem.class_path)
-        config = parser.parse_args(arguments)
+        config = _parse(parser, arguments)
     return config
+
+
+def _parse(parser: Parser, arguments: list[str], defaults: bool = True) -> Namespace:
+    """Parse, by the parser of the subcommand alone where nothing speaks of others: the one of all parses it twice."""
+    stage = arguments[0] if arguments else ""
+    if stage not in subcommands_of(parser) or any(name.startswith("PL_") for name in os.environ):
+        return parser.parse_args(arguments, defaults=defaults)
+    values = subcommands_of(parser)[stage].parse_args(arguments[1:], defaults=defaults, env=False)
+    return Namespace(subcommand=stage, **{stage: values})

@@ -1,0 +1,96 @@
+"""Columns of numbers as CSV, written and read (floor 0)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gd_lightning.errors import InputError
+from gd_lightning.records.columns import Column
+from gd_lightning.texts import csv_text, from_cell
+
+
+def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> str:
+    """Return columns as CSV: a header, then one line a row; a missing value is an empty cell.
+
+    Args:
+        columns: By their names.
+        rows: How many rows there are.
+        at_once: How many rows are turned into text at a time.
+    """
+    out = io.StringIO()
+    out.write(csv_text([list(columns)]))
+    for start in range(0, rows, at_once):
+        numbers = np.arange(start, min(start + at_once, rows))
+        cells = [_cells(*column.find(numbers), len(numbers)) for column in columns.values()]
+        out.writelines(f"{','.join(row)}\n" for row in zip(*cells, strict=True))
+    return out.getvalue()
+
+
+def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:
+    """Read columns that :func:`to_csv` wrote, by their names, and how many rows there are.
+
+    Args:
+        path: The file.
+        needed: The columns that have a value in every row.
+
+    Raises:
+        InputError: The file is no such table.
+    """
+    with path.open(newline="", encoding="utf-8") as lines:
+        header, *rows = [row for row in csv.reader(lines) if row] or [[]]
+    names = list(map(from_cell, header))
+    of_columns = itertools.zip_longest(*rows, fillvalue="") if rows else ((),) * len(names)
+    try:
+        columns = {name: _column(cells) for name, cells in zip(names, of_columns, strict=True)}
+        if rows and any(name not in columns or len(columns[name]) < len(rows) for name in needed):
+            raise ValueError
+    except ValueError:
+        number, reason = next(_unreadable(names, rows, needed))
+        raise InputError(f"cannot read a history from {path}, because of line {number}: {reason}") from None
+    return columns, len(rows)
+
+
+def _column(cells: Sequence[str]) -> Column:
+    """Read a column; an empty cell has no value."""
+    rows = np.flatnonzero([bool(cell) for cell in cells])
+    return Column(rows, np.array([float(cell) for cell in cells if cell]))
+
+
+def _unreadable(
+    names: Sequence[str], rows: Sequence[Sequence[str]], needed: Iterable[str]
+) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a table that cannot be read, each with the reason."""
+    for number, row in enumerate(rows, start=2):
+        if len(row) > len(names):
+            yield number, "it has more cells than there are columns"
+        given = {name: cell for name, cell in zip(names, row, strict=False) if cell}
+        for cell in given.values():
+            try:
+                float(cell)
+            except ValueError as error:
+                yield number, str(error)
+        yield from ((number, f"{name} is missing") for name in needed if name not in given)
+
+
+def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) -> list[str]:
+    """Write a column of some rows; empty where there is no value."""
+    cells = [""] * rows
+    for place, text in zip(places.tolist(), _texts(values), strict=True):
+        cells[place] = text
+    return cells
+
+
+def _texts(values: NDArray[np.float64]) -> list[str]:
+    """Write numbers, whole ones without a point."""
+    is_whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 1e15)
+    texts = list(map(repr, values.tolist()))
+    for i, number in zip(np.flatnonzero(is_whole).tolist(), values[is_whole].astype(np.int64).tolist(), strict=True):
+        texts[i] = str(number)
+    return texts

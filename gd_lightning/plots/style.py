@@ -5,6 +5,7 @@ Colours: Okabe and Ito, Color Universal Design, 2008.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D
 UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
+
+MARKERS = "oD^svPhp"
+"""Of groups and curves; no "x", which marks divergence, and no "*", which marks the least squares."""
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.8, 3.8  # inches
 # 700 pixels a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels where the ratio is not whole.
@@ -87,6 +91,13 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     assert isinstance(figure.canvas, FigureCanvasAgg)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Return a figure as a notebook shows it."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
 
 
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:

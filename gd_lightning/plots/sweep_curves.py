@@ -17,11 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from gd_lightning.plots.comparison.styles import shades
-from gd_lightning.plots.style import VARIANT_COLORS, legend_label, new_figure
+from gd_lightning.plots.style import MARKERS, VARIANT_COLORS, legend_label, new_figure
 from gd_lightning.records.groups import Values
 
 _SIZE = (7.2, 4.8)  # inches
-_MARKERS = "oD^svPhp"
 _ABOVE = 10.0  # times the loss at the start: the end of its axis
 _WIDE = 20.0  # ratio of the largest value to the smallest from which an axis is logarithmic
 
@@ -81,13 +80,13 @@ def sweep_curves(
 def _draw_curve(axes: Axes, curve: Curve, values: Values, color: str, number: int) -> None:
     """Draw the mean with its markers, the range of the runs, where some diverged, and the limit."""
     # All markers of a curve would hide it where values are many.
-    every, marker = max(1, len(values) // 12), _MARKERS[number % len(_MARKERS)]
+    every, marker = max(1, len(values) // 12), MARKERS[number % len(MARKERS)]
     style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "markevery": (number % every, every)}
     axes.plot(values, curve.losses, linewidth=1.6, label=legend_label(curve.label), **style)
     axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     out = np.flatnonzero(curve.diverged > 0)
     if len(out):  # at the upper end, whatever the losses are
-        top = [1.0 - 0.02 * (number % len(_MARKERS))] * len(out)
+        top = [1.0 - 0.02 * (number % len(MARKERS))] * len(out)
         axes.plot(values[out], top, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
     if np.isfinite(curve.limit):
         axes.axvline(curve.limit, color=color, linestyle="--", linewidth=1.2)

@@ -15,6 +15,12 @@ from gd_lightning.records.history import History, Outcome
 Values = NDArray[np.float64]
 
 
+def sample_std(values: Values) -> Values:
+    """Return the standard deviation of samples along the last axis, with the divisor n - 1; nan for fewer than two."""
+    found: Values = values.std(-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], math.nan)
+    return found
+
+
 @dataclass(frozen=True)
 class Band:
     """Mean and standard deviation of a measure over the runs of a group.
@@ -22,14 +28,14 @@ class Band:
     Args:
         x: Where on an axis, shape (n,); a mean too where the runs differ there, as they do in seconds.
         mean: Shape (n,).
-        deviation: That of the sample: the squared distances to the mean are divided by n - 1, shape (n,); nan where
-            one run alone has a value.
+        std: Standard deviation of the sample: the squared distances to the mean are divided by n - 1, shape (n,); nan
+            where one run alone has a value.
         runs: How many runs have a value there, shape (n,); some may have ended before others.
     """
 
     x: Values
     mean: Values
-    deviation: Values
+    std: Values
     runs: NDArray[np.int64]
 
 
@@ -53,7 +59,7 @@ class Group:
         ...     runs[-1].append(update=0, epoch=0, samples=0, seconds=0.0, train_loss=4.0)
         ...     runs[-1].append(update=1, epoch=1, samples=8, seconds=0.1, train_loss=end)
         >>> band = Group("batch", tuple(runs)).band("train_loss", "samples")
-        >>> band.x.tolist(), band.mean.tolist(), band.deviation.tolist()
+        >>> band.x.tolist(), band.mean.tolist(), band.std.tolist()
         ([0.0, 8.0], [4.0, 2.0], [0.0, 1.4142135623730951])
     """
 
@@ -91,7 +97,7 @@ class Group:
         return Band(
             np.array([x.mean() for x, _ in rows]),
             np.array([values.mean() for _, values in rows]),
-            np.array([values.std(ddof=1) if len(values) > 1 else math.nan for _, values in rows]),
+            np.array([sample_std(values) for _, values in rows]),
             np.array([len(values) for _, values in rows], dtype=np.int64),
         )
 

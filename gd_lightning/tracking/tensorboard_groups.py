@@ -37,6 +37,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from gd_lightning.records.groups import Group, Values
+from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.tracking.tensorboard import POINTS
 
 AGGREGATE = "aggregate"
@@ -57,7 +58,7 @@ class _Series:
     steps: NDArray[np.int64]
     seconds: Values
     mean: Values
-    deviation: Values
+    std: Values
 
     @property
     def tag(self) -> str:
@@ -99,11 +100,7 @@ def _directory_names(labels: Iterable[str]) -> list[str]:
     names: list[str] = []
     for label in labels:
         plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", label)[:_LONGEST_NAME].strip(" .") or "group"
-        name, number = plain, 1
-        while name.casefold() in (other.casefold() for other in names):
-            number += 1
-            name = f"{plain}-{number}"
-        names.append(name)
+        names.append(first_free(plain, lambda name: name.casefold() in map(str.casefold, names)))
     return names
 
 
@@ -117,7 +114,7 @@ def _series_of(group: Group) -> Iterator[_Series]:
             if len(points):
                 steps = np.round(at[points]).astype(np.int64)
                 passed = np.nan_to_num(seconds[points])
-                yield _Series(family, column, steps, passed, band.mean[points], band.deviation[points])
+                yield _Series(family, column, steps, passed, band.mean[points], band.std[points])
 
 
 def _points_at(at: Values, whole: bool) -> NDArray[np.int64]:
@@ -142,12 +139,12 @@ def _own_tag(label: str, tag: str) -> str:
 def _events_of(label: str, series: Iterable[_Series], start: float) -> Iterator[Event]:
     for each in series:
         own = _own_tag(label, each.tag)
-        for step, seconds, mean, deviation in zip(each.steps, each.seconds, each.mean, each.deviation, strict=True):
-            half = 0.0 if math.isnan(deviation) else deviation  # of a single run: its band is its line
+        for step, seconds, mean, std in zip(each.steps, each.seconds, each.mean, each.std, strict=True):
+            half = 0.0 if math.isnan(std) else std  # of a single run: its band is its line
             band = {"mean": mean, "lower": mean - half, "upper": mean + half}
             values = {f"{tag}_{name}": value for tag in (each.tag, own) for name, value in band.items()}
-            if not math.isnan(deviation):
-                values[f"{each.tag}_deviation"] = deviation
+            if not math.isnan(std):
+                values[f"{each.tag}_deviation"] = std
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
             yield _event_of(summary, start + seconds, int(step))
 

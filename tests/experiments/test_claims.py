@@ -8,7 +8,8 @@ import pytest
 
 from gd_lightning import InputError
 from gd_lightning.experiments.comparison.claims import check, judged
-from gd_lightning.experiments.comparison.table import Row, Spread
+from gd_lightning.experiments.comparison.table import Row
+from gd_lightning.experiments.tables import Spread
 
 NOTHING = Spread(math.nan, math.nan)
 

@@ -25,7 +25,7 @@ def test_it_returns_histories_table_and_picture(tmp_path: Path) -> None:
     assert np.ptp(losses) == 0
     batch, mini = report.rows
     final = [history.last("train_loss") for history in report.histories["mini-batch 25"]]
-    assert (mini.train_loss.mean, mini.train_loss.deviation) == pytest.approx((np.mean(final), np.std(final, ddof=1)))
+    assert (mini.train_loss.mean, mini.train_loss.std) == pytest.approx((np.mean(final), np.std(final, ddof=1)))
     assert batch.updates.mean == 3
     assert str(report).startswith("SteepLine: 2 variants, 4 runs\n")
     assert pixels(report.figure()).shape[2] == 3

@@ -81,10 +81,10 @@ def test_labels_say_what_sets_groups_apart_and_no_more() -> None:
 
 def test_rows_are_means_and_deviations_of_what_the_runs_came_to() -> None:
     batch, mini, sgd = rows(Comparison.of(_runs()))
-    assert (batch.train_loss.mean, batch.train_loss.deviation, batch.reached) == (1, 0, 0)
+    assert (batch.train_loss.mean, batch.train_loss.std, batch.reached) == (1, 0, 0)
     assert math.isnan(batch.to_target["samples"].mean)
     assert mini.train_loss.mean == pytest.approx(np.mean([0.504, 0.8]))
-    assert mini.train_loss.deviation == pytest.approx(np.std([0.504, 0.8], ddof=1))
+    assert mini.train_loss.std == pytest.approx(np.std([0.504, 0.8], ddof=1))
     assert mini.excess.mean == pytest.approx(np.mean([0.504, 0.8]) - LEAST)
     assert (mini.reached, mini.to_target["samples"].mean, mini.to_target["seconds"].mean) == (1, 24, 6)
     assert mini.seconds_per_epoch == 2.5  # the median of 2, 2, 3 and 3

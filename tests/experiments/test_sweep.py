@@ -111,7 +111,7 @@ def test_rates_that_seeds_do_not_tell_from_the_best_are_as_good() -> None:
         ends = report.last[size].reshape(len(lrs), -1)
         best = lrs.index(row.best_lr)
         assert ends[best].mean() == min(each.mean() for each in ends if np.isfinite(each).all())
-        assert row.train_loss.deviation == pytest.approx(np.std(ends[best], ddof=1))
+        assert row.train_loss.std == pytest.approx(np.std(ends[best], ddof=1))
         near = [i == best or ttest_rel(ends[i], ends[best]).pvalue >= 0.05 for i in range(len(lrs))]
         low, high = (lrs.index(lr) for lr in row.as_good)
         assert all(near[low : high + 1])

@@ -29,11 +29,11 @@ def test_a_band_is_mean_and_deviation_of_the_runs_where_they_have_values() -> No
     for i in range(6):
         values = [*losses[:, i], *([losses[0, i]] if i < 3 else [])]
         assert band.mean[i] == pytest.approx(sum(values) / len(values), rel=1e-14)
-        assert band.deviation[i] == pytest.approx(np.std(values, ddof=1), rel=1e-14)
+        assert band.std[i] == pytest.approx(np.std(values, ddof=1), rel=1e-14)
     assert band.x[1] == pytest.approx(3.0)
     assert group.band("train_loss", "samples").x.tolist() == [0, 20, 40, 60, 80, 100]
     assert len(group.band("val_loss").x) == 0
-    assert np.isnan(Group("sgd", tuple(runs[:1])).band("train_loss").deviation).all()
+    assert np.isnan(Group("sgd", tuple(runs[:1])).band("train_loss").std).all()
 
 
 def test_runs_that_diverged_are_kept_apart() -> None:

@@ -136,7 +136,7 @@ def test_what_event_files_do_not_tell_is_nan_and_survives_a_table(tmp_path: Path
     assert again["train_loss"].tolist() == [3, 2, 1]
     assert again.series("train_loss", "seconds")[0].tolist() == history["seconds"].tolist()
     band = Group("plain", (history, again)).band("train_loss")
-    assert (band.mean.tolist(), band.deviation.tolist()) == ([3, 2, 1], [0, 0, 0])
+    assert (band.mean.tolist(), band.std.tolist()) == ([3, 2, 1], [0, 0, 0])
 
 
 def test_a_step_logged_twice_counts_once_and_new_style_scalars_are_scalars(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.significance import Difference
-from gd_lightning.experiments.comparison.table import Row, Spread
+from gd_lightning.experiments.comparison.table import Row
+from gd_lightning.experiments.tables import Spread
 
 _MOST_TOLD = 6  # values in a sentence
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.variants import BatchSize
 
 Setting = dict[str, Any]
@@ -81,12 +82,8 @@ def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = (
         >>> name_of({"data.batch_size": 1, "model.lr": 0.01}, 0)
         'batch_size-1-lr-0.01-seed0'
     """
-    parts = [f"{option.rpartition('.')[2]}-{_plain(str(value))}" for option, value in setting.items()]
-    name, number = "-".join([*parts, f"seed{seed}"]), 1
-    while name in taken:
-        number += 1
-        name = "-".join([*parts, str(number), f"seed{seed}"])
-    return name
+    parts = "-".join(f"{option.rpartition('.')[2]}-{_plain(str(value))}" for option, value in setting.items())
+    return first_free(parts, set(taken).__contains__, f"-seed{seed}").removeprefix("-")
 
 
 def usual_batch_sizes(n: int) -> list[BatchSize]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows
 from gd_lightning.plots.comparison.figure import comparison_figure
-from gd_lightning.plots.style import pixels, save_png, save_svg
+from gd_lightning.plots.style import pixels, png_bytes, save_png, save_svg
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
 from gd_lightning.tracking.run_directory import HISTORY, write_json, write_text
@@ -136,6 +135,4 @@ class Report:
 
     def _repr_png_(self) -> bytes:
         """Return the picture for a notebook."""
-        out = io.BytesIO()
-        self.figure().savefig(out, format="png")
-        return out.getvalue()
+        return png_bytes(self.figure())

@@ -17,9 +17,9 @@ from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.grouping import SEEDS
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
 from gd_lightning.experiments.summary_figures import figures
+from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.texts import csv_text
 from gd_lightning.tracking.run_reader import FinishedRun
 from gd_lightning.tracking.summary import aligned
 
@@ -31,47 +31,6 @@ _OTHERS = (
     *("weight_norm", "zero_weights", "distance_to_truth", "distance_to_least_squares"),
     *("val_loss", "val_mse", "val_mae", "val_r2"),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation of a figure over the runs that have it.
-
-    Args:
-        mean: Over these runs; nan where none has it.
-        deviation: That of the sample: the squared distances to the mean are divided by n - 1; nan for fewer than two.
-        count: How many runs have it.
-        runs: How many runs there are.
-    """
-
-    mean: float
-    deviation: float
-    count: int = 0
-    runs: int = 0
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Take them of the values of all runs, nan where a run has none.
-
-        Example:
-            >>> print(Spread.of([1.0, 3.0]), "|", Spread.of([1.0, 3.0, math.nan]), "|", Spread.of([2.0]))
-            2 ± 1.4 | 2 ± 1.4 (2 of 3 runs) | 2
-        """
-        every = np.array(list(values), dtype=np.float64)
-        known = every[~np.isnan(every)]
-        if not len(known):
-            return cls(math.nan, math.nan, 0, len(every))
-        if len(known) == 1:
-            return cls(float(known[0]), math.nan, 1, len(every))
-        if np.ptp(known) <= 1e-12 * np.abs(known).max():  # alike, but for rounding
-            return cls(float(known[0]), 0.0, len(known), len(every))
-        return cls(float(known.mean()), float(known.std(ddof=1)), len(known), len(every))
-
-    def __str__(self) -> str:
-        if math.isnan(self.mean):
-            return ""
-        spread = f" ± {float(f'{self.deviation:.2g}'):g}" if self.deviation > 0 else ""
-        return f"{self.mean:.5g}{spread}" + (f" ({self.count} of {self.runs} runs)" if self.count < self.runs else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,10 +278,8 @@ def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
 
 def as_csv(found: Sequence[Row]) -> str:
-    """Return it as CSV, mean and deviation in columns of their own, nothing where a figure is missing."""
-    flat = [_flat(row) for row in found]
-    header = list(dict.fromkeys(name for row in flat for name in row))
-    return csv_text([header, *([row.get(name) for name in header] for row in flat)])
+    """Return it as CSV, mean and standard deviation in columns of their own, nothing where a figure is missing."""
+    return rows_as_csv(map(_flat, found))
 
 
 def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
@@ -340,7 +297,7 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
             [
                 row.label,
                 "" if row.batch_size is None else str(row.batch_size),
-                "" if math.isnan(row.lr) else f"{row.lr:g}",
+                number(row.lr, 6),
                 str(row.updates),
                 str(row.samples),
                 str(row.train_loss),
@@ -348,23 +305,18 @@ def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
                 row.outcome,
                 *(_figure(row, name) for name in columns),
                 *targets,
-                "" if math.isnan(row.seconds_per_epoch) else f"{row.seconds_per_epoch:.3g}",
+                number(row.seconds_per_epoch, 3),
                 row.engine,
                 str(row.gradient_variance),
             ]
         )
-    used = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
-    return [[line[i] for i in used] for line in lines]
+    return without_empty_columns(lines)
 
 
 def _figure(row: Row, name: str) -> str:
     if name in row.others:
         return str(row.others[name])
-    return _number(row.figure(name)) if row.has(name) else ""
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.5g}"
+    return number(row.figure(name), 5) if row.has(name) else ""
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -377,7 +329,7 @@ def _flat(row: Row) -> dict[str, Any]:
         if isinstance(value, Spread):
             spreads = {name: value}
         for each, spread in spreads.items():
-            flat |= {f"{each}_mean": spread.mean, f"{each}_deviation": spread.deviation}
+            flat |= {f"{each}_mean": spread.mean, f"{each}_deviation": spread.std}
         if not isinstance(value, (dict, Spread)):
             flat[name] = value
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in flat.items()}
+    return without_nan(flat)

@@ -5,10 +5,9 @@ Letters: S seeds. Arrays of all runs have an axis for each of ``Grid.AXES``, and
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
-from gd_lightning.experiments.comparison.table import Spread
 from gd_lightning.experiments.sweeps.grid import Grid
-from gd_lightning.plots.style import pixels, save_png
+from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
+from gd_lightning.plots.style import pixels, png_bytes, save_png
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
-from gd_lightning.records.groups import Values
+from gd_lightning.records.groups import Values, sample_std
 from gd_lightning.records.history import Outcome
-from gd_lightning.texts import csv_text
 from gd_lightning.tracking.run_directory import write_json, write_text
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.tracking.tensorboard_hparams import MOST_SETTINGS, write_settings
@@ -190,7 +188,7 @@ class SweepReport:
     def notes(self) -> list[str]:
         """What the columns mean, and how many runs diverged."""
         count, seeds = int(self.diverged.sum()), len(self.seeds)
-        spread = f" ± deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
+        spread = f" ± standard deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
         notes = [
             f"best lr     the one with the lowest {'mean ' * (seeds > 1)}train loss at the end, which stands beside it"
             f"{spread}",
@@ -213,34 +211,28 @@ class SweepReport:
                     *(f"{row.others[name]:g}" for name in swept),
                     str(row.variant.batch_size),
                     str(row.updates),
-                    _number(row.best_lr) or "none",
-                    " to ".join(map(_number, row.as_good)) if len(set(row.as_good)) == 2 else "",
+                    number(row.best_lr, 4) or "none",
+                    " to ".join(number(lr, 4) for lr in row.as_good) if len(set(row.as_good)) == 2 else "",
                     str(row.train_loss),
-                    _number(row.excess.mean),
-                    _number(row.largest_lr) or "none",
-                    _number(row.limit),
+                    number(row.excess.mean, 4),
+                    number(row.largest_lr, 4) or "none",
+                    number(row.limit, 4),
                     f"{row.diverged} of {row.runs}" if row.diverged else "",
                 ]
             )
-        used = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
-        return [[line[i] for i in used] for line in lines]
+        return without_empty_columns(lines)
 
     # In files
 
     def write(self, directory: Path) -> SweepReport:
         """Write tables, map and TensorBoard's HParams into a directory; returns the report."""
         directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / RUNS, self._csv(self._runs()))
-        write_text(directory / TABLE, self._csv(map(_flat, self.rows)))
+        write_text(directory / RUNS, rows_as_csv(self._runs()))
+        write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
         write_json(directory / CONTENT, self._content())
         save_png(directory / MAP, pixels(self.figure()))
         write_settings(directory / "hparams", self._settings())
         return self
-
-    def _csv(self, rows: Iterable[Mapping[str, Any]]) -> str:
-        """Return rows with the same names as CSV."""
-        flat = list(rows)
-        return csv_text([list(flat[0]), *(row.values() for row in flat)])
 
     def _runs(self) -> Iterator[dict[str, Any]]:
         """Yield the settings and the end of each run."""
@@ -281,10 +273,10 @@ class SweepReport:
         seeds = len(self.seeds)
         axes = [getattr(self.grid, name) for name in Grid.AXES]
         with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
-            arrays = (self.last.mean(-1), self._deviations(), self.excess.mean(-1), self.diverged.mean(-1))
+            arrays = (self.last.mean(-1), sample_std(self.last), self.excess.mean(-1), self.diverged.mean(-1))
         cells = zip(*(values.ravel().tolist() for values in (*arrays, self.updates.mean(-1))), strict=True)
         chosen = set(np.linspace(0, self.grid.cells - 1, min(self.grid.cells, MOST_SETTINGS)).round().tolist())
-        for i, (settings, (last, deviation, excess, diverged, updates)) in enumerate(
+        for i, (settings, (last, std, excess, diverged, updates)) in enumerate(
             zip(itertools.product(*axes), cells, strict=True)
         ):
             if i not in chosen:
@@ -292,18 +284,11 @@ class SweepReport:
             named = dict(zip(Grid.AXES, settings, strict=True))
             variant = replace(self.variant, batch_size=named["batch_size"])
             name = "-".join(f"{axis}{named[axis]:g}" for axis in self.grid.swept)
-            results = {"train_loss": last, "deviation": deviation, "excess": excess, "updates": updates}
+            results = {"train_loss": last, "deviation": std, "excess": excess, "updates": updates}
             results["diverged"] = diverged
             shown = {"problem": self.title, "variant": variant.name, **named, "seeds": seeds}
             outcome = Outcome.DIVERGED if diverged else Outcome.COMPLETED
             yield name, shown, {key: value for key, value in results.items() if not math.isnan(value)}, outcome
-
-    def _deviations(self) -> Values:
-        """Return the deviations over the seeds, of the sample; nan for one seed."""
-        if len(self.seeds) < 2:
-            return np.full(self.last.shape[:-1], math.nan)
-        deviations: Values = self.last.std(-1, ddof=1)
-        return deviations
 
     # As a picture
 
@@ -357,9 +342,7 @@ class SweepReport:
 
     def _repr_png_(self) -> bytes:
         """Return the map for a notebook."""
-        out = io.BytesIO()
-        self.figure().savefig(out, format="png")
-        return out.getvalue()
+        return png_bytes(self.figure())
 
 
 def _mean_of_sound(values: Values, diverged: NDArray[np.bool_]) -> Values:
@@ -369,13 +352,9 @@ def _mean_of_sound(values: Values, diverged: NDArray[np.bool_]) -> Values:
     return mean
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
-
-
 def _flat(row: SweepRow) -> dict[str, Any]:
     """Return a row as plain values; None where a figure is missing."""
-    flat: dict[str, Any] = {
+    flat = {
         "variant": row.variant.name,
         "batch_size": row.variant.batch_size,
         **row.others,
@@ -384,12 +363,12 @@ def _flat(row: SweepRow) -> dict[str, Any]:
         "as_good_from": row.as_good[0],
         "as_good_to": row.as_good[1],
         "train_loss_mean": row.train_loss.mean,
-        "train_loss_deviation": row.train_loss.deviation,
+        "train_loss_deviation": row.train_loss.std,
         "excess_mean": row.excess.mean,
-        "excess_deviation": row.excess.deviation,
+        "excess_deviation": row.excess.std,
         "largest_lr_without_divergence": row.largest_lr,
         "largest_stable_lr": row.limit,
         "diverged": row.diverged,
         "runs": row.runs,
     }
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in flat.items()}
+    return without_nan(flat)

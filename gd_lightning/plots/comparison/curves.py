@@ -122,7 +122,7 @@ def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, pre
     mean = shown.drawable(measured.mean)
     if (np.isfinite(mean) & np.isfinite(measured.x)).any():  # other projects do not log every axis
         if len(group.sound) > 1:
-            below, above = measured.mean - measured.deviation, measured.mean + measured.deviation
+            below, above = measured.mean - measured.std, measured.mean + measured.std
             below = below.clip(min=shown.low) if shown.log else below
             below, above = shown.drawable(below), shown.drawable(above)
             axes.fill_between(measured.x, below, above, color=style.color, alpha=0.22, linewidth=0)

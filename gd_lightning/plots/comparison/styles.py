@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
-from gd_lightning.plots.style import UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, legend_label
+from gd_lightning.plots.style import MARKERS, UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, legend_label
 from gd_lightning.records.groups import Group
 
-# No "x", which marks divergence, and no "*", which marks the least squares.
-_MARKERS = "oD^svPhp"
 _DARKEST, _LIGHTEST = 0.35, 0.6  # how much of the colour is left at one end, how much white there is at the other
 
 
@@ -54,7 +52,7 @@ def group_styles(groups: Sequence[Group]) -> list[GroupStyle]:
     for base, members in families.items():
         colors.update(zip(members, shades(base, len(members)), strict=True))
     return [
-        GroupStyle(group.label, colors[i], _MARKERS[i % len(_MARKERS)], 0.15 * i / len(groups))
+        GroupStyle(group.label, colors[i], MARKERS[i % len(MARKERS)], 0.15 * i / len(groups))
         for i, group in enumerate(groups)
     ]
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.theory.numerics.searches import minimum
+from gd_lightning.theory.numerics.searches import minimum, smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
 
 _MOST_UPDATES = 2.0**900
@@ -152,9 +152,7 @@ def updates_to_excess(
         if high >= _MOST_UPDATES:
             return math.inf
         high *= 2
-    low = high / 2
-    while low < (middle := (low + high) // 2) < high:
-        low, high = (low, middle) if modes.bound(weights, middle) <= excess else (middle, high)
+    high = smallest_whole(lambda time: modes.bound(weights, time) <= excess, high / 2, high)
     # From here on it stays there; where two modes beat, it does so since the last time that it was above.
     while 0 < high <= _MOST_EXACT:
         times = torch.arange(max(0, high - _BLOCK), high, dtype=torch.float64)

@@ -30,6 +30,7 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.numerics.krylov import largest_eigenvalue, largest_eigenvalues
+from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -242,11 +243,8 @@ class LocalCurvature:
         n = variant.train_samples
         if self.limit(Variant.of("full", n)) <= lr:
             return None
-        low, high = 0, n  # the limit grows with the batch size
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.limit(Variant.of(middle, n)) > lr else (middle, high)
-        return high
+        # The limit grows with the batch size.
+        return int(smallest_whole(lambda size: self.limit(Variant.of(int(size), n)) > lr, 0, n))
 
     def outlook(self, variant: Variant, lr: float) -> LocalOutlook:
         """Return what is said of a variant at a learning rate."""

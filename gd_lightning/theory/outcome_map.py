@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, updates_to_excess
-from gd_lightning.theory.numerics.searches import minimum
+from gd_lightning.theory.numerics.searches import bisected, minimum
 from gd_lightning.theory.outlook import Outlooks, Verdict
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
@@ -194,10 +194,11 @@ def _last(holds: Callable[[float], bool], high: float, low: float | None = None)
     """Return up to which number it holds: the upper one, if it holds shortly below, else what bisection finds."""
     if holds(high * (1 - _PRECISION)):
         return high
-    low = _LOWEST * high if low is None else low
-    while high > (1 + _PRECISION) * low:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
+
+    def middle(low: float, high: float) -> float | None:
+        return math.sqrt(low * high) if high > (1 + _PRECISION) * low else None
+
+    low, high = bisected(lambda lr: not holds(lr), _LOWEST * high if low is None else low, high, middle)
     return math.sqrt(low * high)
 
 

@@ -20,6 +20,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.theory.drawn_batches import DrawnBatches
 from gd_lightning.theory.drawn_moments import FEW_PAIRS
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
+from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sequential import SequentialEpoch
 from gd_lightning.variants import BatchSize, Variant
@@ -178,11 +179,8 @@ class Outlooks:
         n = self.loss.n_samples
         if lr >= self.largest_stable_lr(n):
             return None
-        low, high = 0, n  # the limit grows with the batch size
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.drawn_batches.is_stable(lr, middle) else (middle, high)
-        return high
+        # The limit grows with the batch size.
+        return int(smallest_whole(lambda size: self.drawn_batches.is_stable(lr, int(size)), 0, n))
 
     def largest_stable_lr(self, batch_size: BatchSize) -> float:
         """Return the learning rate below which a batch size is stable; for batches, drawn with replacement."""

@@ -15,8 +15,9 @@ from gd_lightning import (
     RegressionDataModule,
     RegressionModule,
 )
-from gd_lightning.theory import GradientNoise, LinearLoss
+from gd_lightning.theory import LinearLoss
 from tests.conftest import MakeTrainer
+from tests.theory.training import gradients_of
 
 
 def _measured(make_trainer: MakeTrainer, batch_size: Any, **of_data: Any) -> tuple[HistoryRecorder, LinearProblem]:
@@ -30,8 +31,8 @@ def _measured(make_trainer: MakeTrainer, batch_size: Any, **of_data: Any) -> tup
 def test_of_single_samples_it_is_the_trace_of_their_covariance(make_trainer: MakeTrainer) -> None:
     recorder, problem = _measured(make_trainer, 1, order="shuffled")
     loss = LinearLoss.of(*problem.sample())
-    noise = GradientNoise.of_linear(loss, loss.error(Affine(torch.zeros(2, 2), torch.zeros(2))))
-    assert recorder.history.series("gradient_variance")[1].tolist() == pytest.approx([noise.trace], rel=1e-9)
+    trace = gradients_of(loss, Affine(torch.zeros(2, 2), torch.zeros(2))).var(dim=0, correction=0).sum().item()
+    assert recorder.history.series("gradient_variance")[1].tolist() == pytest.approx([trace], rel=1e-9)
     assert recorder.history.series("gradient_variance")[0].tolist() == [0]
 
 

@@ -16,16 +16,15 @@ from gd_lightning.errors import InputError, ShapeError, StartError
 from gd_lightning.losses import Loss, mean_loss, summed_loss
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.theory import (
-    GradientNoise,
     LinearLoss,
     LocalCurvature,
     LocalOutlook,
     LocalVerdict,
     NetworkLoss,
-    largest_sample_curvature,
     largest_stable_lr,
 )
 from gd_lightning.variants import Variant
+from tests.theory.training import gradients_of
 
 
 def _data(outputs: int = 1, n: int = 12) -> tuple[Tensor, Tensor]:
@@ -121,12 +120,15 @@ def test_of_a_linear_regressor(outputs: int, bias: bool) -> None:
     closed, found = LinearLoss.of(x, y, bias), _loss(network, x, y)
     assert found.sharpness() == pytest.approx(closed.lambda_max, rel=1e-7)
     curvatures, squares = found.of_samples(x, y)
-    assert curvatures.max().item() == pytest.approx(largest_sample_curvature(closed), rel=1e-10)
-    noise = GradientNoise.of_linear(closed, closed.error(network.affine()))
+    assert curvatures.max().item() == pytest.approx(
+        2 / outputs * closed.rows.square().sum(dim=1).max().item(), rel=1e-10
+    )
+    gradients = gradients_of(closed, network.affine())
+    variance, squared = gradients.var(dim=0, correction=0).sum().item(), gradients.mean(dim=0).square().sum().item()
     start = LocalCurvature.of(found, zip(x.split(7), y.split(7), strict=True))
-    assert start.variance == pytest.approx(noise.trace, rel=1e-10)
-    assert start.gradient_norm**2 == pytest.approx(noise.squared_norm, rel=1e-10)
-    assert start.noise_scale == pytest.approx(noise.simple_scale, rel=1e-10)
+    assert start.variance == pytest.approx(variance, rel=1e-10)
+    assert start.gradient_norm**2 == pytest.approx(squared, rel=1e-10)
+    assert start.noise_scale == pytest.approx(variance / squared, rel=1e-10)
     assert start.loss == pytest.approx(mean_loss(network(x.float()).double(), y).item(), rel=1e-5)
     assert len(squares) == 30
 
@@ -192,9 +194,10 @@ def test_the_noise_is_that_of_the_samples_gradients() -> None:
     for i in range(len(x)):
         function, at = _function(network, x[i : i + 1], y[i : i + 1])
         rows.append(torch.func.grad(function)(at))
-    noise = GradientNoise.of_gradients(torch.stack(rows), torch.eye(len(rows[0])))
+    gradients = torch.stack(rows)
+    scale = gradients.var(dim=0, correction=0).sum() / gradients.mean(dim=0).square().sum()
     start = LocalCurvature.of(_loss(network, x, y), [(x, y)])
-    assert start.noise_scale == pytest.approx(noise.simple_scale, rel=1e-9)
+    assert start.noise_scale == pytest.approx(scale.item(), rel=1e-9)
 
 
 def test_pieces_change_nothing() -> None:

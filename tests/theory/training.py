@@ -1,4 +1,4 @@
-"""Gradient descent on linear regressors in a few lines of NumPy: what predictions are compared with."""
+"""Gradient descent on linear regressors, and its gradients, in a few lines: what predictions are compared with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gd_lightning import Affine
+from gd_lightning.theory import LinearLoss
 from gd_lightning.variants import Variant
 
 Numbers = NDArray[np.float64]
@@ -62,3 +64,9 @@ def trained(
             theta = theta - lr * (gradient + momentum * velocity if nesterov else velocity)
         losses.append(np.square(theta @ design.T - y[:, 0]).mean(axis=1))
     return np.array(losses)
+
+
+def gradients_of(loss: LinearLoss, affine: Affine) -> Tensor:
+    """Return the gradient of each sample's loss, in the directions of the eigenvectors, shape (N, R K)."""
+    wrong = 2 / loss.n_outputs * (loss.rows @ loss.error(affine) - loss.residuals)
+    return (loss.rows[:, :, None] * wrong[:, None]).flatten(1)

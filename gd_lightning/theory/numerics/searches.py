@@ -1,4 +1,4 @@
-"""A root and a minimum of functions of one number that cost much to evaluate.
+"""Boundaries, roots and minima of functions of one number that cost much to evaluate.
 
 Sources: Dowell and Jarratt, A modified regula falsi method, BIT 11 (1971), the Illinois rule; Kiefer, Sequential
 minimax search for a maximum, Proc. AMS 4 (1953).
@@ -11,6 +11,40 @@ from collections.abc import Callable
 
 _SETTLED = 1e-9
 _MOST = 100
+
+
+def bisected(
+    holds: Callable[[float], bool], low: float, high: float, middle: Callable[[float, float], float | None]
+) -> tuple[float, float]:
+    """Narrow down from where on something holds.
+
+    Args:
+        holds: Whether it holds at a number.
+        low: Where it does not hold.
+        high: Where it holds.
+        middle: Gives a number between two; None where they are close enough.
+
+    Returns:
+        Two numbers that are close enough; it holds at the second one alone.
+    """
+    while (between := middle(low, high)) is not None:
+        low, high = (low, between) if holds(between) else (between, high)
+    return low, high
+
+
+def smallest_whole(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the smallest whole number for which something holds, between one where it does not and one where it does.
+
+    Example:
+        >>> smallest_whole(lambda number: number**2 >= 50, 0, 100)
+        8
+    """
+
+    def middle(low: float, high: float) -> float | None:
+        between = (low + high) // 2
+        return between if low < between < high else None  # of large floating-point numbers, none is
+
+    return bisected(holds, low, high, middle)[1]
 
 
 def root(

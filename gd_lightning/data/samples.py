@@ -87,9 +87,14 @@ class Samples(Dataset[Pair]):
         return self._x.device
 
     @property
+    def row_bytes(self) -> int:
+        """Size of a sample in memory, in bytes."""
+        return self.in_features * self.x_dtype.itemsize + self.out_features * self.dtype.itemsize
+
+    @property
     def nbytes(self) -> int:
         """Size of all samples in memory, in bytes."""
-        return len(self) * (self.in_features * self.x_dtype.itemsize + self.out_features * self.dtype.itemsize)
+        return len(self) * self.row_bytes
 
     def take(self, where: slice | Tensor) -> Pair:
         """Return the samples at these positions, in this order; a view where they are in memory and side by side."""

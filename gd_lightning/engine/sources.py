@@ -77,16 +77,16 @@ class EngineOnFile(_WithSamples):
         engine: Carries out the updates.
         take: Gathers samples.
         batch_size: B.
-        sample_bytes: Size of a sample.
+        row_bytes: Size of a sample.
     """
 
     piece_bytes: ClassVar[int] = 2**25
     """The most that is gathered at once; of batches that are larger, Lightning makes each update."""
 
-    def __init__(self, engine: Engine, take: Take, batch_size: int, sample_bytes: float) -> None:
+    def __init__(self, engine: Engine, take: Take, batch_size: int, row_bytes: int) -> None:
         super().__init__(engine)
         self._take = take
-        self.max_updates = max(1, int(self.piece_bytes // (batch_size * sample_bytes)))
+        self.max_updates = max(1, int(self.piece_bytes // (batch_size * row_bytes)))
 
     def _own(self, chunk: Chunk) -> Chunk:
         variant, rows = chunk.variant, chunk.rows

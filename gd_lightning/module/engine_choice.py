@@ -162,10 +162,13 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or detects_anomalies(trainer):
         return "anomalies of single updates are looked for"
-    if loader.samples.mapped and loader.variant.batch_size * loader.samples.nbytes > EngineOnFile.piece_bytes * len(
-        loader.samples
-    ):
+    if loader.samples.mapped and loader.variant.batch_size * loader.samples.row_bytes > EngineOnFile.piece_bytes:
         return "a batch of the data in the file is read as it is needed"
+    return _why_scheduled(trainer)
+
+
+def _why_scheduled(trainer: Trainer) -> str:
+    """Say why a scheduler needs Lightning at each update; empty where none does."""
     schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
     if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
         return "a scheduler looks at single updates"

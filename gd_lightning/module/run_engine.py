@@ -73,7 +73,7 @@ class RunEngine:
         loader: Any = self._trainer.train_dataloader
         (optimizer,), options = self._trainer.optimizers, module.hparams
         samples, network = loader.samples, cast("Any", module.network)
-        take: Any = samples.take
+        take = self._taken
         if decision.engine == "autograd":
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
@@ -82,7 +82,7 @@ class RunEngine:
             engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
             take = self._as_network_takes_them
         if samples.mapped or samples.device != module.device:
-            engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.nbytes / len(samples))
+            engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.row_bytes)
             x, y = samples.lazily()
         else:
             engine = EngineInMemory(engine, take)
@@ -91,9 +91,14 @@ class RunEngine:
         seconds = max_chunk_seconds(self._trainer)
         return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
 
-    def _as_network_takes_them(self, where: slice | Tensor) -> Pair:
-        loader, module = cast("Any", self._trainer.train_dataloader), cast("Any", self._module)
+    def _taken(self, where: slice | Tensor) -> Pair:
+        loader: Any = self._trainer.train_dataloader
         x, y = loader.samples.take(where)
+        return x.to(self._module.device), y.to(self._module.device)
+
+    def _as_network_takes_them(self, where: slice | Tensor) -> Pair:
+        x, y = self._taken(where)
+        module: Any = self._module
         return module.features_of_network(x).contiguous(), y.contiguous()
 
     # The source of the loader's chunks

@@ -78,10 +78,10 @@ def test_samples_that_are_gathered_give_the_same_bits(kind: str, hidden: bool, b
 def test_no_more_is_gathered_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = _engine("autograd", LinearRegressor(D, 1), 0.0)
     monkeypatch.setattr(EngineOnFile, "piece_bytes", 1_000)
-    sizes = [EngineOnFile(engine, lambda _: _samples(), batch_size, 16.0).max_updates for batch_size in (1, 10, 62, 63)]
+    sizes = [EngineOnFile(engine, lambda _: _samples(), batch_size, 16).max_updates for batch_size in (1, 10, 62, 63)]
     assert sizes == [62, 6, 1, 1]
     epoch = Chunk(*_samples(), None, Variant(1, N), 0, N)
-    assert not EngineOnFile(engine, lambda _: _samples(), 1, 16.0).can_span_epochs(epoch, 0)
+    assert not EngineOnFile(engine, lambda _: _samples(), 1, 16).can_span_epochs(epoch, 0)
 
 
 def test_what_ends_a_chunk_says_what_it_has_left() -> None:
@@ -94,7 +94,7 @@ def test_what_ends_a_chunk_says_what_it_has_left() -> None:
     def fails(where: Any) -> Pair:
         raise OSError("cut")
 
-    engine = EngineOnFile(inner, fails, 10, 16.0)
+    engine = EngineOnFile(inner, fails, 10, 16)
     with pytest.raises(OSError, match="cut"):
         engine.carry_out(chunk)
     assert engine.interrupted is None
@@ -107,7 +107,7 @@ def test_what_ends_a_chunk_says_what_it_has_left() -> None:
                 raise KeyboardInterrupt
             return super().forward(x)
 
-    engine = EngineOnFile(_engine("autograd", Ends(D, 1), 0.0), lambda where: (x[where], y[where]), 10, 16.0)
+    engine = EngineOnFile(_engine("autograd", Ends(D, 1), 0.0), lambda where: (x[where], y[where]), 10, 16)
     with pytest.raises(KeyboardInterrupt):
         engine.carry_out(chunk)
     assert engine.interrupted is not None

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.strategies import Strategy
@@ -148,6 +149,11 @@ def options_of_ddp(strategy: Strategy) -> dict[str, Any]:
 def saves_by_updates(callback: ModelCheckpoint) -> bool:
     """Whether a callback saves after a number of updates."""
     return callback._every_n_train_steps >= 1
+
+
+def ends_at_epochs(timer: Timer) -> bool:
+    """Whether a timer ends a run at the end of an epoch alone."""
+    return timer._interval == Interval.epoch
 
 
 def forks(trainer: Trainer) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as of_modules
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 from torch.optim import optimizer as of_optimizers
 
 _HOOKS = (
@@ -54,6 +55,11 @@ def has_gradient_hooks(parameter: Tensor) -> bool:
 def has_plain_weights(layer: nn.Module) -> bool:
     """Whether weight and bias, which may be None, are parameters of a linear layer, and not computed from others."""
     return list(layer._parameters) == ["weight", "bias"]
+
+
+def note_step(optimizer: Optimizer) -> None:
+    """Tell the schedulers of an optimiser, which warn where they have seen no step of it, that there was one."""
+    vars(optimizer)["_opt_called"] = True
 
 
 def forward_pre_hooks(module: nn.Module) -> list[Callable[..., Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -151,6 +151,20 @@ def test_options_of_ddp() -> None:
 )
 def test_saving_by_updates(options: dict[str, Any], by_updates: bool) -> None:
     assert internals.saves_by_updates(ModelCheckpoint(**options)) == by_updates
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_timers_that_end_a_run_at_epochs(make_trainer: MakeTrainer, interval: str) -> None:
+    """Whose time is over as soon as training begins."""
+    timer = Timer("00:01:00:00", interval=interval)
+
+    class Passes(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            timer.time_elapsed = lambda *_: 1e9  # type: ignore[method-assign]
+
+    make_trainer(max_epochs=3, min_epochs=0, callbacks=[timer, Passes()]).fit(module := Plain())
+    assert internals.ends_at_epochs(timer) == (interval == "epoch")
+    assert len(module.names) == (N if interval == "epoch" else 1)
 
 
 @pytest.mark.parametrize(("strategy", "forks"), [("ddp_spawn", True), ("ddp", False)])

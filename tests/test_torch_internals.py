@@ -6,6 +6,7 @@ Where one of these tests fails, a release of torch has changed that name; nothin
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -91,6 +92,16 @@ def test_weights_that_are_computed_from_others(bias: bool) -> None:
     assert internals.has_plain_weights(layer)
     parametrizations.orthogonal(layer)
     assert not internals.has_plain_weights(layer)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_schedulers_warn_where_they_have_seen_no_step(noted: bool) -> None:
+    optimizer = SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    if noted:
+        internals.note_step(optimizer)
+    with nullcontext() if noted else pytest.warns(UserWarning, match="step"):
+        scheduler.step()
 
 
 def test_contents_are_what_torch_yields() -> None:

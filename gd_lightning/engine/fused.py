@@ -24,6 +24,7 @@ from gd_lightning.engine.chunk import Chunk, Engine, Record, SaveAt, Trace
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss
+from gd_lightning.torch_internals import note_step
 
 _LARGE = 1 << 18
 """Features in a batch from which on threads take less time than one."""
@@ -106,8 +107,7 @@ class FusedEngine(Engine):
             increment_version(tensor)
         if chunk.lrs is not None:
             group["lr"] = float(chunk.lrs[trace.updates - 1])
-        # torch's schedulers warn unless they have seen a step.
-        vars(self._optimizer)["_opt_called"] = True
+        note_step(self._optimizer)
         return trace
 
     def _make(self, chunk: Chunk, state: Any) -> Trace:

@@ -8,9 +8,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.callbacks.timer import Interval
 
 from gd_lightning.engine import ChunkRequest
+from gd_lightning.lightning_internals import ends_at_epochs
 from gd_lightning.module.engine_choice import changes_more_than_lr, own_method
 
 _HOOKS = ("on_train_epoch_start", "on_train_epoch_end")
@@ -73,7 +73,7 @@ def _why_scheduled(trainer: Trainer) -> str:
 def _can_do_without_epochs(callback: Callback) -> bool:
     """Whether a callback says itself how many epochs it can do without its hooks; a newer class may need them."""
     if type(callback) is Timer:
-        return callback._interval != Interval.epoch
+        return not ends_at_epochs(callback)
     newer: list[type] = []
     for kind in type(callback).__mro__:
         if "chunk_request" in vars(kind):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gd_lightning.engine import Chunk
 from gd_lightning.module.lightning_counters import Moved, count_scheduled
+from gd_lightning.torch_internals import note_step
 
 
 class Schedules:
@@ -44,7 +45,7 @@ class Schedules:
         """
         if not self._all:
             return None
-        vars(self._trainer.optimizers[0])["_opt_called"] = True  # torch's schedulers warn where they have seen no step
+        note_step(self._trainer.optimizers[0])
         return self._go(self._updates - 1)
 
     def go_back(self, updates: int) -> None:

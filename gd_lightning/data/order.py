@@ -103,7 +103,8 @@ class _Hash:
 
 
 def _folded(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return words ^ words >> np.uint64(16)
+    folded: NDArray[np.uint64] = words ^ words >> np.uint64(16)
+    return folded
 
 
 def comes_as_it_lies(order: Order, variant: Variant) -> bool:

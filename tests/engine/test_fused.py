@@ -334,7 +334,7 @@ def test_a_chunk_of_epochs_is_that_of_each_of_them(
             loss = made.mean_loss(x, y)
             return [(network(x) - y).square().mean().item() if loss is None else loss]
 
-        left, measured, done = [], [], 0
+        left, measured, done = list[Any](), list[float](), 0
         for order, of_part in zip(rows.chunk(parts), np.split(lrs, parts), strict=True):
             save_at = SaveAt((2 - done) % 3, 3, parameters=True, gradients=True)
             chunk = Chunk(

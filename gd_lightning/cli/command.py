@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from gd_lightning.cli.processes import (
     is_first_process,
     torchrun_defaults,
 )
-from gd_lightning.cli.refusals import construct, refusals_in_a_run, refusals_of
+from gd_lightning.cli.refusals import NamedClasses, refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
@@ -45,7 +46,8 @@ from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_files import FitFiles
 from gd_lightning.cli.subcommands.plan import PlanOptions, plan, show
 from gd_lightning.cli.subcommands.predict import predict
-from gd_lightning.cli.subcommands.sweep import SweepOptions, sweep
+from gd_lightning.cli.subcommands.sweep import sweep
+from gd_lightning.cli.subcommands.sweep_options import SweepOptions
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
@@ -113,6 +115,7 @@ class Command(OpenCLI):
         self._typed = args
         self._begun = time.monotonic() if begun is None else begun
         self._made = [] if made is None else made
+        self._named = NamedClasses()
         self._member_directory: Path | None = None  # of a run of a comparison
         self._is_tried = False  # a run of a comparison, before the first one is trained
         check_launcher()
@@ -185,7 +188,7 @@ class Command(OpenCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
-        construct_with(self.parser, construct)
+        construct_with(self.parser, self._named.construct)
         with refusals_of():
             self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule, self.model = self.instantiated("data"), self.instantiated("model")
@@ -225,10 +228,12 @@ class Command(OpenCLI):
             for name in repeated(self.options.arguments):
                 warn(f"{name} is given twice, and the last value counts")
         if subcommand in _WITHOUT_TRAINER:
-            getattr(self, subcommand)()
+            with self._named.refusals_in_a_run():
+                getattr(self, subcommand)()
             return
         try:
-            getattr(self, subcommand)()
+            with self._named.refusals_in_a_run():
+                getattr(self, subcommand)()
         except EndedBySignal as ended:
             pass_on_signal(self.trainer, ended.number)  # those that wait for this process know nothing yet
             raise
@@ -248,7 +253,10 @@ class Command(OpenCLI):
                 name = run_name(problem, self.datamodule.variant, lr, options.seed_everything)
                 has_checkpoints = options.trainer.enable_checkpointing is not False
                 files.choose(self.trainer, name, _has_own_logger(options.trainer), has_checkpoints)
-            self.outcome = fit(self.trainer, self.model, self.datamodule, options.ckpt_path, files, self._is_member)
+            given = {"datamodule": self.datamodule, "ckpt_path": options.ckpt_path, "weights_only": True}
+            train = self._named.refusals_in_a_run()(partial(self.trainer.fit, self.model, **given))
+            continued = None if options.ckpt_path is None else self.model
+            self.outcome = fit(train, self.trainer, continued, files, self._is_member)
         finally:
             files.release()
 
@@ -278,17 +286,9 @@ class Command(OpenCLI):
         with precision_of_run(self.options.values.trainer.precision):
             sweep(self, self.options.own(SweepOptions.sweep))
 
-    def config_text(self) -> str:
-        """Return all options as a config that makes the same again."""
-        return self.options.text()
-
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
         compare(self, self.options.own(CompareOptions.compare))
-
-    def is_given(self, name: str) -> bool:
-        """Whether an option of the subcommand was given, in arguments, configs or the environment."""
-        return self.options.given.get(name) is not None
 
     def checked_fit(self, *arguments: str) -> Namespace:
         """Return the options of a run of a comparison, with which a first update has been made.
@@ -302,7 +302,7 @@ class Command(OpenCLI):
         tried = self._member(parse_options(self.options.parser, ["fit", *arguments]), None)
         with precision_of_run(tried.options.values.trainer.precision):
             check_fit(tried.trainer, tried.model, tried.datamodule)
-            with refusals_in_a_run(tried.trainer):
+            with self._named.refusals_in_a_run():
                 make_one_update(tried.trainer, tried.model, tried.datamodule)
         return tried.config
 

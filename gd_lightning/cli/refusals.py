@@ -6,10 +6,9 @@ it begins, and what says that memory is short.
 
 from __future__ import annotations
 
-import inspect
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,6 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 class LoggingError(RuntimeError):
     """The program behind a logger has failed while a run was on; the message says which, and what it said."""
-
-
-def construct(kind: type, /, *args: Any, **options: Any) -> Any:
-    """Make an object of a class that options name.
-
-    Args:
-        kind: The class.
-        args: What this program gives it, such as the sizes of a network.
-        options: What the options give it.
-
-    Raises:
-        InputError: The class cannot be made so.
-    """
-    with refusals_of(kind):
-        return kind(*args, **options)
 
 
 @contextmanager
@@ -66,38 +50,65 @@ def refusals_of(kind: type | None = None) -> Iterator[None]:
         raise _told_within(error) or _refusal(kind, error) from error
 
 
-@contextmanager
-def refusals_in_a_run(trainer: Trainer) -> Iterator[None]:
-    """Have what libraries refuse while a Trainer runs said to be about the options.
+class NamedClasses:
+    """Makes the objects of all classes that options name, and says what these refuse later."""
 
-    Lightning says so by the class of its error. A callback or a logger says so by whatever leaves one of its methods;
-    what somebody's own callback raises is no refusal but their mistake, and what this package's raise is one of ours.
+    def __init__(self) -> None:
+        self._kinds = set[type]()
 
-    Args:
-        trainer: The Trainer.
+    def construct(self, kind: type, /, *args: Any, **options: Any) -> Any:
+        """Make an object.
 
-    Raises:
-        InputError: A library refuses something.
-        LoggingError: The program behind a logger fails.
-    """
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise _refusal(Trainer, error) from error
-    except (InputError, OSError):
-        raise
-    except Exception as error:
-        if is_short_of_memory(error) or is_loss_of_a_process(error):
+        Args:
+            kind: Its class.
+            args: What this program gives it, such as the sizes of a network.
+            options: What the options give it.
+
+        Raises:
+            InputError: The class cannot be made so.
+        """
+        self._kinds.add(kind)
+        with refusals_of(kind):
+            return kind(*args, **options)
+
+    @contextmanager
+    def refusals_in_a_run(self) -> Iterator[None]:
+        """Have what libraries refuse meanwhile said to be about the options.
+
+        Lightning says so by the class of its error. A class of a library that options name says so by whatever leaves
+        one of its methods, raised there or in what a library does for it. What somebody's own code raises is their
+        mistake, and what this package raises one of ours, whoever has called it.
+
+        Raises:
+            InputError: A library refuses something.
+            LoggingError: The program behind a logger fails.
+        """
+        try:
+            yield
+        except MisconfigurationException as error:
+            raise _refusal(Trainer, error) from error
+        except (InputError, OSError):
             raise
-        if (logger := _whose(error, trainer.loggers)) is not None:
-            raise LoggingError(
-                f"{_program(type(logger))} said: {first_line(error)}; leave it out of trainer.logger, or mend what it "
-                "writes to"
-            ) from error
-        callback = _whose(error, trainer.callbacks)  # type: ignore[attr-defined]  # set by a connector
-        if callback is not None and _is_of_a_library(inspect.getfile(type(callback))):
-            raise _refusal(type(callback), error) from error
-        raise
+        except Exception as error:
+            kind = None if is_short_of_memory(error) or is_loss_of_a_process(error) else self._refusing(error)
+            if kind is None:
+                raise
+            if issubclass(kind, Logger):
+                raise LoggingError(
+                    f"{_program(kind)} said: {first_line(error)}; leave it out of trainer.logger, or mend what it "
+                    "writes to"
+                ) from error
+            raise _refusal(kind, error) from error
+
+    def _refusing(self, error: Exception) -> type | None:
+        """Return the class of a library, named by options, whose method an exception left; None where it left none."""
+        for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+            if not _is_of_a_library(frame.f_code.co_filename):
+                return None
+            kind = type(frame.f_locals.get("self"))
+            if kind in self._kinds:
+                return kind
+        return None
 
 
 def _refusal(kind: type | None, error: Exception) -> InputError:
@@ -120,13 +131,6 @@ def _told_within(error: BaseException) -> InputError | OSError | None:
 
 def _program(logger: type) -> str:
     return logger.__module__.rpartition(".")[2]
-
-
-def _whose(error: Exception, objects: Iterable[object]) -> object | None:
-    """Return that one of some objects whose method an exception left last; None where it left none of theirs."""
-    known = {id(found): found for found in objects}
-    entered = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return next((known[id(found)] for found in reversed(entered) if id(found) in known), None)
 
 
 def _is_of_a_library(file: str) -> bool:

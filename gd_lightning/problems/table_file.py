@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -102,8 +103,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know.
-    except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
+    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know;
+    # NumPy reads a header as Python.
+    except (ValueError, EOFError, RuntimeError, TokenError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
         raise unreadable(path, first_line(error)) from error
     except OSError as error:
         # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.

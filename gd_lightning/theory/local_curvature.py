@@ -31,7 +31,6 @@ from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.numerics.krylov import largest_eigenvalue, largest_eigenvalues
 from gd_lightning.theory.numerics.searches import smallest_whole
-from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -129,7 +128,8 @@ class LocalCurvature:
         sharpness: The largest eigenvalue of the Hessian of what is descended: of the loss, plus the weight decay.
         sample_curvature: beta, the largest curvature of a single sample's loss, plus the weight decay.
         variance: tr(S), of the covariance S of the samples' gradients.
-        rule: How an update moves, but for its learning rate.
+        momentum: mu.
+        nesterov: Whether the momentum is Nesterov's.
 
     Example:
         >>> start = LocalCurvature(1.0, 2.0, sharpness=0.5, sample_curvature=2.0, variance=12.0)
@@ -142,14 +142,17 @@ class LocalCurvature:
     sharpness: float
     sample_curvature: float
     variance: float
-    rule: UpdateRule = PLAIN
+    momentum: float = 0.0
+    nesterov: bool = False
 
     @classmethod
     def of(
         cls,
         loss: NetworkLoss,
         drawn: Iterable[Pair],
-        rule: UpdateRule = PLAIN,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
         hard: Iterable[Pair] = (),
     ) -> LocalCurvature:
         """Measure it.
@@ -160,7 +163,9 @@ class LocalCurvature:
         Args:
             loss: The train loss.
             drawn: The samples of which the curvature and the noise of single ones are taken, piece by piece.
-            rule: How an update moves, but for its learning rate.
+            weight_decay: Of torch's SGD.
+            momentum: mu.
+            nesterov: Whether the momentum is Nesterov's.
             hard: Further samples of which the curvature is taken, piece by piece, and not the noise.
 
         Raises:
@@ -183,10 +188,11 @@ class LocalCurvature:
         return cls(
             loss=value,
             gradient_norm=math.sqrt(squared),
-            sharpness=loss.sharpness() + rule.weight_decay,
-            sample_curvature=sharpest.curvature(loss) + rule.weight_decay,
+            sharpness=loss.sharpness() + weight_decay,
+            sample_curvature=sharpest.curvature(loss) + weight_decay,
             variance=max(0.0, total / count - squared),
-            rule=rule,
+            momentum=momentum,
+            nesterov=nesterov,
         )
 
     @property
@@ -224,8 +230,8 @@ class LocalCurvature:
         if not self.has_limit:
             return math.inf
         if variant.name == "batch":
-            return largest_stable_lr(self.sharpness, self.rule)
-        return self.bounds.largest_stable_lr(variant.batch_size, self.rule)
+            return largest_stable_lr(self.sharpness, self.momentum, self.nesterov)
+        return self.bounds.largest_stable_lr(variant.batch_size, self.momentum, self.nesterov)
 
     def smallest_stable_batch_size(self, lr: float, variant: Variant) -> int | None:
         """Return the smallest batch size whose limit is above a learning rate; None where there is none.
@@ -245,7 +251,7 @@ class LocalCurvature:
         limit = self.limit(variant)
         if not self.has_limit:
             verdict = LocalVerdict.NO_LIMIT
-        elif lr >= largest_stable_lr(self.sharpness, self.rule):
+        elif lr >= largest_stable_lr(self.sharpness, self.momentum, self.nesterov):
             verdict = LocalVerdict.UNSTABLE
         else:
             verdict = LocalVerdict.STABLE if lr < limit else LocalVerdict.PERHAPS_UNSTABLE

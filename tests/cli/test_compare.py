@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gd_lightning import SteepLine
@@ -110,7 +110,7 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
 
     def noted(self: Command, member: FitMember) -> History:
         again.append(member.name)
-        return whole(self, pickle.loads(pickle.dumps(member)))  # a member is plain values, for any process
+        return whole(self, member)
 
     monkeypatch.setattr(Command, "fit_member", noted)
     assert command_line("compare", *SMALL) == 0
@@ -303,3 +303,28 @@ def test_fits_are_drawn_over_the_data_of_the_first_seed(
     np.testing.assert_allclose(drawn[0].fits.y, SteepLine(seed=0).sample()[1][:, 0], rtol=1e-6)
     assert command_line("compare", "--vary", "data.problem=SteepLine,NoisyLine", "--trainer.max_epochs", "1") == 0
     assert drawn[1].fits is None
+
+
+@pytest.mark.parametrize(
+    "network", ["--model.network=torch.nn.Linear", "--vary=model.network=torch.nn.Linear,torch.nn.RMSNorm"]
+)
+def test_a_network_of_ones_own_is_drawn_with_its_weights(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    drawn: list[dict[str, Any]] = []
+    collect = ProblemPanels.of
+
+    def noted(data: Any, modules: dict[str, Any]) -> ProblemPanels:
+        drawn.extend(module.state_dict() for module in modules.values())
+        return collect(data, modules)
+
+    monkeypatch.setattr(ProblemPanels, "of", noted)
+    options = [network, "--batch_sizes=full,50", "--seeds=1", "--trainer.max_epochs=1"]
+    for _ in range(2):  # the second time, the runs are there
+        assert command_line("compare", *options) == 0, command_line.err
+    members = _members(_directory(command_line))
+    assert len(drawn) == 2 * len(members)
+    saved = [torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in members]
+    for weights in drawn:
+        fitting = (state for state in saved if set(state) == set(weights))
+        assert any(all(torch.equal(weights[name], value) for name, value in state.items()) for state in fitting)

@@ -13,11 +13,12 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch import nn
 
 from gd_lightning.callbacks import LossBelow
-from gd_lightning.cli.refusals import construct, refusals_of
+from gd_lightning.cli.refusals import NamedClasses, refusals_of
 from gd_lightning.errors import InputError
 from tests.conftest import CommandLine
 
 HERE = "tests.cli.test_refusals"
+BORING = "lightning.pytorch.demos.boring_classes.ManualOptimBoringModel"
 
 
 class Raises(Callback):
@@ -95,6 +96,18 @@ OTHERS: dict[str, tuple[Any, str, str, int, str]] = {
         *(LossBelow, "reason_to_end", "--trainer.callbacks+=LossBelow --trainer.callbacks.threshold=1"),
         *(1, "because of a fault of this program (TypeError: "),
     ),
+    "a library's network cannot take the features": (
+        *(None, "", f"--model.network={BORING}"),
+        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+    ),
+    "a library's network cannot take the features of a plan": (
+        *(None, "", f"plan --model.network={BORING}"),
+        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+    ),
+    "a library's network cannot take the features of a sweep": (
+        *(None, "", f"sweep --model.network={BORING}"),
+        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+    ),
     "the program behind a logger fails": (
         *(ExperimentWriter, "log_metrics", "--trainer.logger=CSVLogger --trainer.logger.save_dir=."),
         *(1, "because csv_logs said: "),
@@ -114,7 +127,8 @@ def test_what_others_raise_while_a_run_is_on(
     of, name, options, code, message = OTHERS[case]
     if of is not None:
         monkeypatch.setattr(of, name, None)
-    assert command_line("fit", *options.split()) == code, command_line.err
+    stage, *given = options.split() if not options.startswith("--") else ("fit", *options.split())
+    assert command_line(stage, *given) == code, command_line.err
     assert message in command_line.err
     assert len(command_line.err.splitlines()) == 1
     if code == 2:
@@ -124,11 +138,11 @@ def test_what_others_raise_while_a_run_is_on(
 @pytest.mark.parametrize("network", ["Linear", "Conv1d", "Bilinear", "RNN", "Embedding", "MultiheadAttention"])
 def test_a_class_that_refuses_its_arguments_says_which_it_is(network: str) -> None:
     with pytest.raises(InputError, match=rf"cannot follow these options: {network}: "):
-        construct(getattr(nn, network), -1, "2", nothing=3)
+        NamedClasses().construct(getattr(nn, network), -1, "2", nothing=3)
 
 
 def test_options_of_any_name_are_given_to_a_class() -> None:
-    assert construct(dict, kind=1, args=2, options=3) == {"kind": 1, "args": 2, "options": 3}
+    assert NamedClasses().construct(dict, kind=1, args=2, options=3) == {"kind": 1, "args": 2, "options": 3}
 
 
 def _report(cause: Exception | None) -> None:

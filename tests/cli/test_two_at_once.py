@@ -192,7 +192,7 @@ def _in_between(monkeypatch: pytest.MonkeyPatch, name: str, other: Callable[[], 
     [
         "cli.subcommands.fit_files.claim_directory",
         "cli.subcommands.fit_files.choose_directory",
-        "callbacks.recorder.write_json",
+        "callbacks.run_report.write_json",
     ],
 )
 def test_two_runs(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:

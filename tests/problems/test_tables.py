@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import sys
 import zipfile
 from pathlib import Path
@@ -257,3 +258,22 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
     (tmp_path / "table.parquet").touch()
     with pytest.raises(InputError, match=r"gd-lightning\[parquet\]"):
         _read(tmp_path / "table.parquet")
+
+
+def test_a_header_that_was_damaged_is_refused_in_one_line(tmp_path: Path) -> None:
+    """NumPy takes it for Python, and stumbles in as many ways."""
+    path = tmp_path / "table.npy"
+    np.save(path, np.arange(12.0).reshape(4, 3))
+    sound, refused = path.read_bytes(), set[str]()
+    length, draw = 10 + int.from_bytes(sound[8:10], "little"), random.Random(0)
+    for _ in range(300):
+        header = bytearray(sound[:length])
+        for _ in range(draw.randrange(1, 4)):
+            header[draw.randrange(10, length)] = draw.choice(b"'\"()[]{},: \n\\09aTF\xff")
+        path.write_bytes(bytes(header) + sound[length:])
+        try:
+            Table(str(path), targets=["2"]).sample()
+        except InputError as error:
+            refused.add(str(error))
+    assert len(refused) > 10
+    assert all(len(message.splitlines()) == 1 for message in refused)

@@ -32,7 +32,7 @@ from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser, options_of
 from gd_lightning.cli.options.settle import settle_learning_rate, settle_length
 from gd_lightning.cli.options.trusted import no_programs
 from gd_lightning.cli.subcommands.compare_options import with_own_options
-from gd_lightning.cli.subcommands.sweep import settle_grids, with_grids
+from gd_lightning.cli.subcommands.sweep_options import settle_grids, with_grids
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import LOGS

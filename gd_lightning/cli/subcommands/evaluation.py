@@ -7,7 +7,6 @@ from typing import Literal
 from lightning.pytorch import Trainer
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
-from gd_lightning.cli.refusals import refusals_in_a_run
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.module import RegressionModule
 from gd_lightning.texts import in_one_line
@@ -31,8 +30,7 @@ def judge(
         stage: For what samples were held out.
     """
     measure = trainer.validate if stage == "validate" else trainer.test
-    with refusals_in_a_run(trainer):
-        (results,) = measure(model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False)
+    (results,) = measure(model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False)
     if not trainer.is_global_zero:
         return
     held_out = data.held_out(stage)

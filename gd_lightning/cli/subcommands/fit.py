@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -25,7 +26,7 @@ from gd_lightning.callbacks.trainer_info import most_epochs, title_of
 from gd_lightning.cli.options.parser import PROGRAM
 from gd_lightning.cli.options.trial_step import rehearse
 from gd_lightning.cli.output import shown
-from gd_lightning.cli.refusals import refusals_in_a_run, refusals_of
+from gd_lightning.cli.refusals import refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.fit_files import FitFiles
 from gd_lightning.cli.terminal import warn
@@ -105,20 +106,14 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
 
 
 def fit(
-    trainer: Trainer,
-    model: RegressionModule,
-    data: RegressionDataModule,
-    ckpt_path: str | None,
-    files: FitFiles,
-    is_member: bool,
+    train: Callable[[], None], trainer: Trainer, continued: RegressionModule | None, files: FitFiles, is_member: bool
 ) -> Outcome | None:
     """Train, and say what became of it.
 
     Args:
+        train: Has the Trainer train.
         trainer: The Trainer.
-        model: The module.
-        data: The data.
-        ckpt_path: The checkpoint from which a run goes on, or has come to its end.
+        continued: The module, where the run goes on from a checkpoint, or has come to its end.
         files: Where its files are; they are removed where it fails before it has trained anything.
         is_member: Whether it is a run of a comparison, which says it all.
 
@@ -131,10 +126,9 @@ def fit(
     recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
     refused = False
     try:
-        with refusals_in_a_run(trainer):
-            trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-        if recorder.summary is None and ckpt_path is not None:
-            _end_without_training(trainer, model)
+        train()
+        if recorder.summary is None and continued is not None:
+            _end_without_training(trainer, continued)
         if recorder.summary is None:
             raise InputError("these options train nothing; leave out what limits the run to no update")
     except Exception as error:

@@ -9,7 +9,6 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
-from gd_lightning.cli.refusals import refusals_in_a_run
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.module import RegressionModule
 from gd_lightning.texts import csv_text, in_one_line
@@ -25,10 +24,9 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
         data: What it predicts from.
         run: The run.
     """
-    with refusals_in_a_run(trainer):
-        batches = trainer.predict(
-            model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
-        )
+    batches = trainer.predict(
+        model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
+    )
     assert batches is not None
     if not trainer.is_global_zero:
         return

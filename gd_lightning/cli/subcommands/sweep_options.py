@@ -1,0 +1,86 @@
+"""The options of ``sweep`` beside those of ``fit``, and how they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jsonargparse import Namespace
+
+from gd_lightning.experiments.sweeps.grid import BATCH_SIZES, LRS
+from gd_lightning.experiments.sweeps.ranges import numbers
+
+# The options of fit that take a grid here, and the own options that hold it.
+GRIDS = {
+    "data.batch_size": "batch_sizes",
+    "model.lr": "lrs",
+    "model.momentum": "momentums",
+    "model.weight_decay": "weight_decays",
+    "model.l1": "l1s",
+}
+
+
+class SweepOptions:
+    """Where the subcommand's own options are found; its runs have no Trainer."""
+
+    def sweep(
+        self,
+        lrs: str | float | list[float | str] | None = None,
+        batch_sizes: str | int | list[int | str] | None = None,
+        momentums: str | float | list[float | str] | None = None,
+        weight_decays: str | float | list[float | str] | None = None,
+        l1s: str | float | list[float | str] | None = None,
+        seeds: int = 3,
+        directory: str | None = None,
+    ) -> None:
+        """Train every combination of some settings, many runs at once, and map what they come to.
+
+        Args:
+            lrs: Learning rates, such as 0.01,0.1 or log(1e-4,1,40), which has equal ratios; what --model.lr is given
+                here is meant, too. Null: log(1e-4,1,40).
+            batch_sizes: Batch sizes, such as 1,2,4,...,full; --data.batch_size likewise. Null: these.
+            momentums: Values of the momentum, such as 0,0.5,0.9; --model.momentum likewise.
+            weight_decays: Values of the L2 penalty; --model.weight_decay likewise.
+            l1s: Values of the L1 penalty; --model.l1 likewise.
+            seeds: From how many seeds each combination is trained: the configured one and those that follow. A seed
+                changes the start, and the order of samples.
+            directory: Where the results go; null: a new directory in lightning_logs.
+        """
+
+
+def with_grids(args: Sequence[str]) -> list[str]:
+    """Return the arguments of sweep with options of fit that take a grid here as the options that hold it.
+
+    Args:
+        args: What was given behind ``sweep``.
+
+    Example:
+        >>> with_grids(["--model.lr", "0.1,0.2", "--data.batch_size=1,2,4,...,full", "--seeds", "2"])
+        ['--lrs=0.1,0.2', '--batch_sizes=1,2,4,...,full', '--seeds', '2']
+    """
+    found: list[str] = []
+    for argument in args:
+        before = found[-1].removeprefix("--") if found and found[-1].startswith("--") else ""
+        name, is_there, value = argument.partition("=")
+        if before in GRIDS and not argument.startswith("--"):
+            found[-1] = f"--{GRIDS[before]}={argument}"
+        elif is_there and name.startswith("--") and name[2:] in GRIDS:
+            found.append(f"--{GRIDS[name[2:]]}={value}")
+        else:
+            found.append(argument)
+    return found
+
+
+def settle_grids(config: Namespace, given: Namespace) -> None:
+    """Say what is swept where nothing is given, and let the module have one of the values, which is checked.
+
+    Args:
+        config: All options; changed.
+        given: Those that were given, in arguments, configs or the environment.
+    """
+    if config.batch_sizes is None and given.get("data.batch_size") is None:
+        config.batch_sizes = BATCH_SIZES
+    if config.lrs is None and given.get("model.lr") is None and given.get("optimizer.init_args.lr") is None:
+        config.lrs = LRS
+    for option, own in GRIDS.items():
+        if option.startswith("model.") and config[own] is not None:
+            config[option] = numbers(own, config[own])[-1]

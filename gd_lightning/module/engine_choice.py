@@ -13,12 +13,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, Timer,
 from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
-from torch.optim import lr_scheduler
 
 from gd_lightning.engine import EngineOnFile, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor
+from gd_lightning.module.schedules import why_not_ahead
 from gd_lightning.torch_internals import has_hooks
 
 EngineChoice = Literal["auto", "autograd", "fused"]
@@ -164,26 +164,9 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return "anomalies of single updates are looked for"
     if loader.samples.mapped and loader.variant.batch_size * loader.samples.row_bytes > EngineOnFile.piece_bytes:
         return "a batch of the data in the file is read as it is needed"
-    return _why_scheduled(trainer)
-
-
-def _why_scheduled(trainer: Trainer) -> str:
-    """Say why a scheduler needs Lightning at each update; empty where none does."""
-    schedulers = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
-    if any(config.reduce_on_plateau or config.frequency != 1 for config in schedulers):
+    if any(config.interval == "step" and config.frequency != 1 for config in trainer.lr_scheduler_configs):
         return "a scheduler looks at single updates"
-    if any(changes_more_than_lr(config.scheduler) for config in schedulers):
-        return "a scheduler may change more than the learning rate at every update"
-    if schedulers and len(trainer.optimizers[0].param_groups) > 1:
-        return "several learning rates change at every update"
-    return ""
-
-
-def changes_more_than_lr(scheduler: object) -> bool:
-    """Whether a scheduler may change more of an optimiser than its learning rate, as those that cycle momentum do."""
-    if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
-        return True
-    return any(map(changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
+    return why_not_ahead(trainer, "step")
 
 
 def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.lightning_internals import ends_at_epochs
-from gd_lightning.module.engine_choice import changes_more_than_lr, own_method
+from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.schedules import why_not_ahead
 
 _HOOKS = ("on_train_epoch_start", "on_train_epoch_end")
 # What a class may do otherwise than the one that says how many epochs it can do with.
@@ -55,19 +55,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
         return "validation counts updates, or seconds"
     if trainer.should_stop or trainer.fit_loop.restarting or trainer.fit_loop.epoch_loop.restarting:
         return "the run is about to stop, or has just begun again"
-    return _why_scheduled(trainer)
-
-
-def _why_scheduled(trainer: Trainer) -> str:
-    """Say why a scheduler needs Lightning at the end of each epoch; empty where none does."""
-    by_epoch: Sequence[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == "epoch"]
-    if any(config.reduce_on_plateau for config in by_epoch):
-        return "a scheduler looks at what was measured"
-    if any(changes_more_than_lr(config.scheduler) for config in by_epoch):
-        return "a scheduler may change more than the learning rate"
-    if by_epoch and len(trainer.optimizers[0].param_groups) > 1:
-        return "several learning rates change at each epoch's end"
-    return ""
+    return why_not_ahead(trainer, "epoch")
 
 
 def _can_do_without_epochs(callback: Callback) -> bool:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from gd_lightning.errors import InputError
 from gd_lightning.module.options import ClassSpec
+from gd_lightning.update_rule import UpdateRule
 
 
 def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerLRScheduler:
@@ -35,8 +36,10 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
             "require a gradient"
         )
     if (spec := options["optimizer"]) is None:
-        settings = {name: options[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
-        optimizer: Optimizer = SGD(parameters, **settings)
+        rule = UpdateRule.of(options)  # whose l1 is part of the loss
+        optimizer: Optimizer = SGD(
+            parameters, rule.lr, rule.momentum, weight_decay=rule.weight_decay, nesterov=rule.nesterov
+        )
     else:
         optimizer = _class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
     if (spec := options["lr_scheduler"]) is None:

@@ -25,6 +25,7 @@ from gd_lightning.module.regression import RegressionModule
 from gd_lightning.problems import Problem
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding
 from gd_lightning.torch_internals import has_global_hooks, has_hooks
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 # Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.
@@ -133,17 +134,16 @@ def _outlooks(
         most=most,
     )
 
-    def rounding(lr: float, momentum: float, nesterov: bool) -> float:
+    def rounding(rule: UpdateRule) -> float:
         x, y = _some(pieces, variant.train_samples)
-        return Rounding(loss, x, y, lr, momentum, nesterov, layer).excess(y.dtype)
+        return Rounding(loss, x, y, rule, layer).excess(y.dtype)
 
     return Outlooks(
         loss,
         start,
         math.inf,
-        momentum=module.hparams["momentum"],
+        rule=UpdateRule.of(module.hparams),
         drop_last=variant.drop_last,
-        nesterov=module.hparams["nesterov"],
         rounding=rounding,
     )
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
+from torch.optim import lr_scheduler
 
 from gd_lightning.engine import Chunk
 from gd_lightning.module.lightning_counters import Moved, count_scheduled
 from gd_lightning.torch_internals import note_step
+
+
+def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
+    """Say why schedulers cannot be stepped ahead of a chunk; empty where they can.
+
+    Args:
+        trainer: Whose schedulers.
+        interval: Those behind updates, or those behind epochs.
+    """
+    configs: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == interval]
+    unit = "update" if interval == "step" else "epoch"
+    if any(config.reduce_on_plateau for config in configs):
+        return f"a scheduler looks at single {unit}s"
+    if any(_changes_more_than_lr(config.scheduler) for config in configs):
+        return f"a scheduler may change more than the learning rate at every {unit}"
+    if configs and len(trainer.optimizers[0].param_groups) > 1:
+        return f"several learning rates change at every {unit}"
+    return ""
+
+
+def _changes_more_than_lr(scheduler: object) -> bool:
+    """Whether a scheduler may change more of an optimiser than its learning rate, as those that cycle momentum do."""
+    if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
+        return True
+    return any(map(_changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
 
 
 class Schedules:

@@ -145,8 +145,7 @@ class Chunks:
         if chunk.rows is None or epochs == 1:
             return chunk.rows
         order = self._loader.epoch_order
-        others = (order.rows_of(order.epoch + epoch).to(chunk.rows.device) for epoch in range(1, epochs))
-        return torch.cat([chunk.rows, *others])
+        return torch.cat([chunk.rows, order.rows_of(order.epoch + 1, epochs - 1).to(chunk.rows.device)])
 
     # How long
 

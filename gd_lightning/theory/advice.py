@@ -12,6 +12,7 @@ from typing import Any
 
 from gd_lightning.theory.full_batch import best_heavy_ball
 from gd_lightning.theory.outlook import LONGEST_LOOK, Outlook, Outlooks, Verdict
+from gd_lightning.update_rule import UpdateRule
 
 SAFE = 0.8  # of a limit: an advice that is not on the edge
 MUCH = 10.0  # times better, in condition number and in epochs: worth another kind of run
@@ -159,12 +160,12 @@ def _to_be_faster(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
 
 def _with_momentum(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
     """Give batch gradient descent the momentum that is best for it, where that helps much."""
-    ideal = best_heavy_ball(outlooks.loss.lambda_min, outlooks.loss.lambda_max)[1]
+    ideal = best_heavy_ball(outlooks.loss.lambda_min, outlooks.loss.lambda_max).momentum
     digits = max(2, math.ceil(-math.log10(1 - ideal)) + 1) if ideal < 1 - 1e-9 else 9
     momentum = math.floor(ideal * 10**digits) / 10**digits
-    if momentum == outlooks.momentum:
+    if momentum == outlooks.rule.momentum:
         return
-    moved = outlooks.but(momentum=momentum, nesterov=False, standardized=None)
+    moved = outlooks.but(rule=UpdateRule(momentum=momentum), standardized=None)
     lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
     row = moved.of("full", lr)
     if row.epochs * MUCH <= outlook.epochs:

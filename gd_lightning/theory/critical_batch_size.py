@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gd_lightning.update_rule import PLAIN, UpdateRule
+
 
 def share_of_variance(n_samples: int, batch_size: int, replacement: bool = True) -> float:
     """Return the variance of a batch's mean in units of one sample's.
@@ -52,7 +54,7 @@ class Interpolation:
         """m* = beta / lambda_max + 1: below it twice the batch saves half of the updates, far above it none."""
         return self.beta / self.lambda_max + 1
 
-    def largest_stable_lr(self, batch_size: int, momentum: float = 0.0, nesterov: bool = False) -> float:
+    def largest_stable_lr(self, batch_size: int, rule: UpdateRule = PLAIN) -> float:
         """Return a learning rate below which the expected squared error is sure to shrink in the long run.
 
         Without momentum it is 2 m / (beta + (m - 1) lambda_max). An update adds noise whose power is at most lr^2 / m
@@ -69,19 +71,18 @@ class Interpolation:
 
         Args:
             batch_size: m.
-            momentum: mu, from 0 to below 1.
-            nesterov: Whether the momentum is Nesterov's.
+            rule: How an update moves, with momentum mu.
 
         Example:
             >>> bounds = Interpolation(beta=2.0, lambda_min=0.0, lambda_max=0.5)
             >>> [round(bounds.largest_stable_lr(size), 9) for size in (1, 4, 1000)]
             [1.0, 2.285714286, 3.988035892]
         """
-        m, mu = batch_size, momentum
+        m, mu = batch_size, rule.momentum
 
         def limit(lam: float) -> float:
             size, slope = 2 * m * (1 - mu**2), (self.beta - lam) * (1 + mu) + m * lam * (1 - mu)
-            if not nesterov:
+            if not rule.nesterov:
                 return size / slope
             slope, curved = slope - 4 * m * lam * mu**2, lam * mu * (1 + 2 * mu) * (self.beta - lam + m * lam)
             return 2 * size / (slope + math.sqrt(slope**2 + 4 * curved * size))

@@ -36,6 +36,7 @@ from gd_lightning.theory.drawn_moments import Moments
 from gd_lightning.theory.numerics.searches import minimum
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.reduced_updates import SMALL, ReducedUpdates, is_stable, settled
+from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
 _PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
@@ -52,8 +53,7 @@ class DrawnBatches:
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        momentum: Of the updates.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves, but for its learning rate.
         replacement: Whether a batch may hold a sample twice.
         small: How many numbers of a state are so few that all are followed; see :class:`ReducedUpdates`.
 
@@ -66,8 +66,7 @@ class DrawnBatches:
 
     loss: LinearLoss
     start: Affine
-    momentum: float = 0.0
-    nesterov: bool = False
+    rule: UpdateRule = PLAIN
     replacement: bool = True
     small: int = SMALL
 
@@ -81,7 +80,7 @@ class DrawnBatches:
         """Return the learning rate with the smallest :meth:`contraction`, to about two digits."""
         if batch_size not in self._best:
             limit = self.largest_stable_lr(batch_size)
-            precision = (_FINER if self.momentum else _PRECISION) * limit
+            precision = (_FINER if self.rule.momentum else _PRECISION) * limit
             self._best[batch_size] = minimum(lambda lr: self.contraction(lr, batch_size), 0.0, limit, precision)
         return self._best[batch_size]
 
@@ -163,7 +162,7 @@ class DrawnBatches:
     @cached_property
     def moments(self) -> Moments:
         """What moves the second moments of the error."""
-        return Moments(self.loss, self.momentum, self.nesterov)
+        return Moments(self.loss, self.rule)
 
     @cached_property
     def _reduced(self) -> ReducedUpdates:

@@ -36,6 +36,7 @@ from gd_lightning.theory.full_batch import largest_stable_lr, update_matrices
 from gd_lightning.theory.numerics.krylov import conjugate_gradient, largest_eigenvalue
 from gd_lightning.theory.numerics.searches import root
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.update_rule import PLAIN, UpdateRule
 
 FEW_PAIRS = 500  # up to which the products of samples are summed up in a matrix
 _SLOWEST = 1e-8  # of the largest eigenvalue: below, what is fastest may count as it does there
@@ -50,13 +51,11 @@ class Moments:
 
     Args:
         loss: The loss on the training set.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves, but for its learning rate.
     """
 
     loss: LinearLoss
-    momentum: float = 0.0
-    nesterov: bool = False
+    rule: UpdateRule = PLAIN
 
     def state(self, start: Affine) -> Tensor:
         """Return the state of parameters that are known and do not move yet."""
@@ -116,10 +115,10 @@ class Moments:
         """
         lam = self.loss.eigenvalues
         weights = lam[:, None, None]
-        if self.momentum:
+        if self.rule.momentum:
             # Of an error that does not decay, Q would be infinite.
             lam = lam.clamp(min=_SLOWEST * self.loss.lambda_max)
-            maps = update_matrices(lam, lr, self.momentum, self.nesterov)
+            maps = update_matrices(lam, self.rule.at(lr))
             energy = torch.diag_embed(torch.stack([lam, torch.full_like(lam, lr)], dim=1)).flatten(1)
             pairs = torch.einsum("iac,ibd->icdab", maps, maps).flatten(3).flatten(1, 2)
             found = torch.linalg.solve(torch.eye(4, dtype=torch.float64) - pairs, energy).unflatten(1, (2, 2))
@@ -140,7 +139,7 @@ class Moments:
         limit = self._limit_of_the_mean
         if spread == 0:
             return limit
-        if not self.momentum:
+        if not self.rule.momentum:
             i, j = self._pairs
             of_rows = self.loss.eigenvalues * (self.loss.n_outputs / 2)
             scale = (of_rows[i] + of_rows[j]).rsqrt()
@@ -192,7 +191,7 @@ class Moments:
 
     @property
     def _limit_of_the_mean(self) -> float:
-        return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
+        return largest_stable_lr(self.loss.lambda_max, self.rule)
 
     def _radius(self, lr: float, spread: float) -> float:
         """Return the largest eigenvalue of s (2 / K)^2 F'f F at x = 1."""
@@ -216,11 +215,11 @@ class Moments:
 
     @property
     def _block(self) -> int:
-        return 2 if self.momentum else 1
+        return 2 if self.rule.momentum else 1
 
     def _maps(self, lr: float) -> Tensor:
         """Return A, shape (R, b, b)."""
-        return update_matrices(self.loss.eigenvalues, lr, self.momentum, self.nesterov)[:, : self._block, : self._block]
+        return update_matrices(self.loss.eigenvalues, self.rule.at(lr))[:, : self._block, : self._block]
 
     def _mapped(self, states: Tensor, maps: Tensor) -> Tensor:
         """Return all numbers of states but the last, (..., n - 1), after matrices of shape (R, b, b) on directions."""
@@ -235,7 +234,9 @@ class Moments:
 
     def _kick(self, lr: float) -> Tensor:
         """Return c (x) c, shape (b^2,)."""
-        c = torch.tensor([-lr * (1 + self.momentum if self.nesterov else 1), 1.0], dtype=torch.float64)[: self._block]
+        c = torch.tensor([-lr * (1 + self.rule.momentum if self.rule.nesterov else 1), 1.0], dtype=torch.float64)[
+            : self._block
+        ]
         return torch.kron(c, c)
 
     # Packed matrices

@@ -22,30 +22,30 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.theory.numerics.searches import minimum, smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.update_rule import PLAIN, UpdateRule
 
 _MOST_UPDATES = 2.0**900
 _BLOCK = 4_096  # updates that are looked at, at a time
 _MOST_EXACT = 1e6  # updates up to which swings are looked at
 
 
-def largest_stable_lr(lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
     """Return the learning rate below which gradient descent converges: 2 (1 + mu) / lambda_max.
 
     With Nesterov's momentum it is 2 (1 + mu) / ((1 + 2 mu) lambda_max).
 
     Args:
         lambda_max: Largest eigenvalue of the Hessian of the loss.
-        momentum: mu, from 0 to below 1.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves, with momentum mu.
 
     Example:
-        >>> round(largest_stable_lr(16.67068), 5), round(largest_stable_lr(1, momentum=0.9), 9)
+        >>> round(largest_stable_lr(16.67068), 5), round(largest_stable_lr(1, UpdateRule(momentum=0.9)), 9)
         (0.11997, 3.8)
     """
-    return 2 * (1 + momentum) / ((1 + 2 * momentum if nesterov else 1) * lambda_max)
+    return 2 * (1 + rule.momentum) / ((1 + 2 * rule.momentum if rule.nesterov else 1) * lambda_max)
 
 
-def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+def best_lr(lambda_min: float, lambda_max: float, rule: UpdateRule = PLAIN) -> float:
     """Return the learning rate that shrinks the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
 
     The roots of an update, z^2 - (1 + mu - lr lam) z + mu = 0, are as large at lr lam as at 2 (1 + mu) - lr lam, so the
@@ -55,44 +55,39 @@ def best_lr(lambda_min: float, lambda_max: float, momentum: float = 0.0, nestero
     Args:
         lambda_min: Smallest eigenvalue of the Hessian that is not 0.
         lambda_max: Largest eigenvalue.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves.
     """
-    if nesterov:
+    if rule.nesterov:
         outer = torch.tensor([lambda_min, lambda_max], dtype=torch.float64)
-        limit = largest_stable_lr(lambda_max, momentum, nesterov)
-        return minimum(lambda lr: contraction(outer, lr, momentum, nesterov), 0.0, limit, 1e-6 * limit)
-    return 2 * (1 + momentum) / (lambda_min + lambda_max)
+        limit = largest_stable_lr(lambda_max, rule)
+        return minimum(lambda lr: contraction(outer, rule.at(lr)), 0.0, limit, 1e-6 * limit)
+    return 2 * (1 + rule.momentum) / (lambda_min + lambda_max)
 
 
-def best_heavy_ball(lambda_min: float, lambda_max: float) -> tuple[float, float]:
+def best_heavy_ball(lambda_min: float, lambda_max: float) -> UpdateRule:
     """Return learning rate and momentum that shrink the error fastest.
 
     lr = 4 / (sqrt(lambda_max) + sqrt(lambda_min))^2 and mu = ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^2, with kappa the
     condition number. Source: Polyak (1964).
     """
     low, high = math.sqrt(lambda_min), math.sqrt(lambda_max)
-    return 4 / (high + low) ** 2, ((high - low) / (high + low)) ** 2
+    return UpdateRule(4 / (high + low) ** 2, momentum=((high - low) / (high + low)) ** 2)
 
 
-def contraction(eigenvalues: Tensor, lr: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+def contraction(eigenvalues: Tensor, rule: UpdateRule) -> float:
     """Return the factor by which an update shrinks the error in the long run; 1 or more where it does not.
 
     Args:
         eigenvalues: Of the Hessian, shape (R,).
-        lr: The learning rate.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves.
 
     Returns:
         The largest modulus of the eigenvalues of the update.
     """
-    return float(torch.linalg.eigvals(update_matrices(eigenvalues, lr, momentum, nesterov)).abs().max())
+    return float(torch.linalg.eigvals(update_matrices(eigenvalues, rule)).abs().max())
 
 
-def predicted_losses(
-    loss: LinearLoss, start: Affine, lr: float, updates: int, momentum: float = 0.0, nesterov: bool = False
-) -> Tensor:
+def predicted_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, updates: int) -> Tensor:
     """Return the train loss of batch gradient descent before the first and after every update, shape (T + 1,).
 
     It is exact: what a run in float64 measures differs by rounding alone.
@@ -100,21 +95,19 @@ def predicted_losses(
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        lr: The learning rate.
+        rule: How an update moves.
         updates: T.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
     """
     error = loss.error(start)
-    if momentum == 0:
-        factors = 1 - lr * loss.eigenvalues
+    if rule.momentum == 0:
+        factors = 1 - rule.lr * loss.eigenvalues
         # The powers of one direction after another: all at once would be T * R numbers.
         steps = torch.arange(updates + 1, dtype=torch.float64)
         excess = torch.zeros(updates + 1, dtype=torch.float64)
         for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
             excess += eigenvalue / 2 * squared * (factor * factor) ** steps
         return loss.least_squares + excess
-    update = update_matrices(loss.eigenvalues, lr, momentum, nesterov)
+    update = update_matrices(loss.eigenvalues, rule)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
     errors = [error]
     for _ in range(updates):
@@ -123,18 +116,14 @@ def predicted_losses(
     return loss.least_squares + torch.stack([loss.excess(error) for error in errors])
 
 
-def updates_to_excess(
-    loss: LinearLoss, start: Affine, lr: float, excess: float, momentum: float = 0.0, nesterov: bool = False
-) -> float:
+def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess: float) -> float:
     """Return how many updates of batch gradient descent bring the loss to the least-squares loss plus an excess.
 
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        lr: The learning rate.
+        rule: How an update moves.
         excess: How far above the least-squares loss, in units of the loss; more than 0.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
 
     Returns:
         A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: from so many updates on
@@ -143,9 +132,9 @@ def updates_to_excess(
     error = loss.error(start)
     if excess >= loss.excess(error):
         return 0
-    if not lr < largest_stable_lr(loss.lambda_max, momentum, nesterov):
+    if not rule.lr < largest_stable_lr(loss.lambda_max, rule):
         return math.inf
-    modes = _Modes.of(loss.eigenvalues, lr, momentum, nesterov)
+    modes = _Modes.of(loss.eigenvalues, rule)
     weights = loss.eigenvalues / 2 * error.square().sum(dim=1)
     high = 1.0
     while modes.bound(weights, high) > excess:
@@ -179,8 +168,9 @@ class _Modes:
     shares: Tensor
 
     @classmethod
-    def of(cls, eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> _Modes:
-        a = lr * eigenvalues.double()
+    def of(cls, eigenvalues: Tensor, rule: UpdateRule) -> _Modes:
+        momentum, nesterov = rule.momentum, rule.nesterov
+        a = rule.lr * eigenvalues.double()
         p = 1 - momentum + a * (1 + momentum if nesterov else 1)
         discriminant = p.square() - 4 * a
         # Two modes that coincide are told apart by less than can be seen.
@@ -211,15 +201,14 @@ def _log1m(w: Tensor) -> Tensor:
     return torch.complex(torch.log1p(size.clamp(min=-1)).clamp(min=-1e300) / 2, torch.atan2(-w.imag, 1 - w.real))
 
 
-def update_matrices(eigenvalues: Tensor, lr: float, momentum: float, nesterov: bool) -> Tensor:
+def update_matrices(eigenvalues: Tensor, rule: UpdateRule) -> Tensor:
     """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2).
 
     Args:
         eigenvalues: Of the Hessian, shape (R,).
-        lr: The learning rate.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves.
     """
-    lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, momentum, dtype=torch.float64)
-    first = [1 - lr * lam * (1 + mu), -lr * mu * mu] if nesterov else [1 - lr * lam, -lr * mu]
+    lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, rule.momentum, dtype=torch.float64)
+    step = rule.lr * (1 + mu if rule.nesterov else 1)
+    first = [1 - step * lam, -rule.lr * mu * (mu if rule.nesterov else 1)]
     return torch.stack([torch.stack(first, dim=-1), torch.stack([lam, mu], dim=-1)], dim=-2)

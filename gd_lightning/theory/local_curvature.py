@@ -31,6 +31,7 @@ from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.numerics.krylov import largest_eigenvalue, largest_eigenvalues
 from gd_lightning.theory.numerics.searches import smallest_whole
+from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -128,8 +129,7 @@ class LocalCurvature:
         sharpness: The largest eigenvalue of the Hessian of what is descended: of the loss, plus the weight decay.
         sample_curvature: beta, the largest curvature of a single sample's loss, plus the weight decay.
         variance: tr(S), of the covariance S of the samples' gradients.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves, but for its learning rate.
 
     Example:
         >>> start = LocalCurvature(1.0, 2.0, sharpness=0.5, sample_curvature=2.0, variance=12.0)
@@ -142,17 +142,14 @@ class LocalCurvature:
     sharpness: float
     sample_curvature: float
     variance: float
-    momentum: float = 0.0
-    nesterov: bool = False
+    rule: UpdateRule = PLAIN
 
     @classmethod
     def of(
         cls,
         loss: NetworkLoss,
         drawn: Iterable[Pair],
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        nesterov: bool = False,
+        rule: UpdateRule = PLAIN,
         hard: Iterable[Pair] = (),
     ) -> LocalCurvature:
         """Measure it.
@@ -163,9 +160,7 @@ class LocalCurvature:
         Args:
             loss: The train loss.
             drawn: The samples of which the curvature and the noise of single ones are taken, piece by piece.
-            weight_decay: Of torch's SGD.
-            momentum: mu.
-            nesterov: Whether the momentum is Nesterov's.
+            rule: How an update moves, but for its learning rate.
             hard: Further samples of which the curvature is taken, piece by piece, and not the noise.
 
         Raises:
@@ -188,11 +183,10 @@ class LocalCurvature:
         return cls(
             loss=value,
             gradient_norm=math.sqrt(squared),
-            sharpness=loss.sharpness() + weight_decay,
-            sample_curvature=sharpest.curvature(loss) + weight_decay,
+            sharpness=loss.sharpness() + rule.weight_decay,
+            sample_curvature=sharpest.curvature(loss) + rule.weight_decay,
             variance=max(0.0, total / count - squared),
-            momentum=momentum,
-            nesterov=nesterov,
+            rule=rule,
         )
 
     @property
@@ -230,8 +224,8 @@ class LocalCurvature:
         if not self.has_limit:
             return math.inf
         if variant.name == "batch":
-            return largest_stable_lr(self.sharpness, self.momentum, self.nesterov)
-        return self.bounds.largest_stable_lr(variant.batch_size, self.momentum, self.nesterov)
+            return largest_stable_lr(self.sharpness, self.rule)
+        return self.bounds.largest_stable_lr(variant.batch_size, self.rule)
 
     def smallest_stable_batch_size(self, lr: float, variant: Variant) -> int | None:
         """Return the smallest batch size whose limit is above a learning rate; None where there is none.
@@ -251,7 +245,7 @@ class LocalCurvature:
         limit = self.limit(variant)
         if not self.has_limit:
             verdict = LocalVerdict.NO_LIMIT
-        elif lr >= largest_stable_lr(self.sharpness, self.momentum, self.nesterov):
+        elif lr >= largest_stable_lr(self.sharpness, self.rule):
             verdict = LocalVerdict.UNSTABLE
         else:
             verdict = LocalVerdict.STABLE if lr < limit else LocalVerdict.PERHAPS_UNSTABLE

@@ -100,7 +100,7 @@ class OutcomeMap:
             batch_size: One that the map must have.
             columns: How many batch sizes it has, about; None: 20, with momentum 10.
         """
-        columns = columns or (_COLUMNS_WITH_MOMENTUM if outlooks.momentum else _COLUMNS)
+        columns = columns or (_COLUMNS_WITH_MOMENTUM if outlooks.rule.momentum else _COLUMNS)
         n = outlooks.loss.n_samples
         with one_thread_if(True):
             can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))
@@ -138,7 +138,7 @@ def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
 def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
     n, target = outlooks.loss.n_samples, outlooks.target
     drawn = outlooks.drawn_batches
-    searched = min(len(sizes), 2 if outlooks.momentum else _SEARCHED)
+    searched = min(len(sizes), 2 if outlooks.rule.momentum else _SEARCHED)
     places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
     best = {place: math.log(drawn.best_lr(sizes[place]) / drawn.largest_stable_lr(sizes[place])) for place in places}
     for place, size in enumerate(sizes):
@@ -177,16 +177,16 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
 
 
 def _of_batch(outlooks: Outlooks) -> Boundaries:
-    loss, momentum, nesterov = outlooks.loss, outlooks.momentum, outlooks.nesterov
-    limit = largest_stable_lr(loss.lambda_max, momentum, nesterov)
+    loss, rule = outlooks.loss, outlooks.rule
+    limit = largest_stable_lr(loss.lambda_max, rule)
 
     def lateness(lr: float) -> float:
-        epochs = updates_to_excess(loss, outlooks.start, lr, outlooks.target, momentum, nesterov)
+        epochs = updates_to_excess(loss, outlooks.start, rule.at(lr), outlooks.target)
         return epochs - outlooks.max_epochs
 
     endless = outlooks.max_epochs == math.inf or outlooks.excess_at_start <= outlooks.target
     fast = (0.0, limit) if endless else _interval(lateness, limit)
-    best = best_lr(loss.lambda_min, loss.lambda_max, momentum, nesterov)
+    best = best_lr(loss.lambda_min, loss.lambda_max, rule)
     return Boundaries(loss.n_samples, *fast, limit, limit, limit, best)
 
 

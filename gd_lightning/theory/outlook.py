@@ -23,6 +23,7 @@ from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted
 from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sequential import SequentialEpoch
+from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
 LONGEST_LOOK = 10_000
@@ -88,14 +89,13 @@ class Outlooks:
         loss: The loss on the training set, rows in the order of the samples.
         start: The parameters before the first update.
         max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
-        momentum: Of the updates.
+        rule: How an update moves, but for its learning rate.
         sequential: Whether the samples are used in their order; else, and where the loss is thinned, as if drawn with
             replacement.
         drop_last: Whether a short last batch is left out.
-        nesterov: Whether the momentum is Nesterov's.
         with_replacement: Whether the samples are drawn with replacement: then a batch of N is no whole set either.
-        rounding: How far above the least-squares loss rounding keeps a run with a learning rate, a momentum, and
-            Nesterov's form of it or not; None where rounding is left out.
+        rounding: How far above the least-squares loss rounding keeps a run by an update rule; None where rounding is
+            left out.
         standardized: Gives the outlooks of the same run on standardised features; None where that cannot be asked for.
 
     Example:
@@ -111,12 +111,11 @@ class Outlooks:
     loss: LinearLoss
     start: Affine
     max_epochs: float
-    momentum: float = 0.0
+    rule: UpdateRule = PLAIN
     sequential: bool = False
     drop_last: bool = False
-    nesterov: bool = False
     with_replacement: bool = False
-    rounding: Callable[[float, float, bool], float] | None = None
+    rounding: Callable[[UpdateRule], float] | None = None
     standardized: Callable[[], Outlooks] | None = None
 
     @cached_property
@@ -167,10 +166,10 @@ class Outlooks:
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
-            return predicted_losses(self.loss, self.start, lr, epochs, self.momentum, self.nesterov)
+            return predicted_losses(self.loss, self.start, self.rule.at(lr), epochs)
         self._refuse_too_many_directions(variant)
         if self.knows_the_order:
-            epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
+            epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             return epoch.predicted_losses(self.start, epochs)
         return self.drawn_batches.expected_losses(lr, variant, epochs)
 
@@ -186,7 +185,7 @@ class Outlooks:
         """Return the learning rate below which a batch size is stable; for batches, drawn with replacement."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
-            return largest_stable_lr(self.loss.lambda_max, self.momentum, self.nesterov)
+            return largest_stable_lr(self.loss.lambda_max, self.rule)
         self._refuse_too_many_directions(variant)
         return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
@@ -194,7 +193,7 @@ class Outlooks:
         """Return the learning rate that shrinks the error of a batch size fastest; for batches, drawn likewise."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
-            return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.momentum, self.nesterov)
+            return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.rule)
         self._refuse_too_many_directions(variant)
         return self.drawn_batches.best_lr(variant.batch_size)
 
@@ -203,7 +202,7 @@ class Outlooks:
         row = self._without_rounding(batch_size, lr)
         if self.rounding is None or row.verdict not in (Verdict.CONVERGES, Verdict.SLOW):
             return row
-        left = self.rounding(lr, self.momentum, self.nesterov)
+        left = self.rounding(self.rule.at(lr))
         if row.floor + left <= self.target:
             return row
         floor, verdict = row.floor + left, Verdict.REACHES_ITS_FLOOR
@@ -213,10 +212,10 @@ class Outlooks:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
         if self.is_whole(variant):
-            epochs = updates_to_excess(self.loss, self.start, lr, self.target, self.momentum, self.nesterov)
+            epochs = updates_to_excess(self.loss, self.start, self.rule.at(lr), self.target)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
         if self.knows_the_order:
-            epoch = SequentialEpoch.of(self.loss, lr, variant, self.momentum, self.nesterov)
+            epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             # Where it is drawn away from its start, to what is worse than a constant, nobody calls it stable.
             bearable = max(self.excess_at_start, self.loss.constant - self.loss.least_squares, self.target)
             floor = epoch.floor if epoch.floor < bearable else math.inf
@@ -230,14 +229,14 @@ class Outlooks:
     def but(self, **changes: Any) -> Outlooks:
         """Return the outlooks of the same run with other options; what is known of drawn batches is known there."""
         other = replace(self, **changes)
-        if {"loss", "start", "momentum", "nesterov"}.isdisjoint(changes):
+        if {"loss", "start", "rule"}.isdisjoint(changes):
             other.__dict__["drawn_batches"] = self.drawn_batches
         return other
 
     @cached_property
     def drawn_batches(self) -> DrawnBatches:
         """What is said of drawn batches of all sizes."""
-        return DrawnBatches(self.drawn, self.start, self.momentum, self.nesterov)
+        return DrawnBatches(self.drawn, self.start, self.rule)
 
     def _refuse_too_many_directions(self, variant: Variant) -> None:
         if not self.can_tell(variant):
@@ -255,11 +254,11 @@ class Outlooks:
             above = (~(losses_of(looks) - self.loss.least_squares <= self.target)).nonzero()
             epochs = int(above[-1, 0]) + 1 if len(above) else 0
             # With momentum the loss swings: it must stay there for as long as it took.
-            if epochs <= (looks / 2 if self.momentum and looks < LONGEST_LOOK else looks):
+            if epochs <= (looks / 2 if self.rule.momentum and looks < LONGEST_LOOK else looks):
                 return epochs
         # So slow a run goes on as its mean does, above its floor.
         left = max(self.target - floor, 1e-6 * self.target)
-        updates = updates_to_excess(self.loss, self.start, lr, left, self.momentum, self.nesterov)
+        updates = updates_to_excess(self.loss, self.start, self.rule.at(lr), left)
         return max(math.ceil(updates / variant.updates_per_epoch), LONGEST_LOOK + 1) if updates < math.inf else updates
 
     def _judged(

@@ -82,7 +82,7 @@ class ReducedUpdates:
             spread: The variance of a batch's mean in units of one sample's.
         """
         # Without momentum, the inner product does not depend on the learning rate.
-        near = 4.0 ** round(math.log2(lr) / 2) if self.moments.momentum and lr > 0 else self.lr
+        near = 4.0 ** round(math.log2(lr) / 2) if self.moments.rule.momentum and lr > 0 else self.lr
         if near not in self._updates:
             self._updates[near] = self._projected(near)
         at = lr / self.lr
@@ -132,7 +132,7 @@ def _states(moments: Moments, state: Tensor) -> Tensor:
     n, seen = moments.loss.n_samples, [state]
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
         limit = moments.largest_stable_lr(1 / size)
-        for share in _SHARES_WITH_MOMENTUM if moments.momentum else _SHARES:
+        for share in _SHARES_WITH_MOMENTUM if moments.rule.momentum else _SHARES:
             lr = share * limit
             slowest = min(lr * moments.loss.lambda_min, 0.1)
             many = min(_SHIFTS, 2 + math.ceil(-2 * math.log10(slowest)))

@@ -37,6 +37,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.models import Standardize
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.update_rule import UpdateRule
 
 _MEDIAN = 0.6745  # of the size of a standard normal number
 _NOTHING = 10  # deviations in float64 within which a parameter cannot be told from 0
@@ -51,16 +52,14 @@ class Rounding:
         x: Features in original units, not yet rounded, shape (M, D): of all samples, or of some drawn evenly. What
             float32 cannot hold counts as rounded in float64 too, as the decimals of a table are.
         y: Their targets, shape (M, K).
-        lr: The learning rate.
-        momentum: mu.
-        nesterov: Whether the momentum is Nesterov's.
+        rule: How an update moves.
         layer: What standardises the features; None where nothing does.
 
     Example:
         >>> x = torch.tensor([[1001.0], [1002.0], [1003.0], [1004.0]])
         >>> y = torch.tensor([[1002.0], [1003.0], [1003.0], [1006.0]])  # 1.2 x - 199.5
         >>> layer = Standardize.fit(lambda: [x])
-        >>> rounding = Rounding(LinearLoss.of(layer(x), y), x, y, lr=0.5, layer=layer)
+        >>> rounding = Rounding(LinearLoss.of(layer(x), y), x, y, UpdateRule(lr=0.5), layer)
         >>> [round(digits) for digits in rounding.digits(torch.float32).tolist()]
         [5, 4]
     """
@@ -68,9 +67,7 @@ class Rounding:
     loss: LinearLoss
     x: Tensor
     y: Tensor
-    lr: float
-    momentum: float = 0.0
-    nesterov: bool = False
+    rule: UpdateRule
     layer: Standardize | None = None
 
     def digits(self, dtype: torch.dtype) -> Tensor:
@@ -136,9 +133,9 @@ class Rounding:
 
     def _left(self) -> Tensor:
         """Return what stays of an error in each direction where steps round to nothing, in half ulps, shape (R,)."""
-        t = self.lr * self.loss.eigenvalues
-        limit = largest_stable_lr(1.0, self.momentum, self.nesterov)
-        moves = torch.minimum(t / (1 - self.momentum), 2 - 2 * t / limit).clamp(max=1)
+        t = self.rule.lr * self.loss.eigenvalues
+        limit = largest_stable_lr(1.0, self.rule)
+        moves = torch.minimum(t / (1 - self.rule.momentum), 2 - 2 * t / limit).clamp(max=1)
         stays = 1 - moves
         return ((1 + stays + stays.square()) / 3).sqrt() / moves
 

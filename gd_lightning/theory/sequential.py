@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 _NORMS = 200  # products of an epoch whose norm is taken, at most: a norm costs R^3
@@ -43,18 +44,15 @@ class SequentialEpoch:
     largest_growth: float
 
     @classmethod
-    def of(
-        cls, loss: LinearLoss, lr: float, variant: Variant, momentum: float = 0.0, nesterov: bool = False
-    ) -> SequentialEpoch:
+    def of(cls, loss: LinearLoss, rule: UpdateRule, variant: Variant) -> SequentialEpoch:
         """Carry out an epoch on all directions at once.
 
         Args:
             loss: The loss on the training set, its rows in the order of the samples.
-            lr: The learning rate.
+            rule: How an update moves.
             variant: The batches of an epoch.
-            momentum: Of the updates.
-            nesterov: Whether the momentum is Nesterov's.
         """
+        momentum = rule.momentum
         directions = len(loss.eigenvalues)
         size = 2 * directions if momentum else directions
         state = torch.cat([torch.eye(size), torch.zeros(size, loss.n_outputs)], dim=1).double()
@@ -70,8 +68,8 @@ class SequentialEpoch:
             step = (2 / (loss.n_outputs * len(rows))) * (rows.T @ wrong)
             if momentum:
                 velocity = momentum * velocity + step
-                step = step + momentum * velocity if nesterov else velocity
-            error = error - lr * step
+                step = step + momentum * velocity if rule.nesterov else velocity
+            error = error - rule.lr * step
             if index + 1 in looks:
                 growth = max(growth, torch.linalg.matrix_norm(error[:, :directions], ord=2).item())
         state = torch.cat([error, velocity])

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from gd_lightning.data import BatchLoader, Order, Samples, epoch_order
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
 
@@ -23,6 +25,24 @@ def test_an_order_is_a_function_of_seed_and_epoch_alone() -> None:
     assert torch.equal(epoch_order("shuffled", 50, 3, 4), first)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.sort().values.tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**40 + 3, 2**64 + 1])
+@pytest.mark.parametrize("first", [0, 5, 2**32 - 3])
+def test_orders_of_several_epochs_are_those_of_each(seed: int, first: int) -> None:
+    """As NumPy hashes seed and epoch, and torch draws."""
+    orders: tuple[Order, ...] = ("sequential", "shuffled", "with_replacement")
+    for order in orders:
+        low, high = np.random.SeedSequence((seed, first + 2)).generate_state(2).tolist()
+        generator = torch.Generator().manual_seed(low | high << 32)
+        drawn = {
+            "sequential": torch.arange(9),
+            "shuffled": torch.randperm(9, generator=generator),
+            "with_replacement": torch.randint(9, (9,), generator=generator.manual_seed(low | high << 32)),
+        }
+        several = epoch_orders(order, 9, seed, first, 6)
+        assert torch.equal(several, torch.cat([epoch_order(order, 9, seed, first + epoch) for epoch in range(6)]))
+        assert torch.equal(several[18:27], drawn[order])
 
 
 def test_draws_with_replacement_are_uniform() -> None:

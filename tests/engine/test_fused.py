@@ -22,6 +22,7 @@ from gd_lightning.engine import (
     ChunkRequest,
     DivergenceCheck,
     Engine,
+    EpochEnds,
     FusedEngine,
     SaveAt,
     Trace,
@@ -309,6 +310,44 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
         )
         ended_early += trace.updates < chunk.updates
     assert ended_early > 20
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (5, 1), (3, 2), (1, 10, 1)])
+@pytest.mark.parametrize("batch_size", [1, 7, N])
+@pytest.mark.parametrize("engine", [FusedEngine, _autograd])
+def test_a_chunk_of_epochs_is_that_of_each_of_them(
+    engine: MakeEngine, batch_size: int, widths: tuple[int, ...]
+) -> None:
+    """What is saved, the train loss at the ends of epochs, and the weights are the same to the last bit."""
+    x, y = _data(torch.float64, widths[0], widths[-1])
+    variant, epochs = Variant(batch_size, N), 4
+    per_epoch = variant.updates_per_epoch
+    rows = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(epoch)) for epoch in range(epochs)])
+    lrs = np.linspace(0.02, 0.01, epochs * per_epoch).reshape(epochs, per_epoch)
+    results = []
+    for parts in (1, epochs):
+        torch.manual_seed(4)
+        network = _network({"widths": widths, "activation": "tanh", "bias": True}).double()
+        made = engine(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5))
+
+        def measure(made: Engine = made, network: nn.Module = network) -> list[float]:
+            loss = made.mean_loss(x, y)
+            return [(network(x) - y).square().mean().item() if loss is None else loss]
+
+        left, measured, done = list[Any](), list[float](), 0
+        for order, of_part in zip(rows.chunk(parts), np.split(lrs, parts), strict=True):
+            save_at = SaveAt((2 - done) % 3, 3, parameters=True, gradients=True)
+            chunk = Chunk(
+                *(x, y, order.flatten(), variant, 0, of_part.size, of_part.ravel(), save_at), ends=EpochEnds(measure)
+            )
+            trace = made.carry_out(chunk)
+            left.append([[] if part is None else part.tolist() for part in trace.record])
+            measured += trace.measured[:, 0].tolist() if parts == 1 else measure()
+            done += trace.updates
+        columns = [list(itertools.chain(*parts)) for parts in zip(*left, strict=True)]
+        weights = nn.utils.parameters_to_vector(network.parameters()).tolist()
+        results.append((weights, columns, measured[: epochs - 1], done))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("widths", [(1, 1), (3, 1), (1, 10, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
+from gd_lightning.experiments.comparison.run import TrainerMember
 from gd_lightning.plots.style import pixels
 from gd_lightning.records.history import Outcome
 
@@ -108,3 +110,14 @@ def test_what_the_training_of_a_later_variant_refuses_is_said_before_the_first_i
         compare(batch_sizes=["full"], vary={"data.val_size": [0.2, 0]}, **options, **FEW)
     assert max(trained) == 1  # those that were tried
     assert not (tmp_path / "there").exists()
+
+
+def test_a_member_is_plain_values_that_another_process_could_carry_out() -> None:
+    options = {"data": {"batch_size": 10}, "model": {"lr": 0.01}, "trainer": {"max_epochs": 2}}
+    member = TrainerMember("one", {"problem": Parabola(), **options}, 3, {}, None)
+    member.check()
+    again = pickle.loads(pickle.dumps(member))
+    here, there = member.train(), pickle.loads(pickle.dumps(again.train()))
+    np.testing.assert_array_equal(here.run.history["train_loss"], there.run.history["train_loss"])
+    weights = (torch.nn.utils.parameters_to_vector(result.load().parameters()) for result in (here, there))
+    assert torch.equal(*weights)

@@ -17,6 +17,7 @@ from gd_lightning.experiments import Trial
 from gd_lightning.experiments import lr_trial as trial
 from gd_lightning.experiments.sweeps.run import train_members
 from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutlook, NetworkLoss, largest_stable_lr
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 
@@ -39,7 +40,7 @@ def _limit(module: RegressionModule, samples: Samples, batch_size: int, seed: in
     assert module.network is not None
     options = module.hparams
     loss = NetworkLoss(module.network, module.summed_loss, samples.pieces)
-    start = LocalCurvature.of(loss, samples.pieces(), momentum=options["momentum"], nesterov=options["nesterov"])
+    start = LocalCurvature.of(loss, samples.pieces(), UpdateRule.of(options))
     variant = Variant.of(batch_size, len(samples))
     tried = Trial(module, samples, "shuffled", seed).at(batch_size, start.limit(variant))
     return LocalOutlook.tried(variant, 0.1, start.limit(variant), tried.diverging_lr)
@@ -64,7 +65,9 @@ def _train(module: RegressionModule, samples: Samples, batch_size: int, lrs: lis
 def test_of_a_linear_regressor_it_is_just_above_the_limit(options: dict[str, Any]) -> None:
     samples = _samples(n=60)
     sharpness = LinearLoss.of(samples.x, samples.y).lambda_max + options.get("weight_decay", 0.0)
-    exact = largest_stable_lr(sharpness, options.get("momentum", 0.0), options.get("nesterov", False))
+    exact = largest_stable_lr(
+        sharpness, UpdateRule(momentum=options.get("momentum", 0.0), nesterov=options.get("nesterov", False))
+    )
     for guess in (1e-4 * exact, exact, 1e6 * exact):
         tried = Trial(_module(**options), samples).at(60, guess)
         assert exact < tried.diverging_lr < 1.35 * exact

@@ -9,7 +9,7 @@ from gd_lightning.experiments.comparison.members import combinations, name_of, v
 
 
 def test_every_combination_has_a_setting_and_a_name_of_its_own() -> None:
-    found = combinations(["full", "1"], [], {"model.lr": ["0.1", "1e-3"]})
+    found = combinations(["full", "1"], None, {"model.lr": ["0.1", "1e-3"]}, str)
     assert len(found) == len({name_of(setting, 0) for setting in found}) == 4
     assert name_of(found[1], 1) == "batch_size-full-lr-1e-3-seed1"
     assert found[1] == {"data.batch_size": "full", "model.lr": "1e-3"}
@@ -29,7 +29,7 @@ def test_names_are_names_of_files() -> None:
 
 def test_an_option_is_varied_once() -> None:
     with pytest.raises(InputError, match=r"cannot vary model\.lr twice"):
-        combinations([], ["1"], {"model.lr": ["2"]})
+        combinations([], ["1"], {"model.lr": ["2"]}, str)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, OnExceptionCheckpoint, Timer
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from gd_lightning import (
     RegressionModule,
     StopOnDivergence,
 )
+from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.engine import ChunkRequest
 from tests.conftest import MakeTrainer
 
@@ -258,3 +260,111 @@ def test_what_is_killed_is_continued(make_trainer: MakeTrainer, tmp_path: Path, 
 def test_what_is_killed_fifty_times_is_continued(make_trainer: MakeTrainer, tmp_path: Path, part: int) -> None:
     for seed in range(100 + 10 * part, 110 + 10 * part):  # half of them are killed, the others stopped
         _assert_continues(make_trainer, tmp_path / str(seed), seed)
+
+
+class Ends(Callback):
+    """Counts the ends of epochs that it is told of."""
+
+    ends = 0
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.ends += 1
+
+
+class Starts(Ends):
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+class NewRecorder(HistoryRecorder):
+    """Of a class that says that it can do without single epochs, and needs them itself."""
+
+    ends = 0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self.ends += 1
+
+
+class NewRecorderThatSaysSo(NewRecorder):
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        return replace(super().chunk_request(trainer), epochs=4)
+
+
+class OddLosses(LossBelow):
+    """Looks at each train loss in a way of its own."""
+
+    ends = 0
+
+    def reason_to_end(self, recorder: HistoryRecorder) -> str:
+        self.ends += recorder.history.last("update") > 0
+        return ""
+
+
+class OddMeasure(Measuring):
+    ends = 0
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        self.ends += trainer.global_step > 0
+        return {}
+
+
+class OddModule(RegressionModule):
+    ends = 0
+
+    def on_train_epoch_end(self) -> None:
+        self.ends += 1
+
+
+def _replaced() -> Callback:
+    callback = Ends()
+    callback.on_train_epoch_end = lambda *_: setattr(callback, "ends", callback.ends + 1)  # type: ignore[method-assign]
+    return callback
+
+
+EPOCHS = 40
+LOOKING: dict[str, Callable[[], Any]] = {
+    "end": Ends,
+    "start": Starts,
+    "replaced": _replaced,
+    "recorder": NewRecorder,
+    "criterion": lambda: OddLosses(0.0),
+    "measure": OddMeasure,
+    "module": lambda: OddModule(lr=0.02),
+}
+
+
+def _fit(make_trainer: MakeTrainer, *callbacks: Callback, module: Any = None, **of_trainer: Any) -> Trainer:
+    trainer = make_trainer(callbacks=[HistoryRecorder(), *callbacks], **{"max_epochs": EPOCHS, **of_trainer})
+    module = module or RegressionModule(lr=0.02)
+    trainer.fit(module, RegressionDataModule(LinearProblem(n_samples=20), batch_size="full"))
+    assert trainer.current_epoch == EPOCHS
+    return trainer
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_what_looks_at_single_epochs_gets_them(make_trainer: MakeTrainer, name: str) -> None:
+    looks = LOOKING[name]()
+    is_module = isinstance(looks, LightningModule)
+    _fit(make_trainer, *([] if is_module else [looks]), module=looks if is_module else None)
+    assert looks.ends == EPOCHS
+
+
+def test_a_new_class_says_how_many_epochs_it_can_do_with(make_trainer: MakeTrainer) -> None:
+    recorder = NewRecorderThatSaysSo()
+    _fit(make_trainer, recorder)
+    assert EPOCHS // 4 <= recorder.ends < EPOCHS
+    assert len(recorder.history.series("train_loss")[0]) == EPOCHS + 1
+
+
+@pytest.mark.parametrize("option", [{}, {"reload_dataloaders_every_n_epochs": 1}, {"check_val_every_n_epoch": 1}])
+def test_epochs_are_left_to_lightning_where_it_has_to_do_something_between(
+    make_trainer: MakeTrainer, option: dict[str, Any]
+) -> None:
+    cuts = Cuts(10**6)
+    data = RegressionDataModule(
+        LinearProblem(n_samples=20), batch_size="full", val_size=5 if "val" in str(option) else 0
+    )
+    trainer = make_trainer(callbacks=[HistoryRecorder(), cuts], max_epochs=EPOCHS, **option)
+    trainer.fit(RegressionModule(lr=0.02), data)
+    assert (cuts.chunks == EPOCHS) == bool(option)

@@ -13,6 +13,7 @@ import torch
 from gd_lightning import Affine, FourPoints
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Remedy, Verdict, advice, remedies, stable_lr
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.theory.training import Numbers, trained
 
@@ -52,9 +53,10 @@ def followed(outlooks: Outlooks, outlook: Outlook, options: dict[str, Any]) -> t
     if options.get("data.standardize"):
         assert outlooks.standardized is not None
         outlooks = outlooks.standardized()
-    changes = {"max_epochs": "trainer", "drop_last": "data", "momentum": "model", "nesterov": "model"}
-    names = {name: f"{section}.{name}" for name, section in changes.items()}
+    names = {"max_epochs": "trainer.max_epochs", "drop_last": "data.drop_last"}
     changed = {name: options[full] for name, full in names.items() if full in options}
+    if "model.momentum" in options:
+        changed["rule"] = UpdateRule(momentum=options["model.momentum"], nesterov=options["model.nesterov"])
     outlooks = replace(outlooks, **changed) if changed else outlooks
     return outlooks, outlooks.of(size, lr)
 
@@ -68,7 +70,7 @@ def assert_it_comes_true(x: Numbers, y: Numbers, order: str, runs: Outlooks, rem
     features = torch.from_numpy(x)
     z = layer_of(features)(features).numpy() if remedy.options.get("data.standardize") else x
     many = 1 if told.variant.name == "batch" or order == "sequential" else 15
-    moved = {"momentum": runs.momentum, "nesterov": runs.nesterov}
+    moved = {"momentum": runs.rule.momentum, "nesterov": runs.rule.nesterov}
     order = order if many > 1 else "sequential"
     losses = trained(z, y, runs.start, told.lr, told.variant, epochs, order, **moved, runs=many)  # type: ignore[arg-type]
     assert np.isfinite(losses).all()
@@ -89,7 +91,9 @@ def test_what_is_advised_is_stable_and_there_in_the_epochs_it_promises(number: i
     random = np.random.default_rng(1000 + number)
     order = ORDERS[number % 3]
     moved = MOMENTA[random.integers(len(MOMENTA))]
-    outlooks = outlooks_of(x, y, 20, sequential=order == "sequential", drop_last=bool(random.integers(2)), **moved)
+    outlooks = outlooks_of(
+        x, y, 20, sequential=order == "sequential", drop_last=bool(random.integers(2)), rule=UpdateRule(**moved)
+    )
     size = int(random.choice([1, 4, 7, len(x)]))
     for factor in (10 ** random.uniform(-3, -1), 0.5, 0.97, 1.5, 100):
         outlook = outlooks.of(size, factor * outlooks.largest_stable_lr(size))
@@ -161,7 +165,7 @@ def test_what_takes_very_long_is_offered_momentum() -> None:
     runs, _ = followed(outlooks, outlook, dict(with_momentum.options))
     assert assert_it_comes_true(correlated, y, "sequential", runs, with_momentum)
     # Too much of it is as slow; less is advised.
-    much = replace(outlooks, momentum=0.99999)
+    much = replace(outlooks, rule=UpdateRule(momentum=0.99999))
     less, *_ = remedies(much, much.of("full", 0.3))
     assert less.options == with_momentum.options
 
@@ -173,7 +177,7 @@ def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_ord
         x, y = table(2 * number) if number else (four[0], four[1])
         random = np.random.default_rng(number)
         moved = MOMENTA[random.integers(len(MOMENTA)) if number else 0]
-        outlooks = outlooks_of(x, y, math.inf, sequential=bool(number % 2), **moved)
+        outlooks = outlooks_of(x, y, math.inf, sequential=bool(number % 2), rule=UpdateRule(**moved))
         size = int(random.integers(2, len(x))) if number else 3
         lr = stable_lr(outlooks, size)
         assert outlooks.of(size, lr).verdict is not Verdict.DIVERGES

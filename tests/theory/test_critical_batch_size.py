@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gd_lightning.theory import Interpolation, largest_stable_lr
+from gd_lightning.update_rule import UpdateRule
 
 
 def _growth(samples: list[list[float]], lr: float, batch_size: int, mu: float, nesterov: bool) -> float:
@@ -30,7 +31,7 @@ def test_the_limit_is_reached_by_samples_that_are_alike_or_say_nothing(
     batch_size: int, mu: float, nesterov: bool
 ) -> None:
     bounds = Interpolation(beta=2.0, lambda_min=2 / 3, lambda_max=2 / 3)
-    limit = bounds.largest_stable_lr(batch_size, mu, nesterov)
+    limit = bounds.largest_stable_lr(batch_size, UpdateRule(momentum=mu, nesterov=nesterov))
     samples = [[1.0], [0.0], [0.0]]
     assert _growth(samples, 0.999 * limit, batch_size, mu, nesterov) < 1
     assert _growth(samples, 1.001 * limit, batch_size, mu, nesterov) > 1
@@ -45,7 +46,7 @@ def test_below_the_limit_errors_shrink_whatever_the_samples(batch_size: int, mu:
     beta = 2 * np.square(z).sum(axis=1).max()
     for lowest in (0.0, eigenvalues[0]):
         bounds = Interpolation(beta, lowest, eigenvalues[-1])
-        limit = bounds.largest_stable_lr(batch_size, mu, nesterov)
+        limit = bounds.largest_stable_lr(batch_size, UpdateRule(momentum=mu, nesterov=nesterov))
         assert _growth(samples, 0.999 * limit, batch_size, mu, nesterov) < 1
 
 
@@ -56,7 +57,8 @@ def test_limits_in_closed_form(batch_size: int) -> None:
     assert plain == pytest.approx(2 * m / (2.0 + (m - 1) * 0.5), rel=1e-12)
     mu = 0.9  # the condition solved for lr at lambda_max, and at 0
     heavy = min(2 * (1 - mu**2) / ((1 + mu) * 1.5 / m + (1 - mu) * 0.5), 2 * m * (1 - mu) / 2.0)
-    assert bounds.largest_stable_lr(m, mu) == pytest.approx(heavy, rel=1e-12)
+    assert bounds.largest_stable_lr(m, UpdateRule(momentum=mu)) == pytest.approx(heavy, rel=1e-12)
     for nesterov in (False, True):
-        of_all = largest_stable_lr(0.5, mu, nesterov)
-        assert bounds.largest_stable_lr(10**9, mu, nesterov) == pytest.approx(of_all, rel=1e-7)
+        rule = UpdateRule(momentum=mu, nesterov=nesterov)
+        of_all = largest_stable_lr(0.5, rule)
+        assert bounds.largest_stable_lr(10**9, rule) == pytest.approx(of_all, rel=1e-7)

@@ -19,6 +19,7 @@ from gd_lightning.theory import (
     largest_stable_lr,
     predicted_losses,
 )
+from gd_lightning.update_rule import UpdateRule
 
 Matrix = NDArray[np.float64]
 
@@ -106,7 +107,7 @@ def test_momentum_by_enumeration(
 ) -> None:
     small = Enumerated(batch_size, replacement, outputs)
     start = Affine(torch.full((outputs, 1), 0.7, dtype=torch.float64), torch.full((outputs,), 0.7, dtype=torch.float64))
-    drawn = DrawnBatches(small.loss, start, momentum, nesterov, replacement)
+    drawn = DrawnBatches(small.loss, start, UpdateRule(momentum=momentum, nesterov=nesterov), replacement)
     variant = Variant(batch_size, batch_size)
     states = [np.vstack([np.full((2, outputs), 0.7), np.zeros((2, outputs))])]
     lr = 0.1
@@ -148,11 +149,12 @@ def test_momentum_by_enumeration(
 def test_batch_gradient_descent_with_momentum_is_the_batch_of_all_without_replacement() -> None:
     loss, start = LinearLoss.of(*SteepLine().sample()), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
     for nesterov in (False, True):
-        drawn = DrawnBatches(loss, start, 0.8, nesterov, replacement=False)
-        assert drawn.largest_stable_lr(100) == largest_stable_lr(loss.lambda_max, 0.8, nesterov)
-        assert drawn.contraction(0.05, 100) == pytest.approx(contraction(loss.eigenvalues, 0.05, 0.8, nesterov) ** 2)
+        rule = UpdateRule(0.05, momentum=0.8, nesterov=nesterov)
+        drawn = DrawnBatches(loss, start, rule, replacement=False)
+        assert drawn.largest_stable_lr(100) == largest_stable_lr(loss.lambda_max, rule)
+        assert drawn.contraction(0.05, 100) == pytest.approx(contraction(loss.eigenvalues, rule) ** 2)
         assert drawn.floor(0.05, Variant.of("full", 100)) == 0
-        expected = predicted_losses(loss, start, 0.05, 20, 0.8, nesterov)
+        expected = predicted_losses(loss, start, rule, 20)
         np.testing.assert_allclose(drawn.expected_losses(0.05, Variant.of("full", 100), 20), expected, rtol=1e-11)
 
 
@@ -161,7 +163,10 @@ def test_batch_gradient_descent_with_momentum_is_the_batch_of_all_without_replac
 def test_the_floor_with_momentum_is_where_the_curve_ends(batch_size: int, nesterov: bool) -> None:
     """Of 4 samples, 3 leave a short batch."""
     small, start = Enumerated(batch_size, replacement=True), Affine(torch.zeros(1, 1), torch.zeros(1))
-    drawn, variant = DrawnBatches(small.loss, start, 0.7, nesterov), Variant(batch_size, 4)
+    drawn, variant = (
+        DrawnBatches(small.loss, start, UpdateRule(momentum=0.7, nesterov=nesterov)),
+        Variant(batch_size, 4),
+    )
     lr = 0.3 * drawn.largest_stable_lr(batch_size)
     end = drawn.expected_losses(lr, variant, 3000)[-1].item()
     assert drawn.floor(lr, variant) == pytest.approx(end - small.loss.least_squares, rel=1e-8)
@@ -195,7 +200,7 @@ def test_batch_gradient_descent_is_the_batch_of_all_without_replacement() -> Non
     assert drawn.largest_stable_lr(100) == pytest.approx(0.11997, abs=5e-6)
     assert largest_stable_lr(loss.lambda_max) == pytest.approx(0.11997, abs=5e-6)
     expected = drawn.expected_losses(0.1, Variant.of("full", 100), 20)
-    np.testing.assert_allclose(expected, predicted_losses(loss, start, 0.1, 20), rtol=1e-11)
+    np.testing.assert_allclose(expected, predicted_losses(loss, start, UpdateRule(0.1), 20), rtol=1e-11)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 16])
@@ -243,7 +248,7 @@ def test_the_mean_of_many_runs_of_torch_is_the_expected_curve(batch_size: int, n
             optimizer.step()
         measured.append(train_losses())
     start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
-    drawn = DrawnBatches(LinearLoss.of(x, y), start, 0.6, nesterov)
+    drawn = DrawnBatches(LinearLoss.of(x, y), start, UpdateRule(momentum=0.6, nesterov=nesterov))
     expected, curves = drawn.expected_losses(lr, variant, epochs), torch.stack(measured)
     errors = curves.std(dim=1) / math.sqrt(runs)
     assert ((curves.mean(dim=1) - expected).abs() <= 3.5 * errors + 1e-12).all()

@@ -23,6 +23,7 @@ from gd_lightning.theory import (
     NetworkLoss,
     largest_stable_lr,
 )
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.theory.training import gradients_of
 
@@ -260,7 +261,7 @@ def test_weight_decay_adds_to_the_curvature() -> None:
     network = MLPRegressor(2, 1, [4], "tanh")
     function, at = _function(network, x, y)
     hessian = torch.autograd.functional.hessian(lambda theta: function(theta) + 0.3 / 2 * theta.square().sum(), at)
-    start = LocalCurvature.of(_loss(network, x, y), [(x, y)], weight_decay=0.3)
+    start = LocalCurvature.of(_loss(network, x, y), [(x, y)], UpdateRule(weight_decay=0.3))
     assert start.sharpness == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-7)
     assert start.sample_curvature == pytest.approx(_loss(network, x, y).of_samples(x, y)[0].max().item() + 0.3)
 
@@ -274,7 +275,9 @@ def test_a_loss_without_curvature_has_no_limit(loss: Loss) -> None:
     outlook = start.outlook(Variant.of(4, 12), lr=7.0)
     assert outlook.limit == math.inf
     assert outlook.verdict is LocalVerdict.NO_LIMIT
-    assert LocalCurvature.of(found, [(x, y)], weight_decay=0.5).limit(Variant.of("full", 12)) == pytest.approx(4)
+    assert LocalCurvature.of(found, [(x, y)], UpdateRule(weight_decay=0.5)).limit(
+        Variant.of("full", 12)
+    ) == pytest.approx(4)
 
 
 def test_a_start_without_a_gradient() -> None:
@@ -376,9 +379,11 @@ def test_near_a_minimum_the_limit_is_where_an_error_begins_to_grow(
         return value
 
     optimizer.step(evaluate)
-    start = LocalCurvature.of(_loss(network, x, y, size=100), [(x, y)], momentum=momentum, nesterov=nesterov)
+    start = LocalCurvature.of(
+        _loss(network, x, y, size=100), [(x, y)], UpdateRule(momentum=momentum, nesterov=nesterov)
+    )
     limit = start.limit(Variant.of("full", 100))
-    assert limit == pytest.approx(largest_stable_lr(start.sharpness, momentum, nesterov), rel=1e-12)
+    assert limit == pytest.approx(largest_stable_lr(start.sharpness, start.rule), rel=1e-12)
     values, directions = torch.linalg.eigh(_hessian(network, x, y))
     assert values[-1].item() == pytest.approx(start.sharpness, rel=1e-7)
     sharpest, minimum = directions[:, -1], nn.utils.parameters_to_vector(network.parameters()).detach()

@@ -14,6 +14,7 @@ import torch
 
 from gd_lightning import LinearRegressor, RegressionDataModule, RegressionModule, Table
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
+from gd_lightning.update_rule import UpdateRule
 from tests.conftest import MakeTrainer
 
 CERTIFIED = {"b": -0.262323073774029, "w": 1.00211681802045}
@@ -55,7 +56,7 @@ def test_the_digits_of_both_precisions_are_told_before(
     layer = data.standardization()
     assert layer is not None
     dtype = torch.float64 if precision == "64-true" else torch.float32
-    digits = Rounding(LinearLoss.of(layer(x), y), x, y, lr=0.5, layer=layer).digits(dtype).tolist()
+    digits = Rounding(LinearLoss.of(layer(x), y), x, y, UpdateRule(0.5), layer).digits(dtype).tolist()
     assert digits == pytest.approx(told, abs=0.05)
     measured = []
     for seed in range(5):

@@ -18,6 +18,7 @@ from gd_lightning.theory import (
     Outlooks,
     Verdict,
 )
+from gd_lightning.update_rule import UpdateRule
 
 START = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
 MANY = LinearProblem(n_samples=120, n_features=12, condition_number=30, noise=1.0)
@@ -43,7 +44,7 @@ def _changes(column: Boundaries) -> list[float]:
     [
         (SteepLine(), 40, {}),
         (SteepLine(), 40.5, {"drop_last": True}),
-        (SteepLine(), 300, {"momentum": 0.5}),
+        (SteepLine(), 300, {"rule": UpdateRule(momentum=0.5)}),
         (SteepLine(), math.inf, {}),
         (MANY, 400, {}),
         (EXACT_FIT, 300, {}),

@@ -20,6 +20,7 @@ from gd_lightning.theory import (
     in_words,
     predicted_losses,
 )
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.conftest import MakeTrainer
 from tests.theory.training import trained
@@ -46,7 +47,7 @@ def test_real_runs_beside_the_batch_limit(make_trainer: MakeTrainer, factor: flo
 def test_the_epochs_are_those_of_the_curve() -> None:
     outlooks = _of_system_1()
     row = outlooks.of("full", 0.05)
-    curve = predicted_losses(outlooks.loss, START, 0.05, 200) - outlooks.loss.least_squares
+    curve = predicted_losses(outlooks.loss, START, UpdateRule(0.05), 200) - outlooks.loss.least_squares
     assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
     assert row.verdict is Verdict.CONVERGES
     assert _of_system_1(max_epochs=row.epochs - 1).of("full", 0.05).verdict is Verdict.SLOW
@@ -97,7 +98,7 @@ def test_momentum_is_told_exactly(nesterov: bool) -> None:
     """Also at a learning rate that is not small: the mean of many runs takes the epochs that are told."""
     x, y = LinearProblem(n_samples=200, n_features=2, condition_number=3, noise=1.0).sample()
     start = Affine(torch.ones(1, 2), torch.full((1,), -3.0))
-    outlooks = Outlooks(LinearLoss.of(x, y), start, max_epochs=100, momentum=0.8, nesterov=nesterov)
+    outlooks = Outlooks(LinearLoss.of(x, y), start, max_epochs=100, rule=UpdateRule(momentum=0.8, nesterov=nesterov))
     lr, runs = 5e-4, 300
     told = outlooks.of(5, lr)
     design, targets = torch.cat([x, torch.ones(200, 1)], dim=1), y[:, 0]
@@ -113,7 +114,7 @@ def test_momentum_is_told_exactly(nesterov: bool) -> None:
         epochs += 1
     assert told.verdict is Verdict.CONVERGES
     assert abs(told.epochs - epochs) <= 1
-    limit = DrawnBatches(outlooks.loss, outlooks.start, 0.8, nesterov).largest_stable_lr(5)
+    limit = DrawnBatches(outlooks.loss, outlooks.start, outlooks.rule).largest_stable_lr(5)
     assert told.largest_stable_lr == limit
     smallest = outlooks.smallest_stable_batch_size(0.9 * limit)
     assert smallest is not None
@@ -122,11 +123,11 @@ def test_momentum_is_told_exactly(nesterov: bool) -> None:
 
 
 def test_momentum_in_the_sequential_order() -> None:
-    outlooks = _of_system_1(sequential=True, momentum=0.5)
+    outlooks = _of_system_1(sequential=True, rule=UpdateRule(momentum=0.5))
     row = outlooks.of(10, 0.0025)
     assert row.growth is not None
     assert row.verdict is Verdict.CONVERGES
-    epoch = SequentialEpoch.of(outlooks.loss, 0.0025, row.variant, 0.5)
+    epoch = SequentialEpoch.of(outlooks.loss, outlooks.rule.at(0.0025), row.variant)
     curve = epoch.predicted_losses(START, 200) - outlooks.loss.least_squares
     assert row.epochs == int((curve <= outlooks.target).nonzero()[0])
 

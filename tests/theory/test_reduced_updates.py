@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gd_lightning import Affine, LinearProblem, SteepLine
 from gd_lightning.theory import DrawnBatches, LinearLoss
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 
@@ -44,16 +45,19 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("momentum", [(0.0, False), (0.7, False), (0.9, True)], ids=["plain", "heavy ball", "nesterov"])
+RULES = [UpdateRule(), UpdateRule(momentum=0.7), UpdateRule(momentum=0.9, nesterov=True)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["plain", "heavy ball", "nesterov"])
 @pytest.mark.parametrize("table", TABLES)
-def test_the_small_space_tells_what_the_large_one_does(table: str, momentum: tuple[float, bool]) -> None:
+def test_the_small_space_tells_what_the_large_one_does(table: str, rule: UpdateRule) -> None:
     x, y = TABLES[table]
     loss = LinearLoss.of(x, y)
     start = Affine(torch.zeros(y.shape[1], x.shape[1]), torch.zeros(y.shape[1]))
-    drawn, n, random = DrawnBatches(loss, start, *momentum, small=0), loss.n_samples, np.random.default_rng(1)
+    drawn, n, random = DrawnBatches(loss, start, rule, small=0), loss.n_samples, np.random.default_rng(1)
     moments = drawn.moments
     state, observe = moments.state(start), moments.observation
-    about = 0.05 if momentum[0] else 0.02
+    about = 0.05 if rule.momentum else 0.02
     for size in (1, 7, n // 2 + 3):  # the last leaves a short batch
         limit, variant = drawn.largest_stable_lr(size), Variant.of(size, n)
         for share in 10 ** random.uniform(-2, -0.05, size=2):
@@ -88,7 +92,8 @@ def test_products_of_samples_in_a_matrix_or_one_by_one(momentum: float) -> None:
     x, y = _collinear(40, 12, 1.0)
     start = Affine(torch.ones(1, 12), torch.zeros(1))
     few, many = (
-        DrawnBatches(LinearLoss.of(x.repeat(times, 1), y.repeat(times, 1)), start, momentum) for times in (1, 3)
+        DrawnBatches(LinearLoss.of(x.repeat(times, 1), y.repeat(times, 1)), start, UpdateRule(momentum=momentum))
+        for times in (1, 3)
     )
     assert (few.moments.is_dense, many.moments.is_dense) == (False, True)
     limit = few.largest_stable_lr(1)

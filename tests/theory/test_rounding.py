@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gd_lightning import Affine, FourPoints, LinearProblem
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, Rounding, largest_stable_lr
+from gd_lightning.update_rule import UpdateRule
 
 Decimals = NDArray[np.int64]  # in units of 0.0001, as a table with four decimals has them
 PRECISIONS = [torch.float32, torch.float64]
@@ -86,10 +87,10 @@ def _surplus(
     x, y = torch.from_numpy(x_in_units / 1e4), torch.from_numpy(y_in_units / 1e4)
     layer = Standardize.fit(lambda: [x]).double() if standardize else None
     loss = LinearLoss.of(x if layer is None else layer(x), y, bias)
-    limit = largest_stable_lr(loss.lambda_max, *setting)
+    limit = largest_stable_lr(loss.lambda_max, UpdateRule(math.nan, *setting))
     lr = random.uniform(0.3, 0.9) * limit
     slowest = min(lr * loss.lambda_min / (1 - setting[0]), 2 - 2 * lr / limit)
-    predicted = Rounding(loss, x, y, lr, *setting, layer).digits(dtype).numpy()
+    predicted = Rounding(loss, x, y, UpdateRule(lr, *setting), layer).digits(dtype).numpy()
     exact = _least_squares(x_in_units, y_in_units, bias, standardize)
     updates, most = int(100 - 1.2 * math.log(torch.finfo(dtype).eps) / slowest), -math.log10(torch.finfo(dtype).eps / 2)
     in_precision = Standardize.fit(lambda: [x]).to(dtype) if standardize else None
@@ -115,7 +116,7 @@ def test_the_digits_are_those_of_real_runs(dtype: torch.dtype) -> None:
 
 def test_a_parameter_of_zero_has_digits_behind_the_point() -> None:
     x, y = FourPoints().sample()  # y = 2 x + 0
-    digits = Rounding(LinearLoss.of(x, y), x, y, lr=0.1).digits(torch.float64)
+    digits = Rounding(LinearLoss.of(x, y), x, y, UpdateRule(0.1)).digits(torch.float64)
     assert (digits > 14).all()
     assert (digits < 16).all()
 
@@ -126,7 +127,7 @@ def test_some_samples_tell_what_all_tell() -> None:
     layer = Standardize.fit(lambda: [x])
     loss = LinearLoss.of(layer(x), y)
     of_all, of_some = (
-        Rounding(loss, part_x, part_y, lr=0.3, layer=layer).digits(torch.float32)
+        Rounding(loss, part_x, part_y, UpdateRule(0.3), layer).digits(torch.float32)
         for part_x, part_y in ((x, y), (x[::10], y[::10]))
     )
     np.testing.assert_allclose(of_some, of_all, atol=0.05)
@@ -135,7 +136,9 @@ def test_some_samples_tell_what_all_tell() -> None:
 def test_a_small_learning_rate_stands_still_far_from_the_optimum() -> None:
     x, y = LinearProblem(n_samples=100, n_features=2).sample()
     loss = LinearLoss.of(x, y)
-    fast, slow = (Rounding(loss, x, y, lr=lr).digits(torch.float32) for lr in (0.5, 5e-5))
+    fast, slow = (Rounding(loss, x, y, UpdateRule(lr)).digits(torch.float32) for lr in (0.5, 5e-5))
     np.testing.assert_allclose(fast - slow, 4, atol=1)
     # The same steps with momentum 0.9 and a tenth of the learning rate.
-    np.testing.assert_allclose(Rounding(loss, x, y, lr=5e-6, momentum=0.9).digits(torch.float32), slow, atol=1e-3)
+    np.testing.assert_allclose(
+        Rounding(loss, x, y, UpdateRule(5e-6, momentum=0.9)).digits(torch.float32), slow, atol=1e-3
+    )

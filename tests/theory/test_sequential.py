@@ -10,6 +10,7 @@ import torch
 
 from gd_lightning import Affine, LinearProblem, SteepLine, Variant
 from gd_lightning.theory import LinearLoss, SequentialEpoch
+from gd_lightning.update_rule import UpdateRule
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40])
@@ -29,7 +30,7 @@ def test_epochs_are_those_of_a_plain_loop(batch_size: int, drop_last: bool) -> N
             if len(losses) == 1:
                 product = product - step * z[batch].T @ z[batch] @ product
                 growth = max(growth, float(np.linalg.norm(product, 2)))
-    epoch = SequentialEpoch.of(loss, lr, variant)
+    epoch = SequentialEpoch.of(loss, UpdateRule(lr), variant)
     start = Affine(torch.full((2, 3), 0.3, dtype=torch.float64), torch.full((2,), 0.3, dtype=torch.float64))
     np.testing.assert_allclose(epoch.predicted_losses(start, 30), losses, rtol=1e-10)
     assert epoch.largest_growth == pytest.approx(growth, rel=1e-10)
@@ -54,30 +55,30 @@ def test_epochs_with_momentum_are_those_of_torch(batch_size: int, nesterov: bool
             optimizer.zero_grad()
             torch.nn.functional.mse_loss(layer(x[batch]), y[batch]).backward()
             optimizer.step()
-    epoch = SequentialEpoch.of(loss, lr, variant, 0.8, nesterov)
+    epoch = SequentialEpoch.of(loss, UpdateRule(lr, 0.8, nesterov), variant)
     predicted = epoch.predicted_losses(start, 99)
     np.testing.assert_allclose(predicted, losses, rtol=1e-9)
     assert epoch.contraction < 1
     assert epoch.largest_growth >= 1
     long = epoch.predicted_losses(start, 20_000)[-1].item() - loss.least_squares
     assert epoch.floor == pytest.approx(long, rel=1e-6, abs=1e-14)
-    assert SequentialEpoch.of(loss, 4.0, variant, 0.8, nesterov).floor == math.inf
+    assert SequentialEpoch.of(loss, UpdateRule(4.0, 0.8, nesterov), variant).floor == math.inf
 
 
 def test_the_divergence_of_system_1() -> None:
     """Published as fluctuation, printed as 4.165e14 after one epoch, in float32."""
     loss = LinearLoss.of(*SteepLine().sample())
-    epoch = SequentialEpoch.of(loss, 0.1, Variant.of(1, 100))
+    epoch = SequentialEpoch.of(loss, UpdateRule(0.1), Variant.of(1, 100))
     start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
     assert epoch.predicted_losses(start, 1)[1].item() == pytest.approx(4.165e14, rel=1e-3)
     # Every epoch ends nearer to a point that is itself as far away: what fluctuates wildly is the way through an epoch.
     assert epoch.contraction < 1
     assert epoch.largest_growth > 1e7
     assert epoch.floor > 1e12
-    calm = SequentialEpoch.of(loss, 0.01, Variant.of(1, 100))
+    calm = SequentialEpoch.of(loss, UpdateRule(0.01), Variant.of(1, 100))
     assert calm.contraction < 1
     assert calm.largest_growth < 1.5
-    wild = SequentialEpoch.of(loss, 0.13, Variant.of("full", 100))
+    wild = SequentialEpoch.of(loss, UpdateRule(0.13), Variant.of("full", 100))
     assert wild.contraction > 1
     assert wild.floor == math.inf
     assert calm.predicted_losses(start, 20)[-1].item() == pytest.approx(0.17305, rel=1e-4)

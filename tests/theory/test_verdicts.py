@@ -12,6 +12,7 @@ import torch
 from gd_lightning import Affine
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, Outlooks, Verdict
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.theory.training import Numbers, trained
 
@@ -51,7 +52,7 @@ def problem(number: int) -> tuple[Numbers, Numbers, Outlooks, dict[str, Any]]:
     if kind in ("optimum", "near"):
         assert loss.optimum.bias is not None
         weight, bias = weight + loss.optimum.weight, bias + loss.optimum.bias
-    return x, y, Outlooks(loss, Affine(weight, bias), math.inf, **moved), moved
+    return x, y, Outlooks(loss, Affine(weight, bias), math.inf, UpdateRule(**moved)), moved
 
 
 @pytest.mark.parametrize("order", ["full", "sequential"])
@@ -61,7 +62,7 @@ def test_where_the_order_is_known_it_is_there_after_as_many_epochs_as_said_and_n
     seen = []
     for number in range(60 if order == "full" else 24):
         x, y, outlooks, moved = problem(number)
-        outlooks = Outlooks(outlooks.loss, outlooks.start, math.inf, sequential=order == "sequential", **moved)
+        outlooks = Outlooks(outlooks.loss, outlooks.start, math.inf, outlooks.rule, sequential=order == "sequential")
         random = np.random.default_rng(number)
         size = len(x) if order == "full" else int(random.integers(1, 8))
         lr = outlooks.largest_stable_lr(size) * 10 ** random.uniform(-1.5 if size == len(x) else -2.5, -0.02)
@@ -86,7 +87,7 @@ def test_drawn_samples_are_there_in_the_mean() -> None:
         x, y, outlooks, moved = problem(number)
         # From far away, the mean would be that of a few runs that are late.
         weight = torch.full_like(outlooks.start.weight, outlooks.loss.constant**0.5)
-        outlooks = Outlooks(outlooks.loss, Affine(weight, -weight[:, 0]), math.inf, **moved)
+        outlooks = Outlooks(outlooks.loss, Affine(weight, -weight[:, 0]), math.inf, outlooks.rule)
         random = np.random.default_rng(number)
         size = int(random.integers(1, 8))
         lr = outlooks.largest_stable_lr(size) * 10 ** random.uniform(-2, -0.7)
@@ -138,7 +139,7 @@ def test_a_swinging_loss_is_there_when_it_stays_there() -> None:
     y = 3 * x + 0.1 * torch.sin(40 * x)
     start, moved = Affine(torch.zeros(1, 1), torch.zeros(1)), dict[str, Any](momentum=0.99)
     for order, size in (("full", 20), ("sequential", 5)):
-        outlooks = Outlooks(LinearLoss.of(x, y), start, math.inf, sequential=order == "sequential", **moved)
+        outlooks = Outlooks(LinearLoss.of(x, y), start, math.inf, UpdateRule(**moved), sequential=order == "sequential")
         told = outlooks.of(size, 0.005)
         losses = trained(x.numpy(), y.numpy(), start, 0.005, told.variant, int(told.epochs) + 400, **moved)[:, 0]
         below = losses - outlooks.loss.least_squares <= outlooks.target

@@ -20,6 +20,7 @@ from gd_lightning.identifiability import undetermined
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
 from gd_lightning.theory.rounding import _data_variance, _variance
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.conftest import CommandLine
 
@@ -172,7 +173,7 @@ def test_rounding_errors_are_those_of_d_by_d_covariances(n: int, d: int, bias: b
     x = x + 3
     layer = None if standardize is None else Standardize.fit(lambda: [x], centred=standardize)
     loss = LinearLoss.of(x if layer is None else layer.standardized(x), y, bias)
-    rounding = Rounding(loss, x, y, 0.5 / loss.lambda_max, momentum=0.3, layer=layer)
+    rounding = Rounding(loss, x, y, UpdateRule(0.5 / loss.lambda_max, momentum=0.3), layer)
     for dtype in (torch.float32, torch.float64):
         torch.testing.assert_close(rounding.deviations(dtype), _dense_deviations(rounding, dtype), rtol=1e-8, atol=0)
 
@@ -185,11 +186,13 @@ def test_nothing_of_d_by_d_numbers_is_made() -> None:
         least_squares(x, y)
         assert undetermined([x]).all()
         layer = Standardize.fit(lambda: [x])
-        outlooks = Outlooks(loss, Affine(torch.zeros(1, d), torch.zeros(1)), max_epochs=10, momentum=0.5)
+        outlooks = Outlooks(
+            loss, Affine(torch.zeros(1, d), torch.zeros(1)), max_epochs=10, rule=UpdateRule(momentum=0.5)
+        )
         for size in ("full", 2):
             outlooks.of(size, 1.0)
-        Rounding(loss, x, y, 1e-4, layer=layer).digits(torch.float32)
-        Rounding(loss, x, y, 1e-4).excess(torch.float32)
+        Rounding(loss, x, y, UpdateRule(1e-4), layer).digits(torch.float32)
+        Rounding(loss, x, y, UpdateRule(1e-4)).excess(torch.float32)
     assert d < largest.numbers <= 2 * (n + 2) * (d + 2)
 
 

@@ -73,7 +73,8 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
         variants, title = FitVariants.of(command, options, data.variant), type(data.problem).__name__
     configs = variants.configs(command, data.variant)  # all mistakes are found before anything is made
     drawn = None if any(name.startswith("data.problem") for name in variants.varied) else data
-    with own_directory(options["directory"], _logs(command), f"compare-{title}", variants.content) as directory:
+    made_of = {"settings": variants.shared, "members": variants.options}
+    with own_directory(options["directory"], _logs(command), f"compare-{title}", made_of) as directory:
         members = variants.members(configs, directory, type(command.model))
 
         def train(member: FitMember) -> MemberResult | None:

@@ -22,7 +22,6 @@ from gd_lightning.experiments.comparison.members import (
     check_seeds,
     combinations,
     name_of,
-    one_for_each,
     usual_batch_sizes,
     values_of,
 )
@@ -90,17 +89,17 @@ class FitMember:
 
 @dataclass(frozen=True)
 class FitVariants:
-    """What is compared on the command line.
+    """What is compared on the command line, as text, by the full names of the options.
 
     Args:
         shared: The options that all runs have.
-        settings: What each variant sets, as text, by the full names of the options.
-        seeds: The options that each seed sets, likewise.
+        settings: What each variant sets.
+        seeds: What each seed sets.
     """
 
     shared: Mapping[str, Any]
     settings: Sequence[Mapping[str, str]]
-    seeds: Sequence[Mapping[str, int]]
+    seeds: Sequence[Mapping[str, str]]
 
     @classmethod
     def of(cls, command: Trains, options: Mapping[str, Any], variant: Variant) -> FitVariants:
@@ -114,18 +113,20 @@ class FitVariants:
         Raises:
             InputError: It cannot be compared.
         """
-        sizes, lrs, vary = _batch_sizes(options, variant), [], _varied(options["vary"])
-        if options["lrs"] is not None:
-            of_each = one_for_each(_as_texts(options["lrs"]), sizes)
-            lrs = [_learning_rate(command, lr, size) for lr, size in zip(of_each, sizes or [""], strict=True)]
-        settings = combinations([_checked(size, variant) for size in sizes], lrs, vary)
+
+        def best(size: str | None) -> str:
+            asked = variant.batch_size if size is None else _as_size(size)
+            return f"{best_lr(command.model, command.datamodule, asked):.3g}"
+
+        lrs = None if options["lrs"] is None else _as_texts(options["lrs"])
+        settings = combinations(_batch_sizes(options, variant), lrs, _varied(options["vary"]), best)
         check_seeds(options["seeds"])
         given, names = command.config.compare.as_dict(), set(settings[0])
         base = _seeds(given, options["vary_data"], names)
-        seeds = [{name: value + i for name, value in base.items()} for i in range(options["seeds"])]
         shared = _shared(given, set(options), names)
         if "optimizer" in names and command.options.given.get("model.lr") is None:
             del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
+        seeds = [{name: str(value + i) for name, value in base.items()} for i in range(options["seeds"])]
         return cls(shared, settings, seeds)
 
     @property
@@ -134,10 +135,13 @@ class FitVariants:
         return set(self.settings[0])
 
     @property
-    def content(self) -> dict[str, Any]:
-        """What the comparison is made of, as it is written down: the same makes the same runs."""
-        options = [{**setting, **self._as_text(seed)} for setting in self.settings for seed in self.seeds]
-        return {"settings": self.shared, "members": dict(zip(self._names(), options, strict=True))}
+    def options(self) -> dict[str, dict[str, str]]:
+        """What each run sets, by its name: every variant with every seed."""
+        found: dict[str, dict[str, str]] = {}
+        for setting in self.settings:
+            for i, seed in enumerate(self.seeds):
+                found[name_of(setting, i, found)] = {**setting, **seed}
+        return found
 
     def configs(self, command: Trains, variant: Variant) -> list[Namespace]:
         """Return a parsed ``fit`` for each variant, with which the first seed can be trained.
@@ -149,9 +153,8 @@ class FitVariants:
         known: dict[str, str] = {}
         configs = []
         for setting in self.settings:
-            own = {**setting, **self._as_text(self.seeds[0])}
-            options = [f"--{name}={value}" for name, value in own.items()]
-            configs.append(command.checked_fit("--config", text_of(self.shared), *options))
+            own = (f"--{name}={value}" for name, value in {**setting, **self.seeds[0]}.items())
+            configs.append(command.checked_fit("--config", text_of(self.shared), *own))
             made = configs[-1].fit.as_dict()
             if has_one_size and made["data"]["batch_size"] == variant.train_samples:
                 made["data"]["batch_size"] = "full"
@@ -164,42 +167,22 @@ class FitVariants:
     def members(
         self, configs: Sequence[Namespace], directory: Path, module_class: type[RegressionModule]
     ) -> list[FitMember]:
-        """Return every variant with every seed.
-
-        Args:
-            configs: As :meth:`configs` returns them.
-            directory: Of the comparison.
-            module_class: What is trained.
-        """
+        """Return every run, with its options as :meth:`configs` returns them and a directory in that of all."""
         own = [_with(config, seed) for config in configs for seed in self.seeds]
-        named = zip(self._names(), own, strict=True)
+        named = zip(self.options, own, strict=True)
         return [FitMember(name, directory / name, config, module_class) for name, config in named]
 
-    def _names(self) -> list[str]:
-        names = list[str]()
-        for setting in self.settings:
-            names += [name_of(setting, i, names) for i in range(len(self.seeds))]
-        return names
 
-    @staticmethod
-    def _as_text(seed: Mapping[str, int]) -> dict[str, str]:
-        return {name: str(value) for name, value in seed.items()}
-
-
-def _with(config: Namespace, seed: Mapping[str, int]) -> Namespace:
+def _with(config: Namespace, seed: Mapping[str, str]) -> Namespace:
     """Return options with the seeds of a run."""
     own = copy.deepcopy(config)
     for name, value in seed.items():
-        own.fit[name] = value
+        own.fit[name] = int(value)
     return own
 
 
 def _varied(given: str | Sequence[str] | Mapping[str, Sequence[Any]] | None) -> dict[str, list[str]]:
-    """Return the options that are varied, with their values as text.
-
-    Raises:
-        InputError: One of them is no option=values, or an option is there twice.
-    """
+    """Return the options that are varied, with their values as text."""
     if isinstance(given, Mapping):
         return {name: list(map(_text, values)) for name, values in given.items()}
     varied: dict[str, list[str]] = {}
@@ -216,9 +199,18 @@ def _varied(given: str | Sequence[str] | Mapping[str, Sequence[Any]] | None) -> 
 
 def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
     """Return the batch sizes as text; the configured one alone where other options are varied."""
-    if options["batch_sizes"] is not None:
-        return _as_texts(options["batch_sizes"])
-    return [] if options["vary"] else list(map(_text, usual_batch_sizes(configured.train_samples)))
+    if options["batch_sizes"] is None:
+        return [] if options["vary"] else list(map(_text, usual_batch_sizes(configured.train_samples)))
+    sizes = _as_texts(options["batch_sizes"])
+    for size in sizes:
+        Variant.of(_as_size(size), configured.train_samples)
+    return sizes
+
+
+def _as_size(text: str) -> BatchSize:
+    if text != "full" and not text.isdecimal():
+        raise InputError(f"batch_size {text!r} is no number of samples; use 'full' or a whole number from 1")
+    return "full" if text == "full" else int(text)
 
 
 def _as_texts(given: object) -> list[str]:
@@ -229,38 +221,8 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else text_of(value)
 
 
-def _checked(size: str, variant: Variant) -> str:
-    """Return a batch size of the comparison.
-
-    Raises:
-        InputError: It is none.
-    """
-    if size != "full" and not size.isdecimal():
-        raise InputError(f"batch_size {size!r} is no number of samples; use 'full' or a whole number from 1")
-    Variant.of("full" if size == "full" else int(size), variant.train_samples)
-    return size
-
-
-def _learning_rate(command: Trains, lr: str, size: str) -> str:
-    """Return a learning rate as text; the best one, as far as theory knows it, where that is asked for.
-
-    Raises:
-        InputError: Theory does not know it.
-    """
-    if lr != "best":
-        return lr
-    asked: BatchSize = command.datamodule.variant.batch_size
-    if size:
-        asked = "full" if size == "full" else int(size)
-    return f"{best_lr(command.model, command.datamodule, asked):.3g}"
-
-
 def _seeds(settings: Mapping[str, Any], vary_data: bool, varied: Collection[str]) -> dict[str, int]:
-    """Return the options that a seed changes, with the values that are configured, but for those that are varied.
-
-    Raises:
-        InputError: The data should change, and their problem has no seed.
-    """
+    """Return the options that a seed changes, with the values that are configured, but for those that are varied."""
     base = {"seed_everything": int(settings["seed_everything"]), "data.seed": int(settings["data"]["seed"])}
     if vary_data:
         problem = settings["data"]["problem"]

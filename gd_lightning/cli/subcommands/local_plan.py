@@ -27,6 +27,7 @@ from gd_lightning.module import (
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
 from gd_lightning.tracking.summary import aligned
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
 # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would take
@@ -126,9 +127,7 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
     curvature = LocalCurvature.of(
         loss,
         drawn.pieces(at_once),
-        options["weight_decay"],
-        options["momentum"],
-        options["nesterov"],
+        UpdateRule.of(options),
         taken.subset(trial.hardest).pieces(at_once) if len(drawn) < len(taken) else (),
     )
     variants = [Variant.of(size, len(data.train), data.drop_last) for size in sizes]
@@ -273,7 +272,7 @@ class LocalPlan:
 
     def _limits(self) -> list[str]:
         """Say what the columns of learning rates are."""
-        plain = ", without momentum" if self.curvature.momentum else ""
+        plain = ", without momentum" if self.curvature.rule.momentum else ""
         if self.tried is None:
             return [
                 "local limit  below it, errors do not grow where the curvature is that of the start",
@@ -293,7 +292,7 @@ class LocalPlan:
             return [f"Each lr was tried for {updates} updates, by the rows of the table; a longer run is not tried."]
         if not self.curvature.has_limit or len(self.rows) == 1:
             return []
-        bound = "that of theory.Interpolation" if self.curvature.momentum else "2 B / (beta + (B - 1) sharpness)"
+        bound = "that of theory.Interpolation" if self.curvature.rule.momentum else "2 B / (beta + (B - 1) sharpness)"
         return [f"Mini-batches: a guide, {bound}, as if drawn with replacement; a larger lr can be stable, too."]
 
     def _estimates(self) -> list[str]:

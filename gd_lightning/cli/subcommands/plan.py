@@ -99,8 +99,7 @@ def _digits(
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
-    momentum = (outlooks.momentum, outlooks.nesterov)
-    rounding = Rounding(outlooks.loss, *samples.take(rows), lr, *momentum, layer=module.standardize)
+    rounding = Rounding(outlooks.loss, *samples.take(rows), outlooks.rule.at(lr), module.standardize)
     has_bias = outlooks.start.bias is not None or (module.standardize is not None and module.standardize.centers)
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
@@ -241,9 +240,9 @@ class Plan:
         row, epochs = self.configured, self.outlooks.max_epochs
         length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
         lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
-        if self.outlooks.momentum:
-            kind = ", Nesterov's" if self.outlooks.nesterov else ""
-            lines.append(f"momentum {self.outlooks.momentum:g}{kind}")
+        if (rule := self.outlooks.rule).momentum:
+            kind = ", Nesterov's" if rule.nesterov else ""
+            lines.append(f"momentum {rule.momentum:g}{kind}")
         if row.rounding:
             lines.append("without rounding, which keeps this run at its floor")
         found = OutcomeMap.of(self.outlooks, row.variant.batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError
@@ -20,44 +20,39 @@ _LONGEST = 40  # characters of a value in the name of a directory
 
 
 def combinations(
-    batch_sizes: Sequence[_Value], lrs: Sequence[_Value], vary: Mapping[str, Sequence[_Value]]
+    batch_sizes: Sequence[_Value],
+    lrs: Sequence[_Value] | None,
+    vary: Mapping[str, Sequence[_Value]],
+    best_lr: Callable[[Any], _Value],
 ) -> list[dict[str, _Value]]:
     """Return every combination of what is varied, as settings.
 
     Args:
         batch_sizes: The batch sizes; empty where the configured one is for all.
-        lrs: A learning rate for each batch size; empty where the configured one is for all.
+        lrs: A learning rate for all or for each batch size, or best; None where the configured one is for all.
         vary: Other options, by their full names, each with its values.
+        best_lr: Returns the best learning rate at a batch size, or at the configured one for None.
 
     Raises:
-        InputError: An option is varied twice.
+        InputError: There are not as many learning rates, or an option is varied twice.
 
     Example:
-        >>> combinations(["full", 1], [0.1, 0.01], {"model.momentum": [0.5]})[1]
+        >>> combinations(["full", 1], ["best"], {"model.momentum": [0.5]}, {"full": 0.1, 1: 0.01}.get)[1]
         {'data.batch_size': 1, 'model.lr': 0.01, 'model.momentum': 0.5}
     """
     first: list[dict[str, _Value]] = [{"data.batch_size": size} for size in batch_sizes] or [{}]
-    if lrs:
-        first = [{**setting, "model.lr": lr} for setting, lr in zip(first, lrs, strict=True)]
+    if lrs is not None:
+        if len(lrs) not in (1, len(first)):
+            raise InputError(
+                f"cannot give {len(lrs)} lrs to {len(first)} batch sizes; give one, one for each, or best, or vary "
+                "model.lr to try each with all"
+            )
+        for setting, lr in zip(first, list(lrs) * (len(first) // len(lrs)), strict=True):
+            setting["model.lr"] = best_lr(setting.get("data.batch_size")) if lr == "best" else lr
     if both := sorted(first[0].keys() & vary.keys()):
         raise InputError(f"cannot vary {both[0]} twice; give its values once")
     axes = [first, *([{name: value} for value in values] for name, values in vary.items())]
     return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*axes)]
-
-
-def one_for_each(lrs: Sequence[_Value], batch_sizes: Sequence[object]) -> list[_Value]:
-    """Return a learning rate for each batch size; the same one where one alone is given.
-
-    Raises:
-        InputError: They are neither one nor as many as there are batch sizes.
-    """
-    count = max(1, len(batch_sizes))
-    if len(lrs) not in (1, count):
-        raise InputError(
-            f"cannot give {len(lrs)} lrs to {count} batch sizes; give one, one for each, or best, or vary model.lr to "
-            "try each with all"
-        )
-    return list(lrs) * (count // len(lrs))
 
 
 def check_seeds(seeds: int) -> None:

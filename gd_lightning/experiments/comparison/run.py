@@ -28,7 +28,6 @@ from gd_lightning.experiments.comparison.members import (
     check_seeds,
     combinations,
     name_of,
-    one_for_each,
     usual_batch_sizes,
 )
 from gd_lightning.experiments.comparison.report import Report
@@ -240,12 +239,8 @@ class _Request:
         if not (sizes or self.vary):
             with precision_of_run(self.options["trainer"].get("precision")):
                 sizes = list(usual_batch_sizes(self._data("full").variant.train_samples))
-        lrs: list[Any] = []
-        if self.lrs is not None:
-            given = [self.lrs] if isinstance(self.lrs, (str, float, int)) else self.lrs
-            of_each = zip(one_for_each(list(given), sizes), sizes or [None], strict=True)
-            lrs = [self._best(size) if lr == "best" else lr for lr, size in of_each]
-        return combinations(sizes, lrs, self.vary)
+        lrs: Any = [self.lrs] if isinstance(self.lrs, (str, float, int)) else self.lrs
+        return combinations(sizes, lrs, self.vary, self._best)
 
     def _best(self, batch_size: BatchSize | None) -> float:
         data = self._data(batch_size)

@@ -61,6 +61,7 @@ from gd_lightning.module import (
 )
 from gd_lightning.problems import Problem, SteepLine
 from gd_lightning.records.history import DIVERGENCE_FACTOR
+from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 Progress = Callable[[int], object]
@@ -334,6 +335,6 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float],
         plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
         told = [size for size in grid.batch_size if plain.can_tell(Variant.of(size, data.variant.train_samples))]
         for momentum in [each for each in grid.momentum if each < 1]:
-            outlooks = dataclasses.replace(plain, momentum=momentum, nesterov=nesterov)
+            outlooks = plain.but(rule=UpdateRule(momentum=momentum, nesterov=nesterov))
             limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in told}
     return limits

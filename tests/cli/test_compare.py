@@ -260,6 +260,20 @@ def test_what_only_the_training_of_a_later_variant_refuses_is_said_before_the_fi
     assert not (command_line.root / "lightning_logs").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--data.val_size", "20", "--trainer.val_check_interval", "4"],  # more updates than are tried
+        ["--trainer.callbacks", "[{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.01}}]"],
+        ["--data.val_size", "20", "--trainer.check_val_every_n_epoch", "2", "--trainer.num_sanity_val_steps", "2"],
+        ["--trainer.min_epochs", "2", "--trainer.max_steps", "11"],
+    ],
+)
+def test_what_can_be_trained_is_not_refused_where_it_is_tried(command_line: CommandLine, options: list[str]) -> None:
+    few = ["--batch_sizes", "10", "--seeds", "1", "--trainer.max_epochs", "2", "--model.lr", "0.01"]
+    assert command_line("compare", *few, *options) == 0, command_line.err
+
+
 def test_variants_are_tried_without_a_word_or_a_file(command_line: CommandLine, tmp_path: Path) -> None:
     saving = f"{{class_path: ModelCheckpoint, init_args: {{dirpath: {tmp_path / 'saved'}, save_top_k: -1}}}}"
     callbacks = f"[PrintUpdates, LearningRateMonitor, {saving}]"

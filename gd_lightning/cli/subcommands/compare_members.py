@@ -31,6 +31,7 @@ from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
+from gd_lightning.tracking.text_files import plain_copy
 from gd_lightning.variants import BatchSize, Variant
 
 
@@ -244,4 +245,5 @@ def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[s
     optimizer = shared.get("optimizer")
     if optimizer is not None and "model.lr" in varied:  # it follows the model's
         optimizer["init_args"].pop("lr", None)
-    return shared
+    plain: dict[str, Any] = plain_copy(shared)  # an option can have an object, such as a device
+    return plain

@@ -44,6 +44,8 @@ def make_one_update(trainer: Trainer, module: RegressionModule, data: Regression
     """
     trainer.fit_loop.max_epochs = trainer.limit_train_batches = 1
     trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0
+    if isinstance(trainer.val_check_interval, int) and trainer.check_val_every_n_epoch is not None:
+        trainer.val_check_interval = 1.0  # so many updates are not made
     lines = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     lines.addFilter(_nothing)
     try:

@@ -68,8 +68,8 @@ class StopOnSignal(Callback):
             raise KeyboardInterrupt
         self._received = number
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """End the run if any process got a signal.
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *of_batch: Any) -> None:
+        """End the run if any process got a signal, when the other callbacks have seen the end of the update, too.
 
         Raises:
             KeyboardInterrupt: It was Ctrl-C.
@@ -81,6 +81,9 @@ class StopOnSignal(Callback):
             received = int(trainer.strategy.reduce(mine, reduce_op="max"))
         if not received:
             return
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks[callbacks.index(self) + 1 :]:
+            callback.on_train_batch_end(trainer, pl_module, *of_batch)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint):
                 callback.save(trainer)

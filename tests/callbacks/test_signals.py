@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 
 from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import EndedBySignal, StopOnSignal, raise_for_signal
@@ -87,6 +88,22 @@ def test_a_signal_ends_a_run_wherever_it_comes(
     if number == signal.SIGINT:  # Lightning ignores another one while it ends
         signal.signal(number, inside[signal.SIGINT])
     assert {number: signal.getsignal(number) for number in ENDING} == inside
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # which the continued run shares
+def test_what_comes_behind_sees_the_update_that_a_signal_ends(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Else a checkpoint that is due there would be missing for ever: the continued run is behind that update."""
+    data = RegressionDataModule(LinearProblem(n_samples=20), batch_size=5)
+    sender = LambdaCallback(on_before_optimizer_step=_send(signal.SIGINT))
+    for own in ([sender, StopOnSignal()], []):
+        saves = ModelCheckpoint(tmp_path / "saved", "{step}", every_n_train_steps=1, save_top_k=-1)
+        callbacks: list[Callback] = [*own, saves, LastCheckpoint()]
+        trainer = make_trainer(callbacks=callbacks, max_epochs=2, logs=True, enable_checkpointing=True)
+        last = next(tmp_path.rglob("last.ckpt"), None)
+        with pytest.raises(SystemExit) if own else nullcontext():
+            trainer.fit(RegressionModule(lr=0.01), data, ckpt_path=last, weights_only=True)
+        steps = {int(path.stem.removeprefix("step=")) for path in (tmp_path / "saved").iterdir()}
+        assert steps == ({1} if own else set(range(1, 9)))
 
 
 def test_signals_that_are_ignored_or_handled_stay_so() -> None:

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from gd_lightning import History, RegressionDataModule, RegressionModule, Table
+from gd_lightning import History, Problem, RegressionDataModule, RegressionModule, Table
+from gd_lightning.data import placement
 from gd_lightning.engine import EngineOnFile
 from tests.conftest import MakeTrainer
 
@@ -163,3 +165,29 @@ def test_a_table_that_stays_in_its_file_is_trained_by_the_same_compiled_code(
         torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
     else:
         assert torch.equal(found[1], found[0])
+
+
+class Mapped(Problem):
+    """A problem of one's own whose tensors are mapped."""
+
+    mapped = True
+
+    def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.arange(40.0).reshape(20, 2)
+        return x, x[:, :1]
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_processes_share_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch, processes: int, missing: int) -> None:
+    """Each of them loads all samples: 20 rows of 3 float32 numbers."""
+    monkeypatch.setattr("gd_lightning.data.placement.free_memory", lambda: 2 * processes * 240 - missing)
+    data = RegressionDataModule(Mapped(), val_size=5, test_size=3)
+    data.max_loaded_bytes = 0
+    trainer: Any = SimpleNamespace(num_devices=processes)
+    assert all(part.mapped for part in data.parts)
+    loaded = placement.loaded(data.parts, trainer, None)
+    assert [part.mapped for part in loaded] == [bool(missing)] * 3
+    for part, before in zip(loaded, data.parts, strict=True):
+        assert torch.equal(part.x, before.x)
+        assert torch.equal(part.y, before.y)

@@ -71,12 +71,12 @@ def draw_map(found: OutcomeMap, batch_size: int, lr: float, verdict: Verdict, ti
     run.set_label(f"this run: batch_size {batch_size}{last}, lr {lr:g}: {verdict}")
     _name_axes(panels, found)
     figure.suptitle(title, fontsize="medium")
-    others = [Patch(**look_of(name), label=str(name)) for name in _shown(found, low, high) if name not in labelled]
+    others = [Patch(**style_of(name), label=str(name)) for name in _shown(found, low, high) if name not in labelled]
     figure.legend(handles=[*legend, run, *others], loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
 
 
-def look_of(name: Verdict) -> dict[str, Any]:
+def style_of(name: Verdict) -> dict[str, Any]:
     """Return how a region is filled, as arguments of matplotlib."""
     return {"facecolor": REGION_COLORS[name], "hatch": _HATCHES.get(name), "edgecolor": "white", "linewidth": 0.0}
 
@@ -112,7 +112,7 @@ def _draw_columns(axes: Axes, columns: Sequence[Boundaries]) -> list[Artist]:
     slow, fast, slow_again, *others = _regions(shown, *axes.get_ylim())
     # One below the other, where they are of one colour, would leave a seam.
     for name, lower, upper in [(slow[0], slow[1], slow_again[2]), fast, *others]:
-        axes.fill_between(places, lower, upper, **look_of(name))
+        axes.fill_between(places, lower, upper, **style_of(name))
     for boundary in ("fast_from", "fast_to", "quiet", "stable"):
         axes.plot(places, [_line(each, boundary) for each in shown], color="white", linewidth=0.8)
     axes.set_xlim(places[0], places[-1])

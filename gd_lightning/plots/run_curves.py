@@ -131,7 +131,7 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: st
         axes: Where to.
         surface: The loss.
         w: Weight after each recorded update, shape (rows,).
-        b: Bias, likewise.
+        b: Bias after each recorded update, shape (rows,).
         variant: The variant, for the colour of the path; None if unknown.
     """
     draw_contours(axes, surface, w, b)
@@ -150,7 +150,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
         axes: Where to.
         surface: The loss.
         w: Weights of one path or of several, the start first, shape (points,).
-        b: Biases, likewise.
+        b: Their biases, shape (points,).
     """
     w_best, b_best = surface.minimum
     # A diverging path leaves every picture: show what lies within three times the distance of the start.

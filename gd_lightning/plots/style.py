@@ -74,7 +74,7 @@ def new_figure(panels: int) -> Figure:
 
 
 def sized_figure(width: float, height: float) -> Figure:
-    """Make a figure of some width and height in inches, likewise, in which nothing is placed automatically."""
+    """Make such a figure of some width and height in inches, in which nothing is placed automatically."""
     figure = LiteralFigure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure

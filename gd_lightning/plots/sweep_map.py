@@ -21,13 +21,13 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
-from gd_lightning.plots.outcome_map import look_of
+from gd_lightning.plots.outcome_map import style_of
 from gd_lightning.plots.style import new_figure, write_plainly
 from gd_lightning.records.groups import Values
 from gd_lightning.theory import Verdict
 
 _COLORS = colormaps["viridis_r"].with_extremes(over="black")
-_DIVERGED = look_of(Verdict.DIVERGES)
+_DIVERGED = style_of(Verdict.DIVERGES)
 _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
 _A_ROW = 3  # panels

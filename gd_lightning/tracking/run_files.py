@@ -30,7 +30,7 @@ _SUMMARY_VERSION = "schema"
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """Read what a run came to.
+    """Read the results of a run.
 
     Args:
         path: Its ``summary.json``.

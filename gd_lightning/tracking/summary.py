@@ -1,4 +1,4 @@
-"""What a run came to, for programs (``summary.json``), for the terminal and for TensorBoard's Text tab."""
+"""The results of a run, for programs (``summary.json``), for the terminal and for TensorBoard's Text tab."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunSummary:
         outcome: completed, converged, stopped, diverged or interrupted.
         reason: Why it ended, in words.
         parameters: Final parameters of a linear regressor by name, in original units; None for others.
-        least_squares: The parameters with the smallest train loss, likewise.
+        least_squares: The parameters with the smallest train loss, by name, in original units; None for others.
         truth: The true parameters, where the problem knows them.
         engine: What carried out the updates: autograd or fused.
         engine_reason: Why the fused engine did not; empty where it did.

@@ -88,7 +88,7 @@ def _content_of(directory: Path) -> object:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run reached its end, whatever it came to."""
+    """Whether a run reached its end, also where it diverged."""
     try:
         summary = read_summary(run / SUMMARY)
     except InputError:

@@ -67,7 +67,7 @@ class FitMember:
     module_class: type[RegressionModule]
 
     def finished(self, history: History | None = None) -> MemberResult | None:
-        """Return what its files say that it came to; None where they do not say that it reached its end.
+        """Return the result that its files hold; None where they do not say that it reached its end.
 
         Args:
             history: Its history, where it is at hand.

@@ -1,4 +1,4 @@
-"""Runs side by side: what each group of them came to, and the target that all of them are measured against."""
+"""Runs side by side: the results of each group, and the target that all of them are measured against."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a comparison shows, one sentence a finding, computed from its rows.
 
 A row is named as the first of several only where the difference to every other one is larger than seeds explain, see
-:mod:`~gd_lightning.experiments.comparison.significance`, and only where all of its runs have the figure: what the
-survivors of a group came to says nothing of the others.
+:mod:`~gd_lightning.experiments.comparison.significance`, and only where all of its runs have the figure: the
+results of a group's survivors say nothing of the others.
 """
 
 from __future__ import annotations

@@ -35,16 +35,16 @@ _OTHERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a group of runs came to. Runs that diverged count in ``outcome``, and in no mean but those of their length.
+    """The results of a group of runs. Runs that diverged count in ``outcome``, and in means of their length alone.
 
     Args:
         label: The group.
         variant: batch, mini-batch or stochastic; None where it is not known.
-        batch_size: B; None likewise.
+        batch_size: B; None where it is not known.
         lr: The learning rate; nan where it is not known.
         runs: How many runs, each from another seed.
         updates: Updates made, by runs that diverged too.
-        samples: Training samples consumed, likewise.
+        samples: Training samples consumed, by runs that diverged too.
         train_loss: Train loss at the end.
         excess: How far it is above the least squares; nan for other than linear regressors.
         reached: How many runs got to the target, from above it, and did not diverge.
@@ -256,7 +256,7 @@ _EFFORT = [*(f"{name} to target" for name in _AXES), "seconds an epoch", "engine
 
 
 def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
-    """Return the table for a terminal, in two parts: what the runs came to, and what it took.
+    """Return the table for a terminal, in two parts: the results, and what they took.
 
     Args:
         found: The rows.

@@ -18,7 +18,7 @@ from gd_lightning.tracking.run_reader import FinishedRun
 
 @dataclass(frozen=True)
 class MemberResult:
-    """What a member of a comparison comes to.
+    """The result of a member of a comparison.
 
     Args:
         run: Its losses, summary and settings.
@@ -37,7 +37,7 @@ class Member(Protocol):
         """What it is called; unique among the members of a comparison."""
 
     def finished(self) -> MemberResult | None:
-        """Return what it came to when it was carried out before; None where it was not, or not to its end."""
+        """Return its result where it was carried out before; None where it was not, or not to its end."""
 
 
 _Member = TypeVar("_Member", bound=Member)
@@ -75,7 +75,7 @@ class CompareTask(Generic[_Member]):
         return report
 
     def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:
-        """Yield what each member comes to; those that are not finished are trained.
+        """Yield the result of each member; those that are not finished are trained.
 
         Args:
             begins: Is told the name of each member.
@@ -86,7 +86,7 @@ class CompareTask(Generic[_Member]):
                 yield result
 
     def finished(self) -> list[MemberResult]:
-        """Return what those members came to that are finished."""
+        """Return the results of those members that are finished."""
         return [result for member in self.members if (result := member.finished()) is not None]
 
     def report(self, results: Sequence[MemberResult]) -> Report:

@@ -60,7 +60,7 @@ class Grid:
             given: Values for some axes; an axis without them has the one of module and data, but for learning rates
                 and batch sizes, which then are the usual ones.
             module: Where the other options are.
-            data: Likewise.
+            data: The data, with the other options.
             seeds: How many runs each combination has.
 
         Raises:

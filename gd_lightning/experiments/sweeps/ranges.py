@@ -58,7 +58,7 @@ def written_twice(name: str, given: Given, full: int | None = None) -> list[str]
     Args:
         name: The option, for messages.
         given: As for :func:`numbers`.
-        full: Likewise.
+        full: As for :func:`numbers`.
 
     Example:
         >>> written_twice("batch_sizes", "1,full,100,log(1,100,3)", full=100)

@@ -41,7 +41,7 @@ _HOLDS_FOR = {  # the limits of theory, by the order of the runs
 
 @dataclass(frozen=True)
 class SweepRow:
-    """What the runs of a batch size came to.
+    """The results of the runs of a batch size.
 
     Args:
         others: The values of momentum and penalties.

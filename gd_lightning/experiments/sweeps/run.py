@@ -88,7 +88,7 @@ def sweep(
     Args:
         problem: What makes the data; None: the steep line.
         lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
-        batch_sizes: Likewise; None: the one in ``data``, else ``"1,2,4,...,full"``.
+        batch_sizes: Batch sizes, in the same forms; None: the one in ``data``, else ``"1,2,4,...,full"``.
         momentums: Values of the momentum; None: the one in ``model``, as for the next two.
         weight_decays: Values of the L2 penalty.
         l1s: Values of the L1 penalty.
@@ -157,7 +157,7 @@ class SweepTask:
 
         Args:
             module: With the options that are not swept; its network is not made yet, or is the given one.
-            data: Likewise.
+            data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
 
         Raises:

@@ -53,7 +53,7 @@ class Affine:
         names = parameter_names(self.weight.shape[1], self.weight.shape[0], self.bias is not None, features, targets)
         return dict(zip(names, self.flat().tolist(), strict=True))
 
-    def after(self, mean: Tensor, scale: Tensor) -> Affine:
+    def in_original_units(self, mean: Tensor, scale: Tensor) -> Affine:
         """Return this function of (x - mean) / scale as a function of x, in float64.
 
         Args:
@@ -66,8 +66,11 @@ class Affine:
         shift = weight @ mean.cpu().double()
         return Affine(weight, -shift if self.bias is None else self.bias.detach().cpu().double() - shift)
 
-    def before(self, mean: Tensor, scale: Tensor) -> Affine:
-        """Return this function of x as a function of (x - mean) / scale, in float64: the inverse of :meth:`after`."""
+    def in_standardized_units(self, mean: Tensor, scale: Tensor) -> Affine:
+        """Return this function of x as a function of (x - mean) / scale, in float64.
+
+        It is the inverse of :meth:`in_original_units`.
+        """
         weight, center = self.weight.detach().cpu().double(), mean.cpu().double()
         if self.bias is None and not center.any():
             return Affine(weight * scale.cpu().double())

@@ -21,9 +21,9 @@ def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
     """Tell the parameters that the data leave open: those of a constant feature beside a bias, of collinear features.
 
     A parameter is open where some function that is 0 on all samples has it. The design is folded into one triangular
-    factor, block by block, and the singular vectors of the columns, each measured in its own deviation so that units do
-    not matter, are the functions. What rounding the features to the precision that they come in can have made of
-    nothing counts as nothing: a direction whose singular value is below the rounding errors along it.
+    factor, block by block, and the singular vectors of the columns, each measured in its own standard deviation so that
+    units do not matter, are the functions. What rounding the features to the precision that they come in can have made
+    of nothing counts as nothing: a direction whose singular value is below the rounding errors along it.
     Source: Golub and Van Loan, Matrix Computations, 4th edition, sections 2.4 (Weyl's inequality) and 5.4.
 
     Args:
@@ -76,11 +76,11 @@ def without_rounding(factor: Tensor, center: Tensor, eps: float) -> Tensor:
 
 def _seen(factor: Tensor, center: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return singular vectors and values that are no rounding, (rows, R), (R,), (R, D), and the units of columns."""
-    deviation = factor.norm(dim=0)
-    size = (deviation.square() + center.square()).sqrt()
+    std = factor.norm(dim=0)
+    size = (std.square() + center.square()).sqrt()
     rounding = size * (eps / 2 + _MOST_ROUNDINGS * _EPS)
-    varies = deviation > rounding
-    spread = torch.where(varies, deviation, torch.where(size > 0, size, 1.0))
+    varies = std > rounding
+    spread = torch.where(varies, std, torch.where(size > 0, size, 1.0))
     left, values, vectors = svd(torch.where(varies, factor / spread, 0.0))
     shares = torch.where(varies, rounding / spread, 0.0)
     seen = values > vectors.abs() @ shares + _MOST_ROUNDINGS * _EPS * math.sqrt(len(size))

@@ -55,8 +55,10 @@ def test_change_of_units_goes_both_ways() -> None:
     function = Affine(torch.randn(2, 3, dtype=torch.float64), torch.randn(2, dtype=torch.float64))
     mean, scale = torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64) + 0.5
     x = torch.randn(11, 3, dtype=torch.float64)
-    assert torch.allclose(function.after(mean, scale)(x), function((x - mean) / scale))
-    assert torch.allclose(function.before(mean, scale).after(mean, scale).flat(), function.flat())
+    assert torch.allclose(function.in_original_units(mean, scale)(x), function((x - mean) / scale))
+    assert torch.allclose(
+        function.in_standardized_units(mean, scale).in_original_units(mean, scale).flat(), function.flat()
+    )
 
 
 def test_names_follow_features_and_targets() -> None:

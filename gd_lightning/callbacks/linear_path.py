@@ -47,7 +47,7 @@ def least_squares_of(network: LinearRegressor, layer: Standardize | None, sample
         bias=network.affine().bias is not None,
     )
     constant_loss = scatter_over(y for _, y in samples.pieces()) / (len(samples) * samples.out_features)
-    return Optimum(affine if layer is None else affine.after(layer.mean, layer.scale), loss, constant_loss)
+    return Optimum(affine if layer is None else affine.in_original_units(layer.mean, layer.scale), loss, constant_loss)
 
 
 class LinearPath:

@@ -85,5 +85,5 @@ def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize
         assert isinstance(network, LinearRegressor)
         if layer is not None:
             weight = start.weight.broadcast_to(network.weight.shape)
-            start = Affine(weight, start.bias).before(layer.mean, layer.scale)
+            start = Affine(weight, start.bias).in_standardized_units(layer.mean, layer.scale)
         set_parameters(network, start)

@@ -229,7 +229,11 @@ class NetworkModule(ModuleWithQuickHooks):
         if not isinstance(self.network, LinearRegressor):
             return None
         affine = self.network.affine()
-        return affine if self.standardize is None else affine.after(self.standardize.mean, self.standardize.scale)
+        return (
+            affine
+            if self.standardize is None
+            else affine.in_original_units(self.standardize.mean, self.standardize.scale)
+        )
 
     # Weights and checkpoints
 

@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -30,6 +29,11 @@ from gd_lightning.variants import Variant
 
 # Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
+
+_NOT_QUADRATIC = (
+    "cannot tell the outlook of this module, because its loss is not quadratic in its parameters, or is not "
+    "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
+)
 
 # What says which loss a module descends, and how it descends it, if a subclass has its own.
 _LOSS = ("forward", "summed_loss", "training_step")
@@ -71,31 +75,27 @@ def linear_outlooks(
     """
     network = quadratic_network(module)
     if network is None:
-        raise InputError(
-            "cannot tell the outlook of this module, because its loss is not quadratic in its parameters, or is not "
-            "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
-        )
-    now, layer = network.affine(), module.standardize
+        raise InputError(_NOT_QUADRATIC)
+    now = network.affine()
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
     directions = min(columns, variant.train_samples)
     most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
-    outlooks = _outlooks(module, pieces, variant, layer, start, most)
-    of_the_run: dict[str, Any] = {
-        "max_epochs": max_epochs,
-        "sequential": order == "sequential",
-        "with_replacement": order == "with_replacement",
-    }
-    outlooks = replace(outlooks, **of_the_run)
-    if problem is None or layer is not None or now.bias is None:
-        return outlooks
+
+    def outlooks(layer: Standardize | None, start: Affine) -> Outlooks:
+        return replace(
+            _outlooks(module, pieces, variant, layer, start, most),
+            max_epochs=max_epochs,
+            sequential=order == "sequential",
+            with_replacement=order == "with_replacement",
+        )
 
     def standardized() -> Outlooks:
         layer = Standardize.fit(lambda: (x for x, _ in pieces()))
-        from_here = start.before(layer.mean, layer.scale) if _is_given(module, problem) else start
-        other = _outlooks(module, pieces, variant, layer, from_here, most)
-        return replace(other, **of_the_run)
+        is_given = problem is not None and _is_given(module, problem)
+        return outlooks(layer, start.in_standardized_units(layer.mean, layer.scale) if is_given else start)
 
-    return replace(outlooks, standardized=standardized)
+    is_asked = problem is not None and module.standardize is None and now.bias is not None
+    return replace(outlooks(module.standardize, start), standardized=standardized if is_asked else None)
 
 
 def standardized_module(module: RegressionModule, layer: Standardize, problem: Problem) -> RegressionModule:
@@ -109,7 +109,7 @@ def standardized_module(module: RegressionModule, layer: Standardize, problem: P
     other = copy.deepcopy(module)
     other.standardize = layer
     if isinstance(other.network, LinearRegressor) and _is_given(module, problem):
-        set_parameters(other.network, other.network.affine().before(layer.mean, layer.scale))
+        set_parameters(other.network, other.network.affine().in_standardized_units(layer.mean, layer.scale))
     return other
 
 

@@ -33,6 +33,7 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.theory.critical_batch_size import share_of_variance
 from gd_lightning.theory.drawn_moments import Moments
+from gd_lightning.theory.moment_limits import MomentLimits
 from gd_lightning.theory.numerics.searches import minimum
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.reduced_updates import SMALL, ReducedUpdates, is_stable, settled
@@ -73,7 +74,7 @@ class DrawnBatches:
     def largest_stable_lr(self, batch_size: int) -> float:
         """Return the learning rate below which the expected squared error stays bounded."""
         if batch_size not in self._limits:
-            self._limits[batch_size] = self.moments.largest_stable_lr(self.spread(batch_size))
+            self._limits[batch_size] = self._moment_limits.largest_stable_lr(self.spread(batch_size))
         return self._limits[batch_size]
 
     def best_lr(self, batch_size: int) -> float:
@@ -88,7 +89,7 @@ class DrawnBatches:
         """Whether the expected squared error stays bounded: less work than :meth:`largest_stable_lr` with momentum."""
         if batch_size in self._limits:
             return lr < self._limits[batch_size]
-        return self.moments.is_stable(lr, self.spread(batch_size))
+        return self._moment_limits.is_stable(lr, self.spread(batch_size))
 
     def contraction(self, lr: float, batch_size: int) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
@@ -132,7 +133,7 @@ class DrawnBatches:
             return math.inf
         if variant.short_batch:
             return self.settled_excess(lr, variant)
-        return self.moments.floor(lr, self.spread(variant.batch_size))
+        return self._moment_limits.floor(lr, self.spread(variant.batch_size))
 
     def excess(self, lr: float, variant: Variant, epochs: int) -> float:
         """Return how far above the least-squares loss the expected train loss is after some epochs."""
@@ -163,6 +164,10 @@ class DrawnBatches:
     def moments(self) -> Moments:
         """What moves the second moments of the error."""
         return Moments(self.loss, self.rule)
+
+    @property
+    def _moment_limits(self) -> MomentLimits:
+        return MomentLimits(self.moments)
 
     @cached_property
     def _reduced(self) -> ReducedUpdates:

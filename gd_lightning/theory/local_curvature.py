@@ -173,21 +173,13 @@ class LocalCurvature:
                 f"the train loss is {value:g} there, and the square of its gradient {squared:g}",
                 "scale the features and the targets, or choose another initialization",
             )
-        sharpest, total, count = _Sharpest(), 0.0, 0
-        for x, y in drawn:
-            curvatures, squares = loss.of_samples(x, y, _FEW_PRODUCTS_OF_SAMPLES)
-            sharpest.add(x, y, curvatures)
-            total, count = total + squares.sum().item(), count + len(x)
+        sharpest = _Sharpest(loss)
+        norms = torch.cat([sharpest.add(x, y) for x, y in drawn])
         for x, y in hard:
-            sharpest.add(x, y, loss.of_samples(x, y, _FEW_PRODUCTS_OF_SAMPLES)[0])
-        return cls(
-            loss=value,
-            gradient_norm=math.sqrt(squared),
-            sharpness=loss.sharpness() + rule.weight_decay,
-            sample_curvature=sharpest.curvature(loss) + rule.weight_decay,
-            variance=max(0.0, total / count - squared),
-            rule=rule,
-        )
+            sharpest.add(x, y)
+        sharpness, sample_curvature = (each + rule.weight_decay for each in (loss.sharpness(), sharpest.curvature()))
+        variance = max(0.0, norms.mean().item() - squared)
+        return cls(value, math.sqrt(squared), sharpness, sample_curvature, variance, rule)
 
     @property
     def noise_scale(self) -> float:
@@ -255,20 +247,23 @@ class LocalCurvature:
 class _Sharpest:
     """The samples that seem to be the sharpest, of all that were added."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: NetworkLoss) -> None:
+        self._loss = loss
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, x: Tensor, y: Tensor, curvatures: Tensor) -> None:
-        """Add samples with a first estimate of their curvatures, shape (n,)."""
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add samples; returns the squared norms of their gradients, shape (n,)."""
+        curvatures, squares = self._loss.of_samples(x, y, _FEW_PRODUCTS_OF_SAMPLES)
         parts = [*self._parts, (x, y, curvatures)]
         x, y, curvatures = (torch.cat(each) for each in zip(*parts, strict=True))
         rows = curvatures.topk(min(_SHARPEST, len(curvatures))).indices
         self._parts = [(x[rows], y[rows], curvatures[rows])]
+        return squares
 
-    def curvature(self, loss: NetworkLoss) -> float:
+    def curvature(self) -> float:
         """Return the curvature of the sharpest one."""
         ((x, y, _),) = self._parts
-        return loss.of_samples(x, y)[0].max().item()
+        return self._loss.of_samples(x, y)[0].max().item()
 
 
 class NetworkLoss:

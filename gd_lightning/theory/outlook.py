@@ -18,10 +18,10 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.theory.drawn_batches import DrawnBatches
-from gd_lightning.theory.drawn_moments import FEW_PAIRS
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.theory.sample_products import FEW_PAIRS
 from gd_lightning.theory.sequential import SequentialEpoch
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import BatchSize, Variant

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.theory.drawn_moments import Moments
+from gd_lightning.theory.moment_limits import MomentLimits
 
 SMALL = 120  # numbers of a state up to which all of them are kept
 # Of the limit: learning rates whose states span the space. With momentum, errors swing, at each in another rhythm.
@@ -71,7 +72,11 @@ class ReducedUpdates:
         space = torch.block_diag(*parts, torch.ones(1, 1, dtype=torch.float64))
         vectors = space / units
         drawn = torch.stack([moments.drawn(vector) for vector in vectors])
-        begun, observe, lr = space @ (state * units), vectors @ moments.observation, moments.largest_stable_lr(1.0)
+        begun, observe, lr = (
+            space @ (state * units),
+            vectors @ moments.observation,
+            MomentLimits(moments).largest_stable_lr(1.0),
+        )
         return cls(moments, vectors, drawn, len(parts[0]), lr, begun, observe)
 
     def update(self, lr: float, spread: float) -> Tensor:
@@ -129,14 +134,14 @@ def settled(epoch: Tensor) -> Tensor:
 
 def _states(moments: Moments, state: Tensor) -> Tensor:
     """Return states between which all lie that are gone through, shape (states, n)."""
-    n, seen = moments.loss.n_samples, [state]
+    n, limits, seen = moments.loss.n_samples, MomentLimits(moments), [state]
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
-        limit = moments.largest_stable_lr(1 / size)
+        limit = limits.largest_stable_lr(1 / size)
         for share in _SHARES_WITH_MOMENTUM if moments.rule.momentum else _SHARES:
             lr = share * limit
             slowest = min(lr * moments.loss.lambda_min, 0.1)
             many = min(_SHIFTS, 2 + math.ceil(-2 * math.log10(slowest)))
-            seen += [moments.resolved(state, lr, 1 / size, 1 + slowest ** (i / (many - 1))) for i in range(many)]
+            seen += [limits.resolved(state, lr, 1 / size, 1 + slowest ** (i / (many - 1))) for i in range(many)]
     return torch.stack(seen)
 
 

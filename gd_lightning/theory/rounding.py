@@ -40,7 +40,7 @@ from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.update_rule import UpdateRule
 
 _MEDIAN = 0.6745  # of the size of a standard normal number
-_NOTHING = 10  # deviations in float64 within which a parameter cannot be told from 0
+_NOTHING = 10  # standard deviations in float64 within which a parameter cannot be told from 0
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Rounding:
             or 16). Where a parameter is 0 up to rounding in float64, digits behind the point.
         """
         size = self._in_original_units(self.loss.optimum).flat().abs()
-        size = torch.where(size <= _NOTHING * self.deviations(torch.float64), torch.ones_like(size), size)
-        error = _MEDIAN * self.deviations(dtype) / size
+        size = torch.where(size <= _NOTHING * self.std(torch.float64), torch.ones_like(size), size)
+        error = _MEDIAN * self.std(dtype) / size
         return -error.clamp(torch.finfo(dtype).eps / 2, 1).log10()
 
-    def deviations(self, dtype: torch.dtype) -> Tensor:
+    def std(self, dtype: torch.dtype) -> Tensor:
         """Return the standard deviation of the error of each parameter in original units, shape (P,), as ``digits``."""
         loss, n_features = self.loss, self.x.shape[1]
         back = self._back(loss.directions)
@@ -122,7 +122,7 @@ class Rounding:
         return weight if optimum.bias is None else torch.cat([weight, optimum.bias[None]])
 
     def _in_original_units(self, affine: Affine) -> Affine:
-        return affine if self.layer is None else affine.after(self.layer.mean, self.layer.scale)
+        return affine if self.layer is None else affine.in_original_units(self.layer.mean, self.layer.scale)
 
     def _back(self, parameters: Tensor) -> Tensor:
         """Return parameters of an output, shape (C, n), in original units, shape (C or D + 1, n)."""

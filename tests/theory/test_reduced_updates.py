@@ -95,7 +95,7 @@ def test_products_of_samples_in_a_matrix_or_one_by_one(momentum: float) -> None:
         DrawnBatches(LinearLoss.of(x.repeat(times, 1), y.repeat(times, 1)), start, UpdateRule(momentum=momentum))
         for times in (1, 3)
     )
-    assert (few.moments.is_dense, many.moments.is_dense) == (False, True)
+    assert (few.moments.products.is_dense, many.moments.products.is_dense) == (False, True)
     limit = few.largest_stable_lr(1)
     assert many.largest_stable_lr(1) == pytest.approx(limit, rel=1e-7)
     assert many.floor(0.3 * limit, Variant(1, 40)) == pytest.approx(few.floor(0.3 * limit, Variant(1, 40)), rel=1e-7)

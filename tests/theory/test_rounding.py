@@ -75,7 +75,7 @@ def _trained(
         (nn.functional.mse_loss(prediction, targets, reduction="sum") / y.numel()).backward()
         optimizer.step()
     found = [Affine(weight[i].detach().T, start[i, 0].detach() if bias else None) for i in range(_RUNS)]
-    return [(one if layer is None else one.after(layer.mean, layer.scale)).flat().tolist() for one in found]
+    return [(one if layer is None else one.in_original_units(layer.mean, layer.scale)).flat().tolist() for one in found]
 
 
 def _surplus(

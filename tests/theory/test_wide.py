@@ -130,7 +130,7 @@ def _dense_deviations(rounding: Rounding, dtype: torch.dtype) -> Tensor:
     columns = rows.shape[1]
     units = torch.eye(columns, dtype=torch.float64)
     unit = Affine(units[:, :features], units[:, -1] if has_bias else None)
-    affine = unit if layer is None else unit.after(layer.mean, layer.scale)
+    affine = unit if layer is None else unit.in_original_units(layer.mean, layer.scale)
     back = affine.weight.T if affine.bias is None else torch.cat([affine.weight.T, affine.bias[None]])
     solve = back @ loss.directions / loss.eigenvalues @ loss.directions.T
     stays = back @ loss.directions * rounding._left() @ loss.directions.T
@@ -175,7 +175,7 @@ def test_rounding_errors_are_those_of_d_by_d_covariances(n: int, d: int, bias: b
     loss = LinearLoss.of(x if layer is None else layer.standardized(x), y, bias)
     rounding = Rounding(loss, x, y, UpdateRule(0.5 / loss.lambda_max, momentum=0.3), layer)
     for dtype in (torch.float32, torch.float64):
-        torch.testing.assert_close(rounding.deviations(dtype), _dense_deviations(rounding, dtype), rtol=1e-8, atol=0)
+        torch.testing.assert_close(rounding.std(dtype), _dense_deviations(rounding, dtype), rtol=1e-8, atol=0)
 
 
 def test_nothing_of_d_by_d_numbers_is_made() -> None:

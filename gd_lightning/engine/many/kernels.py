@@ -113,47 +113,49 @@ def train(
         units: U.
     """
     n, size, dtype = task.x.shape[0], states.theta.shape[1], states.theta.dtype
-    nothing, lr = np.empty((0, size), dtype), np.empty(1, dtype)
+    nothing, buffers = np.empty((0, size), dtype), np.empty((3, units), dtype)
     saved = Saved(np.empty(n, dtype), nothing, nothing)
-    room = np.empty((3, units), dtype)
-    scratch = Scratch(np.empty(size, dtype), room[0], room[1], room[2])
+    scratch = Scratch(np.empty(size, dtype), buffers[0], buffers[1], buffers[2])
     for m in members:
-        state, bound, b = State(states.theta[m], states.velocity[m]), settings.bound[m], settings.batch_size[m]
-        penalties = settings.l1[m], settings.weight_decay[m]
-        rule = Rule(task.loss, task.huber_delta, penalties[0], settings.momentum[m], settings.nesterov[m], penalties[1])
-        lr[0] = settings.lr[m]
-        updates = n // b if task.drop_last else (n - 1) // b + 1
         for e in range(task.rows.shape[1]):
             if task.stops and states.diverged[m]:
                 break
-            samples = Samples(task.x, task.y, task.rows[settings.order[m], e])
-            made, suspected = 0, False
-            while made < updates:
-                to_check = task.check_every - states.updates[m] % task.check_every
-                save_start = 0 if task.stops else updates - made - 1
-                checks = task.stops, to_check, task.check_every, bound, suspected
-                span = Span(
-                    made,
-                    updates - made,
-                    b,
-                    n,
-                    save_start,
-                    1,
-                    True,
-                    checks[0],
-                    checks[1],
-                    checks[2],
-                    checks[3],
-                    checks[4],
-                )
-                count, left, suspected = carry_out(samples, network, state, lr, rule, span, saved, scratch)
-                made += count
-                states.updates[m] += count
-                # It ended early at a check, or this is the end of the epoch.
-                loss = measure(task, network, state.theta, units)
-                states.last[m] = loss
-                states.diverged[m] = not (loss <= bound and np.isfinite(saved.losses[left - 1]))
-                if task.stops and states.diverged[m]:
-                    break
-            if made == updates:
+            if train_epoch(m, e, task, network, settings, states, saved, scratch):
                 states.losses[m, task.first_epoch + e + 1] = states.last[m]
+
+
+@allocating
+def train_epoch(
+    m: int,
+    e: int,
+    task: SharedTask,
+    network: Network,
+    settings: Settings,
+    states: MemberStates,
+    saved: Saved,
+    scratch: Scratch,
+) -> bool:
+    """Train a member for the e-th epoch of those whose rows there are; returns whether all its updates were made."""
+    n, b, bound = task.x.shape[0], settings.batch_size[m], settings.bound[m]
+    lr = settings.lr[m : m + 1].astype(states.theta.dtype)
+    penalties = settings.l1[m], settings.weight_decay[m]
+    rule = Rule(task.loss, task.huber_delta, penalties[0], settings.momentum[m], settings.nesterov[m], penalties[1])
+    samples = Samples(task.x, task.y, task.rows[settings.order[m], e])
+    state = State(states.theta[m], states.velocity[m])
+    updates, made, suspected = n // b if task.drop_last else (n - 1) // b + 1, 0, False
+    while made < updates:
+        left = updates - made
+        to_check = task.check_every - states.updates[m] % task.check_every
+        save_start = 0 if task.stops else left - 1
+        span = Span(made, left, b, n, save_start, 1, True, task.stops, to_check, task.check_every, bound, suspected)
+        count, saves, suspected = carry_out(samples, network, state, lr, rule, span, saved, scratch)
+        made += count
+        states.updates[m] += count
+        # It ended early at a check, or this is the end of the epoch.
+        loss = measure(task, network, state.theta, len(scratch.values))
+        states.last[m] = loss
+        states.diverged[m] = not (loss <= bound and np.isfinite(saved.losses[saves - 1]))
+        if task.stops and states.diverged[m]:
+            break
+    is_whole: bool = made == updates
+    return is_whole

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gd_lightning.records.columns import union
 from gd_lightning.records.history import History
 
 
@@ -95,7 +96,7 @@ class RowLimit:
             parts = at // self.every
             is_first = np.diff(parts, prepend=self._last_kept.get(name, -1.0) // self.every) != 0
             found.append(at[is_first | (at % self.every == 0)])
-        remaining = np.unique(np.concatenate(found))
+        remaining = union(found)
         for name, at in updates.items():
             if len(behind := at[np.isin(at, remaining)]):
                 self._last_kept[name] = float(behind[-1])

@@ -21,6 +21,7 @@ from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.callbacks.trainer_info import learning_rate
 from gd_lightning.engine import Chunk, SaveAt, Trace
 from gd_lightning.measures import Stopwatch
+from gd_lightning.records.columns import union
 from gd_lightning.records.history import AXES, History
 from gd_lightning.variants import Variant
 
@@ -141,7 +142,7 @@ class UpdateRows:
         epochs, in_epoch = chunk.place(trace.updates)
         self.move_to(trainer, in_epoch, self._begin.epoch + epochs)
         positions = chunk.saved_positions(self._save_at, trace.updates)
-        ends = np.unique(np.concatenate([at for at, _ in at_ends.values()])) if at_ends else np.empty(0, np.int64)
+        ends = union([at for at, _ in at_ends.values()])
         if len(ends) and self.limit.removes_ends:
             of_names = {name: at + (self._begin.update + 1) for name, (at, _) in at_ends.items()}
             remaining = self.limit.remaining(of_names) - (self._begin.update + 1)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.micro_batches import Pair
+from gd_lightning.records.columns import union
 from gd_lightning.variants import Variant
 
 NOTHING_IS_BEYOND = math.inf
@@ -240,7 +241,9 @@ class Chunk:
         """
         last = save_at.last and updates == self.updates
         positions, ends = replace(save_at, last=last).positions(updates), self.epoch_ends(updates)
-        return np.union1d(positions, ends) if len(ends) else positions
+        if len(ends) == updates:  # each epoch is an update
+            return ends
+        return union([positions, ends]) if len(ends) else positions
 
     def saves(self) -> int:
         """Return how many updates are saved where all are made."""

@@ -22,6 +22,7 @@ _SECONDS = 0.1
 _FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first chunk, in numbers of a batch or so
 _GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
 _MOST_KEPT = 10_000_000  # numbers that a chunk may leave
+_MOST_MEASURED = 20_000  # epochs of a chunk at whose ends something is measured: to record it takes longer than they
 _ROUND = 100  # chunks end at multiples of it, where nothing else ends them
 
 
@@ -136,6 +137,8 @@ class Chunks:
         is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
         fitting = min(self._length, self._most) // chunk.per_epoch
         measures = max((request.measures for request in requests), default=0)
+        if measures:
+            fitting = min(fitting, _MOST_MEASURED)
         if self._one_by_one or not is_whole or fitting < 2 or not self.engine.can_span_epochs(chunk, measures):
             return 1
         return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))

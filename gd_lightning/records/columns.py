@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,6 +11,22 @@ from numpy.typing import NDArray
 _Number = TypeVar("_Number", bound=np.generic)
 
 _LEAST = 16  # values that there is room for at first
+
+
+def union(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the whole numbers that some arrays have, each of which ascends; NumPy's own hashes them, and takes longer.
+
+    Example:
+        >>> union([np.array([1, 4]), np.array([2, 4, 6])])
+        array([1, 2, 4, 6])
+    """
+    if len(arrays) == 1:
+        return arrays[0]
+    numbers = np.concatenate([np.empty(0, np.int64), *arrays])
+    numbers.sort(kind="stable")
+    is_new = np.ones(len(numbers), dtype=bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=is_new[1:])
+    return numbers[is_new]
 
 
 class Numbers(Generic[_Number]):

@@ -195,7 +195,7 @@ def test_the_versions_of_loggers(tmp_path: Path, kind: type[TensorBoardLogger] |
     assert Path(logger.log_dir) == tmp_path / "runs" / "version_5"
 
 
-class Looks(Callback):
+class Watches(Callback):
     """Notes validations and ends of epochs, and asks for the end behind an update."""
 
     def __init__(self, stop: int) -> None:
@@ -221,13 +221,13 @@ def test_metrics_are_judged_where_a_run_without_a_stop_judges_them(
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             internals.judge_as_without_stop(trainer, lambda: parts.append(trainer.global_step))
 
-    looks, early = Looks(stop), EarlyStopping("val_loss", patience=9, mode="max")
+    watches, early = Watches(stop), EarlyStopping("val_loss", patience=9, mode="max")
     saved = ModelCheckpoint(tmp_path, "{step}", "val_loss", mode="max", save_top_k=-1)
-    callbacks = [Judges(), looks, early, saved]
+    callbacks = [Judges(), watches, early, saved]
     make_trainer(max_epochs=3, num_sanity_val_steps=0, enable_checkpointing=True, callbacks=callbacks).fit(Plain())
     whole = [N, 2 * N][: stop // N]
     ends = [*whole, *([stop] if stop % N else [])]
-    assert looks.seen == [
+    assert watches.seen == [
         (what, at) for at in ends for what in ("validation", "epoch") if what == "epoch" or at in whole
     ]
     assert parts == ends[len(whole) :]

@@ -50,7 +50,7 @@ def check_digits(
 
     Args:
         features: Features, shape (N, D), and what they are converted to.
-        targets: Targets, shape (N, K), likewise.
+        targets: Targets, shape (N, K), and what they are converted to.
         names: Of features and of targets.
 
     Returns:

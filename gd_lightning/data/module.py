@@ -56,7 +56,7 @@ class RegressionDataModule(ProblemDataModule):
             problem itself prescribes, or none.
         test_size: Part of the data for test, a fraction below 1 or a number of samples.
         seed: Seed of the split and of the order.
-        standardize: Bring each feature to mean 0 and deviation 1, by statistics of the training set, as the first
+        standardize: Bring each feature to mean 0 and std 1, by statistics of the training set, as the first
             layer of the model; parameters are still reported in original units. Features of a model without biases are
             only scaled, to a mean square of 1: to centre them would force its prediction at their mean to be 0.
         micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large

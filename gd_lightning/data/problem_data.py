@@ -31,7 +31,7 @@ class ProblemDataModule(LightningDataModule):
     Args:
         problem: What makes the data.
         val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
-        test_size: Likewise.
+        test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         seed: Seed of the split.
         standardize: Whether the model is to standardise features.
         predict_inputs: A table with other inputs to predict at, if there is one.

@@ -251,7 +251,7 @@ def split_samples(
         problem: What made the samples, and may prescribe which of them are for validation.
         samples: All of them.
         val_size: For validation: a fraction below 1, or a number of samples; None: as the problem prescribes.
-        test_size: For test, likewise.
+        test_size: For test: a fraction below 1, or a number of samples.
         seed: Seed of a choice at random.
 
     Raises:
@@ -279,7 +279,7 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
     Args:
         n: Number of samples.
         val_size: For validation: a fraction below 1, or a number of samples.
-        test_size: For test, likewise.
+        test_size: For test: a fraction below 1, or a number of samples.
         seed: Seed of the choice.
 
     Returns:

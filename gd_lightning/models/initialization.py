@@ -45,7 +45,7 @@ def initialize(network: nn.Module, scheme: str) -> None:
 
     Args:
         network: Changed in place.
-        scheme: ``default`` keeps PyTorch's own start; ``zero``; ``normal`` (mean 0, deviation 1); ``xavier`` (Glorot
+        scheme: ``default`` keeps PyTorch's own start; ``zero``; ``normal`` (mean 0, std 1); ``xavier`` (Glorot
             and Bengio, 2010, uniform); ``he`` (He et al., 2015, uniform, gain of the ReLU).
 
     Raises:

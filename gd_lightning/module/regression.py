@@ -59,10 +59,10 @@ class RegressionModule(NetworkModule):
         network: A network of your own instead: a module, or a class or function called with D and K that gives one.
         in_features: D, where no RegressionDataModule tells it. With both sizes the network is made at once, so that
             weights can be loaded, watched or given to an optimiser before there are data.
-        out_features: K, likewise.
+        out_features: K, where no RegressionDataModule tells it.
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
-        lr_scheduler: A scheduler that is stepped at each epoch's end, likewise.
+        lr_scheduler: A scheduler that is stepped at each epoch's end, given in the same form.
         engine: What carries out the updates, which are the same: autograd (PyTorch), fused (compiled loops, a hundred
             times faster for small models on the CPU; they need numba), or auto (fused where it can be, is worth it, and
             nothing looks at single updates).

@@ -50,7 +50,7 @@ class Group:
         settings: What sets it apart from other groups, such as batch_size and lr.
         predicted_loss: Where theory says the train loss settles: least-squares loss plus noise floor; None where it
             says nothing, ``inf`` where it diverges.
-        limit: The largest stable learning rate, likewise.
+        limit: The largest stable learning rate, where theory says one; None where it says nothing.
 
     Example:
         >>> runs = []
@@ -81,7 +81,7 @@ class Group:
         return tuple(history for history in self.histories if history.outcome is not Outcome.DIVERGED)
 
     def band(self, column: str, axis: str = "update") -> Band:
-        """Return mean and deviation of a measure over the sound runs, at every update where one of them has it.
+        """Return mean and std of a measure over the sound runs, at every update where one of them has it.
 
         Args:
             column: The measure, such as ``train_loss``.

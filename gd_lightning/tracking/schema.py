@@ -171,7 +171,7 @@ def listed(check: Check) -> Check:
 
 
 def named(check: Check, key: Check = text) -> Check:
-    """Return the check of a mapping, each of whose values is checked, and its keys likewise."""
+    """Return the check of a mapping, each of whose keys and values is checked."""
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, Mapping):

@@ -92,7 +92,7 @@ class HistoryWriter:
         started: Wall-clock time at which training began, in seconds since the epoch.
         updates: Expected number of updates, from which it follows how many rows are left out; infinite where it is not
             known: then more are left out the further a run gets, so that there are 500 for each doubling of its length.
-        epochs: Expected number of epochs, likewise.
+        epochs: Expected number of epochs; infinite where nothing limits it.
     """
 
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
@@ -154,7 +154,7 @@ class HistoryWriter:
 
         Args:
             settings: What the run was made with.
-            results: What it came to, as numbers.
+            results: Its results, as numbers.
             outcome: How it ended: TensorBoard's status, and a setting too, for only settings are shown as words.
         """
         for summary in hparams_of(settings, results, outcome):

@@ -1,7 +1,7 @@
 """A run that is stopped within an epoch and continued: what watches a metric has seen what it sees in one go.
 
 Lightning validates where it is asked to stop, and calls the hooks of an epoch's end on the part of it that was made.
-Both would be a further look at the metric, which the run in one go has not taken there.
+Both would judge the metric once more, which the run in one go does not do there.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"patience": 7, "val_check_interval": 2},
     {"patience": 6, "val_check_interval": 3, "check_val_every_n_epoch": None},
     {"patience": 1, "check_val_every_n_epoch": 2},
+    {"patience": 4, "limit_train_batches": 4},
 ]
 
 

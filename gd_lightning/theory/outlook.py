@@ -60,7 +60,7 @@ class Outlook:
     Args:
         variant: The batches of an epoch.
         largest_stable_lr: The learning rate below which it is stable; for batches, drawn with replacement.
-        best_lr: The learning rate that shrinks the error fastest, likewise.
+        best_lr: The learning rate that shrinks the error fastest, drawn with replacement as well.
         lr: The learning rate that is asked about.
         epochs: Epochs to the target, about so many where they are more than 10,000 of mini-batches; ``inf`` where it
             is not reached.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from gd_lightning.cli.subcommands.plan_form import PlanForm
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, StartError
@@ -26,7 +25,6 @@ from gd_lightning.module import (
 )
 from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
-from gd_lightning.tracking.summary import aligned
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
@@ -192,7 +190,7 @@ def _notes(module: RegressionModule) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalPlan:
+class LocalPlan(PlanForm[LocalOutlook]):
     """What is said of the start of a run and of its neighbours with other batch sizes.
 
     Args:
@@ -214,50 +212,66 @@ class LocalPlan:
     standardized: Standardized | None = None
 
     @property
-    def configured(self) -> LocalOutlook:
-        """The row of the options as they are."""
-        return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
-
-    def as_json(self, map_file: Path | None) -> str:
-        """Return it for programs; null stands for infinity: no limit, or a noise without a gradient."""
-        found = self.curvature
-        content = {
+    def facts(self) -> dict[str, Any]:
+        """What a program may read, without the rows and the advice."""
+        found, better = self.curvature, self.standardized
+        names = ("best_lr", "samples", "updates")
+        trials = [
+            {"batch_size": row.variant.batch_size, **{name: getattr(tried, name) for name in names}}
+            for row, tried in zip(self.rows, self.tried or [], strict=self.tried is not None)
+        ]
+        return {
             "local": True,
             "train_loss": found.loss,
             "gradient_norm": found.gradient_norm,
             "sharpness": found.sharpness,
             "largest_sample_curvature": found.sample_curvature,
-            "gradient_noise_scale": _finite(found.noise_scale),
+            "gradient_noise_scale": found.noise_scale,
             "critical_batch_size": found.bounds.critical_batch_size if found.has_limit else None,
             "samples_of_sharpness": self.samples[0],
             "samples_of_noise": self.samples[1],
-            "trial": None
-            if self.tried is None
-            else [_as_trial(*pair) for pair in zip(self.rows, self.tried, strict=True)],
+            "trial": None if self.tried is None else trials,
             "notes": self.notes,
-            "rows": [_as_dict(row, row is self.configured) for row in self.rows],
-            "standardized": None
-            if self.standardized is None
-            else {"local_limit_lr": self.standardized.limit, "lr": float(self.standardized.lr)},
-            "advice": self.advice(),
-            "map": None if map_file is None else str(map_file),
+            "standardized": None if better is None else {"local_limit_lr": better.limit, "lr": float(better.lr)},
         }
-        return json.dumps(content, indent=2, allow_nan=False)
 
-    def table(self, title: str) -> str:
-        """Return it for a terminal."""
+    def facts_of(self, row: LocalOutlook) -> dict[str, Any]:
+        """Return what a program may read of a row."""
+        return {
+            "local_limit_lr": row.limit,
+            "half_of_limit_lr": row.half,
+            "curvature_limit_lr": row.curvature_limit,
+            "diverging_lr": row.diverging,
+            "lr": row.lr,
+        }
+
+    @property
+    def headline(self) -> str:
+        """What is said of the training set."""
         found = self.curvature
-        columns = ["half of it"] if self.tried is None else ["diverged", "ended lowest"]
-        header = ["", "batch_size", "updates an epoch", "local limit of lr", *columns, "lr", "verdict"]
-        trials: list[Tried | None] = [*self.tried] if self.tried is not None else [None] * len(self.rows)
-        cells = [header, *(_cells(*pair, pair[0] is self.configured) for pair in zip(self.rows, trials, strict=True))]
-        lines = [
-            f"{title}: {self.variant.train_samples} training samples; local statements, at the start: train loss "
+        return (
+            f"{self.variant.train_samples} training samples; local statements, at the start: train loss "
             f"{found.loss:.6g}, sharpness {found.sharpness:.6g}, beta {found.sample_curvature:.6g}, noise scale "
-            f"{found.noise_scale:.4g}",
-            "",
-            aligned(cells),
-            "",
+            f"{found.noise_scale:.4g}"
+        )
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The columns of the table."""
+        if self.tried is None:
+            found = {"half of it": ["" if row.limit == math.inf else f"{row.half:.3g}" for row in self.rows]}
+        else:
+            found = {
+                "diverged": [_or_none(tried.diverging_lr, 3) for tried in self.tried],
+                "ended lowest": [_or_none(tried.best_lr, 3) for tried in self.tried],
+            }
+        limits = [_or_none(row.limit, 4) for row in self.rows]
+        return {"local limit of lr": limits, **found, "lr": [f"{row.lr:g}" for row in self.rows]}
+
+    @property
+    def explanations(self) -> list[str]:
+        """What the columns mean, and what the statements hold for, in lines."""
+        return [
             "sharpness    largest eigenvalue of the Hessian of the train loss; beta is that of a single sample's loss",
             *self._limits(),
             "noise scale  of the gradient, in samples: far below it larger batches save updates, far above hardly any",
@@ -265,10 +279,7 @@ class LocalPlan:
             *self._mini_batches(),
             *self._estimates(),
             *self.notes,
-            "",
-            self.advice(),
         ]
-        return "\n".join(lines)
 
     def _limits(self) -> list[str]:
         """Say what the columns of learning rates are."""
@@ -366,47 +377,5 @@ class LocalPlan:
         return min((size for size in stable if size > self.variant.batch_size), default=None)
 
 
-def _cells(row: LocalOutlook, tried: Tried | None, is_configured: bool) -> list[str]:
-    unlimited = row.limit == math.inf
-    found = ["" if unlimited else f"{row.half:.3g}"]
-    if tried is not None:
-        found = [
-            "none" if value in (None, math.inf) else f"{value:.3g}" for value in (tried.diverging_lr, tried.best_lr)
-        ]
-    return [
-        f"{'> ' if is_configured else ''}{row.variant.name}",
-        str(row.variant.batch_size),
-        str(row.variant.updates_per_epoch),
-        "none" if unlimited else f"{row.limit:.4g}",
-        *found,
-        f"{row.lr:g}",
-        str(row.verdict),
-    ]
-
-
-def _as_dict(row: LocalOutlook, is_configured: bool) -> dict[str, Any]:
-    return {
-        "variant": row.variant.name,
-        "batch_size": row.variant.batch_size,
-        "configured": is_configured,
-        "updates_per_epoch": row.variant.updates_per_epoch,
-        "local_limit_lr": _finite(row.limit),
-        "half_of_limit_lr": _finite(row.half),
-        "curvature_limit_lr": _finite(row.curvature_limit),
-        "diverging_lr": None if row.diverging is None else _finite(row.diverging),
-        "lr": row.lr,
-        "verdict": str(row.verdict),
-    }
-
-
-def _as_trial(row: LocalOutlook, tried: Tried) -> dict[str, Any]:
-    return {
-        "batch_size": row.variant.batch_size,
-        "best_lr": tried.best_lr,
-        "samples": tried.samples,
-        "updates": tried.updates,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return None if value == math.inf else value
+def _or_none(value: float | None, digits: int) -> str:
+    return "none" if value in (None, math.inf) else f"{value:.{digits}g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from gd_lightning.affine import parameter_names
 from gd_lightning.cli.output import from_here
 from gd_lightning.cli.subcommands.local_plan import LocalPlan, local_plan
+from gd_lightning.cli.subcommands.plan_form import PlanForm
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import NOT_COMPUTABLE
@@ -27,7 +27,6 @@ from gd_lightning.texts import in_one_line
 from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import claim_file
-from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
@@ -174,7 +173,7 @@ def _refuse_other_updates(module: RegressionModule) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(PlanForm[Outlook]):
     """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
 
     Args:
@@ -192,48 +191,58 @@ class Plan:
     digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
-    def configured(self) -> Outlook:
-        """The row of the options as they are."""
-        return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
-
-    def as_json(self, map_file: Path | None = None) -> str:
-        """Return it for programs; null stands for infinity, and for no file with the map."""
+    def facts(self) -> dict[str, Any]:
+        """What a program may read, without the rows and the advice."""
         loss = self.outlooks.loss
-        content = {
+        return {
             "least_squares_loss": loss.least_squares,
             "constant_loss": loss.constant,
             "lambda_min": loss.lambda_min,
             "lambda_max": loss.lambda_max,
             "condition_number": loss.condition_number,
             "target_excess": self.outlooks.target,
+            "samples_of_mini_batches": len(self.outlooks.drawn.rows),
             "order": self.order,
             "digits": self.digits,
-            "rows": [_as_dict(row, row is self.configured) for row in self.rows],
-            "advice": advice(self.outlooks, self.configured),
-            "map": None if map_file is None else str(map_file),
         }
-        return json.dumps(content, indent=2, allow_nan=False)
 
-    def table(self, title: str) -> str:
-        """Return it for a terminal."""
+    def facts_of(self, row: Outlook) -> dict[str, Any]:
+        """Return what a program may read of a row."""
+        names = ("largest_stable_lr", "best_lr", "lr", "epochs", "floor")
+        return {**{name: getattr(row, name) for name in names}, "growth_within_epoch": row.growth}
+
+    @property
+    def headline(self) -> str:
+        """What is said of the training set."""
         loss = self.outlooks.loss
-        header = ["", "batch_size", "updates an epoch", "largest stable lr", "best lr", "lr"]
-        header += ["epochs", "floor", "verdict"]
-        cells = [header, *(_cells(row, row is self.configured) for row in self.rows)]
-        lines = [
-            f"{title}: {loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to "
-            f"{loss.lambda_max:.6g} (condition number {loss.condition_number:.4g}), least-squares loss "
-            f"{loss.least_squares:.6g}",
-            "",
-            aligned(cells),
-            "",
+        return (
+            f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "
+            f"(condition number {loss.condition_number:.4g}), least-squares loss {loss.least_squares:.6g}"
+        )
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The columns of the table."""
+        return {
+            "largest stable lr": [f"{row.largest_stable_lr:.4g}" for row in self.rows],
+            "best lr": [f"{row.best_lr:.3g}" for row in self.rows],
+            "lr": [f"{row.lr:g}" for row in self.rows],
+            "epochs": [epochs_in_words(row) for row in self.rows],
+            "floor": ["" if row.floor == math.inf else f"{row.floor:.3g}" for row in self.rows],
+        }
+
+    @property
+    def explanations(self) -> list[str]:
+        """What the columns mean, and what the statements hold for, in lines."""
+        return [
             f"epochs  until the train loss is {self.outlooks.target:.3g} above the least-squares loss",
             "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
             *self._notes(),
-            "",
-            advice(self.outlooks, self.configured),
         ]
-        return "\n".join(lines)
+
+    def advice(self) -> str:
+        """Return one sentence that says what to do."""
+        return advice(self.outlooks, self.configured)
 
     def picture(self, title: str) -> NDArray[np.uint8]:
         """Draw the map of outcomes with the configured run on it, as pixels of shape (height, width, 3)."""
@@ -276,37 +285,6 @@ class Plan:
                 f"Mini-batches: estimated from {len(drawn.rows):,} of the {drawn.n_samples:,} training samples."
             )
         return notes
-
-
-def _cells(row: Outlook, is_configured: bool) -> list[str]:
-    return [
-        f"{'> ' if is_configured else ''}{row.variant.name}",
-        str(row.variant.batch_size),
-        str(row.variant.updates_per_epoch),
-        f"{row.largest_stable_lr:.4g}",
-        f"{row.best_lr:.3g}",
-        f"{row.lr:g}",
-        epochs_in_words(row),
-        "" if row.floor == math.inf else f"{row.floor:.3g}",
-        str(row.verdict),
-    ]
-
-
-def _as_dict(row: Outlook, is_configured: bool) -> dict[str, Any]:
-    values = {
-        "variant": row.variant.name,
-        "batch_size": row.variant.batch_size,
-        "configured": is_configured,
-        "updates_per_epoch": row.variant.updates_per_epoch,
-        "largest_stable_lr": row.largest_stable_lr,
-        "best_lr": row.best_lr,
-        "lr": row.lr,
-        "epochs": row.epochs,
-        "floor": row.floor,
-        "verdict": str(row.verdict),
-        "growth_within_epoch": row.growth,
-    }
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
 
 
 def _shown(digits: Mapping[str, float]) -> str:

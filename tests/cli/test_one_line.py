@@ -184,7 +184,7 @@ def test_lbfgs_trains_as_torch_alone_does(make_trainer: MakeTrainer, engine: str
 
 
 @pytest.mark.parametrize(
-    ("function", "place"), [("rehearse", "traceback.txt"), ("print_run", "lightning_logs/*/traceback.txt")]
+    ("function", "place"), [("make_trial_step", "traceback.txt"), ("print_run", "lightning_logs/*/traceback.txt")]
 )
 def test_a_fault_of_the_program_is_one_line_that_says_where_its_traceback_is(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, place: str
@@ -207,7 +207,7 @@ def test_a_traceback_that_cannot_be_written_leaves_the_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(fit, "rehearse", None)
+    monkeypatch.setattr(fit, "make_trial_step", None)
     monkeypatch.setattr(execution, "claim_file", full)
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()

@@ -222,7 +222,7 @@ def test_a_run_that_was_continued_meanwhile(command_line: CommandLine, monkeypat
     go_on = ("fit", "--ckpt_path", run, "--trainer.max_epochs")
     other: list[int] = []
     _in_between(
-        monkeypatch, "gd_lightning.cli.subcommands.fit.rehearse", lambda: other.append(command_line(*go_on, "6"))
+        monkeypatch, "gd_lightning.cli.subcommands.fit.make_trial_step", lambda: other.append(command_line(*go_on, "6"))
     )
     _refused(command_line, "because another process has just done so; repeat the command", *go_on, "4")
     assert other == [0]

@@ -16,8 +16,10 @@ from gd_lightning.module import RegressionModule
 _MOST_EPOCHS = 1000
 
 
-def rehearse(options: dict[str, Any], epochs: float) -> None:
-    """Make an update, and step the scheduler through the epochs.
+def make_trial_step(options: dict[str, Any], epochs: float) -> None:
+    """Make an update on a single weight, and step the scheduler through the epochs.
+
+    The module's own SGD without a scheduler is not tried: its constructor has checked all of its options.
 
     Args:
         options: ``lr``, ``optimizer`` and ``lr_scheduler`` of a RegressionModule.
@@ -26,6 +28,8 @@ def rehearse(options: dict[str, Any], epochs: float) -> None:
     Raises:
         InputError: The optimiser or the scheduler fails, or the learning rate is not finite any more.
     """
+    if options["optimizer"] is None and options["lr_scheduler"] is None:
+        return
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")

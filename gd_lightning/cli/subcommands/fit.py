@@ -24,7 +24,7 @@ from gd_lightning.callbacks import (
 )
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
 from gd_lightning.cli.options.parser import PROGRAM
-from gd_lightning.cli.options.trial_step import rehearse
+from gd_lightning.cli.options.trial_step import make_trial_step
 from gd_lightning.cli.output import shown
 from gd_lightning.cli.refusals import refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
@@ -102,7 +102,7 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
             "trainer.val_check_interval, or leave it out"
         )
     options = {name: model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
-    rehearse(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
+    make_trial_step(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
 
 
 def fit(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.parsing import ParsedOptions
-from gd_lightning.cli.options.trial_step import rehearse
+from gd_lightning.cli.options.trial_step import make_trial_step
 from gd_lightning.cli.output import files_shown
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.terminal import warn
@@ -71,7 +71,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     given = {
         name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
     }
-    rehearse({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
+    make_trial_step({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
     grid = Grid.of(given, module, data, count)
     _warn_of_repetitions(given, data.variant.train_samples)
     seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(count))

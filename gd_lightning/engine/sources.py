@@ -52,11 +52,19 @@ class EngineInMemory(_WithSamples):
     Args:
         engine: Carries out the updates.
         take: Gives the samples.
+        count: N.
+        at_once: How many of them are taken at a time, so that what it takes to convert them is bounded; all of them,
+            which share the memory that they are in, where nothing is converted.
     """
 
-    def __init__(self, engine: Engine, take: Take) -> None:
+    def __init__(self, engine: Engine, take: Take, count: int, at_once: int) -> None:
         super().__init__(engine)
-        self._x, self._y = take(slice(None))
+        self._x, self._y = take(slice(0, at_once))
+        if at_once < count:
+            first, self._x, self._y = self._x, *(each.new_empty(count, each.shape[1]) for each in (self._x, self._y))
+            for start in range(0, count, len(first)):
+                where = slice(start, min(start + len(first), count))
+                self._x[where], self._y[where] = take(where)
 
     def _own(self, chunk: Chunk) -> Chunk:
         return chunk.over(self._x, self._y)

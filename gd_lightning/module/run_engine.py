@@ -14,6 +14,8 @@ from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max
 from gd_lightning.module.engine_conditions import Conditions
 from gd_lightning.module.trainer_loop import Chunks
 
+_CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 takes little memory beside them
+
 
 class RunEngine:
     """The engine of a run, from the beginning of its training to the end; the source of the loader's chunks.
@@ -85,7 +87,9 @@ class RunEngine:
             engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.row_bytes)
             x, y = samples.lazily()
         else:
-            engine = EngineInMemory(engine, take)
+            converts = decision.engine == "fused" and module.standardize is not None
+            at_once = _CONVERTED_AT_ONCE if converts else len(samples)
+            engine = EngineInMemory(engine, take, len(samples), at_once)
             x, y = samples.x, samples.y
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)

@@ -60,7 +60,11 @@ def _trained(kind: str, hidden: bool, batch_size: int, source: Callable[[Engine,
 
 
 def _in_memory(engine: Engine, pair: Pair) -> Engine:
-    return EngineInMemory(engine, lambda where: (pair[0][where], pair[1][where]))
+    return EngineInMemory(engine, lambda where: (pair[0][where], pair[1][where]), N, N)
+
+
+def _in_pieces(engine: Engine, pair: Pair) -> Engine:
+    return EngineInMemory(engine, lambda where: (pair[0][where], pair[1][where]), N, 50)
 
 
 def _on_file(engine: Engine, pair: Pair) -> Engine:
@@ -71,8 +75,9 @@ def _on_file(engine: Engine, pair: Pair) -> Engine:
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize(("batch_size", "cut"), [(1, 203), (1, 7), (2, 50), (64, 2), (64, 3), (100, 1), (N, 1)])
 def test_samples_that_are_gathered_give_the_same_bits(kind: str, hidden: bool, batch_size: int, cut: int) -> None:
-    given, gathered = (_trained(kind, hidden, batch_size, source, cut) for source in (_in_memory, _on_file))
-    assert given == gathered
+    sources = (_in_memory, _in_pieces, _on_file)
+    given, *others = (_trained(kind, hidden, batch_size, source, cut) for source in sources)
+    assert all(other == given for other in others)
 
 
 def test_no_more_is_gathered_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from gd_lightning import (
 )
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.engine import ChunkRequest
-from tests.conftest import MakeTrainer
+from tests.conftest import CommandLine, MakeTrainer
 
 FUSED = importlib.util.find_spec("numba") is not None
 STEP, EXPONENTIAL = "torch.optim.lr_scheduler.StepLR", "torch.optim.lr_scheduler.ExponentialLR"
@@ -368,3 +368,24 @@ def test_epochs_are_left_to_lightning_where_it_has_to_do_something_between(
     trainer = make_trainer(callbacks=[HistoryRecorder(), cuts], max_epochs=EPOCHS, **option)
     trainer.fit(RegressionModule(lr=0.02), data)
     assert (cuts.chunks == EPOCHS) == bool(option)
+
+
+@pytest.mark.skipif(not FUSED, reason="by autograd, as many epochs take seconds")
+def test_nothing_of_the_command_line_looks_at_single_epochs(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each epoch is in the history; Lightning ends one for many of them."""
+    ends: list[int] = []
+    end = HistoryRecorder.on_train_epoch_end
+
+    def count(recorder: HistoryRecorder, trainer: Trainer, module: LightningModule) -> None:
+        ends.append(trainer.current_epoch)
+        end(recorder, trainer, module)
+
+    monkeypatch.setattr(HistoryRecorder, "on_train_epoch_end", count)
+    run = command_line.fit("--trainer.max_epochs", "3000")
+    history = (run / "history.csv").read_text().splitlines()
+    train_loss = history[0].split(",").index("train_loss")
+    assert [float(line.split(",")[train_loss]) >= 0 for line in history[1:]] == [True] * 3001
+    assert ends[-1] == 2999
+    assert len(ends) < 100

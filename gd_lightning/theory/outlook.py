@@ -33,7 +33,7 @@ _NEXT_TO_NOTHING = 1e-6  # of the loss of the best constant: an least-squares lo
 _CLOSE_TO_ZERO = 1e-4  # of the loss of the best constant: what counts there
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # What depends on single samples is found from fewer rows where all of them would take minutes: N R^2 numbers at most.
-_NUMBERS = 2e7
+_NUMBERS, _PRODUCTS = 2e7, 1e9  # N S^2 numbers where the products of samples are summed up for S pairs of directions
 _MOST_DIRECTIONS = 270  # in which drawn batches are told: of more, N R^2 numbers are of fewer samples than directions
 
 
@@ -121,7 +121,7 @@ class Outlooks:
     @cached_property
     def drawn(self) -> LinearLoss:
         """The loss with as many rows as the statements on drawn batches take into account; all of them, unless many."""
-        return self.loss.thinned(math.ceil(_NUMBERS / len(self.loss.eigenvalues) ** 2))
+        return self.loss.thinned(_enough_rows(len(self.loss.eigenvalues)))
 
     @cached_property
     def excess_at_start(self) -> float:
@@ -280,6 +280,12 @@ class Outlooks:
         return Outlook(variant, limit, best, lr, epochs, floor, verdict, growth)
 
 
+def _enough_rows(directions: int) -> int:
+    """Return how many rows stand for all of them in so many directions."""
+    pairs = directions * (directions + 1) / 2
+    return math.ceil(min(_NUMBERS / directions**2, _PRODUCTS / pairs**2 if pairs <= FEW_PAIRS else math.inf))
+
+
 def seconds_to_tell(variant: Variant, columns: int, is_whole: bool, momentum: float) -> float:
     """Return about how long one thread of a usual machine takes to tell the outlook of a linear regressor.
 
@@ -293,7 +299,7 @@ def seconds_to_tell(variant: Variant, columns: int, is_whole: bool, momentum: fl
     seconds = (2 * n * columns + 9 * directions**2) * directions / 1e9
     if is_whole:
         return seconds
-    rows, pairs = min(n, math.ceil(_NUMBERS / directions**2)), directions * (directions + 1) / 2
+    rows, pairs = min(n, _enough_rows(directions)), directions * (directions + 1) / 2
     if pairs <= FEW_PAIRS:
         of_moments = (2e-4 * rows + 1) * pairs**2 / 1e6
     else:

@@ -52,9 +52,9 @@ def gradient_variance_over(
 
     Args:
         batches: As for :func:`gradient_norm_over`.
-        predict: Likewise.
-        summed_loss: Likewise.
-        parameters: Likewise.
+        predict: As for :func:`gradient_norm_over`, as are the next two.
+        summed_loss: From predictions and targets to the sum of the loss.
+        parameters: All whose gradient counts; frozen ones are left out.
 
     Returns:
         The variance; 0 for a single batch, nan without one.

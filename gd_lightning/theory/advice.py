@@ -1,6 +1,6 @@
 """An outlook in words: what will become of a run, and one sentence that says what to do.
 
-Whatever is advised is first asked about itself, and is said with what it comes to.
+Theory is first asked what becomes of a run with the options that are advised, and the advice says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WRITTEN = {
 
 @dataclass(frozen=True)
 class Remedy:
-    """Options that are advised, and what they come to.
+    """Options that are advised, and what becomes of a run with them.
 
     Args:
         options: The options by their full names, such as ``model.lr``; others stay.
@@ -185,7 +185,7 @@ def _standardized(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
 
 
 def _plainly(outlooks: Outlooks, outlook: Outlook) -> Outlook | None:
-    """Return the run that gets there without standardised features, rounding left aside; None where none does."""
+    """Return the run that converges on features as they are, without rounding; None where none does."""
     exact, size = outlooks.but(rounding=None), outlook.variant.batch_size
     if outlook.verdict in (Verdict.CONVERGES, Verdict.SLOW):
         return outlook
@@ -209,7 +209,7 @@ def _quiet(outlooks: Outlooks, batch_size: int, lr: float) -> Remedy | None:
 
 
 def _with_lr(outlooks: Outlooks, batch_size: int, lr: float) -> Remedy:
-    """Return a learning rate as it is written, with what that comes to."""
+    """Return a learning rate as it is written, with what becomes of a run with it."""
     written = float(rounded(lr))
     return Remedy({"model.lr": written}, outlooks.of(batch_size, written))
 

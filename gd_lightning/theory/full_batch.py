@@ -126,8 +126,9 @@ def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess:
         excess: How far above the least-squares loss, in units of the loss; more than 0.
 
     Returns:
-        A whole number, and ``inf`` where it never gets there. With momentum the loss may swing: from so many updates on
-        it stays there, but may have been there before. Of more than a million, with momentum, it is an upper bound.
+        A whole number, and ``inf`` where the loss is never so small. With momentum the loss may swing: from so
+        many updates on it stays so small, but may have been before. Of more than a million, with momentum, it is an
+        upper bound.
     """
     error = loss.error(start)
     if excess >= loss.excess(error):
@@ -161,7 +162,7 @@ class _Modes:
 
     Args:
         logarithms: Of z_1 and z_2, shape (2, R), complex.
-        shares: c_1 and c_2, likewise.
+        shares: c_1 and c_2, of the same shape.
     """
 
     logarithms: Tensor

@@ -1,4 +1,4 @@
-"""What a learning rate and a batch size will come to, said before training.
+"""What becomes of a run with a learning rate and a batch size, said before training.
 
 Letters: N samples, B batch.
 """
@@ -60,7 +60,7 @@ class Outlook:
     Args:
         variant: The batches of an epoch.
         largest_stable_lr: The learning rate below which it is stable; for batches, drawn with replacement.
-        best_lr: The learning rate that shrinks the error fastest, drawn with replacement as well.
+        best_lr: The learning rate that shrinks the error fastest; for batches, drawn with replacement.
         lr: The learning rate that is asked about.
         epochs: Epochs to the target, about so many where they are more than 10,000 of mini-batches; ``inf`` where it
             is not reached.
@@ -190,7 +190,7 @@ class Outlooks:
         return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
     def best_lr(self, batch_size: BatchSize) -> float:
-        """Return the learning rate that shrinks the error of a batch size fastest; for batches, drawn likewise."""
+        """Return the learning rate that shrinks the error fastest; for batches, drawn with replacement."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.rule)

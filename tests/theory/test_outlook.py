@@ -19,6 +19,7 @@ from gd_lightning.theory import (
     Verdict,
     in_words,
     predicted_losses,
+    seconds_to_tell,
 )
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
@@ -157,3 +158,23 @@ def test_a_batch_of_all_samples_that_is_drawn_with_replacement_is_not_the_whole_
     assert found.batch.limit == limit
     assert found.batch.verdict(0.999 * plain.of("full", 0.01).largest_stable_lr) is Verdict.DIVERGES
     assert in_words(drawn, drawn.of("full", 0.05)).endswith("for samples drawn with replacement")
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "batch_size", "momentum", "is_short"),
+    [
+        (47_000, 21, 64, 0.0, True),
+        (303, 22, 16, 0.9, True),
+        (569, 31, 16, 0.0, True),
+        (100, 10_001, "full", 0.0, True),
+        (506, 105, 16, 0.0, False),
+        (100_000, 101, "full", 0.0, False),
+        (10_000_000, 11, "full", 0.0, False),
+    ],
+)
+def test_how_long_an_outlook_takes_is_estimated(
+    n: int, columns: int, batch_size: Any, momentum: float, is_short: bool
+) -> None:
+    """What is short takes less than half a second on a usual machine, in one thread."""
+    variant = Variant.of(batch_size, n)
+    assert (seconds_to_tell(variant, columns, batch_size == "full", momentum) <= 0.5) == is_short

@@ -61,7 +61,7 @@ def root(
         low: Where it has one sign.
         high: Where it has the other.
         at_low: Its value there, or one that stands for it where it cannot be evaluated.
-        at_high: Likewise.
+        at_high: Its value at ``high``, or one that stands for it.
 
     Example:
         >>> round(root(lambda x: x * x - 2, 0, 2), 8)

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule
@@ -73,21 +74,13 @@ def linear_outlooks(
     Raises:
         InputError: The loss is not quadratic in the parameters, or not descended by SGD at one learning rate.
     """
-    network = quadratic_network(module)
-    if network is None:
+    if (network := quadratic_network(module)) is None:
         raise InputError(_NOT_QUADRATIC)
     now = network.affine()
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
     directions = min(columns, variant.train_samples)
     most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
-
-    def outlooks(layer: Standardize | None, start: Affine) -> Outlooks:
-        return replace(
-            _outlooks(module, pieces, variant, layer, start, most),
-            max_epochs=max_epochs,
-            sequential=order == "sequential",
-            with_replacement=order == "with_replacement",
-        )
+    outlooks = partial(_outlooks, module, pieces, variant, max_epochs, order, most)
 
     def standardized() -> Outlooks:
         layer = Standardize.fit(lambda: (x for x, _ in pieces()))
@@ -123,11 +116,13 @@ def _outlooks(
     module: RegressionModule,
     pieces: Callable[[], Iterable[Pair]],
     variant: Variant,
+    max_epochs: float,
+    order: str,
+    most: int,
     layer: Standardize | None,
     start: Affine,
-    most: int,
 ) -> Outlooks:
-    """Return the outlooks without a last epoch, of features that a layer standardises or none."""
+    """Return the outlooks of features that a layer standardises or none."""
     loss = LinearLoss.over(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
         bias=start.bias is not None,
@@ -141,8 +136,10 @@ def _outlooks(
     return Outlooks(
         loss,
         start,
-        math.inf,
+        max_epochs,
         rule=UpdateRule.of(module.hparams),
+        sequential=order == "sequential",
+        with_replacement=order == "with_replacement",
         drop_last=variant.drop_last,
         rounding=rounding,
     )

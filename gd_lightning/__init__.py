@@ -1,7 +1,7 @@
 """A gradient-descent laboratory on PyTorch Lightning, where ``batch_size`` is the algorithm.
 
 The public names are listed once, in ``__init__.pyi`` beside this file: type checkers read it as it is, and
-this module reads it to know which room to import when a name is first asked for. So ``import gd_lightning``
+this module reads it to know which module to import when a name is first asked for. So ``import gd_lightning``
 loads no torch and no Lightning, and ``from gd_lightning import RegressionModule`` works all the same.
 """
 
@@ -11,7 +11,7 @@ _ROOMS: dict[str, str] = {}  # of each public name
 
 
 def _rooms() -> dict[str, str]:
-    """Return the room that each public name lives in, read from the stub where one is first asked for."""
+    """Return the module that each public name lives in, read from the stub where one is first asked for."""
     if not _ROOMS:
         # A program that only starts the command line has no need of them.
         import ast

@@ -1,4 +1,4 @@
-"""Affine functions y = x W' + b: the parameters of linear regressors, true, fitted or by least squares (floor 0).
+"""Affine functions y = x W' + b: the parameters of linear regressors, true, fitted or by least squares (layer 0).
 
 Letters: N samples, D features, K outputs.
 """

@@ -1,4 +1,4 @@
-"""What a person can do wrong, as exceptions whose message says what, why, and what to do instead (floor 0)."""
+"""What a person can do wrong, as exceptions whose message says what, why, and what to do instead (layer 0)."""
 
 
 class InputError(ValueError):

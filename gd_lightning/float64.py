@@ -1,4 +1,4 @@
-"""Numbers that stay in float64, whatever the precision of a run: how they are measured, summed and moved (floor 0).
+"""Numbers that stay in float64, whatever the precision of a run: how they are measured, summed and moved (layer 0).
 
 Letters: N samples, K columns.
 """

@@ -1,4 +1,4 @@
-"""Everything that this package uses of Lightning and that Lightning does not document, in one place (floor 3.5).
+"""Everything that this package uses of Lightning and that Lightning does not document, in one place (layer 3.5).
 
 Each has a test of its own in ``tests/test_lightning_internals.py``, which fails if a release has changed it.
 """

@@ -1,4 +1,4 @@
-"""How much memory is free, for this process and for those around it (floor 0)."""
+"""How much memory is free, for this process and for those around it (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask the program to end: at once while it is loaded, and by an exception once it works (floor 0)."""
+"""Signals that ask the program to end: at once while it is loaded, and by an exception once it works (layer 0)."""
 
 from __future__ import annotations
 

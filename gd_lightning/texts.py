@@ -1,4 +1,4 @@
-"""Names and texts that come from anybody's files, as they are shown and written (floor 0)."""
+"""Names and texts that come from anybody's files, as they are shown and written (layer 0)."""
 
 from __future__ import annotations
 

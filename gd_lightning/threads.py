@@ -1,4 +1,4 @@
-"""One thread for little work (floor 0)."""
+"""One thread for little work (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How torch's SGD moves the parameters in an update, as one value (floor 0)."""
+"""How torch's SGD moves the parameters in an update, as one value (layer 0)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class UpdateRule:
         return cls(**{each.name: options[each.name] for each in fields(cls)})
 
     def at(self, lr: float) -> UpdateRule:
-        """Return it with another learning rate."""
+        """Return the rule with another learning rate."""
         return replace(self, lr=lr)
 
 

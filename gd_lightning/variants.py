@@ -1,4 +1,4 @@
-"""The one rule of this package: ``batch_size`` is the algorithm (floor 0).
+"""The one rule of this package: ``batch_size`` is the algorithm (layer 0).
 
 Letters: N training samples, B samples per update.
 """

@@ -1,4 +1,4 @@
-"""The house: floors, names, docstrings, dependencies."""
+"""The architecture: layers, names, docstrings, dependencies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 
 PUBLIC: list[str] = importlib.import_module("gd_lightning").__all__
 PACKAGE = ROOT / "gd_lightning"
-FLOORS = {
+LAYERS = {
     "errors": 0,
     "texts": 0,
     "variants": 0,
@@ -54,8 +54,8 @@ FLOORS = {
     "cli": 7,
     "__main__": 7,
 }
-# Rooms of one floor do not know each other; these stand on the ground, where an order is natural.
-GROUND = [
+# Packages of one layer do not import each other; these are in the lowest, where an order is natural.
+LOWEST = [
     "errors",
     "texts",
     "float64",
@@ -76,7 +76,7 @@ COMPILED = tuple(f"gd_lightning.engine.{name}" for name in ("compiling", "fusibl
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def _room(path: Path) -> str:
+def _package(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -85,7 +85,7 @@ def _imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide which room is meant"
+            assert node.level == 0, f"{path}: relative imports hide which package is meant"
             yield f"{node.module}"
 
 
@@ -94,22 +94,21 @@ def _own(imports: Iterator[str]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_floors_below(path: Path) -> None:
-    room = _room(path)
+def test_a_package_imports_only_from_layers_below(path: Path) -> None:
+    package = _package(path)
     for other in _own(_imports(path)):
-        if other == room:
+        if other == package:
             continue
-        below = (
-            GROUND.index(other) < GROUND.index(room) if {room, other} <= set(GROUND) else FLOORS[other] < FLOORS[room]
-        )
-        assert below or {room, other} == {"__main__", "cli"}, f"{room} imports {other}"
+        in_lowest = {package, other} <= set(LOWEST)
+        below = LOWEST.index(other) < LOWEST.index(package) if in_lowest else LAYERS[other] < LAYERS[package]
+        assert below or {package, other} == {"__main__", "cli"}, f"{package} imports {other}"
 
 
-def test_there_are_no_cycles_within_rooms() -> None:
+def test_there_are_no_cycles_within_packages() -> None:
     graph = {}
     for path in FILES:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        # A room's face only hands on names; who imports it is not part of a cycle through it.
+        # The __init__.py of a package only hands on names; who imports it is not part of a cycle through it.
         graph[name] = set(_imports(path)) if path.name != "__init__.py" else set()
     visited: set[str] = set()
 
@@ -125,13 +124,15 @@ def test_there_are_no_cycles_within_rooms() -> None:
         visit(name, ())
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if FLOORS[_room(p)] <= 3], ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_lower_floors_know_no_lightning(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if LAYERS[_package(p)] <= 3], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_the_lower_layers_know_no_lightning(path: Path) -> None:
     assert not any(name.split(".")[0] in {"lightning", "torchmetrics", "jsonargparse"} for name in _imports(path))
 
 
-def test_every_room_stands_on_a_floor() -> None:
-    assert {_room(path) for path in FILES} == set(FLOORS)
+def test_every_package_has_a_layer() -> None:
+    assert {_package(path) for path in FILES} == set(LAYERS)
 
 
 def _fresh(code: str) -> str:

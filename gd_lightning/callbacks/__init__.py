@@ -1,4 +1,4 @@
-"""When to measure, stop, save and draw: thin adapters from Lightning's hooks to the rooms below (floor 5)."""
+"""When to measure, stop, save and draw: thin adapters from Lightning's hooks to the packages below (layer 5)."""
 
 from gd_lightning.callbacks.divergence import StopOnDivergence
 from gd_lightning.callbacks.ending import EndsRun

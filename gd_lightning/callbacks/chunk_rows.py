@@ -28,7 +28,7 @@ def axes_at(variant: Variant, updates_per_epoch: int, epoch: Any, in_epoch: Any)
         variant: B and N.
         updates_per_epoch: How many updates an epoch makes in this run.
         epoch: The present epoch, from 0: a number, or an array of them.
-        in_epoch: Updates made in it, likewise.
+        in_epoch: Updates made in that epoch.
     """
     samples = np.minimum(in_epoch * variant.batch_size, variant.train_samples)
     return {
@@ -51,7 +51,7 @@ def add_rows(
         path: Names the parameters of a linear regressor; None for others.
         columns: Known columns, of shape (R,), or the values of one row.
         parameters: Of a linear regressor, shape (R, P).
-        gradients: Likewise.
+        gradients: Their gradients, shape (R, P).
     """
     known = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in columns.items()}
     last = {name: float(column[-1]) for name, column in known.items()}

@@ -1,4 +1,4 @@
-"""What a run will come to, said before its first update and drawn beside what it comes to.
+"""What theory predicts of a run, said before its first update and drawn beside what is measured.
 
 Letters: N samples, C columns of the design.
 """

@@ -96,7 +96,7 @@ class HistoryRecorder(Callback):
 
     @property
     def summary(self) -> RunSummary | None:
-        """What a run came to; None before its end."""
+        """The summary of a run; None before its end."""
         return None if self.report is None else self.report.summary
 
     # Trainer hooks, in the order of their calls

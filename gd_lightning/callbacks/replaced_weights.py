@@ -1,4 +1,4 @@
-"""Callbacks that leave other weights than those of the last update (floor 5)."""
+"""Callbacks that leave other weights than those of the last update (layer 5)."""
 
 from __future__ import annotations
 

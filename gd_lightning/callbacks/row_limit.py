@@ -24,7 +24,7 @@ class RowLimit:
     ``most`` rows, and every row at an epoch's end besides. Else k begins at 1 and is doubled behind 2 k ``most``
     updates, and what is there is thinned to it. Of the rows with measured losses, those at the ends of epochs among
     them, there then remains the first of each k updates. A run whose length was known, and that is continued far
-    beyond it, is thinned likewise.
+    beyond it, is thinned in the same way.
 
     Args:
         updates: How many updates the run makes; infinite where that is not known.

@@ -65,7 +65,7 @@ class RunLoggers:
             other.write_new(history)
 
     def finish(self, history: History, results: Mapping[str, float], card: str, update: int) -> None:
-        """Write what is left, and what the run came to.
+        """Write what is left, and the results of the run.
 
         Args:
             history: The whole history, which says how the run ended.

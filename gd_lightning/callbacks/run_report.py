@@ -1,4 +1,4 @@
-"""What a run came to: its summary, and where that goes with the history."""
+"""The results of a run: its summary, and where that goes with the history."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RunReport:
 
     @property
     def summary(self) -> RunSummary | None:
-        """What the run came to; None before its end. Where nobody reads it, the least squares are not solved for it."""
+        """The summary of the run; None before its end. The least squares are solved when it is first read."""
         if callable(self._summary):
             self._summary = self._summary()
         return self._summary

@@ -1,4 +1,4 @@
-"""The command line (floor 7): ``main(args)`` returns the exit code, and imports Lightning only when it is needed."""
+"""The command line (layer 7): ``main(args)`` returns the exit code, and imports Lightning only when it is needed."""
 
 from __future__ import annotations
 

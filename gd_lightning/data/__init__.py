@@ -1,4 +1,4 @@
-"""The data module, its loader, order and split (floor 4)."""
+"""The data module, its loader, order and split (layer 4)."""
 
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.module import RegressionDataModule

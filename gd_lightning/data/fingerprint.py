@@ -92,12 +92,12 @@ class Fingerprint:
         return (now - then).abs() > _ROUNDING * torch.maximum(size, size.mean(dim=0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return it as plain values and tensors."""
+        """Return the fingerprint as plain values and tensors."""
         return {"rows": self.rows, "marks": self.marks}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Fingerprint | None:
-        """Make it again; None where a checkpoint holds something else."""
+        """Make the fingerprint again from its state; None where a checkpoint holds something else."""
         rows, marks = state.get("rows"), state.get("marks")
         if not (isinstance(rows, int) and rows > 0 and isinstance(marks, Tensor)):
             return None

@@ -42,9 +42,9 @@ def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int) -> Te
     """Return the rows of several epochs, one behind the other; for small n, in a quarter of the time.
 
     Args:
-        order: As for :func:`epoch_order`.
-        n: Likewise.
-        seed: Likewise.
+        order: How they are ordered, as for :func:`epoch_order`.
+        n: Number of rows.
+        seed: The seed of the orders.
         first: The first epoch, from 0.
         epochs: How many.
 

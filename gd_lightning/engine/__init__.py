@@ -1,4 +1,4 @@
-"""How a chunk of updates is carried out (floor 3); knows torch and numpy, never Lightning."""
+"""How a chunk of updates is carried out (layer 3); knows torch and numpy, never Lightning."""
 
 from gd_lightning.engine.autograd import AutogradEngine, is_beyond_precision, overflow_to_nan
 from gd_lightning.engine.chunk import (

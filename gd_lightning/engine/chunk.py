@@ -313,7 +313,7 @@ class Trace:
         record: What the saved ones leave, or what makes it again: to write it down can take longer than the updates.
         suspected: Whether a saved batch loss is beyond the bound, since the last check that found none.
         saved: R, how many updates are saved; None: as the record says, which is then in memory.
-        last_loss: The batch loss of the last of them, a scalar; None: likewise.
+        last_loss: The batch loss of the last of them, a scalar; None: as the record says.
         measured: What was measured at the ends of epochs within it, shape (epochs, measures).
         seconds: How long that took.
     """

@@ -189,7 +189,7 @@ class FusedEngine(Engine):
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._saved_places)
 
     def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        """Return room for what so many updates leave, and to calculate in."""
+        """Return memory for what so many updates leave, and to calculate in."""
         size = len(self._places)
         saved = self._kernels.Saved(
             self._room_for_losses(count, dtype),

@@ -1,4 +1,4 @@
-"""What takes several runs: which there are, and what they show side by side (floor 6)."""
+"""What takes several runs: which there are, and what they show side by side (layer 6)."""
 
 from gd_lightning.experiments.comparison.compared_runs import Comparison as Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels as ProblemPanels

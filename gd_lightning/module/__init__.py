@@ -1,4 +1,4 @@
-"""The ``LightningModule``, and how it continues a run (floor 4)."""
+"""The ``LightningModule``, and how it continues a run (layer 4)."""
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method

@@ -1,4 +1,4 @@
-"""How Lightning writes and reads the checkpoints of a module of this package, and checks of their states (floor 4)."""
+"""How Lightning writes and reads the checkpoints of a module of this package, and checks of their states (layer 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine carries out the updates of a run, and why (floor 4)."""
+"""Which engine carries out the updates of a run, and why (layer 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the choice of an engine depends on, cheap enough to be compared at every epoch (floor 4)."""
+"""What the choice of an engine depends on, cheap enough to be compared at every epoch (layer 4)."""
 
 from __future__ import annotations
 

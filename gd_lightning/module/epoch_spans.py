@@ -1,4 +1,4 @@
-"""How many epochs a chunk may have: as many as nothing looks at in between (floor 4)."""
+"""How many epochs a chunk may have: as many as nothing looks at in between (layer 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a network of one's own can be trained: an update is tried that leaves no trace (floor 4).
+"""Whether a network of one's own can be trained: an update is tried that leaves no trace (layer 4).
 
 Letters: N training samples, B samples of a batch.
 """

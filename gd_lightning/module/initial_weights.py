@@ -1,4 +1,4 @@
-"""The values that a network was made with, before data or loaded weights settle where training starts (floor 4)."""
+"""The values that a network was made with, before data or loaded weights settle where training starts (layer 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Lightning counts batches, updates and epochs: moved on here for the updates of a chunk (floor 4).
+"""How Lightning counts batches, updates and epochs: moved on here for the updates of a chunk (layer 4).
 
 Lightning counts batches that it fetches, steps of the optimiser and of schedulers, and epochs. Of a chunk it sees one
 of each; what is left is added in this file alone.

@@ -1,4 +1,4 @@
-"""The part of the ``LightningModule`` that knows no loss: its network, made for data, and its checkpoints (floor 4).
+"""The part of the ``LightningModule`` that knows no loss: its network, made for data, and its checkpoints (layer 4).
 
 Letters: B samples of a batch, D features, K outputs.
 """

@@ -1,4 +1,4 @@
-"""Optimiser and scheduler of a module, from plain values (floor 4)."""
+"""Optimiser and scheduler of a module, from plain values (layer 4)."""
 
 from __future__ import annotations
 

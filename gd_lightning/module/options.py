@@ -1,4 +1,4 @@
-"""Which options of a module there are, and which of them no training can follow (floor 4)."""
+"""Which options of a module there are, and which of them no training can follow (layer 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``LightningModule``: a regressor, its loss and its optimiser (floor 4).
+"""The ``LightningModule``: a regressor, its loss and its optimiser (layer 4).
 
 Letters: B samples of a batch, D features, K outputs.
 """

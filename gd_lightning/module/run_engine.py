@@ -1,4 +1,4 @@
-"""What carries out the updates of a run, chosen again wherever what the choice depends on has changed (floor 4)."""
+"""What carries out the updates of a run, chosen again wherever what the choice depends on has changed (layer 4)."""
 
 from __future__ import annotations
 

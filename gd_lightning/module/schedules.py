@@ -1,4 +1,4 @@
-"""Learning-rate schedulers within a chunk: stepped ahead of it, and taken back where it ends early (floor 4)."""
+"""Learning-rate schedulers within a chunk: stepped ahead of it, and taken back where it ends early (layer 4)."""
 
 from __future__ import annotations
 

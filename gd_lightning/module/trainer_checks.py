@@ -1,4 +1,4 @@
-"""What a Trainer may not do with a module whose batch size is the algorithm (floor 4)."""
+"""What a Trainer may not do with a module whose batch size is the algorithm (layer 4)."""
 
 from __future__ import annotations
 

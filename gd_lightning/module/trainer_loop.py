@@ -1,4 +1,4 @@
-"""How long the chunks of a run are, and where a run stands behind them (floor 4)."""
+"""How long the chunks of a run are, and where a run stands behind them (layer 4)."""
 
 from __future__ import annotations
 

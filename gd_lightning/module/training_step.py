@@ -1,4 +1,4 @@
-"""The loss of an update over a batch, whatever the parts and processes that share it (floor 4).
+"""The loss of an update over a batch, whatever the parts and processes that share it (layer 4).
 
 Letters: B samples of a batch, D features, K outputs.
 """

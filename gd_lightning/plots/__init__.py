@@ -1,1 +1,1 @@
-"""How a history is drawn (floor 3)."""
+"""How a history is drawn (layer 3)."""

@@ -1,4 +1,4 @@
-"""Data with their truth (floor 1)."""
+"""Data with their truth (layer 1)."""
 
 from gd_lightning.problems.curves import Parabola, Sine
 from gd_lightning.problems.linear import LinearProblem

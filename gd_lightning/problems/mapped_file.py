@@ -1,4 +1,4 @@
-"""A file that is mapped instead of read (floor 1): whoever cuts it would end this process without a word."""
+"""A file that is mapped instead of read (layer 1): whoever cuts it would end this process without a word."""
 
 from __future__ import annotations
 

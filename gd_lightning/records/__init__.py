@@ -1,1 +1,1 @@
-"""The record of a run, the table that it is, and runs that are compared (floor 0)."""
+"""The record of a run, the table that it is, and runs that are compared (layer 0)."""

@@ -1,4 +1,4 @@
-"""Runs that are compared: those that differ in their seed alone make a group, and a group makes a band (floor 0)."""
+"""Runs that are compared: those that differ in their seed alone make a group, and a group makes a band (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a run: whatever trains produces a :class:`History`, what shows or compares consumes one (floor 0)."""
+"""The record of a run: whatever trains produces a :class:`History`, what shows or compares consumes one (layer 0)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
 PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theory predicts it
 
-# A train loss this many times the one at update 0 is no fluctuation: on system 1 at lr 0.1, B = 1, the factor
+# A train loss this many times the one at update 0 is no fluctuation: on the steep line at lr 0.1, B = 1, the factor
 # separates all of 40 seeds that diverge from all that converge.
 DIVERGENCE_FACTOR = 1e6
 

@@ -1,4 +1,4 @@
-"""A table of numbers that grows by rows, of which the newest are computed when someone reads them (floor 0)."""
+"""A table of numbers that grows by rows, of which the newest are computed when someone reads them (layer 0)."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def _options(remedy: Remedy) -> str:
 
 
 def _result(remedy: Remedy) -> str:
-    """Say in parentheses what a remedy comes to."""
+    """Say in parentheses what follows from a remedy."""
     row = remedy.outlook
     if "trainer.max_epochs" in remedy.options:
         return ""

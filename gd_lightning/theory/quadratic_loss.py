@@ -54,7 +54,7 @@ class LinearLoss:
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, bias: bool = True) -> LinearLoss:
-        """Make it from data.
+        """Make the loss from data.
 
         Args:
             x: Features as the regressor sees them, shape (N, D).
@@ -71,7 +71,7 @@ class LinearLoss:
         bias: bool = True,
         most: int | None = None,
     ) -> LinearLoss:
-        """Make it from data that come block by block.
+        """Make the loss from data that come block by block.
 
         Args:
             blocks: Gives all blocks, x of shape (rows, D) and y of shape (rows, K), each time it is called.

@@ -1,1 +1,1 @@
-"""How a history reaches files, terminal and TensorBoard (floor 3)."""
+"""How a history reaches files, terminal and TensorBoard (layer 3)."""

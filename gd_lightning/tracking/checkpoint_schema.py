@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold, for any use and to be continued from, whoever wrote it (floor 3).
+"""What a checkpoint has to hold, for any use and to be continued from, whoever wrote it (layer 3).
 
 A checkpoint comes from a file, and a file can be damaged, edited, or of a stranger. What Lightning and this package
 read of it is checked before anything is built from it. Checkpoints of this package also say of what build those of

@@ -1,4 +1,4 @@
-"""How a history reaches loggers of any kind (floor 3): as metrics against the number of updates."""
+"""How a history reaches loggers of any kind (layer 3): as metrics against the number of updates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LoggerWriter:
     Args:
         logger: Where to.
         updates: Expected number of updates; infinite where it is not known.
-        epochs: Expected number of epochs, likewise.
+        epochs: Expected number of epochs; infinite where it is not known.
         settings: What the run is made with.
         written: Updates whose rows the logger has already, from before the run was continued.
         plain_names: Whether the logger takes only Latin letters, digits and ``_ . -`` in the names of metrics.
@@ -62,7 +62,7 @@ class LoggerWriter:
         self._logger.save()
 
     def write_results(self, results: Mapping[str, float], update: int, outcome: Outcome | None) -> None:
-        """Write what the run came to, as ``final/...``, and how it ended."""
+        """Write the results of the run, as ``final/...``, and how it ended."""
         self._log(results, update, "final/")
         if outcome is not None:
             self._write_outcome(str(outcome))

@@ -1,4 +1,4 @@
-"""Reading runs that are over, our own and those of any Lightning project that logs a loss, as histories (floor 3)."""
+"""Reading runs that are over, our own and those of any Lightning project that logs a loss, as histories (layer 3)."""
 
 from __future__ import annotations
 

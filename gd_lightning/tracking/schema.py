@@ -1,4 +1,4 @@
-"""What plain values and tensors that were read from a file have to be, before anything is built from them (floor 3)."""
+"""What plain values and tensors that were read from a file have to be, before anything is built from them (layer 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams of many settings at once (floor 3): a directory and a small event file for each."""
+"""TensorBoard's HParams of many settings at once (layer 3): a directory and a small event file for each."""
 
 from __future__ import annotations
 

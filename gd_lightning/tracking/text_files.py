@@ -1,4 +1,4 @@
-"""The one place where YAML and JSON are read, and a check of what their readers take silently or choke on (floor 3)."""
+"""The one place where YAML and JSON are read, and a check of what their readers take silently or choke on (layer 3)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Options: how they are read, checked and refused (floor 7)."""
+"""Options: how they are read, checked and refused (layer 7)."""

@@ -43,7 +43,7 @@ _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_o
 
 @dataclass
 class ParsedOptions:
-    """What a command line comes to.
+    """What a command line means.
 
     Args:
         parser: The parser of all subcommands.

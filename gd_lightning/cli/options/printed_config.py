@@ -74,7 +74,7 @@ def what_differs(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str
 
     Args:
         wanted: What a config should come to.
-        made: What it comes to.
+        made: The options as they are parsed.
     """
     found: dict[str, Any] = {}
     for name, value in wanted.items():

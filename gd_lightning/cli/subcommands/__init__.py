@@ -1,1 +1,1 @@
-"""The subcommands beside Lightning's own, a file each (floor 7)."""
+"""The subcommands beside Lightning's own, a file each (layer 7)."""

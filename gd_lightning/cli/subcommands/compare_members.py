@@ -148,7 +148,7 @@ class FitVariants:
         """Return a parsed ``fit`` for each variant, with which the first seed can be trained.
 
         Raises:
-            InputError: Something cannot be used, or comes to the same options as something else.
+            InputError: Something cannot be used, or gives the same options as something else.
         """
         has_one_size = not any(name.startswith("data.") and name != "data.batch_size" for name in self.varied)
         known: dict[str, str] = {}

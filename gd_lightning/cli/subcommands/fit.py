@@ -158,7 +158,7 @@ def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
 
 
 def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
-    """Print the epochs of a run, what it came to, and where its files are."""
+    """Print the epochs of a run, its results, and where its files are."""
     summary = recorder.summary
     assert summary is not None
     parameters = list(summary.parameters or {})

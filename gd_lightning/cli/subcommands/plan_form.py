@@ -64,7 +64,7 @@ class PlanForm(ABC, Generic[Row]):
         """Return one sentence that says what to do."""
 
     def as_json(self, map_file: Path | None = None) -> str:
-        """Return it for programs; null stands for infinity, and for no file with the map."""
+        """Return the plan as JSON for programs; null stands for infinity, and for no file with the map."""
         rows = [
             {
                 "variant": row.variant.name,
@@ -81,7 +81,7 @@ class PlanForm(ABC, Generic[Row]):
         return json.dumps(content, indent=2, allow_nan=False)
 
     def table(self, title: str) -> str:
-        """Return it for a terminal."""
+        """Return the plan as a table for a terminal."""
         columns = self.columns
         cells = [["", "batch_size", "updates an epoch", *columns, "verdict"]]
         for row, *shown in zip(self.rows, *columns.values(), strict=True):

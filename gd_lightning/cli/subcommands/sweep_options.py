@@ -37,10 +37,11 @@ class SweepOptions:
         Args:
             lrs: Learning rates, such as 0.01,0.1 or log(1e-4,1,40), which has equal ratios; what --model.lr is given
                 here is meant, too. Null: log(1e-4,1,40).
-            batch_sizes: Batch sizes, such as 1,2,4,...,full; --data.batch_size likewise. Null: these.
-            momentums: Values of the momentum, such as 0,0.5,0.9; --model.momentum likewise.
-            weight_decays: Values of the L2 penalty; --model.weight_decay likewise.
-            l1s: Values of the L1 penalty; --model.l1 likewise.
+            batch_sizes: Batch sizes, such as 1,2,4,...,full; what --data.batch_size is given here
+                is meant, too. Null: these.
+            momentums: Values of the momentum, such as 0,0.5,0.9; what --model.momentum is given here is meant, too.
+            weight_decays: Values of the L2 penalty; what --model.weight_decay is given here is meant, too.
+            l1s: Values of the L1 penalty; what --model.l1 is given here is meant, too.
             seeds: From how many seeds each combination is trained: the configured one and those that follow. A seed
                 changes the start, and the order of samples.
             directory: Where the results go; null: a new directory in lightning_logs.

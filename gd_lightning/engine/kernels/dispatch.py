@@ -28,7 +28,7 @@ def carry_out(
         rule: What is descended, and how.
         span: Which updates.
         saved: What they leave.
-        scratch: Room to calculate, empty.
+        scratch: Memory to calculate in, empty.
 
     Returns:
         How many updates were made, how many were saved, and whether divergence is suspected.

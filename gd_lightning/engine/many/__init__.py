@@ -1,1 +1,1 @@
-"""Many runs at once: what they have in common, their settings, and three ways of training them (floor 3)."""
+"""Many runs at once: what they have in common, their settings, and three ways of training them (layer 3)."""

@@ -24,7 +24,7 @@ _SAMPLE, _FUSED, _LOADING = 40e-9, 1.5e-9, 1.5
 def fastest_population(
     network: nn.Module, loss: Loss, huber_delta: float, task: TrainingTask, members: Members
 ) -> Population:
-    """Return it.
+    """Return the fastest population that can train the members.
 
     Args:
         network: A chain of linear layers and activations; only its form is used.

@@ -1,1 +1,1 @@
-"""Runs side by side: trained, read, put into a table, judged and reported (floor 6)."""
+"""Runs side by side: trained, read, put into a table, judged and reported (layer 6)."""

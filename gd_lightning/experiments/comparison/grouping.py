@@ -12,7 +12,7 @@ from gd_lightning.tracking.run_reader import FinishedRun
 Settings = dict[str, Any]
 
 SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are read, without init_args
-# What a run writes and shows, which does not change what it comes to.
+# What a run writes and shows, which does not change its results.
 _OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
 _OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
 _IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")

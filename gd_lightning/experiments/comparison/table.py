@@ -272,18 +272,18 @@ def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
 
 def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
-    """Return it as Markdown, with the same columns."""
+    """Return the table as Markdown, with the same columns."""
     header, *lines = ([cell or " " for cell in line] for line in _cells(found, columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)) + "\n"
 
 
 def as_csv(found: Sequence[Row]) -> str:
-    """Return it as CSV, mean and standard deviation in columns of their own, nothing where a figure is missing."""
+    """Return the table as CSV, means and standard deviations in columns of their own; missing figures are empty."""
     return rows_as_csv(map(_flat, found))
 
 
 def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return it as plain values for JSON; None where a figure is missing."""
+    """Return the table as plain values for JSON; None where a figure is missing."""
     return [_flat(row) for row in found]
 
 

@@ -1,1 +1,1 @@
-"""Every combination of some settings: ranges, grid, training and report (floor 6)."""
+"""Every combination of some settings: ranges, grid, training and report (layer 6)."""

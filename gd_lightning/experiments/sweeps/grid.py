@@ -54,7 +54,7 @@ class Grid:
     def of(
         cls, given: Mapping[str, Given | None], module: RegressionModule, data: RegressionDataModule, seeds: int
     ) -> Grid:
-        """Make it from what a person gave.
+        """Make the grid from what a person gave.
 
         Args:
             given: Values for some axes; an axis without them has the one of module and data, but for learning rates

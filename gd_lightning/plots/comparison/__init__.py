@@ -1,1 +1,1 @@
-"""The picture of a comparison (floor 3)."""
+"""The picture of a comparison (layer 3)."""

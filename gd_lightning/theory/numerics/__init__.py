@@ -1,1 +1,1 @@
-"""Numerical methods of the theory: eigenvalues, linear systems, roots, minima, subsamples (floor 2)."""
+"""Numerical methods of the theory: eigenvalues, linear systems, roots, minima, subsamples (layer 2)."""

@@ -121,11 +121,11 @@ def test_the_plan_of_the_readme_is_what_plan_prints(
     assert all(line in printed for line in shown.splitlines())
 
 
-def test_the_house_in_the_readme_is_the_house() -> None:
-    rooms = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", README.split("## The house")[1].split("##")[0]))
+def test_the_layers_of_the_readme_are_the_packages() -> None:
+    named = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", README.split("## Architecture")[1].split("##")[0]))
     folders = {path.name for path in (ROOT / "gd_lightning").iterdir() if (path / "__init__.py").exists()}
     files = {path.stem for path in (ROOT / "gd_lightning").glob("*.py")} - {"__init__"}
-    assert rooms == folders | files
+    assert named == folders | files
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))

@@ -51,7 +51,7 @@ from gd_lightning.cli.subcommands.sweep_options import SweepOptions
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
-from gd_lightning.experiments.comparison.trial import make_one_update, trial_options
+from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule

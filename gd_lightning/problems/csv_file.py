@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.table_file import EXACT, WAY_OF_TIMES, Block, TableFile, loses_digits
+from gd_lightning.problems.named_columns import EXACT, WAY_OF_TIMES, Block, TableFile, loses_digits
 from gd_lightning.texts import from_cell
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.table_file import Array, Block, TableFile, check_digits, no_number, unreadable
+from gd_lightning.problems.named_columns import Array, Block, TableFile, check_digits, no_number, unreadable
 
 
 class NpyFile(TableFile):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.table_file import Block, TableFile, check_digits, no_number
+from gd_lightning.problems.named_columns import Block, TableFile, check_digits, no_number
 
 
 class ParquetFile(TableFile):

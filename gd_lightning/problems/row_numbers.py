@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.table_file import TableFile
+from gd_lightning.problems.named_columns import TableFile
 
 _NAMELESS = re.compile(r"(unnamed: 0(\.\d+)*)?", re.IGNORECASE)  # as written, and as pandas calls it when it reads it
 _USUAL = {"index", "level_0", "id", "rowid", "row_id", "rownames", "row.names", "row_names", "rownumber", "row_number"}

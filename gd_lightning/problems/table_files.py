@@ -18,9 +18,9 @@ import numpy as np
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.csv_file import CsvFile
+from gd_lightning.problems.named_columns import Array, Block, TableFile, explained
 from gd_lightning.problems.numpy_files import NpyFile, NpzFile
 from gd_lightning.problems.parquet_file import ParquetFile
-from gd_lightning.problems.table_file import Array, Block, TableFile, explained
 
 MAP_ABOVE = 16 * 2**20  # bytes
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.problems.mapped_file import MappedFile
+from gd_lightning.problems.named_columns import TableFile
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.row_numbers import row_numbers
-from gd_lightning.problems.table_file import TableFile
 from gd_lightning.problems.table_files import MAP_ABOVE, open_table, read_columns
 
 

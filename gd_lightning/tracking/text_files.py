@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,16 +12,13 @@ from typing import Any
 import yaml
 
 from gd_lightning.errors import first_line
+from gd_lightning.tracking.renamed_classes import with_present_names
 
 DEEPEST, MOST_VALUES = 50, 100_000
 """How deep values of a file may be nested, and how many there may be, counted with what aliases repeat: a few lines of
 aliases can stand for billions of values."""
 
-RENAMED = {"NoProgress": "LossPlateau", "ShowSteps": "PrintUpdates", "EndBetweenUpdates": "StopOnSignal"}
-"""Classes that configs of earlier versions name otherwise, with their present names."""
-
 _LONGEST = 2**24  # bytes of a file
-_OLD_PATH = re.compile(rf"\b(gd_lightning\.(?:\w+\.)*)({'|'.join(RENAMED)})\b")
 
 
 class ConfigError(yaml.YAMLError):
@@ -55,16 +51,6 @@ def read_json_file(path: Path) -> Any:
 def read_own_yaml(text: str) -> Any:
     """Read YAML that this program has just written itself."""
     return yaml.safe_load(text)
-
-
-def with_present_names(text: str) -> str:
-    """Return a text with the class paths of earlier versions as they are now.
-
-    Example:
-        >>> with_present_names("- class_path: gd_lightning.callbacks.NoProgress")
-        '- class_path: gd_lightning.callbacks.LossPlateau'
-    """
-    return _OLD_PATH.sub(lambda found: found[1] + RENAMED[found[2]], text)
 
 
 def plain_copy(values: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Table
-from gd_lightning.problems.table_file import Array, TableFile
+from gd_lightning.problems.named_columns import Array, TableFile
 from gd_lightning.problems.table_files import open_table, read_columns
 
 X = np.arange(12.0).reshape(4, 3)

@@ -23,8 +23,8 @@ from gd_lightning.callbacks import (
     TimeLimit,
 )
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
+from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parser import PROGRAM
-from gd_lightning.cli.options.trial_step import make_trial_step
 from gd_lightning.cli.output import shown
 from gd_lightning.cli.refusals import refusals_of
 from gd_lightning.cli.saved_config import SaveConfig

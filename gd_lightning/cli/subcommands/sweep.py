@@ -13,8 +13,8 @@ from jsonargparse import Namespace
 from tqdm import tqdm
 
 from gd_lightning.cli.options.checks import callback_classes
+from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parsing import ParsedOptions
-from gd_lightning.cli.options.trial_step import make_trial_step
 from gd_lightning.cli.output import files_shown
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.terminal import warn

@@ -32,7 +32,7 @@ from gd_lightning.experiments.comparison.members import (
 )
 from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
-from gd_lightning.experiments.comparison.trial import make_one_update, trial_options
+from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.generators import own_generator

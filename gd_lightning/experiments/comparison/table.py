@@ -16,7 +16,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.grouping import SEEDS
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
-from gd_lightning.experiments.summary_figures import figures
+from gd_lightning.experiments.parameter_statistics import parameter_statistics
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import History, Outcome
@@ -53,7 +53,7 @@ class Row:
             without measuring.
         gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
         outcome: How the runs ended.
-        others: Other figures, see :func:`~gd_lightning.experiments.summary_figures.figures`.
+        others: Other figures, see :func:`~gd_lightning.experiments.parameter_statistics.figures`.
         diverged: How many runs diverged.
         at_target: How many runs were at or below the target before their first update, which is no getting there.
         engine: What carried out the updates: autograd or fused; empty where it is not known.
@@ -153,7 +153,7 @@ def check_columns(names: Iterable[str]) -> None:
 def rows(comparison: Comparison) -> list[Row]:
     """Return the rows of a comparison, in the order of its groups."""
     least_squares = comparison.values("least_squares_loss")
-    others = [[figures(run.summary or {}) for run in members] for members in comparison.runs]
+    others = [[parameter_statistics(run.summary or {}) for run in members] for members in comparison.runs]
     # A group that diverged, or has another network, has the same columns as the rest.
     names = dict.fromkeys(name for of_group in others for each in of_group for name in each)
     names.pop("gradient_variance", None)

@@ -1,4 +1,4 @@
-"""Figures of a run that its summary implies, beside its losses."""
+"""Statistics of the parameters of a run that its summary implies: distance to the truth, norm, zero weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 _ZERO = 1e-3  # a weight that is smaller does nothing to see
 
 
-def figures(summary: Mapping[str, Any]) -> dict[str, float]:
+def parameter_statistics(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return what was measured at the end of a run, and what its parameters say.
 
     ``distance_to_truth`` is the Euclidean distance of the parameters to the true ones, ``weight_norm`` that of the

@@ -55,7 +55,7 @@ def start_up(repeats: int = 5) -> str:
 
     commands = {
         "`gd_lightning fit --help`": run("-m", "gd_lightning", "fit", "--help"),
-        "`gd_lightning fit`, system 1": run("-m", "gd_lightning", "fit"),
+        "`gd_lightning fit`, steep line": run("-m", "gd_lightning", "fit"),
         "`gd_lightning --version`": run("-m", "gd_lightning", "--version"),
     }
     competitor = run("-c", "import lightning.pytorch.cli")
@@ -261,7 +261,7 @@ def sweeping(repeats: int = 5, every: int = 50) -> str:
 
 SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     "start-up": ("Start-up", "Whole commands, from a new process to its end.", start_up),
-    "recording": ("Recording", "Whole fits of system 1, with CSV and TensorBoard.", recording),
+    "recording": ("Recording", "Whole fits of the steep line, with CSV and TensorBoard.", recording),
     "stochastic": (
         "Stochastic descent of 100,000 samples",
         "Microseconds of an update; in brackets, how many times those of the first side: how many updates that makes "
@@ -293,8 +293,8 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     ),
     "sweep": (
         "Sweeps",
-        "50 learning rates, 8 batch sizes and 5 seeds of system 1 for 20 epochs, by `gd_lightning.sweep` and by a fit "
-        "of each. Every 50th of the fits is made, and their time is multiplied.",
+        "50 learning rates, 8 batch sizes and 5 seeds of the steep line, 20 epochs, by `gd_lightning.sweep` and by a "
+        "fit of each. Every 50th of the fits is made, and their time is multiplied.",
         sweeping,
     ),
     "memory": (

@@ -27,7 +27,7 @@ FOUR = ["--data.problem", "FourPoints"]  # where the data do not matter: runs th
 
 @pytest.fixture
 def shorter_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try single samples for a fifth of the updates: enough for system 2."""
+    """Try single samples for a fifth of the updates: enough for the parabola."""
     monkeypatch.setattr(trial, "_MOST_UPDATES", 300)
 
 

@@ -23,7 +23,7 @@ DOCUMENT = Path("docs") / "experiments.md"
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
 
 WHAT = """\
-What each setting of gradient descent does, one experiment for each table of system 4: an article whose numbers are
+What each setting of gradient descent does, one experiment for each table of an article whose numbers are
 illustrative. These are measured. The claims, in quotation marks, are what its tables stand for, in our words; behind
 each stands whether the figures agree. A figure with ± is mean and standard deviation of the sample (n - 1) over seeds.
 *To target* is where the train loss first was at most the target that is named below the table. *Seeds differ by more*

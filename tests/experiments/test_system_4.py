@@ -1,4 +1,4 @@
-"""The experiments of system 4, from the shipped configs, and the document that says what they show."""
+"""The experiments of the article on settings, from the shipped configs, and the document that says what they show."""
 
 from __future__ import annotations
 

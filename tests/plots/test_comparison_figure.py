@@ -33,7 +33,7 @@ def _loss(w: float, b: float) -> float:
 
 
 def _run(batch_size: int, lr: float, seed: int = 0, epochs: int = 6) -> History:
-    """Descend on a steep line, as the published system 1, recorded as a Trainer records it."""
+    """Descend on a steep line, as published, recorded as a Trainer records it."""
     rng, history, w, b, update = np.random.default_rng(seed), History(), -10.0, -20.0, 0
     start = _loss(w, b)
     values = {"train_loss": start, PREDICTED: start, "w": w, "b": b}

@@ -367,7 +367,7 @@ def test_what_is_said_where_learning_rates_were_tried(
 def test_near_a_minimum_the_limit_is_where_an_error_begins_to_grow(
     share: float, grows: bool, momentum: float, nesterov: bool
 ) -> None:
-    """System 2 with tanh: batch updates of torch's SGD, from a small error in the sharpest direction."""
+    """The parabola with tanh: batch updates of torch's SGD, from a small error in the sharpest direction."""
     x, y = (values.double() for values in Parabola().sample())
     network = MLPRegressor(1, 1, [10], "tanh").double()
     optimizer = torch.optim.LBFGS(network.parameters(), max_iter=500, line_search_fn="strong_wolfe")

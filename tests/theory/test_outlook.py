@@ -63,7 +63,7 @@ def test_drawn_batches() -> None:
     assert noisy.floor == outlooks.drawn_batches.floor(0.1, Variant.of(10, 100))
     assert noisy.largest_stable_lr == outlooks.drawn_batches.largest_stable_lr(10)
     assert outlooks.of(10, 0.01).verdict is Verdict.CONVERGES
-    # The limits of system 1 are 0.0994 for 4 samples and 0.1030 for 5.
+    # The limits of the steep line are 0.0994 for 4 samples and 0.1030 for 5.
     assert outlooks.smallest_stable_batch_size(0.1) == 5
     assert outlooks.smallest_stable_batch_size(0.01) == 1
     assert outlooks.smallest_stable_batch_size(0.2) is None

@@ -134,9 +134,7 @@ def _assert_ended(
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 @pytest.mark.parametrize("at", [3, 7, 8, 17])
-def test_updates_of_an_interrupted_stretch_are_counted(
-    make_trainer: MakeTrainer, at: int, error: BaseException
-) -> None:
+def test_updates_of_an_interrupted_chunk_are_counted(make_trainer: MakeTrainer, at: int, error: BaseException) -> None:
     """Weights, counters and schedulers are those of Lightning's own loop, interrupted in the same update."""
     ends = []
     for watched in (False, True):

@@ -28,7 +28,7 @@ HOOKS = {
     # Where the signal is sent, and after how many updates the run has ended then.
     "setup": None,
     "on_fit_start": None,
-    "on_train_epoch_start": 4,  # behind a stretch of updates, which is the epoch
+    "on_train_epoch_start": 4,  # behind a chunk of updates, which is the epoch
     "on_train_batch_start": 1,
     "on_before_optimizer_step": 1,
     "on_train_epoch_end": 8,

@@ -149,7 +149,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("of_data", [{}, {"order": "with_replacement"}, {"order": "sequential", "drop_last": True}])
-def test_single_updates_are_those_of_stretches_to_the_last_bit_wherever_they_begin(
+def test_single_updates_are_those_of_chunks_to_the_last_bit_wherever_they_begin(
     make_trainer: MakeTrainer, tmp_path: Path, optimizer: str, of_data: dict[str, Any]
 ) -> None:
     """In float32, with batches none of which ends where memory is aligned: sums depend on it in their last bits."""
@@ -169,7 +169,7 @@ def test_single_updates_are_those_of_stretches_to_the_last_bit_wherever_they_beg
         _assert_same(recorded, history, exactly=True)
 
 
-def test_a_rate_that_falls_at_every_update_does_so_within_stretches(make_trainer: MakeTrainer) -> None:
+def test_a_rate_that_falls_at_every_update_does_so_within_chunks(make_trainer: MakeTrainer) -> None:
     weights, _, history = _fit(make_trainer, "single", {}, {}, ByUpdate)
     assert len(set(history.series("lr")[1])) == len(history) - 1  # row 0 has the rate of the first update
     for way in ("autograd", "fused"):
@@ -229,7 +229,7 @@ def test_every_engine_stops_a_diverging_run_behind_the_same_update(
     assert 0 < updates[0] < 2000
 
 
-def test_a_suspicion_outlives_the_end_of_a_stretch(make_trainer: MakeTrainer) -> None:
+def test_a_suspicion_outlives_the_end_of_a_chunk(make_trainer: MakeTrainer) -> None:
     updates = []
     for way in ("autograd", "fused"):
         recorder, data = (
@@ -415,7 +415,7 @@ class Slow(Engine):
 @pytest.mark.parametrize(
     ("callback", "longest"), [(StopOnSignal(), 100), (LastCheckpoint(interval=0.02), 20), (TimeBudget(2.0), 20)]
 )
-def test_no_stretch_takes_longer_than_a_signal_may_wait(
+def test_no_chunk_takes_longer_than_a_signal_may_wait(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callback: Callback, longest: int
 ) -> None:
     engine = Slow()

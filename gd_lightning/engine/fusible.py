@@ -28,7 +28,7 @@ def why_no_numba() -> str:
     """Say that Numba is not there, or may not compile; empty where it can."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "numba may not compile (NUMBA_DISABLE_JIT is set)"
-    return "" if importlib.util.find_spec("numba") else "numba is not installed (pip install 'gd-lightning[fast]')"
+    return "" if importlib.util.find_spec("numba") else "numba is not installed (pip install numba)"
 
 
 def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:

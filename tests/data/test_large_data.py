@@ -145,7 +145,7 @@ def test_a_table_that_stays_in_its_file_is_trained_by_the_same_compiled_code(
     why: str,
     hidden_sizes: list[int],
 ) -> None:
-    pytest.importorskip("numba", reason="the fused engine needs Numba, an extra, gd-lightning[fast]")
+    pytest.importorskip("numba", reason="the fused engine needs Numba, which Pythons newer than it do not have")
     monkeypatch.setattr(EngineOnFile, "piece_bytes", 100 * COLUMNS * 4)
     path = _write(tmp_path / "table.npy", 500)
     found = []

@@ -463,7 +463,7 @@ def test_an_optimizer_that_cannot_be_fused_is_named(monkeypatch: pytest.MonkeyPa
     hooked.register_step_post_hook(lambda *_: None)
     assert "hook is registered on the optimiser" in why_not_fused(network, hooked)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert why_not_fused(network, sgd(own)) == "numba is not installed (pip install 'gd-lightning[fast]')"
+    assert why_not_fused(network, sgd(own)) == "numba is not installed (pip install numba)"
 
 
 def test_data_that_do_not_fit_are_refused() -> None:

@@ -27,7 +27,7 @@ def _samples() -> Pair:
 def _engine(kind: str, network: nn.Module, momentum: float) -> Engine:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=momentum)
     if kind == "fused":
-        pytest.importorskip("numba", reason="the fused engine needs Numba, an extra, gd-lightning[fast]")
+        pytest.importorskip("numba", reason="the fused engine needs Numba, which Pythons newer than it do not have")
         from gd_lightning.engine import FusedEngine
 
         return FusedEngine(network, optimizer)

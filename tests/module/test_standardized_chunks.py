@@ -37,7 +37,7 @@ def test_what_is_seen_and_what_autograd_goes_on_with_is_in_original_units(
     make_trainer: MakeTrainer, change: int, standardize: bool
 ) -> None:
     """An update that was planned for compiled code, and is made by autograd, was standardised twice."""
-    pytest.importorskip("numba", reason="the fused engine needs Numba, an extra, gd-lightning[fast]")
+    pytest.importorskip("numba", reason="the fused engine needs Numba, which Pythons newer than it do not have")
     found = []
     engines: tuple[EngineChoice, ...] = ("autograd", "fused")
     for engine in engines:

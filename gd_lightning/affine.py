@@ -16,7 +16,6 @@ from gd_lightning.float64 import Moments, svd
 from gd_lightning.identifiability import without_rounding
 
 RANK = 16 * torch.finfo(torch.float64).eps  # a singular value over the largest, for each row or column, that is 0
-_BLOCK = 65_536  # rows that least_squares turns into float64 at a time: bounds its memory, whatever N
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _distinct(names: list[str]) -> list[str]:
     return found
 
 
-def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, float]:
+def least_squares(x: Tensor, y: Tensor, bias: bool = True, rows_at_once: int = 65_536) -> tuple[Affine, float]:
     """Return the affine function with the smallest mean squared error on the data, and that error.
 
     Blocks of rows of the centred design, with the targets beside it, are folded into one triangular factor by
@@ -128,6 +127,7 @@ def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, floa
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         bias: Whether the function has an intercept.
+        rows_at_once: Rows of a block, which are turned into float64 at a time.
 
     Returns:
         The function, in float64, and its mean squared error over samples and outputs.
@@ -138,8 +138,8 @@ def least_squares(x: Tensor, y: Tensor, bias: bool = True) -> tuple[Affine, floa
         >>> {name: round(value, 9) for name, value in least_squares(hours, scores)[0].named().items()}
         {'w': 7.9, 'b': 400.0}
     """
-    starts = range(0, len(x), _BLOCK)
-    return least_squares_over(lambda: ((x[i : i + _BLOCK], y[i : i + _BLOCK]) for i in starts), bias)
+    blocks = [slice(i, i + rows_at_once) for i in range(0, len(x), rows_at_once)]
+    return least_squares_over(lambda: ((x[block], y[block]) for block in blocks), bias)
 
 
 def least_squares_over(

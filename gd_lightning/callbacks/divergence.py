@@ -15,7 +15,6 @@ from gd_lightning.errors import InputError
 from gd_lightning.records.history import DIVERGENCE_FACTOR
 
 _ROUNDING = 1e-12
-_UPDATES_BETWEEN_CHECKS = 100  # to read the batch losses is to wait for the device
 
 
 class StopOnDivergence(Callback):
@@ -38,6 +37,8 @@ class StopOnDivergence(Callback):
     """
 
     max_chunk_seconds = math.inf
+    updates_between_checks: int = 100
+    """Updates from one check of the batch losses to the next: to read them is to wait for the device."""
 
     def __init__(
         self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR
@@ -72,7 +73,7 @@ class StopOnDivergence(Callback):
         """Have the engine check where this would check behind single updates."""
         if self.on_divergence == "continue":
             return ChunkRequest()
-        history, every = self._recorder.history, _UPDATES_BETWEEN_CHECKS
+        history, every = self._recorder.history, self.updates_between_checks
         first = history.first("train_loss") if "train_loss" in history else 0.0
         bound = first * self.divergence_factor if first > 0 else math.inf
         start = every - trainer.global_step % every
@@ -90,7 +91,8 @@ class StopOnDivergence(Callback):
             _, trace = carried
             self._check_trace(trainer, pl_module, trace)
             return
-        if self.on_divergence == "continue" or trainer.is_last_batch or trainer.global_step % _UPDATES_BETWEEN_CHECKS:
+        since_check = trainer.global_step % self.updates_between_checks
+        if self.on_divergence == "continue" or trainer.is_last_batch or since_check:
             return
         if self._is_suspect(trainer):
             self._recorder.measure_within_epoch(trainer, pl_module)
@@ -102,7 +104,7 @@ class StopOnDivergence(Callback):
         if self.on_divergence == "continue":
             return
         self._suspected = trace.suspected
-        since_check = trainer.global_step % _UPDATES_BETWEEN_CHECKS
+        since_check = trainer.global_step % self.updates_between_checks
         if self._suspected and (since_check or trainer.is_last_batch):
             return
         if self._suspected:

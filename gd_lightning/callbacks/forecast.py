@@ -36,7 +36,7 @@ from gd_lightning.variants import Variant
 _UNNOTICED, _LONGEST, _LONGEST_TO_EXPLAIN = 0.5, 5.0, 10.0  # seconds
 _MOST_SEQUENTIAL = 2e6  # N C of samples that are followed one by one in their order
 _MOST_UPDATES = 20_000  # of an epoch that is followed update by update
-_FIRST_EPOCHS, _MOST_EPOCHS = 64, 2**15
+_FIRST_EPOCHS = 64
 _LAST_EPOCHS, _SETTLED = 100, 1e-13  # over so many epochs, a prediction that changes by less than this part has settled
 _FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
@@ -60,6 +60,9 @@ class Forecast(Measuring):
         max_seconds: How long it may take, about; None: as long as the training is estimated to take, between half a
             second and 5 seconds.
     """
+
+    max_predicted_epochs: int = 2**15
+    """The most epochs that are predicted one by one."""
 
     def __init__(self, announce: Callable[[str], None] | None = None, max_seconds: float | None = None) -> None:
         self.max_seconds = max_seconds
@@ -135,16 +138,16 @@ class Forecast(Measuring):
 
     def _predicted(self, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the prediction behind some epochs, which ascend, nan where there is none any more."""
-        found, done = np.full(len(epochs), np.nan), 0
+        found, done, most = np.full(len(epochs), np.nan), 0, self.max_predicted_epochs
         while done < len(epochs) and self._holds:
             first = int(epochs[done])
-            if len(self._losses) <= min(first, _MOST_EPOCHS) and not self._look_ahead(first):
+            if len(self._losses) <= min(first, most) and not self._look_ahead(first):
                 break
-            self._holds = first < _MOST_EPOCHS or _has_settled(self._losses)
-            known = math.inf if first >= _MOST_EPOCHS else min(len(self._losses), _MOST_EPOCHS) - 1
+            self._holds = first < most or _has_settled(self._losses)
+            known = math.inf if first >= most else min(len(self._losses), most) - 1
             last = int(np.searchsorted(epochs, known, "right"))
             if self._holds:
-                values = self._losses.numpy()[np.minimum(epochs[done:last], _MOST_EPOCHS)]
+                values = self._losses.numpy()[np.minimum(epochs[done:last], most)]
                 found[done:last] = np.where(np.isfinite(values), values, np.nan)
             done = last
         return found
@@ -153,7 +156,7 @@ class Forecast(Measuring):
         """Predict up to an epoch and as many behind it; returns whether that can be computed."""
         assert self.outlook is not None
         assert self._outlooks is not None
-        epochs = min(max(2 * epoch, _FIRST_EPOCHS), _MOST_EPOCHS)
+        epochs = min(max(2 * epoch, _FIRST_EPOCHS), self.max_predicted_epochs)
         try:
             self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
         except NOT_COMPUTABLE:

@@ -17,8 +17,6 @@ from gd_lightning.data import BatchLoader
 from gd_lightning.data.order import comes_as_it_lies, epoch_order
 from gd_lightning.measures import gradient_variance_over, unchanged
 
-_MOST_BATCHES = 1000
-
 
 class GradientVariance(Measuring):
     """Measures at the start how much the gradient varies over the batches of the first epoch.
@@ -28,6 +26,9 @@ class GradientVariance(Measuring):
     it takes so many, evenly spaced.
     """
 
+    max_batches: int = 1000
+    """The most batches of an epoch that are taken."""
+
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measure before the first update; nothing where an epoch is one batch of a new draw each time."""
         loader = trainer.train_dataloader
@@ -36,7 +37,7 @@ class GradientVariance(Measuring):
         if loader.variant.updates_per_epoch == 1 and loader.epoch_order.order == "with_replacement":
             return {}
         with unchanged(pl_module, pl_module.device), torch.enable_grad():
-            batches = _batches_of_first_epoch(loader, pl_module.device)
+            batches = _batches_of_first_epoch(loader, pl_module.device, self.max_batches)
             found = gradient_variance_over(batches, pl_module, loss_of(pl_module), pl_module.parameters())
         return {"gradient_variance": found}
 
@@ -45,13 +46,13 @@ class GradientVariance(Measuring):
         return {}
 
 
-def _batches_of_first_epoch(loader: BatchLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches_of_first_epoch(loader: BatchLoader, device: torch.device, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     variant, order = loader.variant, loader.epoch_order
     updates = variant.updates_per_epoch
     rows = None
     if not comes_as_it_lies(order.order, variant):
         rows = epoch_order(order.order, order.n, order.seed, epoch=0).to(loader.samples.device)
-    for update in torch.linspace(0, updates - 1, min(updates, _MOST_BATCHES)).round().long().tolist():
+    for update in torch.linspace(0, updates - 1, min(updates, most)).round().long().tolist():
         where = slice(variant.samples_at(update), variant.samples_at(update + 1))
         x, y = loader.samples.take(where if rows is None else rows[where])
         yield x.to(device), y.to(device)

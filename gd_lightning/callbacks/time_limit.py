@@ -14,9 +14,6 @@ from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.engine import ChunkRequest
 
-_SECONDS_OF_PICTURES = 0.4
-_SECONDS_OF_EXIT = 0.3  # of Python, which ends threads and libraries
-
 
 class TimeLimit(Timer):
     """Ends a run so that the command that made it takes the time that it may take.
@@ -31,6 +28,10 @@ class TimeLimit(Timer):
     """
 
     max_chunk_seconds = math.inf
+    seconds_of_pictures: float = 0.4
+    """How long :class:`~gd_lightning.Pictures` take to draw."""
+    seconds_of_exit: float = 0.3
+    """How long Python takes to end threads and libraries."""
 
     def __init__(self, duration: str | timedelta | dict[str, int], begun: float) -> None:
         super().__init__(duration, interval="step", verbose=False)
@@ -68,9 +69,8 @@ class TimeLimit(Timer):
         """Return how long what comes behind the last update will take."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         recorders = [callback for callback in callbacks if isinstance(callback, HistoryRecorder)]
-        working = _SECONDS_OF_EXIT + _SECONDS_OF_PICTURES * any(
-            isinstance(callback, Pictures) for callback in callbacks
-        )
+        draws = any(isinstance(callback, Pictures) for callback in callbacks)
+        working = self.seconds_of_exit + self.seconds_of_pictures * draws
         working += sum(recorder.report.seconds_of_writing(recorder.rows) for recorder in recorders if recorder.report)
         # Where others use the machine, too, all of it takes longer.
         clock, work = time.monotonic() - self._made[0], time.process_time() - self._made[1]

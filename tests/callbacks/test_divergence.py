@@ -27,7 +27,6 @@ from gd_lightning import (
     SteepLine,
     StopOnDivergence,
 )
-from gd_lightning.callbacks import divergence
 from gd_lightning.callbacks.stopping import Criterion
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
@@ -199,14 +198,14 @@ def test_one_sample_far_off_does_not_stop_a_run_that_converges(make_trainer: Mak
         assert history["train_loss"][update] == pytest.approx(expected, rel=1e-5)
 
 
-def test_looking_changes_no_bit_and_stops_no_clock(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_CHECKS", 1)
+def test_looking_changes_no_bit_and_stops_no_clock(make_trainer: MakeTrainer) -> None:
     states = []
     for factor in (1e6, 1.0000001):
         torch.manual_seed(3)
         within, module = MeasuredWithin(), RegressionModule(lr=0.001, hidden_sizes=[6], dropout=0.3)
-        callbacks = [HistoryRecorder(), StopOnDivergence(divergence_factor=factor), within]
-        trainer = make_trainer(callbacks=callbacks, max_epochs=2)
+        stop = StopOnDivergence(divergence_factor=factor)
+        stop.updates_between_checks = 1
+        trainer = make_trainer(callbacks=[HistoryRecorder(), stop, within], max_epochs=2)
         trainer.fit(module, RegressionDataModule(OneFarOff(), batch_size=8))
         assert len(within.updates) == (2 if factor < 2 else 0)
         states.append([p.detach().clone() for p in module.parameters()] + [torch.get_rng_state()])
@@ -234,14 +233,11 @@ class Looks(Criterion):
         return ""
 
 
-def test_a_run_that_is_continued_looks_where_it_would_have_looked(
-    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(divergence, "_UPDATES_BETWEEN_CHECKS", 2)
-
+def test_a_run_that_is_continued_looks_where_it_would_have_looked(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def run(path: Path, checkpoint: Path | None = None) -> list[tuple[float, float]]:
-        recorder, looks = HistoryRecorder(), Looks()
-        callbacks = [recorder, looks, StopOnDivergence(divergence_factor=5), EverySecond(path)]
+        recorder, looks, stop = HistoryRecorder(), Looks(), StopOnDivergence(divergence_factor=5)
+        stop.updates_between_checks = 2
+        callbacks = [recorder, looks, stop, EverySecond(path)]
         trainer = make_trainer(callbacks=callbacks, max_epochs=3, logger=False)
         data = RegressionDataModule(OneFarOff(), batch_size=40, order="shuffled")
         trainer.fit(RegressionModule(lr=0.01), data, ckpt_path=checkpoint, weights_only=True)

@@ -24,7 +24,6 @@ from gd_lightning import (
     StopOnDivergence,
     Table,
 )
-from gd_lightning.callbacks import forecast as room
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer
 
 FLOAT64: list[str] = ["--trainer.precision", "64-true"]
@@ -265,7 +264,7 @@ def test_a_prediction_is_kept_for_so_many_epochs_and_goes_on_where_it_has_settle
 ) -> None:
     """A run without an end would have a prediction without an end, made again and again from its beginning."""
     most = 600
-    monkeypatch.setattr(room, "_MOST_EPOCHS", most)
+    monkeypatch.setattr(Forecast, "max_predicted_epochs", most)
     module, data = RegressionModule(lr=0.1, momentum=momentum), RegressionDataModule(SteepLine(), batch_size="full")
     recorder, forecast = _fit(make_trainer, module, data, max_epochs=most + 50)
     assert len(forecast._losses) == most + 1

@@ -52,7 +52,7 @@ def test_batch_descent_has_none(make_trainer: MakeTrainer) -> None:
 
 def test_of_many_batches_a_thousand_are_taken(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _measured(make_trainer, 1)[0].history.first("gradient_variance")
-    monkeypatch.setattr("gd_lightning.callbacks.gradient_variance._MOST_BATCHES", 100)
+    monkeypatch.setattr(GradientVariance, "max_batches", 100)
     part = _measured(make_trainer, 1)[0].history.first("gradient_variance")
     assert part != whole
     assert part == pytest.approx(whole, rel=0.3)

@@ -22,10 +22,7 @@ from gd_lightning import (
     SteepLine,
 )
 from gd_lightning.callbacks import TimeLimit
-from gd_lightning.callbacks import time_limit as room
 from tests.conftest import CommandLine, MakeTrainer
-
-EXIT = room._SECONDS_OF_EXIT
 
 
 class Clock:
@@ -81,7 +78,6 @@ def test_what_comes_behind_the_last_update_is_left_time_for(
     make_trainer: MakeTrainer, clock: Clock, monkeypatch: pytest.MonkeyPatch, others: float
 ) -> None:
     """Measuring takes 5 seconds, validation 7, and a picture 3, or twice as much where others use the machine, too."""
-    monkeypatch.setattr(room, "_SECONDS_OF_PICTURES", 3.0)
     measure = RegressionModule.train_loss
 
     def measure_slowly(module: RegressionModule) -> float | None:
@@ -93,9 +89,11 @@ def test_what_comes_behind_the_last_update_is_left_time_for(
     slow = LambdaCallback(
         on_train_batch_start=clock.goes_on(0.5, others), on_validation_batch_start=clock.goes_on(7, others)
     )
-    recorder = _train(make_trainer, TimeLimit({"seconds": 200}, begun), Pictures(), slow)
+    limit = TimeLimit({"seconds": 200}, begun)
+    limit.seconds_of_pictures = 3.0
+    recorder = _train(make_trainer, limit, Pictures(), slow)
     assert recorder.history.last("update") > 20
-    ended = clock.now + (3 + EXIT) * slower - begun
+    ended = clock.now + (3 + TimeLimit.seconds_of_exit) * slower - begun
     assert 200 - 12 - 0.5 < ended <= 200 + 0.5  # nothing is measured once more than it has to be
 
 

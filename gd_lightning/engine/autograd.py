@@ -24,10 +24,10 @@ class AutogradEngine(Engine):
     """Calls a module, torch's autograd and an optimiser for every update.
 
     Args:
-        losses: From x of shape (B, D) and y of shape (B, K) to the loss that an update descends and the batch loss in
-            it, both scalars.
-        optimizer: Makes the step.
-        parameters: What is saved where parameters or gradients are asked for.
+        losses: Function of x (B, D) and y (B, K) that returns two scalars: the loss to minimise, and the batch loss in
+            it.
+        optimizer: Updates the parameters.
+        parameters: Parameters whose values or gradients are saved on request.
     """
 
     name: ClassVar[str] = "autograd"
@@ -48,12 +48,12 @@ class AutogradEngine(Engine):
         except BaseException:
             if left.updates:
                 self.interrupted = Trace(left.updates, Record(torch.empty(0)), measured=left.measures())
-                with suppress(Exception):  # what has ended the chunk may end this, too
+                with suppress(Exception):  # the exception that ended the chunk may be raised here, too
                     self.interrupted = left.trace()
             raise
 
     def _make(self, chunk: Chunk, left: _Left) -> None:
-        """Make the updates, until a check ends them."""
+        """Make the updates, until a divergence check ends the chunk."""
         save_at, check, lrs = chunk.save_at, chunk.check, chunk.lrs
         positions = chunk.saved_positions(save_at, chunk.updates).tolist()
         ends = set() if chunk.ends is None else set(chunk.epoch_ends(chunk.updates - 1).tolist())
@@ -90,7 +90,7 @@ class AutogradEngine(Engine):
             self._optimizer.zero_grad()
             loss, value = self._losses(x, y)
             loss.backward()
-            if batch_loss is None:  # such as LBFGS asks again within an update
+            if batch_loss is None:  # optimisers such as LBFGS call the closure several times per update
                 batch_loss = value.detach()
                 gradient = _flat([_gradient(each) for each in self._parameters]) if with_gradient else None
             return loss
@@ -104,7 +104,7 @@ class AutogradEngine(Engine):
 
 @contextmanager
 def overflow_to_nan(optimizer: Optimizer) -> Iterator[None]:
-    """Let a step that torch refuses, because it is too large for the precision, end at nan as arithmetic would.
+    """Turn the error that torch raises for a step too large for the precision into nan parameters.
 
     Args:
         optimizer: Makes the step.

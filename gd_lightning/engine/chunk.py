@@ -1,4 +1,4 @@
-"""A chunk of updates: what every engine carries out, and what it gives back.
+"""A chunk of updates, which an engine carries out, and the trace that it returns.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates.
 """
@@ -26,14 +26,14 @@ NOTHING_IS_BEYOND = math.inf
 
 @dataclass(frozen=True)
 class SaveAt:
-    """Which updates of a chunk leave their batch loss, by their positions in it, from 0.
+    """Which updates of a chunk are saved, by their positions in it, from 0; a saved update keeps its batch loss.
 
     Args:
-        start: The first of them.
-        every: Each so many behind it.
-        last: The last update of the chunk as well.
-        parameters: Whether they leave the parameters behind them, too.
-        gradients: Whether they leave their gradients, too.
+        start: Position of the first saved update.
+        every: Interval between saved updates.
+        last: Whether the last update of the chunk is saved as well.
+        parameters: Whether the parameters after each saved update are saved, too.
+        gradients: Whether the gradients are saved, too.
 
     Example:
         >>> SaveAt(start=1, every=3, last=True).positions(9)
@@ -47,7 +47,7 @@ class SaveAt:
     gradients: bool = False
 
     def count(self, updates: int) -> int:
-        """Return how many are saved of a chunk of so many updates."""
+        """Return the number of saved updates in a chunk of ``updates`` updates."""
         regular = self._regular(updates)
         return len(regular) + (self.last and updates > 0 and updates - 1 not in regular)
 
@@ -55,9 +55,9 @@ class SaveAt:
         return range(self.start, updates, self.every)
 
     def joined(self, other: SaveAt, updates: int) -> SaveAt:
-        """Return what is asked for together with another request, of a chunk of so many updates; the last is in it.
+        """Return a request that covers this and another one, and the last update, in a chunk of ``updates`` updates.
 
-        Where two want different updates, all of them leave something.
+        If the two requests differ in their updates, every update is saved.
         """
         other = replace(other, last=True)
         if self.start >= updates or self == other:
@@ -65,7 +65,7 @@ class SaveAt:
         return SaveAt(parameters=self.parameters or other.parameters, gradients=self.gradients or other.gradients)
 
     def positions(self, updates: int) -> NDArray[np.int64]:
-        """Return the positions that are saved of a chunk of so many updates, shape (R,)."""
+        """Return the positions of the saved updates in a chunk of ``updates`` updates, shape (R,)."""
         positions = np.arange(self.start, updates, self.every, dtype=np.int64)
         if len(positions) < self.count(updates):
             positions = np.append(positions, updates - 1)
@@ -74,13 +74,13 @@ class SaveAt:
 
 @dataclass(frozen=True)
 class DivergenceCheck:
-    """Where a chunk ends early: at a check, if a saved batch loss since the last check is beyond a bound, or nan.
+    """Ends a chunk early at a check, if a saved batch loss since the last check is above a bound or nan.
 
     Args:
         bound: The largest batch loss that is no reason to stop.
         start: How many updates of the chunk come before its first check.
         every: How many updates lie between two checks.
-        suspected: Whether there was such a batch loss before the chunk, and no check since.
+        suspected: Whether there was such a batch loss before the chunk, not yet checked.
     """
 
     bound: float = NOTHING_IS_BEYOND
@@ -90,16 +90,16 @@ class DivergenceCheck:
 
     @property
     def is_needed(self) -> bool:
-        """Whether anything could be found."""
+        """Whether any loss can be above the bound."""
         return self.suspected or self.bound != NOTHING_IS_BEYOND
 
 
 @dataclass(frozen=True)
 class EpochEnds:
-    """What is measured at the ends of epochs within a chunk of several, and where the chunk ends for it.
+    """Measurements at the ends of epochs within a chunk of several epochs, and when they end the chunk.
 
     Args:
-        measure: Measures at the present weights, where an engine has no faster way; the train loss comes first.
+        measure: Measures at the current weights if the engine has no faster way; the train loss comes first.
         low: The chunk ends at the end of an epoch whose train loss is at most this.
         high: The chunk ends at the end of an epoch whose train loss is above this, or nan, or whose last batch loss is
             not finite.
@@ -115,12 +115,12 @@ class EpochEnds:
 
 
 class Record(NamedTuple):
-    """What the saved updates of a chunk leave; None is what nobody asked for.
+    """Results of the saved updates of a chunk; None for what was not requested.
 
     Args:
         losses: Batch losses, in the precision of the run, shape (R,).
-        parameters: Parameters behind the updates, in the order of ``parameters()``, shape (R, P).
-        gradients: The gradients that they descended, without weight decay, shape (R, P).
+        parameters: Parameters after the updates, in the order of ``parameters()``, shape (R, P).
+        gradients: Gradients of the updates, without weight decay, shape (R, P).
     """
 
     losses: Tensor
@@ -133,21 +133,21 @@ _LAST_ALONE, _NO_CHECK = SaveAt(start=sys.maxsize), DivergenceCheck()
 
 @dataclass(frozen=True)
 class ChunkRequest:
-    """What a callback wants of the chunk that is about to be carried out.
+    """The requests of a callback for the coming chunk of updates.
 
     A callback that has a method ``chunk_request(trainer)`` is asked for one when all have had their
     ``on_train_batch_start``. Of a callback with a hook of epochs and no such method, or an older one, a chunk does not
     reach beyond the present epoch.
 
     Args:
-        save_at: Which updates are to leave something.
-        check: Where the chunk is to end early.
+        save_at: Which updates to save.
+        check: When to end the chunk early.
         epochs: In how many epochs, the present one included, the callback needs no hook but those of the last one.
-        measure: Measures what is asked for at the end of each epoch; see :class:`EpochEnds`.
-        measures: How many numbers these are.
+        measure: Measures at the end of each epoch; see :class:`EpochEnds`.
+        measures: How many numbers ``measure`` returns.
         low: The chunk is to end where the train loss, at an epoch's end, is at most this.
         high: The chunk is to end where the train loss, at an epoch's end, is above this, or a loss is not finite.
-        interrupted: Is given the chunk, and what it has left, where an exception ends it.
+        interrupted: Called with the chunk and its partial trace if an exception ends it.
     """
 
     save_at: SaveAt | None = None
@@ -167,14 +167,13 @@ class Chunk:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         rows: In which order the epochs visit the samples, int64, shape (N,) for each of them, one behind the other;
-            None: as they lie.
+            None: the stored order.
         variant: B, N, and whether a short last batch is dropped.
         first: The first update, counted from the beginning of the epoch, from 0.
-        stop: The update behind the last one, counted from there, too.
+        stop: One past the last update, counted in the same way.
         lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
-        save_at: Which updates leave something; only the last one, as long as nobody asks for more. Where there are
-            several epochs, the last update of each does.
-        check: Where it ends early; nowhere, as long as nobody asks for it.
+        save_at: Which updates are saved; by default the last one, and with several epochs the last of each.
+        check: When the chunk ends early; by default never.
         per_epoch: How many updates an epoch has; None: as many as the variant says.
         ends: What is measured at the ends of epochs; None: nothing.
 
@@ -186,7 +185,7 @@ class Chunk:
         [[2.0, 1.0], [0.0]]
     """
 
-    # Lightning takes dataclasses among batches apart, so this is none.
+    # Not a dataclass: Lightning would take it apart when it moves a batch to a device.
     def __init__(
         self,
         x: Tensor,
@@ -211,17 +210,17 @@ class Chunk:
 
     @property
     def updates(self) -> int:
-        """How many updates it has."""
+        """Number of updates."""
         return self.stop - self.first
 
     def place(self, updates: int) -> tuple[int, int]:
-        """Return where a run stands behind so many of its updates.
+        """Return the epoch and the position in it after the first ``updates`` updates.
 
         Args:
             updates: At least one.
 
         Returns:
-            Which of its epochs the last of them is in, from 0, and how many updates are made in that epoch.
+            Index of the epoch, from 0, that contains the last of them, and the number of updates made in that epoch.
         """
         epochs = (self.first + updates - 1) // self.per_epoch
         return epochs, self.first + updates - epochs * self.per_epoch
@@ -233,11 +232,11 @@ class Chunk:
         return np.arange(self.per_epoch - 1 - self.first, updates, self.per_epoch, dtype=np.int64)
 
     def saved_positions(self, save_at: SaveAt, updates: int) -> NDArray[np.int64]:
-        """Return the positions that are saved of its first updates, shape (R,).
+        """Return the positions of the saved updates among the first ``updates``, shape (R,).
 
         Args:
-            save_at: What is asked for, its own or a part of it.
-            updates: How many updates are made: all, or fewer where it ended early.
+            save_at: The request: that of the chunk, or a part of it.
+            updates: Number of updates made; fewer than all if the chunk ended early.
         """
         last = save_at.last and updates == self.updates
         positions, ends = replace(save_at, last=last).positions(updates), self.epoch_ends(updates)
@@ -246,7 +245,7 @@ class Chunk:
         return union([positions, ends]) if len(ends) else positions
 
     def saves(self) -> int:
-        """Return how many updates are saved where all are made."""
+        """Return the number of saved updates if all updates are made."""
         count, ends = self.save_at.count(self.updates), self.epoch_ends(self.updates)
         is_regular = (ends >= self.save_at.start) & ((ends - self.save_at.start) % self.save_at.every == 0)
         is_counted = is_regular | (ends == self.updates - 1) if self.save_at.last else is_regular
@@ -262,7 +261,7 @@ class Chunk:
         """Return the chunk that leaves what all requests want, and ends early where the last of them says.
 
         Args:
-            requests: Of callbacks.
+            requests: The requests of the callbacks.
             lrs: Learning rate of each update, shape (updates,); None: the one that the optimiser has.
             epochs: How many epochs it has instead of one, which it has from the first to the last update.
             rows: The order of these epochs.
@@ -306,16 +305,17 @@ class Chunk:
 
 
 class Trace:
-    """What a chunk has left behind, besides the parameters.
+    """The results of a chunk, besides the changed parameters.
 
     Args:
-        updates: How many updates were made: all, or fewer where a check ended it.
-        record: What the saved ones leave, or what makes it again: to write it down can take longer than the updates.
+        updates: Number of updates made; fewer than all if a check ended the chunk.
+        record: Results of the saved updates, or a function that recomputes them: saving can take longer than the
+            updates.
         suspected: Whether a saved batch loss is beyond the bound, since the last check that found none.
-        saved: R, how many updates are saved; None: as the record says, which is then in memory.
-        last_loss: The batch loss of the last of them, a scalar; None: as the record says.
+        saved: R, the number of saved updates; None: taken from the record, which is then in memory.
+        last_loss: Batch loss of the last saved update, a scalar; None: taken from the record.
         measured: What was measured at the ends of epochs within it, shape (epochs, measures).
-        seconds: How long that took.
+        seconds: Seconds that these measurements took.
     """
 
     def __init__(
@@ -343,7 +343,7 @@ class Trace:
 
     @property
     def in_memory(self) -> Record | None:
-        """What the saved updates leave, if it is in memory; None where it is made again."""
+        """Results of the saved updates if they are in memory; None if they would be recomputed."""
         return self._record if isinstance(self._record, Record) else None
 
     @property
@@ -355,11 +355,11 @@ class Trace:
 
 
 class ChunkSource(Protocol):
-    """Where a loader has its chunks from."""
+    """Plans the chunks that a loader yields."""
 
     @property
     def end(self) -> int:
-        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch."""
+        """One past the last update that is made, or about to be made, counted from the beginning of the epoch."""
 
     def next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
         """Plan the chunk that begins at an update of the epoch; None where the rest of the epoch comes in batches."""
@@ -376,14 +376,14 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, chunk: Chunk) -> None:
-        """Do what is left to do before the first of such chunks; nothing of this one is carried out."""
+        """Prepare for chunks like this one, for example by compiling code; no update is made."""
 
     @abstractmethod
     def carry_out(self, chunk: Chunk) -> Trace:
-        """Make the updates of a chunk, one after the other; parameters and state of the optimiser are changed."""
+        """Make the updates of a chunk in order, changing the parameters and the state of the optimiser in place."""
 
     def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
-        """Whether it carries out several epochs like the one of a chunk in one go.
+        """Whether this engine can carry out several such epochs in one call.
 
         Args:
             chunk: A whole epoch.
@@ -395,6 +395,6 @@ class Engine(ABC):
         """Return the loss at the present parameters, a mean over samples x (N, D) and outputs of y (N, K).
 
         Returns:
-            The loss; None where the engine has no faster way to it than its network.
+            The loss; None if the engine cannot compute it faster than a forward pass of the network.
         """
         return None

@@ -1,7 +1,7 @@
-"""How functions are compiled by Numba, and when code that was kept on disk is compiled anew; importing imports Numba.
+"""Compilation by Numba, and its on-disk cache; importing this module imports Numba.
 
-Numba compares a function's own file alone with what it has kept. Compiled functions call each other across files, so
-here what is kept is compared with the contents of all files that they come from.
+Numba invalidates cached code only when the file of the function itself changes. Compiled functions call each other
+across files, so this cache is invalidated when any of the files changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILES = [*sorted(_FOLDER.glob("**/*.py")), Path(inspect.getfile(losses))]
 
 
 def _stamp() -> str:
-    """Return what changes with the contents of any of the files."""
+    """Return a hash of the contents of all files with compiled functions."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in _FILES)).hexdigest()
 
 
@@ -31,17 +31,17 @@ STAMP = _stamp()
 
 
 def compiler(stamp: str = STAMP, **options: Any) -> Callable[[_Function], _Function]:
-    """Return what compiles functions, when they are first called, and keeps their code on disk.
+    """Return a decorator that compiles a function at its first call and caches its code on disk.
 
     Args:
-        stamp: What is kept on disk is used where it was kept with the same one.
-        options: Of ``numba.njit``.
+        stamp: Cached code is reused only if it was saved with the same stamp.
+        options: Options of ``numba.njit``.
     """
 
     def compiled(function: _Function) -> _Function:
         try:
             dispatcher = numba.njit(function, cache=True, nogil=True, **options)
-        except RuntimeError:  # no folder can be written, so each process compiles for itself
+        except RuntimeError:  # no writable cache directory, so each process compiles for itself
             return numba.njit(function, nogil=True, **options)  # type: ignore[no-any-return]
         dispatcher._cache._cache_file._source_stamp = stamp
         return dispatcher  # type: ignore[no-any-return]

@@ -44,11 +44,11 @@ class FusedEngine(Engine):
     """Carries out a chunk in one call of compiled code (Numba), with the formulas and in the precision of autograd.
 
     Args:
-        network: What is trained; one that :func:`why_not_fused` has nothing against.
-        optimizer: Its SGD; settings are read from it at each chunk, and momentum buffers are left in it.
-        loss: Which loss is descended.
-        huber_delta: Where the Huber loss turns linear.
-        l1: Weight of the sum of absolute weights, biases left out, in what is descended.
+        network: The network to train, for which :func:`why_not_fused` returns "".
+        optimizer: Its SGD; settings are read from it at each chunk, and momentum buffers are stored in it.
+        loss: The name of the loss.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
+        l1: Coefficient of the L1 penalty on the weights; biases are not penalised.
 
     Raises:
         InputError: The updates cannot be fused.
@@ -62,7 +62,7 @@ class FusedEngine(Engine):
         reason = why_not_fused(network, optimizer)
         if reason:
             raise InputError(f"cannot fuse updates, because {reason}; use the autograd engine")
-        # Only who makes this engine needs Numba, and pays for its import.
+        # Imported here, so that only users of this engine need Numba and wait for its import.
         from gd_lightning.engine import kernels
 
         self._kernels: ModuleType = kernels
@@ -75,7 +75,7 @@ class FusedEngine(Engine):
         self._pass: float | None = None
 
     def prepare(self, chunk: Chunk) -> None:
-        """Compile what such a chunk needs, or load what was compiled before; both take longer than most chunks."""
+        """Compile the code for such chunks, or load it from the cache; both take longer than most chunks."""
         group = self._optimizer.param_groups[0]
         samples = self._samples(chunk, group["params"][0].dtype)
         dtype = samples.x.dtype
@@ -135,7 +135,7 @@ class FusedEngine(Engine):
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
-                # It ended where it ended; its last update was saved if that was an epoch's, too.
+                # The chunk ended early; its last update was saved only if it was the last of an epoch.
                 is_saved = updates - 1 in chunk.saved_positions(save_at, updates)
                 same = span._replace(updates=updates, save_last=is_saved, is_checked=False)
                 return make(again, same, save_at, count, np.empty(0))[3]
@@ -165,7 +165,7 @@ class FusedEngine(Engine):
         return len(x) * width <= _MOST_MEASURED
 
     def _sum_losses(self, x: Tensor, y: Tensor, times: int) -> float:
-        """Return the loss, summed over samples and outputs, having summed it so many times."""
+        """Return the loss, summed over samples and outputs; the sum is repeated ``times`` times for timing."""
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
         samples, rule = self._arrays(x, y), self._rule(group)
@@ -177,7 +177,7 @@ class FusedEngine(Engine):
         return total
 
     def _seconds_of_pass(self, chunk: Chunk) -> float:
-        """Return how long it takes within compiled code to measure the train loss; itself measured once."""
+        """Return the seconds that compiled code takes to measure the train loss, timed once."""
         if self._pass is None:
             times = max(1, 1_000_000 // max(1, len(chunk.x) * len(self._places)))
             begun = time.perf_counter()
@@ -189,7 +189,7 @@ class FusedEngine(Engine):
         return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._saved_places)
 
     def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        """Return memory for what so many updates leave, and to calculate in."""
+        """Return memory for the results of ``count`` updates, and working memory."""
         size = len(self._places)
         saved = self._kernels.Saved(
             self._room_for_losses(count, dtype),
@@ -199,14 +199,14 @@ class FusedEngine(Engine):
         return saved, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
 
     def _room_for_losses(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the next part of a piece of memory that lives as long as any part of it."""
+        """Return the next slice of a shared buffer, which is freed with its last slice."""
         if count > len(self._free) or self._free.dtype != dtype:
             self._free = np.empty(max(count, min(64 * count, _PIECE // dtype.itemsize)), dtype)
         taken, self._free = self._free[:count], self._free[count:]
         return taken
 
     def _samples(self, chunk: Chunk, dtype: torch.dtype) -> Any:
-        """Give the compiled code, which checks nothing, arrays that it can read."""
+        """Return the samples as arrays that the compiled code, which checks nothing, can read."""
         x, y, rows, samples = chunk.x, chunk.y, chunk.rows, chunk.variant.train_samples
         widths = int(self._layers[0, 0]), int(self._layers[-1, 1])
         if x.ndim != 2 or y.ndim != 2 or (x.shape[1], y.shape[1]) != widths or min(len(x), len(y)) < samples:
@@ -233,7 +233,7 @@ class FusedEngine(Engine):
         return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
 
     def _epochs(self, chunk: Chunk, measured: NDArray[np.float64]) -> Any:
-        """Give the compiled code what happens at the ends of epochs."""
+        """Return the arguments of the compiled code for the ends of epochs."""
         low, high = (-math.inf, math.inf) if chunk.ends is None else (chunk.ends.low, chunk.ends.high)
         return self._kernels.Epochs(chunk.per_epoch, chunk.variant.train_samples, measured, low, high)
 
@@ -251,7 +251,7 @@ class FusedEngine(Engine):
         )
 
     def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        """Return their numbers as the compiled code has them, shape (P,)."""
+        """Return the values of these arrays in the order of the compiled code, shape (P,)."""
         return np.concatenate([array.ravel() for array in arrays])[self._places]
 
     def _write(self, numbers: NDArray[Any], arrays: list[NDArray[Any]]) -> None:
@@ -264,7 +264,7 @@ class FusedEngine(Engine):
 
 
 class Layout(NamedTuple):
-    """A network as the compiled code has it.
+    """A network in the form that the compiled code takes.
 
     Args:
         layers: See the kernels, shape (L, 7).
@@ -313,5 +313,5 @@ def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tenso
 
 
 def _is_dense(chunk: Chunk) -> bool:
-    """Whether to write down what updates leave takes longer than the updates themselves."""
+    """Whether saving the results of updates takes longer than the updates themselves."""
     return chunk.save_at.every <= _DENSE and chunk.variant.batch_size <= _DENSE

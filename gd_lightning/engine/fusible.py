@@ -25,14 +25,14 @@ ACTIVATIONS = (
 
 
 def why_no_numba() -> str:
-    """Say that Numba is not there, or may not compile; empty where it can."""
+    """Say why Numba cannot be used: not installed, or its JIT disabled; "" if it can be."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "numba may not compile (NUMBA_DISABLE_JIT is set)"
     return "" if importlib.util.find_spec("numba") else "numba is not installed (pip install numba)"
 
 
 def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
-    """Return why updates cannot be fused, fit to follow "because"; "" if they can be.
+    """Return the reason, worded to follow "because", why updates cannot be fused; "" if they can be.
 
     Args:
         network: What is trained.
@@ -47,7 +47,7 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
 
 
 def why_not_fused_network(network: nn.Module) -> str:
-    """Return why no plain SGD of a network can be fused, as :func:`why_not_fused`.
+    """Return the reason why a network cannot be trained by the fused engine, whatever the optimiser; "" if it can be.
 
     Args:
         network: What is trained.
@@ -56,7 +56,7 @@ def why_not_fused_network(network: nn.Module) -> str:
 
 
 def why_no_chain(network: nn.Module) -> str:
-    """Say why a network is no chain of linear layers and known activations; empty where it is.
+    """Return the reason why a network is not a chain of linear layers and known activations; "" if it is one.
 
     Args:
         network: What is trained.
@@ -72,7 +72,7 @@ def why_no_chain(network: nn.Module) -> str:
 
 
 def parts_of(network: nn.Module) -> list[nn.Module]:
-    """Return the layers and activations of a network, without dropout that leaves out nothing.
+    """Return the layers and activations of a network, leaving out dropout layers with p = 0.
 
     Args:
         network: Linear, or a sequence of modules.
@@ -83,7 +83,7 @@ def parts_of(network: nn.Module) -> list[nn.Module]:
 
 
 def work_of(network: nn.Module, batch_size: int) -> int:
-    """Return how many multiplications with weights the predictions of an update take.
+    """Return the number of multiplications by weights in the forward pass of one update.
 
     Args:
         network: What is trained.
@@ -105,7 +105,7 @@ def _why_not_parts(parts: Sequence[nn.Module]) -> str:
 
 
 def why_not_parameters(network: nn.Module) -> str:
-    """Say what about the parameters of a network no compiled or batched updates take; empty where nothing is."""
+    """Return the reason why the parameters rule out compiled or batched updates; "" if they do not."""
     modules, parameters = list(network.modules()), list(network.parameters())
     if sum(len(list(part.parameters())) for part in parts_of(network)) != len(parameters):
         return "layers share a parameter"

@@ -1,4 +1,4 @@
-"""Where an engine has the samples of a chunk from: as its network takes them, and gathered where they are in a file.
+"""Engines that first convert the samples of a chunk, or gather them from a file.
 
 Letters: N samples, D features, K outputs, B batch.
 """
@@ -20,7 +20,7 @@ Take = Callable[[slice | Tensor], Pair]
 
 
 class _WithSamples(Engine):
-    """Has another engine carry out the updates of chunks, over other samples than those in the chunks."""
+    """An engine that passes chunks to another engine, with their samples replaced."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -28,7 +28,7 @@ class _WithSamples(Engine):
 
     @abstractmethod
     def _own(self, chunk: Chunk) -> Chunk:
-        """Return the chunk that the other engine is given."""
+        """Return the chunk to pass to the wrapped engine."""
 
     def prepare(self, chunk: Chunk) -> None:
         """Do what is left to do before the first of such chunks."""
@@ -45,16 +45,16 @@ class _WithSamples(Engine):
 
 
 class EngineInMemory(_WithSamples):
-    """Has an engine carry out chunks over samples as its network takes them: standardised, for example.
+    """Passes chunks to an engine with the samples as its network expects them, for example standardised.
 
     The chunks themselves have the samples as they are, which callbacks, and Lightning's own loop, are given.
 
     Args:
         engine: Carries out the updates.
-        take: Gives the samples.
+        take: Returns samples.
         count: N.
-        at_once: How many of them are taken at a time, so that what it takes to convert them is bounded; all of them,
-            which share the memory that they are in, where nothing is converted.
+        at_once: Samples converted at a time, to bound the memory; N if nothing is converted, in which case memory is
+            shared.
     """
 
     def __init__(self, engine: Engine, take: Take, count: int, at_once: int) -> None:
@@ -100,12 +100,12 @@ class EngineOnFile(_WithSamples):
         variant, rows = chunk.variant, chunk.rows
         begin, end = (variant.samples_at(update) for update in (chunk.first, chunk.stop))
         x, y = self._take(slice(begin, end) if rows is None else rows[begin:end])
-        # A little epoch of its own; which kernel makes its updates depends on the batch size alone.
+        # Treated as a small epoch; the choice of the kernel depends on the batch size alone.
         piece = Variant(variant.batch_size, end - begin)
         return Chunk(x, y, None, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
 
     def carry_out(self, chunk: Chunk) -> Trace:
-        """Make the updates of a chunk; what they leave does not hold the samples that were gathered."""
+        """Make the updates of a chunk; the returned trace keeps no reference to the gathered samples."""
         trace = super().carry_out(chunk)
         return Trace(trace.updates, trace.record, trace.suspected, trace.saved, trace.last_loss)
 

@@ -1,4 +1,4 @@
-"""How Lightning writes and reads the checkpoints of a module of this package, and checks of their states (layer 4)."""
+"""Checkpoint plugins for Lightning, and checks of the saved states of callbacks and optimisers (layer 4)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gd_lightning.tracking.checkpoint_file import read_checkpoint, way_out, writ
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
 from gd_lightning.tracking.schema import is_plain, kind_of
 
-# Of these, a run may take others when it is continued.
+# Options that may change when a run is continued.
 _FREE = {"in_features", "out_features", "micro_batch_size", "predict_inputs", "engine"}
 
-# What changes while a run trains, of what optimisers and schedulers have in their states.
+# Entries in the states of optimisers and schedulers that change during training.
 _CHANGING = {
     *("lr", "initial_lr", "momentum", "betas", "last_epoch", "best", "num_bad_epochs", "cooldown_counter"),
     *("T_cur", "T_i"),
@@ -29,17 +29,17 @@ _CHANGING = {
 
 
 class CheckedCheckpoints(TorchCheckpointIO):
-    """Says in each checkpoint what it holds, and checks what is read before anything is built from it."""
+    """Checkpoint plugin that marks the format of each checkpoint, and checks what it reads before it is used."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint."""
         super().save_checkpoint(with_schema(checkpoint), path, storage_options)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, as plain values and tensors only where nothing else is asked for.
+        """Read a checkpoint, by default as plain values and tensors only.
 
         Raises:
-            InputError: It cannot be read, or does not hold what a checkpoint has to.
+            InputError: The checkpoint cannot be read, or a required entry is missing or invalid.
         """
         if weights_only is False:
             checkpoint = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
@@ -51,7 +51,7 @@ class CheckedCheckpoints(TorchCheckpointIO):
 
 
 class WholeCheckpoints(CheckedCheckpoints):
-    """Writes a whole checkpoint or none: neither a kill nor a full disk leaves a part, or harms the one before."""
+    """Writes checkpoints atomically: a kill or a full disk leaves the previous checkpoint intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint to a local file."""
@@ -59,7 +59,7 @@ class WholeCheckpoints(CheckedCheckpoints):
 
 
 def check_read_checkpoints(trainer: Trainer) -> None:
-    """Have a Trainer check the checkpoints that it reads, unless it has a manner of its own to read them."""
+    """Make a Trainer check the checkpoints that it reads, unless it has another checkpoint plugin."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckedCheckpoints()
 
@@ -70,9 +70,9 @@ def checkpoint_path(trainer: Trainer | None) -> Path:
 
 
 def drop_functions(checkpoint: dict[str, Any]) -> None:
-    """Take functions out of the states of schedulers, in place.
+    """Remove functions from the states of schedulers, in place.
 
-    A scheduler makes its functions again, and they are no plain values: in torch 2.6, SWALR has one.
+    Schedulers recreate their functions, which are not plain values; SWALR has one in torch 2.6.
     """
     of_callbacks = [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
     for state in (*checkpoint.get("lr_schedulers", []), *(each.get("scheduler_state") for each in of_callbacks)):
@@ -84,7 +84,7 @@ def sizes_in(checkpoint: Mapping[str, Any]) -> dict[str, int | None]:
     """Return ``in_features`` and ``out_features`` of a checkpoint.
 
     Raises:
-        InputError: One of them is no such number.
+        InputError: A value is not a positive integer.
     """
     sizes = {name: checkpoint["hyper_parameters"].get(name) for name in ("in_features", "out_features")}
     for name, size in sizes.items():
@@ -96,14 +96,14 @@ def sizes_in(checkpoint: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def refuse_other_options(checkpoint: Mapping[str, Any], *options: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with another algorithm: Lightning would take the old lr, and the new batches.
+    """Refuse to continue a run with another algorithm: Lightning would use the old lr with the new batches.
 
     Args:
-        checkpoint: Of the run.
-        options: Those of the module, and of the data module, now.
+        checkpoint: The checkpoint of the run.
+        options: The current options of the module and of the data module.
 
     Raises:
-        InputError: One of them is another than it was, or cannot be compared.
+        InputError: An option has changed, or cannot be compared.
     """
     for given, key in zip(options, ("hyper_parameters", "datamodule_hyper_parameters"), strict=True):
         before = checkpoint.get(key, {})
@@ -120,7 +120,7 @@ def check_callbacks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
     """Check the states of callbacks before they are loaded.
 
     Raises:
-        InputError: One of them is of another build than that of its callback.
+        InputError: The structure of a state differs from that of its callback.
     """
     states = checkpoint.get("callbacks") or {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -129,10 +129,10 @@ def check_callbacks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
 
 
 def check_optimizers(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
-    """Check the states of optimisers and schedulers, which have been made, before they are loaded.
+    """Check the states of optimisers and schedulers before they are loaded into the existing ones.
 
     Raises:
-        InputError: There are others than the run has, or one of them is of another build.
+        InputError: Their number differs from the run's, or the structure of a state does.
     """
     path, schedulers = checkpoint_path(trainer), [config.scheduler for config in trainer.lr_scheduler_configs]
     averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
@@ -162,22 +162,22 @@ def check_optimizers(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _state_after_an_update(optimizer: Optimizer) -> dict[int, Any]:
-    """Return what an optimiser notes of each parameter, by an update of a copy; empty where that cannot be known."""
+    """Return the per-parameter state of an optimiser after a trial update of a copy; {} if that is impossible."""
     try:
         trial = copy.deepcopy(optimizer)
         for group in trial.param_groups:
-            if "max_iter" in group:  # LBFGS notes more with each of its steps within an update
+            if "max_iter" in group:  # the state of LBFGS grows with each step within an update
                 group["max_iter"] = 1
             for parameter in group["params"]:
                 parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
-        # A scheduler has put a function of its own in the place of the method.
+        # A scheduler has replaced the method by a function.
         type(trial).step(trial, lambda: 0.0)
         state: dict[int, Any] = trial.state_dict()["state"]
-    except Exception:  # it need not be one that can be copied
+    except Exception:  # some optimisers cannot be copied
         return {}
     return state
 
 
 def _with_constants(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state with the settings of the run that it does not have: a version before torch knew them wrote it."""
+    """Return a state, completed by settings that an older version of torch did not have when it was written."""
     return {**{name: value for name, value in own.items() if name not in _CHANGING}, **state}

@@ -26,10 +26,10 @@ EngineChoice = Literal["auto", "autograd", "fused"]
 NOT_THERE = "engine fused is not there, because {}; the updates are carried out by autograd"
 _NO_LONGER = "engine fused cannot go on, because {}; from update {:,} on, the updates are carried out by autograd"
 
-# Before so many updates, plain updates are over while compiled ones would still be loaded.
+# Below this number of updates, plain updates finish before compiled code is even loaded.
 FEWEST_FUSED_UPDATES = 1_000
-# Multiply-adds of an update of an MLP, from which on the matrix products of torch are faster than compiled loops, which
-# compute curved activations one by one.
+# Multiply-adds in an update of an MLP from which on torch's matrix products are faster than compiled loops, which
+# evaluate nonlinear activations one by one.
 _MOST_WORK, _MOST_CURVED_WORK = 1_000_000, 500_000
 _STRAIGHT = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Identity)
 
@@ -41,7 +41,7 @@ _HOOKS_OF_GRADIENTS = (
 )
 _HOOKS_OF_UPDATES = ("on_train_batch_start", "on_train_batch_end")
 _HOOKS_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-# What an update consists of, if a subclass of the module, or the module itself, has its own.
+# Methods that define an update; a subclass or an instance may override them.
 _STEPS = (
     "training_step",
     "optimizer_step",
@@ -65,9 +65,9 @@ class Decision:
 
     Args:
         engine: fused or autograd.
-        reason: Why it is not fused; empty where it is.
-        in_chunks: Whether many updates are carried out in one go, and not by Lightning's loop one by one.
-        one_by_one: Whether a chunk is a single update, because something looks at each.
+        reason: Why the engine is not fused; "" if it is.
+        in_chunks: Whether updates are carried out in chunks, and not one by one by Lightning's loop.
+        one_by_one: Whether each chunk is a single update, because a hook needs every update.
     """
 
     engine: str
@@ -85,15 +85,15 @@ def decide(
 ) -> Decision:
     """Choose the engine of a run.
 
-    Where the fused engine was asked for and cannot carry out the updates, a run is refused before it begins, and goes
-    on by autograd where it has begun.
+    If the fused engine was requested and cannot carry out the updates, a run is refused before it begins; a run that
+    has begun continues with autograd.
 
     Args:
-        trainer: Which begins to train.
-        module: What it trains.
-        plain: The class whose training the engines know; what a subclass changes of it, they do not.
-        fewest_updates: For how many updates the fused engine is worth loading, where nobody asked for it.
-        before: What was decided before; None where the run begins.
+        trainer: The Trainer, which is about to train.
+        module: The module that it trains.
+        plain: The module class whose training step the engines implement; overrides of a subclass rule them out.
+        fewest_updates: Number of updates from which on ``auto`` uses the fused engine.
+        before: The previous decision; None at the start of the run.
 
     Raises:
         InputError: The fused engine was asked for, and cannot carry out these updates; the run has not begun.
@@ -132,7 +132,7 @@ def _decide(
 
 
 def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
-    """Say why Lightning has to carry out each update itself; empty where it has not."""
+    """Return the reason why Lightning has to carry out each update itself; "" if it does not have to."""
     loader: Any = trainer.train_dataloader
     kind = type(module)
     if not hasattr(loader, "chunk_source"):
@@ -170,7 +170,7 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
 
 
 def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
-    """Name what looks at the beginning or the end of each update; empty where nothing does."""
+    """Return the name of a callback or hook that needs the beginning or end of each update; "" if there is none."""
     if own_method(module, LightningModule, _HOOKS_OF_UPDATES):
         return type(module).__name__
     for callback in _callbacks(trainer):
@@ -180,7 +180,7 @@ def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
 
 
 def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
-    """Say why the updates cannot be compiled; empty where they can."""
+    """Return the reason why the updates cannot be compiled; "" if they can be."""
     if own := own_method(module, plain, ("forward", "summed_loss")):
         return f"{type(module).__name__} has a {own} of its own"
     network, layer = module.network, module.standardize
@@ -192,7 +192,7 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
 
 
 def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) -> str:
-    """Say why compiled updates would not be faster; empty where they would."""
+    """Return the reason why compiled updates would not be faster; "" if they would be."""
     updates = float(trainer.estimated_stepping_batches)
     if updates < fewest_updates:
         return f"{updates:.0f} updates are over before compiled ones would be loaded"
@@ -207,12 +207,12 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
 
 
 def own_method(part: object, base: type, names: Iterable[str]) -> str:
-    """Return the first of these methods that an object does not have from its base class; empty where there is none.
+    """Return the name of the first of these methods that an object overrides; "" if it overrides none.
 
     Args:
         part: The object.
-        base: Whose methods they are.
-        names: Of the methods; one that the object does not have at all counts for nothing.
+        base: The base class.
+        names: Names of methods; a method that the object does not have is skipped.
     """
     for name in names:
         method = getattr(part, name, None)
@@ -222,7 +222,7 @@ def own_method(part: object, base: type, names: Iterable[str]) -> str:
 
 
 def max_chunk_seconds(trainer: Trainer) -> float:
-    """Return how many seconds a chunk may take, by what its callbacks say in their ``max_chunk_seconds``."""
+    """Return the smallest ``max_chunk_seconds`` of the callbacks: how many seconds a chunk may take."""
     return min(getattr(callback, "max_chunk_seconds", math.inf) for callback in [None, *_callbacks(trainer)])
 
 
@@ -231,7 +231,7 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
 
 
 def _knows_chunks(callback: Callback) -> bool:
-    """Whether a callback takes a chunk for what it is: many updates."""
+    """Whether a callback can handle a chunk of many updates."""
     if isinstance(callback, ModelCheckpoint):
         return not saves_by_updates(callback) and not own_method(callback, ModelCheckpoint, _HOOKS_OF_UPDATES)
     return hasattr(callback, "max_chunk_seconds") or type(callback) in _KNOW_CHUNKS

@@ -1,4 +1,4 @@
-"""What the choice of an engine depends on, cheap enough to be compared at every epoch (layer 4)."""
+"""The conditions on which the choice of an engine depends, compared at every epoch (layer 4)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SIMPLE = frozenset((bool, int, float, str))
 
 
 class Conditions:
-    """What the choice of a run's engine was made for, and what the engine took over when it was made.
+    """The state of Trainer and module on which the choice of an engine depends, captured when it was made.
 
-    What an engine reads at each of its calls is left out: values of parameters, learning rates, momentum buffers.
+    Values that an engine reads at each call are not included: parameters, learning rates, momentum buffers.
 
     Args:
-        trainer: Which trains.
-        module: What it trains.
-        replaceable: Methods of the module that can be replaced in the object.
+        trainer: The Trainer.
+        module: The module that it trains.
+        replaceable: Names of methods that may be replaced on the instance of the module.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, replaceable: tuple[str, ...]) -> None:
-        # Objects are held, so that none is taken for another one that was made later, at its place in memory.
+        # References are held, so that a later object cannot get the same id.
         self._objects: list[object] = []
         self._values: list[object] = []
         self._add_trainer(trainer)
@@ -68,7 +68,7 @@ class Conditions:
                 parts += self._add_part(vars(part))
 
     def _add_part(self, own: Mapping[str, Any]) -> list[nn.Module]:
-        """Add a part of the network; returns its own parts."""
+        """Add a submodule of the network; returns its children."""
         modules, parameters, buffers = contents(own)
         self._objects += [own.get("forward"), *buffers.values(), *parameters.values()]
         self._values.append(has_hooks(own))

@@ -1,4 +1,4 @@
-"""How many epochs a chunk may have: as many as nothing looks at in between (layer 4)."""
+"""How many epochs a chunk may span, given the hooks that run between epochs (layer 4)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gd_lightning.module.engine_choice import own_method
 from gd_lightning.module.schedules import why_not_ahead
 
 _HOOKS = ("on_train_epoch_start", "on_train_epoch_end")
-# What a class may do otherwise than the one that says how many epochs it can do with.
+# Hooks of epochs; a subclass that overrides one of them may need it at every epoch.
 _DECIDING = (*_HOOKS, "on_train_batch_start", "on_train_batch_end", "measure", "reason_to_end")
 
 
 def most_epochs(trainer: Trainer, plain: type[LightningModule], requests: Iterable[ChunkRequest]) -> float:
-    """Return in how many epochs, the present one included, nothing needs what Lightning does between two of them.
+    """Return how many epochs, including the current one, can pass before something needs a hook between epochs.
 
     Args:
-        trainer: At the beginning of an epoch.
-        plain: The class of the module whose own hooks need nothing.
-        requests: Of callbacks.
+        trainer: The Trainer, at the beginning of an epoch.
+        plain: A module class whose hooks do not need single epochs.
+        requests: The requests of the callbacks.
     """
     if why_one_epoch(trainer, plain):
         return 1
@@ -41,7 +41,7 @@ def most_epochs(trainer: Trainer, plain: type[LightningModule], requests: Iterab
 
 
 def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
-    """Say why a chunk may have one epoch alone; empty where it may have more."""
+    """Return the reason why a chunk may span only one epoch; "" if it may span more."""
     module = trainer.lightning_module
     if own := own_method(module, plain, _HOOKS):
         return f"{type(module).__name__} has a {own} of its own"
@@ -59,7 +59,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
 
 
 def _can_do_without_epochs(callback: Callback) -> bool:
-    """Whether a callback says itself how many epochs it can do without its hooks; a newer class may need them."""
+    """Whether a callback states how many epochs it can go without its hooks; a subclass may need them."""
     if type(callback) is Timer:
         return not ends_at_epochs(callback)
     newer: list[type] = []

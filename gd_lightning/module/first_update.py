@@ -1,4 +1,4 @@
-"""Whether a network of one's own can be trained: an update is tried that leaves no trace (layer 4).
+"""A trial update that shows whether a user's network can be trained, without side effects (layer 4).
 
 Letters: N training samples, B samples of a batch.
 """
@@ -25,12 +25,12 @@ _CONTAINERS = (list, dict, set, deque)
 def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
     """Compute the gradient of the smallest batch that a run has, twice, as two updates would.
 
-    What the network itself raises is raised as it is.
+    Exceptions raised by the network propagate unchanged.
 
     Args:
-        module: With the network, and the Trainer that is about to train it; its parameters, buffers, gradients and
-            attributes stay as they are.
-        summed_loss: From predictions and targets to a sum.
+        module: The module, attached to the Trainer that is about to train it; its parameters, buffers, gradients and
+            attributes are unchanged.
+        summed_loss: Function of predictions and targets that returns the summed loss.
 
     Raises:
         InputError: The network needs more samples, or there is no gradient.
@@ -61,7 +61,7 @@ def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
 
 @contextmanager
 def _attributes_given_back(module: nn.Module) -> Iterator[None]:
-    """Give all parts of a module back the attributes that they had, such as a number of calls, and what these hold."""
+    """Restore the attributes of all submodules on exit, such as a call counter, with their contents."""
     before = [(vars(part), dict(vars(part))) for part in module.modules()]
     held = [(each, each.copy()) for _, own in before for each in own.values() if type(each) in _CONTAINERS]
     try:
@@ -106,7 +106,7 @@ def _check_gradient(module: LightningModule, loss: Tensor) -> None:
 
 
 def _other_sizes(variant: Variant) -> str:
-    """Say which options leave no batch of a single sample."""
+    """Return a hint at options with which no batch has a single sample."""
     n = variant.train_samples
     size = next(size for size in range(max(2, variant.batch_size), n + 1) if n % size != 1)
     return f"data.batch_size {size}" + (", or data.drop_last true" if variant.batch_size > 1 else "")

@@ -1,4 +1,4 @@
-"""The values that a network was made with, before data or loaded weights settle where training starts (layer 4)."""
+"""The initial weights of a network that is made before data or loaded weights determine them (layer 4)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gd_lightning.problems import Problem
 
 
 class Start:
-    """A network that was made from sizes alone: its values are drawn, and may still be drawn again.
+    """The initial weights of a network made from sizes alone, which may still be drawn again.
 
-    Where training starts also depends on what becomes known later: torch's seed as it was last set, the precision of
-    the run, the start that a problem prescribes, and how features are standardised. All of that is settled in place,
-    so that optimisers, copies and hooks that were made in between are still those of the network; but only
-    while the network has the values that it was made with. Weights that were loaded or set by hand stay.
+    The initial weights also depend on facts known only later: the last seed of torch, the precision of the run, the
+    initialization that a problem prescribes, and how features are standardised. Weights are then changed in place, so
+    that optimisers and hooks made in between stay attached; but only if they are still the values that the network was
+    made with. Weights that were loaded or set by hand are kept.
 
     Args:
-        network: As it was just made.
+        network: The network, just made.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -33,18 +33,18 @@ class Start:
         self._values = [value.detach().clone() for value in _values_of(network)]
 
     def is_left_by(self, network: nn.Module) -> bool:
-        """Whether a network has other values by now; a move to another device or precision changes none."""
+        """Whether the weights have been changed since; a move to another device or precision is not a change."""
         now = list(_values_of(network))
         return len(now) != len(self._values) or not all(
             torch.equal(value, before.to(value)) for value, before in zip(now, self._values, strict=True)
         )
 
     def draw_again(self, network: nn.Module, make: Callable[[], nn.Module]) -> None:
-        """Give a network the values that the present seed draws, where that is another seed.
+        """Draw the weights again if the seed has changed since the network was made.
 
         Args:
-            network: Changed in place.
-            make: Makes a network of the same layers.
+            network: The network, changed in place.
+            make: Returns a new network with the same layers.
         """
         if start_seed() == self.seed:
             return
@@ -58,16 +58,16 @@ def _values_of(network: nn.Module) -> itertools.chain[Tensor]:
 
 
 def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize | None, problem: object) -> None:
-    """Set given or prescribed values, which are in original units; they are kept in full precision.
+    """Set given or prescribed initial values, which are in original units, in full precision.
 
     Args:
-        network: Changed in place, if there are such values.
+        network: The network, changed in place if there are such values.
         options: Hyperparameters of the module: ``initialization`` and ``bias``.
-        layer: What standardises the features of the network.
-        problem: What the data come from, which may prescribe the start.
+        layer: The layer that standardises the features, if any.
+        problem: The problem, which may prescribe initial values.
 
     Raises:
-        InputError: Values are given that the network cannot have.
+        InputError: The given values do not fit the network.
     """
     values, linear = options["initialization"], isinstance(network, LinearRegressor)
     if isinstance(values, Mapping):

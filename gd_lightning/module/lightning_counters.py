@@ -1,7 +1,7 @@
-"""How Lightning counts batches, updates and epochs: moved on here for the updates of a chunk (layer 4).
+"""Lightning's counters of batches, updates and epochs, advanced for the updates of a chunk (layer 4).
 
-Lightning counts batches that it fetches, steps of the optimiser and of schedulers, and epochs. Of a chunk it sees one
-of each; what is left is added in this file alone.
+Lightning counts batches that it fetches, steps of the optimiser and of schedulers, and epochs. It counts a chunk as one
+of each; this file adds the rest.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from lightning.pytorch import Trainer
 
 @dataclass(frozen=True)
 class Moved:
-    """How far a chunk has moved a run on, but for what Lightning counts itself behind it.
+    """How far a chunk has advanced a run, less what Lightning counts itself after the chunk.
 
     Args:
-        done: Updates that are made.
-        begun: Updates that are begun.
-        epochs: Epochs that are over.
-        done_in_epoch: Updates that are made in the present epoch.
-        begun_in_epoch: Updates that are begun in it.
+        done: Number of completed updates.
+        begun: Number of started updates.
+        epochs: Number of completed epochs.
+        done_in_epoch: Number of completed updates in the current epoch.
+        begun_in_epoch: Number of started updates in the current epoch.
     """
 
     done: int
@@ -32,7 +32,7 @@ class Moved:
 
 
 def count_fetched(trainer: Trainer, more: int) -> None:
-    """Count more batches as fetched than Lightning does, or fewer."""
+    """Add to Lightning's count of fetched batches; ``more`` may be negative."""
     fetcher: Any = trainer.fit_loop._data_fetcher
     fetcher.fetched += more
     fetcher.done = fetcher.length is not None and fetcher.fetched >= fetcher.length
@@ -42,7 +42,7 @@ def count_fetched(trainer: Trainer, more: int) -> None:
 
 
 def count_moved(trainer: Trainer, moved: Moved) -> None:
-    """Count what a chunk has moved on: batches, steps of the optimiser, and epochs."""
+    """Add the batches, optimiser steps and epochs of a chunk to Lightning's counters."""
     epoch_loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     batches, optimizer = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer
     step, zero_grad, epochs = optimizer.step, optimizer.zero_grad, trainer.fit_loop.epoch_progress
@@ -64,13 +64,13 @@ def count_moved(trainer: Trainer, moved: Moved) -> None:
 
 
 def count_scheduled(trainer: Trainer, steps: int, in_epoch: int, is_new_epoch: bool) -> None:
-    """Count more steps of schedulers than Lightning does.
+    """Add scheduler steps to Lightning's counters.
 
     Args:
-        trainer: Whose counters.
-        steps: How many.
-        in_epoch: How many of them in the present epoch.
-        is_new_epoch: Whether it is another one than before.
+        trainer: The Trainer.
+        steps: Number of steps.
+        in_epoch: Number of these steps in the current epoch.
+        is_new_epoch: Whether the chunk ended in a later epoch than it began in.
     """
     progress: Any = trainer.fit_loop.epoch_loop.scheduler_progress
     _add(progress.total, steps)
@@ -80,7 +80,7 @@ def count_scheduled(trainer: Trainer, steps: int, in_epoch: int, is_new_epoch: b
 
 
 def _place(counter: Any, before: int, begun: int, done: int) -> None:
-    """Set a counter to so many behind what it was before."""
+    """Set a counter to ``before`` plus the updates begun and done."""
     for name in vars(counter):
         setattr(counter, name, before + (begun if name in ("ready", "started") else done))
 

@@ -1,6 +1,6 @@
-"""Metrics that are exact however samples are shared among batches and processes, whatever the precision of a run.
+"""Float64 metrics whose values do not depend on how samples are split into batches and processes.
 
-Predictions and targets are taken as they are in that precision; residuals, their sums, and the spread of the targets
+Predictions and targets come in the precision of the run; residuals, their sums, and the spread of the targets
 around their mean are float64.
 
 Letters: N samples, K outputs.
@@ -21,7 +21,7 @@ from gd_lightning.losses import check_shapes
 
 
 class _Float64Metric(Metric):
-    """A metric whose states are float64, also where the module that it is part of is converted to another precision."""
+    """A metric whose states stay float64 when the module that contains it is converted to another precision."""
 
     full_state_update = True  # states are merged by their own reductions, not by those that torchmetrics guesses
 
@@ -108,7 +108,7 @@ def _together(of_processes: Tensor) -> Tensor:
 
 
 def regression_metrics(prefix: str) -> MetricCollection:
-    """Make MSE, MAE and R2, whose names begin with a prefix."""
-    # Each has its own sums: torchmetrics shares those of metrics that are equal after the first batch.
+    """Return the metrics MSE, MAE and R2, with a prefix to their names."""
+    # No compute groups: torchmetrics would share the states of metrics that are equal after the first batch.
     metrics: dict[str, Metric | MetricCollection] = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2()}
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)

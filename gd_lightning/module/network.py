@@ -1,4 +1,4 @@
-"""The part of the ``LightningModule`` that knows no loss: its network, made for data, and its checkpoints (layer 4).
+"""The base of the ``LightningModule``, without a loss: its network, made for the data, and its checkpoints (layer 4).
 
 Letters: B samples of a batch, D features, K outputs.
 """
@@ -44,7 +44,7 @@ class WeightsError(InputError, RuntimeError):
 
 
 class NetworkModule(ModuleWithQuickHooks):
-    """A module whose network is made once its data, or a checkpoint, tell how many features and outputs there are.
+    """A module whose network is made once data or a checkpoint provide the numbers of features and outputs.
 
     Its hyperparameters are those of :class:`~gd_lightning.RegressionModule`, which adds loss and training.
 
@@ -68,7 +68,7 @@ class NetworkModule(ModuleWithQuickHooks):
     # The network
 
     def build_network(self, in_features: int, out_features: int) -> nn.Module:
-        """Make the network; override this for one of your own, and its checkpoints load without arguments.
+        """Return the network; override this for your own network, and its checkpoints load without arguments.
 
         Args:
             in_features: D.
@@ -86,10 +86,11 @@ class NetworkModule(ModuleWithQuickHooks):
         return MLPRegressor(in_features, out_features, *of_layers)
 
     def configure_model(self) -> None:
-        """Make the network, if that was not done before: Lightning calls this behind the set-up of data and callbacks.
+        """Make the network, unless it exists: Lightning calls this after the set-up of data and callbacks.
 
         Raises:
-            InputError: The number of features is still not known, or a callback has copied the module without network.
+            InputError: The number of features is not known, or a callback copied the module before its network was
+                made.
         """
         trainer = self._trainer
         late = self.network is None
@@ -106,18 +107,18 @@ class NetworkModule(ModuleWithQuickHooks):
             check_early_copies(trainer, NetworkModule)
 
     def configure_for(self, data: Any) -> None:
-        """Make the network for data, as a Trainer would when it begins to train on them.
+        """Make the network for data, as a Trainer does before training.
 
-        A RegressionDataModule calls this in its set-up, before the callbacks have theirs. A network whose sizes were
-        given is made in the constructor; here the layer that standardises and the start are settled.
+        A RegressionDataModule calls this in its set-up, before that of the callbacks. A network with given sizes is
+        made in the constructor; only the standardising layer and the initial weights are determined here.
 
         Args:
-            data: A RegressionDataModule, or another that knows ``in_features`` and ``out_features``; None for sizes
-                that were given.
+            data: A RegressionDataModule, or another that knows ``in_features`` and ``out_features``; None if the sizes
+                were given.
 
         Raises:
-            InputError: The sizes of network and data differ, the start that was asked for does not fit, or the Trainer
-                would train otherwise than ``batch_size`` says.
+            InputError: The sizes of network and data differ, the given initial weights do not fit, or the Trainer would
+                change the algorithm of ``batch_size``.
         """
         self._take_sizes(data)
         trainer = self._trainer
@@ -139,7 +140,7 @@ class NetworkModule(ModuleWithQuickHooks):
             )
 
     def _take_sizes(self, data: Any) -> None:
-        """Take D and K from data, and have later data give the columns that the weights belong to, by name."""
+        """Take D and K from data, and select columns of later data by the names that the weights belong to."""
         if self._columns is None:
             self._columns = getattr(data, "column_names", None)
         elif hasattr(data, "take_columns"):
@@ -155,14 +156,14 @@ class NetworkModule(ModuleWithQuickHooks):
                 )
 
     def _configure(self, data: Any) -> None:
-        """Make what is not there yet, in the default dtype, which Lightning sets to the precision of the run."""
+        """Make network and standardising layer if missing, in the default dtype: Lightning sets it for the run."""
         dtype = torch.get_default_dtype()
         if self._start is not None and self.network is not None and self._start.is_left_by(self.network):
-            # Weights that were loaded or set are those of features as they are.
+            # Weights that were loaded or set belong to features that are not standardised.
             self._start, self._configured = None, True
-        # Later data, to test on for example, do not change how the features of this model are standardised.
+        # Later data, such as a test set, do not change how this model standardises features.
         if not self._configured and hasattr(data, "standardization"):
-            # To centre the features of a model without biases would force its prediction at their mean to be 0.
+            # Centring the features of a model without biases would force its prediction at their mean to 0.
             self.standardize = data.standardization(**({} if self.hparams["bias"] else {"centred": False}))
         if self._start is not None and self.network is not None:
             self._start.draw_again(self.network, self._initialized_network)
@@ -205,7 +206,7 @@ class NetworkModule(ModuleWithQuickHooks):
 
         Raises:
             InputError: There is no network yet.
-            ShapeError: What the network returns is no tensor.
+            ShapeError: The output of the network is not a tensor.
         """
         if self.network is None:
             raise InputError(
@@ -216,7 +217,7 @@ class NetworkModule(ModuleWithQuickHooks):
         return prediction
 
     def features_of_network(self, x: Tensor) -> Tensor:
-        """Return what the network itself is given for features x of shape (N, D) in original units."""
+        """Return the input of the network for features x of shape (N, D) in original units."""
         assert self.network is not None
         # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
         own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
@@ -243,7 +244,7 @@ class NetworkModule(ModuleWithQuickHooks):
         """Yield the parameters with their names, as of any ``torch.nn.Module``.
 
         Raises:
-            InputError: There is no network yet, so that whoever asks would do nothing, or fail in other words.
+            InputError: There is no network yet; an empty iterator would make callers fail silently.
         """
         empty = True
         for named in super().named_parameters(prefix, recurse, remove_duplicate):
@@ -256,15 +257,15 @@ class NetworkModule(ModuleWithQuickHooks):
             )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights, into a module that has not trained yet, too; later data do not change where it starts.
+        """Load weights, also before training; later data then do not change the initial weights.
 
         Args:
-            state_dict: What ``state_dict()`` of a module with the same options has returned.
-            strict: Whether all names must be there and no others, as torch defines it.
-            assign: Whether the tensors themselves are taken.
+            state_dict: State of a module with the same options.
+            strict: Whether the names must match exactly, as in torch.
+            assign: Whether to assign the tensors instead of copying their values, as in torch.
 
         Raises:
-            WeightsError: They are not those of such a module.
+            WeightsError: The weights do not fit this module.
             InputError: The number of features is not known.
         """
         if self.network is None and any(name.startswith("network.") for name in state_dict):
@@ -281,7 +282,7 @@ class NetworkModule(ModuleWithQuickHooks):
         return super().load_state_dict(state_dict, strict, assign)
 
     def _take_standardization(self, state: Mapping[str, Any]) -> None:
-        """Make the layer that standardises if these weights have one; its values are loaded with them."""
+        """Make the standardising layer if the state contains one; its values are loaded with the state."""
         mean, scale = state.get("standardize.mean"), state.get("standardize.scale")
         if self.standardize is None and isinstance(mean, Tensor) and isinstance(scale, Tensor):
             self.standardize = Standardize(mean.clone(), scale.clone())
@@ -296,18 +297,18 @@ class NetworkModule(ModuleWithQuickHooks):
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> _Module:
-        """Make the module of a checkpoint again, as Lightning does.
+        """Return the module of a checkpoint, as Lightning does.
 
         Args:
-            checkpoint_path: A local checkpoint file, or an open one.
-            map_location: Where its tensors go, as ``torch.load`` takes it.
-            hparams_file: A file with other hyperparameters.
-            strict: Whether all weights must be there and no others.
-            weights_only: False for a file of your own that holds more than plain values and tensors.
+            checkpoint_path: Path of a local checkpoint file, or an open file.
+            map_location: Device of the tensors, as in ``torch.load``.
+            hparams_file: A file with hyperparameters to use instead of the saved ones.
+            strict: Whether the names of the weights must match exactly.
+            weights_only: False for a trusted file with more than plain values and tensors.
             kwargs: Arguments that replace saved ones.
 
         Raises:
-            InputError: It cannot be read, or does not hold what it has to.
+            InputError: The checkpoint cannot be read, or a required entry is missing or invalid.
         """
         if isinstance(checkpoint_path, (str, Path)) and weights_only is not False:
             check_checkpoint(read_checkpoint(Path(checkpoint_path)), Path(checkpoint_path))
@@ -318,17 +319,17 @@ class NetworkModule(ModuleWithQuickHooks):
         return loaded
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add where the run stands, and whether the network was given, so that only whoever gave it can make it."""
+        """Save the position of the run, and whether the network was passed in, so that it cannot be rebuilt."""
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
         checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
         save_position(self.trainer, checkpoint, self._stop_metrics)
         drop_functions(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make what the checkpoint's tensors are loaded into: network and layer that standardises, in their precision.
+        """Make network and standardising layer, in the precision of the checkpoint, so that its tensors can be loaded.
 
         Raises:
-            InputError: The network was given, and is not given now; or a run is continued with other options; or the
+            InputError: The network was passed in, and is missing now; or a run is continued with other options; or the
                 checkpoint is damaged.
         """
         if self._trainer is not None:  # else load_from_checkpoint has checked it, and added what it was given
@@ -364,7 +365,7 @@ class NetworkModule(ModuleWithQuickHooks):
             self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
 
     def _check_for_trainer(self, checkpoint: dict[str, Any]) -> None:
-        """Check what a Trainer has read; where a run is continued, prepare to continue it exactly."""
+        """Check the checkpoint that a Trainer has read; if the run continues, prepare to resume it exactly."""
         path = checkpoint_path(self.trainer)
         check_checkpoint(checkpoint, path)
         check_callbacks(self.trainer, checkpoint)
@@ -376,16 +377,16 @@ class NetworkModule(ModuleWithQuickHooks):
             self._resumed_from = checkpoint
 
     def on_fit_start(self) -> None:
-        """Check what a checkpoint has of optimisers and schedulers, now that they are made.
+        """Check the states of optimisers and schedulers in the checkpoint, now that these exist.
 
         Raises:
-            InputError: It is of others, or damaged.
+            InputError: A state belongs to another optimiser or scheduler, or is damaged.
         """
         if self._resumed_from is not None:
             check_optimizers(self.trainer, self._resumed_from)
 
     def on_train_start(self) -> None:
-        """Continue exactly where a checkpoint was written, and judge metrics so that this run can be continued, too."""
+        """Resume exactly where the checkpoint was written, and set up metrics so that this run can be resumed, too."""
         self._stop_metrics = None
         judge_as_without_stop(self.trainer, self._note_metrics)
         if self._resumed_from is not None:

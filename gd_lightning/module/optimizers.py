@@ -20,14 +20,14 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
     """Make the optimiser, SGD unless another is given, and the scheduler if one is given.
 
     Args:
-        module: Whose parameters are trained.
+        module: The module whose parameters are trained.
         options: Hyperparameters of a :class:`~gd_lightning.RegressionModule`.
 
     Returns:
-        What ``configure_optimizers`` returns.
+        The value that ``configure_optimizers`` returns.
 
     Raises:
-        InputError: There is nothing to train.
+        InputError: The module has no trainable parameters.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -54,7 +54,7 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
 def _class_of(spec: ClassSpec, base: type) -> Any:
     """Return the class that a spec names; it is looked up, never imported, and must be a subclass of ``base``.
 
-    A spec can come from a checkpoint, and a checkpoint from a stranger.
+    A spec can come from a checkpoint, which may be untrusted.
     """
     module, _, name = str(spec.get("class_path", "")).rpartition(".")
     cls = getattr(sys.modules.get(module), name, None)

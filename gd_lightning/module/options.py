@@ -1,4 +1,4 @@
-"""Which options of a module there are, and which of them no training can follow (layer 4)."""
+"""Checks of the options of a module, and their conversion to plain values (layer 4)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OPTIONS = (
 
 
 def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a module as plain values: they must load in a checkpoint reader that runs no code.
+    """Return the options of a module as plain values, which a checkpoint reader can load without running code.
 
     Args:
-        given: Arguments of the module, by their names.
+        given: Arguments of the module, by name.
 
     Raises:
-        InputError: One of them is no option that training can follow.
+        InputError: An option is invalid.
     """
     options = {name: given[name] for name in OPTIONS}
     sizes, values = options["hidden_sizes"], options["initialization"]
@@ -43,13 +43,13 @@ def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of a module that no training can follow.
+    """Refuse invalid options of a module.
 
     Args:
-        options: All of them, by their names.
+        options: All options, by name.
 
     Raises:
-        InputError: One of them is no such option.
+        InputError: An option is invalid.
     """
     _check_types(options)
     lr = options["lr"]
@@ -75,7 +75,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def _check_types(options: Mapping[str, Any]) -> None:
-    """Refuse values of another type: a checkpoint that was edited may hold any."""
+    """Refuse values of the wrong type, which an edited checkpoint may contain."""
     expected = {
         "a number": ("lr", "momentum", "weight_decay", "l1", "huber_delta", "dropout"),
         "a name": ("loss", "activation", "engine"),

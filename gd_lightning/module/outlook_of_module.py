@@ -1,4 +1,4 @@
-"""What the theory can say of a module on data: whether it holds there, and its answers.
+"""Outlooks of a module on its training data, where the theory of linear regressors applies.
 
 Letters: N samples, C columns of the design, R directions in which it varies.
 """
@@ -28,7 +28,7 @@ from gd_lightning.torch_internals import has_global_hooks, has_hooks
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
-# Samples that rounding errors are estimated from; of many features fewer, so that they fit in memory.
+# Samples for the estimate of rounding errors; fewer with many features, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 _NOT_QUADRATIC = (
@@ -36,7 +36,7 @@ _NOT_QUADRATIC = (
     "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
 )
 
-# What says which loss a module descends, and how it descends it, if a subclass has its own.
+# Methods that define loss and updates; a subclass that overrides one is outside the theory.
 _LOSS = ("forward", "summed_loss", "training_step")
 _UPDATES = (
     "configure_optimizers",
@@ -62,17 +62,17 @@ def linear_outlooks(
     """Return the outlooks of a linear regressor that is trained with the mean squared error and SGD.
 
     Args:
-        module: With its network made.
-        pieces: Gives the training samples in their order, in original units, each time it is called.
-        variant: The configured batches.
-        max_epochs: How many epochs the run has; ``inf`` where nothing limits it.
+        module: The module, whose network exists.
+        pieces: Returns an iterable over the training samples in order, in original units, at each call.
+        variant: Batch size and number of samples.
+        max_epochs: Number of epochs of the run; ``inf`` if unlimited.
         order: The order of the samples.
-        numbers: How large N R may be (for the sequential order) or N R^2: of more samples, some stand for all.
-        start: The parameters before the first update, as the network has them; None: those it has now.
-        problem: What the data come from, where they could be standardised; None: that is not asked.
+        numbers: Upper bound of N R (sequential order) or N R^2; with more samples, a subsample is used.
+        start: The parameters before the first update, in the units of the network; None: the current ones.
+        problem: The problem, to add the outlooks with standardised features; None: without these.
 
     Raises:
-        InputError: The loss is not quadratic in the parameters, or not descended by SGD at one learning rate.
+        InputError: The loss is not quadratic in the parameters, or not minimised by SGD with one learning rate.
     """
     if (network := quadratic_network(module)) is None:
         raise InputError(_NOT_QUADRATIC)
@@ -92,12 +92,12 @@ def linear_outlooks(
 
 
 def standardized_module(module: RegressionModule, layer: Standardize, problem: Problem) -> RegressionModule:
-    """Return a copy of a module as it would begin on standardised features.
+    """Return a copy of a module with the start that it would have on standardised features.
 
     Args:
-        module: With its network made for features as they are, at its start.
-        layer: What standardises them.
-        problem: What the data come from.
+        module: The module at its start, with a network for features that are not standardised.
+        layer: The layer that standardises features.
+        problem: The problem that the data come from.
     """
     other = copy.deepcopy(module)
     other.standardize = layer
@@ -107,7 +107,7 @@ def standardized_module(module: RegressionModule, layer: Standardize, problem: P
 
 
 def _is_given(module: RegressionModule, problem: Problem) -> bool:
-    """Whether a linear regressor begins at given values: these are in original units, what is drawn is drawn alike."""
+    """Whether a linear regressor starts from given values, which are in original units, and not from drawn ones."""
     scheme = module.hparams["initialization"]
     return isinstance(scheme, Mapping) or (scheme == "auto" and problem.start is not None)
 
@@ -122,7 +122,7 @@ def _outlooks(
     layer: Standardize | None,
     start: Affine,
 ) -> Outlooks:
-    """Return the outlooks of features that a layer standardises or none."""
+    """Return the outlooks on features standardised by a layer, or on original ones if it is None."""
     loss = LinearLoss.over(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
         bias=start.bias is not None,
@@ -159,9 +159,9 @@ def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
 
 
 def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
-    """Return the network where the loss is quadratic in its parameters, and descended by SGD at one rate; else None.
+    """Return the network if the loss is quadratic in its parameters and minimised by SGD with one lr, else None.
 
-    At a momentum of 1 or more nothing is stable, and the formulas do not hold.
+    With a momentum of 1 or more no learning rate is stable, and the formulas do not hold.
     """
     network, options = linear_network(module), module.hparams
     others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
@@ -179,7 +179,7 @@ def is_squared_error(module: LightningModule) -> bool:
 
 
 def linear_network(module: LightningModule) -> LinearRegressor | None:
-    """Return the network where predictions are known to be any linear function, and nothing else; else None."""
+    """Return the network if its predictions are known to be an unrestricted linear function, else None."""
     if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
         return None
     network, parts = module.network, [module, module.network, module.standardize]
@@ -191,5 +191,5 @@ def linear_network(module: LightningModule) -> LinearRegressor | None:
 
 
 def has_least_squares(module: LightningModule) -> bool:
-    """Whether the smallest loss of a module is known to be that of the least squares."""
+    """Whether the smallest loss of a module is known to be the least-squares loss."""
     return is_squared_error(module) and linear_network(module) is not None

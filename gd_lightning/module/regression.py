@@ -37,29 +37,29 @@ class RegressionModule(NetworkModule):
     and over outputs, so an update is theta <- theta - lr * gradient of that mean, whatever the batch size, and
     however a batch is shared among processes.
 
-    The start is drawn from torch's seed as ``seed_everything`` or ``torch.manual_seed`` last set it, not from the
-    state that the generator has reached: variants that are compared start alike, whatever drew numbers before. That
-    seed is one for all threads; :func:`~gd_lightning.starting_from` gives a thread one of its own.
+    The initial weights depend only on the seed last set by ``seed_everything`` or ``torch.manual_seed``, not on the
+    state of the generator: compared variants start from the same weights, whatever random numbers were drawn before.
+    This seed is shared by all threads; :func:`~gd_lightning.starting_from` gives a thread one of its own.
 
     Args:
         lr: Learning rate.
         momentum: Momentum of SGD, as torch defines it: v <- momentum * v + gradient.
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter, as torch does.
-        l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update, whatever its batch size. Biases are
-            free.
+        l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update, whatever its batch size. Biases
+            are not penalised.
         loss: mse (squared error, no factor 1/2), mae (absolute error) or huber; means over samples and outputs.
-        huber_delta: Where the Huber loss turns linear, in units of the targets.
+        huber_delta: Absolute error at which the Huber loss becomes linear, in units of the targets.
         hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.
         activation: Activation of the hidden layers.
         bias: Whether layers have biases; without them the prediction at x = 0 is 0, with standardised features, too.
         dropout: Probability that a hidden unit is left out while training.
         initialization: auto (the start that the problem prescribes, else default), default (PyTorch's), zero, normal,
             xavier, he, or given values of a linear regressor in original units, such as {weight: -10, bias: -20}.
-        network: A network of your own instead: a module, or a class or function called with D and K that gives one.
-        in_features: D, where no RegressionDataModule tells it. With both sizes the network is made at once, so that
-            weights can be loaded, watched or given to an optimiser before there are data.
-        out_features: K, where no RegressionDataModule tells it.
+        network: Your own network instead: a module, or a class or function that takes D and K and returns a module.
+        in_features: D, if no RegressionDataModule provides it. With both sizes the network is made in the constructor,
+            so that weights can be loaded or passed to an optimiser before there are data.
+        out_features: K, if no RegressionDataModule provides it.
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
         lr_scheduler: A scheduler that is stepped at each epoch's end, given in the same form.
@@ -105,7 +105,8 @@ class RegressionModule(NetworkModule):
         self._updates = UpdateState()
         self.val_mean_loss, self.test_mean_loss = MeanLoss(), MeanLoss()
         self.val_metrics, self.test_metrics = regression_metrics("val_"), regression_metrics("test_")
-        # What a subclass builds may need what its own constructor sets behind this one; it is then made with the data.
+        # build_network of a subclass may need attributes set later in its constructor; the network is then made with
+        # the data.
         kind = type(self)
         if kind.build_network is RegressionModule.build_network or kind.__init__ is RegressionModule.__init__:
             self.configure_for(None)
@@ -113,23 +114,23 @@ class RegressionModule(NetworkModule):
     # The loss
 
     def summed_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Sum this module's loss over samples and outputs, both of shape (B, K); penalties are not part of it."""
+        """Return the loss summed over samples and outputs of predictions and targets (B, K), without penalties."""
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
     def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Sum the loss as it is reported: in float64, so that neither squares nor sums lose digits of the residuals.
+        """Return the summed loss in float64, for reports, so that squares and sums lose no digits of the residuals.
 
-        A ``summed_loss`` of a subclass is given the tensors as they are.
+        A ``summed_loss`` overridden in a subclass receives the tensors unconverted.
         """
         if own_method(self, RegressionModule, ["summed_loss"]):
             return self.summed_loss(prediction, target)
         return self.summed_loss(in_float64(prediction), in_float64(target))
 
     def train_loss(self) -> float | None:
-        """Return the loss at the present weights over all training samples, where compiled code measures it.
+        """Return the mean loss over all training samples at the current weights, computed by compiled code.
 
         Returns:
-            The loss; None where a pass over the samples with :meth:`forward` takes no longer.
+            The loss; None if a pass over the samples with :meth:`forward` is as fast.
         """
         return None if self._updates.engine is None else self._updates.engine.train_loss()
 
@@ -137,13 +138,13 @@ class RegressionModule(NetworkModule):
 
     @property
     def decision(self) -> Decision:
-        """What carries out the updates, and why; settled when training begins."""
+        """The engine that carries out the updates, and the reason; known once training has begun."""
         engine = self._updates.engine
         return Decision("autograd", in_chunks=False) if engine is None else engine.decision
 
     @property
     def needs_whole_batches(self) -> str:
-        """Why batches cannot be split into micro-batches; empty where they can."""
+        """The reason why batches cannot be split into micro-batches; "" if they can be."""
         if type(self).training_step is not RegressionModule.training_step:
             return f"{type(self).__name__} has a training step of its own"
         mixing = [type(part).__name__ for part in self.modules() if mixes_samples(part)]
@@ -153,12 +154,12 @@ class RegressionModule(NetworkModule):
         """Make the optimiser, SGD unless another is given, and the scheduler if one is given.
 
         Raises:
-            InputError: The network has nothing to train.
+            InputError: The network has no trainable parameters.
         """
         return make_optimizers(self, self.hparams)
 
     def on_train_start(self) -> None:
-        """Continue exactly where a checkpoint was written, and choose what carries out the updates."""
+        """Continue exactly where a checkpoint was written, and choose the engine."""
         super().on_train_start()
         is_known = isinstance(self.network, (LinearRegressor, MLPRegressor))
         is_known = is_known and not own_method(self, RegressionModule, ("forward", "summed_loss"))
@@ -167,22 +168,22 @@ class RegressionModule(NetworkModule):
         self._updates.engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:
-        """Choose again what carries out the updates, if anything has changed that this depends on."""
+        """Choose the engine again if a condition of the choice has changed."""
         check_accumulation(self.trainer)  # callbacks may have changed it
         if self._updates.engine is not None:
             self._updates.engine.begin_epoch()
 
     def on_train_end(self) -> None:
-        """Let go of the data."""
+        """Release the data held by the engine."""
         if self._updates.engine is not None:
             self._updates.engine.release()
 
     def training_step(self, batch: tuple[Tensor, Tensor] | MicroBatches | Chunk, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss that an update descends, and the batch loss in it.
+        """Return the loss to minimise, penalties included, and the batch loss in it.
 
-        The updates of a chunk are made here, by the engine of the run. Of a batch in micro-batches, the gradients
-        of all parts but the last are computed here, one part after the other; the returned loss has the value of the
-        whole, and the gradient of the last part.
+        The updates of a chunk are made here, by the engine of the run. For a batch in micro-batches, the gradients of
+        all parts but the last are computed here, one part after the other; the returned loss has the value of the whole
+        batch, and the gradient of the last part.
         """
         updates = self._updates
         if self._trainer is not None:
@@ -199,12 +200,12 @@ class RegressionModule(NetworkModule):
         return {"loss": loss, "batch_loss": updates.batch_loss(batch_loss)}
 
     def losses_of_update(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the loss that an update over samples x (B, D) and y (B, K) descends, and the batch loss in it."""
+        """Return the loss to minimise over samples x (B, D) and y (B, K), and the batch loss in it."""
         batch_loss = self.summed_loss(self(x), y) * weight_in_mean(self._trainer, y, batch_idx)
         return penalized(batch_loss, self), batch_loss
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Clear the gradients, but for those of earlier parts of the same batch."""
+        """Clear the gradients, except those of earlier parts of the same batch."""
         if not self._updates.has_earlier_gradients:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
         self._updates.has_earlier_gradients = False
@@ -212,7 +213,7 @@ class RegressionModule(NetworkModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Make an update; those of a chunk are made by its engine."""
+        """Make an update; the engine has already made those of a chunk."""
         engine = self._updates.engine
         if engine is not None and engine.decision.one_by_one:  # the chunk of one update was planned before
             engine.choose_again_if_changed()

@@ -1,10 +1,10 @@
-"""Where a run stands, and how Lightning is brought back there exactly.
+"""Saving the position of a run in a checkpoint, and resuming Lightning exactly there.
 
-A checkpoint can be written by any hook: behind an update, behind a validation, at an epoch's end, or where
-``max_steps`` or a callback stopped the run within an epoch. Lightning's counters say which hook it was, and Lightning
+A checkpoint can be written by any hook: after an update, after a validation, at an epoch's end, or where
+``max_steps`` or a callback stopped the run within an epoch. Lightning's counters show which hook it was, and Lightning
 2.6 guesses from them what is still to do; it then skips the rest of an epoch, its validation or its end, or adds an
-epoch without updates (its issues 19617 and 19815). Here the counters are brought to one of two plain forms, both of
-which it continues rightly:
+epoch without updates (https://github.com/Lightning-AI/pytorch-lightning/issues/19617 and issues/19815). Here the
+counters are brought to one of two plain forms, from which Lightning continues correctly:
 
 - *between epochs*: every hook of the last epoch was called;
 - *within an epoch*: some of its batches are done, all of them perhaps, and its end is still to come.
@@ -30,9 +30,9 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any], metrics: dict[st
     All processes must call it.
 
     Args:
-        trainer: Which trains.
-        checkpoint: Changed in place.
-        metrics: What callbacks and schedulers are given; None: the present metrics.
+        trainer: The Trainer.
+        checkpoint: The checkpoint, changed in place.
+        metrics: The metrics for callbacks and schedulers; None: the current ones.
     """
     metrics = dict(trainer.callback_metrics) if metrics is None else metrics
     # As they are: schedulers and callbacks compare them in their precision.
@@ -45,7 +45,7 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any], metrics: dict[st
 
 
 def saved_limits(checkpoint: dict[str, Any]) -> dict[str, int]:
-    """Return ``max_epochs`` and ``max_steps`` of the run that a checkpoint is of, as far as it says them."""
+    """Return ``max_epochs`` and ``max_steps`` of the run that wrote a checkpoint, if they are stored in it."""
     limits = checkpoint.get(_POSITION, {}).get("limits", {})
     return {name: value for name, value in limits.items() if value is not None}
 
@@ -60,9 +60,9 @@ def settle_position(checkpoint: dict[str, Any]) -> None:
     if stopped:
         # Stopped within an epoch: Lightning counts the epoch as one that is over.
         within, ended = True, ended - 1
-    # Behind an update, its validation is to come; behind any other hook, it is done.
+    # After an update, its validation is still to come; after any other hook, it is done.
     validation_to_come = within and batch["current"]["completed"] < done
-    # Schedulers that watch a metric are stepped behind the hooks of an update, and behind those of an epoch.
+    # Schedulers that monitor a metric are stepped after the hooks of an update, and after those of an epoch.
     plateau_to_come = "step" if validation_to_come else "epoch" if epoch["current"]["completed"] < ended else None
     checkpoint.setdefault(_POSITION, {}).update(plateau_to_come=plateau_to_come, stopped=stopped)
     if not within:
@@ -85,14 +85,14 @@ def _set(counter: dict[str, int], begun: int, over: int) -> None:
 
 
 def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Restore the rest, when the loops have been set up and no batch is fetched yet.
+    """Restore metrics, random generators and limits, once the loops are set up and before a batch is fetched.
 
     Args:
-        trainer: Which continues.
-        checkpoint: What it continues from, or the part of it that :func:`save_position` added.
+        trainer: The Trainer that continues the run.
+        checkpoint: The checkpoint, or the part of it that :func:`save_position` added.
     """
     position, within = checkpoint[_POSITION], trainer.fit_loop.restarted_mid_epoch
-    # Lightning carries out the end of the batch behind which it validates once more, and counts it there.
+    # Lightning repeats the end of the batch after which it validates, and counts it there.
     again = within and trainer.val_dataloaders is not None and validates_here(trainer)
     if again and position["stopped"]:  # there, all of it was done before the end
         again = False
@@ -110,11 +110,11 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
         if isinstance(callback, StochasticWeightAveraging) and within:
             _begin_epoch_of_averages(trainer, callback)
         if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-            trainer.should_stop = True  # it had asked for that before the checkpoint was written
+            trainer.should_stop = True  # the stop was requested before the checkpoint was written
 
 
 def _begin_epoch_of_averages(trainer: Trainer, callback: StochasticWeightAveraging) -> None:
-    """Put the scheduler of an average back that an epoch's start has put in place: no epoch starts here."""
+    """Restore the scheduler of weight averaging, which is set at an epoch's start: no epoch starts here."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     callback.on_train_epoch_start(trainer, trainer.lightning_module)
@@ -162,7 +162,7 @@ def _restore_generators(trainer: Trainer, states: dict[str, torch.Tensor]) -> No
 
 
 def is_at_its_end(trainer: Trainer) -> bool:
-    """Whether the limits of a run are reached behind the present update or epoch."""
+    """Whether the limits of a run are reached after the current update or epoch."""
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
     steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
     progress: Any = trainer.fit_loop.epoch_progress.current

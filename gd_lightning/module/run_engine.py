@@ -1,4 +1,4 @@
-"""What carries out the updates of a run, chosen again wherever what the choice depends on has changed (layer 4)."""
+"""The engine of a run, chosen again whenever a condition of the choice has changed (layer 4)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 ta
 
 
 class RunEngine:
-    """The engine of a run, from the beginning of its training to the end; the source of the loader's chunks.
+    """Holds the engine of a run while it trains, and plans the chunks that the loader yields.
 
     Args:
-        trainer: Which begins to train.
+        trainer: The Trainer, which is about to train.
         module: A :class:`~gd_lightning.RegressionModule`.
-        plain: The class whose training the engines know.
+        plain: The module class whose training step the engines implement.
 
     Raises:
         InputError: The fused engine was asked for, and cannot carry out the updates.
@@ -38,22 +38,22 @@ class RunEngine:
 
     @property
     def in_chunks(self) -> bool:
-        """Whether updates are carried out here, and not by Lightning's loop."""
+        """Whether updates are carried out in chunks, and not by Lightning's loop."""
         return self._chunks is not None
 
     @property
     def is_valid(self) -> bool:
-        """Whether nothing has changed that the choice was made for."""
+        """Whether the conditions of the choice are unchanged."""
         now = Conditions(self._trainer, self._module, REPLACEABLE)
         return self._conditions is not None and self._conditions.hold(now)
 
     def choose_again_if_changed(self) -> None:
-        """Choose again what carries out the updates, if anything has changed that this depends on."""
+        """Choose the engine again if a condition of the choice has changed."""
         if not self.is_valid:
             self.decision = self._choose(before=self.decision)
 
     def begin_epoch(self) -> None:
-        """Choose again if anything has changed; where a loader has its chunks from here, the first of them asks."""
+        """Choose the engine again if needed; with chunks, this happens when the first one is planned."""
         if getattr(self._trainer.train_dataloader, "chunk_source", None) is None:
             self.choose_again_if_changed()
 
@@ -108,10 +108,10 @@ class RunEngine:
     # The source of the loader's chunks
 
     def next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
-        """Plan the chunk that begins at an update of the epoch; None where Lightning makes each update from it on.
+        """Plan the chunk that begins at an update of the epoch; None if Lightning makes the remaining updates itself.
 
         Args:
-            rows: The order of the epoch, shape (N,); None: as the samples lie.
+            rows: The order of the epoch, shape (N,); None: the stored order.
             update: The first update, counted from the beginning of the epoch.
         """
         self.choose_again_if_changed()
@@ -119,10 +119,10 @@ class RunEngine:
 
     @property
     def end(self) -> int:
-        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch."""
+        """One past the last update that is made, or about to be made, counted from the beginning of the epoch."""
         return 0 if self._chunks is None else self._chunks.end
 
-    # What the module asks
+    # Called by the module
 
     def carry_out(self, chunk: Chunk) -> dict[str, Any]:
         """Make the updates of a chunk, in the training step that Lightning makes of it.
@@ -134,11 +134,11 @@ class RunEngine:
         return self._chunks.carry_out(chunk)
 
     def train_loss(self) -> float | None:
-        """Return the train loss at the present weights; None where a pass with the module takes no longer."""
+        """Return the train loss at the current weights; None if a forward pass of the module is as fast."""
         loss = None if self._chunks is None else self._chunks.train_loss()
         return loss if loss is not None and self.is_valid else None
 
     def release(self) -> None:
-        """Let go of the data; the decision stays."""
+        """Release the data, but keep the decision."""
         self._chunks = self._conditions = None
         self._hand_out()

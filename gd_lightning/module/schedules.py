@@ -1,4 +1,4 @@
-"""Learning-rate schedulers within a chunk: stepped ahead of it, and taken back where it ends early (layer 4)."""
+"""Learning-rate schedulers in a chunk: stepped in advance, and rewound if the chunk ends early (layer 4)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gd_lightning.torch_internals import note_step
 
 
 def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
-    """Say why schedulers cannot be stepped ahead of a chunk; empty where they can.
+    """Return the reason why schedulers cannot be stepped in advance of a chunk; "" if they can be.
 
     Args:
-        trainer: Whose schedulers.
-        interval: Those behind updates, or those behind epochs.
+        trainer: The Trainer.
+        interval: Which schedulers: those stepped after updates, or after epochs.
     """
     configs: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == interval]
     unit = "update" if interval == "step" else "epoch"
@@ -33,17 +33,17 @@ def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
 
 
 def _changes_more_than_lr(scheduler: object) -> bool:
-    """Whether a scheduler may change more of an optimiser than its learning rate, as those that cycle momentum do."""
+    """Whether a scheduler may change more than the learning rate, as schedulers that cycle the momentum do."""
     if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
         return True
     return any(map(_changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
 
 
 class Schedules:
-    """The schedulers of a Trainer, which it steps behind an update, or behind the last one of an epoch.
+    """The schedulers of a Trainer, stepped after each update or after the last update of an epoch.
 
     Args:
-        trainer: Which trains.
+        trainer: The Trainer.
         chunk: A part of an epoch that is about to be carried out.
         epochs: How many epochs are carried out, where it is more than that part.
     """
@@ -64,10 +64,10 @@ class Schedules:
         return self._trainer.optimizers[0].param_groups[0]
 
     def lrs(self) -> NDArray[np.float64] | None:
-        """Go ahead, but for the step that Lightning makes behind the chunk.
+        """Step the schedulers through the chunk, except for the step that Lightning makes after it.
 
         Returns:
-            The learning rate of each update; None where it stays.
+            The learning rate of each update; None if it is constant.
         """
         if not self._all:
             return None
@@ -75,7 +75,7 @@ class Schedules:
         return self._go(self._updates - 1)
 
     def go_back(self, updates: int) -> None:
-        """Go to where the schedulers are behind so many updates of the chunk."""
+        """Set the schedulers to their state after the first ``updates`` updates of the chunk."""
         if not self._all:
             return
         self._group["lr"] = self._lr
@@ -85,12 +85,12 @@ class Schedules:
         self._go(updates)
 
     def count(self, moved: Moved) -> None:
-        """Have Lightning count the steps behind the updates that were made."""
+        """Add the scheduler steps of the updates made to Lightning's counters."""
         in_epoch = self._steps_in_epoch if self._epoch == moved.epochs else 0
         count_scheduled(self._trainer, self._steps, in_epoch, moved.epochs > 0)
 
     def _go(self, updates: int) -> NDArray[np.float64]:
-        """Step behind so many updates; returns the learning rate of each of them and of the next one."""
+        """Step through ``updates`` updates; returns the learning rate of each of them and of the next one."""
         of_ends = range(self._per_epoch - 1 - self._first, updates if self._by_epoch else 0, self._per_epoch)
         positions = range(updates) if self._by_step else of_ends
         lrs = [self._group["lr"]]

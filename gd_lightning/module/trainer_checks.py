@@ -1,4 +1,4 @@
-"""What a Trainer may not do with a module whose batch size is the algorithm (layer 4)."""
+"""Checks that refuse Trainer options which would change the algorithm that ``batch_size`` means (layer 4)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gd_lightning.lightning_internals import forks, skips_backward
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuse what would train otherwise than ``batch_size`` says, or would not bring the result home.
+    """Refuse options that would change the algorithm of ``batch_size``, or leave the result in another process.
 
     Args:
-        trainer: Which is about to train.
+        trainer: The Trainer, which is about to train.
 
     Raises:
-        InputError: It has such a strategy, option or callback.
+        InputError: The Trainer has such a strategy, option or callback.
     """
     check_strategy(trainer)
     check_accumulation(trainer)
@@ -56,7 +56,7 @@ def check_accumulation(trainer: Trainer) -> None:
     """Refuse to accumulate gradients over batches.
 
     Raises:
-        InputError: The Trainer was told to, when it was made or by a callback since then.
+        InputError: ``accumulate_grad_batches`` is not 1, whether set in the Trainer or by a callback.
     """
     parts = trainer.accumulate_grad_batches
     # StochasticWeightAveraging has the batches of its last epoch pass forward only, for the sake of batch norms.
@@ -65,7 +65,7 @@ def check_accumulation(trainer: Trainer) -> None:
 
 
 def check_processes(trainer: Trainer) -> None:
-    """Refuse to train in processes from which nothing comes back.
+    """Refuse to train in processes whose results do not reach this one.
 
     Raises:
         InputError: The strategy of the Trainer starts such processes.
@@ -80,7 +80,7 @@ def check_processes(trainer: Trainer) -> None:
 
 
 def check_strategy(trainer: Trainer) -> None:
-    """Refuse strategies that split a model, or train in processes from which nothing comes back.
+    """Refuse strategies that split a model, or train in processes whose results do not reach this one.
 
     Raises:
         InputError: The Trainer has such a strategy.
@@ -99,11 +99,11 @@ def check_early_copies(trainer: Trainer, kind: type[LightningModule]) -> None:
     """Refuse callbacks that copied a module in their set-up, before its network was made.
 
     Args:
-        trainer: Which is about to train.
-        kind: The class of modules that can be without a network.
+        trainer: The Trainer, which is about to train.
+        kind: The class of modules whose network may not exist yet.
 
     Raises:
-        InputError: There is such a callback, which would go on with the copy.
+        InputError: There is such a callback, which would continue with the copy.
     """
     for callback in _callbacks(trainer):
         for copied in vars(callback).values():

@@ -1,4 +1,4 @@
-"""How long the chunks of a run are, and where a run stands behind them (layer 4)."""
+"""Planning and carrying out chunks of updates within Lightning's training loop (layer 4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gd_lightning.module.lightning_counters import Moved, count_fetched, count_m
 from gd_lightning.module.schedules import Schedules
 from gd_lightning.variants import Variant
 
-# Between chunks, signals are answered, limits of time are seen, and checkpoints are written.
+# Signals, time limits and checkpoints are handled between chunks.
 _SECONDS = 0.1
 _FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first chunk, in numbers of a batch or so
 _GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
@@ -27,19 +27,19 @@ _ROUND = 100  # chunks end at multiples of it, where nothing else ends them
 
 
 class Chunks:
-    """Hands a run to an engine, chunk by chunk, as if Lightning had made each update.
+    """Lets an engine make the updates of a run in chunks, with the same effect as Lightning's own loop.
 
-    Lightning sees a chunk as one batch. Where nothing looks at single epochs, a chunk that is a whole epoch is made
-    into one of as many epochs as fit. Behind a chunk, ``current_epoch``, ``global_step``, the index of a batch, the
+    Lightning sees a chunk as one batch. If no hook needs single epochs, a chunk of a whole epoch is extended to as many
+    epochs as fit. After a chunk, ``current_epoch``, ``global_step``, the index of a batch, the
     end of an epoch, validation within it, checkpoints and what is continued from them are those of single updates.
 
     Args:
-        trainer: Which has begun to train.
+        trainer: The Trainer, which has started training.
         engine: Carries out the updates.
-        x: Features as the engine takes them, shape (N, D).
+        x: Features in the form that the engine takes, shape (N, D).
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
-        plain: The class of the module whose own hooks need no single epochs.
+        plain: A module class whose hooks do not need single epochs.
         seconds: How long a chunk may take, if that is less than a tenth of a second.
         one_by_one: Whether each update is a chunk of its own.
     """
@@ -75,7 +75,7 @@ class Chunks:
         """Plan the chunk that begins at an update of the epoch; Lightning is about to fetch it as one batch.
 
         Args:
-            rows: The order of the epoch; None: as the samples lie.
+            rows: The order of the epoch; None: the stored order.
             update: The first update, counted from the beginning of the epoch.
         """
         updates = self._updates_from(update)
@@ -108,11 +108,11 @@ class Chunks:
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss, "chunk": chunk, "trace": trace}
 
     def train_loss(self) -> float | None:
-        """Return the train loss at the present weights; None where the engine has no way of its own to it."""
+        """Return the train loss at the current weights; None if the engine cannot compute it."""
         return self.engine.mean_loss(self._x, self._y)
 
     def _take_back(self, chunk: Chunk, schedules: Schedules, requests: Sequence[ChunkRequest]) -> None:
-        """Leave a run, where an exception ends a chunk, as if Lightning were interrupted in the next update."""
+        """After an exception in a chunk, set the state that Lightning has if interrupted in the next update."""
         trace = self.engine.interrupted or Trace(0, Record(torch.empty(0)))
         made = trace.updates
         schedules.go_back(made)
@@ -123,7 +123,7 @@ class Chunks:
                 request.interrupted(chunk, trace)
 
     def _move(self, schedules: Schedules, moved: Moved) -> None:
-        """Bring Lightning, and the loader, to where the updates have come."""
+        """Advance the counters of Lightning and of the loader by the updates made."""
         schedules.count(moved)
         count_moved(self._trainer, moved)
         if moved.epochs:
@@ -133,7 +133,7 @@ class Chunks:
     # Several epochs
 
     def _epochs(self, chunk: Chunk, requests: Sequence[ChunkRequest]) -> int:
-        """Return how many epochs are carried out in one go, of which a chunk is the first or a part."""
+        """Return how many epochs are carried out in one call, starting with the one that contains the chunk."""
         is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
         fitting = min(self._length, self._most) // chunk.per_epoch
         measures = max((request.measures for request in requests), default=0)
@@ -144,7 +144,7 @@ class Chunks:
         return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))
 
     def _orders(self, chunk: Chunk, epochs: int) -> Tensor | None:
-        """Return in which order so many epochs visit the samples; None: as they lie."""
+        """Return the order in which these epochs visit the samples; None for the stored order."""
         if chunk.rows is None or epochs == 1:
             return chunk.rows
         order = self._loader.epoch_order
@@ -153,7 +153,7 @@ class Chunks:
     # How long
 
     def _updates_from(self, update: int) -> int:
-        """Return how many updates the coming chunk has."""
+        """Return the number of updates in the coming chunk."""
         if self._one_by_one:
             return 1
         trainer, epoch_loop = self._trainer, self._trainer.fit_loop.epoch_loop
@@ -175,6 +175,6 @@ class Chunks:
 
 
 def requests_of(trainer: Trainer) -> list[ChunkRequest]:
-    """Return what the callbacks of a Trainer want of the chunk that is about to be carried out."""
+    """Return the requests of the callbacks of a Trainer for the coming chunk."""
     asked = (getattr(callback, "chunk_request", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     return [ask(trainer) for ask in asked if ask is not None]

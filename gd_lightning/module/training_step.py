@@ -1,4 +1,4 @@
-"""The loss of an update over a batch, whatever the parts and processes that share it (layer 4).
+"""The loss of an update, which does not depend on how micro-batches and processes split the batch (layer 4).
 
 Letters: B samples of a batch, D features, K outputs.
 """
@@ -24,7 +24,7 @@ SummedLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass
 class UpdateState:
-    """What a module notes while it is trained; a copy of the module, made within a run, begins with nothing of it."""
+    """State of a module within an update; a copy of the module starts without it."""
 
     engine: RunEngine | None = None
     has_earlier_gradients: bool = False
@@ -37,7 +37,7 @@ class UpdateState:
 
     @contextmanager
     def update(self, optimizer: Optimizer) -> Iterator[None]:
-        """Carry out an update by autograd: of all its losses, the first one is the batch loss."""
+        """Context of an update by autograd: the first loss computed in it is the batch loss."""
         self.in_update, self.first_loss = True, None
         try:
             with overflow_to_nan(optimizer):
@@ -46,9 +46,9 @@ class UpdateState:
             self.in_update, self.first_loss = False, None
 
     def batch_loss(self, loss: Tensor) -> Tensor:
-        """Return the batch loss of the update that a loss is of.
+        """Return the batch loss of the current update: the first loss computed in it.
 
-        LBFGS asks again within an update, whose batch loss is the one that it starts from.
+        LBFGS evaluates the loss several times per update; the batch loss is the first value.
         """
         if self.first_loss is not None:
             return self.first_loss
@@ -62,13 +62,13 @@ def descend_parts(
     """Compute the gradients of all parts of a batch but the last, one part after the other.
 
     Args:
-        module: Whose parameters have the gradients.
-        summed_loss: From predictions and targets to a sum.
-        batch: The parts.
-        batch_idx: Which batch of the epoch.
+        module: The module whose parameters receive the gradients.
+        summed_loss: Function of predictions and targets that returns the summed loss.
+        batch: The micro-batches.
+        batch_idx: Index of the batch in the epoch.
 
     Returns:
-        The batch loss, with the gradient of the last part, and whether there were others.
+        The batch loss, attached to the graph of the last part only, and whether there were other parts.
     """
     trainer = module.trainer
     optimizer = trainer.optimizers[0]
@@ -79,8 +79,9 @@ def descend_parts(
         part = summed_loss(module(x), y) * weight_in_mean(trainer, y, batch_idx, batch.samples)
         if i == batch.count - 1:
             break
-        # The strategy scales the loss where the precision needs it. It does not yet share gradients among
-        # processes: that is prepared behind the training step, for the last part.
+        # The strategy scales the loss if the precision requires it. Gradients are not synchronised among processes
+        # here:
+        # that is set up after the training step, for the last part.
         with torch.autocast(module.device.type, enabled=False):
             trainer.strategy.backward(part, optimizer)
         earlier = part.detach() if earlier is None else earlier + part.detach()
@@ -88,16 +89,16 @@ def descend_parts(
 
 
 def weight_in_mean(trainer: Trainer | None, y: Tensor, batch_idx: int, local: int | None = None) -> float:
-    """Return what makes the sum over some samples of a batch their share of the mean over the batch.
+    """Return the factor that turns a sum over some samples of a batch into their share of the batch mean.
 
     DDP averages the gradients of the processes. A sum over the local samples, divided by the samples of the whole
     batch and multiplied by the number of processes, makes that average the gradient of the mean over the batch.
 
     Args:
-        trainer: Which trains, if one does.
+        trainer: The Trainer, if there is one.
         y: Targets of the samples, shape (n, K).
-        batch_idx: Which batch of the epoch.
-        local: Samples of the batch in this process; None: those of y.
+        batch_idx: Index of the batch in the epoch.
+        local: Number of samples of the batch in this process; None: the number in y.
     """
     variant = None if trainer is None else getattr(trainer.train_dataloader, "variant", None)
     if trainer is not None and isinstance(variant, Variant) and trainer.world_size > 1:
@@ -106,7 +107,7 @@ def weight_in_mean(trainer: Trainer | None, y: Tensor, batch_idx: int, local: in
 
 
 def penalized(batch_loss: Tensor, module: LightningModule) -> Tensor:
-    """Add the L1 penalty of a module's weights, if it has one; biases are free."""
+    """Return the batch loss plus the L1 penalty on a module's weights, if it has one; biases are not penalised."""
     l1 = module.hparams["l1"]
     if not l1:
         return batch_loss

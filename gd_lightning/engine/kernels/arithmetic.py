@@ -1,4 +1,4 @@
-"""Sums and products of compiled updates, and the losses by their places.
+"""Dot products, scaled sums and elementwise losses of compiled updates.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
 """
@@ -24,7 +24,7 @@ _LossForm = Callable[..., tuple[Number, Number]]
 
 @summing
 def dot(a: Array, b: Array) -> Number:
-    """Return a product of two vectors; the order of the sum is the compiler's."""
+    """Return the dot product of two vectors; the compiler chooses the order of summation."""
     total = a.dtype.type(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -33,7 +33,7 @@ def dot(a: Array, b: Array) -> Number:
 
 @inlined
 def short_dot(a: Array, b: Array) -> Number:
-    """Return a product of few numbers: where the next step waits for it, four sums side by side take less time."""
+    """Return the dot product of two short vectors, by four partial sums, which shortens the dependency chain."""
     first = second = third = fourth = a.dtype.type(0)
     whole = len(a) // 4 * 4
     for i in range(0, whole, 4):
@@ -48,17 +48,17 @@ def short_dot(a: Array, b: Array) -> Number:
 
 @inlined
 def add_scaled(a: Array, scale: Number, b: Array) -> None:
-    """Add a multiple of a vector to another."""
+    """Add ``scale * b`` to a, in place."""
     for i in range(len(a)):
         a[i] += scale * b[i]
 
 
 def choose_loss(forms: list[_LossForm], place: int = 0) -> _LossForm:
-    """Return what compiled code calls with an error, the place of a loss and delta, to ask the form in that place.
+    """Return a compiled function of (error, index of the loss, delta) that evaluates the form with this index.
 
     Args:
-        forms: From an error and delta to the loss and its slope.
-        place: Of the first form that can be meant.
+        forms: Functions of (error, delta) that return the loss and its slope.
+        place: Index of the first form to choose from.
     """
     form = inlined(forms[place])
     if place == len(forms) - 1:

@@ -1,4 +1,4 @@
-"""Compiled updates of any network that there are kernels for; importing this package imports Numba.
+"""Choice of the kernel that fits a network and a batch size; importing this module imports Numba.
 
 :func:`carry_out` takes arrays and numbers alone, so that compiled functions can call it as well, from many
 threads at once.
@@ -21,17 +21,17 @@ def carry_out(
     """Make updates of a network, one after the other, in one thread.
 
     Args:
-        samples: What is learned from.
-        network: Its layers.
-        state: What is changed.
+        samples: The training samples.
+        network: The layers.
+        state: Parameters and momentum buffers, changed in place.
         lrs: Learning rates, shape (updates,), or (1,) for all.
-        rule: What is descended, and how.
-        span: Which updates.
-        saved: What they leave.
-        scratch: Memory to calculate in, empty.
+        rule: Loss, penalties and settings of SGD.
+        span: The range of updates, and which of them are saved.
+        saved: Arrays that receive losses, parameters and gradients.
+        scratch: Uninitialised working memory.
 
     Returns:
-        How many updates were made, how many were saved, and whether divergence is suspected.
+        Number of updates made, number of updates saved, and whether divergence is suspected.
     """
     if len(network.layers) == 1:
         return carry_out_linear(samples, network, state, lrs, rule, span, saved, scratch)

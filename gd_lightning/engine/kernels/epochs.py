@@ -1,4 +1,4 @@
-"""Compiled updates of several epochs, and the train loss at the ends of those within.
+"""Compiled updates of several epochs, and the train loss at the end of each but the last.
 
 Letters: N samples, E epochs, R saved updates.
 """
@@ -25,7 +25,7 @@ from gd_lightning.engine.kernels.structures import (
 
 
 class _Made(NamedTuple):
-    """How many updates are made and saved, in which epoch the next one is, its place there, and what is suspected."""
+    """Number of updates made and saved, epoch and position of the next one, and whether divergence is suspected."""
 
     updates: int
     saved: int
@@ -36,7 +36,7 @@ class _Made(NamedTuple):
 
 
 class _Begins(NamedTuple):
-    """Where the rows, learning rates and batch losses of an epoch begin."""
+    """Offsets of the rows, learning rates and batch losses of an epoch."""
 
     row: int
     lr: int
@@ -55,7 +55,7 @@ def carry_out_linear_epochs(
     scratch: Scratch,
     epochs: Epochs,
 ) -> tuple[int, int, bool]:
-    """Make updates of a linear network, in one epoch or several, as carry_out does in one."""
+    """Make updates of a linear network over one or several epochs; ``carry_out`` makes them within one."""
     made = _begin(span)
     while made.updates < span.updates and not made.is_over:
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
@@ -85,7 +85,7 @@ def carry_out_network_epochs(
     scratch: Scratch,
     epochs: Epochs,
 ) -> tuple[int, int, bool]:
-    """Make updates of a multilayer perceptron, in one epoch or several, as carry_out does in one."""
+    """Make updates of a multilayer perceptron over one or several epochs; ``carry_out`` makes them within one."""
     made = _begin(span)
     while made.updates < span.updates and not made.is_over:
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
@@ -110,10 +110,10 @@ def _begin(span: Span) -> _Made:
 
 @inlined
 def _part(span: Span, epochs: Epochs, made: _Made) -> Span:
-    """Return the updates that are left of the present epoch."""
+    """Return the span of the remaining updates of the current epoch."""
     updates = min(epochs.per_epoch - made.within, span.updates - made.updates)
     is_last = made.updates + updates == span.updates
-    # The first of each so many positions that is not behind the present one.
+    # The next multiple of the interval at or after the current position.
     start = span.save_start - made.updates
     if start < 0:
         start = start % span.save_every
@@ -128,7 +128,7 @@ def _part(span: Span, epochs: Epochs, made: _Made) -> Span:
 
 @inlined
 def _begins(lrs: Array, saved: Saved, epochs: Epochs, made: _Made) -> _Begins:
-    """Return where the parts of arrays that belong to the present epoch begin; one learning rate is that of all."""
+    """Return the offsets of the current epoch in the arrays; a single learning rate holds for all updates."""
     return _Begins(
         made.epoch * epochs.samples,
         0 if len(lrs) == 1 else made.updates,
@@ -138,7 +138,7 @@ def _begins(lrs: Array, saved: Saved, epochs: Epochs, made: _Made) -> _Begins:
 
 @inlined
 def _behind(made: _Made, span: Span, part: Span, updates: int, count: int, suspected: bool) -> _Made:
-    """Return the progress behind what was made of an epoch, which a check may have ended, at its last update, too."""
+    """Return the progress after part of an epoch; a check may have ended it, even at its last update."""
     total = made.updates + updates
     is_checked = span.is_checked and total >= span.check_start and (total - span.check_start) % span.check_every == 0
     is_over = updates < part.updates or (suspected and is_checked)
@@ -147,7 +147,7 @@ def _behind(made: _Made, span: Span, part: Span, updates: int, count: int, suspe
 
 @inlined
 def _at_end(made: _Made, loss: float, saved: Saved, epochs: Epochs) -> _Made:
-    """Note the train loss at the end of an epoch, which ends all suspicion."""
+    """Record the train loss at the end of an epoch, which clears any suspicion of divergence."""
     epochs.measured[made.epoch] = loss
     last = saved.losses[min(made.saved, len(saved.losses)) - 1]
     is_over = not (loss > epochs.low and loss <= epochs.high and math.isfinite(last))

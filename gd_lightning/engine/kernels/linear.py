@@ -23,7 +23,7 @@ BLOCK = 2048
 def carry_out_linear(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
-    """Make updates of a linear network; to compile this alone takes half of the time of both kinds."""
+    """Make updates of a linear network; compiled separately from MLP updates to halve the compile time."""
     is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
     if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
         if samples.x.shape[1] > 1:
@@ -49,11 +49,11 @@ def carry_out_linear(
 
 
 def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
-    """Make updates of a linear network from large batches of one epoch in so many threads.
+    """Make updates of a linear network from large batches, within one epoch, in several threads.
 
     Args:
-        threads: How many.
-        arguments: As in carry_out, and what an epoch is.
+        threads: Number of threads.
+        arguments: The arguments of ``carry_out``, and the epochs.
     """
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
@@ -98,7 +98,7 @@ def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Arr
 def _carry_out_line(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
-    """Make plain updates of a straight line from one sample each: what one leaves to the next stays in registers."""
+    """Make plain SGD updates of a straight line with batch size 1; the parameters stay in registers."""
     theta, gradient, number = state.theta, scratch.gradient, state.theta.dtype.type
     is_shuffled, has_one_lr, has_bias = len(samples.rows) > 0, len(lrs) == 1, len(theta) == 2
     delta, lr = number(rule.huber_delta), lrs[0]
@@ -107,7 +107,7 @@ def _carry_out_line(
     for update in range(span.updates):
         row = samples.rows[span.first + update] if is_shuffled else span.first + update
         feature = samples.x[row, 0]
-        # The next update waits for this one: what does not need its parameters is put together apart from them.
+        # The next update depends on this one, so terms without parameters are computed apart, off the critical path.
         error = weight * feature + (bias - samples.y[row, 0])
         loss, slope = loss_of(error, rule.loss, delta)
         if not has_one_lr:
@@ -128,9 +128,9 @@ def _carry_out_line(
 def _carry_out_line_densely(
     samples: Samples, state: State, lrs: Array, span: Span, losses: Array
 ) -> tuple[int, int, bool]:
-    """Do the same with the squared error, where there is room for the last loss alone; checks see that of each update.
+    """Make such updates for the squared error, saving only the last loss; checks see the loss of each update.
 
-    Of a choice that does not change in a loop, the compiler makes two loops, but not of more than two such choices.
+    The compiler unswitches a loop on loop-invariant conditions, but on two of them at most.
     """
     theta, is_shuffled, has_bias, made = state.theta, len(samples.rows) > 0, len(state.theta) == 2, 0
     next_lr, check = 0 if len(lrs) == 1 else 1, span.check_start if span.is_checked else span.updates
@@ -146,7 +146,7 @@ def _carry_out_line_densely(
             weight -= rate * feature * error
             if has_bias:
                 bias -= rate * error
-            if not loss <= span.bound:  # nan is beyond, too
+            if not loss <= span.bound:  # true for nan, too
                 suspected = True
         made = end
         if suspected and made == check:
@@ -162,7 +162,7 @@ def _carry_out_line_densely(
 def _carry_out_plane(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
-    """Make plain updates of a linear network with one output from one sample each, in two passes over its weights."""
+    """Make plain SGD updates of a linear network with one output and batch size 1, in two passes over its weights."""
     theta, gradient, number, features = state.theta, scratch.gradient, state.theta.dtype.type, samples.x.shape[1]
     is_shuffled, has_one_lr, has_bias = len(samples.rows) > 0, len(lrs) == 1, len(theta) > features
     delta, lr, weight = number(rule.huber_delta), lrs[0], theta[:features]
@@ -217,7 +217,7 @@ def _add_linear(
 
 @summing
 def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule) -> Number:
-    """Do the same for a straight line: many samples at a time."""
+    """Add the gradient of a straight line over some of a batch, many samples at a time; returns their summed loss."""
     number, is_shuffled, has_bias = theta.dtype.type, len(samples.rows) > 0, len(theta) > 1
     weight, bias, delta = theta[0], theta[1] if has_bias else number(0), number(rule.huber_delta)
     total = of_weight = of_bias = number(0)
@@ -237,7 +237,7 @@ def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array,
 
 @outer
 def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
-    """Return the loss of a linear network, summed over samples as they lie and outputs in float64."""
+    """Return the loss of a linear network, summed in float64 over outputs and samples in stored order."""
     if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
         return _sum_losses_of_line(samples, theta, rule)
     return _sum_losses_of_linear(samples, theta, rule)
@@ -245,7 +245,7 @@ def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
 
 @outer
 def sum_losses_often(samples: Samples, theta: Array, rule: Rule, times: int) -> float:
-    """Sum the losses so many times, as compiled code does at the ends of epochs; returns the last sum."""
+    """Sum the losses several times, to measure how long it takes in compiled code; returns the last sum."""
     total = 0.0
     for _ in range(times):
         total = sum_losses(samples, theta, rule)

@@ -61,7 +61,7 @@ def _add_network(
 
 @outer
 def sum_losses_of_network(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
-    """Return the loss of a multilayer perceptron, summed over samples as they lie and outputs in float64."""
+    """Return the loss of a multilayer perceptron, summed in float64 over outputs and samples in stored order."""
     outputs, total, delta = samples.y.shape[1], 0.0, np.float64(rule.huber_delta)
     last = len(scratch.values) - outputs
     for row in range(len(samples.x)):
@@ -79,7 +79,7 @@ def sum_losses_of_network(samples: Samples, network: Network, theta: Array, rule
 def sum_losses_of_network_often(
     samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch, times: int
 ) -> float:
-    """Sum the losses so many times, as compiled code does at the ends of epochs; returns the last sum."""
+    """Sum the losses several times, to measure how long it takes in compiled code; returns the last sum."""
     total = 0.0
     for _ in range(times):
         total = sum_losses_of_network(samples, network, theta, rule, scratch)
@@ -88,13 +88,13 @@ def sum_losses_of_network_often(
 
 @inlined
 def _row(layers: Array, at: int) -> tuple[int, ...]:
-    """Return the numbers of a layer; to unpack the row itself would check its length each time."""
+    """Return a row of ``layers`` as a tuple; unpacking the array row would check its length each time."""
     return layers[at, 0], layers[at, 1], layers[at, 2], layers[at, 3], layers[at, 4], layers[at, 5], layers[at, 6]
 
 
 @inlined
 def forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
-    """From the values of a layer's inputs to those of its outputs."""
+    """Compute the outputs of a layer from its inputs, in ``scratch``."""
     inputs, outputs, weight, bias, unit, is_wide, activation = _row(network.layers, layer)
     above = unit + inputs
     into, out = scratch.values[unit:above], scratch.values[above : above + outputs]
@@ -140,7 +140,7 @@ def _activate(z: Number, activation: int, shape: Number) -> tuple[Number, Number
 
 @inlined
 def _backward(network: Network, layer: int, theta: Array, scratch: Scratch) -> None:
-    """Add a layer's gradient, and delta its inputs; those of the network are not to delta."""
+    """Add the gradient of a layer, and compute the deltas of its inputs, except for the first layer."""
     inputs, outputs, weight, bias, unit, is_wide, activation = _row(network.layers, layer)
     above, gradient = unit + inputs, scratch.gradient
     into, below = scratch.values[unit:above], scratch.deltas[unit:above]

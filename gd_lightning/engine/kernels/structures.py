@@ -1,4 +1,4 @@
-"""What compiled updates are given and what they leave: arrays and numbers alone, in named tuples.
+"""Inputs and outputs of compiled updates: named tuples of arrays and numbers.
 
 All arrays are C-contiguous and as wide as the run's precision.
 
@@ -16,7 +16,7 @@ Number = Any  # of the run's precision
 
 
 class Samples(NamedTuple):
-    """Features, shape (N, D), targets, shape (N, K), and their order, int64, shape (N,); (0,): as they lie."""
+    """Features, shape (N, D), targets, shape (N, K), and order, int64, shape (N,), or (0,) for the stored order."""
 
     x: Array
     y: Array
@@ -24,7 +24,7 @@ class Samples(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Its layers, int64, and where its parameters lie in torch.
+    """The layers of a network, int64, and the positions of its parameters in torch's order.
 
     A row of ``layers``, shape (L, 7): number of inputs and of outputs; where in theta its weight and its bias begin
     (-1: it has none); its first input among the units of all layers; whether its weight is transposed; its activation,
@@ -38,14 +38,14 @@ class Network(NamedTuple):
 
 
 class State(NamedTuple):
-    """What updates change: parameters, (P,), and momentum buffers, (P,), zeros at first; without momentum (0,)."""
+    """Parameters, (P,), and momentum buffers, (P,), initially zero, or (0,) without momentum; changed in place."""
 
     theta: Array
     velocity: Array
 
 
 class Rule(NamedTuple):
-    """What is descended, the loss as a number above, and what torch's SGD takes."""
+    """Loss (one of the numbers above), penalties, and the settings of torch's SGD."""
 
     loss: int
     huber_delta: float
@@ -56,7 +56,7 @@ class Rule(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Which updates of an epoch are made, which of them leave something, and where they may end early."""
+    """The updates of an epoch to make, which of them are saved, and when to stop early."""
 
     first: int
     updates: int
@@ -73,10 +73,10 @@ class Span(NamedTuple):
 
 
 class Epochs(NamedTuple):
-    """How many updates and rows an epoch has, and what happens at the ends of epochs within.
+    """Number of updates and rows per epoch, and what is measured at the ends of epochs.
 
-    ``measured``, float64, shape (E - 1,), receives the train loss there; (0,): nobody asks. The updates end where it is
-    at most ``low``, or not at most ``high``, or where the last batch loss is not finite.
+    ``measured``, float64, shape (E - 1,), receives the train loss there; shape (0,) if not requested. The updates end
+    where it is at most ``low``, or not at most ``high``, or where the last batch loss is not finite.
     """
 
     per_epoch: int
@@ -89,7 +89,7 @@ class Epochs(NamedTuple):
 class Saved(NamedTuple):
     """Receives batch losses, shape (R,), or (1,) for the last of them alone; parameters and gradients, each (R, P).
 
-    Parameters and gradients that nobody asked for have the shape (0, P).
+    Parameters and gradients have the shape (0, P) if not requested.
     """
 
     losses: Array
@@ -98,7 +98,7 @@ class Saved(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A gradient, (P,); of each unit, (U,): its value, its activation's slope there, the loss's by what enters it."""
+    """Gradient, (P,); per unit, (U,): value, derivative of the activation, and delta (derivative of the loss)."""
 
     gradient: Array
     values: Array

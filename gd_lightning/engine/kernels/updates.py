@@ -1,4 +1,4 @@
-"""What every compiled update ends with: the step of SGD, what is saved of it, and the check for divergence.
+"""The end of every compiled update: the SGD step, saving of results, and the divergence check.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
 """
@@ -13,7 +13,7 @@ from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule,
 
 
 class Progress(NamedTuple):
-    """How many updates are saved, which is saved and checked next, and whether divergence is suspected, or found."""
+    """Number of saved updates, the next update to save and to check, and whether divergence is suspected or found."""
 
     saved: int
     next_saved: int
@@ -34,7 +34,7 @@ def end_update(
     update: int, total: Number, count: int, network: Network, state: State, gradient: Array, lrs: Array, rule: Rule,
     span: Span, saved: Saved, progress: Progress,
 ) -> Progress:  # fmt: skip
-    """Step, and save and check what is due; returns the progress behind this update."""
+    """Make the SGD step, save and check if due; returns the progress after this update."""
     outputs = network.layers[-1, 1]
     _step(network.layers, state, gradient, lrs[0 if len(lrs) == 1 else update], rule)
     loss = total / state.theta.dtype.type(count * outputs)
@@ -52,7 +52,7 @@ def leave(
     saved: Saved,
     progress: Progress,
 ) -> Progress:
-    """Save what is asked for of an update, and check its loss."""
+    """Save loss, parameters and gradient of an update as requested, and check its loss."""
     count, next_saved, next_check, suspected, is_over = progress
     if update == next_saved:
         saved.losses[min(count, len(saved.losses) - 1)] = loss
@@ -64,7 +64,7 @@ def leave(
         next_saved += span.save_every
         if span.save_last:
             next_saved = min(next_saved, span.updates - 1)
-        if not loss <= span.bound:  # nan is beyond, too
+        if not loss <= span.bound:  # true for nan, too
             suspected = True
     if update + 1 == next_check:
         is_over = suspected

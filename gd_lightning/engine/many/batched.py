@@ -1,4 +1,4 @@
-"""Many runs as one batched computation of torch, on any device: members of one batch size go in lock step.
+"""Many runs as one batched torch computation, on any device: members with the same batch size run in lock step.
 
 Letters: M members, O orders, N samples, C columns of the design, K outputs, B batch, P parameters.
 """
@@ -26,15 +26,15 @@ _NUMBERS_IN_ORDERS = 2**27  # of all samples, once in each order
 
 
 class BatchedPopulation(Population):
-    """Trains all members of one batch size in lock step, their parameters stacked.
+    """Trains all members with the same batch size in lock step, with stacked parameters.
 
     Args:
         network: A chain of linear layers and activations; only its form is used.
         loss: The name of the loss.
-        huber_delta: Where the Huber loss turns linear.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
 
     Raises:
-        InputError: The network is no such chain.
+        InputError: The network is not a chain of linear layers and activations.
     """
 
     name: ClassVar[str] = "batched"
@@ -61,7 +61,7 @@ class BatchedPopulation(Population):
         ends: Ends,
         progress: Progress,
     ) -> None:
-        """Train some members, epoch by epoch, so that each order is made once for all batch sizes."""
+        """Train some members epoch by epoch; each order is computed once for all batch sizes."""
         orders, order_of = np.unique(members.order[chosen], return_inverse=True)
         samples, groups = torch.cat([design, task.y], dim=1), []
         for size in np.unique(members.batch_size[chosen]):
@@ -77,7 +77,7 @@ class BatchedPopulation(Population):
 
 
 def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:
-    """Return the samples in each order, shape (O, N, C + K); in the only one where all are as they lie."""
+    """Return the samples in each order, shape (O, N, C + K); O is 1 for the stored order."""
     if all(rows is None for rows in orders):
         return samples[None]
     as_they_lie = torch.arange(len(samples))
@@ -87,7 +87,7 @@ def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:
 
 @dataclass(frozen=True)
 class _State:
-    """Settings and parameters of members as tensors, of one row a member."""
+    """Settings and parameters of members, as tensors with one row per member."""
 
     lr: Tensor
     momentum: Tensor
@@ -104,16 +104,16 @@ class _State:
 
 
 class _Group:
-    """Members of one batch size.
+    """Members with the same batch size.
 
     Args:
         network: How predictions and gradients are computed.
-        task: What the members have in common.
+        task: Data, starts, orders and limits that all members share.
         members: All members of the population.
-        where: Which of them are in the group.
-        order_of: Which of the orders each of these has.
-        design: What the network takes for the samples, shape (N, C).
-        ends: Receives what the members leave.
+        where: Indices of the members in the group.
+        order_of: Index of the order of each of these.
+        design: Input of the network, shape (N, C).
+        ends: Receives the results.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class _Group:
         return len(self._where) * self._variant.batch_size * self._network.widest
 
     def train_epoch(self, epoch: int, ordered: Tensor, progress: Progress) -> None:
-        """Make the updates of an epoch, and see what they have come to.
+        """Make the updates of an epoch, and measure the train losses.
 
         Args:
             epoch: Which one, from 0.
@@ -186,7 +186,7 @@ class _Group:
         self._leave_losses(losses, newest)
 
     def leave(self) -> None:
-        """Leave the parameters of those that are still in the group."""
+        """Store the parameters of the members that are still in the group."""
         self._ends.parameters[self._where] = self._network.unpack(self._state.theta).to(self._ends.parameters)
 
     def _update(self, batch: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class _Group:
         return loss
 
     def _descent(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return batch losses, shape (M,), and gradients, shape (M, P), from as many samples at a time as fit."""
+        """Return batch losses, shape (M,), and gradients, shape (M, P), in parts that fit in memory."""
         network, at_once = self._network, self._at_once()
         total = batch.shape[1] * self._task.y.shape[1]
         if batch.shape[1] <= at_once:
@@ -235,7 +235,7 @@ class _Group:
         return losses
 
     def _at_once(self) -> int:
-        """Return of how many samples all members are computed at a time."""
+        """Return the number of samples processed at a time for all members."""
         numbers = _NUMBERS_AT_ONCE.get(self._design.device.type, _NUMBERS_AT_ONCE["cuda"])
         return max(1, numbers // (max(1, len(self._where)) * self._network.widest))
 
@@ -245,14 +245,14 @@ class _Group:
     def _look(self, worst: Tensor, newest: Tensor) -> Tensor:
         """End members that have diverged within an epoch.
 
-        A batch loss alone is no proof, but a reason to measure the train loss.
+        A large batch loss is not proof of divergence, but a reason to measure the train loss.
 
         Args:
-            worst: The largest batch loss of each since the last check, shape (M,).
-            newest: The newest one of each, shape (M,).
+            worst: Largest batch loss of each member since the last check, shape (M,).
+            newest: Latest batch loss of each member, shape (M,).
 
         Returns:
-            What the next check begins with.
+            The initial value of ``worst`` for the next check.
         """
         suspect = (~(worst.double() <= self._state.bound)).cpu().numpy()
         if suspect.any():
@@ -261,7 +261,7 @@ class _Group:
         return self._zeros()
 
     def _leave_losses(self, losses: NDArray[np.float64], newest: Tensor) -> None:
-        """Leave train losses, and take those out that have diverged, unless they are to go on."""
+        """Store train losses, and remove diverged members from the group, unless they are to continue."""
         network, ends, where = self._network, self._ends, self._where
         is_sound = (torch.from_numpy(losses).to(newest.device) <= self._state.bound) & newest.isfinite()
         ends.last[where], ends.updates[where] = losses, self._made

@@ -1,4 +1,4 @@
-"""Which way of carrying out many runs is expected to take the least time.
+"""The fastest way of training many runs at once, by estimated time.
 
 Letters: M members, N samples, B batch.
 """
@@ -15,7 +15,7 @@ from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.engine.many.population import Members, Population, TrainingTask
 from gd_lightning.losses import Loss
 
-# Seconds, measured on one core: of an update of all members in lock step, and of a multiplication in it; of a sample in
+# Seconds, measured on one core: per update of all members in lock step, and per multiplication in it; per sample in
 # compiled code, and of a multiplication; to load that code, and a share of what compiling it takes the first time.
 _LOCK_STEP_OF_LINE, _LOCK_STEP, _BATCHED = 60e-6, 400e-6, 0.4e-9
 _SAMPLE, _FUSED, _LOADING = 40e-9, 1.5e-9, 1.5
@@ -29,12 +29,12 @@ def fastest_population(
     Args:
         network: A chain of linear layers and activations; only its form is used.
         loss: The name of the loss.
-        huber_delta: Where the Huber loss turns linear.
-        task: What the members have in common.
-        members: Their settings.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
+        task: Data, starts, orders and limits that all members share.
+        members: The settings of the members.
 
     Raises:
-        InputError: The network is no such chain.
+        InputError: The network is not a chain of linear layers and activations.
     """
     if task.x.device.type == "cpu" and not why_not_fused_network(network):
         sizes = np.unique(members.batch_size)

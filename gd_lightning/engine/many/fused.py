@@ -1,4 +1,4 @@
-"""Many runs in compiled code, some in each thread.
+"""Many runs trained by compiled code, in several threads.
 
 Letters: M members, O orders, E epochs, N samples, P parameters, S starts.
 """
@@ -28,7 +28,7 @@ from gd_lightning.engine.many.population import (
 from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 
-_ROWS_AT_ONCE = 2**24  # of all orders, in as many epochs as fit
+_ROWS_AT_ONCE = 2**24  # over all orders, for as many epochs as fit
 _TURNS = 8  # of each thread: members differ in their work
 
 
@@ -36,9 +36,10 @@ class FusedPopulation(Population):
     """Trains each member in compiled code (Numba), with the formulas and in the precision of autograd.
 
     Args:
-        network: One that :func:`~gd_lightning.engine.why_not_fused` has nothing against; only its form is used.
+        network: A network for which :func:`~gd_lightning.engine.why_not_fused` returns ""; only its architecture is
+            used.
         loss: The name of the loss.
-        huber_delta: Where the Huber loss turns linear.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
 
     Raises:
         InputError: The updates cannot be fused.
@@ -49,7 +50,7 @@ class FusedPopulation(Population):
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
         if reason := why_not_fused_network(network):
             raise InputError(f"cannot fuse updates, because {reason}; use OneByOne")
-        # Only who makes this needs Numba, and pays for its import.
+        # Imported here, so that only users of this class need Numba and wait for its import.
         from gd_lightning.engine import kernels
         from gd_lightning.engine.many import kernels as of_members
 
@@ -105,7 +106,7 @@ class FusedPopulation(Population):
 
 
 def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:
-    """Return the rows of each order in some epochs, shape (O, E, N), or (O, E, 0) where all are as they lie."""
+    """Return the rows of each order in some epochs, shape (O, E, N), or (O, E, 0) for the stored order."""
     found = [[task.orders(int(seed), epoch) for epoch in epochs] for seed in seeds]
     if all(rows is None for of_seed in found for rows in of_seed):
         return np.empty((len(seeds), len(epochs), 0), np.int64)
@@ -120,7 +121,7 @@ def _in_threads(
     updates: NDArray[np.int64],
     progress: Progress,
 ) -> None:
-    """Train some members in as many threads as torch has, and tell how many updates they make."""
+    """Train some members in as many threads as torch uses, and report the number of updates made."""
     threads = torch.get_num_threads()
     turns = min(len(members), _TURNS * threads)
     parts, before = [members[turn::turns] for turn in range(turns)], updates.copy()

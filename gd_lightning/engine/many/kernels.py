@@ -1,7 +1,7 @@
 """Compiled training of many runs, one after the other; importing this file imports Numba.
 
-:func:`train` lets other Python threads run, so that each of them can train some of the members at once. Arrays and
-numbers alone, in named tuples, as in ``kernels``.
+:func:`train` lets other Python threads run, so that each of them can train some of the members at once. Arguments are
+named tuples of arrays and numbers, as in ``kernels``.
 
 Letters: M members, O orders, E epochs, N samples, D features, K outputs, P parameters, U units.
 """
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 
 class Settings(NamedTuple):
-    """The settings of the members, shape (M,) each; lr in the precision of the runs, ``order`` a place among O."""
+    """The settings of the members, shape (M,) each; lr in the precision of the runs, ``order`` an index below O."""
 
     lr: Array
     batch_size: Array
@@ -44,10 +44,10 @@ class Settings(NamedTuple):
 
 
 class SharedTask(NamedTuple):
-    """What all members have in common: the samples, and the loss, a number as in ``kernels``.
+    """The samples and the loss (a number as in ``kernels``), which all members share.
 
-    ``rows``, int64, shape (O, E, N): in each order the rows of some epochs, from ``first_epoch`` on; (O, E, 0): as they
-    lie. Where ``stops``, a member is looked at behind every ``check_every`` updates, and ends where it diverges.
+    ``rows``, int64, shape (O, E, N): the rows of some epochs in each order, from ``first_epoch`` on; (O, E, 0): the
+    stored order. If ``stops``, a member is checked after every ``check_every`` updates, and ends when it diverges.
     """
 
     x: Array
@@ -62,7 +62,7 @@ class SharedTask(NamedTuple):
 
 
 class MemberStates(NamedTuple):
-    """What training changes: parameters, (M, P), momentum buffers, (M, P) or (M, 0), train losses, and the ends."""
+    """State changed by training: parameters, (M, P), momentum buffers, (M, P) or (M, 0), train losses, and the ends."""
 
     theta: Array
     velocity: Array
@@ -102,14 +102,14 @@ def measure(task: SharedTask, network: Network, theta: Array, units: int) -> flo
 def train(
     members: Array, task: SharedTask, network: Network, settings: Settings, states: MemberStates, units: int
 ) -> None:
-    """Train some members for the epochs whose rows there are.
+    """Train some members for the epochs in ``task.rows``.
 
     Args:
-        members: Which ones.
-        task: What they have in common.
-        network: The layers of all.
-        settings: Of all members.
-        states: What is changed; the others' is left alone.
+        members: Indices of the members to train.
+        task: Samples, loss and limits that all members share.
+        network: The layers.
+        settings: The settings of all members.
+        states: The state of all members; only that of the chosen ones is changed.
         units: U.
     """
     n, size, dtype = task.x.shape[0], states.theta.shape[1], states.theta.dtype
@@ -135,7 +135,7 @@ def train_epoch(
     saved: Saved,
     scratch: Scratch,
 ) -> bool:
-    """Train a member for the e-th epoch of those whose rows there are; returns whether all its updates were made."""
+    """Train a member for the e-th epoch in ``task.rows``; returns whether all updates were made."""
     n, b, bound = task.x.shape[0], settings.batch_size[m], settings.bound[m]
     lr = settings.lr[m : m + 1].astype(states.theta.dtype)
     penalties = settings.l1[m], settings.weight_decay[m]
@@ -151,7 +151,7 @@ def train_epoch(
         count, saves, suspected = carry_out(samples, network, state, lr, rule, span, saved, scratch)
         made += count
         states.updates[m] += count
-        # It ended early at a check, or this is the end of the epoch.
+        # The updates ended early at a check, or this is the end of the epoch.
         loss = measure(task, network, state.theta, len(scratch.values))
         states.last[m] = loss
         states.diverged[m] = not (loss <= bound and np.isfinite(saved.losses[saves - 1]))

@@ -1,4 +1,4 @@
-"""Many runs at once: each with settings, start and order of its own, all over the same data, none longer than another.
+"""Many runs trained at once on the same data for the same number of epochs, each with its own settings and start.
 
 Letters: M members, S starts, N samples, D features, K outputs, P parameters, E epochs.
 """
@@ -34,12 +34,12 @@ class Members:
     Args:
         lr: Learning rates.
         batch_size: B of each.
-        momentum: As torch's SGD defines it, as are the next two.
+        momentum: Momentum, Nesterov and weight decay are defined as in torch's SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
-        l1: L1 penalty of the weights; biases are free.
-        start: Which of the S starts each begins from.
-        order: The seed of the order in which each visits the samples.
+        l1: L1 penalty on the weights; biases are not penalised.
+        start: Index, among the S starts, of the start of each member.
+        order: Seed of the order in which each member visits the samples.
 
     Example:
         >>> members = Members.of(lr=[0.1, 0.01, 0.001], batch_size=10)
@@ -68,7 +68,7 @@ class Members:
         start: Any = 0,
         order: Any = 0,
     ) -> Members:
-        """Make them from numbers, which are those of all, and sequences of one number a member."""
+        """Create the settings from scalars, which hold for all members, and sequences with one value per member."""
         given = (lr, batch_size, momentum, nesterov, weight_decay, l1, start, order)
         types = (float, np.int64, float, bool, float, float, np.int64, np.int64)
         together = np.broadcast_arrays(*(np.atleast_1d(value) for value in given))
@@ -78,7 +78,7 @@ class Members:
         return len(self.lr)
 
     def by_orders(self, at_once: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the places of members in parts, so that each has at most so many orders."""
+        """Yield the indices of members in groups with at most ``at_once`` distinct orders each."""
         orders = np.unique(self.order)
         for start in range(0, len(orders), at_once):
             yield np.flatnonzero(np.isin(self.order, orders[start : start + at_once]))
@@ -89,20 +89,19 @@ class Members:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What all members have in common.
+    """Data, starts, orders and limits that all members share.
 
     Args:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         starts: Parameters before the first update, in the order of ``parameters()``, shape (S, P).
-        orders: From the seed of an order and an epoch to the rows that the epoch visits, shape (N,), int64; None: as
-            they lie.
+        orders: Function of (seed, epoch) that returns the rows in order, shape (N,), int64; None: the stored order.
         epochs: E.
         drop_last: Whether a short last batch is left out.
-        divergence_factor: How many times the train loss before the first update has diverged.
-        stops: Whether a member ends where it diverges.
-        as_they_lie: Whether a member takes the samples as they lie where a batch is all of them. Their order changes
-            the rounding alone, and what is drawn for each row, as dropout is.
+        divergence_factor: A train loss above this multiple of the one before the first update has diverged.
+        stops: Whether a member ends when it diverges.
+        as_they_lie: Whether full batches take the samples in stored order. The order affects only rounding, and random
+            numbers drawn per row, such as dropout.
     """
 
     x: Tensor
@@ -116,16 +115,16 @@ class TrainingTask:
     as_they_lie: Callable[[Variant], bool] = lambda _: False
 
     def variant(self, batch_size: int) -> Variant:
-        """Return what a batch size means."""
+        """Return the variant of gradient descent for a batch size."""
         return Variant.of(int(batch_size), len(self.x), self.drop_last)
 
     def bounds(self, first: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return beyond which train losses members have diverged, from those before the first update, shape (M,)."""
+        """Return the train losses above which members have diverged, shape (M,), given the initial losses."""
         # A perfect start has no scale to grow from; there, only a loss that is not finite counts.
         return np.where(first > 0, self.divergence_factor * first, np.finfo(np.float64).max)
 
     def checks(self, variant: Variant, made: int) -> Iterator[int]:
-        """Yield behind which updates of an epoch, counted from 1, a member is looked at before the epoch's end.
+        """Yield the updates of an epoch, from 1, after which a member is checked for divergence before the epoch's end.
 
         Args:
             variant: The batches of the epoch.
@@ -137,11 +136,11 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class Ends:
-    """How the members ended.
+    """The results of training the members.
 
     Args:
         parameters: On the CPU, shape (M, P).
-        losses: Train loss before the first and after every epoch, shape (M, E + 1); nan behind the end of a member.
+        losses: Train loss before the first and after every epoch, shape (M, E + 1); nan after the end of a member.
         last: Train loss at the end, shape (M,).
         updates: Updates made, shape (M,).
         diverged: Whether a loss is no finite number, or the train loss grew beyond its bound, shape (M,).
@@ -155,7 +154,7 @@ class Ends:
 
     @classmethod
     def none(cls, task: TrainingTask, members: int) -> Ends:
-        """Make the ends of members that have not begun."""
+        """Return the initial results, before any update."""
         return cls(
             torch.full((members, task.starts.shape[1]), math.nan, dtype=task.starts.dtype),
             np.full((members, task.epochs + 1), math.nan),
@@ -176,7 +175,7 @@ def say_nothing(_: int) -> None:
 
 
 class Population(ABC):
-    """Carries out the updates of many runs; whichever way it is done, each ends where it would end alone."""
+    """Trains many runs; with every implementation, each run ends where it would end if trained alone."""
 
     name: ClassVar[str]
 
@@ -185,21 +184,21 @@ class Population(ABC):
         """Train all members to their ends.
 
         Args:
-            task: What they have in common.
-            members: Their settings.
-            progress: Called from time to time with the number of updates that were made since.
+            task: Data, starts, orders and limits that all members share.
+            members: The settings of the members.
+            progress: Called now and then with the number of updates made since the last call.
         """
 
 
 @dataclass(frozen=True)
 class Single:
-    """A run alone.
+    """A single run.
 
     Args:
-        engine: What makes its updates.
-        parameters: What they change.
+        engine: Makes the updates.
+        parameters: The parameters that are trained.
         measure: Returns the train loss.
-        end_epoch: Called behind every epoch, as learning rates may change there.
+        end_epoch: Called after every epoch, for example to change the learning rate.
     """
 
     engine: Engine
@@ -209,10 +208,10 @@ class Single:
 
 
 class OneByOne(Population):
-    """Trains the members one after the other: for whatever an engine can train, and the reference of the other ways.
+    """Trains the members one after the other, for any engine; the reference for the other populations.
 
     Args:
-        make: From a task, the settings of all members, and which of them it is, to its run.
+        make: Function of (task, settings of all members, index of a member) that returns the run of this member.
     """
 
     name: ClassVar[str] = "one by one"
@@ -251,7 +250,7 @@ def _train_alone(
             made, suspected = made + trace.updates, trace.suspected
             ends.updates[member] += trace.updates
             progress(trace.updates)
-            # It ended early at a check, or this is the end of the epoch.
+            # The updates ended early at a check, or this is the end of the epoch.
             ends.last[member] = single.measure()
             is_sound = ends.last[member] <= bound and math.isfinite(trace.last_loss.item())
             ends.diverged[member] = not is_sound

@@ -16,15 +16,15 @@ from gd_lightning.losses import Loss, forms_of
 
 
 def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> StackedNetwork:
-    """Return how many members of a network are computed at once.
+    """Return the stacked form of a network, which computes many members at once.
 
     Args:
         network: A chain of linear layers and activations; only its form is used.
         loss: The name of the loss.
-        huber_delta: Where the Huber loss turns linear.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
 
     Raises:
-        InputError: The network is no such chain.
+        InputError: The network is not a chain of linear layers and activations.
     """
     if reason := why_not_stacked(network):
         raise InputError(f"cannot train many of {type(network).__name__} at once, because {reason}; use OneByOne")
@@ -33,7 +33,7 @@ def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) ->
 
 
 def why_not_stacked(network: nn.Module) -> str:
-    """Return why the members of a network cannot be computed at once, fit to follow "because"; "" if they can be.
+    """Return the reason, worded to follow "because", why members cannot be computed at once; "" if they can be.
 
     Args:
         network: What is trained.
@@ -53,7 +53,7 @@ def why_not_stacked(network: nn.Module) -> str:
 
 
 class StackedNetwork(ABC):
-    """How the predictions and gradients of a network are computed for members whose parameters are stacked.
+    """Computes predictions and gradients of a network for all members at once, from stacked parameters.
 
     Args:
         parts: The layers of the network.
@@ -70,7 +70,7 @@ class StackedNetwork(ABC):
         self.is_weight = self.pack(torch.cat([torch.full((s.numel(),), float(len(s) > 1)) for s in shapes])[None])[0]
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return what each sample and output adds to the loss, both of shape (M, B, K)."""
+        """Return the loss of each sample and output; arguments and result have the shape (M, B, K)."""
         return self._loss.elementwise(prediction, target, self._delta)
 
     def split(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,11 +78,11 @@ class StackedNetwork(ABC):
         return batch[..., : self._columns], batch[..., self._columns :]
 
     def design(self, x: Tensor) -> Tensor:
-        """Return what the first layer takes, shape (N, C)."""
+        """Return the input of the first layer, shape (N, C)."""
         return x
 
     def pack(self, parameters: Tensor) -> Tensor:
-        """Return parameters as they are saved, from the order of ``parameters()``, both of shape (M, P)."""
+        """Return the stacked layout of parameters in the order of ``parameters()``, both of shape (M, P)."""
         return parameters.clone()
 
     def unpack(self, theta: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class StackedNetwork(ABC):
 
     @abstractmethod
     def descent(self, views: list[Tensor], x: Tensor, y: Tensor, total: int) -> tuple[Tensor, Tensor]:
-        """Return what samples add to the batch losses, shape (M,), and to their gradients, shape (M, P).
+        """Return the contribution of samples to the batch losses, shape (M,), and to the gradients, shape (M, P).
 
         Args:
             views: The parameters.
@@ -110,7 +110,7 @@ class StackedNetwork(ABC):
 
 
 class StackedLine(StackedNetwork):
-    """A linear layer: its gradient is written down, which is several times faster than autograd on small batches.
+    """A linear layer with an explicit gradient, several times faster than autograd on small batches.
 
     A bias is the weight of a column of ones.
     """
@@ -127,7 +127,7 @@ class StackedLine(StackedNetwork):
         return torch.cat([x, torch.ones_like(x[:, :1])], dim=1) if self._has_bias else x
 
     def pack(self, parameters: Tensor) -> Tensor:
-        """Put the bias of each output behind its weights."""
+        """Place the bias of each output after its weights."""
         if not self._has_bias:
             return parameters.clone()
         weight = parameters[:, : -self._outputs].unflatten(1, (self._outputs, -1))
@@ -158,13 +158,13 @@ class StackedLine(StackedNetwork):
         else:
             slope = self._loss.slope(error, self._delta)
             losses, factor = self.elements(error, zero.expand_as(error)).sum(dim=(1, 2)) / total, 1 / total
-        # To scale within the product is cheaper than behind it; the zero is not even read.
+        # Scaling within the product is cheaper than scaling its result; beta=0, so the zero is not read.
         gradient = torch.baddbmm(zero, slope.transpose(1, 2), x, beta=0, alpha=factor)
         return losses, gradient.flatten(1)
 
 
 class StackedChain(StackedNetwork):
-    """Linear layers with activations between: one autograd of the losses of all members together."""
+    """Linear layers with activations in between, differentiated by one call of autograd for all members."""
 
     def views(self, theta: Tensor) -> list[Tensor]:
         """Return the weights of each layer, shape (M, in, out), and its biases, shape (M, 1, out), as leaves."""

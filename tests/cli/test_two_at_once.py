@@ -329,7 +329,7 @@ PAIRS: dict[str, tuple[str, str, str]] = {
     "two comparisons of runs": ("compare RUN", "", ""),
     "two sweeps": (" ".join(SWEEP), "", "*/sweep.json"),
     "two sweeps in a place": (f"{' '.join(SWEEP)} --directory there", "", "there/sweep.json"),
-    "two plans": ("plan --map", "", "*.png"),
+    "two plans": ("plan", "", "*.png"),
 }
 
 

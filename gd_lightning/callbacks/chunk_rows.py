@@ -1,4 +1,4 @@
-"""The rows of a history that updates make, computed when they are read: there can be more in a second than are read.
+"""History rows of a chunk of updates, computed lazily, as a run can record more rows than are ever read.
 
 Letters: R rows, P parameters.
 """
@@ -22,7 +22,7 @@ Column = NDArray[np.float64]
 
 
 def axes_at(variant: Variant, updates_per_epoch: int, epoch: Any, in_epoch: Any) -> dict[str, Any]:
-    """Return where a run stands on the axes of epochs and samples.
+    """Return the values of the axes for epochs and samples.
 
     Args:
         variant: B and N.
@@ -44,14 +44,14 @@ def add_rows(
     parameters: Tensor | None = None,
     gradients: Tensor | None = None,
 ) -> None:
-    """Add rows to a history; how far parameters are from the least squares is computed when it is read.
+    """Add rows to a history; the distance of parameters to the least-squares solution is computed when it is read.
 
     Args:
-        history: Which grows.
+        history: The history, changed in place.
         path: Names the parameters of a linear regressor; None for others.
         columns: Known columns, of shape (R,), or the values of one row.
-        parameters: Of a linear regressor, shape (R, P).
-        gradients: Their gradients, shape (R, P).
+        parameters: Parameters of a linear regressor, shape (R, P).
+        gradients: Gradients of the parameters, shape (R, P).
     """
     known = {name: np.atleast_1d(np.asarray(values, dtype=np.float64)) for name, values in columns.items()}
     last = {name: float(column[-1]) for name, column in known.items()}
@@ -71,7 +71,7 @@ def add_rows(
 
 @dataclass(frozen=True)
 class Begin:
-    """Where a run stands before a chunk.
+    """The position of a run before a chunk.
 
     Args:
         update: Updates made so far.
@@ -87,10 +87,10 @@ class Begin:
 
 
 def carried_out(outputs: object) -> tuple[Chunk, Trace] | None:
-    """Return the chunk whose updates an engine has made in a training step, and what it left; None where none did.
+    """Return the chunk that an engine carried out in a training step, and its trace; None if there was none.
 
     Args:
-        outputs: What Lightning hands to ``on_train_batch_end``.
+        outputs: The argument ``outputs`` of ``on_train_batch_end``.
     """
     if isinstance(outputs, Mapping) and "trace" in outputs:
         return outputs["chunk"], outputs["trace"]
@@ -101,12 +101,12 @@ class ChunkRows:
     """The rows of a chunk.
 
     Args:
-        chunk: Which was carried out. Its samples and their order are not held.
-        trace: What it left.
-        save_at: What was asked for.
-        positions: Which of the updates that left something are rows, shape (R,).
-        begin: Where the run stood before it.
-        seconds: Seconds of training behind it.
+        chunk: The chunk that was carried out; its samples and their order are not kept.
+        trace: Its results.
+        save_at: The request for saved updates.
+        positions: Positions of the saved updates that become rows, shape (R,).
+        begin: Position of the run before the chunk.
+        seconds: Seconds of training after the chunk.
         updates_per_epoch: How many updates an epoch makes in this run.
         path: Names the parameters of a linear regressor; None for others.
     """
@@ -128,7 +128,7 @@ class ChunkRows:
         self._has_parameters, self._has_gradients = save_at.parameters, save_at.gradients
         saved = chunk.saved_positions(chunk.save_at, trace.updates)[: trace.saved]
         self._positions = positions[np.isin(positions, saved)] if len(saved) < len(positions) else positions
-        # Others may have asked for more.
+        # Other callbacks may have requested more.
         is_all = len(saved) == len(self._positions)
         self._of_saved = slice(0, len(saved)) if is_all else np.searchsorted(saved, self._positions)
 
@@ -136,8 +136,8 @@ class ChunkRows:
         """Append the rows to a history.
 
         Args:
-            history: Which grows.
-            at_ends: What was measured behind some updates: by name, positions of rows in the chunk, and values.
+            history: The history, changed in place.
+            at_ends: Measurements after some updates: by name, positions in the chunk, and values.
         """
         rows = len(self._positions)
         if not rows:
@@ -172,7 +172,7 @@ class ChunkRows:
         return values[self._of_saved][where].double()
 
     def _marks(self, position: NDArray[np.int64] | int) -> dict[str, Any]:
-        """Return where the run stood behind updates of the chunk, by their positions."""
+        """Return the axis values after updates of the chunk, given by position."""
         begin, behind = self._begin, position + 1
         epochs = (self._first + position) // self._per_epoch
         in_epoch = self._first + behind - epochs * self._per_epoch

@@ -1,4 +1,4 @@
-"""Where a run leaves its files: in the directory of its logger, or in one of its own, which no other run shares."""
+"""The directory of a run: that of its logger, or a new one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _TOLD: WeakKeyDictionary[Trainer, tuple[list[Logger], Path | None]] = WeakKeyDic
 
 
 def choose_directory(trainer: Trainer, directory: Path) -> None:
-    """Say where a run leaves its files, before it begins; of several processes, the choice of the first one counts."""
+    """Choose the directory of a run before it starts; the first process decides for all."""
     _CHOSEN[trainer] = directory
 
 
 def directory_of(trainer: Trainer) -> Path | None:
-    """Return where a run leaves its files; None where it leaves none. Every process must ask, for it is broadcast.
+    """Return the directory of a run, or None if it writes no files; a collective call, since the result is broadcast.
 
-    It is the directory of the first logger. A logger that has none of its own for a run, such as one of MLflow or W&B,
-    gets one in its ``save_dir``, by its name and version, and one without a ``save_dir`` in ``lightning_logs``. There
-    is also the one of a run without a logger, if a callback, such as :class:`~gd_lightning.LastCheckpoint`,
-    ``needs_directory``. Where files of another run are already, it is a directory beside them, with a free name.
+    It is the directory of the first logger. For a logger without a directory per run, such as MLflow's or W&B's, it is
+    in its ``save_dir``, named by its name and version, or without a ``save_dir`` in ``lightning_logs``. A run without a
+    logger has one in ``lightning_logs`` if a callback, such as :class:`~gd_lightning.LastCheckpoint`, has
+    ``needs_directory``. If a directory contains the files of another run, a new one beside it is used.
     """
     told = _TOLD.get(trainer)
     if told is None or told[0] != trainer.loggers:
@@ -39,14 +39,14 @@ def directory_of(trainer: Trainer) -> Path | None:
 
 
 def check_names(logger: Logger) -> None:
-    """Refuse names that a logger would make directories of, and that are none, or lead out of its ``save_dir``.
+    """Refuse names of a logger that are invalid as directories, or lead out of its ``save_dir``.
 
     Raises:
-        InputError: Its name or version is such a one.
+        InputError: The name or version of the logger is invalid.
     """
     if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
         return
-    # To ask for a version that was not given would have the logger take the next number.
+    # Reading a version that was not given would make the logger take the next number.
     given = {"name": logger.name, "version": vars(logger).get("_version"), "sub_dir": getattr(logger, "sub_dir", None)}
     for kind, value in given.items():
         name = str(value or "")
@@ -79,7 +79,7 @@ def _find(trainer: Trainer) -> Path:
 
 
 def _place(trainer: Trainer) -> tuple[Path, str]:
-    """Return in which directory the files of a run belong, and in which one of that; empty for any that is free."""
+    """Return the parent directory of a run, and the name of its directory; "" for any free name."""
     root = Path(trainer.default_root_dir)
     if not trainer.loggers:
         return root / LOGS, ""
@@ -94,7 +94,7 @@ def _place(trainer: Trainer) -> tuple[Path, str]:
 
 
 def _continued(trainer: Trainer) -> Path | None:
-    """Return the directory of the run whose last checkpoint is continued."""
+    """Return the directory of the run if its last checkpoint is being continued, else None."""
     if trainer.ckpt_path is None:
         return None
     path = Path(trainer.ckpt_path).resolve()

@@ -1,4 +1,4 @@
-"""Divergence: noticed where it happens, and a result with a cause."""
+"""Detection of divergence, which stops a run and is reported with its cause."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ROUNDING = 1e-12
 
 
 class StopOnDivergence(Callback):
-    """Stops a run that has diverged: a loss is no finite number, or the train loss exceeds many times its start.
+    """Stops a run that has diverged: a loss is not finite, or the train loss is far above its initial value.
 
     It checks where the train loss is measured, and within an epoch at the recorded batch losses, every 100 updates. The
-    loss of a few samples is no reference for the whole set, so that a batch loss beyond that bound only means that the
-    train loss is measured there, and the train loss decides.
+    loss of a few samples may differ much from that of the whole set, so a batch loss beyond the bound only triggers a
+    measurement of the train loss, which decides.
 
     The ``LastCheckpoint`` of a run keeps the weights that it had before. The
     :class:`~gd_lightning.HistoryRecorder` must come before it; it says in the history, and by the exit code of the
     command line, that the run diverged, with and without the stop.
 
     Args:
-        on_divergence: stop, or continue to the limits of the run as if nothing had happened.
-        divergence_factor: How many times the train loss at update 0 is no fluctuation any more.
+        on_divergence: stop, or continue to the limits of the run.
+        divergence_factor: A train loss above this multiple of the one at update 0 has diverged.
 
     Raises:
-        InputError: The reaction is unknown, or the factor is no finite number above 1.
+        InputError: ``on_divergence`` is unknown, or the factor is no finite number above 1.
     """
 
     max_chunk_seconds = math.inf
@@ -60,7 +60,7 @@ class StopOnDivergence(Callback):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the start, or what a run that is continued had come to."""
+        """Check the losses at the start, or those of a continued run."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
         # To check again batch losses behind the newest train loss finds what it found, which was nothing.
@@ -70,7 +70,7 @@ class StopOnDivergence(Callback):
         self._stop_if_diverged(trainer)
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have the engine check where this would check behind single updates."""
+        """Request the engine to check after the updates at which this callback would check."""
         if self.on_divergence == "continue":
             return ChunkRequest()
         history, every = self._recorder.history, self.updates_between_checks
@@ -86,7 +86,7 @@ class StopOnDivergence(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the batch losses within a long epoch; behind its last update, the train loss is measured."""
+        """Check the batch losses within a long epoch, except after its last update, when the train loss is measured."""
         if (carried := carried_out(outputs)) is not None:
             _, trace = carried
             self._check_trace(trainer, pl_module, trace)
@@ -100,7 +100,7 @@ class StopOnDivergence(Callback):
         self._checked_at = trainer.global_step
 
     def _check_trace(self, trainer: Trainer, pl_module: LightningModule, trace: Trace) -> None:
-        """Decide where the engine of a chunk has found something."""
+        """Decide, by the train loss, on a divergence that the engine suspects."""
         if self.on_divergence == "continue":
             return
         self._suspected = trace.suspected
@@ -118,19 +118,19 @@ class StopOnDivergence(Callback):
         self._stop_if_diverged(trainer)
 
     def is_sound(self, trainer: Trainer) -> bool:
-        """Whether the present weights are worth to be saved in the place of earlier ones; every process must ask."""
+        """Whether the current weights may replace saved ones; all processes must call this."""
         if self.on_divergence == "continue":
             return True
         return not (self._is_suspect(trainer) or self._recorder.history.has_diverged)
 
     def _is_suspect(self, trainer: Trainer) -> bool:
-        """Whether a batch loss since the last check is beyond what the train loss may be."""
+        """Whether a batch loss since the last check exceeds the bound of the train loss."""
         history = self._recorder.history
         self._recorder.rows.collect(trainer)
         return any(map(history.is_beyond, history.since("batch_loss", self._checked_at)))
 
     def _stop_if_diverged(self, trainer: Trainer) -> None:
-        # The same on every process, should their devices round differently.
+        # The same decision in every process, even if their devices round differently.
         diverged = trainer.strategy.reduce_boolean_decision(self._recorder.history.has_diverged, all=False)
         if diverged and self.on_divergence == "stop":
             trainer.should_stop = True

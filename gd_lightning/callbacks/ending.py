@@ -1,4 +1,4 @@
-"""How a run ended, and why, whoever ended it."""
+"""The outcome of a run: how and why it ended, whether by a criterion, a limit or the Trainer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _EARLY_STOPS = {
 
 
 class EndsRun(Measuring, ABC):
-    """A callback that can end a run, says how and why, and may need something to be measured for that."""
+    """Base class of callbacks that can end a run; they state outcome and reason, and may record measurements."""
 
     @property
     @abstractmethod
     def ending(self) -> tuple[Outcome, str] | None:
-        """How and why it ended the run; None where it did not."""
+        """Outcome and reason if this callback ended the run, else None."""
 
 
 def ending(trainer: Trainer) -> tuple[Outcome, str]:
-    """Return how a run that was not interrupted ended, and why."""
+    """Return outcome and reason of a run that was not interrupted."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EndsRun) and callback.ending is not None:
             return callback.ending

@@ -1,4 +1,4 @@
-"""What theory predicts of a run, said before its first update and drawn beside what is measured.
+"""The train loss that theory predicts for a run, computed before its first update and drawn beside the measured one.
 
 Letters: N samples, C columns of the design.
 """
@@ -32,33 +32,33 @@ from gd_lightning.theory.advice import STANDARDIZE
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 
-# A forecast takes as long as the training at most, but what nobody notices, and never so long that one waits for it.
+# A forecast takes at most as long as the training, but is allowed a minimum, and has an upper limit.
 _UNNOTICED, _LONGEST, _LONGEST_TO_EXPLAIN = 0.5, 5.0, 10.0  # seconds
-_MOST_SEQUENTIAL = 2e6  # N C of samples that are followed one by one in their order
-_MOST_UPDATES = 20_000  # of an epoch that is followed update by update
+_MOST_SEQUENTIAL = 2e6  # N C up to which the sequential order is followed sample by sample
+_MOST_UPDATES = 20_000  # in an epoch that is followed update by update
 _FIRST_EPOCHS = 64
-_LAST_EPOCHS, _SETTLED = 100, 1e-13  # over so many epochs, a prediction that changes by less than this part has settled
+_LAST_EPOCHS, _SETTLED = 100, 1e-13  # relative change over so many epochs below which a prediction is constant
 _FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
 
 
 class Forecast(Measuring):
-    """Predicts the train loss of a linear regressor, and warns where its learning rate is beyond the limit.
+    """Predicts the train loss of a linear regressor, and warns if its learning rate is above the stability limit.
 
-    The prediction is what the theory of this package says before the first update; it is exact for batch gradient
-    descent and for samples in sequential order, and an expected value for others. With a
-    :class:`~gd_lightning.HistoryRecorder` it stands in the history as ``train_loss_predicted``, at the ends of epochs,
-    and a run that diverges ends with cause and cure. It changes nothing in the training.
+    The prediction is computed by ``gd_lightning.theory`` before the first update; it is exact for batch gradient
+    descent and for samples in sequential order, and an expected value otherwise. With a
+    :class:`~gd_lightning.HistoryRecorder` it is recorded as ``train_loss_predicted``, at the ends of epochs, and a
+    diverged run is reported with cause and remedy. Training is not affected.
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
-    :class:`~gd_lightning.RegressionDataModule`; elsewhere it says nothing, but for a likely cause of a divergence:
-    features that are far from standardised. Where it would take longer than the training, or than 5 seconds, the
-    summary says that it is left out. Behind epoch 32,768 the prediction is the value that it has settled at, if it has.
+    :class:`~gd_lightning.RegressionDataModule`; elsewhere it only names features that
+    are far from standardised as a likely cause of divergence. A forecast that would take longer than the training, or
+    than 5 seconds, is skipped, as the summary then states. After epoch 32,768 the prediction is constant if it has
+    settled, else missing.
 
     Args:
-        announce: What is called with the warning; None: a Python warning.
-        max_seconds: How long it may take, about; None: as long as the training is estimated to take, between half a
-            second and 5 seconds.
+        announce: Function called with the warning; None: a Python warning.
+        max_seconds: Approximate time limit; None: the estimated time of training, between 0.5 and 5 seconds.
     """
 
     max_predicted_epochs: int = 2**15
@@ -84,35 +84,35 @@ class Forecast(Measuring):
     # Trainer hooks, in the order of their calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget the run before."""
+        """Reset the state of an earlier run."""
         if stage == "fit":
             self._forget()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save what was said, and the parameters before the first update, for a run that is continued."""
-        # A state of its own would have Lightning ask for this callback wherever the checkpoint is used.
+        """Save the forecast and the initial parameters, for a continued run."""
+        # With a callback state, Lightning would warn if the checkpoint is used without this callback.
         if self._start is not None:
             checkpoint[_RECORD] = {"start": self._start, "said": self.said}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up what was said of the run that is continued, and its start."""
+        """Load the forecast and the initial parameters of the continued run."""
         record = checkpoint.get(_RECORD)
         if record is not None:
             self._start, self._said_before = record["start"], record["said"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the learning rate is beyond the limit."""
+        """Warn if the learning rate is above the stability limit."""
         self._ask(trainer, pl_module)
         if self.outlook is not None and self.outlook.verdict is Verdict.DIVERGES:
             assert self._outlooks is not None
             with suppress(*NOT_COMPUTABLE):
                 self.announce(advice(self._outlooks, self.outlook))
 
-    # What a recorder asks
+    # Called by the recorder
 
     @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Return what the train loss should be, at an epoch's end."""
+        """Return the predicted train loss at an epoch's end."""
         at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
         return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
 
@@ -123,7 +123,7 @@ class Forecast(Measuring):
         updates: NDArray[np.int64],
         lrs: NDArray[np.float64],
     ) -> dict[str, NDArray[np.float64]]:
-        """Return what the train loss should have been at ends of epochs."""
+        """Return the predicted train losses at the ends of epochs."""
         self._ask(trainer, pl_module)
         if self.outlook is None or not self._holds:
             return {}
@@ -133,11 +133,11 @@ class Forecast(Measuring):
         held = int(changed[0]) if len(changed) else len(updates)
         ends = np.flatnonzero(updates[:held] % per_epoch == 0)
         found[ends] = self._predicted(updates[ends] // per_epoch)
-        self._holds = self._holds and not len(changed)  # else a callback has changed what it was made for
+        self._holds = self._holds and not len(changed)  # otherwise a callback has changed the learning rate
         return {PREDICTED: found}
 
     def _predicted(self, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the prediction behind some epochs, which ascend, nan where there is none any more."""
+        """Return the predictions after epochs in ascending order; nan if unavailable."""
         found, done, most = np.full(len(epochs), np.nan), 0, self.max_predicted_epochs
         while done < len(epochs) and self._holds:
             first = int(epochs[done])
@@ -153,7 +153,7 @@ class Forecast(Measuring):
         return found
 
     def _look_ahead(self, epoch: int) -> bool:
-        """Predict up to an epoch and as many behind it; returns whether that can be computed."""
+        """Compute predictions up to twice an epoch; returns whether this is possible."""
         assert self.outlook is not None
         assert self._outlooks is not None
         epochs = min(max(2 * epoch, _FIRST_EPOCHS), self.max_predicted_epochs)
@@ -165,7 +165,7 @@ class Forecast(Measuring):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What was said of the run, as the attributes of a run's summary; empty where nothing was."""
+        """The forecast as attributes of the run's summary; {} without a forecast."""
         if self.outlook is None or self._outlooks is None:
             return {"prediction": self._left_out} if self._left_out else self._said_before
         return {
@@ -176,7 +176,7 @@ class Forecast(Measuring):
 
     @one_thread_if(True)
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """Say why a run diverged, and what to do; empty where the theory does not know."""
+        """Return why a run diverged, and a remedy, as a sentence; "" if the theory has no explanation."""
         with suppress(*NOT_COMPUTABLE):
             return self._cause_and_cure(trainer, pl_module)
         return ""
@@ -193,7 +193,7 @@ class Forecast(Measuring):
 
     @one_thread_if(True)
     def _ask(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask the theory, once a run; of numbers that it cannot compute with, it says nothing."""
+        """Compute the outlook, once per run; numerical failures are ignored."""
         if self._is_asked:
             return
         self._is_asked = True
@@ -214,7 +214,7 @@ class Forecast(Measuring):
             self.outlook = self._outlooks.of(loader.variant.batch_size, learning_rate(trainer))
 
     def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None) -> Outlooks | None:
-        """Return the theory of a run; None where it does not hold, takes too long, and but for the first process."""
+        """Return the outlooks of a run; None if theory does not apply or takes too long, or in other processes."""
         loader = trainer.train_dataloader
         network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if network is None or not trainer.is_global_zero:
@@ -245,20 +245,20 @@ class Forecast(Measuring):
 
 
 def _seconds_of_training(variant: Variant, columns: int, epochs: float) -> float:
-    """Return about how long a training of a linear regressor takes at least, by compiled updates."""
+    """Return a lower estimate of the training time of a linear regressor, by compiled updates."""
     return epochs * (2e-6 * variant.updates_per_epoch + 1e-9 * variant.train_samples * columns)
 
 
 def _has_settled(losses: Tensor) -> bool:
-    """Whether a predicted train loss, shape (epochs + 1,), stays where it is."""
+    """Whether a predicted train loss, shape (epochs + 1,), has become constant."""
     last = losses[-_LAST_EPOCHS:]
     return bool(last.max() - last.min() <= _SETTLED * last.max())
 
 
 def _cause_in_features(module: LightningModule, samples: Samples, problem: Problem | None) -> str:
-    """Name the feature that is the likely cause of a divergence where no theory tells it; empty where none is.
+    """Return a sentence on the feature that likely caused a divergence without a theory; "" if there is none.
 
-    Such features are far from standardised, and farther than the targets, which could be the cause as well.
+    Such a feature is far from standardised, and farther than the targets, which might be the cause instead.
     """
     is_raw = isinstance(module, RegressionModule) and module.standardize is None
     if not is_raw or not isinstance(module.network, (LinearRegressor, MLPRegressor)):  # another may standardise itself
@@ -281,13 +281,13 @@ def _cause_in_features(module: LightningModule, samples: Samples, problem: Probl
 def _plain_network(
     trainer: Trainer, loader: object, module: LightningModule, lr: float | None
 ) -> LinearRegressor | None:
-    """Return the network where every update is the one that the theory speaks of; None elsewhere.
+    """Return the network if every update is plain SGD as in the theory, else None.
 
     Args:
-        trainer: Which trains.
-        loader: Of the training data.
-        module: What is trained.
-        lr: The learning rate; None: as it was.
+        trainer: The Trainer.
+        loader: The training loader.
+        module: The module that is trained.
+        lr: The learning rate; None: unchanged.
     """
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None

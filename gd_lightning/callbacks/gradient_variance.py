@@ -1,4 +1,4 @@
-"""How much the updates of a run vary, measured before the first of them."""
+"""The variance of the mini-batch gradient, measured before the first update."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gd_lightning.measures import gradient_variance_over, unchanged
 class GradientVariance(Measuring):
     """Measures at the start how much the gradient varies over the batches of the first epoch.
 
-    All runs of a comparison start alike, so that it says what the batch size does to the noise of the updates, and
-    nothing else. It stands in the history as ``gradient_variance``, at update 0. Of an epoch of more than 1,000 batches
-    it takes so many, evenly spaced.
+    All runs of a comparison start from the same weights, so the value depends only on the batch size. It is recorded in
+    the history as ``gradient_variance``, at update 0. If an epoch has more than 1,000 batches, 1,000 of them are used,
+    evenly spaced.
     """
 
     max_batches: int = 1000
     """The most batches of an epoch that are taken."""
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure before the first update; nothing where an epoch is one batch of a new draw each time."""
+        """Measure before the first update; nothing if an epoch is a single batch, drawn with replacement."""
         loader = trainer.train_dataloader
         if trainer.global_step or not isinstance(loader, BatchLoader):
             return {}
@@ -42,7 +42,7 @@ class GradientVariance(Measuring):
         return {"gradient_variance": found}
 
     def measure_at(self, *_: Any) -> dict[str, NDArray[np.float64]]:
-        """Measure nothing behind updates."""
+        """Measure nothing after updates."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint that a run can be judged, used and continued from."""
+"""The callback that saves ``last.ckpt``, from which a run can be evaluated, used and continued."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gd_lightning.module import CheckedCheckpoints, WholeCheckpoints, is_at_its_
 from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 
-_UPDATES_BETWEEN_QUESTIONS = 100  # among several processes, where to ask whether a checkpoint is due takes time
+_UPDATES_BETWEEN_QUESTIONS = 100  # with several processes, where asking whether a checkpoint is due takes communication
 
 
 class LastCheckpoint(Checkpoint):
     """Saves ``checkpoints/last.ckpt`` in the run's directory: at the start, at intervals, and at the end.
 
-    That is the logger's, or without a logger one in ``lightning_logs`` that no other run has.
+    The run's directory is the logger's, or without a logger a new one in ``lightning_logs``.
 
-    Between the start and the end it saves where an update or an epoch ends later than ``interval`` after the last time.
+    In between it saves after an update or epoch if at least ``interval`` seconds have passed since the last checkpoint.
     Weights that are not finite, or of a run that :class:`~gd_lightning.StopOnDivergence` is about to stop, are not
     saved: the checkpoint before them is kept.
-    With it, all checkpoints of the run, those of Lightning's ``ModelCheckpoint`` too, are written as a whole or not at
-    all. A logger that takes checkpoints (``log_model``) gets it.
+    It makes all checkpoints of the run, including those of Lightning's ``ModelCheckpoint``, atomic. Loggers that upload
+    checkpoints (``log_model``) upload it.
 
     Lightning's ``ModelCheckpoint`` saves at the end of every epoch, which takes longer than an update of a small
     model; it can be used beside this one.
@@ -51,21 +51,21 @@ class LastCheckpoint(Checkpoint):
         self.update: int | None = None
         """Behind which update this run saved the checkpoint that there is."""
         self._saved_at = time.monotonic()
-        # What loggers that take checkpoints ask of a callback: there is one, the last, and nothing says which is best.
+        # Attributes read by loggers that upload checkpoints: there is one checkpoint, the last, and no best one.
         self.last_model_path = self.best_model_path = ""
         self.current_score = self.best_model_score = None
         self.save_top_k = 1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have all checkpoints of the run written whole."""
+        """Make all checkpoints of the run atomic."""
         if stage == "fit" and type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckedCheckpoints):
             trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the start, from which a run that is killed early can be made again; and see whether it can be loaded.
+        """Save the start, so that a run killed early can be repeated, and check that the checkpoint can be loaded.
 
         Raises:
-            InputError: Something that the checkpoint holds is no plain value.
+            InputError: The checkpoint contains something other than plain values and tensors.
         """
         self._saved_at = time.monotonic()
         directory = directory_of(trainer)
@@ -83,18 +83,18 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within a long epoch; behind its last update, the epoch's end is near."""
+        """Save within a long epoch if due, except after its last update, which the end of the epoch follows."""
         if trainer.world_size > 1 and trainer.global_step % _UPDATES_BETWEEN_QUESTIONS:
             return
         if not trainer.is_last_batch and self._is_due(trainer):
             self.save(trainer)
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Let chunks have any number of epochs, as long as they take no longer than an interval."""
+        """Allow chunks of any number of epochs that take no longer than the interval."""
         return ChunkRequest()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where the last checkpoint is old, and the end of the run is not at hand."""
+        """Save if the last checkpoint is older than the interval, unless the run is about to end."""
         if not is_at_its_end(trainer) and self._is_due(trainer):
             self.save(trainer)
 
@@ -103,19 +103,19 @@ class LastCheckpoint(Checkpoint):
         self.save(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:
-        """Whether the last checkpoint is old; every process decides as the first one does."""
+        """Whether the last checkpoint is older than the interval; the first process decides for all."""
         due = time.monotonic() - self._saved_at >= self.interval
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def save(self, trainer: Trainer) -> None:
-        """Save where the run stands, unless it has diverged; every process must call it."""
+        """Save the current state unless the run has diverged; all processes must call this."""
         directory = directory_of(trainer)
         if directory is not None:
             path = directory / LAST_CHECKPOINT
             if _is_sound(trainer):
                 self._write(trainer, path)
             elif trainer.is_global_zero and trainer.ckpt_path is not None and not path.exists():
-                # Continued into a directory of its own, and diverged before its first checkpoint.
+                # The run continues in a new directory, and diverged before its first checkpoint there.
                 write_checkpoint(read_checkpoint(Path(trainer.ckpt_path)), path)
         self._saved_at = time.monotonic()
 
@@ -129,7 +129,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _is_sound(trainer: Trainer) -> bool:
-    """Whether a run has not diverged, for all processes alike."""
+    """Whether a run has not diverged, with the same answer in all processes."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     diverged = any(isinstance(each, StopOnDivergence) and not each.is_sound(trainer) for each in callbacks)
     finite = all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters())

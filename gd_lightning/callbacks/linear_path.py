@@ -1,4 +1,4 @@
-"""The path of a linear regressor's parameters and gradients, kept as tensors and named later.
+"""Parameters and gradients of a linear regressor along a run, as named columns of the history.
 
 Letters: D features, K outputs, P parameters, R recorded updates.
 """
@@ -22,7 +22,7 @@ from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module import RegressionModule, linear_network
 from gd_lightning.problems import Problem
 
-_MOST_NAMED = 24  # a regressor with more parameters is followed by its distance to the least squares alone
+_MOST_NAMED = 24  # with more parameters, only the distance to the least-squares solution is recorded
 
 
 class Optimum(NamedTuple):
@@ -35,12 +35,12 @@ class Optimum(NamedTuple):
 
 @torch.no_grad()
 def least_squares_of(network: LinearRegressor, layer: Standardize | None, samples: Samples) -> Optimum:
-    """Return the least-squares solution that a linear regressor can come to.
+    """Return the least-squares solution of a linear regressor.
 
     Args:
-        network: With or without a bias.
-        layer: What standardises its features; None for nothing.
-        samples: What it is trained on.
+        network: The regressor, with or without a bias.
+        layer: The layer that standardises its features, if any.
+        samples: The training samples.
     """
     affine, loss = least_squares_over(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()),
@@ -51,13 +51,13 @@ def least_squares_of(network: LinearRegressor, layer: Standardize | None, sample
 
 
 class LinearPath:
-    """Follows a linear regressor.
+    """Records parameters and gradients of a linear regressor, in original units.
 
     Args:
-        module: Whose network is linear.
-        network: That network.
-        loader: The training loader; the least-squares solution is computed where it holds its data in memory.
-        problem: Where names of features and targets come from, if it knows them.
+        module: The module with the network.
+        network: The linear network.
+        loader: The training loader; the least-squares solution is computed if it holds its data in memory.
+        problem: The problem, which may name features and targets.
     """
 
     def __init__(
@@ -81,26 +81,26 @@ class LinearPath:
 
     @property
     def has_optimum(self) -> bool:
-        """Whether the least-squares solution can be computed, and is one of the module."""
+        """Whether the least-squares solution can be computed, and is the optimum of the module."""
         return self._is_plain and isinstance(self._loader, BatchLoader)
 
     @cached_property
     def optimum(self) -> Optimum | None:
-        """The least-squares solution, computed when it is first asked for: that can take longer than the training.
+        """The least-squares solution, computed at the first access, which can take longer than the training.
 
-        None where the module has none, float64 cannot hold it, or the data cannot be read any more.
+        None if the module has none, it overflows float64, or the data can no longer be read.
         """
         if not (self._is_plain and isinstance(self._loader, BatchLoader)):
             return None
         try:
             found = least_squares_of(self._network, self._standardize, self._loader.samples)
-        except OSError:  # which has ended the run, and is not to take its record away
+        except OSError:  # this error has ended the run; the history is to be written nevertheless
             return None
         return found if math.isfinite(found.loss) else None
 
     @cached_property
     def undetermined(self) -> list[str]:
-        """Names of the parameters that can be others without another prediction on the training set."""
+        """Names of the parameters that the training set does not determine."""
         if not isinstance(self._loader, BatchLoader):
             return []
         network, samples = self._network, self._loader.samples
@@ -130,16 +130,16 @@ class LinearPath:
 
     @property
     def names_parameters(self) -> bool:
-        """Whether there are few enough parameters to be followed one by one."""
+        """Whether there are few enough parameters to record each of them."""
         return len(self.names) <= _MOST_NAMED
 
     @property
     def names_gradients(self) -> bool:
-        """Whether gradients are followed; those of standardised parameters have no place beside original units."""
+        """Whether gradients are recorded; not with standardised features, as parameters are in original units."""
         return self.names_parameters and self._standardize is None
 
     def held(self, parameters: Tensor) -> int:
-        """Return how many numbers are kept of parameters, shape (R, P), until their few columns are computed."""
+        """Return how many numbers are kept in memory for parameters, shape (R, P), until columns are computed."""
         return 0 if self.names_parameters else parameters.numel()
 
     def column_names(self, with_gradients: bool) -> list[str]:
@@ -150,7 +150,7 @@ class LinearPath:
         return [*names, "distance_to_least_squares"] if self.has_optimum else names
 
     def columns(self, parameters: Tensor, gradients: Tensor | None = None) -> dict[str, NDArray[np.float64]]:
-        """Name parameters in original units, their distance to the least squares, and gradients.
+        """Return columns of parameters in original units, their distance to the least-squares solution, and gradients.
 
         Args:
             parameters: Shape (R, P), float64.

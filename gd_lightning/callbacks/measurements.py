@@ -1,4 +1,4 @@
-"""What is measured at one set of weights: before the first update, at the ends of epochs, and where a run stops."""
+"""Measurements at fixed weights: before the first update, at the ends of epochs, and where a run stops."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from gd_lightning.module import RegressionModule, own_method
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.summary import FINAL, number
 
-_LITTLE = 2**22  # multiply-adds of a measurement, for which threads are not worth while
+_LITTLE = 2**22  # multiply-adds of a measurement below which threads do not pay
 
 
 class Measurements:
-    """Adds what is measured to the newest row of a history, which is the one of the present weights.
+    """Adds measurements to the last row of a history, which belongs to the current weights.
 
     Args:
-        rows: Which add to the history.
-        samples: N; 0 where it is not known.
+        rows: Adds rows to the history.
+        samples: N; 0 if unknown.
         parameters: P.
     """
 
@@ -55,20 +55,20 @@ class Measurements:
 
     @property
     def seconds_with_validation(self) -> float:
-        """How many seconds it took the last time to measure at one set of weights, with the validation."""
+        """Seconds that the last measurement took, validation included."""
         return self.seconds + self._of_validation
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs."""
+        """Return the state for a checkpoint."""
         return {"validated_at": self.validated_at, "measured_at": self.at, "stop_measures": self.of_stop}
 
     def go_on(self, state: dict[str, Any], trainer: Trainer) -> None:
-        """Go on with the state of a run, as if it had never been stopped."""
+        """Load the state of a run that is continued."""
         history, every = self._rows.history, self._rows.limit.every
         self.validated_at, self.at = state["validated_at"], state["measured_at"]
         if state["stop_measures"]:
             history.forget_last(state["stop_measures"])
-        if "train_loss" in state["stop_measures"]:  # else it stopped at an epoch's end, where that is measured
+        if "train_loss" in state["stop_measures"]:  # otherwise it stopped at an epoch's end, which is measured anyway
             self.at = -1
             if trainer.global_step % every and self.validated_at != trainer.global_step:
                 history.drop_last()
@@ -91,7 +91,7 @@ class Measurements:
         self.seconds = time.monotonic() - begun
 
     def measure_at_end_of_epoch(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the same behind the updates of an epoch, all of them or those before a stop."""
+        """Add train loss, validation measures and what criteria need after a complete or interrupted epoch."""
         self.measure(trainer, module)
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.of_stop = [name for name in self.of_stop if name != "val_loss"]
@@ -100,26 +100,26 @@ class Measurements:
             self.of_stop += self._newest
 
     def measure_where_it_stopped(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add it at the end of a run, where nothing was measured: it is continued, and at its end at once."""
+        """Add measurements at the end of a continued run that made no update."""
         if self.at != trainer.global_step:
             self._rows.add_present(trainer)
             self.measure(trainer, module)
             self.of_stop = list(self._newest)
 
     def measure_where_it_failed(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the train loss at the weights that an interrupted run has come to, if they can still be used.
+        """Add the train loss at the weights of an interrupted run, if these are still usable.
 
-        At an epoch's end, all is added that would have been measured there; else, what a run that is continued forgets.
+        At an epoch's end, the usual measurements are added; elsewhere, ones that a continued run discards.
         """
         rows = self._rows
         rows.collect(trainer)
         if self.at == trainer.global_step:
             return
         made: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-        if trainer.global_step > rows.mark["update"]:  # the callbacks behind its last update were not all called
+        if trainer.global_step > rows.mark["update"]:  # not all callbacks after its last update were called
             rows.move_to(trainer, made.processed)
         rows.add_present(trainer)
-        # What interrupted the run may do the same to a measurement, and the record is not to be lost for that.
+        # The cause of the interruption may also break the measurement; the history must not be lost for that.
         with contextlib.suppress(Exception):
             if made.processed in (0, trainer.num_training_batches):
                 self.measure(trainer, module)
@@ -128,7 +128,7 @@ class Measurements:
                 self.of_stop = list(self._newest)
 
     def measure_train_loss(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the train loss alone."""
+        """Add only the train loss."""
         self._measure_losses(trainer, module, {"train_loss": trainer.train_dataloader})
 
     def begin_validation(self, trainer: Trainer) -> None:
@@ -151,7 +151,7 @@ class Measurements:
     # At the ends of epochs within a chunk
 
     def request(self, trainer: Trainer, module: LightningModule) -> ChunkRequest:
-        """Have an engine measure at the ends of the epochs within the coming chunk."""
+        """Request measurements at the ends of the epochs within the coming chunk."""
         if any(
             own_method(each, Measuring, ["measure"]) and not own_method(each, Measuring, ["measure_at"])
             for each in _measuring(trainer)
@@ -173,7 +173,7 @@ class Measurements:
     ) -> AtEnds:
         """Return what was measured at the ends of the epochs within a chunk.
 
-        The last update of a chunk is not within it, but where an exception ended it in the epoch behind.
+        The last update of a chunk counts only if an exception ended the chunk in the next epoch.
         """
         ends = chunk.epoch_ends(trace.updates if is_interrupted else trace.updates - 1)[: len(trace.measured)]
         if not len(ends):
@@ -195,10 +195,10 @@ class Measurements:
     # Other weights than those of the last update
 
     def measure_replaced(self, trainer: Trainer, module: LightningModule) -> str:
-        """Measure again where a callback has replaced the weights since they were measured.
+        """Measure again if a callback has replaced the weights since the last measurement.
 
         Returns:
-            In words, which weights the run ends with; empty for those of the last update.
+            Description of the final weights; "" for those of the last update.
         """
         replacing, history = may_replace_weights(trainer), self._rows.history
         if not replacing:
@@ -230,7 +230,7 @@ class Measurements:
             trainer.callback_metrics["train_loss"] = measured
 
     def _measured(self, trainer: Trainer, module: LightningModule, loaders: dict[str, object]) -> dict[str, float]:
-        """Return mean losses at the present weights; the train loss by the engine of the run, where that can."""
+        """Return mean losses at the current weights; the train loss by the engine of the run if it can compute it."""
         known = {}
         if "train_loss" in loaders and isinstance(module, RegressionModule):
             loss = module.train_loss()
@@ -254,7 +254,7 @@ def _measuring(trainer: Trainer) -> Iterable[Measuring]:
 
 
 def _validates_anyway(trainer: Trainer) -> bool:
-    """Whether Lightning validates behind the present batch if nothing asks it to stop there."""
+    """Whether Lightning validates after the current batch even without a stop."""
     asked, trainer.should_stop = trainer.should_stop, False
     try:
         return validates_here(trainer)

@@ -1,4 +1,4 @@
-"""What callbacks add to the record of a run."""
+"""Base class of callbacks that add columns to the history of a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 class Measuring(Callback):
-    """A callback that a recorder asks for more, wherever it measures the train loss."""
+    """A callback whose measurements a recorder adds whenever it measures the train loss."""
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure at the present weights what is to stand beside the train loss in the history."""
+        """Return measurements at the current weights, by the name of their column in the history."""
         return {}
 
     def measure_at(
@@ -21,17 +21,17 @@ class Measuring(Callback):
         updates: NDArray[np.int64],
         lrs: NDArray[np.float64],
     ) -> dict[str, NDArray[np.float64]]:
-        """Return what :meth:`measure` would have returned behind some earlier updates, without their weights.
+        """Return what :meth:`measure` would have returned after earlier updates, without their weights.
 
-        A callback that measures at weights leaves this out, and is asked at the end of every epoch.
+        A callback that needs the weights does not implement this, and :meth:`measure` is called after every epoch.
 
         Args:
-            trainer: Which trains.
-            pl_module: What it trains.
-            updates: Behind how many updates, ends of epochs since the last measurement, shape (E,).
-            lrs: The learning rates behind them, shape (E,).
+            trainer: The Trainer.
+            pl_module: The module that it trains.
+            updates: Numbers of updates at the ends of epochs since the last measurement, shape (E,).
+            lrs: The learning rates after these updates, shape (E,).
 
         Returns:
-            Values by name, each of shape (E,), nan where there is none.
+            Values by name, each of shape (E,), nan if missing.
         """
         return {}

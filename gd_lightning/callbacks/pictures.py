@@ -32,7 +32,7 @@ class Pictures(Callback):
         self._is_drawn = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the run before."""
+        """Reset the state of an earlier run."""
         self._is_drawn = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -41,7 +41,7 @@ class Pictures(Callback):
         self._is_drawn = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw what there is of a run that was interrupted by hand."""
+        """Draw the history so far of a run that was interrupted by Ctrl-C."""
         if isinstance(exception, KeyboardInterrupt) and not self._is_drawn:
             self._draw(trainer, pl_module)
 
@@ -87,7 +87,7 @@ def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecor
 
 
 def prediction_of(module: LightningModule, dtype: torch.dtype) -> Callable[[Values], Values]:
-    """Return what a module of one feature and one target predicts, from shape (n,) to (n,)."""
+    """Return the prediction function of a module with one feature and one target, from shape (n,) to (n,)."""
 
     def predict(values: Values) -> Values:
         inputs = torch.from_numpy(values)[:, None].to(module.device, dtype)

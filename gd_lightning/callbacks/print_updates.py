@@ -1,4 +1,4 @@
-"""The first updates, worked out for a reader."""
+"""Printing of the first updates, step by step."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class PrintUpdates(Callback):
         self._gradients: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Forget the update before."""
+        """Reset the state of the previous update."""
         self._before = {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Save parameters and gradients before the update; such as LBFGS asks again within it."""
+        """Save parameters and gradients before the update; optimisers such as LBFGS call this several times."""
         if trainer.global_step < self.updates and not self._before:
             named = [(name, p) for name, p in pl_module.named_parameters() if p.grad is not None]
             self._before = {name: p.detach().clone() for name, p in named}
@@ -56,7 +56,7 @@ class PrintUpdates(Callback):
         x, y = batch.part(0) if isinstance(batch, MicroBatches) else batch
         variant, loss = variant_of(trainer), batch_loss(outputs)
         samples = len(x) if variant is None else variant.size_of(batch_idx)
-        if loss is not None and trainer.world_size > 1:  # each process has its part
+        if loss is not None and trainer.world_size > 1:  # each process has its part of the batch
             loss = torch.as_tensor(trainer.strategy.reduce(loss, reduce_op="mean"))
         if not trainer.is_global_zero:
             return

@@ -14,7 +14,7 @@ from gd_lightning.callbacks.chunk_rows import carried_out
 
 
 class LongRunProgress(ProgressBar):
-    """One bar over all updates of a run, on a terminal, from its third second on.
+    """One progress bar over all updates of a run, shown on a terminal after a delay.
 
     Args:
         delay: Seconds after which the bar appears.
@@ -28,11 +28,11 @@ class LongRunProgress(ProgressBar):
         self._bar: tqdm[Any] | None = None
 
     def disable(self) -> None:
-        """Show nothing; Lightning calls this on all processes but the first."""
+        """Disable the bar; Lightning calls this on all processes except the first."""
         self.delay = math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         if math.isfinite(self.delay) and sys.stderr is not None and sys.stderr.isatty():
             total = float(trainer.estimated_stepping_batches)
             self._bar = tqdm(
@@ -53,11 +53,11 @@ class LongRunProgress(ProgressBar):
             self._bar.update(1 if carried is None else carried[1].updates)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._close()
 
     def _close(self) -> None:

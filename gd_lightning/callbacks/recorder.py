@@ -1,4 +1,4 @@
-"""When a run is measured and recorded: the callback that makes the :class:`~gd_lightning.History`."""
+"""The callback that measures and records a run, and so makes its :class:`~gd_lightning.History`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class HistoryRecorder(Callback):
 
     Train loss and validation loss are measured at one set of weights: before the first update and at each epoch's
     end, the train loss in a pass of its own over the training set. Batch loss, learning rate and, for linear
-    regressors, parameters and gradients are recorded at every update, or every k-th of a long run. Where nobody knows
-    how long a run is, k is doubled as it grows, and of the rows at the ends of epochs, and of others with measured
-    losses, the first of each k updates remains: memory, files and checkpoints stay small. The record goes to
+    regressors, parameters and gradients are recorded at every update, or every k-th of a long run. If
+    the length of a run is unknown, k is doubled as it grows, and of the rows with measured losses only the first in
+    each k updates is kept: memory, files and checkpoints stay small. The history is written to
     ``history.csv`` and ``summary.json`` in the run's directory, the logger's or that of a ``LastCheckpoint``, and to
     every logger: to TensorBoard a family of tags per axis, to others as metrics against the number of updates.
     ``train_loss`` is also among the metrics that callbacks such as ``EarlyStopping`` can monitor.
 
-    It also serves on a ``LightningModule`` of your own that trains on batches (x, y): its ``forward`` gives the
-    predictions, and the loss is its ``summed_loss(prediction, target)``, or the squared error without one.
+    It also works with any ``LightningModule`` that trains on batches (x, y): its ``forward`` gives the predictions, and
+    the loss is its ``summed_loss(prediction, target)``, by default the squared error.
 
     Args:
         every_n_updates: How often an update is recorded; auto: as often as max_rows allows.
@@ -102,7 +102,7 @@ class HistoryRecorder(Callback):
     # Trainer hooks, in the order of their calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Come behind the callbacks that average weights, and take the writing of validation metrics over."""
+        """Move after the callbacks that average weights, and take over the logging of validation metrics."""
         if stage == "fit":
             check_processes(trainer)
             averages_before(trainer, self)
@@ -110,17 +110,17 @@ class HistoryRecorder(Callback):
             pl_module.log_to_logger = False
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give it back."""
+        """Restore the logging of validation metrics."""
         if isinstance(pl_module, RegressionModule):
             pl_module.log_to_logger = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure before the first update, or go on with the record of the run that is continued."""
+        """Measure before the first update, or continue the history of a continued run."""
         resumed, self._resumed = self._resumed, None
         self._recording, self._weights, self._reported = False, "", {}
         self.watch = Stopwatch(0.0 if resumed is None else resumed["seconds"])
         self.history = History() if resumed is None else _history_of(resumed)
-        # Asked for now, while every process can answer: in an exception the others may be gone.
+        # Determined now, while all processes respond: after an exception the others may be gone.
         self.directory, self.variant = directory_of(trainer), variant_of(trainer)
         path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
         every = None if self.every_n_updates == "auto" else self.every_n_updates
@@ -133,7 +133,7 @@ class HistoryRecorder(Callback):
         self._recording = True
         if resumed is None:
             self.rows.add_present(trainer)
-            self.measurements.at = trainer.global_step  # what cannot be measured here cannot be when it has failed
+            self.measurements.at = trainer.global_step  # if this fails, measuring after a failure fails, too
             self.measurements.measure(trainer, pl_module)
             return
         limit.go_on(resumed, self.history, trainer.global_step)
@@ -145,7 +145,7 @@ class HistoryRecorder(Callback):
             self.watch.start()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the record, so that a continued run has it from its beginning."""
+        """Save the history, so that a continued run has it from the beginning."""
         if self._recording:
             self.rows.collect(trainer)
         if len(self.history):
@@ -158,10 +158,10 @@ class HistoryRecorder(Callback):
             }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the record of the run that is continued.
+        """Load the history of the run that is continued.
 
         Raises:
-            InputError: The weights of its last update are gone.
+            InputError: The weights of its last update were not saved.
         """
         self._resumed = checkpoint.get(_RECORD)
         if trainer.state.fn == "fit" and self._resumed is not None and self._resumed.get("averaged"):
@@ -175,11 +175,11 @@ class HistoryRecorder(Callback):
         self.watch.start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Decide whether the coming update is recorded."""
+        """Decide whether the next update is recorded."""
         self.rows.begin_update(trainer)
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have the updates that are recorded leave what is recorded of them, and the ends of epochs be measured."""
+        """Request that recorded updates be saved, and that the ends of epochs be measured."""
         module = trainer.lightning_module
         request = self.measurements.request(trainer, module)
 
@@ -190,34 +190,34 @@ class HistoryRecorder(Callback):
         return replace(request, save_at=self.rows.begin_chunk(trainer), interrupted=add)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Save what the update starts from."""
+        """Save the parameters and gradients before the update."""
         self.rows.begin_step(optimizer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add what an update, or those of a chunk, left behind."""
+        """Add the rows of an update or of a chunk."""
         if (carried := carried_out(outputs)) is None:
             self.rows.add_update(trainer, batch_loss(outputs), batch_idx + 1)
         else:
             self.rows.add_chunk(trainer, *carried, self.measurements.within(trainer, pl_module, *carried))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is no training: stop the clock."""
+        """Stop the stopwatch: validation does not count as training."""
         if self._recording:
             self.measurements.begin_validation(trainer)
         self._resume = self.watch.running
         self.watch.stop()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run on."""
+        """Restart the stopwatch."""
         if self._recording:
             self.measurements.add_validation(trainer)
         if self._resume:
             self.watch.start()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure at the epoch's end, and write from time to time."""
+        """Measure at the epoch's end, and write to loggers now and then."""
         assert self.report is not None
         self.watch.stop()
         self.rows.add_present(trainer)
@@ -225,7 +225,7 @@ class HistoryRecorder(Callback):
         self.report.write_from_time_to_time(self.history)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell how the run ended."""
+        """Record and write how the run ended."""
         self.watch.stop()
         self.measurements.measure_where_it_stopped(trainer, pl_module)
         self._weights = self.measurements.measure_replaced(trainer, pl_module)
@@ -239,7 +239,7 @@ class HistoryRecorder(Callback):
             self._reported = {name: value.detach().cpu().clone() for name, value in pl_module.named_parameters()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so where a callback behind this one has replaced the weights since they were measured."""
+        """Correct the summary if a later callback has replaced the weights since they were measured."""
         reported, self._reported = self._reported, {}
         now = {name: value.detach().cpu() for name, value in pl_module.named_parameters() if name in reported}
         is_same = (torch.equal(now[name].nan_to_num(), reported[name].nan_to_num()) for name in now)
@@ -249,7 +249,7 @@ class HistoryRecorder(Callback):
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lose nothing of what was recorded.
+        """Write the history of a run that was interrupted or has failed.
 
         Raises:
             InputError: Processes were forked or spawned, and each of them refused to train.
@@ -262,12 +262,12 @@ class HistoryRecorder(Callback):
                 raise refusal from None
         if self._recording:
             self.watch.stop()
-            if trainer.world_size == 1:  # the other processes may be gone, and their parts of the losses with them
+            if trainer.world_size == 1:  # the other processes may be gone, with their parts of the losses
                 self.measurements.measure_where_it_failed(trainer, pl_module)
             self._finish(trainer, Outcome.INTERRUPTED, first_line(exception))
 
     def measure_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the train loss at the present weights, behind an update; every process must call it."""
+        """Add the train loss at the current weights, after an update; all processes must call this."""
         self.watch.stop()
         self.rows.add_present(trainer)
         self.measurements.measure_train_loss(trainer, pl_module)
@@ -283,7 +283,7 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
     """Return the recorder that a callback reads.
 
     Raises:
-        InputError: None comes before it among the callbacks of the Trainer.
+        InputError: No recorder comes before it among the callbacks of the Trainer.
     """
     for earlier in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(earlier, HistoryRecorder):
@@ -295,7 +295,7 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
 
 
 def _history_of(record: Mapping[str, Any]) -> History:
-    """Return the history of a run that is continued, which has not ended."""
+    """Return the history of a continued run, without its end."""
     history = History.from_state_dict(record["history"])
     history.outcome, history.reason = None, ""
     return history
@@ -307,7 +307,7 @@ def _forecast_among(trainer: Trainer) -> Forecast | None:
 
 
 def batch_loss(outputs: Any) -> Tensor | None:
-    """Return the loss that an update was computed from, shape (1,), from what a training step returned, if any."""
+    """Return the batch loss, shape (1,), from the outputs of a training step; None if there is none."""
     if isinstance(outputs, Mapping):
         outputs = outputs.get("batch_loss", outputs.get("loss"))
     if isinstance(outputs, Tensor):

@@ -1,4 +1,4 @@
-"""Callbacks that leave other weights than those of the last update (layer 5)."""
+"""Callbacks that replace the weights of the last update, for example by an average (layer 5)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lightning.pytorch.callbacks import (
 from gd_lightning.module import own_method
 
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
-# Of these, the class itself changes no weights at the end; a subclass of a person's own may.
+# These classes change no weights at the end of a run; a subclass may.
 _LEAVE_WEIGHTS = (EarlyStopping, ModelCheckpoint, RichProgressBar, Timer, TQDMProgressBar)
 _PACKAGE = __name__.partition(".")[0]
 
 
 def averages_before(trainer: Trainer, reader: Callback) -> None:
-    """Put the callbacks that average weights before one that reads the final weights.
+    """Move the callbacks that average weights before one that reads the final weights.
 
-    They put the average in place when training ends, in the order of the callbacks.
+    They set the average when training ends, in the order of the callbacks.
 
     Args:
-        trainer: Whose callbacks are put in order.
+        trainer: The Trainer whose callbacks are reordered.
         reader: The callback that reads.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -43,13 +43,13 @@ def averages_before(trainer: Trainer, reader: Callback) -> None:
 
 
 def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> list[Callback]:
-    """Return the callbacks that do something behind the last update of an epoch or of the run, and may change weights.
+    """Return the callbacks with hooks after the last update of an epoch or run, in which they may change weights.
 
-    Those of this package do not.
+    Callbacks of this package are not among them.
 
     Args:
-        trainer: Whose callbacks are looked at.
-        behind: Only those behind this one; None: all.
+        trainer: The Trainer with the callbacks.
+        behind: Only callbacks after this one; None: all.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks = callbacks if behind is None else callbacks[callbacks.index(behind) + 1 :]
@@ -63,7 +63,7 @@ def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> lis
 
 
 def has_averaged(trainer: Trainer, callbacks: Sequence[Callback]) -> bool:
-    """Whether one of these callbacks has put an average in place at the end, and kept nothing of the last update."""
+    """Whether one of these callbacks has replaced the last weights by an average without keeping them."""
     return any(
         isinstance(callback, WeightAveraging)
         or (
@@ -76,7 +76,7 @@ def has_averaged(trainer: Trainer, callbacks: Sequence[Callback]) -> bool:
 
 
 def whose_weights(replacing: Sequence[Callback]) -> str:
-    """Say which weights a run ends with, where they are not those of its last update.
+    """Describe the final weights of a run that are not those of its last update.
 
     Args:
         replacing: The callbacks that may have replaced them.

@@ -1,7 +1,7 @@
-"""How many rows a history has: enough for every picture, and no more, however long the run is.
+"""The choice of the updates that are recorded, which bounds the rows of a history however long the run is.
 
-The interval of the updates that are recorded is a function of the number of updates, and a row stays or goes by the
-number of its own update alone. So a run that was continued has the rows of the one that was never stopped.
+The interval of the updates that are recorded is a function of the number of updates, and whether a row is kept depends
+on the number of its update alone. So a continued run has the same rows as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gd_lightning.records.history import History
 
 
 class RowLimit:
-    """Decides which updates are recorded, and removes rows of a run whose length nobody knows.
+    """Decides which updates are recorded, and removes rows of a run of unknown length.
 
     Where the number of updates is known, every k-th of them is recorded, with the smallest k that makes at most
-    ``most`` rows, and every row at an epoch's end besides. Else k begins at 1 and is doubled behind 2 k ``most``
-    updates, and what is there is thinned to it. Of the rows with measured losses, those at the ends of epochs among
-    them, there then remains the first of each k updates. A run whose length was known, and that is continued far
-    beyond it, is thinned in the same way.
+    ``most`` rows, and also every row at an epoch's end. Otherwise k starts at 1 and is doubled after 2 k ``most``
+    updates, and the existing rows are thinned accordingly. Of the rows with measured losses, such as those at the ends
+    of epochs, the first in each k updates is kept. A run of known length that is continued far beyond it is thinned in
+    the same way.
 
     Args:
-        updates: How many updates the run makes; infinite where that is not known.
-        most: How many of them are recorded at most, or, of unknown length, at least half as many and at most twice.
-        every: k, where it is chosen and stays; None: as above.
+        updates: Number of updates of the run; infinite if unknown.
+        most: Maximum number of recorded updates; for unknown length, between half and twice as many are recorded.
+        every: A fixed k; None: as above.
 
     Example:
         >>> RowLimit(50_000, 20_000).every, RowLimit(math.inf, 20_000).every, RowLimit(math.inf, 20_000, 7).every
@@ -47,22 +47,22 @@ class RowLimit:
         self._last_kept: dict[str, float] = {}
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs."""
+        """Return the state for a checkpoint."""
         return {"every": self.every, "thins": self.thins}
 
     def go_on(self, state: dict[str, Any], history: History, update: int) -> None:
-        """Take up the state of a run that is continued at an update, from a checkpoint of any version."""
+        """Load the state of a run that is continued at an update, from a checkpoint of any version."""
         self.every = state["every"]
         self.thins = not self._is_fixed and (self.thins or state.get("thins", False))
         self._last_kept = _newest_updates(history, update)
 
     def apply(self, history: History, update: int, of_updates: Collection[str]) -> None:
-        """Remove what goes, before the next update; all rows must have been added.
+        """Remove rows that are not kept, before the next update; all rows must have been added.
 
         Args:
-            history: Whose newest row, if it is the one of the present update, was kept for this moment only.
-            update: Updates made so far.
-            of_updates: Names of the columns that the row of an update has; the others are measured.
+            history: The history; its last row may be kept only as that of the current update.
+            update: Number of updates made so far.
+            of_updates: Names of the columns recorded per update; the other columns are measurements.
         """
         if self.is_due(update):
             while self.is_due(update):
@@ -83,13 +83,13 @@ class RowLimit:
         return self.thins and self.every > 1
 
     def remaining(self, updates: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Decide at once on rows at the ends of epochs, as :meth:`apply` does on each of them.
+        """Decide which rows at the ends of epochs are kept, for several at once, as :meth:`apply` does one by one.
 
         Args:
-            updates: By name, at which updates each quantity was measured, since the last decision.
+            updates: By name, the updates at which each quantity was measured since the last decision.
 
         Returns:
-            At which of these updates a row remains.
+            The updates whose rows are kept.
         """
         found = []
         for name, at in updates.items():
@@ -112,7 +112,7 @@ class RowLimit:
 
 
 def _newest_updates(history: History, before: float) -> dict[str, float]:
-    """Return at which update each column has its newest value before an update."""
+    """Return, for each column, the update of its latest value before a given update."""
     newest = {}
     for name in history.columns:
         updates = history.series(name)[0]

@@ -1,4 +1,4 @@
-"""What the loggers of a run get of it: every one the same series, settings and results, each in its own manner."""
+"""Writing series, settings and results of a run to all of its loggers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gd_lightning.tracking.logger_writer import LoggerWriter
 from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 
-_LONGEST_VALUE = 250  # characters that Lightning's logger gives of a setting to MLflow
+_LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
 
 
 class RunLoggers:
     """Writes a growing history to all loggers of a run, from its first process.
 
     Args:
-        trainer: Whose loggers.
-        pl_module: What is trained.
-        variant: Of the training loader, where it is known.
+        trainer: The Trainer with the loggers.
+        pl_module: The module that is trained.
+        variant: The variant of the training loader, if known.
     """
 
     def __init__(self, trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> None:
@@ -47,31 +47,31 @@ class RunLoggers:
                 self._others.append(LoggerWriter(logger, updates, epochs, self._settings))
 
     def begin_again(self, before: int) -> None:
-        """Make TensorBoard forget what was written of a run behind the update at which it is continued."""
+        """Make TensorBoard discard what was written after the update at which the run is continued."""
         for writer, directory in self._boards:
             writer.begin_again(directory, before)
 
     def rows_due(self, history: History) -> float:
-        """Return about how many rows, at most, are to be written now."""
+        """Return an upper estimate of the number of rows to be written now."""
         update, epoch = (history.last(name) for name in ("update", "epoch"))
         rows = [*(other.rows for other in self._others), *(board.rows for board, _ in self._boards)]
         return sum(each.due(update, epoch) for each in rows)
 
     def write_new(self, history: History) -> None:
-        """Write the rows that came since the last call."""
+        """Write the rows added since the last call."""
         for board, _ in self._boards:
             board.write_new(history)
         for other in self._others:
             other.write_new(history)
 
     def finish(self, history: History, results: Mapping[str, float], card: str, update: int) -> None:
-        """Write what is left, and the results of the run.
+        """Write the remaining rows, and the results of the run.
 
         Args:
             history: The whole history, which says how the run ended.
-            results: As numbers.
-            card: The run in words, as Markdown.
-            update: After how many updates.
+            results: Results by name.
+            card: The run card, as Markdown.
+            update: Number of updates made.
         """
         for other in self._others:
             other.write_new(history, to_the_end=True)
@@ -84,9 +84,9 @@ class RunLoggers:
 
 
 class _MLflowWriter(LoggerWriter):
-    """Writes to MLflow, whose parameters cannot be changed, and which keeps every value of a step.
+    """Writes to MLflow, in which parameters cannot be changed and repeated values of a step are all kept.
 
-    A logger with the ``run_id`` of a run that is there already adds to it what is not in it yet.
+    With the ``run_id`` of an existing run, only what is missing in it is added.
     """
 
     def __init__(self, logger: MLFlowLogger, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ class _MLflowWriter(LoggerWriter):
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings as MLflow has them, the parts of a class that was chosen one by one."""
+    """Yield settings as MLflow parameters, with the arguments of a chosen class flattened."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}/")
@@ -117,16 +117,16 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def end_runs(loggers: Iterable[Logger]) -> None:
-    """End the runs of W&B, of which a process has one: the next one would go on with it, in the same place."""
+    """Finish W&B runs: a process has one active run, which the next run would continue."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            experiment = vars(logger).get("_experiment")  # to ask for it would begin one
+            experiment = vars(logger).get("_experiment")  # accessing logger.experiment would start a run
             if experiment is not None:
                 experiment.finish()
 
 
 def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:
-    """Return what a run is made with."""
+    """Return the settings of a run."""
     problem = problem_of(trainer)
     settings = dict(getattr(getattr(trainer, "datamodule", None), "hparams", {}))
     settings["data_seed"] = settings.pop("seed", None)
@@ -136,6 +136,6 @@ def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | N
     settings |= pl_module.hparams
     if variant is not None:
         settings |= {"variant": variant.name, "batch_size": variant.batch_size}
-    # A scheduler may have changed it since the start of a run that is continued.
+    # In a continued run, a scheduler may have changed the learning rate.
     lr = trainer.optimizers[0].param_groups[0].get("initial_lr", learning_rate(trainer))
     return {**settings, "lr": float(lr), "seed": start_seed()}

@@ -1,4 +1,4 @@
-"""The results of a run: its summary, and where that goes with the history."""
+"""Writing the history and the summary of a run to files and loggers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gd_lightning.tracking.summary import RunSummary, run_card, summarize
 from gd_lightning.variants import Variant
 
 _SECONDS_BETWEEN_WRITES = 5.0
-_SECONDS_PER_ROW, _SECONDS_PER_CELL = 3e-4, 1e-6  # of a row for a logger, and of a number in history.csv
+_SECONDS_PER_ROW, _SECONDS_PER_CELL = 3e-4, 1e-6  # seconds per row for a logger, and per number in history.csv
 
 
 class RunReport:
-    """Writes the history of a run, to loggers as it grows, and its summary.
+    """Writes the history of a run, to loggers while it grows, and its summary.
 
     Args:
-        trainer: Which is about to train.
-        module: What it trains.
-        variant: B and N; None where they are not known.
-        path: Follows a linear regressor; None for others.
-        directory: Of the run; None where it has none.
-        title: What the run is called; None: the name of its problem.
+        trainer: The Trainer, which is about to train.
+        module: The module that it trains.
+        variant: B and N; None if unknown.
+        path: Records a linear regressor; None for others.
+        directory: The directory of the run; None if it has none.
+        title: Title of the run; None: the name of its problem.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RunReport:
         title: str | None,
     ) -> None:
         self._variant, self._path, self._directory, self._title = variant, path, directory, title
-        self._loggers = RunLoggers(trainer, module, variant)  # it may refuse to begin
+        self._loggers = RunLoggers(trainer, module, variant)  # the run may still be refused
         self._module = module
         self._written_at = time.monotonic()
         self._summary: RunSummary | Callable[[], RunSummary] | None = None
@@ -64,17 +64,17 @@ class RunReport:
         return self._path.optimum if self._path is not None and has_least_squares(self._module) else None
 
     def seconds_of_writing(self, written: UpdateRows) -> float:
-        """Return how many seconds of work it is to write what would be written if the run ended now."""
+        """Return an estimate of the seconds that writing takes if the run ends now."""
         rows = self._loggers.rows_due(written.history)
         cells = len(written.history) * len(written.of_updates) if rows or self._directory is not None else 0
         return rows * _SECONDS_PER_ROW + cells * _SECONDS_PER_CELL
 
     def begin_again(self, before: int) -> None:
-        """Make loggers forget what was written of a run behind the update at which it is continued."""
+        """Make loggers discard what was written after the update at which the run is continued."""
         self._loggers.begin_again(before)
 
     def write_from_time_to_time(self, history: History) -> None:
-        """Write the rows that came, if the last ones were written some seconds ago."""
+        """Write new rows if the last write was some seconds ago."""
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self._loggers.write_new(history)
             self._written_at = time.monotonic()
@@ -82,15 +82,15 @@ class RunReport:
     def finish(
         self, trainer: Trainer, history: History, outcome: Outcome, reason: str, weights: str, forecast: Forecast | None
     ) -> None:
-        """Sum up, and write what is left.
+        """Make the summary, and write it with the remaining rows.
 
         Args:
-            trainer: Which has ended.
-            history: The whole of it.
-            outcome: How it ended.
-            reason: Why.
-            weights: In words, which weights it ends with; empty for those of the last update.
-            forecast: What was said before.
+            trainer: The Trainer, whose run has ended.
+            history: The whole history.
+            outcome: How the run ended.
+            reason: Why it ended.
+            weights: Description of the final weights; "" for those of the last update.
+            forecast: The callback that made the forecast, if any.
         """
         history.outcome, history.reason = outcome, reason
         said = {} if forecast is None else forecast.said
@@ -106,7 +106,7 @@ class RunReport:
         self._loggers.finish(history, _results(summary), card, trainer.global_step)
 
     def correct(self, trainer: Trainer, weights: str) -> None:
-        """Say in the summary that the run ends with other weights, in words."""
+        """Correct the description of the final weights in the summary."""
         if self.summary is None:
             return
         self.summary.weights = weights
@@ -116,7 +116,7 @@ class RunReport:
     def _summary_of(
         self, trainer: Trainer, history: History, weights: str, said: dict[str, Any]
     ) -> Callable[[], RunSummary]:
-        """Return what sums up a run, which can take longer than its training; what changes is asked for now."""
+        """Return a function that makes the summary, which can take longer than training; changing state is read now."""
         module, path, problem = self._module, self._path, problem_of(trainer)
         affine = module.affine() if isinstance(module, RegressionModule) else None
         names = (None, None) if path is None else (path.features, path.targets)
@@ -146,7 +146,7 @@ class RunReport:
 
 
 def _engine_of(module: LightningModule) -> dict[str, str]:
-    """Return what carried out the updates, and why no compiled engine did."""
+    """Return the engine that carried out the updates, and the reason why it was not the fused one."""
     if not isinstance(module, RegressionModule):
         return {"engine": "autograd", "engine_reason": f"{type(module).__name__} is no RegressionModule"}
     return {"engine": module.decision.engine, "engine_reason": module.decision.reason}

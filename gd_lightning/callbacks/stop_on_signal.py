@@ -32,20 +32,20 @@ class EndedBySignal(SIGTERMException):
 
 
 def raise_for_signal(number: int, frame: FrameType | None = None) -> NoReturn:
-    """Raise what a signal stands for; a handler of signals.
+    """Signal handler that raises the exception for a signal.
 
     Raises:
-        KeyboardInterrupt: It is that of Ctrl-C.
-        EndedBySignal: It is another one.
+        KeyboardInterrupt: The signal is SIGINT (Ctrl-C).
+        EndedBySignal: The signal is another one.
     """
     raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
 
 
 class StopOnSignal(Callback):
-    """Ends a run behind the update in which it got a signal, in all processes alike, and saves it with LastCheckpoint.
+    """Ends a run after the update in which a signal arrived, in all processes, so that LastCheckpoint saves it.
 
-    A run that has come to its end when the signal comes is finished, and ended then. A second Ctrl-C does not wait. The
-    command line uses it; in Python, signals are yours.
+    A run that has made its last update is finished before the program ends. A second Ctrl-C takes effect at once. The
+    command line adds this callback; in Python, add it yourself.
     """
 
     max_chunk_seconds = math.inf
@@ -55,12 +55,12 @@ class StopOnSignal(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals."""
+        """Install the signal handlers."""
         self._received = 0
         if threading.current_thread() is not threading.main_thread():
-            return  # only there can handlers be set
+            return  # handlers can be set only in the main thread
         for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored, as for background jobs of a shell
                 self._handlers[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -69,7 +69,7 @@ class StopOnSignal(Callback):
         self._received = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *of_batch: Any) -> None:
-        """End the run if any process got a signal, when the other callbacks have seen the end of the update, too.
+        """End the run if any process got a signal, after the other callbacks have seen the end of the update.
 
         Raises:
             KeyboardInterrupt: It was Ctrl-C.
@@ -90,7 +90,7 @@ class StopOnSignal(Callback):
         raise_for_signal(received)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back, and end the process if it got one while the run was finished.
+        """Restore the signal handlers, and end the process if a signal arrived while the run was being finished.
 
         Raises:
             KeyboardInterrupt: It was Ctrl-C.
@@ -106,6 +106,6 @@ class StopOnSignal(Callback):
 
     def _give_back(self) -> None:
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._receive:  # Lightning may have given it back
+            if signal.getsignal(number) == self._receive:  # Lightning may have restored it
                 signal.signal(number, handler)
         self._handlers.clear()

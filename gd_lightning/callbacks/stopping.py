@@ -1,4 +1,4 @@
-"""Criteria that end a run: near enough to where it can get, at no progress, or when its time is used."""
+"""Stopping criteria: convergence, no progress, or a time budget."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on t
 
 
 class Criterion(EndsRun):
-    """Looks at the record where the train loss has been measured: before the first update, and at each epoch's end.
+    """Base class of criteria, checked when the train loss is measured: before the first update, and after each epoch.
 
-    The first process decides for all of them. What a criterion decides follows from the record, which is in every
-    checkpoint, as is what it has counted. So a run that it ended stays ended when it is continued, and goes on with
-    other options. It waits until ``min_epochs`` and ``min_steps`` of the Trainer are reached.
+    The first process decides for all. A decision depends only on the history and the state of the criterion, which are
+    both saved in checkpoints. So a run that was ended by a criterion ends at once when it is continued, unless the
+    options differ. A criterion waits until ``min_epochs`` and ``min_steps`` of the Trainer are reached.
     """
 
     outcome = Outcome.CONVERGED
@@ -44,18 +44,18 @@ class Criterion(EndsRun):
 
     @property
     def ending(self) -> tuple[Outcome, str] | None:
-        """How and why it ended the run; None where it did not."""
+        """Outcome and reason if this criterion ended the run, else None."""
         return (self.outcome, self._reason) if self._reason else None
 
     @abstractmethod
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Return why the run is to end where it stands; empty where it is not."""
+        """Return the reason to end the run now; "" if there is none."""
 
     def check(self, recorder: HistoryRecorder) -> None:
-        """Refuse a run in which it could never be met.
+        """Refuse a run in which this criterion can never be met.
 
         Raises:
-            InputError: There is nothing to look at.
+            InputError: The run does not record what the criterion needs.
         """
         if "train_loss" not in recorder.history:
             raise InputError(
@@ -64,7 +64,7 @@ class Criterion(EndsRun):
             )
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have a chunk end with the present epoch, as long as a criterion does not say what it looks for."""
+        """Request that chunks end with the current epoch; subclasses with a bound on the train loss override this."""
         return ChunkRequest(epochs=1)
 
     # Trainer hooks, in the order of their calls
@@ -75,14 +75,14 @@ class Criterion(EndsRun):
             self._recorder = recorder_before(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the start, or what a run that is continued had come to."""
+        """Check the criterion at the start of the run, or at the state of a continued run."""
         self._reason = ""
         self.check(self._recorder)
         if self.within_epochs or not trainer.fit_loop.restarted_mid_epoch:
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check after a whole epoch; a part of one, where something else stopped the run, comes again later."""
+        """Check after a complete epoch; an epoch cut short by another stop is checked when the run is continued."""
         if trainer.is_last_batch:
             self._look(trainer)
 
@@ -113,11 +113,11 @@ class LossBelow(Criterion):
         self.threshold = threshold
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have a chunk end where the train loss is low enough."""
+        """Request that a chunk end when the train loss is low enough."""
         return ChunkRequest(low=self.threshold)
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Compare the newest train loss."""
+        """Compare the latest train loss with the threshold."""
         loss = recorder.history.newest("train_loss")
         if loss is None or not loss <= self.threshold:
             return ""
@@ -125,13 +125,13 @@ class LossBelow(Criterion):
 
 
 class ExcessBelow(Criterion):
-    """Ends a run as converged where the train loss is hardly above the smallest one there is, the least-squares loss.
+    """Ends a run as converged where the train loss is close to the smallest possible one, the least-squares loss.
 
     Only a linear regressor with squared error on data in memory or in a mapped file has a least-squares solution.
 
     Args:
-        excess: How far above the train loss may be; in units of the loss, or as a part of the least-squares loss.
-        relative: Whether ``excess`` is a part of the least-squares loss.
+        excess: Allowed excess of the train loss over the least-squares loss, absolute or relative.
+        relative: Whether ``excess`` is relative to the least-squares loss.
 
     Raises:
         InputError: The bound is no finite number above 0.
@@ -148,7 +148,7 @@ class ExcessBelow(Criterion):
         """Refuse a run without a least-squares loss.
 
         Raises:
-            InputError: There is none, or it is 0 up to rounding where the excess is relative to it.
+            InputError: There is no least-squares loss, or the excess is relative to one that is 0 up to rounding.
         """
         super().check(recorder)
         optimum = _optimum_of(recorder)
@@ -165,7 +165,7 @@ class ExcessBelow(Criterion):
             )
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have a chunk end where the train loss may be low enough; rounding may say otherwise there."""
+        """Request that a chunk end when the train loss may be low enough; the exact check follows after the chunk."""
         optimum = _optimum_of(self._recorder)
         if optimum is None:
             return ChunkRequest()
@@ -173,7 +173,7 @@ class ExcessBelow(Criterion):
         return ChunkRequest(low=optimum.loss + excess + _ROUNDING * (optimum.loss + excess))
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Compare the newest train loss with the least-squares loss."""
+        """Compare the latest train loss with the least-squares loss."""
         loss, optimum = recorder.history.newest("train_loss"), _optimum_of(recorder)
         if loss is None or optimum is None:
             return ""
@@ -191,9 +191,9 @@ class ExcessBelow(Criterion):
 class GradientNormBelow(Criterion):
     """Ends a run as converged where the gradient of the train loss is nearly zero.
 
-    It is the gradient at fixed weights, over the whole training set, in the way of the train loss: without dropout,
-    and without the penalties that an update may add. With such a penalty it is not zero at the optimum. It takes a
-    forward and a backward pass each time, and is recorded as ``gradient_norm``.
+    The gradient is computed at fixed weights over the whole training set, like the train loss: without dropout and
+    penalties. With a penalty it is therefore not zero at the optimum. Each check takes a forward and a backward pass;
+    the norm is recorded as ``gradient_norm``.
 
     Args:
         threshold: The Euclidean norm, over all parameters, that is small enough.
@@ -209,7 +209,7 @@ class GradientNormBelow(Criterion):
         self.threshold = threshold
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure the gradient norm; mixed precision, in which small gradients vanish, is left out."""
+        """Measure the gradient norm, without mixed precision, in which small gradients vanish."""
         device = pl_module.device
         batches = batches_for_measuring(trainer.train_dataloader, device, _MEASURED_AT_ONCE)
         if batches is None:
@@ -220,7 +220,7 @@ class GradientNormBelow(Criterion):
         return {"gradient_norm": norm}
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Compare the newest gradient norm."""
+        """Compare the latest gradient norm with the threshold."""
         norm = recorder.history.newest("gradient_norm")
         if norm is None or not norm <= self.threshold:
             return ""
@@ -230,16 +230,16 @@ class GradientNormBelow(Criterion):
 class LossPlateau(Criterion):
     """Stops a run whose train loss has not fallen for some epochs.
 
-    Progress is a train loss below the lowest so far by more than the part ``min_delta`` of it. The outcome is
-    *stopped*, not *converged*: a learning rate too large to settle and a plateau far from any minimum make no progress
-    either.
+    An epoch is progress if its train loss is below the lowest so far by more than the fraction ``min_delta``. The
+    outcome is *stopped*, not *converged*: a run may also make no progress on a plateau, or with a learning rate that is
+    too large.
 
     Args:
-        epochs: How many epochs in a row without progress are enough.
-        min_delta: The smallest part by which the lowest train loss must fall.
+        epochs: Number of consecutive epochs without progress that end the run.
+        min_delta: Smallest relative decrease of the lowest train loss that counts as progress.
 
     Raises:
-        InputError: The number of epochs or the least progress is out of range.
+        InputError: ``epochs`` or ``min_delta`` is out of range.
     """
 
     outcome = Outcome.STOPPED
@@ -255,26 +255,26 @@ class LossPlateau(Criterion):
         self._counted, self._saved = _NOTHING_COUNTED, None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on counting, or count from the beginning of the record, which may be that of a run that is continued."""
+        """Continue counting, or recount from the beginning of the history of a continued run."""
         self._counted, self._saved = self._saved or _NOTHING_COUNTED, None
         super().on_train_start(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the count: a long run removes rows from its record."""
+        """Save the count, since a long run removes rows from its history."""
         checkpoint.setdefault(_COUNTS, {})[f"{self.min_delta}"] = self._counted
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the count of the run that is continued, if it counted with the same ``min_delta``."""
+        """Load the count of the continued run if its ``min_delta`` was the same."""
         self._saved = checkpoint.get(_COUNTS, {}).get(f"{self.min_delta}")
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Have a chunk end at the first epoch that can be the last; of rows that are removed, each is looked at."""
+        """Request that a chunk end at the first epoch that can be the last; one epoch each if rows are removed."""
         if self._recorder.rows.limit.removes_ends:
             return ChunkRequest(epochs=1)
         return ChunkRequest(epochs=self.epochs - self._counted["waited"])
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Count the epochs since the last look."""
+        """Count the epochs without progress since the last check."""
         history, (until, lowest, waited) = recorder.history, self._counted.values()
         for row in history.rows_at(history.measured("train_loss", history.first_row_behind(until))):
             if row["epoch"] != int(row["epoch"]):
@@ -292,10 +292,10 @@ class LossPlateau(Criterion):
 
 
 class TimeBudget(Criterion):
-    """Ends a run, behind an update, when its seconds of training are used.
+    """Ends a run after the update at which its seconds of training are used up.
 
-    These are the recorder's seconds: measuring, drawing and saving do not count, and a run that is continued goes on
-    counting. ``trainer.max_time`` is time on the clock: on the command line that of the whole command.
+    Seconds are those of the recorder: measuring, drawing and saving do not count, and a continued run keeps counting.
+    ``trainer.max_time`` limits the wall-clock time instead: on the command line that of the whole command.
 
     Args:
         seconds: The budget.
@@ -315,20 +315,20 @@ class TimeBudget(Criterion):
         self.max_chunk_seconds = _PRECISION * seconds
 
     def check(self, recorder: HistoryRecorder) -> None:
-        """Accept every run: time passes in all of them."""
+        """Accept every run."""
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Let chunks have any number of epochs, as long as they are short."""
+        """Allow chunks of any number of epochs; their seconds are limited."""
         return ChunkRequest()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Check behind every update."""
+        """Check after every update."""
         used = trainer.strategy.reduce_boolean_decision(self._is_used(self._recorder), all=False)
         if used:
             self._end(trainer, self._words)
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
-        """Compare the seconds of training."""
+        """Compare the seconds of training with the budget."""
         return self._words if self._is_used(recorder) else ""
 
     @property
@@ -340,5 +340,5 @@ class TimeBudget(Criterion):
 
 
 def _optimum_of(recorder: HistoryRecorder) -> Optimum | None:
-    """Return the least-squares solution that a run can come to; None where it has none."""
+    """Return the least-squares solution of a run; None if it has none."""
     return None if recorder.report is None else recorder.report.optimum

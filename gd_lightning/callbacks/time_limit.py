@@ -1,4 +1,4 @@
-"""The time that a whole command may take: set-up, training, and what comes behind it."""
+"""A time limit for a whole command: set-up, training, and writing of results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gd_lightning.engine import ChunkRequest
 
 
 class TimeLimit(Timer):
-    """Ends a run so that the command that made it takes the time that it may take.
+    """Ends a run in time for the whole command to stay within a time limit.
 
-    Lightning's ``Timer`` counts from the first update on, to the last. This one counts from the beginning of the
-    command, and leaves the time that measuring, writing and drawing will take behind the last update. One update is
-    made in any case. As in Lightning, it is the time of the whole run: one that is continued has what is left.
+    Lightning's ``Timer`` counts from the first update to the last. This one counts from the start of the command, and
+    reserves the time for measuring, writing and drawing after the last update. At least one update is made. As in
+    Lightning, the limit is for the whole run: a continued run has the remaining time.
 
     Args:
-        duration: The time, as DD:HH:MM:SS, as a timedelta, or as its arguments.
-        begun: When the command began, by ``time.monotonic()``.
+        duration: The limit, as DD:HH:MM:SS, a timedelta, or a dict of its arguments.
+        begun: ``time.monotonic()`` at the start of the command.
     """
 
     max_chunk_seconds = math.inf
@@ -41,38 +41,38 @@ class TimeLimit(Timer):
 
     @property
     def state_key(self) -> str:
-        """The name under which checkpoints hold the time that was used, which is Lightning's."""
+        """The key of the elapsed time in checkpoints, the same as that of Lightning's ``Timer``."""
         return "Timer"
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Let chunks be as long as they may: it looks at the clock behind each."""
+        """Allow chunks of any number of epochs: the clock is checked after each chunk."""
         return ChunkRequest()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the beginning of the command on."""
+        """Start counting from the beginning of the command."""
         self._start_time[RunningStage.TRAINING] = self.begun
 
     def time_elapsed(self, stage: str = RunningStage.TRAINING) -> float:
-        """Return the seconds that were used; all of them, once the run has ended for it."""
+        """Return the elapsed seconds; the whole limit, once it has ended the run."""
         elapsed = super().time_elapsed(stage)
         return elapsed if stage != RunningStage.TRAINING or not self._is_used else max(elapsed, self._duration or 0.0)
 
     def _check_time_remaining(self, trainer: Trainer) -> None:
         assert self._duration is not None
-        is_training = self.start_time() is not None  # else a run may be continued whose time was used before
+        is_training = self.start_time() is not None  # otherwise the run may continue although its time is used up
         needed = self._seconds_to_finish(trainer) if is_training else 0.0
         is_used = trainer.strategy.broadcast(self.time_elapsed() + needed >= self._duration)
         self._is_used = self._is_used or is_used
         trainer.should_stop = trainer.should_stop or is_used
 
     def _seconds_to_finish(self, trainer: Trainer) -> float:
-        """Return how long what comes behind the last update will take."""
+        """Return an estimate of the seconds needed after the last update."""
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         recorders = [callback for callback in callbacks if isinstance(callback, HistoryRecorder)]
         draws = any(isinstance(callback, Pictures) for callback in callbacks)
         working = self.seconds_of_exit + self.seconds_of_pictures * draws
         working += sum(recorder.report.seconds_of_writing(recorder.rows) for recorder in recorders if recorder.report)
-        # Where others use the machine, too, all of it takes longer.
+        # Other programs on the machine may slow everything down.
         clock, work = time.monotonic() - self._made[0], time.process_time() - self._made[1]
         slower = clock / work if 0 < work < clock else 1.0
         # At an epoch's end it is measured in any case, and would be once more if the run went on.

@@ -1,4 +1,4 @@
-"""What a callback can learn about a run from its Trainer, whoever wrote the module, the data and the loader."""
+"""Facts about a run that callbacks read from its Trainer, for any module, data module and loader."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MEASURED_AT_ONCE = 16_384  # samples
 
 
 def variant_of(trainer: Trainer) -> Variant | None:
-    """Return the variant of the training loader; None where its data have no length or batches no fixed size."""
+    """Return the variant of the training loader; None if its data have no length or its batches no fixed size."""
     loader = trainer.train_dataloader
     if isinstance(loader, BatchLoader):
         return loader.variant
@@ -33,7 +33,7 @@ def variant_of(trainer: Trainer) -> Variant | None:
 
 
 def most_epochs(max_epochs: int | None, max_steps: int, variant: Variant) -> float:
-    """Return how many epochs a run can have, from the limits of a Trainer; ``inf`` where there is none."""
+    """Return the maximum number of epochs of a run, from the limits of a Trainer; ``inf`` without a limit."""
     epochs = math.inf if max_epochs in (None, -1) else float(max_epochs or 0)
     return epochs if max_steps == -1 else min(epochs, max_steps / variant.updates_per_epoch)
 
@@ -45,7 +45,7 @@ def problem_of(trainer: Trainer) -> Problem | None:
 
 
 def title_of(trainer: Trainer) -> str:
-    """Return what a run is about: its problem, else its module."""
+    """Return the title of a run: the name of its problem, else of its module."""
     return type(problem_of(trainer) or trainer.lightning_module).__name__
 
 
@@ -62,15 +62,15 @@ def batches_for_measuring(
     Args:
         loader: The loader.
         device: Where the samples are brought.
-        at_once: How many of them, where the loader does not say that.
+        at_once: Number of samples per batch, if the loader does not define one.
 
     Returns:
-        Pairs (x, y); None where the data have no length, so that a pass over them may never end, or are no pairs.
+        Pairs (x, y); None if the data have no length, so that a pass may never end, or do not consist of pairs.
     """
     if isinstance(loader, BatchLoader):
         batches: Iterable[tuple[Tensor, ...]] = loader.samples.pieces(min(loader.micro_batch_size or at_once, at_once))
     elif isinstance(loader, DataLoader) and loader.batch_size is not None and _has_pairs(loader.dataset):
-        # An own loader in order: iterating the user's would draw from the generator that shuffles it.
+        # A separate loader in order: iterating the user's would draw from the generator that shuffles it.
         batches = DataLoader(
             loader.dataset, loader.batch_size, collate_fn=loader.collate_fn, generator=torch.Generator().manual_seed(0)
         )
@@ -86,13 +86,13 @@ def _has_pairs(dataset: object) -> bool:
 
 
 def loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what sums the loss of a module over samples and outputs; the squared error where it does not say."""
+    """Return the function that sums the loss of a module over samples and outputs; by default the squared error."""
     loss: Callable[[Tensor, Tensor], Tensor] = getattr(module, "summed_loss", summed_squared_error)
     return loss
 
 
 def measured_loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what sums the loss of a module as it is reported, in float64 where its formula is known; no gradients."""
+    """Return the summed loss function for reports, in float64 if its formula is known; without gradients."""
     if isinstance(module, RegressionModule):
         return module.measured_loss
     if hasattr(module, "summed_loss"):
@@ -112,7 +112,7 @@ def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def validation_loader(trainer: Trainer) -> object:
-    """Return the validation loader; None where there is none, or several."""
+    """Return the validation loader; None if there is none, or more than one."""
     loaders = trainer.val_dataloaders
     if isinstance(loaders, (list, tuple)):
         return loaders[0] if len(loaders) == 1 else None

@@ -1,4 +1,4 @@
-"""The rows that updates add to the history of a run: one by one, or those of a chunk.
+"""Adding the rows of updates to the history of a run, one by one or for a whole chunk.
 
 Letters: E ends of epochs.
 """
@@ -35,11 +35,11 @@ class UpdateRows:
     """Adds the rows of updates to a history.
 
     Args:
-        trainer: Which is about to train.
-        history: Which grows.
+        trainer: The Trainer, which is about to train.
+        history: The history, changed in place.
         path: Names the parameters of a linear regressor; None for others.
-        variant: B and N; None where the loader does not say.
-        limit: Which updates are recorded.
+        variant: B and N; None if the loader does not define them.
+        limit: Decides which updates are recorded.
         watch: Counts the seconds of training.
     """
 
@@ -64,12 +64,12 @@ class UpdateRows:
         self.move_to(trainer, updates_in_epoch=0)
 
     def move_to(self, trainer: Trainer, updates_in_epoch: int, epoch: int | None = None) -> None:
-        """Note where the run stands on each axis.
+        """Set the current position of the run on each axis.
 
         Args:
-            trainer: Which knows the number of updates.
-            updates_in_epoch: How many were made in an epoch.
-            epoch: Which epoch; None: the present one.
+            trainer: The Trainer, which counts the updates.
+            updates_in_epoch: Number of updates made in the epoch.
+            epoch: Index of the epoch; None: the current one.
         """
         epoch = trainer.current_epoch if epoch is None else epoch
         axes: dict[str, Any] = {"epoch": float(epoch), "samples": 0}
@@ -78,7 +78,7 @@ class UpdateRows:
         self.mark = {"update": trainer.global_step, **axes, "seconds": self._watch.seconds, "lr": self._lr}
 
     def begin_update(self, trainer: Trainer) -> None:
-        """Decide whether the coming update is recorded; the last of an epoch always is."""
+        """Decide whether the next update is recorded; the last of an epoch always is."""
         if self.limit.is_due(trainer.global_step):
             self.collect(trainer)
         self.limit.apply(self.history, trainer.global_step, self.of_updates)
@@ -86,18 +86,18 @@ class UpdateRows:
         self._gradients = None
 
     def begin_step(self, optimizer: Optimizer) -> None:
-        """Save what the update starts from; such as LBFGS asks again within an update."""
+        """Save parameters and gradients before the update; optimisers such as LBFGS call this several times."""
         self._lr = float(optimizer.param_groups[0]["lr"])
         if self._gradients is None and self._is_recorded and self.path is not None and self.path.names_gradients:
             self._gradients = self.path.gradients()
 
     def add_update(self, trainer: Trainer, loss: Tensor | None, updates_in_epoch: int) -> None:
-        """Save what an update leaves behind, as tensors: to read each would be to wait for the device.
+        """Save the results of an update as tensors, since reading each value would synchronise with the device.
 
         Args:
-            trainer: Behind the update, if it has made one: a module may accumulate, or skip.
+            trainer: The Trainer after the batch; there may be no update, if a module accumulates or skips.
             loss: The batch loss, shape (1,), if there is one.
-            updates_in_epoch: How many were made in the present epoch.
+            updates_in_epoch: Number of updates made in the current epoch.
         """
         made_update = trainer.global_step > self.mark["update"]
         self.move_to(trainer, updates_in_epoch)
@@ -114,7 +114,7 @@ class UpdateRows:
             self.collect(trainer)
 
     def begin_chunk(self, trainer: Trainer) -> SaveAt:
-        """Return which updates of the coming chunk are to leave what is recorded of them."""
+        """Return which updates of the coming chunk are to be saved."""
         done, path = trainer.global_step, self.path
         self._lr = learning_rate(trainer)
         self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
@@ -131,10 +131,10 @@ class UpdateRows:
         """Add the rows of a chunk.
 
         Args:
-            trainer: Behind the chunk, or where an exception has ended it.
-            chunk: Which was carried out.
-            trace: What it has left.
-            at_ends: What was measured at the ends of epochs within it.
+            trainer: The Trainer after the chunk, or after the exception that ended it.
+            chunk: The chunk that was carried out.
+            trace: Its results.
+            at_ends: Measurements at the ends of epochs within it.
         """
         self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))
         if chunk.lrs is not None:
@@ -154,12 +154,12 @@ class UpdateRows:
         rows.add_to(self.history, at_ends)
 
     def collect(self, trainer: Trainer) -> None:
-        """Turn what updates left behind into rows of the history."""
+        """Turn the saved results of updates into rows of the history."""
         if not self._marks:
             return
         saved = torch.stack(self._tensors)
         if trainer.world_size > 1:
-            # Each process has its part of every batch; the average of the parts is the batch loss.
+            # Each process has its part of every batch; the batch loss is the average over processes.
             losses = trainer.strategy.reduce(saved[:, 0].contiguous(), reduce_op="mean")
             assert isinstance(losses, Tensor)
             saved[:, 0] = losses
@@ -172,7 +172,7 @@ class UpdateRows:
         self._marks, self._tensors = [], []
 
     def add_present(self, trainer: Trainer) -> None:
-        """Make sure that the newest row is the one of the present weights."""
+        """Ensure that the last row belongs to the current weights."""
         self.collect(trainer)
         if not len(self.history) or self.history.last("update") != trainer.global_step:
             parameters = None if self.path is None else self.path.parameters()[None]
@@ -180,5 +180,5 @@ class UpdateRows:
 
 
 def _updates_per_epoch(trainer: Trainer, variant: Variant) -> int:
-    """Return how many updates an epoch makes: less than a pass where limit_train_batches says so."""
+    """Return the number of updates per epoch, with ``limit_train_batches`` taken into account."""
     return int(min(variant.updates_per_epoch, trainer.num_training_batches))

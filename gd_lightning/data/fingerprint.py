@@ -1,4 +1,4 @@
-"""A fingerprint of data: whether they are those that a run was trained on, and if not, where they first differ.
+"""Fingerprints of data, which show whether and where they differ from those that a run was trained on.
 
 Letters: N samples, C columns (features, then targets), S sections of neighbouring rows.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 _MOST_SECTIONS = 64
-_MOST_MARKS = 4096  # of all sections and columns: bounds what it adds to a checkpoint, to 64 KiB
+_MOST_MARKS = 4096  # over all sections and columns: bounds the size in a checkpoint to 64 KiB
 _ROUNDING = 1e-5  # relative to the mean size of the values: a hundred roundings of float32
 _GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ from row to row
 
@@ -25,9 +25,9 @@ _GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ 
 class Fingerprint:
     """Marks of each column in each section of rows, of the values in float64, whatever they are trained in.
 
-    What is read from a file has the same bits everywhere, and a mark is the beginning of a SHA-256 hash. What is
-    computed may be rounded differently by another processor or another number of threads, and a mark is a pair of
-    sums, of the values weighted by their place and of their sizes, which are compared within rounding.
+    Data read from a file have the same bits everywhere, and a mark is the beginning of a SHA-256 hash. Computed data
+    may be rounded differently on another processor or with another number of threads, and a mark is a pair of sums, of
+    the values weighted by their position and of their absolute values, compared up to rounding.
 
     Args:
         rows: N.
@@ -58,7 +58,7 @@ class Fingerprint:
         return cls(len(x), torch.stack([mark(_pieces(x, y, each, rows_at_once), columns) for each in _sections(x, y)]))
 
     def difference(self, before: Fingerprint, names: Sequence[str] | None = None) -> str:
-        """Say where data differ from those that a run was trained on; empty where they do not.
+        """Describe where data differ from those that a run was trained on; "" if they do not.
 
         Args:
             before: The fingerprint of the data of the run.
@@ -82,7 +82,7 @@ class Fingerprint:
         return f"the values of column {name}{also} differ from those that the run was trained on, first {where}"
 
     def _differs(self, before: Fingerprint) -> Tensor | None:
-        """Return which marks differ, shape (S, C); None where they are of another kind."""
+        """Return which marks differ, shape (S, C); None if the two are of different kinds."""
         if self.marks.shape != before.marks.shape:
             return None
         if not self.marks.is_floating_point():
@@ -97,7 +97,7 @@ class Fingerprint:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Fingerprint | None:
-        """Make the fingerprint again from its state; None where a checkpoint holds something else."""
+        """Return the fingerprint from its state; None if the state is invalid."""
         rows, marks = state.get("rows"), state.get("marks")
         if not (isinstance(rows, int) and rows > 0 and isinstance(marks, Tensor)):
             return None
@@ -109,7 +109,7 @@ _FORMS = ((2, torch.int64), (3, torch.float64))
 
 
 def _sections(x: Tensor, y: Tensor) -> Iterator[range]:
-    """Share the rows out; the last section may be shorter."""
+    """Yield the sections of rows; the last one may be shorter."""
     rows, columns = len(x), x.shape[1] + y.shape[1]
     length = math.ceil(rows / max(1, min(_MOST_SECTIONS, _MOST_MARKS // columns)))
     return (range(start, min(start + length, rows)) for start in range(0, rows, length))
@@ -119,7 +119,7 @@ def _pieces(x: Tensor, y: Tensor, section: range, at_once: int) -> _Pieces:
     """Yield the first row of each piece of a section, and the piece in float64, shape (C, rows)."""
     for start in section[::at_once]:
         rows = slice(start, min(start + at_once, section.stop))
-        # To add 0 makes -0 the 0 that it equals.
+        # Adding 0 turns -0 into 0.
         yield start, torch.cat([x[rows].detach().cpu().double().T, y[rows].detach().cpu().double().T]) + 0.0
 
 

@@ -1,4 +1,4 @@
-"""A ``DataLoader`` that fetches a batch at a time, or hands a large one over in parts.
+"""A ``DataLoader`` that yields whole batches, micro-batches, or chunks of updates.
 
 Letters: N samples, D features, K outputs, B batch.
 """
@@ -23,13 +23,13 @@ from gd_lightning.variants import Variant
 class BatchLoader(DataLoader[Pair]):
     """Yields batches (x, y) of shapes (B, D) and (B, K); its ``batch_size`` is the variant's B.
 
-    ``DataLoader`` would fetch single samples and stack them. Here a batch is a slice of the samples, which may live
-    on the training device; in another order than the given one, many batches are gathered at once.
+    ``DataLoader`` fetches single samples and collates them. Here a batch is a slice of the samples, which may be on the
+    training device; unless the order is sequential, many batches are gathered at once.
 
     With several processes, each yields its contiguous part of every batch, without padding, so that together they see
     exactly the batch; a part is empty where a batch has fewer samples than there are processes.
 
-    It can be stopped and continued anywhere: ``state_dict`` says how many samples of the epoch are consumed, which
+    It can be interrupted and resumed anywhere: ``state_dict`` says how many samples of the epoch are consumed, which
     holds for any number of processes and any size of micro-batches. Outside a ``Trainer``, each complete pass is
     the next epoch.
 
@@ -38,10 +38,10 @@ class BatchLoader(DataLoader[Pair]):
         variant: B, N and whether a short last batch is dropped.
         order: In which order an epoch visits the samples.
         seed: Seed of the order.
-        rank: Which process this is, from 0.
+        rank: Index of this process, from 0.
         world_size: Number of processes.
-        micro_batch_size: The most samples of a batch to hand over at once; a larger batch comes as
-            :class:`~gd_lightning.MicroBatches`. None: batches come whole.
+        micro_batch_size: Maximum number of samples loaded at once; a larger batch is yielded as
+            :class:`~gd_lightning.MicroBatches`. None: unlimited.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class BatchLoader(DataLoader[Pair]):
         return self._batches(done)
 
     def _batches(self, done: int) -> Iterator[Pair | MicroBatches | Chunk]:
-        """Yield the batches of the epoch behind the samples that are done."""
-        # A generator, so that the epoch is read at the first batch: Lightning makes the iterator before it sets it.
+        """Yield the batches of the epoch after the first ``done`` samples."""
+        # A generator, so that the epoch is read at the first batch: Lightning sets it after creating the iterator.
         rows, update = self._rows(), -(-done // self.variant.batch_size)
         if self.chunk_source is not None:
             rows, update = yield from self._chunks(self.chunk_source, rows, update)
@@ -83,9 +83,8 @@ class BatchLoader(DataLoader[Pair]):
         """Yield the batches of the epoch from an update on."""
         variant, in_parts = self.variant, self.comes_in_parts
         per_gather = 1 if in_parts else max(1, PIECE // variant.batch_size)
-        # The last bits of a sum depend on where in the memory its terms begin. A batch that is copied begins where
-        # memory does, as those of engines do, and not where others that it was gathered with end: an epoch that is
-        # continued has other ones, or none.
+        # The last bits of a sum depend on the memory alignment of its terms. Batches are copied to be aligned as those
+        # of engines are, not by their offset among gathered batches, which differs in a continued epoch.
         is_gathered = per_gather > 1 and (rows is not None or self.samples.mapped)
         for first in range(update, variant.updates_per_epoch, per_gather):
             last = min(first + per_gather, variant.updates_per_epoch)
@@ -103,10 +102,10 @@ class BatchLoader(DataLoader[Pair]):
     def _chunks(
         self, source: ChunkSource, rows: Tensor | None, update: int
     ) -> Generator[Chunk, None, tuple[Tensor | None, int]]:
-        """Yield the updates of the epoch from one on, many at a time.
+        """Yield the updates of the epoch from a given one on, in chunks.
 
         Returns:
-            The order of the epoch that a chunk has ended in, and the update from which on there is no chunk.
+            The order of the epoch in which the last chunk ended, and the first update that is not in a chunk.
         """
         epoch = self.epoch_order.epoch
         while update < self.variant.updates_per_epoch:
@@ -122,14 +121,14 @@ class BatchLoader(DataLoader[Pair]):
         return rows, update
 
     def _rows(self) -> Tensor | None:
-        """Return the order of the epoch; None where the samples are taken as they lie."""
+        """Return the order of the epoch; None for the stored order."""
         if comes_as_it_lies(self.epoch_order.order, self.variant):
             return None
         return self.epoch_order.rows().to(self.samples.device)
 
     @property
     def comes_in_parts(self) -> bool:
-        """Whether batches are handed over in parts."""
+        """Whether batches are yielded as micro-batches."""
         share = -(-self.variant.batch_size // self.world_size)
         return self.micro_batch_size is not None and share > self.micro_batch_size
 
@@ -144,7 +143,7 @@ class BatchLoader(DataLoader[Pair]):
         return MicroBatches(take, last - first, self.micro_batch_size)
 
     def _share(self, start: int, stop: int) -> tuple[int, int]:
-        """Return this process's contiguous part of the samples from start to stop."""
+        """Return this process's contiguous part of the samples from start to stop, as start and stop."""
         size = stop - start
         return start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size
 
@@ -155,10 +154,10 @@ class BatchLoader(DataLoader[Pair]):
         return {"samples": self._consumed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the coming pass behind the samples that were consumed.
+        """Start the next pass after the samples consumed so far.
 
         Raises:
-            InputError: They are no whole batches of this batch size, or more than an epoch has.
+            InputError: Their number is not a multiple of the batch size, or exceeds an epoch.
         """
         samples = state.get("samples")
         if type(samples) is not int or not 0 <= samples <= self.variant.samples_per_epoch:

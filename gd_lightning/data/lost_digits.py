@@ -13,13 +13,13 @@ from torch import Tensor
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import Moments, in_float64
 
-_MOST = 1e-3  # rounding error over standard deviation, from which on a column is named
+_MOST = 1e-3  # rounding error over standard deviation, above which a column is named
 _ROWS = 65_536  # that are converted at a time
 _SHOWN = 5
 
 
 def lost_digits(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return what rounding to a precision does to each column.
+    """Return the effect of rounding to a precision on each column.
 
     Args:
         values: Shape (N, C), N at least 1.
@@ -27,7 +27,7 @@ def lost_digits(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
     Returns:
         The root mean square of the rounding error over the standard deviation (0 where the column is constant), and
-        whether a column becomes constant that is not; both of shape (C,).
+        whether rounding makes the column constant; both of shape (C,).
     """
     moments, lowest, highest = Moments.of(values[:0]), torch.tensor(torch.inf), torch.tensor(-torch.inf)
     squares = torch.zeros((), dtype=torch.float64)
@@ -49,15 +49,15 @@ def check_digits(
     """Name the columns that lose their digits.
 
     Args:
-        features: Features, shape (N, D), and what they are converted to.
-        targets: Targets, shape (N, K), and what they are converted to.
-        names: Of features and of targets.
+        features: Features, shape (N, D), and the dtype to convert them to.
+        targets: Targets, shape (N, K), and the dtype to convert them to.
+        names: Names of features and of targets.
 
     Returns:
-        A sentence that says so, and what to do; empty where no column loses any.
+        A sentence that names the columns and a remedy; "" if no column loses digits.
 
     Raises:
-        InputError: A column becomes constant that is not.
+        InputError: Rounding makes a column constant.
     """
     lost: dict[str, float] = {}
     in_targets = False

@@ -1,4 +1,4 @@
-"""The ``LightningDataModule``: a problem, split, and loaded in the batches that make the algorithm.
+"""The ``LightningDataModule``: a problem, split, and loaded in batches of the size that defines the algorithm.
 
 Letters: N training samples, D features, K outputs.
 """
@@ -26,11 +26,11 @@ from gd_lightning.variants import BatchSize, Variant
 
 _OPTIONS = (
     *("batch_size", "order", "drop_last", "val_size", "test_size", "seed", "standardize", "micro_batch_size"),
-)  # that a checkpoint names, besides the problem
+)  # saved in checkpoints, besides the problem
 
 
 class _Batches(Dataset[Tensor]):
-    """Batches that are there already, one an item."""
+    """A dataset of precomputed batches, one per item."""
 
     def __init__(self, batches: Sequence[Tensor]) -> None:
         self.batches = batches
@@ -46,7 +46,8 @@ class RegressionDataModule(ProblemDataModule):
     """Regression data whose batch size is the algorithm.
 
     Args:
-        problem: What makes the data and knows their truth; a class name or class path.
+        problem: The problem, which generates or reads the data and may know the true function; a class name or class
+            path.
         batch_size: Samples per update over all devices: full (batch gradient descent), 1 (stochastic), or any
             number between (mini-batch).
         order: In which order an epoch visits the training samples: sequential (as given), shuffled (anew each epoch),
@@ -64,8 +65,8 @@ class RegressionDataModule(ProblemDataModule):
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
 
     Raises:
-        InputError: The order is unknown, or a seed or a size is out of its range; what depends on the data is refused
-            in ``setup``.
+        InputError: The order is unknown, or a seed or a size is out of range; checks that need the data are made in
+            ``setup``.
 
     Example:
         >>> from gd_lightning import RegressionDataModule, SteepLine
@@ -107,12 +108,12 @@ class RegressionDataModule(ProblemDataModule):
         self.save_hyperparameters(saved | {name: given[name] for name in _OPTIONS}, logger=False)
 
     def setup(self, stage: str = "fit") -> None:
-        """Make, check and split the data, once.
+        """Load, check and split the data, once.
 
         Raises:
-            InputError: The data, the split or the batch size cannot be used.
+            InputError: The data, the split or the batch size is invalid.
         """
-        self.teardown(stage)  # an exception may have ended the last run before its own
+        self.teardown(stage)  # an exception may have ended the last run before its teardown
         if self._needs_new_inputs_only:
             return
         Variant.of(self.batch_size, len(self.train), self.drop_last)  # refuses a batch size that does not fit
@@ -122,24 +123,24 @@ class RegressionDataModule(ProblemDataModule):
             self.trainer.limit_val_batches = 0
         model: Any = model_of(self.trainer)
         if hasattr(model, "configure_for"):
-            # Callbacks have their set-up next: to copy the network, to prune it or to freeze a part of it.
+            # The set-up of callbacks follows, which may copy, prune or freeze the network.
             model.configure_for(self)
-        # All that the loaders refuse is refused here: of an exception that rises while it fetches a loader, Lightning
-        # leaves DataLoader with methods that keep each attribute that is ever set on one.
+        # Errors of the loaders are raised here: after an exception while Lightning fetches a loader, DataLoader stays
+        # patched with methods that keep a reference to every attribute set.
         self._check_standardized()
         process_of(self.trainer)
         if stage == "fit":
             self._in_micro_batches()
 
     def teardown(self, stage: str) -> None:
-        """Give the Trainer back the limit that :meth:`setup` set."""
+        """Restore the Trainer's limit that :meth:`setup` changed."""
         if self._limit_val_batches is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 
     def with_seed(self, seed: int) -> RegressionDataModule:
         """Return the same data with another seed of split and order.
 
-        Samples that no split shares out are the same in memory, too.
+        Without a random split, the copy shares the samples in memory.
         """
         other = self._with("seed", seed)
         if self.splits_at_random:
@@ -159,15 +160,14 @@ class RegressionDataModule(ProblemDataModule):
 
     @property
     def variant(self) -> Variant:
-        """What the batch size means for the training set: the algorithm and its bookkeeping."""
+        """The variant of gradient descent: batch size, number of samples, updates per epoch."""
         return Variant.of(self.batch_size, len(self.train), self.drop_last)
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader whose ``batch_size`` is the variant's B.
 
         Raises:
-            InputError: The Trainer would split batches among processes a second time, or the model would not
-                standardise.
+            InputError: The Trainer would also split batches among processes, or the model lacks a standardising layer.
         """
         self._check_standardized()
         parts = self._at_once() if self._in_micro_batches() else None
@@ -177,8 +177,8 @@ class RegressionDataModule(ProblemDataModule):
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Return a loader over the validation samples in their order.
 
-        Where none are held out there is nothing to load while fitting, and ``Trainer.validate`` judges the training
-        samples; :meth:`held_out` tells.
+        Without held-out samples there is nothing to load while fitting, and ``Trainer.validate`` uses the training
+        samples; see :meth:`held_out`.
         """
         if self.held_out("validate"):
             return self._evaluation_loader(self.parts[1])
@@ -201,16 +201,16 @@ class RegressionDataModule(ProblemDataModule):
         return BatchLoader(placed(samples, device_of(self.trainer)), variant, rank=rank, world_size=world_size)
 
     def _at_once(self) -> int:
-        """Return how many samples are on the device at once."""
+        """Return the number of samples on the device at once."""
         if self.micro_batch_size is not None:
             return self.micro_batch_size
         return samples_at_once(self.trainer, self.in_features, self.out_features, self.numbers_at_once)
 
     def _in_micro_batches(self) -> bool:
-        """Whether large batches come in parts.
+        """Whether large batches are loaded as micro-batches.
 
         Raises:
-            InputError: micro_batch_size is given, and the model cannot take parts.
+            InputError: micro_batch_size is given, and the model does not support it.
         """
         model = model_of(self.trainer)
         obstacle = getattr(model, "needs_whole_batches", f"{type(model).__name__} is no RegressionModule")
@@ -222,7 +222,7 @@ class RegressionDataModule(ProblemDataModule):
         return not obstacle
 
     def _check_standardized(self) -> None:
-        """The layer that standardises is the model's, so a model without one may not train on such data."""
+        """Refuse to train a model without a standardising layer on data that ask for one."""
         model = model_of(self.trainer)
         if self.standardize and model is not None and not hasattr(model, "standardize"):
             raise InputError(
@@ -235,7 +235,7 @@ class RegressionDataModule(ProblemDataModule):
     def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is no choice
         cls, checkpoint_path: str | Path, **kwargs: Any
     ) -> RegressionDataModule:
-        """Make the data module of a checkpoint again, its problem too, without arguments.
+        """Return the data module of a checkpoint, with its problem.
 
         Args:
             checkpoint_path: A checkpoint file; it is loaded as plain values and tensors only.
@@ -260,7 +260,7 @@ class RegressionDataModule(ProblemDataModule):
 
 
 def _check_options(order: str, seed: int, micro_batch_size: int | None) -> None:
-    """Refuse options that no data can follow."""
+    """Refuse options that are invalid for any data."""
     if order not in ORDERS:
         raise InputError(f"order {order!r} is unknown; use one of {', '.join(ORDERS)}")
     if not 0 <= seed < 2**63:
@@ -272,10 +272,10 @@ def _check_options(order: str, seed: int, micro_batch_size: int | None) -> None:
 
 
 def _problem_from(saved: dict[str, Any]) -> Problem:
-    """Make the problem of a checkpoint again.
+    """Return the problem of a checkpoint.
 
     Raises:
-        InputError: Its class has not been imported, or takes no such arguments.
+        InputError: Its class has not been imported, or does not accept the saved arguments.
     """
     cls = problem_class(saved["class_path"])
     try:

@@ -1,4 +1,4 @@
-"""Where the samples of a run are: in which precision, on which device, in which processes, and how many at once."""
+"""Precision, device and process of the samples of a run, and how many are processed at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import injects_samplers
 from gd_lightning.memory import free_memory
 
-# Numbers of the widest layer that are computed at a time. On a CPU, parts that stay in its cache are several times
-# faster than whole large batches; a GPU needs more to be busy.
+# Activations of the widest layer that are computed at a time. On a CPU, parts that fit in its cache are several times
+# faster than large batches; a GPU needs more to be busy.
 _ON_CPU, _ON_OTHERS = 2**20, 2**26
 
 
 def model_of(trainer: Trainer | None) -> LightningModule | None:
-    """Return what a Trainer trains or judges, if there is a Trainer."""
+    """Return the module of a Trainer, if there is one."""
     return None if trainer is None else trainer.lightning_module
 
 
@@ -33,10 +33,10 @@ def precision_of(trainer: Trainer | None) -> torch.dtype:
 
 
 def process_of(trainer: Trainer | None) -> tuple[int, int]:
-    """Return which process this is, and how many there are.
+    """Return rank and world size.
 
     Raises:
-        InputError: The Trainer would split batches among processes a second time.
+        InputError: The Trainer would also split batches among processes.
     """
     if trainer is None or trainer.world_size == 1:
         return 0, 1
@@ -53,8 +53,8 @@ def loaded(parts: tuple[Samples, ...], trainer: Trainer | None, most: int | None
 
     Args:
         parts: The samples.
-        trainer: Whose processes on this machine all load them.
-        most: The most bytes that are loaded by a process; None: its share of half of the free memory.
+        trainer: The Trainer, each of whose processes on this machine loads them.
+        most: Maximum number of bytes per process; None: its share of half of the free memory.
     """
     if not any(part.mapped for part in parts):
         return parts
@@ -63,20 +63,20 @@ def loaded(parts: tuple[Samples, ...], trainer: Trainer | None, most: int | None
 
 
 def placed(samples: Samples, device: torch.device) -> Samples:
-    """Move samples to the training device where they fit in half of its free memory; else batches travel."""
+    """Move samples to the training device if they fit in half of its free memory; otherwise batches are moved."""
     if device.type == "cuda" and samples.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return samples
     return samples.to(device)
 
 
 def samples_at_once(trainer: Trainer | None, features: int, outputs: int, numbers: int | None) -> int:
-    """Return how many samples are on the device at once, by the widest layer of the model.
+    """Return the number of samples to process at once, from the widest layer of the model.
 
     Args:
-        trainer: Which has the model and the device.
+        trainer: The Trainer, with model and device.
         features: D.
         outputs: K.
-        numbers: How many numbers of that layer are computed at once; None: as many as suits the device.
+        numbers: Number of activations of that layer to compute at once; None: a default for the device.
     """
     model = model_of(trainer)
     shapes = [] if model is None else [parameter.shape for parameter in model.parameters()]

@@ -1,4 +1,4 @@
-"""What a run learns from: a problem, made, split, and recognised by those who were trained on it.
+"""The base of the data module: the samples of a problem, split, and compared with those of a continued run.
 
 Letters: N samples, D features, K outputs.
 """
@@ -29,7 +29,7 @@ class ProblemDataModule(LightningDataModule):
     """The samples of a problem for training, validation and test, in the precision of a run.
 
     Args:
-        problem: What makes the data.
+        problem: The problem that generates or reads the data.
         val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         seed: Seed of the split.
@@ -66,7 +66,7 @@ class ProblemDataModule(LightningDataModule):
         return self.parts_in(precision_of(self.trainer))
 
     def parts_in(self, dtype: torch.dtype) -> Parts:
-        """Return the samples for training, validation and test in a precision, whatever that of the run."""
+        """Return the samples for training, validation and test in a given precision."""
         key = dtype, self._has_full_x()
         if key not in self._parts:
             samples = self._draw(*key)
@@ -83,7 +83,7 @@ class ProblemDataModule(LightningDataModule):
         return self.parts[0]
 
     def held_out(self, stage: Literal["validate", "test"]) -> int:
-        """Return the number of samples that were kept from training for a stage."""
+        """Return the number of samples held out for a stage."""
         return len(self.parts[1 if stage == "validate" else 2])
 
     @property
@@ -92,16 +92,16 @@ class ProblemDataModule(LightningDataModule):
         return bool(self.val_size or self.test_size)
 
     def _draw(self, dtype: torch.dtype, full_x: bool) -> Samples:
-        """Make the data, and refuse others than those of the run that is continued or judged."""
+        """Load the data, and refuse data that differ from those of the continued or evaluated run."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
         self._refuse_other_data()
         return in_precision(self.problem, x, y, dtype, full_x)
 
     def _has_full_x(self) -> bool:
-        """Whether features come in float64 where the data have it: what standardises them brings them to the precision.
+        """Whether float64 features stay in float64, because the standardising layer converts them.
 
-        Data that do not standardise may be given to a model that does, from other data.
+        A model with a standardising layer may also be given data without the option ``standardize``.
         """
         is_standardized = self.standardize or getattr(model_of(self.trainer), "standardize", None) is not None
         return is_standardized and device_of(self.trainer).type != "mps"  # which has no float64
@@ -119,9 +119,9 @@ class ProblemDataModule(LightningDataModule):
         return self.train.out_features if names is None else len(names)
 
     def standardization(self, centred: bool = True) -> Standardize | None:
-        """Return the layer that standardises features by the statistics of the training set, or None if not wanted.
+        """Return the layer that standardises features by the statistics of the training set, or None if not requested.
 
-        Nor is there one where only other inputs are predicted: the checkpoint has it.
+        It is also None if only other inputs are predicted, because the checkpoint has the layer.
 
         Args:
             centred: Whether the means are subtracted; not for a model without biases.
@@ -139,23 +139,23 @@ class ProblemDataModule(LightningDataModule):
         return None if features is None or targets is None else (list(features), list(targets))
 
     def take_columns(self, features: Sequence[str], targets: Sequence[str]) -> None:
-        """Take the columns of a table by their names, in the order of the trained weights; data that are read go."""
+        """Select the columns of a table by name, in the order of the trained weights; loaded data are discarded."""
         names = None if self._fingerprint is None else self.column_names
         self.problem = self.problem.by_names(features, targets)
         if names is not None and names != self.column_names:
             self._parts, self._fingerprint = {}, None
 
     def take_row_numbers(self) -> None:
-        """Take columns that number the rows, too, as a run did whose checkpoint has no names; data that are read go."""
+        """Include row-number columns, as a run without names in its checkpoint did; loaded data are discarded."""
         self.problem, self._parts, self._fingerprint = self.problem.with_row_numbers(), {}, None
 
     @property
     def _needs_new_inputs_only(self) -> bool:
-        """Whether this is a prediction for other inputs than the problem's own, which need not be there any more."""
+        """Whether only other inputs are predicted, so that the problem's own data are not needed."""
         return self.predict_inputs is not None and self.trainer is not None and self.trainer.state.fn == "predict"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the run has to find again: the columns by name, and the fingerprint of the data."""
+        """Return the names of the columns, and the fingerprint of the data, for a checkpoint."""
         fingerprint = self._fingerprint or self._fingerprint_of_run
         if fingerprint is None:
             return {}
@@ -164,12 +164,12 @@ class ProblemDataModule(LightningDataModule):
         return {"problem": self.hparams["problem"], **names, **fingerprint.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the columns of a run by name; where the problem is that of the run, the data have to be the same.
+        """Select the columns of a run by name; if the problem is that of the run, the data must be the same.
 
         Raises:
-            InputError: The data have been read, and differ.
+            InputError: The data are loaded already, and differ.
         """
-        state_dict = state_dict if isinstance(state_dict, dict) else {}  # a damaged checkpoint may hold anything
+        state_dict = state_dict if isinstance(state_dict, dict) else {}  # a damaged checkpoint may contain anything
         features: Any = state_dict.get("features")
         targets: Any = state_dict.get("targets")
         if _are_names(features) and _are_names(targets):
@@ -180,10 +180,10 @@ class ProblemDataModule(LightningDataModule):
         self._refuse_other_data()
 
     def _refuse_other_data(self) -> None:
-        """Refuse data that are not those that a run was trained on.
+        """Refuse data other than those that a run was trained on.
 
         Raises:
-            InputError: They differ.
+            InputError: The data differ.
         """
         if self._fingerprint is None or self._fingerprint_of_run is None:
             return
@@ -216,7 +216,7 @@ class ProblemDataModule(LightningDataModule):
         return x
 
     def prediction_targets(self) -> Tensor | None:
-        """Return the targets at the inputs to predict at, shape (N, K), where they are the problem's own."""
+        """Return the targets of the inputs to predict at, shape (N, K); None for other inputs than the problem's."""
         return self._draw(precision_of(self.trainer), self._has_full_x()).y if self.predict_inputs is None else None
 
 

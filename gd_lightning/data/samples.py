@@ -1,4 +1,4 @@
-"""Samples, and how they are checked and split.
+"""Samples in memory or in a mapped file, their checks and their split.
 
 Letters: N samples, D features, K outputs.
 """
@@ -18,22 +18,22 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.problems import Problem
 
 _ROW_NUMBERS = (torch.int32, torch.int64)
-PIECE = 65_536  # samples that are looked at, converted or copied at a time
+PIECE = 65_536  # samples checked, converted or copied at a time
 
 
 class Samples(Dataset[Pair]):
     """Features x of shape (N, D) and targets y of shape (N, K), in memory or mapped from a file.
 
-    Mapped samples stay as they lie: rows are chosen, and values converted, for each piece that is asked for.
+    Mapped samples stay in the file: rows are selected and values converted whenever a piece is read.
 
     Args:
         x: Features, shape (M, D).
         y: Targets, shape (M, K).
-        dtype: What values are converted to; None: they keep their dtypes.
+        dtype: The dtype of the values; None: unchanged.
         mapped: Whether x and y are mapped from a file.
-        rows: Which of the M rows the N samples are; None: all.
-        x_dtype: What features are converted to, where that is not the dtype of the targets.
-        check: Called before each read; raises an exception where what is mapped cannot be read any more.
+        rows: Indices of the N samples among the M rows; None: all.
+        x_dtype: The dtype of the features, if it differs from that of the targets.
+        check: Called before each read; raises an exception if the mapped file can no longer be read.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Samples(Dataset[Pair]):
         return len(self) * self.row_bytes
 
     def take(self, where: slice | Tensor) -> Pair:
-        """Return the samples at these positions, in this order; a view where they are in memory and side by side."""
+        """Return the samples at these positions, in this order; a view if they are in memory and contiguous."""
         if self._check is not None:
             self._check()
         if self._rows is not None:
@@ -106,7 +106,7 @@ class Samples(Dataset[Pair]):
         return (x.to(self.x_dtype).contiguous(), y.to(self.dtype).contiguous()) if self.mapped else (x, y)
 
     def lazily(self) -> tuple[LazyRows, LazyRows]:
-        """Return features and targets of which rows are taken where they are asked for."""
+        """Return features and targets whose rows are read when they are indexed."""
         return LazyRows(self, 0), LazyRows(self, 1)
 
     def pieces(self, size: int = PIECE) -> Iterator[Pair]:
@@ -125,7 +125,7 @@ class Samples(Dataset[Pair]):
         return self if device == self.device else self._copied(device)
 
     def loaded(self) -> Samples:
-        """Return the samples in memory, converted, wherever they are mapped from."""
+        """Return the samples converted and loaded into memory."""
         return self._copied(self.device) if self.mapped else self
 
     def _copied(self, device: torch.device) -> Samples:
@@ -139,10 +139,10 @@ class Samples(Dataset[Pair]):
 
 
 class LazyRows:
-    """The features or the targets of samples, of which rows are taken where they are asked for.
+    """The features or the targets of samples, whose rows are read when they are indexed.
 
     Args:
-        samples: N samples.
+        samples: The N samples.
         part: 0 for features, 1 for targets.
     """
 
@@ -157,10 +157,10 @@ class LazyRows:
 
 
 def draw_pair(problem: Problem) -> Pair:
-    """Make the data of a problem in its own precision.
+    """Return the data of a problem in its own precision.
 
     Raises:
-        InputError: x or y is no floating-point tensor of shape (N, D) or (N, K), or they differ in length.
+        InputError: x or y is not a floating-point tensor of shape (N, D) or (N, K), or they differ in length.
     """
     name, seed = type(problem).__name__, getattr(problem, "seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
@@ -187,14 +187,14 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
     """Convert the data of a problem.
 
     Args:
-        problem: What made the data.
+        problem: The problem that the data come from.
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         dtype: The precision.
-        full_x: Whether features stay in float64 where they are, since they are standardised there.
+        full_x: Whether float64 features stay in float64, to be standardised before they are converted.
 
     Raises:
-        InputError: A value is not finite in this precision, or a column becomes constant that is not.
+        InputError: A value is not finite in this precision, or rounding makes a column constant.
     """
     name = type(problem).__name__
     x_dtype = torch.promote_types(x.dtype, dtype) if full_x else dtype
@@ -212,10 +212,10 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
 
 
 def _names(problem: Problem, x: Tensor, y: Tensor) -> tuple[Sequence[str], Sequence[str]]:
-    """Return what features and targets are called.
+    """Return the names of features and targets.
 
     Raises:
-        InputError: The problem gives other than one name of its own to each.
+        InputError: The names given by the problem are not distinct, or not one per column.
     """
     given = {"feature_names": (problem.feature_names, x, "x"), "target_names": (problem.target_names, y, "y")}
     found: list[Sequence[str]] = []
@@ -233,7 +233,7 @@ def _names(problem: Problem, x: Tensor, y: Tensor) -> tuple[Sequence[str], Seque
 
 
 def _sample(problem: Problem) -> Pair:
-    """Let a problem draw its data while float32 is the default: in another precision, torch draws other numbers."""
+    """Sample a problem with float32 as default dtype, since torch draws other numbers in other precisions."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -245,17 +245,17 @@ def _sample(problem: Problem) -> Pair:
 def split_samples(
     problem: Problem, samples: Samples, val_size: float | None, test_size: float, seed: int
 ) -> tuple[Samples, Samples, Samples]:
-    """Share samples out for training, validation and test; the latter two may be empty.
+    """Split samples into training, validation and test; the latter two may be empty.
 
     Args:
-        problem: What made the samples, and may prescribe which of them are for validation.
-        samples: All of them.
+        problem: The problem, which may prescribe the validation samples.
+        samples: All samples.
         val_size: For validation: a fraction below 1, or a number of samples; None: as the problem prescribes.
         test_size: For test: a fraction below 1, or a number of samples.
-        seed: Seed of a choice at random.
+        seed: Seed of a random split.
 
     Raises:
-        InputError: The split that is prescribed is none, or something is held out besides; or a size is none.
+        InputError: The prescribed split is invalid, or combined with other sizes; or a size is invalid.
     """
     prescribed = problem.split() if val_size is None else None
     if prescribed is not None and test_size:
@@ -286,7 +286,7 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
         Row numbers for training, validation and test; without overlap, and together all rows.
 
     Raises:
-        InputError: A size is no fraction and no count, or nothing is left for training.
+        InputError: A size is neither a fraction nor a count, or nothing is left for training.
     """
     n_val, n_test = count_of("val_size", val_size, n), count_of("test_size", test_size, n)
     if n_val + n_test >= n:
@@ -301,7 +301,7 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
 
 
 def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
-    """Refuse a split that a problem prescribes, where it is none.
+    """Refuse an invalid split prescribed by a problem.
 
     Args:
         name: The name of the problem.
@@ -309,7 +309,7 @@ def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
         n: Number of samples.
 
     Raises:
-        InputError: They are no row numbers from 0 to n - 1 that stand once each, or none is for training.
+        InputError: The rows are not distinct integers from 0 to n - 1, or none is for training.
     """
     if not (isinstance(split, tuple) and len(split) == 2):
         raise InputError(
@@ -339,7 +339,7 @@ def count_of(name: str, size: float, n: int) -> int:
     """Turn a fraction or a number of samples into a number of samples.
 
     Raises:
-        InputError: It is neither.
+        InputError: The size is neither.
     """
     if isinstance(size, float) and 0 <= size < 1:
         return round(size * n)

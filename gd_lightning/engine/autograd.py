@@ -31,6 +31,7 @@ class AutogradEngine(Engine):
     """
 
     name: ClassVar[str] = "autograd"
+    first_work = 100.0
 
     def __init__(self, losses: Losses, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
         self._losses, self._optimizer = losses, optimizer

@@ -369,6 +369,8 @@ class Engine(ABC):
     """Carries out updates of parameters that it holds, with the settings and the state of their optimiser."""
 
     name: ClassVar[str]
+    first_work: float
+    """Work of a run's first chunk: updates for autograd, else updates times batch size times number of parameters."""
     max_updates: float = math.inf
     """The most updates of a chunk."""
     interrupted: Trace | None = None

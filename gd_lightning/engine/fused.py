@@ -55,6 +55,7 @@ class FusedEngine(Engine):
     """
 
     name: ClassVar[str] = "fused"
+    first_work = 1_000_000.0
 
     def __init__(
         self, network: nn.Module, optimizer: Optimizer, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0

@@ -25,6 +25,7 @@ class _WithSamples(Engine):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name = engine.name  # type: ignore[misc]  # of engines that have no other one, it is that of the class
+        self.first_work = engine.first_work
 
     @abstractmethod
     def _own(self, chunk: Chunk) -> Chunk:

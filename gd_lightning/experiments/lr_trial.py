@@ -16,6 +16,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,9 +39,7 @@ _BELOW = 3  # of the coarse ratio are tried for all epochs below those of the fi
 _SHORT = 4  # learning rates of the coarse ratio are tried for this part of the epochs
 _TINY, _HUGE = 1e-30, 1e9  # learning rates beyond which none is tried: an absolute one, and one in units of the guess
 
-# Seen on perceptrons with targets of scale 1 to 1e5: after so many updates, the smallest learning rate that has
-# diverged is at most 1.8 times the smallest that diverges within 200 epochs.
-_SAMPLES_SEEN, _FEWEST_UPDATES, _MOST_UPDATES = 10_000, 150, 1500
+_SAMPLES_SEEN = 10_000  # by a run, whose updates are no fewer and no more than a trial says
 _NUMBERS, _FEWEST_ROWS, _MOST_ROWS = 4 * 10**6, 64, 4096  # rows times parameters, and rows
 _ORDERS = 3  # of small batches: one that diverges in none of a few epochs can do so in the next
 _HARDEST = 8  # samples by each of two measures that are always among those of a trial
@@ -77,6 +76,13 @@ class Trial:
         seed: The order's.
         drop_last: Whether a short last batch is left out.
     """
+
+    # Seen on perceptrons with targets of scale 1 to 1e5: after so many updates, the smallest learning rate that has
+    # diverged is at most 1.8 times the smallest that diverges within 200 epochs.
+    fewest_updates: ClassVar[int] = 150
+    """The fewest updates of a run."""
+    most_updates: ClassVar[int] = 1500
+    """The most updates of a run, however small its batches are."""
 
     module: RegressionModule
     samples: Samples
@@ -163,8 +169,8 @@ class Trial:
 
     def _updates(self, batch_size: int) -> int:
         """Return how many updates a run has; fewer where the runs are made one after the other."""
-        updates = max(_FEWEST_UPDATES, min(_MOST_UPDATES, _SAMPLES_SEEN // batch_size))
-        return updates if self._orders > 1 else max(_FEWEST_UPDATES, updates // _ORDERS)
+        updates = max(self.fewest_updates, min(self.most_updates, _SAMPLES_SEEN // batch_size))
+        return updates if self._orders > 1 else max(self.fewest_updates, updates // _ORDERS)
 
     @property
     def _orders(self) -> int:

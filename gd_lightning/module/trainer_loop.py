@@ -19,7 +19,6 @@ from gd_lightning.variants import Variant
 
 # Signals, time limits and checkpoints are handled between chunks.
 _SECONDS = 0.1
-_FIRST_WORK = {"autograd": 100.0, "fused": 1_000_000.0}  # of the first chunk, in numbers of a batch or so
 _GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
 _MOST_KEPT = 10_000_000  # numbers that a chunk may leave
 _MOST_MEASURED = 20_000  # epochs of a chunk at whose ends something is measured: to record it takes longer than they
@@ -63,7 +62,7 @@ class Chunks:
         self._loader = loader
         self._variant: Variant = self._loader.variant
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
-        self._length = max(1, int(_FIRST_WORK[engine.name] / work * self._seconds / _SECONDS))
+        self._length = max(1, int(engine.first_work / work * self._seconds / _SECONDS))
         self.end = 0
         """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch.
 

@@ -16,7 +16,7 @@ from gd_lightning import RegressionDataModule, RegressionModule
 from gd_lightning.cli.subcommands import local_plan
 from gd_lightning.cli.subcommands.plan import plan
 from gd_lightning.data.samples import Samples
-from gd_lightning.experiments import lr_trial as trial
+from gd_lightning.experiments import Trial
 from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine
@@ -28,14 +28,14 @@ FOUR = ["--data.problem", "FourPoints"]  # where the data do not matter: runs th
 @pytest.fixture
 def shorter_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try single samples for a fifth of the updates: enough for the parabola."""
-    monkeypatch.setattr(trial, "_MOST_UPDATES", 300)
+    monkeypatch.setattr(Trial, "most_updates", 300)
 
 
 @pytest.fixture
 def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try for few updates, where what is found does not matter."""
-    monkeypatch.setattr(trial, "_MOST_UPDATES", 40)
-    monkeypatch.setattr(trial, "_FEWEST_UPDATES", 10)
+    monkeypatch.setattr(Trial, "most_updates", 40)
+    monkeypatch.setattr(Trial, "fewest_updates", 10)
 
 
 def _said(capfd: Capture, *options: str) -> str:
@@ -219,8 +219,8 @@ def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch) 
         return found.table("Sine"), json.loads(found.as_json(None))
 
     with monkeypatch.context() as context:  # to undo all would make the trials long again
-        context.setattr(local_plan, "_NUMBERS", 31 * 2000)
-        context.setattr(local_plan, "_JACOBIANS", 300)
+        context.setattr(local_plan.LocalPlan, "most_numbers", 31 * 2000)
+        context.setattr(local_plan.LocalPlan, "most_jacobians", 300)
         out, drawn = made()
     assert "Estimated from 2,000 of the 5,000 training samples: train loss and sharpness." in out
     assert "Estimated from 300 of the 5,000 training samples: beta and noise scale." in out

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gd_lightning import RegressionDataModule, RegressionModule, Standardize
-from gd_lightning.experiments import lr_trial as trial
+from gd_lightning.experiments import Trial
 from gd_lightning.module import standardized_module
 from gd_lightning.problems import LinearProblem, Problem, SteepLine
 from gd_lightning.theory import LinearLoss
@@ -28,8 +28,8 @@ MLP = ["--model.hidden_sizes", "[4]"]
 
 @pytest.fixture(autouse=True)
 def _short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_MOST_UPDATES", 60)
-    monkeypatch.setattr(trial, "_FEWEST_UPDATES", 30)
+    monkeypatch.setattr(Trial, "most_updates", 60)
+    monkeypatch.setattr(Trial, "fewest_updates", 30)
 
 
 def _table(path: Path, scale: float, mean: float = 3.0, target: float = 1.0) -> list[str]:

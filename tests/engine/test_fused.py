@@ -275,14 +275,14 @@ def test_the_mean_loss_is_that_of_the_network(
     assert math.isnan(nothing)
 
 
-def test_what_is_no_faster_than_torch_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_faster_than_torch_is_left_to_it() -> None:
     perceptron, line = MLPRegressor(1, 1, [4]), LinearRegressor(1, 1)
-    x, y = _data(torch.float32, 1, 1)
-    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is not None
+    x, y = torch.zeros(2, 2**22 + 1, 1)
+    for network, most in ((perceptron, 2**22 // 13), (line, 2**22)):  # samples times parameters, or features
+        engine = FusedEngine(network, torch.optim.SGD(network.parameters()))
+        assert engine.mean_loss(x[:most], y[:most]) is not None
+        assert engine.mean_loss(x[: most + 1], y[: most + 1]) is None
     assert _autograd(*_line()).mean_loss(x, y) is None
-    monkeypatch.setattr("gd_lightning.engine.fused._MOST_MEASURED", N - 1)
-    assert FusedEngine(perceptron, torch.optim.SGD(perceptron.parameters())).mean_loss(x, y) is None
-    assert FusedEngine(line, torch.optim.SGD(line.parameters())).mean_loss(x, y) is None
 
 
 def test_what_is_kept_and_where_it_ends_is_the_same() -> None:

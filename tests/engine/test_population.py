@@ -151,9 +151,9 @@ def test_many_orders_and_large_batches_are_computed_in_parts(monkeypatch: pytest
     make = NETWORKS["tanh"]
     task = _course(make)
     whole = [population.train(task, SETTINGS) for population in _at_once(make, "mse")]
-    monkeypatch.setattr("gd_lightning.engine.many.batched._NUMBERS_AT_ONCE", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("gd_lightning.engine.many.batched._NUMBERS_IN_ORDERS", 2 * N * (D + K))
-    monkeypatch.setattr("gd_lightning.engine.many.fused._ROWS_AT_ONCE", 2 * N)
+    monkeypatch.setattr(BatchedPopulation, "numbers_at_once", 64)
+    monkeypatch.setattr(BatchedPopulation, "numbers_in_orders", 2 * N * (D + K))
+    monkeypatch.setattr(FusedPopulation, "rows_at_once", 2 * N)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     made: list[int] = []
     for population, expected in zip(_at_once(make, "mse"), whole, strict=True):

@@ -14,7 +14,6 @@ from gd_lightning.data import Samples, epoch_order
 from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Trial
-from gd_lightning.experiments import lr_trial as trial
 from gd_lightning.experiments.sweeps.run import train_members
 from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutlook, NetworkLoss, largest_stable_lr
 from gd_lightning.update_rule import UpdateRule
@@ -126,7 +125,7 @@ def test_a_start_beyond_the_precision_is_refused() -> None:
 
 def test_of_many_samples_the_hardest_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sample of 3,000, with features 100 times as large, decides how large a learning rate may be."""
-    monkeypatch.setattr(trial, "_MOST_UPDATES", 600)
+    monkeypatch.setattr(Trial, "most_updates", 600)
     samples = _samples(n=3000)
     tame = Trial(_module(hidden_sizes=[4]), samples)
     easy = tame.at(1, 1.0)

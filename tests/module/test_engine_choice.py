@@ -32,7 +32,6 @@ from gd_lightning import (
 )
 from gd_lightning.callbacks import StopOnSignal
 from gd_lightning.engine import Chunk, Engine, Record, Trace
-from gd_lightning.module import trainer_loop as chunks
 from tests.conftest import CommandLine, MakeTrainer
 from tests.module.test_resume import AtTheEnd, EveryUpdates, Run, _assert_every_checkpoint_continues
 
@@ -397,7 +396,7 @@ def test_without_numba_the_command_line_says_so_in_one_line(
 class Slow(Engine):
     """Takes a millisecond for an update, on a clock of its own."""
 
-    name = "fused"
+    name, first_work = "fused", 1000.0
 
     def __init__(self) -> None:
         self.now, self.chunks = 0.0, [0]
@@ -420,7 +419,6 @@ def test_no_chunk_takes_longer_than_a_signal_may_wait(
 ) -> None:
     engine = Slow()
     monkeypatch.setattr("gd_lightning.module.trainer_loop.time.perf_counter", lambda: engine.now)
-    monkeypatch.setattr(chunks, "_FIRST_WORK", {"fused": 1000.0})
     monkeypatch.setattr("gd_lightning.module.run_engine.FusedEngine", lambda *_: engine)
     trainer = make_trainer(
         max_epochs=1, callbacks=[HistoryRecorder(), callback], enable_checkpointing=True, default_root_dir=tmp_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -28,11 +28,8 @@ from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
-# A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would take
-# minutes, samples are drawn: of 100,000 samples, 5,000 gave the sharpness of a 10-64-64-1 network to six thousandths.
-_NUMBERS, _FEWEST = 5 * 10**7, 1000
-_JACOBIANS = 4096  # of single samples' losses
-_NUMBERS_OF_JACOBIANS = 10**7
+_FEWEST = 1000  # samples, however many parameters there are
+_NUMBERS_OF_JACOBIANS = 10**7  # single samples times parameters
 _HOPELESS = 1e4  # times lower a limit than with standardised features: not worth a word beside these
 _FAR = 4  # times another learning rate: one that is worth a word
 _AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
@@ -113,13 +110,13 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
         raise InputError(f"cannot plan for this network, because {obstacle}; leave it out")
     shapes = [parameter.shape for parameter in network.parameters()]
     widest = max([data.in_features, data.out_features, *(size for shape in shapes for size in shape)])
-    taken = _thinned(data.train, max(_FEWEST, _NUMBERS // max(1, sum(shape.numel() for shape in shapes))))
+    taken = _thinned(data.train, max(_FEWEST, LocalPlan.most_numbers // max(1, sum(shape.numel() for shape in shapes))))
     loss = NetworkLoss(
         _predictor_of(module),
         module.summed_loss,
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
-    drawn = _thinned(taken, max(1, min(_JACOBIANS, _NUMBERS_OF_JACOBIANS // loss.n_parameters)))
+    drawn = _thinned(taken, max(1, min(LocalPlan.most_jacobians, _NUMBERS_OF_JACOBIANS // loss.n_parameters)))
     trial = Trial(module, taken, data.order, data.seed, data.drop_last)
     at_once = max(1, _JACOBIANS_AT_ONCE // loss.n_parameters)
     curvature = LocalCurvature.of(
@@ -202,6 +199,13 @@ class LocalPlan(PlanForm[LocalOutlook]):
         tried: What was tried for each row; None where nothing was.
         standardized: What holds on standardised features, where the limit is far higher there; else None.
     """
+
+    # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would
+    # take minutes, samples are drawn: of 100,000, 5,000 gave the sharpness of a 10-64-64-1 network to six thousandths.
+    most_numbers: ClassVar[int] = 5 * 10**7
+    """The most samples times parameters from which the train loss and the sharpness are taken."""
+    most_jacobians: ClassVar[int] = 4096
+    """The most samples of which the gradients of single ones are taken."""
 
     curvature: LocalCurvature
     variant: Variant

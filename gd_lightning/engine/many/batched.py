@@ -19,10 +19,7 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.losses import Loss
 from gd_lightning.threads import one_thread_if
 
-# Numbers of the widest layer, of all members together, that are computed at a time.
-_NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 _WORTH_THREADS = 2**17  # numbers of the widest layer in an update of all members
-_NUMBERS_IN_ORDERS = 2**27  # of all samples, once in each order
 
 
 class BatchedPopulation(Population):
@@ -38,6 +35,10 @@ class BatchedPopulation(Population):
     """
 
     name: ClassVar[str] = "batched"
+    numbers_at_once: int | None = None
+    """Numbers of the widest layer computed at a time, over all members; None: 2^20 on a CPU, 2^26 on other devices."""
+    numbers_in_orders: int = 2**27
+    """Numbers held at a time of all samples, once in each order."""
 
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
         self._network = stacked(network, loss, huber_delta)
@@ -47,7 +48,7 @@ class BatchedPopulation(Population):
         """Train all members to their ends."""
         ends = Ends.none(task, len(members))
         design = self._network.design(task.x)
-        at_once = max(1, _NUMBERS_IN_ORDERS // (design.numel() + task.y.numel()))
+        at_once = max(1, self.numbers_in_orders // (design.numel() + task.y.numel()))
         for chosen in members.by_orders(at_once):
             self._train_together(task, members, chosen, design, ends, progress)
         return ends
@@ -66,7 +67,9 @@ class BatchedPopulation(Population):
         samples, groups = torch.cat([design, task.y], dim=1), []
         for size in np.unique(members.batch_size[chosen]):
             here = members.batch_size[chosen] == size
-            groups.append(_Group(self._network, task, members, chosen[here], order_of[here], design, ends))
+            groups.append(
+                _Group(self._network, task, members, chosen[here], order_of[here], design, ends, self.numbers_at_once)
+            )
         for epoch in range(task.epochs):
             ordered = _in_orders(samples, [task.orders(int(seed), epoch) for seed in orders])
             for group in groups:
@@ -114,6 +117,7 @@ class _Group:
         order_of: Index of the order of each of these.
         design: Input of the network, shape (N, C).
         ends: Receives the results.
+        numbers_at_once: As for the population.
     """
 
     def __init__(
@@ -125,7 +129,9 @@ class _Group:
         order_of: NDArray[np.int64],
         design: Tensor,
         ends: Ends,
+        numbers_at_once: int | None,
     ) -> None:
+        self._numbers = numbers_at_once or (2**20 if design.device.type == "cpu" else 2**26)
         self._network, self._task, self._design, self._ends = network, task, design, ends
         self._where, own = where, members[where]
         self._variant = task.variant(own.batch_size[0])
@@ -236,8 +242,7 @@ class _Group:
 
     def _at_once(self) -> int:
         """Return the number of samples processed at a time for all members."""
-        numbers = _NUMBERS_AT_ONCE.get(self._design.device.type, _NUMBERS_AT_ONCE["cuda"])
-        return max(1, numbers // (max(1, len(self._where)) * self._network.widest))
+        return max(1, self._numbers // (max(1, len(self._where)) * self._network.widest))
 
     def _zeros(self) -> Tensor:
         return self._design.new_zeros(len(self._where))

@@ -28,7 +28,6 @@ from gd_lightning.engine.many.population import (
 from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 
-_ROWS_AT_ONCE = 2**24  # over all orders, for as many epochs as fit
 _TURNS = 8  # of each thread: members differ in their work
 
 
@@ -46,6 +45,8 @@ class FusedPopulation(Population):
     """
 
     name: ClassVar[str] = "fused"
+    rows_at_once: int = 2**24
+    """Rows held at a time, over all orders, for as many epochs as fit."""
 
     def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
         if reason := why_not_fused_network(network):
@@ -70,11 +71,11 @@ class FusedPopulation(Population):
         theta = starts[members.start]
         velocity = np.zeros_like(theta) if members.momentum.any() else np.empty((len(theta), 0), dtype)
         states = self._compiled.MemberStates(theta, velocity, ends.losses, ends.last, ends.updates, ends.diverged)
-        for chosen in members.by_orders(max(1, _ROWS_AT_ONCE // len(task.x))):
+        for chosen in members.by_orders(max(1, self.rows_at_once // len(task.x))):
             seeds, order_of = np.unique(members.order[chosen], return_inverse=True)
             settings = self._settings(task, members, ends.first, dtype)
             settings.order[chosen] = order_of
-            at_once = max(1, _ROWS_AT_ONCE // (len(seeds) * len(task.x)))
+            at_once = max(1, self.rows_at_once // (len(seeds) * len(task.x)))
             for epoch in range(0, task.epochs, at_once):
                 rows = _rows(task, seeds, range(epoch, min(epoch + at_once, task.epochs)))
                 shared = self._shared(task, rows, epoch)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from gd_lightning.callbacks.measuring import Measuring
 from gd_lightning.callbacks.replaced_weights import has_averaged, may_replace_weights, whose_weights
@@ -51,6 +52,7 @@ class Measurements:
         self.has_averaged = False
         """Whether the weights of the last update are gone."""
         self._newest: dict[str, float] = {}
+        self._weights: list[Tensor] | None = None
         self._validation_begun, self._is_for_stop = 0.0, False
 
     @property
@@ -188,6 +190,8 @@ class Measurements:
             for name, values in callback.measure_at(trainer, module, before + ends + 1, lrs).items():
                 is_there = ~np.isnan(values)
                 columns[name] = ends[is_there], values[is_there]
+        if "train_loss" in columns:
+            _report_train_loss(trainer, columns["train_loss"][1][-1])
         if is_interrupted:
             self.at = before + int(ends[-1]) + 1
         return columns
@@ -204,12 +208,19 @@ class Measurements:
         if not replacing:
             return ""
         loaders = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
-        final, before = self._measured(trainer, module, loaders), history.newest("train_loss")
-        self.has_averaged = has_averaged(trainer, replacing)
-        if before is None or math.isnan(before) or final.get("train_loss", before) == before:
+        self.has_averaged, before = has_averaged(trainer, replacing), history.newest("train_loss")
+        # Of the same weights, another engine has a loss with other last digits.
+        is_same = before is None or math.isnan(before) or self._are_weights_of(module)
+        final = {} if is_same else self._measured(trainer, module, loaders)
+        if before is None or final.get("train_loss", before) == before:
             return whose_weights(replacing) if self.has_averaged else ""
         history.add_to_last_row({f"{FINAL}{name}": value for name, value in final.items()})
         return f"{whose_weights(replacing)}; those of the last update have train loss {number(before)}"
+
+    def _are_weights_of(self, module: LightningModule) -> bool:
+        """Whether a module has the weights that the newest train loss is of."""
+        now, then = _weights(module), self._weights
+        return then is not None and len(now) == len(then) and all(map(torch.equal, now, then))
 
     # Losses
 
@@ -226,8 +237,9 @@ class Measurements:
         history.add_to_last_row(self._newest)
         self.at = trainer.global_step
         if "train_loss" in self._newest:
-            measured = torch.tensor(self._newest["train_loss"], dtype=torch.float64)
-            trainer.callback_metrics["train_loss"] = measured
+            _report_train_loss(trainer, self._newest["train_loss"])
+            is_asked_for = bool(may_replace_weights(trainer))
+            self._weights = [each.detach().clone() for each in _weights(module)] if is_asked_for else None
 
     def _measured(self, trainer: Trainer, module: LightningModule, loaders: dict[str, object]) -> dict[str, float]:
         """Return mean losses at the current weights; the train loss by the engine of the run if it can compute it."""
@@ -246,6 +258,15 @@ class Measurements:
                 if batches is not None:
                     measured[name] = mean_loss_over(batches, module, measured_loss_of(module))
         return measured
+
+
+def _weights(module: LightningModule) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _report_train_loss(trainer: Trainer, loss: float) -> None:
+    """Give the newest train loss to the callbacks that look for it among Lightning's metrics."""
+    trainer.callback_metrics["train_loss"] = torch.tensor(loss, dtype=torch.float64)
 
 
 def _measuring(trainer: Trainer) -> Iterable[Measuring]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,14 @@ from lightning.pytorch.callbacks import (
 )
 from torch import nn
 
-from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
+from gd_lightning import (
+    HistoryRecorder,
+    LastCheckpoint,
+    LinearProblem,
+    LossBelow,
+    RegressionDataModule,
+    RegressionModule,
+)
 from gd_lightning.losses import mean_loss
 from tests.conftest import CommandLine, MakeTrainer
 
@@ -120,6 +128,19 @@ def test_an_average_that_never_began_is_said_to_be_the_start(make_trainer: MakeT
 def test_weights_that_nobody_replaces_are_not_spoken_of(make_trainer: MakeTrainer) -> None:
     recorder = HistoryRecorder()
     _fit(make_trainer, [recorder, EarlyStopping("train_loss"), Remembers()], recorder)
+    assert recorder.summary is not None
+    assert recorder.summary.weights == ""
+    assert "final_train_loss" not in recorder.history
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="one engine has one way to measure")
+def test_last_digits_of_another_engine_are_no_other_weights(make_trainer: MakeTrainer) -> None:
+    """What is measured before the run has an engine is rounded otherwise than what the engine measures."""
+    recorder = HistoryRecorder()
+    trainer = make_trainer(max_epochs=5, callbacks=[recorder, LossBelow(1e9), Remembers()])
+    module = RegressionModule(lr=0.02, hidden_sizes=[4], activation="tanh", engine="fused")
+    trainer.fit(module, RegressionDataModule(LinearProblem(n_samples=27, n_features=3), batch_size=7))
+    assert trainer.global_step == 0
     assert recorder.summary is not None
     assert recorder.summary.weights == ""
     assert "final_train_loss" not in recorder.history

@@ -370,6 +370,27 @@ def test_epochs_are_left_to_lightning_where_it_has_to_do_something_between(
     assert (cuts.chunks == EPOCHS) == bool(option)
 
 
+class TrainLosses(Callback):
+    """Reads the newest train loss where a run validates, which is before that of the present epoch is measured."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, float] = {}
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        self.seen[trainer.current_epoch] = float(trainer.callback_metrics["train_loss"])
+
+
+def test_metrics_have_the_train_loss_of_the_epoch_before(make_trainer: MakeTrainer) -> None:
+    recorder, losses = HistoryRecorder(), TrainLosses()
+    callbacks = [recorder, losses, cuts := Cuts(10**6)]
+    data = RegressionDataModule(LinearProblem(n_samples=20), batch_size="full", val_size=5)
+    trainer = make_trainer(callbacks=callbacks, max_epochs=20, check_val_every_n_epoch=5, num_sanity_val_steps=0)
+    trainer.fit(RegressionModule(lr=0.02), data)
+    _, expected = recorder.history.series("train_loss")
+    assert losses.seen == {epoch: expected[epoch] for epoch in (4, 9, 14, 19)}
+    assert cuts.chunks < 20
+
+
 @pytest.mark.skipif(not FUSED, reason="by autograd, as many epochs take seconds")
 def test_nothing_of_the_command_line_looks_at_single_epochs(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""What takes several runs: which there are, and what they show side by side (layer 6)."""
+"""Experiments of several runs: comparisons, sweeps, and trials of learning rates (layer 6)."""
 
 from gd_lightning.experiments.comparison.compared_runs import Comparison as Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels as ProblemPanels

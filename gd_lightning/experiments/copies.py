@@ -1,4 +1,4 @@
-"""Objects among the options of several runs: each run has copies of its own, and tables have names of them."""
+"""Copies, for each of several runs, of the objects among its options, and their names in tables."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def own_copy(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of options that shares nothing with them; what is one object in several places stays one.
+    """Return a deep copy of options; an object that occurs several times is copied once.
 
     Args:
         options: problem, data, model, trainer.
 
     Raises:
-        InputError: Something among them cannot be copied, or would have all runs write into one place.
+        InputError: An option cannot be copied, or would make all runs write to the same place.
     """
     trainer = options.get("trainer", {})
     _check_loggers(trainer.get("logger"))
@@ -46,7 +46,7 @@ def own_copy(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def made_by_functions(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a Trainer, with what functions among them make."""
+    """Return options of a Trainer, with functions replaced by their results."""
     return {name: value() if _is_function(value) else value for name, value in trainer.items()}
 
 

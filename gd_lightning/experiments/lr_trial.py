@@ -1,11 +1,14 @@
 """Which learning rates diverge from a start, found by trying them.
 
 Where targets are large, the first updates leave the region in which the curvature of the start holds: a large gradient
-moves the parameters far, and the curvature grows with them, or shrinks where units saturate. No number that is taken at
-the start tells where a run then diverges; some of its updates do. Sources: Lewkowycz, Bahri, Dyer, Sohl-Dickstein and
-Gur-Ari, The large learning rate phase of deep learning: the catapult mechanism, 2020 (networks can settle above
-2 / sharpness, and diverge some times above it); Sohl-Dickstein, The boundary of neural network trainability is fractal,
-2024 (so what is asked for is the smallest learning rate that diverges, not the largest that does not).
+moves the parameters far, and the curvature grows with them, or shrinks where units saturate. No quantity measured at
+the start predicts where a run then diverges; a few updates do.
+
+Sources: Lewkowycz, Bahri, Dyer, Sohl-Dickstein and Gur-Ari, The large learning rate phase of deep learning: the
+catapult mechanism, 2020, https://arxiv.org/abs/2003.02218 (networks can converge above 2 / sharpness, and diverge at a
+multiple of it); Sohl-Dickstein, The boundary of neural network trainability is fractal, 2024,
+https://arxiv.org/abs/2402.06184 (so the trial looks for the smallest learning rate that diverges, not the largest that
+does not).
 
 Letters: N samples, B batch, P parameters.
 """
@@ -47,13 +50,13 @@ _HARDEST = 8  # samples by each of two measures that are always among those of a
 
 @dataclass(frozen=True)
 class Tried:
-    """What a trial has found at a batch size.
+    """Result of a trial at one batch size.
 
     Args:
-        diverging_lr: The smallest learning rate that diverged; ``inf`` where none did.
-        best_lr: The learning rate with the lowest train loss in the end; None where none ended below the start.
-        samples: How many samples took part.
-        updates: How many updates a run had.
+        diverging_lr: The smallest learning rate that diverged; ``inf`` if none did.
+        best_lr: The learning rate with the lowest final train loss; None if no run ended below its start.
+        samples: Number of samples used.
+        updates: Number of updates per run.
     """
 
     diverging_lr: float
@@ -64,16 +67,16 @@ class Tried:
 
 @dataclass(frozen=True)
 class Trial:
-    """Runs of a module from its start, for a while, at learning rates that are looked for.
+    """Short runs of a module from its start, to find the learning rates at which it diverges.
 
     They are made as ``fit`` makes them: with the options of the module, in its precision, and with the data's order. A
     run has diverged where ``fit`` says so: its train loss is not finite, or has grown a million times.
 
     Args:
-        module: With its network made, at the start; it is not changed.
-        samples: What is trained on.
-        order: In which order an epoch visits them.
-        seed: The order's.
+        module: The module at its start, with its network; it is not changed.
+        samples: The training samples.
+        order: The order in which an epoch visits them.
+        seed: Seed of the order.
         drop_last: Whether a short last batch is left out.
     """
 
@@ -91,9 +94,9 @@ class Trial:
     drop_last: bool = False
 
     def taking_part(self, batch_size: int) -> Samples:
-        """Return the samples that take part at a batch size.
+        """Return the samples used at a batch size.
 
-        Where all are too many, some are drawn evenly, and the :meth:`hardest` are added.
+        If there are too many, an evenly spaced subset and the :meth:`hardest` samples are used.
         """
         n, parameters = len(self.samples), sum(each.numel() for each in self.module.parameters())
         most = min(_MOST_ROWS, max(_FEWEST_ROWS, _NUMBERS // max(1, parameters)))
@@ -106,10 +109,10 @@ class Trial:
 
     @functools.cached_property
     def hardest(self) -> Tensor:
-        """The rows of some samples of which a single one can make a run diverge, shape (n,).
+        """Row numbers of samples that alone can make a run diverge, shape (n,).
 
-        They have the largest squared norms of what the network takes, which is the curvature of a linear layer; or the
-        largest products of these and the squared errors, which is the square of its gradient.
+        These have the largest squared norms of the network's input, which is the curvature of a linear layer, or the
+        largest products of this norm and the squared error, which is the squared norm of its gradient.
         """
         layer, norms, products = self.module.standardize, [], []
         with unchanged(self.module, self.samples.device):
@@ -122,7 +125,7 @@ class Trial:
         return found
 
     def at(self, batch_size: int, guess: float) -> Tried:
-        """Look for the smallest learning rate that diverges.
+        """Find the smallest learning rate that diverges.
 
         Learning rates of ratio 4 are tried for a few epochs, in a window around the guess that moves until one diverges
         and a smaller one does not; then, for all epochs, those of ratio 2^(1/4) below the smallest that diverged, and
@@ -130,7 +133,7 @@ class Trial:
 
         Args:
             batch_size: B.
-            guess: Where to begin.
+            guess: The learning rate to start from.
 
         Raises:
             StartError: The loss of a batch is not finite before the first update.
@@ -144,7 +147,7 @@ class Trial:
         ended: dict[float, float] = {}
 
         def first(lrs: list[float], length: int) -> int | None:
-            """Return the place of the smallest learning rate that diverges; None where none does."""
+            """Return the index of the smallest learning rate that diverges; None if none does."""
             ends = self._train(samples, size, lrs, length)
             diverged = ends.diverged.reshape(len(lrs), -1).any(axis=1)
             if length == epochs:
@@ -158,7 +161,7 @@ class Trial:
         return Tried(smallest, best, len(samples), epochs * an_epoch)
 
     def _check_start(self, batch: Pair) -> None:
-        """Refuse a start whose loss is beyond the precision of the run: no learning rate would help."""
+        """Refuse a start whose loss overflows the precision of the run: no learning rate would help."""
         with unchanged(self.module, self.samples.device):
             loss = self.module.summed_loss(self.module(batch[0]), batch[1]).item()
         if not math.isfinite(loss):
@@ -168,7 +171,7 @@ class Trial:
             )
 
     def _updates(self, batch_size: int) -> int:
-        """Return how many updates a run has; fewer where the runs are made one after the other."""
+        """Return the number of updates per run; fewer if the runs are made one after the other."""
         updates = max(self.fewest_updates, min(self.most_updates, _SAMPLES_SEEN // batch_size))
         return updates if self._orders > 1 else max(self.fewest_updates, updates // _ORDERS)
 
@@ -199,12 +202,13 @@ class Trial:
 
 
 def _smallest(first: Callable[[list[float], int], int | None], guess: float, epochs: int) -> float:
-    """Return the smallest number that diverges, of those that are tried; ``inf`` where none does.
+    """Return the smallest of the tried learning rates that diverges; ``inf`` if none does.
 
     Args:
-        first: From ascending numbers and epochs to the place of the first that diverges, None where none does.
-        guess: Where to begin.
-        epochs: How many, in the end.
+        first: Function of (ascending learning rates, epochs) that returns the index of the first that diverges, or
+            None.
+        guess: The learning rate to start from.
+        epochs: Number of epochs of the final trials.
     """
     most = _HUGE * max(1.0, guess)
     tried = [guess * _COARSE ** (place - _COARSE_TRIED // 2) for place in range(_COARSE_TRIED)]

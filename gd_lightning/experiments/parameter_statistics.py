@@ -1,4 +1,4 @@
-"""Statistics of the parameters of a run that its summary implies: distance to the truth, norm, zero weights."""
+"""Statistics of the final parameters of a run: distance to the truth, norm, number of zero weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ZERO = 1e-3  # a weight that is smaller does nothing to see
 
 
 def parameter_statistics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return what was measured at the end of a run, and what its parameters say.
+    """Return the final measurements of a run, and statistics of its parameters.
 
     ``distance_to_truth`` is the Euclidean distance of the parameters to the true ones, ``weight_norm`` that of the
     weights to zero, and ``zero_weights`` counts the weights below 0.001; all three are those of a linear regressor, in

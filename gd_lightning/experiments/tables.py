@@ -1,4 +1,4 @@
-"""What the tables of comparisons and of sweeps share: means over seeds, numbers, plain values, CSV."""
+"""Helpers for the tables of comparisons and sweeps: means over seeds, formatting of numbers, CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gd_lightning.texts import csv_text
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of a figure over the runs that have it.
+    """Mean and standard deviation of a quantity over the runs that have it.
 
     Args:
         mean: Over these runs; nan where none has it.
@@ -32,7 +32,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Take them of the values of all runs, nan where a run has none.
+        """Compute mean and standard deviation from the values of all runs, nan if a run has none.
 
         Example:
             >>> print(Spread.of([1.0, 3.0]), "|", Spread.of([1.0, 3.0, math.nan]), "|", Spread.of([2.0]))

@@ -1,4 +1,4 @@
-"""What somebody claims of a comparison, beside what is found: agrees, or does not, with the figures."""
+"""Tests of claims about a comparison: whether each agrees with the measured numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DOUBTS = {Difference.EXPLAINED: "seeds differ by more", Difference.UNKNOWN: "on
 
 
 def check(claims: Mapping[str, str]) -> None:
-    """Refuse what cannot be read as an expectation, before there is anything to be judged.
+    """Refuse malformed expectations before anything is trained.
 
     Raises:
         InputError: An expectation is no figure, colon, and terms with signs between them.

@@ -1,4 +1,4 @@
-"""Runs side by side: the results of each group, and the target that all of them are measured against."""
+"""Groups of compared runs, and the target loss that all of them are measured against."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Comparison:
     Args:
         groups: Runs that differ in their seed alone, group by group.
         runs: The runs of each group, in the same order.
-        target: The train loss whose first crossing is compared; None where there is none.
-        target_reason: Why it is that, or why there is none, in words; empty where losses or data differ.
+        target: The train loss whose first crossing is compared; None without a target.
+        target_reason: The reason for the target, or for its absence, in words; "" if losses or data differ.
     """
 
     groups: tuple[Group, ...]
@@ -104,7 +104,7 @@ def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float
 
 
 def _highest_end(groups: Sequence[Group]) -> tuple[float | None, str]:
-    """Return what every run reaches that does not diverge, but for groups that end where others start."""
+    """Return the highest final loss of runs that did not diverge, except in groups that end above a start."""
     of_groups = [Group("", group.sound).final() for group in groups if group.sound]
     ends = [float(found.max()) for found in of_groups if np.isfinite(found).all()]
     if not ends:

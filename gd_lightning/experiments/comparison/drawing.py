@@ -1,4 +1,4 @@
-"""What is drawn beside the curves of a comparison: the fits over the data, and the loss surface of a line."""
+"""Panels beside the curves of a comparison: fits over the data, and the loss surface of a line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid
 
 @dataclass(frozen=True)
 class ProblemPanels:
-    """The problem behind a comparison, where it has one feature and one target; nothing for others.
+    """Panels for a problem with one feature and one target; empty for other problems.
 
     Args:
         fits: Data and fitted functions.

@@ -1,4 +1,4 @@
-"""What a comparison shows, one sentence a finding, computed from its rows.
+"""The findings of a comparison, sentences computed from the rows of its table.
 
 A row is named as the first of several only where the difference to every other one is larger than seeds explain, see
 :mod:`~gd_lightning.experiments.comparison.significance`, and only where all of its runs have the figure: the
@@ -20,11 +20,11 @@ _MOST_TOLD = 6  # values in a sentence
 
 
 def findings(comparison: Comparison, found: Sequence[Row]) -> list[str]:
-    """Return what the rows of a comparison show.
+    """Return the findings of a comparison.
 
     Args:
-        comparison: The comparison, for the target and for why runs diverged.
-        found: Its rows.
+        comparison: The comparison, which has the target, and why runs diverged.
+        found: The rows of its table.
     """
     if len(found) > 1 and not comparison.has_one_loss:
         said = ["The train losses are of different losses or data, and say nothing beside each other."]
@@ -79,7 +79,7 @@ class _Race:
 
     @property
     def doubt(self) -> str:
-        """What must be said beside differences of single runs."""
+        """Caveat for differences between single runs."""
         if self.has_noise:
             return ""
         single = [row for row in self.rows if row.runs == 1]
@@ -87,7 +87,7 @@ class _Race:
         return f" ({whose}: no statement about noise)"
 
     def tie(self, what: str, unit: str = "") -> str:
-        """Return that nothing sets the leader apart from some others."""
+        """Return the sentence that the leader cannot be distinguished from some others."""
         leader, *others = (
             f"{row.label} ({_spread(row, self.name)}{unit})" if len(self.first) <= _MOST_TOLD else row.label
             for row in sorted(self.first, key=lambda row: row is not self.leader)
@@ -116,7 +116,7 @@ def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:
 
 
 def _at_target(target: str, found: Sequence[Row], always: Sequence[Row], has_some: bool) -> list[str]:
-    """Return which rows got to the target first, of those of which all runs did."""
+    """Return which rows reached the target first, among those whose runs all did."""
     in_all = " in all of its runs" if any(row.runs > 1 for row in found) else ""
     if not always:
         return [f"None reached {target}{in_all if has_some else ''}."]

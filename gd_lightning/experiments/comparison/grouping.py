@@ -1,4 +1,4 @@
-"""Which runs differ in their seed alone, and what sets the others apart."""
+"""Grouping of runs that differ only in their seed, and labels of the groups."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FIRST = ("data.batch_size", "optimizer", "model.lr")
 
 
 def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tuple[str, Settings, list[FinishedRun]]]:
-    """Put runs together that differ in their seed alone, in the order of their first appearance.
+    """Group runs that differ only in their seed, in the order of their first appearance.
 
     Args:
         runs: The runs.
         apart: Seeds that set groups apart nevertheless, by the full names of their options.
 
     Returns:
-        Of each group its label, what sets it apart from other groups by the full names of the options, and its runs.
+        For each group: its label, the options that distinguish it from other groups by full name, and its runs.
     """
     names = {name.replace(".init_args.", ".") for name in apart}
     all_settings = [_comparable(run, names) for run in runs]
@@ -57,7 +57,7 @@ def _comparable(run: FinishedRun, apart: Collection[str]) -> Settings:
 
 
 def _pop_class(settings: Settings, name: str) -> Any:
-    """Take the class that an option chooses out of flat settings; None where it chooses none."""
+    """Remove and return the class chosen by an option from flat settings; None if there is none."""
     own = {key[len(name) + 1 :]: settings.pop(key) for key in list(settings) if key.startswith(f"{name}.")}
     whole = settings.pop(name, None)
     return {"class_path": own.pop("class_path"), "init_args": own} if "class_path" in own else whole
@@ -70,14 +70,14 @@ def _specs(chosen: Any) -> list[dict[str, Any]]:
 
 
 def _differing(all_settings: Sequence[Settings]) -> list[str]:
-    """Return the options that are not alike in all runs, batch size and learning rate first."""
+    """Return the options that differ between runs, batch size and learning rate first."""
     names = dict.fromkeys([*_FIRST, *(name for settings in all_settings for name in settings)])
     values = {name: {json.dumps(settings.get(name), default=str) for settings in all_settings} for name in names}
     return [name for name in names if len(values[name]) > 1]
 
 
 def _labels(groups: Sequence[tuple[Settings, FinishedRun]]) -> list[str]:
-    """Name groups by what sets them apart, as shortly as tells them apart."""
+    """Return the shortest labels that distinguish the groups."""
     names = list(groups[0][0])
     values = {name: [own[name] for own, _ in groups] for name in names}
     for count in range(1, len(names) + 1):  # lr may follow batch_size, and need not be told

@@ -1,4 +1,4 @@
-"""What a comparison consists of: every combination of what is varied, each with every seed, and a name for each."""
+"""The members of a comparison: every combination of the varied options with every seed, and their names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def combinations(
     vary: Mapping[str, Sequence[_Value]],
     best_lr: Callable[[Any], _Value],
 ) -> list[dict[str, _Value]]:
-    """Return every combination of what is varied, as settings.
+    """Return every combination of the varied options.
 
     Args:
         batch_sizes: The batch sizes; empty where the configured one is for all.
@@ -56,21 +56,21 @@ def combinations(
 
 
 def check_seeds(seeds: int) -> None:
-    """Refuse a number of seeds with which nothing is trained.
+    """Refuse a number of seeds below 1.
 
     Raises:
-        InputError: It is below 1.
+        InputError: The number is below 1.
     """
     if seeds < 1:
         raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
 
 
 def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = ()) -> str:
-    """Return the name of a member: that of its directory.
+    """Return the name of a member, and of its directory.
 
     Args:
-        setting: What its variant sets.
-        seed: The number of its seed.
+        setting: The varied options and their values.
+        seed: The seed of the member.
         taken: Names of other members.
 
     Example:
@@ -82,7 +82,7 @@ def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = (
 
 
 def usual_batch_sizes(n: int) -> list[BatchSize]:
-    """Return the variants that are compared where none are asked for: batch, mini-batch and stochastic.
+    """Return the default batch sizes of a comparison: batch, mini-batch and stochastic.
 
     Args:
         n: Number of training samples.

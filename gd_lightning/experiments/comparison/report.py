@@ -1,4 +1,4 @@
-"""All that is said of a comparison: table, findings and picture, on the terminal, in files and in a notebook."""
+"""The report on a comparison: table, findings and picture, for terminal, files and notebooks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _NO_PANELS = ProblemPanels()
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison and what it shows; printing it gives the table and the findings, a notebook the picture.
+    """The report on a comparison; printing it shows the table and the findings, a notebook the picture.
 
     Args:
         comparison: The runs.
-        title: What is compared.
-        panels: What is drawn beside the curves.
-        columns: Names of other figures to show in the table.
-        claims: What somebody claims, and what of that is expected, see
+        title: Title of the comparison.
+        panels: Panels to draw beside the curves.
+        columns: Names of additional quantities to show in the table.
+        claims: Claims to test, each with its expectation, see
             :func:`~gd_lightning.experiments.comparison.claims.judged`.
     """
 
@@ -52,12 +52,12 @@ class Report:
 
     @property
     def findings(self) -> list[str]:
-        """What the rows show, a sentence each."""
+        """The findings, one sentence each."""
         return findings(self.comparison, self.rows)
 
     @property
     def judgements(self) -> list[str]:
-        """What the rows say of the claims."""
+        """The verdicts on the claims."""
         return judged(self.claims, self.rows)
 
     @property
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def caption(self) -> str:
-        """What the figures of the table are."""
+        """Explanation of the numbers in the table."""
         runs = sorted({row.runs for row in self.rows})
         count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         spread = f"Mean ± standard deviation of the sample (n - 1) over {count} runs. " if runs[-1] > 1 else ""
@@ -88,7 +88,7 @@ class Report:
         """Refuse columns that no run has.
 
         Raises:
-            InputError: There is such a column.
+            InputError: A column is missing in all runs.
         """
         for name in self.columns:
             if not any(row.has(name) for row in self.rows):
@@ -101,7 +101,7 @@ class Report:
         return "\n".join([heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
 
     def figure(self) -> Figure:
-        """Draw the comparison; of more than eight groups the first eight."""
+        """Draw the comparison, with the first eight groups if there are more."""
         groups = self.comparison.groups[:_MOST_DRAWN]
         least = [value for values in self.comparison.values("least_squares_loss") for value in values]
         known = not np.isnan(least).any() and np.ptp(least) <= 1e-9 * max(least)

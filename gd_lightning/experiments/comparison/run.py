@@ -92,14 +92,14 @@ def compare(
 
 @dataclass(frozen=True)
 class TrainerMember:
-    """A run of :func:`compare`, as all that is needed to train it.
+    """A run of :func:`compare`, with all that is needed to train it.
 
     Args:
-        name: What it is called.
-        options: ``problem``, and the options of ``data``, ``model`` and ``trainer``; it has copies of its own of them.
-        seed: What its order, and its start where that is drawn, follow from.
-        changed: What sets its variant apart, with names for objects.
-        directory: Where the directory of its logger is; None: nowhere.
+        name: Name of the run.
+        options: ``problem``, and the options of ``data``, ``model`` and ``trainer``, of which copies are used.
+        seed: Seed of the order, and of random initial weights.
+        changed: The options that distinguish its variant, with names for objects.
+        directory: Parent of the logger's directory; None: no files.
     """
 
     name: str
@@ -109,10 +109,10 @@ class TrainerMember:
     directory: str | Path | None
 
     def finished(self) -> MemberResult | None:
-        """Return None: it is in memory alone."""
+        """Return None: results are kept only in memory."""
 
     def data_module(self) -> RegressionDataModule:
-        """Return its data, which are not made yet."""
+        """Return the data module, before its set-up."""
         copies = own_copy({name: self.options[name] for name in ("problem", "data")})
         return RegressionDataModule(copies["problem"], **copies["data"], seed=self.seed)
 
@@ -120,7 +120,7 @@ class TrainerMember:
         """Make one update, so that options that cannot be trained fail before anything is written.
 
         Raises:
-            InputError: They cannot.
+            InputError: The options cannot be trained.
         """
         trainer = {**self.options["trainer"], "logger": False}  # a function that makes one would begin it
         with own_generator(self.seed):
@@ -129,10 +129,10 @@ class TrainerMember:
             make_one_update(tried, module, data)
 
     def train(self) -> MemberResult:
-        """Train it.
+        """Train the member.
 
         Raises:
-            KeyboardInterrupt: It was interrupted.
+            KeyboardInterrupt: Training was interrupted.
         """
         recorder, others = HistoryRecorder(), [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
         with own_generator(self.seed):
@@ -156,7 +156,7 @@ class TrainerMember:
     def _made(
         self, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[Callback], RegressionModule, RegressionDataModule]:
-        """Make what the options say: options of the Trainer, its callbacks, the module and the data."""
+        """Return what the options define: options of the Trainer, its callbacks, the module and the data."""
         copies = own_copy(options)
         trainer = {**_TRAINER, **made_by_functions(copies["trainer"])}
         added = trainer.pop("callbacks", None) or []
@@ -170,15 +170,15 @@ def _itself(module: RegressionModule) -> RegressionModule:
 
 
 def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize) -> float:
-    """Return the learning rate that shrinks the error fastest, or a smaller one where that would diverge.
+    """Return the learning rate with the fastest decrease of the error, or a smaller one if it would diverge.
 
     Args:
         module: A linear regressor.
-        data: What it is to be trained on.
+        data: The training data.
         batch_size: B.
 
     Raises:
-        InputError: Theory does not know it.
+        InputError: The theory does not apply to the module.
     """
     module.configure_for(data)
     if quadratic_network(module) is None:
@@ -198,7 +198,7 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
 
 @dataclass(frozen=True)
 class _Request:
-    """What is to be compared; see :func:`compare`."""
+    """The arguments of :func:`compare`."""
 
     problem: Problem
     options: Mapping[str, Mapping[str, Any]]
@@ -207,7 +207,7 @@ class _Request:
     vary: Mapping[str, Sequence[Any]]
 
     def task(self, seeds: int, directory: str | Path | None, target: float | None) -> CompareTask[TrainerMember]:
-        """Return the comparison, all of whose variants can be trained."""
+        """Return the comparison, after a trial of each variant."""
         check_seeds(seeds)
         copies = own_copy(
             {"problem": self.problem, **self.options, **self.vary}
@@ -258,4 +258,4 @@ class _Request:
 
 
 def _say_nothing(_: str) -> None:
-    """Leave what is beyond the limit to the report."""
+    """Ignore a warning: the report says which runs diverged."""

@@ -1,4 +1,4 @@
-"""Whether two groups of runs differ by more than their seeds explain: one rule for every sentence and every claim.
+"""Significance tests of the difference between two groups of runs: one rule for every finding and claim.
 
 Runs of two groups that have the same seeds share the order of the samples and what the start is drawn from, so that
 they are compared seed by seed: of the n differences, with mean m and standard deviation s (of the sample, n - 1),
@@ -17,7 +17,8 @@ its rounding, ``step ** 2 / 12``, unless all seeds end at the same loss.
 A single run says nothing of what seeds change, and nothing is said of it. Where all seeds come to the same, as in batch
 descent from a prescribed start, every difference counts that is larger than rounding.
 
-Student, "The probable error of a mean", Biometrika 6 (1908); B. L. Welch, Biometrika 34 (1947).
+Student, "The probable error of a mean", Biometrika 6 (1908), https://doi.org/10.2307/2331554; B. L. Welch, "The
+generalization of 'Student's' problem", Biometrika 34 (1947), https://doi.org/10.2307/2332510.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 
 
 class Difference(enum.Enum):
-    """What can be said of the difference between two groups of runs."""
+    """Verdict on the difference between two groups of runs."""
 
     ALIKE = "the same, but for rounding"
     EXPLAINED = "no larger than seeds explain"
@@ -47,14 +48,14 @@ class Difference(enum.Enum):
 def difference(
     one: Sequence[float], other: Sequence[float], *, paired: bool, rounding: float = 0.0, step: float = 0.0
 ) -> Difference:
-    """Judge whether two groups of runs differ in a figure.
+    """Judge whether two groups of runs differ in a quantity.
 
     Args:
-        one: The figure of each run of a group; finite.
-        other: That of another group.
-        paired: Whether the runs at the same place have the same seed.
-        rounding: Differences up to it are none.
-        step: Values are known to a step so long.
+        one: The quantity in each run of a group; finite.
+        other: The quantity in each run of the other group.
+        paired: Whether runs at the same index have the same seed.
+        rounding: Differences up to this size are ignored.
+        step: Resolution of the values.
 
     Example:
         >>> difference([1.0, 1.1, 0.9], [2.0, 2.1, 1.8], paired=True).name
@@ -87,7 +88,7 @@ def difference(
 
 
 def rounding_of(losses: Sequence[float], start: float = 0.0) -> float:
-    """Return up to which difference two groups are alike.
+    """Return the size up to which a difference counts as rounding.
 
     Args:
         losses: Values of the figure, or, of a figure that is a difference of losses, the losses.
@@ -100,7 +101,7 @@ def rounding_of(losses: Sequence[float], start: float = 0.0) -> float:
 
 
 def two_sided(t: float, freedom: float) -> float:
-    """Return the probability that Student's t is at least so far from 0.
+    """Return the two-sided p-value of Student's t.
 
     With ``t = sqrt(freedom) tan(u)``, its density is proportional to ``cos(u) ** (freedom - 1)``.
 

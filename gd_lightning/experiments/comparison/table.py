@@ -1,4 +1,4 @@
-"""The table of a comparison: a row a group, for the terminal, CSV, Markdown and JSON."""
+"""The table of a comparison, with one row per group, for terminal, CSV, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class Row:
     steps: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def has_all(self, name: str) -> bool:
-        """Whether every run has a figure, so that its mean is none over survivors."""
+        """Whether every run has a quantity, so that its mean is not one over survivors only."""
         values = self.per_run.get(name, ())
         return bool(values) and all(map(math.isfinite, values))
 
     def difference(self, other: Row, name: str) -> Difference:
-        """Judge whether the runs of two rows differ in a figure that all of them have; see :mod:`.noise`."""
+        """Judge whether the runs of two rows differ in a quantity that all of them have; see :mod:`.significance`."""
         own, theirs = self.per_run[name], other.per_run[name]
         paired = self._is_paired_with(other)
         if paired:
@@ -125,7 +125,7 @@ class Row:
         """Return a figure by its name, as in CSV without the ending ``_mean``; nan where it is missing.
 
         Raises:
-            InputError: There is none of this name.
+            InputError: No quantity has this name.
         """
         flat = _flat(self)
         if not self.has(name):
@@ -136,10 +136,10 @@ class Row:
 
 
 def check_columns(names: Iterable[str]) -> None:
-    """Refuse names that are no figure of any run of this package, before there is one.
+    """Refuse names that are not quantities of any run of this package, before training.
 
     Raises:
-        InputError: There is such a name.
+        InputError: A name is unknown.
     """
     simple = [
         field.name for field in dataclasses.fields(Row) if field.name not in (*_NO_FIGURES, "to_target", "others")
@@ -215,7 +215,7 @@ def _to_target(comparison: Comparison, group: Group, counts: NDArray[np.bool_]) 
 
 
 def _step(histories: Sequence[History], axis: str) -> float:
-    """Return how far measurements of the train loss are apart on an axis; 0 where there is one."""
+    """Return the distance between measurements of the train loss on an axis; 0 if there is only one."""
     gaps = [gap for history in histories for gap in np.diff(history.series("train_loss", axis)[0]).tolist()]
     return float(np.median(gaps)) if gaps and np.isfinite(gaps).all() else 0.0
 
@@ -288,7 +288,7 @@ def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
-    """Return a line a row; columns in which no row has anything are left out."""
+    """Return one line per row, without empty columns."""
     lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
     for row in found:
         nowhere = "at the start" if row.at_target else "not reached"

@@ -1,4 +1,4 @@
-"""A comparison that is to be made: its members, how they are carried out, and the report on what they come to."""
+"""A comparison as a task: its members, how they are trained, and the report on their results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class MemberResult:
 
 
 class Member(Protocol):
-    """A variant with a seed, as a task of its own: plain values that say all that is needed to carry it out."""
+    """A variant with a seed, described by plain values that are sufficient to train it."""
 
     @property
     def name(self) -> str:
-        """What it is called; unique among the members of a comparison."""
+        """Name of the member, unique in its comparison."""
 
     def finished(self) -> MemberResult | None:
-        """Return its result where it was carried out before; None where it was not, or not to its end."""
+        """Return the result of the member if it was trained to its end before, else None."""
 
 
 _Member = TypeVar("_Member", bound=Member)
@@ -45,13 +45,13 @@ _Member = TypeVar("_Member", bound=Member)
 
 @dataclass(frozen=True)
 class CompareTask(Generic[_Member]):
-    """A comparison that is to be made, by ``compare`` on the command line and in Python.
+    """A comparison as a task, used by ``compare`` on the command line and in Python.
 
     Args:
-        title: What is compared.
+        title: Title of the comparison.
         members: Every variant with every seed.
-        train: Carries a member out, or what is left of it; None where it does not reach its end.
-        data: Data of the first seed, which are drawn; None where the variants have others.
+        train: Trains a member, or continues it; returns None if it does not reach its end.
+        data: Loaded data of the first seed; None if the data differ between variants.
         precision: The ``precision`` of the Trainers.
         target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
         apart: Seeds that set groups apart nevertheless, by the full names of their options.
@@ -68,7 +68,7 @@ class CompareTask(Generic[_Member]):
     words: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, directory: str | Path | None = None) -> Report:
-        """Return the report on all members, and write it into a directory."""
+        """Train all members, and return the report, also written into a directory."""
         report = self.report(list(self.results()))
         if directory is not None:
             report.write(Path(directory))
@@ -78,7 +78,7 @@ class CompareTask(Generic[_Member]):
         """Yield the result of each member; those that are not finished are trained.
 
         Args:
-            begins: Is told the name of each member.
+            begins: Called with the name of each member before it is trained.
         """
         for member in self.members:
             begins(member.name)
@@ -90,10 +90,10 @@ class CompareTask(Generic[_Member]):
         return [result for member in self.members if (result := member.finished()) is not None]
 
     def report(self, results: Sequence[MemberResult]) -> Report:
-        """Return what the results show.
+        """Return the report on results.
 
         Args:
-            results: Of all members, or of those that are finished; one at least.
+            results: Results of all members, or of the finished ones; at least one.
         """
         comparison = Comparison.of([result.run for result in results], self.target, self.apart)
         panels = ProblemPanels()

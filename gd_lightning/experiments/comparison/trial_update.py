@@ -1,4 +1,4 @@
-"""Trying a variant before the first run of a comparison: one update, which leaves nothing behind."""
+"""A trial update of a variant before the first run of a comparison, without side effects."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def trial_options(trainer: Mapping[str, Any], callbacks: Sequence[Callback]) -> 
 
 
 def make_one_update(trainer: Trainer, module: RegressionModule, data: RegressionDataModule) -> None:
-    """Make one update and judge one batch, so that whatever cannot be trained, or be monitored, fails at once.
+    """Make one update and one validation step, so that invalid options and missing metrics fail at once.
 
     Args:
-        trainer: With :func:`trial_options`.
-        module: What is to be trained.
-        data: On what.
+        trainer: A Trainer with :func:`trial_options`.
+        module: The module to train.
+        data: Its data.
     """
     trainer.fit_loop.max_epochs = trainer.limit_train_batches = 1
     trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0

@@ -1,4 +1,4 @@
-"""What a sweep tries: every combination of some values of lr, batch size, momentum and penalties."""
+"""The grid of a sweep: every combination of values of lr, batch size, momentum and penalties."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Grid:
     def of(
         cls, given: Mapping[str, Given | None], module: RegressionModule, data: RegressionDataModule, seeds: int
     ) -> Grid:
-        """Make the grid from what a person gave.
+        """Return the grid for the values given by the user.
 
         Args:
             given: Values for some axes; an axis without them has the one of module and data, but for learning rates

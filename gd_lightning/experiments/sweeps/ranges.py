@@ -1,4 +1,4 @@
-"""Values of an option that is swept, as a person writes them: a list, a range, or the beginning of a series."""
+"""Parsing of the values of a swept option: a list, a range, or the beginning of a series."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
         full: What the word full stands for; None where it is no value.
 
     Raises:
-        InputError: It cannot be understood.
+        InputError: The text cannot be parsed.
 
     Example:
         >>> numbers("lrs", "log(0.001,1,4), 0.5")

@@ -1,4 +1,4 @@
-"""All that is said of a sweep: its table, its map and its files.
+"""The report on a sweep: its table, its map and its files.
 
 Letters: S seeds. Arrays of all runs have an axis for each of ``Grid.AXES``, and one for the seeds.
 """
@@ -41,7 +41,7 @@ _HOLDS_FOR = {  # the limits of theory, by the order of the runs
 
 @dataclass(frozen=True)
 class SweepRow:
-    """The results of the runs of a batch size.
+    """The results of the runs with one batch size.
 
     Args:
         others: The values of momentum and penalties.
@@ -74,7 +74,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class SweepReport:
-    """A sweep and what it shows; printing it gives the table, a notebook draws the map.
+    """The report on a sweep; printing it shows the table, a notebook the map.
 
     Args:
         title: What is swept.
@@ -120,7 +120,7 @@ class SweepReport:
         return [self._row(size, place, others) for place, others in self._others() for size in sizes]
 
     def _others(self) -> Iterator[tuple[tuple[int, ...], dict[str, float]]]:
-        """Yield each combination of momentum and penalties: its place on the axes behind lr, and its values."""
+        """Yield each combination of momentum and penalties: its index on the axes after lr, and its values."""
         names = list(Grid.AXES)[2:]
         for place in itertools.product(*(range(len(getattr(self.grid, name))) for name in names)):
             yield place, {name: getattr(self.grid, name)[i] for name, i in zip(names, place, strict=True)}
@@ -200,7 +200,7 @@ class SweepReport:
         return [*notes, "", f"{count:,} of {self.last.size:,} runs diverged." if count else "No run diverged."]
 
     def _cells(self) -> list[list[str]]:
-        """Return a line a row; columns in which no row has anything are left out."""
+        """Return one line per row, without empty columns."""
         swept = [name for name in list(Grid.AXES)[2:] if name in self.grid.swept]
         header = ["", *(Grid.AXES[name] for name in swept), "batch_size", "updates", "best lr", "as good", "train loss"]
         lines = [[*header, "above least squares", "largest lr", "limit", "diverged"]]

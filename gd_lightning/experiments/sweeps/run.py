@@ -1,4 +1,4 @@
-"""Many settings of gradient descent at once, in Python.
+"""Training many settings of gradient descent at once, in Python.
 
 Example:
     >>> report = sweep(lrs="0.01,0.1", batch_sizes="10,full", seeds=1, max_epochs=3)
@@ -126,14 +126,14 @@ def _with_own(
 
 @dataclass(frozen=True)
 class SweepTask:
-    """A sweep that is to be made.
+    """A sweep as a task.
 
     Args:
-        grid: What is swept.
+        grid: The values of each axis.
         seeds: Of each seed what the start, and what split and order are drawn from.
         max_epochs: How many epochs each run has.
         device: Where it is computed.
-        divergence_factor: How many times the train loss at the start has diverged.
+        divergence_factor: A train loss above this multiple of the initial one has diverged.
         stops: Whether a run ends where it diverges.
     """
 
@@ -145,7 +145,7 @@ class SweepTask:
     stops: bool = True
 
     def updates(self, data: RegressionDataModule) -> int:
-        """Return how many updates all runs have, if none ends early."""
+        """Return the total number of updates of all runs, if none ends early."""
         variants = (dataclasses.replace(data.variant, batch_size=size) for size in self.grid.batch_size)
         runs = self.grid.cells // len(self.grid.batch_size) * len(self.seeds)
         return sum(variant.updates_per_epoch for variant in variants) * self.max_epochs * runs
@@ -270,7 +270,7 @@ class _Seed:
 
 
 def why_one_by_one(module: RegressionModule) -> str:
-    """Return why runs cannot be carried out together; empty where they can."""
+    """Return the reason why runs cannot be trained together; "" if they can be."""
     if name := own_method(module, RegressionModule, _OWN_METHODS):
         return f"{type(module).__name__} has its own {name}"
     for option in ("optimizer", "lr_scheduler"):

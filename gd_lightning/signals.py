@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -21,13 +22,20 @@ def name_of(number: int) -> str:
 
 
 def end_at_once() -> None:
-    """Have signals end this process while there is nothing to lose.
+    """Have signals end this process while there is nothing to lose, and ignore them once its work is done.
 
-    Libraries that are being imported swallow the exception that Python would raise, or fail in other words.
+    Libraries that are being imported swallow the exception that Python would raise, or fail in other words. While
+    Python takes itself down, all is written, and a signal would only hide the exit code.
     """
+    atexit.register(_ignore_all)  # registered before the functions of all libraries, it is called behind them
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _exit)
+
+
+def _ignore_all() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

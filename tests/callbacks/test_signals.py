@@ -171,6 +171,26 @@ def test_a_signal_ends_the_program_while_it_is_loaded(tmp_path: Path, module: st
     assert (ended.returncode, ended.stderr) == (CODES[number], f"gd_lightning: ended by {name_of(number)}\n")
 
 
+SENT_LAST = """
+import builtins, os, sys
+from gd_lightning.signals import end_at_once
+
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=int(sys.argv[1])):
+        kill(process, number)
+
+end_at_once()
+builtins.last = Last()
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("number", CODES, ids=name_of)
+def test_a_signal_behind_the_end_does_not_hide_the_exit_code(number: signal.Signals) -> None:
+    ended = subprocess.run([sys.executable, "-c", SENT_LAST, str(int(number))], check=False, timeout=TIMEOUT)
+    assert ended.returncode == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", CODES, ids=name_of)
 @pytest.mark.parametrize("subcommand", ["fit", "compare", "sweep", "plan", "test", "predict"])

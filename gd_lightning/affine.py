@@ -145,10 +145,10 @@ def least_squares(x: Tensor, y: Tensor, bias: bool = True, rows_at_once: int = 6
 def least_squares_over(
     blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], bias: bool = True
 ) -> tuple[Affine, float]:
-    """Do as :func:`least_squares` on data that come block by block, in two passes.
+    """Return the solution of :func:`least_squares` for data given block by block, in two passes.
 
     Args:
-        blocks: Gives all blocks, x of shape (rows, D) and y of shape (rows, K), each time it is called.
+        blocks: Returns an iterable over blocks, x of shape (rows, D) and y of shape (rows, K), at each call.
         bias: Whether the function has an intercept.
 
     Returns:
@@ -234,7 +234,8 @@ def _side_by_side(x: Tensor, y: Tensor) -> Tensor:
 def scatter_over(targets: Iterable[Tensor]) -> float:
     """Return the sum of squares about the mean of each output, over blocks of shape (rows, K).
 
-    Source: Chan, Golub and LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983).
+    Source: Chan, Golub and LeVeque, The American Statistician 37 (1983),
+        https://doi.org/10.1080/00031305.1983.10483115.
     """
     n, mean, scatter = 0, torch.zeros((), dtype=torch.float64), 0.0
     for block in targets:

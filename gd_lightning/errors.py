@@ -1,4 +1,4 @@
-"""What a person can do wrong, as exceptions whose message says what, why, and what to do instead (layer 0)."""
+"""Exceptions for invalid input, whose messages say what failed, why, and what to do instead (layer 0)."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Numbers that stay in float64, whatever the precision of a run: how they are measured, summed and moved (layer 0).
+"""Float64 computation independent of the precision of a run: moments, SVD, and device moves (layer 0).
 
 Letters: N samples, K columns.
 """
@@ -28,7 +28,8 @@ class Moments:
     """Count, mean, and sum of squared deviations from the mean of each column, in float64.
 
     Sums of squares lose all digits once the mean is large against the spread; deviations from the mean do not.
-    Source: Chan, Golub and LeVeque, The American Statistician 37 (1983).
+    Source: Chan, Golub and LeVeque, The American Statistician 37 (1983),
+        https://doi.org/10.1080/00031305.1983.10483115.
 
     Args:
         count: N, a scalar tensor or one of shape (K,).

@@ -1,4 +1,4 @@
-"""Random numbers where several threads train at once: torch has one generator for all of them (layer 0)."""
+"""Random numbers for threads that train at once, although torch has one global generator (layer 0)."""
 
 from __future__ import annotations
 

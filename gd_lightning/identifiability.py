@@ -1,4 +1,4 @@
-"""Which parameters of an affine function data determine, and which can be others without another prediction (layer 0).
+"""Which parameters of an affine function the data determine, and which they leave open (layer 0).
 
 Letters: N samples, D features, R directions.
 """

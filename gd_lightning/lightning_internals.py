@@ -1,4 +1,4 @@
-"""Everything that this package uses of Lightning and that Lightning does not document, in one place (layer 3.5).
+"""Uses of undocumented parts of Lightning, in one place (layer 3.5).
 
 Each has a test of its own in ``tests/test_lightning_internals.py``, which fails if a release has changed it.
 """
@@ -42,7 +42,7 @@ def run_without_backward(closure: Callable[[], Any] | None) -> None:
 
 
 def validates_here(trainer: Trainer) -> bool:
-    """Whether a validation is due behind the batch that was fetched last, if there is anything to validate on."""
+    """Whether a validation is due after the batch that was fetched last, if there is anything to validate on."""
     loop, fetcher = trainer.fit_loop.epoch_loop, cast("Any", trainer.fit_loop._data_fetcher)
     asked, trainer.should_stop = trainer.should_stop, False  # Lightning also validates where it is asked to stop
     try:

@@ -1,4 +1,4 @@
-"""The losses, each of them once, and the guard that predictions and targets have the same shape (layer 0).
+"""The losses, each defined once, and a check that predictions and targets have the same shape (layer 0).
 
 Letters: B samples, K outputs. All losses are means over samples and outputs; the squared error has no factor 1/2.
 """

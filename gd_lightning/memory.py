@@ -1,4 +1,4 @@
-"""How much memory is free, for this process and for those around it (layer 0)."""
+"""The amount of free memory, within the limits of containers (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch in parts: what is on the device at once is bounded, and the update stays the same (layer 0).
+"""Micro-batches: parts of a batch that bound the memory on the device without changing the update (layer 0).
 
 Letters: B samples of a batch, D features, K outputs.
 """

@@ -1,4 +1,4 @@
-"""Names and texts that come from anybody's files, as they are shown and written (layer 0)."""
+"""Escaping of untrusted names and texts for terminal and CSV (layer 0)."""
 
 from __future__ import annotations
 

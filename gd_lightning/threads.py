@@ -1,4 +1,4 @@
-"""One thread for little work (layer 0)."""
+"""Limiting torch to one thread for small workloads (layer 0)."""
 
 from __future__ import annotations
 

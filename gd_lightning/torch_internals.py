@@ -1,4 +1,4 @@
-"""What this package uses of torch that torch does not document, in one place (layer 0).
+"""Uses of undocumented parts of torch, in one place (layer 0).
 
 Each has a test of its own in ``tests/test_torch_internals.py``, which fails if a release has changed it.
 """

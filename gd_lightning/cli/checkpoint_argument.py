@@ -1,4 +1,4 @@
-"""Finding the run that a person means by ``--ckpt_path``, and what it was made with."""
+"""Resolving ``--ckpt_path`` to a checkpoint, and reading the options of its run."""
 
 from __future__ import annotations
 

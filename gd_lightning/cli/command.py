@@ -1,4 +1,4 @@
-"""The ``LightningCLI`` of this package: its options and defaults, what is made of them, and its subcommands."""
+"""The ``LightningCLI`` of this package: options, defaults, instantiation and subcommands."""
 
 from __future__ import annotations
 

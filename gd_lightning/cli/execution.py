@@ -1,4 +1,4 @@
-"""Carrying out a command line, and turning every way it can end into one line and an exit code."""
+"""Running a command line, and reporting errors and signals as one line and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line uses of ``LightningCLI`` and Lightning does not document, in one place.
+"""Uses of undocumented parts of ``LightningCLI``, in one place.
 
 ``tests/cli/test_lightning_cli.py`` fails if a release has changed it. Of the rest of Lightning it is in
 ``gd_lightning/lightning_internals.py``: to import that is not to import jsonargparse.

@@ -1,4 +1,4 @@
-"""Where files are, as the command line shows it."""
+"""Formatting of file paths in the output of the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command line changes in its process, set back behind it: whoever calls ``main`` in Python goes on there."""
+"""Restoring process state that a command line changes, for callers of ``main`` in Python."""
 
 from __future__ import annotations
 

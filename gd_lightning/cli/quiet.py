@@ -1,4 +1,4 @@
-"""Noise of the frameworks that a person at the command line can do nothing about, each by a narrow filter.
+"""Filters of framework warnings that a user of the command line can do nothing about.
 
 Nothing here happens at import or in Python use: only the command line enters :func:`quiet`.
 """

@@ -1,4 +1,4 @@
-"""Where code that options name is entered: what it refuses there is said to be about these options.
+"""Context for code named by options, so that its errors are reported as errors of these options.
 
 An ``InputError`` passes as it is, and so does whatever the machine lacks: an ``OSError``, unless a logger raises it as
 it begins, and what says that memory is short.

@@ -1,4 +1,4 @@
-"""What the command line writes besides the record: the config, beside the event file, in the directory of a run."""
+"""Saving the config in the directory of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal as the command line writes to it: closed, full or without some characters, it ends no run."""
+"""Writing to the terminal: a closed or full stream, or a missing character, never ends a run."""
 
 from __future__ import annotations
 

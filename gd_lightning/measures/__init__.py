@@ -1,4 +1,4 @@
-"""What is happening, measured at one set of weights (layer 2)."""
+"""Measurements of loss and gradient at fixed weights, and of training time (layer 2)."""
 
 from gd_lightning.measures.gradient import gradient_norm_over, gradient_variance_over
 from gd_lightning.measures.loss import mean_loss_over, unchanged

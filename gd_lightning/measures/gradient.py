@@ -1,4 +1,4 @@
-"""The gradient of the mean loss at one set of weights.
+"""The gradient of the mean loss at fixed weights.
 
 Letters: B samples of a batch, D features, K outputs.
 """

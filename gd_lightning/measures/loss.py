@@ -1,4 +1,4 @@
-"""The mean loss at one set of weights, and the guard that measuring changes nothing.
+"""The mean loss at fixed weights, measured without side effects on the module.
 
 Letters: B samples of a batch, D features, K outputs.
 """

@@ -1,4 +1,4 @@
-"""Linear and multilayer-perceptron regressors, and where they start (layer 1)."""
+"""Linear and multilayer-perceptron regressors, and their initialization (layer 1)."""
 
 from gd_lightning.models.initialization import Scheme, from_seed, given_start, initialize, set_parameters
 from gd_lightning.models.regressors import Activation, LinearRegressor, MLPRegressor

@@ -1,4 +1,4 @@
-"""Where the parameters start.
+"""Initialization of the parameters.
 
 Every start is drawn in float32 on the CPU, so that it is the same number in every precision and on every device;
 given values are set in the precision of the run.

@@ -1,1 +1,1 @@
-"""How a history is drawn (layer 3)."""
+"""Plots of runs, comparisons, sweeps and outcome maps (layer 3)."""

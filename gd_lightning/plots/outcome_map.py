@@ -1,4 +1,4 @@
-"""The map of outcomes: learning rate against batch size, coloured by what becomes of a run.
+"""The plot of the outcome map: learning rate against batch size, coloured by the predicted outcome.
 
 The full batch has a strip of its own: without noise it has other boundaries than a batch of one sample less.
 """

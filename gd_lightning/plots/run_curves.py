@@ -1,4 +1,4 @@
-"""The pictures of a run, each drawn into axes that are given.
+"""Plots of a run: loss curves, fit, and loss surface with path, drawn into given axes.
 
 Letters: N samples, of which each has one feature and one target here.
 """

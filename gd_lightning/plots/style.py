@@ -1,4 +1,4 @@
-"""How every picture looks: one colour a variant everywhere, readable in print and by the colour-blind.
+"""The common style of all plots: one colour per variant, readable in print and by the colour-blind.
 
 Colours: Okabe and Ito, Color Universal Design, 2008.
 """

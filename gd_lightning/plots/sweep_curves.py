@@ -1,4 +1,4 @@
-"""A sweep of few options: the loss that runs end with against one of them, a curve for each value of the others.
+"""Plot of a sweep as curves: final loss against one option, one curve for each value of the others.
 
 Letters: V values on the axis.
 """

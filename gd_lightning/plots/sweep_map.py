@@ -1,4 +1,4 @@
-"""The map of a sweep: learning rates against batch sizes, coloured by the loss that runs end with.
+"""Plot of a sweep as a map: learning rates against batch sizes, coloured by final loss.
 
 Letters: N samples, B batch sizes, L learning rates.
 """

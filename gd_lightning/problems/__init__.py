@@ -1,4 +1,4 @@
-"""Data with their truth (layer 1)."""
+"""Regression problems: data, with the true function where it is known (layer 1)."""
 
 from gd_lightning.problems.curves import Parabola, Sine
 from gd_lightning.problems.linear import LinearProblem

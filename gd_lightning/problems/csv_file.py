@@ -1,4 +1,4 @@
-"""Tables in CSV files: every line once, with its number, and no cell that could mean something else.
+"""Reading tables from CSV files, strictly: ambiguous cells are refused, with the number of their line.
 
 Letters: N rows, C columns.
 """

@@ -1,4 +1,4 @@
-"""A general linear problem whose size, noise and difficulty are chosen.
+"""A synthetic linear problem with configurable size, noise and conditioning.
 
 Letters: N samples, D features, K outputs.
 """

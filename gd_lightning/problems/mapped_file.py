@@ -1,4 +1,4 @@
-"""A file that is mapped instead of read (layer 1): whoever cuts it would end this process without a word."""
+"""Checks of memory-mapped files (layer 1): reading a file that was truncated would kill the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file with named columns of numbers is, and what is said of values that are no numbers.
+"""The interface of files with named columns, and messages on values that are not numbers.
 
 Letters: N rows, C columns.
 """

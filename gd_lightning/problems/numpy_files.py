@@ -1,4 +1,4 @@
-"""Tables in ``.npy`` and ``.npz`` files.
+"""Reading tables from ``.npy`` and ``.npz`` files.
 
 Letters: N rows, C columns.
 """

@@ -1,4 +1,4 @@
-"""Tables in Parquet files, which pyarrow reads where it is installed."""
+"""Reading tables from Parquet files, with pyarrow if installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a problem is: how data come about, and the truth behind them.
+"""The base class of problems: regression data, and the true function if known.
 
 Letters: N samples, D features, K outputs.
 """
@@ -21,7 +21,7 @@ _TOO_MANY = 2**40
 
 
 class Problem(ABC):
-    """Makes regression data and knows their truth.
+    """Base class of problems, which generate or read regression data and may know the true function.
 
     A problem of your own needs one method, :meth:`sample`, and keeps each argument of its constructor as an
     attribute of the same name (a dataclass does); everything else it may know is optional. It then serves in
@@ -38,14 +38,14 @@ class Problem(ABC):
 
     @abstractmethod
     def sample(self) -> tuple[Tensor, Tensor]:
-        """Make the data, the same at each call, without touching the global random generators.
+        """Return the data, the same at each call, without touching the global random generators.
 
         Returns:
             x of shape (N, D) and y of shape (N, K), both float32 or float64.
         """
 
     def function(self, x: Tensor) -> Tensor | None:
-        """Return the expected target at x without noise, E[y | x], or None where it is not known.
+        """Return the expected target at x without noise, E[y | x], or None if unknown.
 
         Args:
             x: Shape (N, D).
@@ -67,7 +67,7 @@ class Problem(ABC):
 
     @property
     def start(self) -> Affine | None:
-        """The parameters from which a published protocol starts on this problem, for linear regressors."""
+        """The initial parameters of a published protocol for this problem, for linear regressors."""
         return None
 
     def split(self) -> tuple[Tensor, Tensor] | None:
@@ -97,7 +97,7 @@ class Problem(ABC):
 
     @property
     def label(self) -> str:
-        """What messages call the data."""
+        """The name of the data in messages."""
         return f"the data of {type(self).__name__}"
 
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Problem:
@@ -132,7 +132,7 @@ class Problem(ABC):
         raise InputError(f"cannot predict on {path}, because {type(self).__name__} is no table; give a Table problem")
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return the arguments that make this problem again, as plain values by the names of the constructor.
+        """Return the constructor arguments of this problem as plain values, by name.
 
         Raises:
             InputError: An argument is not kept as an attribute, or is no plain value.
@@ -150,7 +150,7 @@ class Problem(ABC):
 
 
 def check_noise(noise: float) -> None:
-    """Refuse what is no width of noise.
+    """Refuse an invalid standard deviation of the noise.
 
     Raises:
         InputError: It is below 0, infinite or nan.
@@ -160,7 +160,7 @@ def check_noise(noise: float) -> None:
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse what is no number of samples, features or targets, or one that no tensor can have.
+    """Refuse an invalid or too large number of samples, features or targets.
 
     Raises:
         InputError: It is below 1, or too large for a tensor's size.
@@ -172,7 +172,7 @@ def check_count(name: str, count: int) -> None:
 
 
 def _plain(value: object, name: str) -> Any:
-    """Return a value as one that every checkpoint reader can load: None, bool, int, float, str, list or dict."""
+    """Return a value of types that every checkpoint reader can load: None, bool, int, float, str, list or dict."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Path):

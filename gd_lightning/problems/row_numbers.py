@@ -1,4 +1,4 @@
-"""Columns that number or name the rows of a table, and say nothing of what is in them.
+"""Detection of columns that only number or name the rows of a table.
 
 R and pandas write one in front of every CSV file, without a name; pandas puts its index into Parquet files.
 """

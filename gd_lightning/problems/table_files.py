@@ -85,7 +85,7 @@ def read_columns(table: TableFile, names: Sequence[str], most: int = MAP_ABOVE) 
 
 
 def _collect(table: TableFile, names: Sequence[str], most: int) -> Array:
-    """Put the blocks of a table one behind the other: in memory, or in a temporary file once they are many."""
+    """Concatenate the blocks of a table, in memory, or in a temporary file if there are many."""
     waiting: list[Block] = []
     rows, nbytes = 0, 0
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The user's own data, in a file."""
+"""The problem for the user's own data in a table file."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Table(Problem):
 
     @property
     def mapped(self) -> bool:
-        """Whether the file is a large one; known once it is read."""
+        """Whether the file is mapped because it is large; known once it is read."""
         return self._mapped
 
     @property
@@ -92,11 +92,11 @@ class Table(Problem):
 
     @property
     def label(self) -> str:
-        """What messages call the data."""
+        """The name of the data in messages."""
         return f"the table {self.path}"
 
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Table:
-        """Return the table with the columns that a run was trained on, in their order, wherever they stand now."""
+        """Return the table with the columns that a run was trained on, selected by name, in the run's order."""
         names = (list(features), list(targets))
         if names == self._names:
             return self

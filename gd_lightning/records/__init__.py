@@ -1,1 +1,1 @@
-"""The record of a run, the table that it is, and runs that are compared (layer 0)."""
+"""The history of a run, its table, and groups of runs to compare (layer 0)."""

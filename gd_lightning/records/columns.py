@@ -1,4 +1,4 @@
-"""Columns of a table that grows by rows and has empty cells (layer 0)."""
+"""Columns of an append-only table with empty cells (layer 0)."""
 
 from __future__ import annotations
 

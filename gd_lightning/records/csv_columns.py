@@ -1,4 +1,4 @@
-"""Columns of numbers as CSV, written and read (layer 0)."""
+"""Writing and reading columns of numbers as CSV (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are compared: those that differ in their seed alone make a group, and a group makes a band (layer 0)."""
+"""Groups of runs that differ only in their seed, with the mean and band of each group (layer 0)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a run: whatever trains produces a :class:`History`, what shows or compares consumes one (layer 0)."""
+"""The history of a run, produced by training and read by plots, reports and comparisons (layer 0)."""
 
 from __future__ import annotations
 

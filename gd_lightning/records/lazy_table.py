@@ -1,4 +1,4 @@
-"""A table of numbers that grows by rows, of which the newest are computed when someone reads them (layer 0)."""
+"""An append-only table of numbers whose latest rows are computed when they are read (layer 0)."""
 
 from __future__ import annotations
 

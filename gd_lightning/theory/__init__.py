@@ -1,4 +1,4 @@
-"""What must happen: closed forms and exact operators for gradient descent on linear regressors, in float64.
+"""Theory of gradient descent on linear regressors: closed forms and exact operators, in float64.
 
 Every statement holds for the mean squared error without 1/2, a mean over samples and outputs; those of ``curvature``
 hold for any network and loss, at one set of parameters.

@@ -1,4 +1,4 @@
-"""An outlook in words: what will become of a run, and one sentence that says what to do.
+"""An outlook in words: the expected outcome of a run, and one sentence of advice.
 
 Theory is first asked what becomes of a run with the options that are advised, and the advice says so.
 """

@@ -1,4 +1,4 @@
-"""How far a larger batch helps: bounds of one update, and the critical batch size.
+"""The critical batch size, up to which a larger batch helps, from bounds of one update.
 
 Source: Ma, Bassily and Belkin, The power of interpolation, ICML 2018, https://arxiv.org/abs/1712.06559. They write the
 loss with a 1/2; the formulas hold as they are where beta and lambda are eigenvalues of the Hessian of our loss,

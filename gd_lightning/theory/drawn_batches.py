@@ -1,4 +1,4 @@
-"""Stochastic and mini-batch gradient descent with drawn batches, in the mean square: stable or not, curve and floor.
+"""Mean-square theory of SGD with randomly drawn batches: stability, loss curve and noise floor.
 
 The statements hold for updates whose batches are drawn independently of each other, with replacement (the order
 ``with_replacement``), or each without (``replacement=False``; with B = N that is batch gradient descent). A shuffled
@@ -16,7 +16,8 @@ takes the second moment M = E[d d'], summed over outputs, and the mean m = E[d] 
     m <- (I - lr H) m
 
 with G = Z'Z / N and H = 2 G / K; ``drawn_moments.py`` says when that is stable. Source: Defossez and Bach, Averaged
-least-mean-squares, AISTATS 2015. The tests derive map, limit and floor by enumerating all batches.
+least-mean-squares, AISTATS 2015, https://arxiv.org/abs/1412.0156. The tests derive map, limit and floor by enumerating
+all batches.
 
 Letters: N samples, K outputs, B batch.
 """

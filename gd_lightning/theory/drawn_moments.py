@@ -1,4 +1,4 @@
-"""How the second moments of the error move under drawn batches of one size, with and without momentum.
+"""The map of the error's second moments under updates with randomly drawn batches, with or without momentum.
 
 In the directions i and j of the Hessian's eigenvectors, an update moves the error d, and with momentum the velocity v
 of torch's SGD (the formulas are in ``full_batch.py``), by matrices A_i and A_j of shape (b, b), b = 1 or 2, and by the
@@ -15,9 +15,10 @@ x rises: updates are stable if and only if it is below one at x = 1 and the mean
 many rows as there are samples or pairs. Without momentum, 2 lr / K is stable below one over the largest eigenvalue of
 L^-1 R, where L M = G M + M G and R M = G M G + s (F F'M - G M G).
 
-Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015; Krein and Rutman, Linear operators leaving
-invariant a cone, AMS Translations 26 (1950); Can, Gurbuzbalaban and Zhu, Accelerated linear convergence of stochastic
-momentum methods, ICML 2019, for the map. The tests enumerate all batches.
+Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015, https://arxiv.org/abs/1412.0156; Krein and
+Rutman, Linear operators leaving invariant a cone, AMS Translations 26 (1950); Can, Gurbuzbalaban and Zhu, Accelerated
+linear convergence of stochastic momentum methods, ICML 2019, https://arxiv.org/abs/1901.07445, for the map. The tests
+enumerate all batches.
 
 Letters: N samples, K outputs, R directions, S = R (R + 1) / 2 pairs of them.
 """

@@ -1,4 +1,4 @@
-"""Batch gradient descent on a quadratic loss: stable or not, how fast, and the whole curve, exactly.
+"""Batch gradient descent on a quadratic loss: exact stability, rate and loss curve.
 
 In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD acts on error d and velocity v as
 
@@ -6,7 +6,7 @@ In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD
     v <- mu v + lam d,    d <- d - lr (lam d + mu v)    (Nesterov, with the new v)
 
 so every statement follows from a 2 by 2 matrix a direction. Sources: Polyak, USSR Comp. Math. 4 (1964); Nesterov,
-Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017).
+Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017), https://doi.org/10.23915/distill.00006.
 
 Letters: R directions, K outputs, T updates.
 """

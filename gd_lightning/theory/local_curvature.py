@@ -1,13 +1,15 @@
-"""The curvature of any network's loss at one set of parameters, and what it says of learning rates there.
+"""The curvature of any network's loss at given parameters, and the local limit of the learning rate.
 
-What is said is local: it holds for the quadratic function that touches the loss at these parameters, and for the loss
-itself only near them. A network moves on to places of another curvature; above the limit of its start it may diverge,
-or settle where the loss is flatter; and below it, it may diverge where large targets drive it far from the start. So
-the limit that is named is one that a trial of some updates bears out. Sources: Cohen, Kaur, Li, Kolter and Talwalkar,
-Gradient descent on neural networks typically occurs at the edge of stability, ICLR 2021 (what becomes of a run above
-the limit); Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994); Ma, Bassily and Belkin,
-The power of interpolation, ICML 2018 (mini-batches); McCandlish, Kaplan, Amodei et al., An empirical model of
-large-batch training, 2018 (noise scale).
+All statements are local: they hold for the second-order Taylor expansion of the loss at these parameters, and for the
+loss itself only near them. During training the curvature changes: above the limit of its start a network may diverge,
+or converge where the loss is flatter; below it, it may diverge if large targets drive it far from the start. So a limit
+is reported only after a trial of some updates confirms it.
+
+Sources: Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural networks typically occurs at the edge of
+stability, ICLR 2021, https://arxiv.org/abs/2103.00065 (runs above the limit); Pearlmutter, Fast exact multiplication by
+the Hessian, Neural Computation 6 (1994), https://doi.org/10.1162/neco.1994.6.1.147; Ma, Bassily and Belkin, The power
+of interpolation, ICML 2018, https://arxiv.org/abs/1712.06559 (mini-batches); McCandlish, Kaplan, Amodei et al., An
+empirical model of large-batch training, 2018, https://arxiv.org/abs/1812.06162 (noise scale).
 
 Letters: N samples, D features, K outputs, B batch, P parameters that are trained, n samples of a piece.
 """

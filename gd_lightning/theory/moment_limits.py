@@ -1,4 +1,4 @@
-"""Up to which learning rate second moments stay bounded under drawn batches, and where they settle.
+"""The largest learning rate with bounded second moments under drawn batches, and their stationary values.
 
 The formulas are in ``drawn_moments.py``: with f of a growth x, everything follows from F'f F, a symmetric operator, and
 from matrices of shape (b^2, b^2), one for each pair of directions.

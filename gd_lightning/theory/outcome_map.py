@@ -1,4 +1,4 @@
-"""The outcome over all batch sizes and learning rates, as the boundaries between the verdicts.
+"""The map of outcomes over batch sizes and learning rates, given by the boundaries between verdicts.
 
 At one batch size the verdict changes with the learning rate in one order: too slow, fast enough, once more too slow
 just below the learning rate whose noise keeps the loss at the target, kept at its floor, diverging. So four learning

@@ -1,4 +1,4 @@
-"""What becomes of a run with a learning rate and a batch size, said before training.
+"""The outlook: the predicted outcome of a run with a learning rate and a batch size.
 
 Letters: N samples, B batch.
 """

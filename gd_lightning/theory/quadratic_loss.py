@@ -1,4 +1,4 @@
-"""The mean squared error of a linear regressor as what it is: a quadratic function of the parameters.
+"""The mean squared error of a linear regressor as a quadratic function of the parameters.
 
 Letters: N samples, D features, K outputs, C columns of the design (D, and one of ones for the bias). The loss has no
 1/2 and is a mean over outputs too, so the Hessian of each output's parameters is H = (2 / K) Z'Z / N.

@@ -1,10 +1,10 @@
-"""The updates of drawn batches in a space so small that a thousand learning rates and batch sizes can be tried.
+"""A reduced model of updates with drawn batches, small enough to try a thousand learning rates and batch sizes.
 
 The state (M, m, 1) of ``drawn_moments.py`` has about R^2 / 2 numbers, of which few combinations matter: those that it
 goes through at some learning rates and batch sizes between which all others lie. An update is quadratic in the learning
 rate and linear in the variance of a batch's mean, so its projections at three learning rates and two variances give it
 at all of them. Source: Benner, Gugercin and Willcox, A survey of projection-based model reduction methods, SIAM Review
-57 (2015).
+57 (2015), https://doi.org/10.1137/130932715.
 
 Letters: R directions, B batch, n numbers of a state, k of a reduced one.
 """

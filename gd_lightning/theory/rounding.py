@@ -1,4 +1,4 @@
-"""How many digits of the least-squares solution rounding leaves to a run whose descent has converged.
+"""Number of correct digits, limited by rounding, of the least-squares solution after convergence.
 
 A rounding error is taken as a random number within half a unit in the last place, independent of all others, so
 q(v) = ulp(v)^2 / 12 is its variance at v. To first order an error dg of the gradient moves the point that the descent

@@ -1,4 +1,4 @@
-"""Means over samples of products of pairs of their coordinates, with which the second moments of the error move.
+"""Means of pairwise products of the samples' coordinates, from which updates of second moments are computed.
 
 Letters: N samples, K outputs, R directions, S = R (R + 1) / 2 pairs of them.
 """

@@ -1,4 +1,4 @@
-"""Gradient descent over batches in a fixed order (``sequential``): the exact map of an epoch.
+"""Gradient descent over batches in a fixed order (``sequential``): the exact linear map of an epoch.
 
 An update with batch b takes the error d to (I - lr H_b) d + lr g_b, so an epoch is an affine map d -> E d + c. E
 decides whether epochs shrink the distance to the fixed point of the map. The largest norm of the products that lead to

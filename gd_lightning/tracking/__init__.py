@@ -1,1 +1,1 @@
-"""How a history reaches files, terminal and TensorBoard (layer 3)."""
+"""Writing histories to files, terminal and loggers, and reading them back (layer 3)."""

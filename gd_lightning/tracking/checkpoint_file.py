@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and loaded as plain values and tensors only."""
+"""Checkpoint files: atomic writes, and loading of plain values and tensors only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PART = ".part"
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that the file is, at any moment, the one before or the new one.
+    """Write a checkpoint atomically: at any moment the file is the previous or the new one.
 
     Args:
         checkpoint: What to write.
@@ -42,7 +42,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a renaming outlive a loss of power."""
+    """Sync a directory, so that a renaming survives a power loss."""
     if os.name == "posix":  # elsewhere a directory cannot be opened
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -52,7 +52,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def clear_parts(directory: Path) -> None:
-    """Remove what a process that was killed while it wrote has left."""
+    """Remove temporary files of a process that was killed while writing."""
     for part in directory.glob(f".*{_PART}"):
         process = part.name.split(".")[-2]
         if not (process.isdigit() and Path(f"/proc/{process}").exists()):
@@ -60,7 +60,7 @@ def clear_parts(directory: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Read a checkpoint as plain values and tensors only: no code of whoever wrote it runs.
+    """Read a checkpoint as plain values and tensors only, so that no code in it can run.
 
     Raises:
         InputError: It cannot be read, is damaged, or holds more.
@@ -82,7 +82,7 @@ def _load(path: Path) -> Any:
 
 
 def is_checkpoint(content: object) -> bool:
-    """Whether what was read from a file is a checkpoint of a module."""
+    """Whether an object read from a file is a checkpoint of a module."""
     return isinstance(content, dict) and {"state_dict", "hyper_parameters"} <= set(content)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold, for any use and to be continued from, whoever wrote it (layer 3).
+"""Validation of checkpoints, for any use and for continuing a run (layer 3).
 
 A checkpoint comes from a file, and a file can be damaged, edited, or of a stranger. What Lightning and this package
 read of it is checked before anything is built from it. Checkpoints of this package also say of what build those of
@@ -61,7 +61,7 @@ def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_checkpoint(checkpoint: Any, path: Path) -> None:
-    """Check what every use of a checkpoint needs.
+    """Check the entries that every use of a checkpoint needs.
 
     Args:
         checkpoint: What was read.

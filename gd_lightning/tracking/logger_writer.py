@@ -1,4 +1,4 @@
-"""How a history reaches loggers of any kind (layer 3): as metrics against the number of updates."""
+"""Writing a history to any Lightning logger, as metrics against the number of updates (layer 3)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LONGEST = 200  # characters of a name; MLflow takes 250
 
 
 class TakesMetrics(Protocol):
-    """What all loggers of Lightning have."""
+    """The methods that all Lightning loggers have."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Take numbers."""
+        """Log metrics."""
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Take settings."""
+        """Log settings."""
 
     def save(self) -> None:
-        """Hand everything to the file system, or wherever it goes."""
+        """Flush everything to its destination."""
 
 
 class LoggerWriter:

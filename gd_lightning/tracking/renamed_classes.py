@@ -1,4 +1,4 @@
-"""Classes that configs and checkpoints of earlier versions call by another name (layer 3)."""
+"""Renamed classes, so that configs and checkpoints of earlier versions still load (layer 3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OLD_PATH = re.compile(rf"\b(gd_lightning\.(?:\w+\.)*)({'|'.join(RENAMED)})\b")
 
 
 def with_present_names(text: str) -> str:
-    """Return a text with the class paths of earlier versions as they are now.
+    """Return a text with class paths of earlier versions replaced by the current ones.
 
     Example:
         >>> with_present_names("- class_path: gd_lightning.callbacks.NoProgress")

@@ -1,4 +1,4 @@
-"""Where a run leaves its files, and what they are called."""
+"""Run directories: names, exclusive creation, locking, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def missing_directories(path: Path) -> list[Path]:
 
 
 def remove_empty(directories: Iterable[Path]) -> None:
-    """Remove directories that nobody has put anything into, the innermost first."""
+    """Remove empty directories, the innermost first."""
     for directory in directories:
         with contextlib.suppress(OSError):
             directory.rmdir()
@@ -204,7 +204,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none: a reader, or a crash, never sees a part of it."""
+    """Write a file atomically: neither a reader nor a crash leaves or sees a part of it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reading ``summary.json`` and ``config.yaml`` of a run, whoever wrote them (layer 3)."""
+"""Reading and validating ``summary.json`` and ``config.yaml`` of a run (layer 3)."""
 
 from __future__ import annotations
 

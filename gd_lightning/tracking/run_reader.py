@@ -1,4 +1,4 @@
-"""Reading runs that are over, our own and those of any Lightning project that logs a loss, as histories (layer 3)."""
+"""Reading finished runs as histories, of this package or any Lightning project that logs a loss (layer 3)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NOT_TRAINING = re.compile("val|test|dev", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that is over, as far as its files tell.
+    """A finished run, as read from its files.
 
     Args:
         name: What it is called: the name of its directory.

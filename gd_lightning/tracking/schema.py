@@ -1,4 +1,4 @@
-"""What plain values and tensors that were read from a file have to be, before anything is built from them (layer 3)."""
+"""Validators of plain values and tensors read from files (layer 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST = 2**63
 
 
 def refuse_later(version: object, cannot: str, otherwise: str = "") -> None:
-    """Refuse what a later version of this package has written.
+    """Refuse files written by a later version of this package.
 
     Args:
         version: The version of the schema that it names, if it is one.
@@ -44,7 +44,7 @@ class MismatchError(ValueError):
 
 
 def refuse(value: object, where: str, expected: str) -> None:
-    """Raise that a value is something else than expected."""
+    """Raise a MismatchError for a value of an unexpected kind."""
     raise MismatchError(f"{where} is {kind_of(value)}, and not {expected}")
 
 

@@ -1,4 +1,4 @@
-"""How a history reaches TensorBoard: each quantity against each axis, in a tag family per axis.
+"""Writing a history to TensorBoard: each quantity against each axis, in a tag family per axis.
 
 TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
 different batch sizes overlay in the family of the axis that they are to be compared on:
@@ -116,7 +116,7 @@ class HistoryWriter:
             self._write_row(row)
 
     def begin_again(self, directory: Path, before: int) -> None:
-        """Make TensorBoard forget what earlier processes of this run wrote, for it is about to be written again.
+        """Make TensorBoard discard what earlier processes of this run wrote, which is about to be written again.
 
         They may have got further than the checkpoint that is continued from, or have lost their newest points. What
         others logged up to there is kept.
@@ -167,7 +167,7 @@ class HistoryWriter:
         self._writer.add_text(tag, text, 0)
 
     def flush(self) -> None:
-        """Hand everything to the file system."""
+        """Flush everything to the file system."""
         self._writer.flush()
 
 

@@ -1,4 +1,4 @@
-"""Groups of runs in TensorBoard, which cannot average runs itself: a run a group, of mean and deviation (layer 3).
+"""TensorBoard runs with mean and standard deviation of each group of runs (layer 3).
 
 - ``samples/train_loss_mean``, ``..._deviation`` (of several runs as a sample: n - 1), ``..._lower`` and
   ``..._upper``, and so on for each axis and for ``val_loss``: the same tags in every group, so that groups overlay in

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams of many settings at once (layer 3): a directory and a small event file for each."""
+"""Writing many settings to TensorBoard's HParams tab, one small event file each (layer 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where YAML and JSON are read, and a check of what their readers take silently or choke on (layer 3)."""
+"""Safe reading of YAML and JSON, with checks of input that their readers misread or fail on (layer 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 2**24  # bytes of a file
 
 
 class ConfigError(yaml.YAMLError):
-    """A text is no YAML or JSON that can be used, and why, in one line."""
+    """A text is not usable YAML or JSON; the message says why in one line."""
 
 
 def read_yaml_file(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Options that Lightning would follow silently into nonsense, or refuse only when a run has begun."""
+"""Checks of options that Lightning would misuse silently, or refuse only after a run has begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading YAML and JSON texts: jsonargparse's own reader, behind a check of what it would take silently or choke on."""
+"""Reading YAML and JSON options with jsonargparse's reader, after a check for input that it misreads."""
 
 from __future__ import annotations
 

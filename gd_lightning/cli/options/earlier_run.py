@@ -1,4 +1,4 @@
-"""The options of a run that is judged or continued, and which of them a person may change."""
+"""The options of a run to evaluate or continue, and which of them may be changed."""
 
 from __future__ import annotations
 

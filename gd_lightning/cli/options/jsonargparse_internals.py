@@ -1,4 +1,4 @@
-"""What this package uses of jsonargparse that its documentation does not promise, each in one function.
+"""Uses of undocumented parts of jsonargparse, each in one function.
 
 ``tests/cli/options/test_jsonargparse_internals.py`` asks of each whether an installed release still has it.
 """

@@ -1,4 +1,4 @@
-"""What jsonargparse says, in one line that a person can act on."""
+"""Translation of jsonargparse's errors to one-line messages with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From arguments to options: parsed, completed by those of an earlier run, settled, and checked."""
+"""Parsing arguments to options: completed by those of an earlier run, resolved, and checked."""
 
 from __future__ import annotations
 

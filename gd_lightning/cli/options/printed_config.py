@@ -1,4 +1,4 @@
-"""``--print_config``, and what ``--print_config=skip_default`` has to print beside what is no default."""
+"""``--print_config``, and the options that ``--print_config=skip_default`` must print although they are defaults."""
 
 from __future__ import annotations
 

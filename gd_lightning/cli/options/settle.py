@@ -1,4 +1,4 @@
-"""Options that depend on each other: what one of them means where another one is given."""
+"""Options that depend on each other, resolved to their final values."""
 
 from __future__ import annotations
 

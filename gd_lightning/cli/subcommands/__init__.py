@@ -1,1 +1,1 @@
-"""The subcommands beside Lightning's own, a file each (layer 7)."""
+"""The subcommands, one or more files each (layer 7)."""

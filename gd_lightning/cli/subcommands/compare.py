@@ -1,4 +1,4 @@
-"""``compare``: what it refuses, how it is carried out, and what is printed of the report."""
+"""``compare``: its checks, its execution, and the printed report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of a comparison: where the same one was begun, else a new one."""
+"""The directory of a comparison: that of the same unfinished comparison, or a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``compare``, and the forms in which they can be typed."""
+"""The options of ``compare``, and their parsing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fit``: what a run is checked for, the callbacks that it has, and what is said of it."""
+"""``fit``: checks before a run, its callbacks, and its printed results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of a run: where it is, who may write there, and that nothing is left of a run that failed."""
+"""The directory of a run: choice, locking, and removal after a failed start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``plan`` where the loss is not quadratic: what holds at the start, and is said to hold only there."""
+"""``plan`` for losses that are not quadratic: statements that hold locally, at the start."""
 
 from __future__ import annotations
 

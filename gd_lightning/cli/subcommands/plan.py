@@ -1,4 +1,4 @@
-"""``plan``: what the options of a run will come to, said before it is trained."""
+"""``plan``: the predicted outcome of a run, before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form that all plans have: a table with a row for each batch size, what its columns mean, and an advice."""
+"""The common form of plans: a table with one row per batch size, notes on its columns, and advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``sweep`` beside those of ``fit``, and how they are given."""
+"""The additional options of ``sweep``, and their parsing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several groups of runs in one picture: what is there to be drawn, composed."""
+"""The figure of a comparison, composed of the panels that are available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The train loss of groups of runs against epochs, updates, samples and seconds, on two scales."""
+"""Panels of a comparison: train loss against epochs, updates, samples and seconds."""
 
 from __future__ import annotations
 

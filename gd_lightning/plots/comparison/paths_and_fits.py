@@ -1,4 +1,4 @@
-"""Groups of runs beside each other: paths over the loss surface, fits over the data, the noise of the updates.
+"""Panels of a comparison: paths over the loss surface, fits over the data, variance of the updates.
 
 Letters: N samples, of which each has one feature and one target here; B samples per update.
 """

@@ -1,4 +1,4 @@
-"""How groups of runs are told apart: the colour of the variant in shades, and a marker each."""
+"""Styles of groups of runs: shades of the variant's colour, and one marker each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Largest eigenvalues and linear systems of operators that are too large to write down as matrices.
+"""Krylov methods: extreme eigenvalues and linear systems of operators too large to store as matrices.
 
 SciPy has such solvers, too. Installed, it makes every start of the command line 0.7 s longer, because torchmetrics
 imports it where it finds it; and its vectors are NumPy's, its Lanczos method is one for a single operator.

@@ -1,4 +1,4 @@
-"""Boundaries, roots and minima of functions of one number that cost much to evaluate.
+"""Searches for boundaries, roots and minima of expensive functions of one variable.
 
 Sources: Dowell and Jarratt, A modified regula falsi method, BIT 11 (1971), the Illinois rule; Kiefer, Sequential
 minimax search for a maximum, Proc. AMS 4 (1953).

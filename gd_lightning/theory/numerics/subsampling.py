@@ -1,4 +1,4 @@
-"""Which of many samples stand for all of them, where a statement on all would take minutes."""
+"""Representative subsamples, for computations that would take minutes on all samples."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class StartError(InputError):
     """The loss at a start, or its gradient, is beyond the precision, so that nothing can be said from there.
 
     Args:
-        cause: What is beyond it; the part of the message behind "because".
-        cure: What to do.
+        cause: The quantity that overflows; the part of the message after "because".
+        cure: The advice.
     """
 
     def __init__(self, cause: str, cure: str) -> None:

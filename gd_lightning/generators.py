@@ -94,7 +94,7 @@ def generator_given_back(devices: Sequence[torch.device]) -> Iterator[None]:
 
 
 class DrawnFrom(TorchDispatchMode):
-    """Lets this thread draw from generators of its own, to the numbers that torch's would give behind ``manual_seed``.
+    """Lets this thread draw from generators of its own, with the numbers that torch's would give after ``manual_seed``.
 
     Args:
         seed: As for ``torch.manual_seed``.

@@ -20,7 +20,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 
 
 class ModuleWithQuickHooks(LightningModule):
-    """A module on which Lightning notes the names of its hooks at no cost."""
+    """A module with fast attribute assignment for the hook names that Lightning sets."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute.
@@ -52,14 +52,14 @@ def validates_here(trainer: Trainer) -> bool:
 
 
 def judge_as_without_stop(trainer: Trainer, behind_update: Callable[[], None]) -> None:
-    """Have a run that stops within an epoch judge its metrics only where it would if it went on.
+    """Make a run that stops within an epoch evaluate its metrics only where it would without the stop.
 
     Lightning validates where it is asked to stop, and calls the hooks of an epoch's end on the part of the epoch that
     was made: early stopping would count metrics once more, and checkpoints of the best would be chosen by them.
 
     Args:
-        trainer: Which begins to train.
-        behind_update: Called behind the last update of such a part, before these hooks.
+        trainer: The Trainer, which is about to train.
+        behind_update: Called after the last update of such a part, before these hooks.
     """
     fit_loop = trainer.fit_loop
     at_end = type(fit_loop).on_advance_end
@@ -82,7 +82,7 @@ def judge_as_without_stop(trainer: Trainer, behind_update: Callable[[], None]) -
 
 
 def go_on_behind_validation(trainer: Trainer) -> None:
-    """Have a run that is continued begin with the next batch, and not with the end of the one before it."""
+    """Make a continued run start with the next batch, and not with the end of the previous one."""
     own = trainer.fit_loop.epoch_loop.__dict__
     usual = own.pop("_should_check_val_fx", None)
 
@@ -96,7 +96,7 @@ def go_on_behind_validation(trainer: Trainer) -> None:
 
 @contextmanager
 def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
-    """Give an object another value of an attribute for a while."""
+    """Context in which an attribute of an object has another value."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -26,7 +26,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 class LoggingError(RuntimeError):
-    """The program behind a logger has failed while a run was on; the message says which, and what it said."""
+    """The service of a logger failed during a run; the message says which, and what it said."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ class NamedClasses:
 
         Raises:
             InputError: A library refuses something.
-            LoggingError: The program behind a logger fails.
+            LoggingError: The service of a logger fails.
         """
         try:
             yield

@@ -166,7 +166,7 @@ class Chunk:
     Args:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
-        rows: In which order the epochs visit the samples, int64, shape (N,) for each of them, one behind the other;
+        rows: In which order the epochs visit the samples, int64, shape (N,) for each of them, concatenated;
             None: the stored order.
         variant: B, N, and whether a short last batch is dropped.
         first: The first update, counted from the beginning of the epoch, from 0.

@@ -133,7 +133,7 @@ class Column:
         self._values.extend(rows, values, room)
 
     def extend_at(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        """Fill some rows, which ascend, all of them behind the last one that has a value.
+        """Fill rows, in ascending order, all after the last one that has a value.
 
         Args:
             rows: Which, int64, shape (n,).

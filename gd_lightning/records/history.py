@@ -67,12 +67,12 @@ class History(LazyTable):
         """How many times its first value the train loss must exceed to have diverged."""
 
     def first_row_behind(self, update: float) -> int:
-        """Return the number of the first row behind an update."""
+        """Return the index of the first row after an update."""
         self._settle()
         return int(np.searchsorted(self._columns["update"].values, update, side="right"))
 
     def since(self, name: str, update: float) -> list[float]:
-        """Return the measured values of a column in the rows behind an update."""
+        """Return the measured values of a column in the rows after an update."""
         row = self.first_row_behind(update)
         column = self._columns[name]
         behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()

@@ -27,7 +27,7 @@ _LOWEST = {
     "num_sanity_val_steps": (-1, "a number of batches, or -1 for all"),
     "gradient_clip_val": (0, "a bound of 0 or more"),
 }
-# By the names of their classes, and what they would do behind the back of batch_size or model.lr.
+# Class names of callbacks that would override batch_size or model.lr, and what they would do.
 _CALLBACKS = {
     "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
     "BatchSizeFinder": "batch_size is the algorithm, and no matter of memory; give data.batch_size",

@@ -34,7 +34,7 @@ _BOOLEANS = {"bool": "true|True|TRUE|false|False|FALSE"}
 
 
 def register() -> None:
-    """Make the checked reader known to jsonargparse, as a parser mode of its own."""
+    """Register the checked reader as a parser mode of jsonargparse."""
     register_type(torch.device)  # to be written into a config: a default of StochasticWeightAveraging
     set_loader(MODE, read, exceptions=(yaml.YAMLError,))
 
@@ -73,7 +73,7 @@ def _reader() -> type[Any]:
 
 
 def read(text: str) -> Any:
-    """Read a text as jsonargparse reads YAML, but for what YAML 1.1 takes for something else than a person wrote.
+    """Read a text as jsonargparse reads YAML, except for YAML 1.1 values that are not what the user meant.
 
     Args:
         text: YAML, and so JSON.
@@ -96,7 +96,7 @@ def read(text: str) -> Any:
 
 
 def text_of(values: Any) -> str:
-    r"""Return plain values as a text that :func:`read` reads: JSON, but for characters that JSON writes as two.
+    r"""Return plain values as a text for :func:`read`: JSON, except for characters that JSON writes as two.
 
     Args:
         values: Mappings, lists, strings, numbers and null.

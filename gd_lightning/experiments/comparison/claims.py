@@ -40,9 +40,8 @@ def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
             between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What a run of a group does not reach, or
             where one diverged, counts as larger than everything else. The figure ``outcome`` takes a label and an
             outcome, as in ``outcome: lr 1 = diverged``. Of a difference that seeds explain, see
-            :mod:`~gd_lightning.experiments.comparison.significance`, and of one of single runs, that is said. A label
-            or a figure that is missing is said in the sentence: behind runs that took hours, it is no reason to lose
-            the table.
+            :mod:`~gd_lightning.experiments.comparison.significance`, and of one of single runs, that is said. A missing
+            label or quantity is stated in the sentence and raises no error, which would lose the results of long runs.
         found: The rows of the comparison.
 
     Raises:

@@ -25,7 +25,8 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
     Args:
         name: The option, for messages.
         given: Numbers and ranges, separated by commas: log(first,last,count) has equal ratios, linear(first,last,count)
-            equal distances, and 1,2,4,...,64 goes on as its last three numbers begin, to the number behind.
+            equal distances, and 1,2,4,...,64 continues the pattern of the three numbers before the dots, up to the
+            number after them.
         full: What the word full stands for; None where it is no value.
 
     Raises:

@@ -109,7 +109,7 @@ def continue_counting(trainer: Trainer, updates: int) -> None:
     """Have Lightning count updates for loggers from here, and take the run for one that was not just restarted.
 
     Args:
-        trainer: Which continues.
+        trainer: The Trainer.
         updates: How many were made.
     """
     fit_loop = trainer.fit_loop

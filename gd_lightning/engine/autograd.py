@@ -108,7 +108,7 @@ def overflow_to_nan(optimizer: Optimizer) -> Iterator[None]:
     """Turn the error that torch raises for a step too large for the precision into nan parameters.
 
     Args:
-        optimizer: Makes the step.
+        optimizer: The optimiser.
     """
     try:
         yield

@@ -35,8 +35,8 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
     """Return the reason, worded to follow "because", why updates cannot be fused; "" if they can be.
 
     Args:
-        network: What is trained.
-        optimizer: What trains it.
+        network: The network to train.
+        optimizer: The optimiser of the network.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
@@ -50,7 +50,7 @@ def why_not_fused_network(network: nn.Module) -> str:
     """Return the reason why a network cannot be trained by the fused engine, whatever the optimiser; "" if it can be.
 
     Args:
-        network: What is trained.
+        network: The network to train.
     """
     return why_no_numba() or why_no_chain(network) or _why_not_parts(parts_of(network)) or why_not_parameters(network)
 
@@ -59,7 +59,7 @@ def why_no_chain(network: nn.Module) -> str:
     """Return the reason why a network is not a chain of linear layers and known activations; "" if it is one.
 
     Args:
-        network: What is trained.
+        network: The network to train.
     """
     if type(network) not in (*LINEAR, nn.Sequential, MLPRegressor):
         return f"{type(network).__name__} is neither linear nor a multilayer perceptron"
@@ -86,7 +86,7 @@ def work_of(network: nn.Module, batch_size: int) -> int:
     """Return the number of multiplications by weights in the forward pass of one update.
 
     Args:
-        network: What is trained.
+        network: The network to train.
         batch_size: B.
     """
     return batch_size * sum(parameter.numel() for parameter in network.parameters() if parameter.ndim > 1)

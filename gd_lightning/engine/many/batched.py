@@ -171,7 +171,7 @@ class _Group:
         """Make the updates of an epoch, and measure the train losses.
 
         Args:
-            epoch: Which one, from 0.
+            epoch: Index of the epoch, from 0.
             ordered: The samples in each order, shape (O, N, C + K), or in one for all.
             progress: Is told how many updates were made.
         """

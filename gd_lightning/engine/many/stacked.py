@@ -36,7 +36,7 @@ def why_not_stacked(network: nn.Module) -> str:
     """Return the reason, worded to follow "because", why members cannot be computed at once; "" if they can be.
 
     Args:
-        network: What is trained.
+        network: The network to train.
 
     Example:
         >>> why_not_stacked(nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)))

@@ -228,7 +228,7 @@ def train_members(
     Args:
         starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
         task: What the runs have in common; its features are in original units.
-        members: Their settings.
+        members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
 
     Returns:

@@ -46,7 +46,7 @@ def as_cell(value: object) -> object:
         >>> [as_cell(value) for value in ("=1+1", "-1.5", -1.5, "'=1", "height")]
         ["'=1+1", '-1.5', -1.5, "''=1", 'height']
     """
-    if not (isinstance(value, str) and _FORMULA.match(value)) or _is_number(value):
+    if not (isinstance(value, str) and _FORMULA.match(value)) or is_number(value):
         return value
     return f"'{value}"
 
@@ -73,7 +73,8 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return out.getvalue()
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text can be read as a number, nan and infinity included."""
     try:
         float(text)
     except ValueError:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.named_columns import EXACT, WAY_OF_TIMES, Block, TableFile, loses_digits
-from gd_lightning.texts import from_cell
+from gd_lightning.texts import from_cell, is_number
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -28,7 +28,7 @@ class CsvFile(TableFile):
             reader = csv.reader(lines)
             header = [from_cell(name.strip()) for name in next(reader, [])]
             self._lines_of_header = reader.line_num
-        if header and all(_is_number(name) for name in header):
+        if header and all(is_number(name) for name in header):
             raise InputError(
                 f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
             )
@@ -135,11 +135,3 @@ def _whole_row(line: str, following: Iterator[str]) -> str | None:
     next(csv.reader(lines()))
     # Where quotes are still open, whatever follows is a part of the same row.
     return "".join(taken) if len(list(csv.reader([*taken, "0"]))) > 1 else None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

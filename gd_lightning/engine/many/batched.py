@@ -135,7 +135,6 @@ class _Group:
         self._network, self._task, self._design, self._ends = network, task, design, ends
         self._where, own = where, members[where]
         self._variant = task.variant(own.batch_size[0])
-        self._made = 0
         # What is no part of any update costs no time.
         self._has = {name: bool(getattr(own, name).any()) for name in ("momentum", "nesterov", "weight_decay", "l1")}
         self._is_weight = network.is_weight.to(design)
@@ -160,7 +159,7 @@ class _Group:
             theta=theta,
             velocity=torch.zeros_like(theta) if self._has["momentum"] else theta[:, :0],
         )
-        self._views = network.views(theta)
+        self._views, self._made = network.views(theta), 0
 
     @property
     def numbers(self) -> int:

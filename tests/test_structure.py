@@ -278,6 +278,9 @@ def test_the_top_level_is_tidy() -> None:
         "lightning_logs",
         "LICENSE",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "SECURITY.md",
         "docs",
     }
     assert top <= allowed

@@ -1,0 +1,86 @@
+"""CONTRIBUTING.md: what it tells contributors to do works when it is followed to the letter."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gd_lightning
+from gd_lightning import problems
+from gd_lightning.problems import curves
+from tests.conftest import ROOT, CommandLine
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PROBLEM, ITS_TEST = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
+COMMAND = re.search(r"`python -m gd_lightning (fit .*?)`", GUIDE)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:gd_lightning|tests|configs|\.ci)/[\w./]*)`", GUIDE))))
+def test_every_place_that_it_names_exists(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_the_example_problem_and_its_test_work(monkeypatch: pytest.MonkeyPatch, command_line: CommandLine) -> None:
+    scope = dict(vars(curves))
+    exec(PROBLEM, scope)
+    for module in (curves, problems, gd_lightning):
+        monkeypatch.setattr(module, "Staircase", scope["Staircase"], raising=False)
+    exec(ITS_TEST, tests := {"problems": problems})
+    tests["test_the_staircase_has_seven_steps"]()
+    assert COMMAND is not None
+    assert command_line(*COMMAND[1].split(), "--trainer.max_epochs", "2") == 0
+
+
+def _insert(path: Path, before: str, text: str) -> None:
+    content = path.read_text(encoding="utf-8")
+    assert before in content
+    path.write_text(content.replace(before, f"{text}{before}", 1), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_followed_to_the_letter_it_adds_a_problem_and_its_test(tmp_path: Path) -> None:
+    for name in (
+        "gd_lightning",
+        "tests",
+        "configs",
+        "docs",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "pyproject.toml",
+        ".ci",
+    ):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    package, tests = tmp_path / "gd_lightning", tmp_path / "tests" / "problems" / "test_problems.py"
+    curve = package / "problems" / "curves.py"
+    curve.write_text(f"{curve.read_text(encoding='utf-8')}\n\n{PROBLEM}", encoding="utf-8")
+    init = package / "problems" / "__init__.py"
+    _insert(init, "from gd_lightning.problems.tables", "from gd_lightning.problems.curves import Staircase\n")
+    _insert(init, '    "SteepLine",', '    "Staircase",\n')
+    stub = package / "__init__.pyi"
+    _insert(
+        stub, "from gd_lightning.problems import Sine", "from gd_lightning.problems import Staircase as Staircase\n"
+    )
+    _insert(tests, "    problems.Parabola(),", "    problems.Staircase(),\n")
+    tests.write_text(f"{tests.read_text(encoding='utf-8')}\n\n{ITS_TEST}", encoding="utf-8")
+    _insert(tmp_path / "README.md", "`Sine`, `LinearProblem`", "`Staircase`, ")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", tests, tmp_path / "tests" / "test_structure.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [".pre-commit-config.yaml", ".github/workflows/ci.yml", "CITATION.cff"])
+def test_files_of_services_can_be_read(path: str) -> None:
+    content = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    assert content
+    if path == "CITATION.cff":
+        assert content["version"] == gd_lightning.__version__
+    if path.endswith("ci.yml"):
+        assert content["jobs"]["linux"]["steps"][-1]["run"] == ".ci/run"

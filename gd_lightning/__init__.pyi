@@ -29,6 +29,7 @@ from gd_lightning.models import LinearRegressor as LinearRegressor
 from gd_lightning.models import MLPRegressor as MLPRegressor
 from gd_lightning.models import Standardize as Standardize
 from gd_lightning.module import RegressionModule as RegressionModule
+from gd_lightning.problems import Arrays as Arrays
 from gd_lightning.problems import ExamScores as ExamScores
 from gd_lightning.problems import FourPoints as FourPoints
 from gd_lightning.problems import LinearProblem as LinearProblem
@@ -38,6 +39,7 @@ from gd_lightning.problems import Problem as Problem
 from gd_lightning.problems import Sine as Sine
 from gd_lightning.problems import SteepLine as SteepLine
 from gd_lightning.problems import Table as Table
+from gd_lightning.problems import as_problem as as_problem
 from gd_lightning.records.history import History as History
 from gd_lightning.records.history import Outcome as Outcome
 from gd_lightning.variants import Variant as Variant

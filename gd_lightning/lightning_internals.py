@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
@@ -32,6 +33,15 @@ class ModuleWithQuickHooks(LightningModule):
             vars(self)[name] = value
         else:
             super().__setattr__(name, value)
+
+
+def frame_without_callers() -> FrameType:
+    """Return a frame for ``save_hyperparameters``, which looks through those of constructors for their arguments.
+
+    It compares each argument with the hyperparameters, and fails where one is an array or a data frame.
+    """
+    frame: FrameType = getattr((None for _ in ()), "gi_frame")  # noqa: B009  # the types know only of its iteration
+    return frame
 
 
 def run_without_backward(closure: Callable[[], Any] | None) -> None:

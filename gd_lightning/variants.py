@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gd_lightning.errors import InputError
+from gd_lightning.plain_numbers import as_python
 
 BatchSize = int | Literal["full"]
 VariantName = Literal["batch", "mini-batch", "stochastic"]
@@ -52,6 +53,7 @@ class Variant:
         Raises:
             InputError: B is no whole number between 1 and N.
         """
+        batch_size, train_samples = as_python(batch_size), as_python(train_samples)
         if train_samples < 1:
             raise InputError(f"cannot train on {train_samples} samples; leave at least one sample for training")
         if batch_size == "full":

@@ -249,3 +249,28 @@ def test_a_run_goes_on_behind_a_validation(make_trainer: MakeTrainer) -> None:
     trainer.callbacks.append(Asks())  # type: ignore[attr-defined]
     trainer.fit(Plain())
     assert answers == [False, True, True]
+
+
+class WithArrays(LightningModule):
+    def __init__(self, values: Any, more: Any) -> None:
+        super().__init__()
+        self.save_hyperparameters({"lr": 0.1}, logger=False, frame=internals.frame_without_callers())
+
+
+class AnArray:
+    """What compares as an array of NumPy or a data frame does."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_arguments_of_constructors_are_not_compared_with_hyperparameters() -> None:
+    class Derived(WithArrays):
+        def __init__(self, frame: Any) -> None:
+            super().__init__(frame, AnArray())
+
+    with pytest.raises(ValueError, match="ambiguous"):
+        assert AnArray() == {}
+    assert dict(Derived(AnArray()).hparams) == {"lr": 0.1}

@@ -29,6 +29,7 @@ from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.measures import Stopwatch
 from gd_lightning.module import RegressionModule, check_processes
+from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.summary import RunSummary
 from gd_lightning.variants import Variant
@@ -77,6 +78,7 @@ class HistoryRecorder(Callback):
     def __init__(
         self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None, max_rows: int = 20_000
     ) -> None:
+        every_n_updates, max_rows = as_python(every_n_updates), as_python(max_rows)
         if every_n_updates != "auto" and every_n_updates < 1:
             raise InputError(f"cannot record every {every_n_updates} updates; use auto or a whole number from 1")
         if max_rows < 1:

@@ -151,7 +151,10 @@ class Command(OpenCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add data and model before the many options of the Trainer."""
-        parser.add_lightning_class_args(self._datamodule_class, "data")
+        # Targets and features are options of data frames, which come in Python alone.
+        parser.add_class_arguments(
+            self._datamodule_class, "data", fail_untyped=False, sub_configs=True, skip={"targets", "features"}
+        )
         parser.add_lightning_class_args(self._model_class, "model")
         assert isinstance(parser, Parser)
         parser.choose_problem(DEFAULT_PROBLEM)

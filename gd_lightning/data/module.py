@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -19,10 +19,18 @@ from gd_lightning.data.placement import device_of, model_of, placed, process_of,
 from gd_lightning.data.problem_data import ProblemDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.problems import Problem, problem_class
+from gd_lightning.lightning_internals import frame_without_callers
+from gd_lightning.plain_numbers import as_python
+from gd_lightning.problems import Names, Problem, ProblemLike, as_problem, problem_class
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.variants import BatchSize, Variant
+
+if not TYPE_CHECKING:  # noqa: SIM108  # a type checker reads no conditional expression
+    # The parser of the command line makes a problem of a class; it would read what stands below "if TYPE_CHECKING".
+    _Problem = Problem
+else:
+    _Problem = ProblemLike
 
 _OPTIONS = (
     *("batch_size", "order", "drop_last", "val_size", "test_size", "seed", "standardize", "micro_batch_size"),
@@ -47,7 +55,7 @@ class RegressionDataModule(ProblemDataModule):
 
     Args:
         problem: The problem, which generates or reads the data and may know the true function; a class name or class
-            path.
+            path. In Python also whatever :func:`~gd_lightning.as_problem` takes, such as a pair of arrays (x, y).
         batch_size: Samples per update over all devices: full (batch gradient descent), 1 (stochastic), or any
             number between (mini-batch).
         order: In which order an epoch visits the training samples: sequential (as given), shuffled (anew each epoch),
@@ -63,6 +71,8 @@ class RegressionDataModule(ProblemDataModule):
         micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large
             batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
+        targets: Of a data frame, the columns to predict; None: the last one.
+        features: Of a data frame, the columns to predict from; None: all others.
 
     Raises:
         InputError: The order is unknown, or a seed or a size is out of range; checks that need the data are made in
@@ -83,7 +93,7 @@ class RegressionDataModule(ProblemDataModule):
 
     def __init__(
         self,
-        problem: Problem,
+        problem: _Problem,
         batch_size: BatchSize = "full",
         order: Order = "shuffled",
         drop_last: bool = False,
@@ -93,19 +103,24 @@ class RegressionDataModule(ProblemDataModule):
         standardize: bool = False,
         micro_batch_size: int | None = None,
         predict_inputs: str | None = None,
+        targets: Names | None = None,
+        features: Names | None = None,
     ) -> None:
-        given = locals()
-        super().__init__(problem, val_size, test_size, seed, standardize, predict_inputs)
-        _check_options(order, seed, micro_batch_size)
-        self.batch_size: BatchSize = batch_size
+        problem = as_problem(problem, targets, features)
+        given = as_python({name: value for name, value in locals().items() if name in _OPTIONS})
+        super().__init__(
+            problem, predict_inputs, *(given[name] for name in ("val_size", "test_size", "seed", "standardize"))
+        )
+        _check_options(order, given["seed"], given["micro_batch_size"])
+        self.batch_size: BatchSize = given["batch_size"]
         self.order: Order = order
-        self.drop_last = drop_last
-        self.micro_batch_size = micro_batch_size
+        self.drop_last: bool = given["drop_last"]
+        self.micro_batch_size: int | None = given["micro_batch_size"]
         self._limit_val_batches: int | float | None = None
         class_path = f"{type(problem).__module__}.{type(problem).__qualname__}"
         saved = {"problem": {"class_path": class_path, "init_args": problem.hyperparameters()}}
         # The recorder fills TensorBoard's HParams tab, with the results beside them.
-        self.save_hyperparameters(saved | {name: given[name] for name in _OPTIONS}, logger=False)
+        self.save_hyperparameters(saved | given, logger=False, frame=frame_without_callers())
 
     def setup(self, stage: str = "fit") -> None:
         """Load, check and split the data, once.
@@ -278,6 +293,8 @@ def _problem_from(saved: dict[str, Any]) -> Problem:
         InputError: Its class has not been imported, or does not accept the saved arguments.
     """
     cls = problem_class(saved["class_path"])
+    if cls.holds_data:
+        raise InputError("cannot make the data again, because no checkpoint holds the arrays of a run; give problem=")
     try:
         return cls(**saved.get("init_args", {}))
     except TypeError as error:

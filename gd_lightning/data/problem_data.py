@@ -30,11 +30,11 @@ class ProblemDataModule(LightningDataModule):
 
     Args:
         problem: The problem that generates or reads the data.
+        predict_inputs: A table with other inputs to predict at, if there is one.
         val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         seed: Seed of the split.
         standardize: Whether the model is to standardise features.
-        predict_inputs: A table with other inputs to predict at, if there is one.
     """
 
     max_loaded_bytes: int | None = None
@@ -43,11 +43,11 @@ class ProblemDataModule(LightningDataModule):
     def __init__(
         self,
         problem: Problem,
+        predict_inputs: str | None,
         val_size: int | float | None,
         test_size: int | float,
         seed: int,
         standardize: bool,
-        predict_inputs: str | None,
     ) -> None:
         super().__init__()
         self.problem = problem

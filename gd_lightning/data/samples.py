@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from gd_lightning.data.lost_digits import check_digits
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
+from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem
 
 _ROW_NUMBERS = (torch.int32, torch.int64)
@@ -162,7 +163,7 @@ def draw_pair(problem: Problem) -> Pair:
     Raises:
         InputError: x or y is not a floating-point tensor of shape (N, D) or (N, K), or they differ in length.
     """
-    name, seed = type(problem).__name__, getattr(problem, "seed", 0)
+    name, seed = type(problem).__name__, as_python(getattr(problem, "seed", 0))
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
         raise InputError(f"problem seed {seed} is no seed; use a whole number from 0 to 2**32 - 1")
     x, y = _sample(problem)

@@ -11,6 +11,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
 from gd_lightning.models import Activation
 from gd_lightning.module.engine_choice import EngineChoice
+from gd_lightning.plain_numbers import as_python
 from gd_lightning.tracking.schema import kind_of
 
 ClassSpec = dict[str, Any]
@@ -34,7 +35,7 @@ def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: An option is invalid.
     """
-    options = {name: given[name] for name in OPTIONS}
+    options = {name: as_python(given[name]) for name in OPTIONS}
     sizes, values = options["hidden_sizes"], options["initialization"]
     options["hidden_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes or []
     options["initialization"] = dict(values) if isinstance(values, Mapping) else values

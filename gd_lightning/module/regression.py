@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from gd_lightning.engine import Chunk
 from gd_lightning.float64 import in_float64
-from gd_lightning.lightning_internals import run_without_backward
+from gd_lightning.lightning_internals import frame_without_callers, run_without_backward
 from gd_lightning.losses import Loss, summed_loss
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Scheme
@@ -97,7 +97,7 @@ class RegressionModule(NetworkModule):
     ) -> None:
         options = plain_options(locals())
         super().__init__(network)
-        self.save_hyperparameters(options, logger=False)
+        self.save_hyperparameters(options, logger=False, frame=frame_without_callers())
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
         """Where engine is auto, the fewest updates for which the fused engine is loaded."""
         self.log_to_logger = True

@@ -1,5 +1,6 @@
 """Regression problems: data, with the true function where it is known (layer 1)."""
 
+from gd_lightning.problems.arrays import Arrays, Names, ProblemLike, as_problem, inputs_of
 from gd_lightning.problems.curves import Parabola, Sine
 from gd_lightning.problems.linear import LinearProblem
 from gd_lightning.problems.lines import ExamScores, FourPoints, NoisyLine, SteepLine
@@ -7,14 +8,19 @@ from gd_lightning.problems.problem import Problem, problem_class
 from gd_lightning.problems.tables import Table
 
 __all__ = [
+    "Arrays",
     "ExamScores",
     "FourPoints",
     "LinearProblem",
+    "Names",
     "NoisyLine",
     "Parabola",
     "Problem",
+    "ProblemLike",
     "Sine",
     "SteepLine",
     "Table",
+    "as_problem",
+    "inputs_of",
     "problem_class",
 ]

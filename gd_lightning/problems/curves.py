@@ -29,7 +29,7 @@ class Parabola(Problem):
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (100, 1), float32."""
         x = torch.linspace(-1, 1, 100).view(-1, 1)
-        return x, x**2 + self.noise * torch.rand(x.shape, generator=torch.Generator().manual_seed(self.seed))
+        return x, x**2 + self.noise * torch.rand(x.shape, generator=torch.Generator().manual_seed(int(self.seed)))
 
     def function(self, x: Tensor) -> Tensor:
         """Return x^2 plus the mean of the noise, which is not 0."""
@@ -63,7 +63,7 @@ class Sine(Problem):
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (N, 1), float32."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         x = 2 * torch.rand(self.n_samples, 1, generator=generator) - 1
         return x, self.function(x) + self.noise * torch.randn(x.shape, generator=generator)
 

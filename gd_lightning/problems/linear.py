@@ -77,7 +77,7 @@ class LinearProblem(Problem):
         return round(self.outliers * self.n_samples)
 
     def _draw(self) -> tuple[Tensor, Affine, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         shape = (self.n_samples, self.n_features)
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
         directions = torch.linalg.qr(x - x.mean(dim=0)).Q  # orthonormal columns, each with mean 0

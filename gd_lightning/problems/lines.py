@@ -38,7 +38,7 @@ class SteepLine(Problem):
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (100, 1), float32."""
         x = torch.arange(-5, 5, 0.1).view(-1, 1)
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(self.seed))
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(int(self.seed)))
         return x, -5 * x + self.noise * noise
 
     @property

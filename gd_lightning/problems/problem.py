@@ -10,12 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.plain_numbers import as_python
 
 _TOO_MANY = 2**40
 
@@ -35,6 +36,9 @@ class Problem(ABC):
                 x = torch.rand(200, 1, generator=torch.Generator().manual_seed(self.seed))
                 return x, x**3
     """
+
+    holds_data: ClassVar[bool] = False
+    """Whether the data themselves are among the arguments of the constructor, and so in no checkpoint."""
 
     @abstractmethod
     def sample(self) -> tuple[Tensor, Tensor]:
@@ -173,6 +177,7 @@ def check_count(name: str, count: int) -> None:
 
 def _plain(value: object, name: str) -> Any:
     """Return a value of types that every checkpoint reader can load: None, bool, int, float, str, list or dict."""
+    value = as_python(value)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Path):

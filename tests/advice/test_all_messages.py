@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.advice import on_the_command_line, test_in_python
+from tests.advice import on_the_command_line, test_in_python, test_with_arrays
 from tests.advice.messages import messages
 
 # Parts of messages that nothing here can bring about or follow, and why.
@@ -18,6 +18,8 @@ EXEMPT = {
     "leave it out of trainer.logger, or mend what it writes to": "needs a server",
     "; install that version": "it is of a later version, which is not there yet: tests/cli/test_damaged_checkpoints.py",
     "without pyarrow; install it": "installs a package",
+    "without pyarrow; install pyarrow, or give arrays": "needs a Python without pyarrow",
+    "no checkpoint holds the arrays of a run; give problem=": "tests/advice/test_with_arrays.py",
     "there are several of that name; give one of {}": "a second class of that name would be there for all other tests",
     "cannot go on without {0}; give it, or see --help": "no option of the program is required",
     "; see --help for what": "says where to read",
@@ -35,11 +37,16 @@ EXEMPT = {
 
 
 def test_every_advice_is_followed() -> None:
-    followed = {**on_the_command_line.ADVICE, **test_in_python.ADVICE, **EXEMPT}
+    followed = {
+        **on_the_command_line.ADVICE,
+        **test_in_python.ADVICE,
+        **test_with_arrays.ADVICE,
+        **EXEMPT,
+    }
     missing = [f"{place}: {text}" for text, place in messages().items() if not any(part in text for part in followed)]
     assert not missing, "\n".join(missing)
 
 
 def test_no_part_is_of_a_message_that_is_gone() -> None:
-    parts = [*on_the_command_line.ADVICE, *test_in_python.ADVICE, *EXEMPT]
+    parts = [*on_the_command_line.ADVICE, *test_in_python.ADVICE, *test_with_arrays.ADVICE, *EXEMPT]
     assert [part for part in parts if not any(part in text for text in messages())] == []

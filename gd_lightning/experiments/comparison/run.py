@@ -37,7 +37,8 @@ from gd_lightning.experiments.copies import made_by_functions, names_of, own_cop
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.generators import own_generator
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
-from gd_lightning.problems import Problem, SteepLine
+from gd_lightning.plain_numbers import as_python
+from gd_lightning.problems import Names, Problem, ProblemLike, SteepLine, as_problem
 from gd_lightning.records.history import Outcome
 from gd_lightning.theory import stable_lr
 from gd_lightning.tracking.run_directory import HISTORY
@@ -51,8 +52,10 @@ _TRAINER = {**_QUIET, "accelerator": "cpu", "num_sanity_val_steps": 0, "log_ever
 
 
 def compare(
-    problem: Problem | None = None,
+    problem: ProblemLike | None = None,
     *,
+    targets: Names | None = None,
+    features: Names | None = None,
     batch_sizes: Sequence[BatchSize] | None = None,
     lrs: float | Sequence[float] | Literal["best"] | None = None,
     seeds: int = 3,
@@ -70,7 +73,9 @@ def compare(
     in ``trainer``, such as ``lambda: [Timer()]``, is called for each. Runs of several threads take turns.
 
     Args:
-        problem: What makes the data; None: the steep line.
+        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
+        targets: Of a data frame or table, the columns to predict; None: the last one.
+        features: Of a data frame or table, the columns to predict from; None: all others.
         batch_sizes: The variants; None: all samples, 16 (of few samples half) and 1; if others vary, that in ``data``.
         lrs: A learning rate for all, one for each batch size, or best by theory; None: the one in ``model``.
         seeds: How many seeds, from the one in ``data``.
@@ -85,9 +90,12 @@ def compare(
     Raises:
         InputError: Something cannot be compared.
     """
-    options = {"data": data or {}, "model": model or {}, "trainer": {"max_epochs": max_epochs, **(trainer or {})}}
-    request = _Request(SteepLine() if problem is None else problem, options, batch_sizes, lrs, vary or {})
-    return request.task(seeds, directory, target).run(directory)
+    sections = {"data": data or {}, "model": model or {}, "trainer": {"max_epochs": max_epochs, **(trainer or {})}}
+    options = {name: as_python(dict(section)) for name, section in sections.items()}
+    made = SteepLine() if problem is None else as_problem(problem, targets, features)
+    varied = {name: as_python(values) for name, values in (vary or {}).items()}
+    request = _Request(made, options, as_python(batch_sizes), as_python(lrs), varied)
+    return request.task(as_python(seeds), directory, as_python(target)).run(directory)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ from gd_lightning.module import (
     own_method,
     quadratic_network,
 )
-from gd_lightning.problems import Problem, SteepLine
+from gd_lightning.plain_numbers import as_python
+from gd_lightning.problems import Names, ProblemLike, SteepLine, as_problem
 from gd_lightning.records.history import DIVERGENCE_FACTOR
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
@@ -69,8 +70,10 @@ _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers
 
 
 def sweep(
-    problem: Problem | None = None,
+    problem: ProblemLike | None = None,
     *,
+    targets: Names | None = None,
+    features: Names | None = None,
     lrs: Given | None = None,
     batch_sizes: Given | None = None,
     momentums: Given | None = None,
@@ -86,7 +89,9 @@ def sweep(
     """Train every combination of some settings, many runs at once, each ending where it would end alone.
 
     Args:
-        problem: What makes the data; None: the steep line.
+        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
+        targets: Of a data frame or table, the columns to predict; None: the last one.
+        features: Of a data frame or table, the columns to predict from; None: all others.
         lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
         batch_sizes: Batch sizes, in the same forms; None: the one in ``data``, else ``"1,2,4,...,full"``.
         momentums: Values of the momentum; None: the one in ``model``, as for the next two.
@@ -103,8 +108,10 @@ def sweep(
         InputError: Something cannot be swept.
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
-    of_data = RegressionDataModule(SteepLine() if problem is None else problem, **(data or {}))
-    module, values = RegressionModule(**(model or {})), _with_own(given, model or {}, data or {})
+    given, seeds, max_epochs = as_python(given), as_python(seeds), as_python(max_epochs)
+    made = SteepLine() if problem is None else as_problem(problem, targets, features)
+    of_data = RegressionDataModule(made, **(data or {}))
+    module, values = RegressionModule(**(model or {})), as_python(_with_own(given, model or {}, data or {}))
     grid = Grid.of(values, module, of_data, seeds)
     report = SweepTask(grid, _seeds(of_data, seeds), max_epochs, device).train(module, of_data)
     return report if directory is None else report.write(Path(directory))

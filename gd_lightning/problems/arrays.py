@@ -1,0 +1,359 @@
+"""The problem for data in memory: arrays, tensors and data frames.
+
+Letters: N samples, D features, K targets.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from gd_lightning.errors import InputError
+from gd_lightning.plain_numbers import as_python
+from gd_lightning.problems.frame_columns import Frame, as_array, as_numbers, column_numbers, frame_columns, is_frame
+from gd_lightning.problems.problem import Problem
+from gd_lightning.problems.tables import Table
+
+ProblemLike = Problem | tuple[Any, Any] | Frame | Mapping[str, Any] | TensorDataset | str | Path
+"""What :func:`as_problem` takes."""
+Names = str | int | Sequence[str | int]
+"""One name or several; the number of a column counts from 0."""
+
+
+class Arrays(Problem):
+    """Data in memory: NumPy arrays, tensors, lists of numbers, or columns of a data frame.
+
+    They are not copied where they are float32 or float64 in memory already, so leave them as they are while they are
+    used. Checkpoints hold a fingerprint of the data instead of the data: a run is continued in Python with the
+    same arrays, and others are refused.
+
+    Args:
+        x: Features of real numbers, shape (N, D); one feature may have shape (N,).
+        y: Targets, shape (N, K) or (N,).
+        feature_names: Names of the D features; None: those of a data frame, else none.
+        target_names: Names of the K targets; None: those of a data frame or a named column, else none.
+
+    Raises:
+        InputError: The values are no real numbers, are not finite, or have another shape.
+
+    Example:
+        >>> problem = Arrays([[1, 2], [3, 4], [5, 6]], [1.5, 2.5, 3.5], feature_names=["a", "b"])
+        >>> [tuple(values.shape) for values in problem.sample()]
+        [(3, 2), (3, 1)]
+    """
+
+    holds_data = True
+
+    def __init__(
+        self, x: Any, y: Any, feature_names: Sequence[str] | None = None, target_names: Sequence[str] | None = None
+    ) -> None:
+        self.x, of_x = numbers_of(x, "x")
+        self.y, of_y = numbers_of(y, "y")
+        if len(self.x) != len(self.y):
+            raise InputError(
+                f"cannot pair x of {len(self.x)} rows with y of {len(self.y)}; give a row of each for each sample"
+            )
+        self._features = _names(feature_names, of_x, self.x, "feature_names")
+        self._targets = _names(target_names, of_y, self.y, "target_names")
+        if self._targets is None and self._features is not None:
+            self._targets = _default_names("y", self.y.shape[1], self._features)
+        elif self._features is None and self._targets is not None:
+            self._features = _default_names("x", self.x.shape[1], self._targets)
+        _refuse_twice([*(self._features or []), *(self._targets or [])])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Arrays:
+        """Share the data, which nothing changes: each run of a comparison has a copy of its own of what it is given."""
+        return copy.copy(self)
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Return x of shape (N, D) and y of shape (N, K), float32 where they are given so, else float64."""
+        return self.x, self.y
+
+    @property
+    def is_read(self) -> bool:
+        """True: the values are given."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """The name of the data in messages."""
+        return "these arrays"
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        """Names of the D features, if they have names."""
+        return self._features
+
+    @property
+    def target_names(self) -> list[str] | None:
+        """Names of the K targets, if they have names."""
+        return self._targets
+
+    def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Arrays:
+        """Return the columns that a run was trained on, by name, in the run's order; columns without names stay.
+
+        Raises:
+            InputError: A column is missing.
+        """
+        chosen = copy.copy(self)
+        chosen.x, chosen._features = _chosen(self.x, self._features, features)
+        chosen.y, chosen._targets = _chosen(self.y, self._targets, targets)
+        return chosen
+
+    def read_inputs(self, path: str | Path) -> Tensor:
+        """Read the features, shape (N, D), from a table by their names.
+
+        Raises:
+            InputError: They have no names, or the table lacks one.
+        """
+        if self._features is None:
+            raise InputError(
+                f"cannot predict on {path}, because the features of these arrays have no names; use predict(x) in "
+                "Python, or give feature_names"
+            )
+        return Table(str(path)).by_names(self._features, []).read_inputs(path)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return nothing: the data and their names are no options of a run; it has a fingerprint of them."""
+        return {}
+
+
+def as_problem(given: ProblemLike, targets: Names | None = None, features: Names | None = None) -> Problem:
+    """Return the problem for data of any kind.
+
+    Args:
+        given: A problem; a pair (x, y) of arrays, tensors, lists or data frames; a data frame of pandas, polars or
+            Arrow, or a mapping from names to columns; a ``TensorDataset`` of x and y; or the path of a table.
+        targets: Of a data frame or table, the columns to predict; None: the last one.
+        features: Of a data frame or table, the columns to predict from; None: all others.
+
+    Raises:
+        InputError: It is nothing of the kind, or lacks a column.
+
+    Example:
+        >>> as_problem({"hours": [1, 2, 3], "score": [10, 20, 35]}, targets="score").feature_names
+        ['hours']
+    """
+    if isinstance(given, (str, Path)):
+        chosen = [None if names is None else [str(name) for name in _listed(names)] for names in (features, targets)]
+        return Table(str(given), *chosen)
+    if is_frame(given) and not isinstance(given, Problem):
+        return _from_frame(given, targets, features)
+    if targets is not None or features is not None:
+        raise InputError(
+            f"cannot choose targets or features of {_kind_of(given)}, because its columns have no names to choose by; "
+            "give a DataFrame, or leave them out"
+        )
+    if isinstance(given, Problem):
+        return given
+    pair = given.tensors if isinstance(given, TensorDataset) else given
+    if isinstance(pair, tuple) and len(pair) == 2:
+        return Arrays(*pair)
+    raise InputError(
+        f"cannot train on {_kind_of(given)}; give (x, y), a DataFrame with targets=, a TensorDataset, the path of a "
+        "table, or a Problem"
+    )
+
+
+def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
+    """Return real numbers as a tensor of shape (N, columns), float32 or float64, and the names of its columns.
+
+    Args:
+        given: An array, a tensor, a list of numbers, a data frame, or a column of one.
+        name: What it is called in messages.
+
+    Raises:
+        InputError: It holds no finite real numbers, or has another shape.
+    """
+    if is_frame(given):
+        columns = frame_columns(given)
+        if not columns:
+            raise InputError(f"cannot use {name}, because the frame has no columns; give at least one")
+        return _stacked(columns), list(columns)
+    if isinstance(given, Tensor):
+        values = _from_tensor(given, name)
+    elif hasattr(given, "to_numpy"):  # a column of a frame
+        own = getattr(given, "name", None)
+        named = name if own in (None, "") else str(own)
+        return _stacked({named: given}), None if own in (None, "") else [named]
+    else:
+        values = torch.from_numpy(_own(as_numbers(_array(given, name), name)))
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(
+            f"cannot use {name} of shape {tuple(values.shape)}, because it has to have one row for each sample, and a "
+            f"column for each {'feature' if name == 'x' else 'target'}; reshape it"
+        )
+    finite = torch.isfinite(values)
+    if not finite.all():
+        row, column = (~finite).nonzero()[0].tolist()
+        raise InputError(
+            f"cannot use {name}, because {int((~finite).any(dim=1).sum())} of its {len(values)} rows have a value that "
+            f"is not finite, first {values[row, column]:g} in row {row + 1}, column {column + 1}; drop these rows, or "
+            "fill them"
+        )
+    return values, None
+
+
+def inputs_of(given: Any, features: Sequence[str] | None) -> Tensor:
+    """Return features to predict from, shape (N, D): those of a frame by their names.
+
+    Args:
+        given: As for :func:`numbers_of`, or the path of a table.
+        features: Names of the features of a trained model, if they have names.
+
+    Raises:
+        InputError: There is no such feature, or a value is no finite number.
+    """
+    if isinstance(given, (str, Path)):
+        if features is None:
+            raise InputError(f"cannot predict on {given}, because the features have no names; give an array")
+        return Table(str(given)).by_names(features, []).read_inputs(given)
+    if is_frame(given) and features is not None:
+        return _stacked(_selected(frame_columns(given), features))
+    return numbers_of(given, "x")[0]
+
+
+def _from_frame(frame: Any, targets: Names | None, features: Names | None) -> Arrays:
+    columns = frame_columns(frame)
+    names = list(columns)
+    of_targets = _found(names, targets) if targets is not None else None
+    of_features = _found(names, features) if features is not None else None
+    if of_targets is None:
+        of_targets = [name for name in names if name not in (of_features or [])][-1:]
+    if of_features is None:
+        of_features = [name for name in names if name not in of_targets]
+    if not of_targets or not of_features:
+        raise InputError(
+            "cannot train on this frame, because no column is left for features or targets; give features and targets"
+        )
+    _refuse_twice([*of_features, *of_targets])
+    x, y = (_stacked({name: columns[name] for name in chosen}) for chosen in (of_features, of_targets))
+    return Arrays(x, y, of_features, of_targets)
+
+
+def _found(names: Sequence[str], wanted: Names) -> list[str]:
+    """Return the names of wanted columns, which are given by name or, where there is none of that name, by number."""
+    found = []
+    for each in _listed(wanted):
+        is_number = isinstance(each, int) and not isinstance(each, bool) and str(each) not in names
+        if is_number and -len(names) <= int(each) < len(names):
+            found.append(names[int(each)])
+        else:
+            found.append(str(each))
+    if missing := [name for name in found if name not in names]:
+        raise _lacks(missing[0], names)
+    return found
+
+
+def _listed(names: Names) -> list[str | int]:
+    plain: Any = as_python(names)
+    return [plain] if isinstance(plain, (str, int)) else list(plain)
+
+
+def _selected(columns: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    if missing := [name for name in names if name not in columns]:
+        raise _lacks(missing[0], list(columns))
+    return {name: columns[name] for name in names}
+
+
+def _lacks(name: str, names: Sequence[str]) -> InputError:
+    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
+    return InputError(f"cannot find column {name!r}, because there are only {shown}; correct the name, or the data")
+
+
+def _stacked(columns: dict[str, Any]) -> Tensor:
+    """Return columns of a data frame side by side, shape (N, columns)."""
+    arrays = {name: column_numbers(name, column) for name, column in columns.items()}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        raise InputError(
+            f"cannot use these columns, because they have {', '.join(f'{n} ({name})' for name, n in lengths.items())} "
+            "rows; give each a value for each sample"
+        )
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"cannot use {name!r}, because its row {int(np.isfinite(values).argmin()) + 1} is infinite; drop it"
+            )
+    return torch.from_numpy(np.stack(list(arrays.values()), axis=1))
+
+
+def _from_tensor(given: Tensor, name: str) -> Tensor:
+    if given.is_complex() or given.layout is not torch.strided or given.is_quantized:
+        kind = given.dtype if given.is_complex() or given.is_quantized else given.layout
+        raise InputError(f"cannot use {name}, because it is a tensor of {kind}; give a dense tensor of real numbers")
+    given = given.detach()
+    if given.is_floating_point():
+        return given if given.dtype in (torch.float32, torch.float64) else given.float()
+    return torch.from_numpy(_own(as_numbers(given.cpu().numpy(), name)))
+
+
+def _array(given: Any, name: str) -> np.ndarray[Any, Any]:
+    """Return an array of anything that NumPy makes one of.
+
+    Raises:
+        InputError: It makes none, or some values are masked.
+    """
+    if np.ma.is_masked(given):
+        raise InputError(f"cannot use {name}, because values of it are masked; drop these rows, or fill them")
+    if hasattr(given, "tocsr"):
+        raise InputError(f"cannot use {name}, because it is a sparse {type(given).__name__}; give its toarray()")
+    try:
+        values = as_array(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot use {name}, because its rows have different lengths, or are no numbers; give an array of shape "
+            "(N, columns)"
+        ) from error
+    if values.ndim == 0:
+        raise InputError(f"cannot use {_kind_of(given)} as {name}; give an array with a row for each sample")
+    return values
+
+
+def _own(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array that torch can share: writable, in this machine's byte order, without negative strides."""
+    is_shareable = values.flags.writeable and values.dtype.isnative and all(step >= 0 for step in values.strides)
+    return values if is_shareable else np.array(values, values.dtype.newbyteorder("="))
+
+
+def _names(given: Sequence[str] | None, own: list[str] | None, values: Tensor, what: str) -> list[str] | None:
+    names = own if given is None else [str(name) for name in _listed(given)]
+    if names is not None and len(names) != values.shape[1]:
+        raise InputError(
+            f"cannot use {len(names)} {what} for {values.shape[1]} columns; give one for each, or leave them out"
+        )
+    return names
+
+
+def _default_names(letter: str, count: int, taken: Sequence[str]) -> list[str]:
+    """Name the columns beside others that have names: x, or x0, x1, ..., with underscores where these are taken."""
+    names = [letter] if count == 1 else [f"{letter}{i}" for i in range(count)]
+    return _default_names(f"{letter}_", count, taken) if set(names) & set(taken) else names
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise InputError(f"cannot use the name {repeated[0]!r} twice; give each feature and target its own")
+
+
+def _chosen(values: Tensor, own: list[str] | None, names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Return the columns of these names, in their order."""
+    names = list(names)
+    if own is None or own == names:
+        return values, names
+    if missing := [name for name in names if name not in own]:
+        raise _lacks(missing[0], own)
+    return values[:, [own.index(name) for name in names]], names
+
+
+def _kind_of(given: object) -> str:
+    return f"an object of type {type(given).__name__}"

@@ -1,0 +1,136 @@
+"""What a message on arrays and data frames advises works when it is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning import Arrays, InputError, Problem, RegressionDataModule, RegressionModule, as_problem
+from gd_lightning.problems import inputs_of
+from tests.advice.messages import messages, pattern
+from tests.conftest import MakeTrainer
+from tests.problems.frames import PandasLike
+
+X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, 2.0, 3.0])
+FRAME: dict[str, Any] = {"a": [1, 2, 3], "b": [0.5, 0.25, 1.0], "y": [1, 2, 4]}
+WITH_NAMES = Arrays(X, Y, ["a", "b"])
+
+
+class LazyFrame:
+    """A table of polars that is not computed yet; it is known by its name."""
+
+    columns = tuple(FRAME)
+
+    def collect(self) -> dict[str, Any]:
+        return FRAME
+
+
+class Sparse:
+    def tocsr(self) -> Sparse:
+        return self
+
+    def toarray(self) -> Any:
+        return X
+
+
+def _csv(tmp_path: Path) -> Path:
+    (tmp_path / "new.csv").write_text("b,a\n1,2\n")
+    return tmp_path / "new.csv"
+
+
+Do = Callable[[Path], object]
+
+
+def _given(given: Any, **names: Any) -> Do:
+    return lambda _: as_problem(given, **names).sample()
+
+
+def _pair(x: Any = X, y: Any = Y, **names: Any) -> Do:
+    return lambda _: Arrays(x, y, **names).sample()
+
+
+# Of each message, a part, what brings it about, and what does as it says.
+ADVICE: dict[str, tuple[Do, Do]] = {
+    "of {} rows with y of {}; give a row of each": (_pair(y=[1.0]), _pair()),
+    "the features of these arrays have no names; use predict(x)": (
+        lambda path: Arrays(X, Y).read_inputs(_csv(path)),
+        lambda path: WITH_NAMES.read_inputs(_csv(path)),
+    ),
+    "have no names to choose by; give a DataFrame": (_given((X, Y), targets="y"), _given(FRAME, targets="y")),
+    "cannot train on {}; give (x, y)": (_given(X), _given((X, Y))),
+    "the frame has no columns; give at least one": (_pair(x={}), _pair(x={"a": Y})),
+    "a column for each {}; reshape it": (_pair(x=X.reshape(3, 2, 1)), _pair()),
+    "a value that is not finite, first": (_pair(x=[[1, np.nan], [2, 3]], y=[1, 2]), _pair(x=[[2, 3]], y=[2])),
+    "because the features have no names; give an array": (
+        lambda path: inputs_of(_csv(path), None),
+        lambda _: inputs_of(X, None),
+    ),
+    "is left for features or targets; give features and targets": (
+        _given(FRAME, targets=["a", "b", "y"]),
+        _given(FRAME, targets=["b", "y"], features="a"),
+    ),
+    "because there are only {}; correct the name": (_given(FRAME, targets="z"), _given(FRAME, targets="y")),
+    "have {} rows; give each a value for each sample": (_given({**FRAME, "b": [1]}), _given(FRAME)),
+    "its row {} is infinite; drop it": (
+        _given({**FRAME, "b": [0.5, np.inf, 1]}),
+        _given({name: [values[0], values[2]] for name, values in FRAME.items()}),
+    ),
+    "a tensor of {}; give a dense tensor": (_pair(x=torch.eye(3).to_sparse()), _pair(x=torch.eye(3))),
+    "values of it are masked; drop these rows": (
+        _pair(x=np.ma.masked_array(X, X == 3)),
+        _pair(x=X[[0, 2]], y=Y[[0, 2]]),
+    ),
+    "it is a sparse {}; give its toarray()": (_pair(x=Sparse()), _pair(x=Sparse().toarray())),
+    "or are no numbers; give an array of shape": (_pair(x=[[1, 2], [3], [4, 5]]), _pair()),
+    "as {}; give an array with a row for each sample": (_pair(x=3), _pair(x=[1, 2, 3])),
+    "for {} columns; give one for each": (_pair(feature_names=["a"]), _pair(feature_names=["a", "b"])),
+    "cannot use the name {} twice; give each": (
+        _pair(feature_names=["a", "b"], target_names=["a"]),
+        _pair(feature_names=["a", "b"], target_names=["y"]),
+    ),
+    "a LazyFrame, because its rows are not computed yet; use": (_given(LazyFrame()), _given(LazyFrame().collect())),
+    "several of its columns are called {}; give each": (
+        _given(PandasLike({"a": Y, "y": Y}, ["a", "a"])),
+        _given(PandasLike({"a": Y, "y": Y}, ["a", "y"])),
+    ),
+    "it is of shape {}, and no column; give one number": (_given({"a": X, "y": Y}), _given({"a": X[:, 0], "y": Y})),
+    "{} missing, first in row {}; drop": (
+        _given({**FRAME, "a": [1, None, 3]}),
+        _given({**FRAME, "a": [1, None, 3]}, features="b", targets="y"),
+    ),
+    "{} in row {} has more digits than a float64 number; leave out": (
+        _given({**FRAME, "a": [2**60 + 1, 1, 2]}),
+        _given({**FRAME, "a": [2**60 + 1, 1, 2]}, features="b", targets="y"),
+    ),
+    "because it holds {}; {}, or choose": (
+        _given({**FRAME, "a": ["u", "v", "w"]}),
+        _given({**FRAME, "a": ["u", "v", "w"]}, features="b", targets="y"),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", ADVICE)
+def test_the_advice_works(part: str, tmp_path: Path) -> None:
+    (message,) = [text for text in messages() if part in text] or [part]
+    wrong, right = ADVICE[part]
+    with pytest.raises(InputError) as raised:
+        wrong(tmp_path)
+    assert pattern(message).search(str(raised.value)), raised.value
+    assert "\n" not in str(raised.value)
+    right(tmp_path)
+
+
+def test_the_data_of_a_checkpoint_are_given_again(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(RegressionModule(lr=0.01), RegressionDataModule((X, Y)))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="no checkpoint holds the arrays of a run; give problem="):
+        RegressionDataModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    problem: Problem = Arrays(X, Y)
+    data = RegressionDataModule.load_from_checkpoint(tmp_path / "a.ckpt", problem=problem)
+    assert np.array_equal(data.train.x.numpy(), X.astype(np.float32))

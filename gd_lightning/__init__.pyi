@@ -23,7 +23,6 @@ from gd_lightning.errors import InputError as InputError
 from gd_lightning.errors import ShapeError as ShapeError
 from gd_lightning.experiments import compare as compare
 from gd_lightning.experiments import sweep as sweep
-from gd_lightning.generators import starting_from as starting_from
 from gd_lightning.micro_batches import MicroBatches as MicroBatches
 from gd_lightning.models import LinearRegressor as LinearRegressor
 from gd_lightning.models import MLPRegressor as MLPRegressor
@@ -40,6 +39,7 @@ from gd_lightning.problems import Sine as Sine
 from gd_lightning.problems import SteepLine as SteepLine
 from gd_lightning.problems import Table as Table
 from gd_lightning.problems import as_problem as as_problem
+from gd_lightning.random_numbers import starting_from as starting_from
 from gd_lightning.records.history import History as History
 from gd_lightning.records.history import Outcome as Outcome
 from gd_lightning.variants import Variant as Variant

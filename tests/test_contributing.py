@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,7 +32,8 @@ def test_the_example_problem_and_its_test_work(monkeypatch: pytest.MonkeyPatch, 
     exec(PROBLEM, scope)
     for module in (curves, problems, gd_lightning):
         monkeypatch.setattr(module, "Staircase", scope["Staircase"], raising=False)
-    exec(ITS_TEST, tests := {"problems": problems})
+    tests: dict[str, Any] = {"problems": problems}
+    exec(ITS_TEST, tests)
     tests["test_the_staircase_has_seven_steps"]()
     assert COMMAND is not None
     assert command_line(*COMMAND[1].split(), "--trainer.max_epochs", "2") == 0
@@ -71,7 +73,8 @@ def test_followed_to_the_letter_it_adds_a_problem_and_its_test(tmp_path: Path) -
     _insert(tests, "    problems.Parabola(),", "    problems.Staircase(),\n")
     tests.write_text(f"{tests.read_text(encoding='utf-8')}\n\n{ITS_TEST}", encoding="utf-8")
     _insert(tmp_path / "README.md", "`Sine`, `LinearProblem`", "`Staircase`, ")
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", tests, tmp_path / "tests" / "test_structure.py"]
+    files = [str(tests), str(tmp_path / "tests" / "test_structure.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *files]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -25,7 +25,7 @@ PUBLIC: list[str] = importlib.import_module("gd_lightning").__all__
 PACKAGE = ROOT / "gd_lightning"
 LAYERS = {
     "errors": 0,
-    "texts": 0,
+    "escaping": 0,
     "variants": 0,
     "losses": 0,
     "update_rule": 0,
@@ -37,7 +37,7 @@ LAYERS = {
     "memory": 0,
     "plain_numbers": 0,
     "records": 0,
-    "generators": 0,
+    "random_numbers": 0,
     "signals": 0,
     "torch_internals": 0,
     "problems": 1,
@@ -58,11 +58,11 @@ LAYERS = {
 # Packages of one layer do not import each other; these are in the lowest, where an order is natural.
 LOWEST = [
     "errors",
-    "texts",
+    "escaping",
     "float64",
     "threads",
     "memory",
-    "generators",
+    "random_numbers",
     "signals",
     "plain_numbers",
     "variants",

@@ -1,10 +1,10 @@
 """When to measure, stop, save and draw: thin adapters from Lightning's hooks to the packages below (layer 5)."""
 
 from gd_lightning.callbacks.divergence import StopOnDivergence
-from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.gradient_variance import GradientVariance
 from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
+from gd_lightning.callbacks.outcome import EndsRun
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.print_updates import PrintUpdates
 from gd_lightning.callbacks.progress import LongRunProgress

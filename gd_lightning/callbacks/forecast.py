@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.float64 import NOT_COMPUTABLE, Moments

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import loss_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.order import comes_as_it_lies, epoch_order

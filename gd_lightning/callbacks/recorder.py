@@ -16,13 +16,13 @@ from torch.optim import Optimizer
 
 from gd_lightning.callbacks.chunk_rows import carried_out
 from gd_lightning.callbacks.directories import directory_of
-from gd_lightning.callbacks.ending import ending
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.callbacks.measurements import Measurements
+from gd_lightning.callbacks.loss_measurements import Measurements
+from gd_lightning.callbacks.outcome import ending
 from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights
 from gd_lightning.callbacks.row_limit import RowLimit
-from gd_lightning.callbacks.run_report import RunReport
+from gd_lightning.callbacks.run_writer import RunReport
 from gd_lightning.callbacks.trainer_info import problem_of, variant_of
 from gd_lightning.callbacks.update_rows import UpdateRows
 from gd_lightning.engine import Chunk, ChunkRequest, Trace

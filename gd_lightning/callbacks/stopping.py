@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gd_lightning.callbacks.ending import EndsRun
 from gd_lightning.callbacks.linear_path import Optimum
+from gd_lightning.callbacks.outcome import EndsRun
 from gd_lightning.callbacks.recorder import HistoryRecorder, recorder_before
 from gd_lightning.callbacks.trainer_info import batches_for_measuring, loss_of
 from gd_lightning.engine import ChunkRequest

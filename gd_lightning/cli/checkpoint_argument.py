@@ -17,7 +17,7 @@ from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
 from gd_lightning.tracking.run_files import check_header, read_summary
-from gd_lightning.tracking.text_files import ConfigError, read_text
+from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
 
 
 @dataclass(frozen=True)

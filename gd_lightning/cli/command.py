@@ -17,17 +17,18 @@ from lightning.pytorch.cli import LightningArgumentParser, LRSchedulerTypeTuple
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks import EndedBySignal, HistoryRecorder, LastCheckpoint, StopOnDivergence
-from gd_lightning.callbacks.run_loggers import end_runs
+from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.lightning_cli import OpenCLI
+from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
 from gd_lightning.cli.options.config_text import refuse_unreadable
+from gd_lightning.cli.options.dependent_options import class_spec
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import construct_with
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, PROGRAM, Parser
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
 from gd_lightning.cli.options.printed_config import printed_config
-from gd_lightning.cli.options.settle import class_spec
 from gd_lightning.cli.options.trusted import distrust, refuse_foreign_code
 from gd_lightning.cli.processes import (
     check_against_torchrun,
@@ -36,14 +37,13 @@ from gd_lightning.cli.processes import (
     is_first_process,
     torchrun_defaults,
 )
-from gd_lightning.cli.refusals import NamedClasses, refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.evaluation import judge
 from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
-from gd_lightning.cli.subcommands.fit_files import FitFiles
+from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.subcommands.plan import PlanOptions, plan, show
 from gd_lightning.cli.subcommands.predict import predict
 from gd_lightning.cli.subcommands.sweep import sweep

@@ -15,20 +15,20 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
 from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.options.config_text import numbers_as_written
-from gd_lightning.cli.process_state import process_left_as_it_was
-from gd_lightning.cli.processes import are_together, first_failure, is_first_process
-from gd_lightning.cli.quiet import quiet
-from gd_lightning.cli.refusals import (
+from gd_lightning.cli.framework_messages import quiet
+from gd_lightning.cli.named_class_errors import (
     LoggingError,
     is_loss_of_a_process,
     is_short_of_memory,
     place_of_ones_own,
 )
+from gd_lightning.cli.options.config_text import numbers_as_written
+from gd_lightning.cli.process_state import process_left_as_it_was
+from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.escaping import visible
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
-from gd_lightning.texts import visible
 from gd_lightning.tracking.run_directory import claim_file, write_text
 
 _LONGEST = 600  # characters of a message

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from gd_lightning.texts import in_one_line, visible
+from gd_lightning.escaping import in_one_line, visible
 
 # What has no plain form in Unicode itself.
 _PLAIN = str.maketrans({"±": "+/-", "×": "x", "·": "*", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "≤": "<="})  # noqa: RUF001

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gd_lightning.escaping import csv_text
 from gd_lightning.records.groups import sample_std
-from gd_lightning.texts import csv_text
 
 
 @dataclass(frozen=True)

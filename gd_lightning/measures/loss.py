@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.generators import generator_given_back
+from gd_lightning.random_numbers import generator_given_back
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.generators import DrawnFrom
 from gd_lightning.models.regressors import LinearRegressor
+from gd_lightning.random_numbers import DrawnFrom
 
 Scheme = Literal["auto", "default", "zero", "normal", "xavier", "he"]
 

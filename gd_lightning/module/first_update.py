@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.generators import generator_given_back
+from gd_lightning.random_numbers import generator_given_back
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.generators import start_seed
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, given_start, set_parameters
 from gd_lightning.problems import Problem
+from gd_lightning.random_numbers import start_seed
 
 
 class Start:

@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.generators import start_seed
 from gd_lightning.lightning_internals import ModuleWithQuickHooks, judge_as_without_stop
 from gd_lightning.losses import check_prediction
 from gd_lightning.models import LinearRegressor, MLPRegressor, Standardize, from_seed, initialize
@@ -31,6 +30,7 @@ from gd_lightning.module.checkpoints import (
 from gd_lightning.module.initial_weights import Start, set_start
 from gd_lightning.module.resume import resume_position, save_position, settle_position
 from gd_lightning.module.trainer_checks import check_early_copies, check_trainer
+from gd_lightning.random_numbers import start_seed
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_weights, weights_mismatch
 

@@ -10,9 +10,9 @@ from torch.optim import SGD
 
 from gd_lightning.engine import AutogradEngine, Chunk, Engine, EngineInMemory, EngineOnFile, FusedEngine
 from gd_lightning.micro_batches import Pair
+from gd_lightning.module.chunked_training import Chunks
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
 from gd_lightning.module.engine_conditions import Conditions
-from gd_lightning.module.trainer_loop import Chunks
 
 _CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 takes little memory beside them
 

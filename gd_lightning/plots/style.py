@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from gd_lightning.texts import visible
+from gd_lightning.escaping import visible
 
 VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D55E00"}
 UNKNOWN_VARIANT_COLOR = "#56B4E9"

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from gd_lightning.plots.comparison.styles import shades
+from gd_lightning.plots.comparison.group_styles import shades
 from gd_lightning.plots.style import MARKERS, VARIANT_COLORS, legend_label, new_figure
 from gd_lightning.records.groups import Values
 

@@ -13,8 +13,8 @@ from itertools import islice
 import numpy as np
 
 from gd_lightning.errors import InputError
+from gd_lightning.escaping import from_cell, is_number
 from gd_lightning.problems.named_columns import EXACT, WAY_OF_TIMES, Block, TableFile, loses_digits
-from gd_lightning.texts import from_cell, is_number
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
 _WHOLE = re.compile(r"[+-]?[0-9]+")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
+from gd_lightning.escaping import csv_text, from_cell
 from gd_lightning.records.columns import Column
-from gd_lightning.texts import csv_text, from_cell
 
 
 def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> str:

@@ -26,11 +26,11 @@ from gd_lightning.theory.local_curvature import NetworkLoss as NetworkLoss
 from gd_lightning.theory.numerics.subsampling import drawn_evenly as drawn_evenly
 from gd_lightning.theory.outcome_map import Boundaries as Boundaries
 from gd_lightning.theory.outcome_map import OutcomeMap as OutcomeMap
-from gd_lightning.theory.outlook import Outlook as Outlook
-from gd_lightning.theory.outlook import Outlooks as Outlooks
-from gd_lightning.theory.outlook import Verdict as Verdict
-from gd_lightning.theory.outlook import seconds_to_tell as seconds_to_tell
+from gd_lightning.theory.predicted_outcome import Outlook as Outlook
+from gd_lightning.theory.predicted_outcome import Outlooks as Outlooks
+from gd_lightning.theory.predicted_outcome import Verdict as Verdict
+from gd_lightning.theory.predicted_outcome import seconds_to_tell as seconds_to_tell
 from gd_lightning.theory.quadratic_loss import LinearLoss as LinearLoss
 from gd_lightning.theory.reduced_updates import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.rounding import Rounding as Rounding
-from gd_lightning.theory.sequential import SequentialEpoch as SequentialEpoch
+from gd_lightning.theory.sequential_batches import SequentialEpoch as SequentialEpoch

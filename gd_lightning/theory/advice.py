@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gd_lightning.theory.full_batch import best_heavy_ball
-from gd_lightning.theory.outlook import LONGEST_LOOK, Outlook, Outlooks, Verdict
+from gd_lightning.theory.predicted_outcome import LONGEST_LOOK, Outlook, Outlooks, Verdict
 from gd_lightning.update_rule import UpdateRule
 
 SAFE = 0.8  # of a limit: an advice that is not on the edge

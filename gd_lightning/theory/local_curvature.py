@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, StartError
-from gd_lightning.generators import generator_given_back
 from gd_lightning.micro_batches import Pair
+from gd_lightning.random_numbers import generator_given_back
 from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.numerics.krylov import largest_eigenvalue, largest_eigenvalues

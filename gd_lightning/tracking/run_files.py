@@ -23,7 +23,7 @@ from gd_lightning.tracking.schema import (
     text,
     whole,
 )
-from gd_lightning.tracking.text_files import ConfigError, read_json_file, read_text
+from gd_lightning.tracking.yaml_and_json import ConfigError, read_json_file, read_text
 
 _HEADER = "# gd_lightning schema "
 _SUMMARY_VERSION = "schema"

@@ -23,7 +23,7 @@ from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, EVENTS, HISTORY, SUMMARY
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.tensorboard_groups import AGGREGATE_ENDING
-from gd_lightning.tracking.text_files import ConfigError, read_yaml_file
+from gd_lightning.tracking.yaml_and_json import ConfigError, read_yaml_file
 
 HPARAMS = "hparams.yaml"
 """What Lightning's loggers call the file of a module's hyperparameters."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import DEEPEST, MOST_VALUES
+from gd_lightning.tracking.yaml_and_json import DEEPEST, MOST_VALUES
 
 Check = Callable[[Any, str], None]
 """Raises :class:`MismatchError` where a value, found at a place such as ``loops.fit_loop``, is not what is expected."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gd_lightning.escaping import in_one_line
 from gd_lightning.records.history import LEADING_COLUMNS, PREDICTED, History, Outcome
-from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.schema import VERSION
 from gd_lightning.variants import Variant
 

@@ -26,7 +26,7 @@ from gd_lightning import (
     SteepLine,
 )
 from gd_lightning.callbacks.row_limit import RowLimit
-from gd_lightning.tracking.logger_writer import LoggerWriter
+from gd_lightning.tracking.other_loggers import LoggerWriter
 from tests.conftest import MakeTrainer
 
 MOST = 25

@@ -34,7 +34,7 @@ from gd_lightning import (
     least_squares,
 )
 from gd_lightning.losses import mean_loss
-from gd_lightning.measures import stopwatch
+from gd_lightning.measures import training_seconds
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer, run_program
 
 
@@ -184,7 +184,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return a clock that is the same on every machine."""
     clock = Clock()
-    monkeypatch.setattr(stopwatch, "time", clock)
+    monkeypatch.setattr(training_seconds, "time", clock)
     return clock
 
 

@@ -13,8 +13,8 @@ import yaml
 from tqdm import tqdm
 
 from gd_lightning.cli.terminal import Terminal, warn
+from gd_lightning.escaping import csv_text
 from gd_lightning.records.history import History
-from gd_lightning.texts import csv_text
 from tests.conftest import CommandLine
 
 pytestmark = pytest.mark.usefixtures("pictures")

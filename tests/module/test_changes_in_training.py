@@ -32,7 +32,7 @@ from gd_lightning import (
     SteepLine,
     Variant,
 )
-from gd_lightning.module.trainer_loop import Chunks
+from gd_lightning.module.chunked_training import Chunks
 from tests.conftest import MakeTrainer
 from tests.module.plain_loop import Case, same_weights
 

@@ -29,7 +29,7 @@ from gd_lightning import (
     RegressionModule,
     StopOnDivergence,
 )
-from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.engine import ChunkRequest
 from tests.conftest import CommandLine, MakeTrainer
 

@@ -418,7 +418,7 @@ def test_no_chunk_takes_longer_than_a_signal_may_wait(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callback: Callback, longest: int
 ) -> None:
     engine = Slow()
-    monkeypatch.setattr("gd_lightning.module.trainer_loop.time.perf_counter", lambda: engine.now)
+    monkeypatch.setattr("gd_lightning.module.chunked_training.time.perf_counter", lambda: engine.now)
     monkeypatch.setattr("gd_lightning.module.run_engine.FusedEngine", lambda *_: engine)
     trainer = make_trainer(
         max_epochs=1, callbacks=[HistoryRecorder(), callback], enable_checkpointing=True, default_root_dir=tmp_path

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gd_lightning.plots.comparison.figure import Fits, comparison_figure
+from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles, shades
 from gd_lightning.plots.comparison.loss_curves import X_LABELS, draw_curves, loss_range, way_out
 from gd_lightning.plots.comparison.paths_and_fits import draw_fits, draw_paths, draw_variances
-from gd_lightning.plots.comparison.styles import GroupStyle, group_styles, shades
 from gd_lightning.plots.run_curves import Surface, fit_grid
 from gd_lightning.plots.style import VARIANT_COLORS, pixels, save_png, save_svg, sized_figure
 from gd_lightning.records.groups import Group, Values

@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
+from gd_lightning.cli.options.jsonargparse_errors import in_words
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, type_of
-from gd_lightning.cli.options.messages import in_words
 from gd_lightning.errors import InputError
 
 _LARGEST_SEED = 2**32 - 1

@@ -18,7 +18,7 @@ from jsonargparse.typing import register_type
 from gd_lightning.cli.options.jsonargparse_internals import yaml_reader
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.renamed_classes import with_present_names
-from gd_lightning.tracking.text_files import check_yaml, reason_told
+from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told
 
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun, differences
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import plain_copy
+from gd_lightning.tracking.yaml_and_json import plain_copy
 
 # A run is the same run, whatever these are.
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}

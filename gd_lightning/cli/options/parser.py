@@ -12,10 +12,10 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gd_lightning.cli.options.config_text import MODE, read, register
+from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
-from gd_lightning.cli.options.messages import plain, with_hint
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import ConfigError
+from gd_lightning.tracking.yaml_and_json import ConfigError
 
 PROGRAM = "python -m gd_lightning"
 DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once

@@ -20,6 +20,7 @@ from gd_lightning.cli.options.checks import (
     refuse_unknown_variables,
 )
 from gd_lightning.cli.options.config_text import text_of
+from gd_lightning.cli.options.dependent_options import settle_learning_rate, settle_length
 from gd_lightning.cli.options.earlier_run import (
     refuse_another_run,
     refuse_fewer_epochs,
@@ -29,7 +30,6 @@ from gd_lightning.cli.options.earlier_run import (
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import subcommands_of
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser, options_of
-from gd_lightning.cli.options.settle import settle_learning_rate, settle_length
 from gd_lightning.cli.options.trusted import no_programs
 from gd_lightning.cli.subcommands.compare_options import with_own_options
 from gd_lightning.cli.subcommands.sweep_options import settle_grids, with_grids

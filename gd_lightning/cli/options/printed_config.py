@@ -14,7 +14,7 @@ from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.text_files import read_own_yaml
+from gd_lightning.tracking.yaml_and_json import read_own_yaml
 
 _FLAGS = ("skip_default", "skip_unset")
 

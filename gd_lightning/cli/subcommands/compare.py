@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
-from gd_lightning.cli.output import files_shown
+from gd_lightning.cli.shown_paths import files_shown
 from gd_lightning.cli.subcommands.compare_directory import own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember, FitVariants, Trains
 from gd_lightning.errors import InputError

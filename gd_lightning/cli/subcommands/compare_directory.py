@@ -20,7 +20,7 @@ from gd_lightning.tracking.run_directory import (
     write_json,
 )
 from gd_lightning.tracking.run_files import read_summary
-from gd_lightning.tracking.text_files import ConfigError, plain_copy, read_json_file
+from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
 
 PLAN = "compare.json"  # what a comparison is made of
 

@@ -31,7 +31,7 @@ from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
-from gd_lightning.tracking.text_files import plain_copy
+from gd_lightning.tracking.yaml_and_json import plain_copy
 from gd_lightning.variants import BatchSize, Variant
 
 

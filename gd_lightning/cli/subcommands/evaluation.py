@@ -8,8 +8,8 @@ from lightning.pytorch import Trainer
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.escaping import in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.texts import in_one_line
 from gd_lightning.tracking.summary import aligned, number
 
 

@@ -23,12 +23,12 @@ from gd_lightning.callbacks import (
     TimeLimit,
 )
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
+from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parser import PROGRAM
-from gd_lightning.cli.output import shown
-from gd_lightning.cli.refusals import refusals_of
 from gd_lightning.cli.saved_config import SaveConfig
-from gd_lightning.cli.subcommands.fit_files import FitFiles
+from gd_lightning.cli.shown_paths import shown
+from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError

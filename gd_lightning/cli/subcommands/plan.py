@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from gd_lightning.affine import parameter_names
-from gd_lightning.cli.output import from_here
+from gd_lightning.cli.shown_paths import from_here
 from gd_lightning.cli.subcommands.local_plan import LocalPlan, local_plan
 from gd_lightning.cli.subcommands.plan_form import PlanForm
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.escaping import in_one_line
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.plots.style import pixels, save_png
-from gd_lightning.texts import in_one_line
 from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import claim_file

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.escaping import csv_text, in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.texts import csv_text, in_one_line
 from gd_lightning.tracking.run_directory import claim_file, write_text
 
 

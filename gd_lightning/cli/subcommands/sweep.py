@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parsing import ParsedOptions
-from gd_lightning.cli.output import files_shown
+from gd_lightning.cli.shown_paths import files_shown
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from gd_lightning.texts import in_one_line
+from gd_lightning.escaping import in_one_line
 from gd_lightning.tracking.run_reader import FinishedRun
 
 Settings = dict[str, Any]

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
-from gd_lightning.callbacks.run_loggers import end_runs
+from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.comparison.members import (
@@ -35,10 +35,10 @@ from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
-from gd_lightning.generators import own_generator
 from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, Problem, ProblemLike, SteepLine, as_problem
+from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
 from gd_lightning.theory import stable_lr
 from gd_lightning.tracking.run_directory import HISTORY

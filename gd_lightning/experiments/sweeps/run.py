@@ -49,7 +49,6 @@ from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.generators import own_generator, starting_from
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -61,6 +60,7 @@ from gd_lightning.module import (
 )
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, ProblemLike, SteepLine, as_problem
+from gd_lightning.random_numbers import own_generator, starting_from
 from gd_lightning.records.history import DIVERGENCE_FACTOR
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant

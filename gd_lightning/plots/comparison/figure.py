@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles
 from gd_lightning.plots.comparison.loss_curves import draw_curves
 from gd_lightning.plots.comparison.paths_and_fits import Predict, draw_fits, draw_paths, draw_variances
-from gd_lightning.plots.comparison.styles import GroupStyle, group_styles
 from gd_lightning.plots.run_curves import Surface
 from gd_lightning.plots.style import TRUTH_COLOR, sized_figure
 from gd_lightning.records.groups import Group, Values

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gd_lightning.plots.comparison.styles import GroupStyle, divergence_note
+from gd_lightning.plots.comparison.group_styles import GroupStyle, divergence_note
 from gd_lightning.plots.style import TRUTH_COLOR
 from gd_lightning.records.groups import Band, Group, Values
 from gd_lightning.records.history import PREDICTED, History

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from gd_lightning.plots.comparison.styles import GroupStyle
+from gd_lightning.plots.comparison.group_styles import GroupStyle
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, draw_contours, draw_start_and_minimum, fit_grid
 from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label
 from gd_lightning.records.groups import Group, Values

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.records.history import Outcome
 
 _EARLY_STOPS = {

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
 from gd_lightning.cli.checkpoint_argument import EarlierRun
-from gd_lightning.cli.refusals import refusals_of
+from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import (

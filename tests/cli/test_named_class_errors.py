@@ -13,11 +13,11 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch import nn
 
 from gd_lightning.callbacks import LossBelow
-from gd_lightning.cli.refusals import NamedClasses, refusals_of
+from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.errors import InputError
 from tests.conftest import CommandLine
 
-HERE = "tests.cli.test_refusals"
+HERE = "tests.cli.test_named_class_errors"
 BORING = "lightning.pytorch.demos.boring_classes.ManualOptimBoringModel"
 
 
@@ -50,8 +50,8 @@ class Raises(Callback):
 
 # What is raised, where, the exit code, and what is said of it.
 ENDS = [
-    ("error", "__init__", 2, "these options: Raises: in a callback (in _raise of test_refusals.py, line "),
-    ("error", "on_fit_start", 1, "because of a fault in _raise of test_refusals.py, line "),
+    ("error", "__init__", 2, "these options: Raises: in a callback (in _raise of test_named_class_errors.py, line "),
+    ("error", "on_fit_start", 1, "because of a fault in _raise of test_named_class_errors.py, line "),
     ("error", "on_train_epoch_end", 1, ", which is no code of this program (ZeroDivisionError: in a callback); the "),
     *(
         (kind, hook, code, message)

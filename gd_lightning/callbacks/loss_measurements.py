@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from gd_lightning.callbacks.measuring import Measuring
+from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.replaced_weights import has_averaged, may_replace_weights, whose_weights
 from gd_lightning.callbacks.trainer_info import (
     batches_for_measuring,

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from gd_lightning.callbacks.trainer_info import learning_rate, problem_of
 from gd_lightning.errors import InputError
-from gd_lightning.generators import start_seed
+from gd_lightning.random_numbers import start_seed
 from gd_lightning.records.history import History
-from gd_lightning.tracking.logger_writer import LoggerWriter
+from gd_lightning.tracking.other_loggers import LoggerWriter
 from gd_lightning.tracking.tensorboard import HistoryWriter
 from gd_lightning.variants import Variant
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from gd_lightning import LinearProblem, RegressionDataModule, RegressionModule, compare, starting_from, sweep
-from gd_lightning.generators import DrawnFrom, generator_given_back, own_generator, start_seed
+from gd_lightning.random_numbers import DrawnFrom, generator_given_back, own_generator, start_seed
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
-from gd_lightning.module.epoch_spans import most_epochs
+from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved
 from gd_lightning.module.schedules import Schedules
 from gd_lightning.variants import Variant

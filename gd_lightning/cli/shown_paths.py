@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gd_lightning.texts import in_one_line
+from gd_lightning.escaping import in_one_line
 
 
 def from_here(path: Path) -> Path:

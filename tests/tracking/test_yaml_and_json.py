@@ -16,7 +16,7 @@ from gd_lightning.cli.options.config_text import read
 from gd_lightning.tracking.renamed_classes import RENAMED
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.run_reader import read_run
-from gd_lightning.tracking.text_files import ConfigError, read_json_file, read_yaml_file
+from gd_lightning.tracking.yaml_and_json import ConfigError, read_json_file, read_yaml_file
 from tests.conftest import ROOT, CommandLine
 
 PACKAGE = ROOT / "gd_lightning"
@@ -59,7 +59,7 @@ def _calls(path: Path) -> set[str]:
 
 def test_yaml_and_json_are_read_in_one_place() -> None:
     readers = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if _calls(path) & READERS}
-    assert readers == {"tracking/text_files.py", "cli/options/config_text.py"}  # the checked readers
+    assert readers == {"tracking/yaml_and_json.py", "cli/options/config_text.py"}  # the checked readers
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gd_lightning.escaping import as_cell, csv_text, from_cell, in_one_line, visible
 from gd_lightning.problems import Table
 from gd_lightning.records.history import History
-from gd_lightning.texts import as_cell, csv_text, from_cell, in_one_line, visible
 
 PRINTABLE = [
     "abc äß ²",

@@ -22,7 +22,7 @@ from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted
 from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sample_products import FEW_PAIRS
-from gd_lightning.theory.sequential import SequentialEpoch
+from gd_lightning.theory.sequential_batches import SequentialEpoch
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 

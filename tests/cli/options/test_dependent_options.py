@@ -6,7 +6,7 @@ import pytest
 import torch  # noqa: F401  # the optimisers are looked up among what is imported
 from jsonargparse import Namespace
 
-from gd_lightning.cli.options.settle import settle_learning_rate, settle_length
+from gd_lightning.cli.options.dependent_options import settle_learning_rate, settle_length
 from gd_lightning.errors import InputError
 
 

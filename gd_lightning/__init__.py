@@ -15,9 +15,9 @@ def _rooms() -> dict[str, str]:
     if not _ROOMS:
         # A program that only starts the command line has no need of them.
         import ast
-        from pathlib import Path
+        import pkgutil
 
-        stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+        stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")  # also of a package in a zip archive
         imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
         _ROOMS.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
     return _ROOMS

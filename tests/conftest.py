@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 import gd_lightning
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
+from gd_lightning.engine.compiled_code import Announced
 
 # Each core has tests of its own; threads that share them make small tensors many times slower.
 torch.set_num_threads(1)
@@ -63,6 +64,12 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     rank_zero_only.rank = 0  # type: ignore[attr-defined]  # of a Trainer that took itself for another process
     assert torch.get_default_dtype() is torch.float32
+
+
+@pytest.fixture(autouse=True)
+def _same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run say the same, whether its updates are compiled or loaded from the cache."""
+    monkeypatch.setattr(Announced, "already", True)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from gd_lightning.engine import EngineOnFile, why_no_numba, why_not_fused, work_of
+from gd_lightning.engine import EngineOnFile, keeps_compiled_code, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor
@@ -26,8 +26,12 @@ EngineChoice = Literal["auto", "autograd", "fused"]
 NOT_THERE = "engine fused is not there, because {}; the updates are carried out by autograd"
 _NO_LONGER = "engine fused cannot go on, because {}; from update {:,} on, the updates are carried out by autograd"
 
-# Below this number of updates, plain updates finish before compiled code is even loaded.
-FEWEST_FUSED_UPDATES = 1_000
+# So many small updates are over by autograd before compiled code is loaded, which takes half a second, and before it is
+# compiled, where nothing can be written and each process has to compile for itself.
+FEWEST_FUSED_UPDATES = 1_500
+_FEWEST_COMPILED_UPDATES = 15_000
+# Multiply-adds that take autograd as long as all else in an update. Updates with more of them count accordingly.
+_WORK_OF_SMALL_UPDATE = 300_000
 # Multiply-adds in an update of an MLP from which on torch's matrix products are faster than compiled loops, which
 # evaluate nonlinear activations one by one.
 _MOST_WORK, _MOST_CURVED_WORK = 1_000_000, 500_000
@@ -92,7 +96,8 @@ def decide(
         trainer: The Trainer, which is about to train.
         module: The module that it trains.
         plain: The module class whose training step the engines implement; overrides of a subclass rule them out.
-        fewest_updates: Number of updates from which on ``auto`` uses the fused engine.
+        fewest_updates: Number of updates of a small network from which on ``auto`` uses the fused engine; an update of
+            a larger one counts for several. 0: whenever it can be used.
         before: The previous decision; None at the start of the run.
 
     Raises:
@@ -192,17 +197,23 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
 
 
 def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) -> str:
-    """Return the reason why compiled updates would not be faster; "" if they would be."""
-    updates = float(trainer.estimated_stepping_batches)
-    if updates < fewest_updates:
-        return f"{updates:.0f} updates are over before compiled ones would be loaded"
+    """Return the reason why a person would not wait less for compiled updates; "" if they would.
+
+    It depends on the run alone, and not on whether code was compiled before: engines round differently, so that
+    otherwise a first run would differ from the second one, and from what is continued from its checkpoints.
+    """
     assert isinstance(network, nn.Module)
     loader: Any = trainer.train_dataloader
-    if isinstance(network, nn.Linear):
-        return ""
-    most = _MOST_WORK if all(isinstance(part, _STRAIGHT) for part in network.children()) else _MOST_CURVED_WORK
+    updates = float(trainer.estimated_stepping_batches)
+    small_updates = updates * (1 + work_of(network, loader.variant.batch_size) / _WORK_OF_SMALL_UPDATE)
+    if small_updates < fewest_updates:
+        return f"{updates:.0f} updates are over before compiled ones would be loaded"
+    straight = all(isinstance(part, _STRAIGHT) for part in network.children())
+    most = math.inf if isinstance(network, nn.Linear) else _MOST_WORK if straight else _MOST_CURVED_WORK
     if work_of(network, loader.variant.batch_size) > most:
         return "torch's matrix products are faster for so large updates"
+    if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
+        return f"{updates:.0f} updates are over before they would be compiled, and compiled code cannot be kept"
     return ""
 
 

@@ -63,9 +63,11 @@ class RegressionModule(NetworkModule):
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
         lr_scheduler: A scheduler that is stepped at each epoch's end, given in the same form.
-        engine: What carries out the updates, which are the same: autograd (PyTorch), fused (compiled loops, a hundred
-            times faster for small models on the CPU; they need numba), or auto (fused where it can be, is worth it, and
-            nothing looks at single updates).
+        engine: What carries out the updates, which are the same within rounding: autograd (PyTorch), fused (compiled
+            loops, a hundred times faster for small models on the CPU; they need numba), or auto (fused where it can be,
+            nothing looks at single updates, and a person waits less: some 1,500 small updates are over before compiled
+            code is loaded). That depends on the run alone, not on whether its code was compiled before, so that the
+            same run has the same bits again.
 
     Example:
         >>> import torch
@@ -99,7 +101,7 @@ class RegressionModule(NetworkModule):
         super().__init__(network)
         self.save_hyperparameters(options, logger=False, frame=frame_without_callers())
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
-        """Where engine is auto, the fewest updates for which the fused engine is loaded."""
+        """Where engine is auto, the fewest updates of a small network for which the fused engine is loaded."""
         self.log_to_logger = True
         """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
         self._updates = UpdateState()

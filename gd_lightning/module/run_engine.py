@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import SGD
 
-from gd_lightning.engine import AutogradEngine, Chunk, Engine, EngineInMemory, EngineOnFile, FusedEngine
+from gd_lightning.engine import (
+    AutogradEngine,
+    Chunk,
+    Engine,
+    EngineInMemory,
+    EngineOnFile,
+    FusedEngine,
+    announcing_compilation,
+)
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module.chunked_training import Chunks
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
@@ -93,7 +102,8 @@ class RunEngine:
             x, y = samples.x, samples.y
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
-        return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
+        with announcing_compilation(rank_zero_info, decision.engine):
+            return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
 
     def _taken(self, where: slice | Tensor) -> Pair:
         loader: Any = self._trainer.train_dataloader

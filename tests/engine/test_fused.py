@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -487,32 +485,6 @@ def test_a_scheduler_sees_the_steps() -> None:
     FusedEngine(network, optimizer).carry_out(_chunk(0, 3))
     scheduler.step()  # warns if no step was made before
     assert optimizer.param_groups[0]["lr"] == 0.01
-
-
-def test_where_nothing_can_be_cached_it_is_compiled_all_the_same() -> None:
-    from gd_lightning.engine.compiling import compiler
-
-    scope: dict[str, Any] = {}
-    exec("def double(x): return 2 * x", scope)  # a function without a file has no place for a cache
-    assert compiler()(scope["double"])(4) == 8
-
-
-def test_compiled_code_is_used_again_until_one_of_its_files_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Numba compares ``_source_stamp`` of its cache file with what it saved: a release that renames it fails here."""
-    from gd_lightning.engine.compiling import compiler
-
-    (tmp_path / "doubling.py").write_text("def double(x): return 2 * x")
-    monkeypatch.syspath_prepend(tmp_path)
-    double = importlib.import_module("doubling").double
-
-    def is_used_again(stamp: str) -> bool:
-        compiled: Any = compiler(stamp)(double)
-        assert compiled(4) == 8
-        return bool(compiled.stats.cache_hits)
-
-    assert [is_used_again(stamp) for stamp in ("first", "first", "second", "second")] == [False, True, False, True]
 
 
 def test_the_work_of_an_update_counts_weights() -> None:

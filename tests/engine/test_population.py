@@ -195,10 +195,15 @@ def test_other_networks_are_refused_with_a_reason(network: nn.Module, reason: st
 
 
 @needs_numba
-def test_the_fastest_way_depends_on_how_much_there_is_to_do() -> None:
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_fastest_way_depends_on_how_much_there_is_to_do(monkeypatch: pytest.MonkeyPatch, is_kept: bool) -> None:
+    monkeypatch.setattr("gd_lightning.engine.many.choice.keeps_compiled_code", lambda: is_kept)
     task, members = _line([0.01] * 40, [10] * 40)
     line, perceptron = LinearRegressor(1, 1), MLPRegressor(1, 1, [256, 256])
     assert fastest_population(line, "mse", 1.0, task, members).name == "batched"
     long = TrainingTask(task.x, task.y, task.starts, task.orders, 10_000)
-    assert fastest_population(line, "mse", 1.0, long, members).name == "fused"
+    # Where each process compiles for itself, there has to be more to do.
+    assert fastest_population(line, "mse", 1.0, long, members).name == ("fused" if is_kept else "batched")
+    longer = TrainingTask(task.x, task.y, task.starts, task.orders, 500_000)
+    assert fastest_population(line, "mse", 1.0, longer, members).name == "fused"
     assert fastest_population(perceptron, "mse", 1.0, long, Members.of(0.1, [230] * 100)).name == "batched"

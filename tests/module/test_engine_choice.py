@@ -329,7 +329,7 @@ def test_auto_takes_the_fused_engine_where_it_can_and_says_why_where_not(
     "option",
     [
         ["--trainer.max_time", "01:00:00:00"],
-        ["--trainer.max_steps", "1000"],
+        ["--trainer.max_steps", "2000"],
         ["--trainer.enable_progress_bar", "false"],
         ["--checkpoint.interval", "1"],
         ["--on_divergence", "continue"],
@@ -338,9 +338,33 @@ def test_auto_takes_the_fused_engine_where_it_can_and_says_why_where_not(
     ids=lambda option: str(option[0]).rpartition(".")[2],
 )
 def test_no_option_of_fit_makes_it_look_at_single_updates(command_line: CommandLine, option: list[str]) -> None:
-    run = command_line.fit("--data.batch_size", "1", "--model.lr", "1e-4", "--trainer.max_epochs", "10", *option)
+    run = command_line.fit("--data.batch_size", "1", "--model.lr", "1e-4", "--trainer.max_epochs", "20", *option)
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["engine"], summary["updates"]) == ("fused", 1000)
+    assert (summary["engine"], summary["updates"]) == ("fused", 2000)
+
+
+@pytest.mark.parametrize(
+    ("updates", "features", "is_kept", "engine"),
+    [
+        (1_400, 2, True, "autograd"),
+        (1_600, 2, True, "fused"),
+        (1_600, 2, False, "autograd"),
+        (16_000, 2, False, "fused"),
+        (700, 2, True, "autograd"),
+        (700, 800, True, "fused"),  # a large update takes as long as several small ones
+        (1_600, 800, False, "autograd"),
+    ],
+)
+def test_auto_counts_the_seconds_until_compiled_code_is_there(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, updates: int, features: int, is_kept: bool, engine: str
+) -> None:
+    """The choice depends on the run, and on whether code can be kept, but not on whether there is some already."""
+    monkeypatch.setattr("gd_lightning.module.engine_choice.keeps_compiled_code", lambda: is_kept)
+    trainer = make_trainer(max_epochs=updates, callbacks=[StopAtOnce()])
+    module = RegressionModule(lr=0.001)
+    trainer.fit(module, RegressionDataModule(LinearProblem(n_samples=1_000, n_features=features), batch_size="full"))
+    assert module.decision.engine == engine
+    assert ("before" in module.decision.reason) == (engine == "autograd")
 
 
 class StopAtOnce(Callback):

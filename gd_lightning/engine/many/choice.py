@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gd_lightning.engine.compiled_code import keeps_compiled_code
 from gd_lightning.engine.fusible import parts_of, why_not_fused_network, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.fused import FusedPopulation
@@ -16,9 +17,10 @@ from gd_lightning.engine.many.population import Members, Population, TrainingTas
 from gd_lightning.losses import Loss
 
 # Seconds, measured on one core: per update of all members in lock step, and per multiplication in it; per sample in
-# compiled code, and of a multiplication; to load that code, and a share of what compiling it takes the first time.
+# compiled code, and of a multiplication; to load that code, and a share of what compiling it takes the first time; all
+# of that, where each process has to compile for itself.
 _LOCK_STEP_OF_LINE, _LOCK_STEP, _BATCHED = 60e-6, 400e-6, 0.4e-9
-_SAMPLE, _FUSED, _LOADING = 40e-9, 1.5e-9, 1.5
+_SAMPLE, _FUSED, _LOADING, _COMPILING = 40e-9, 1.5e-9, 1.5, 7.0
 
 
 def fastest_population(
@@ -43,6 +45,6 @@ def fastest_population(
         step = _LOCK_STEP_OF_LINE if len(parts_of(network)) == 1 else _LOCK_STEP
         batched = lock_steps * step + samples * work_of(network, 1) * _BATCHED
         fused = _LOADING + samples * (_SAMPLE + work_of(network, 1) * _FUSED) / torch.get_num_threads()
-        if fused < batched:
+        if fused < batched and (fused + _COMPILING < batched or keeps_compiled_code()):
             return FusedPopulation(network, loss, huber_delta)
     return BatchedPopulation(network, loss, huber_delta)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
@@ -41,6 +42,7 @@ from gd_lightning.engine import (
     Population,
     Single,
     TrainingTask,
+    announcing_compilation,
     fastest_population,
 )
 from gd_lightning.engine.many.stacked import why_not_stacked
@@ -252,7 +254,8 @@ def train_members(
         assert module.network is not None
         loss = module.hparams["loss"], module.hparams["huber_delta"]
         population = fastest_population(module.network, *loss, task, members)
-    with own_generator(starts[0][1], [task.x.device] if task.x.is_cuda else []):
+    devices = [task.x.device] if task.x.is_cuda else []
+    with announcing_compilation(rank_zero_info, population.name), own_generator(starts[0][1], devices):
         ends = population.train(task, members, progress)
     return ends, f"{population.name}, because {reason}" if reason else population.name
 

@@ -1,0 +1,68 @@
+"""Whether compiled code is kept on disk, and a line where it is compiled (layer 3); Numba is imported when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+_COMPILES = "updates are being compiled, which takes some seconds"
+ONCE = f"{_COMPILES} and is done once"
+IN_EACH_PROCESS = (
+    f"{_COMPILES} in each process, because no directory for compiled code can be written; set NUMBA_CACHE_DIR to a "
+    "directory that can be written"
+)
+FROM_ARCHIVE = (
+    f"{_COMPILES} in each process, because Numba keeps no compiled code of a package that is in an archive; install it"
+)
+
+
+class Announced:
+    """Whether this process has said that it compiles."""
+
+    already: ClassVar[bool] = False
+
+
+def keeps_compiled_code() -> bool:
+    """Whether compiled updates are kept on disk, so that other processes need not compile them."""
+    # Imported here, so that only runs that could use compiled code wait for Numba.
+    from gd_lightning.engine import kernels
+    from gd_lightning.engine.compiling import is_kept
+
+    return all(is_kept(function) for function in vars(kernels).values() if hasattr(function, "py_func"))
+
+
+def _sentence() -> str:
+    """Return what is said where updates are compiled."""
+    if keeps_compiled_code():
+        return ONCE
+    return IN_EACH_PROCESS if Path(__file__).exists() else FROM_ARCHIVE
+
+
+@contextmanager
+def announcing_compilation(say: Callable[[str], object], engine: str = "fused") -> Iterator[None]:
+    """Say in one line, once in a process, that updates are compiled, if they are while this context lasts.
+
+    Nothing is said where they are loaded from the cache.
+
+    Args:
+        say: Called with the line, before the compilation.
+        engine: What carries out the updates; only fused compiles them.
+    """
+    if engine != "fused":
+        yield
+        return
+    from numba.core.event import Listener, install_listener
+
+    class Compilation(Listener):  # type: ignore[misc]  # Numba publishes no types
+        def on_start(self, event: Any) -> None:
+            if not Announced.already:
+                Announced.already = True
+                say(_sentence())
+
+        def on_end(self, event: Any) -> None:
+            """Nothing."""
+
+    with install_listener("numba:compile", Compilation()):
+        yield

@@ -24,10 +24,10 @@ from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, prob
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.float64 import NOT_COMPUTABLE, Moments
 from gd_lightning.models import LinearRegressor, MLPRegressor
-from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.problems import Problem
 from gd_lightning.records.history import PREDICTED
-from gd_lightning.theory import Outlook, Outlooks, Verdict, advice, in_words, seconds_to_tell
+from gd_lightning.theory import OutcomePredictor, PredictedOutcome, Verdict, advice, in_words, seconds_to_predict
 from gd_lightning.theory.advice import STANDARDIZE
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
@@ -67,17 +67,17 @@ class Forecast(Measuring):
     def __init__(self, announce: Callable[[str], None] | None = None, max_seconds: float | None = None) -> None:
         self.max_seconds = max_seconds
         self.announce = rank_zero_warn if announce is None else announce
-        self.outlook: Outlook | None = None
-        """What is said of the run; None where nothing is."""
+        self.outcome: PredictedOutcome | None = None
+        """The predicted outcome of the run; None if theory does not apply or takes too long."""
         self._forget()
 
     def _forget(self) -> None:
-        self.outlook = None
+        self.outcome = None
         self._is_asked = False
         self._start: Tensor | None = None
         self._said_before: dict[str, Any] = {}
         self._left_out = ""
-        self._outlooks: Outlooks | None = None
+        self._predictor: OutcomePredictor | None = None
         self._losses = torch.empty(0)
         self._holds = True
 
@@ -103,10 +103,10 @@ class Forecast(Measuring):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn if the learning rate is above the stability limit."""
         self._ask(trainer, pl_module)
-        if self.outlook is not None and self.outlook.verdict is Verdict.DIVERGES:
-            assert self._outlooks is not None
+        if self.outcome is not None and self.outcome.verdict is Verdict.DIVERGES:
+            assert self._predictor is not None
             with suppress(*NOT_COMPUTABLE):
-                self.announce(advice(self._outlooks, self.outlook))
+                self.announce(advice(self._predictor, self.outcome))
 
     # Called by the recorder
 
@@ -125,9 +125,9 @@ class Forecast(Measuring):
     ) -> dict[str, NDArray[np.float64]]:
         """Return the predicted train losses at the ends of epochs."""
         self._ask(trainer, pl_module)
-        if self.outlook is None or not self._holds:
+        if self.outcome is None or not self._holds:
             return {}
-        per_epoch, found = self.outlook.variant.updates_per_epoch, np.full(len(updates), np.nan)
+        per_epoch, found = self.outcome.variant.updates_per_epoch, np.full(len(updates), np.nan)
         is_plain = _plain_network(trainer, trainer.train_dataloader, pl_module, lr=None) is not None
         changed = np.flatnonzero((lrs != pl_module.hparams["lr"]) | (not is_plain))
         held = int(changed[0]) if len(changed) else len(updates)
@@ -154,11 +154,11 @@ class Forecast(Measuring):
 
     def _look_ahead(self, epoch: int) -> bool:
         """Compute predictions up to twice an epoch; returns whether this is possible."""
-        assert self.outlook is not None
-        assert self._outlooks is not None
+        assert self.outcome is not None
+        assert self._predictor is not None
         epochs = min(max(2 * epoch, _FIRST_EPOCHS), self.max_predicted_epochs)
         try:
-            self._losses = self._outlooks.losses(self.outlook.variant.batch_size, self.outlook.lr, epochs)
+            self._losses = self._predictor.losses(self.outcome.variant.batch_size, self.outcome.lr, epochs)
         except NOT_COMPUTABLE:
             self._holds = False
         return self._holds
@@ -166,12 +166,12 @@ class Forecast(Measuring):
     @property
     def said(self) -> dict[str, Any]:
         """The forecast as attributes of the run's summary; {} without a forecast."""
-        if self.outlook is None or self._outlooks is None:
+        if self.outcome is None or self._predictor is None:
             return {"prediction": self._left_out} if self._left_out else self._said_before
         return {
-            "prediction": in_words(self._outlooks, self.outlook),
-            "largest_stable_lr": self.outlook.largest_stable_lr,
-            "predicted_floor": self.outlook.floor,
+            "prediction": in_words(self._predictor, self.outcome),
+            "largest_stable_lr": self.outcome.largest_stable_lr,
+            "predicted_floor": self.outcome.floor,
         }
 
     @one_thread_if(True)
@@ -183,38 +183,40 @@ class Forecast(Measuring):
 
     def _cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
         loader = trainer.train_dataloader
-        outlooks = self._outlooks or self._outlooks_of(trainer, pl_module, _LONGEST_TO_EXPLAIN)
+        predictor = self._predictor or self._predictor_of(trainer, pl_module, _LONGEST_TO_EXPLAIN)
         if not isinstance(loader, BatchLoader):
             return ""
-        if outlooks is None or not outlooks.can_tell(loader.variant):
+        if predictor is None or not predictor.can_predict(loader.variant):
             return _cause_in_features(pl_module, loader.samples, problem_of(trainer))
-        outlook = self.outlook or outlooks.of(loader.variant.batch_size, learning_rate(trainer))
-        return advice(outlooks, outlook) if outlook.verdict is Verdict.DIVERGES else ""
+        outcome = self.outcome or predictor.predict(loader.variant.batch_size, learning_rate(trainer))
+        return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 
     @one_thread_if(True)
     def _ask(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the outlook, once per run; numerical failures are ignored."""
+        """Predict the outcome, once per run; numerical failures are ignored."""
         if self._is_asked:
             return
         self._is_asked = True
         try:
             self._ask_theory(trainer, pl_module)
         except NOT_COMPUTABLE:
-            self._outlooks = self.outlook = None
+            self._predictor = self.outcome = None
 
     def _ask_theory(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader
         network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if self._start is None and trainer.global_step == 0 and network is not None:
             self._start = network.affine().flat()
-        self._outlooks = self._outlooks_of(trainer, pl_module, self.max_seconds)
-        if self._outlooks is None or self._start is None or not isinstance(loader, BatchLoader):
+        self._predictor = self._predictor_of(trainer, pl_module, self.max_seconds)
+        if self._predictor is None or self._start is None or not isinstance(loader, BatchLoader):
             return
-        if self._outlooks.can_tell(loader.variant):
-            self.outlook = self._outlooks.of(loader.variant.batch_size, learning_rate(trainer))
+        if self._predictor.can_predict(loader.variant):
+            self.outcome = self._predictor.predict(loader.variant.batch_size, learning_rate(trainer))
 
-    def _outlooks_of(self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None) -> Outlooks | None:
-        """Return the outlooks of a run; None if theory does not apply or takes too long, or in other processes."""
+    def _predictor_of(
+        self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None
+    ) -> OutcomePredictor | None:
+        """Return the predictor of a run; None if theory does not apply or takes too long, or in other processes."""
         loader = trainer.train_dataloader
         network = _plain_network(trainer, loader, pl_module, learning_rate(trainer))
         if network is None or not trainer.is_global_zero:
@@ -224,7 +226,7 @@ class Forecast(Measuring):
         variant, columns = loader.variant, loader.samples.in_features + 1
         epochs = most_epochs(trainer.max_epochs, trainer.max_steps, variant)
         is_whole = variant.name == "batch" and loader.epoch_order.order != "with_replacement"
-        seconds = seconds_to_tell(variant, columns, is_whole, pl_module.hparams["momentum"])
+        seconds = seconds_to_predict(variant, columns, is_whole, pl_module.hparams["momentum"])
         if max_seconds is None:
             max_seconds = min(max(_seconds_of_training(variant, columns, epochs), _UNNOTICED), _LONGEST)
         if seconds > max_seconds:
@@ -233,7 +235,7 @@ class Forecast(Measuring):
         order = loader.epoch_order.order
         numbers = variant.train_samples * columns
         is_small = variant.updates_per_epoch <= _MOST_UPDATES and numbers <= _MOST_SEQUENTIAL
-        return linear_outlooks(
+        return predictor_of(
             pl_module,
             loader.samples.pieces,
             variant,

@@ -3,16 +3,15 @@
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method
 from gd_lightning.module.options import check_options
-from gd_lightning.module.outlook_of_module import (
+from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
+from gd_lightning.module.regression import RegressionModule
+from gd_lightning.module.resume import is_at_its_end, saved_limits
+from gd_lightning.module.theory_conditions import (
     has_least_squares,
     is_squared_error,
     linear_network,
-    linear_outlooks,
     quadratic_network,
-    standardized_module,
 )
-from gd_lightning.module.regression import RegressionModule
-from gd_lightning.module.resume import is_at_its_end, saved_limits
 from gd_lightning.module.trainer_checks import check_processes, check_strategy
 
 __all__ = [
@@ -27,8 +26,8 @@ __all__ = [
     "is_at_its_end",
     "is_squared_error",
     "linear_network",
-    "linear_outlooks",
     "own_method",
+    "predictor_of",
     "quadratic_network",
     "saved_limits",
     "standardized_module",

@@ -1,6 +1,6 @@
-"""An outlook in words: the expected outcome of a run, and one sentence of advice.
+"""Advice on lr, batch size and other options, and the predicted outcome of a run in words.
 
-Theory is first asked what becomes of a run with the options that are advised, and the advice says so.
+Each advice states the predicted outcome of the run that follows it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gd_lightning.theory.full_batch import best_heavy_ball
-from gd_lightning.theory.predicted_outcome import LONGEST_LOOK, Outlook, Outlooks, Verdict
+from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, PredictedOutcome, Verdict
 from gd_lightning.update_rule import UpdateRule
 
-SAFE = 0.8  # of a limit: an advice that is not on the edge
-MUCH = 10.0  # times better, in condition number and in epochs: worth another kind of run
+SAFE = 0.8  # the part of a stability limit that is advised
+MUCH = 10.0  # the factor, in condition number and in epochs, by which standardising or momentum must help to be advised
 _TRIES = 40
-# How options are written in an advice, on the command line and in Python.
+# How options are written in advice, on the command line and in Python.
 STANDARDIZE = "--data.standardize true (in Python RegressionDataModule(standardize=True))"
 _WRITTEN = {
     ("data.standardize", True): STANDARDIZE,
@@ -28,25 +28,25 @@ _WRITTEN = {
 
 @dataclass(frozen=True)
 class Remedy:
-    """Options that are advised, and what becomes of a run with them.
+    """Options that are advised, and the predicted outcome of a run with them.
 
     Args:
         options: The options by their full names, such as ``model.lr``; others stay.
-        outlook: What is said of a run with them.
-        instead: What is said of the best run that goes without them, where that takes much longer; else None.
+        outcome: The predicted outcome of a run with them.
+        instead: The predicted outcome of the best run without them, if that takes much longer; else None.
     """
 
     options: Mapping[str, Any]
-    outlook: Outlook
-    instead: Outlook | None = None
+    outcome: PredictedOutcome
+    instead: PredictedOutcome | None = None
 
 
-def advice(outlooks: Outlooks, outlook: Outlook) -> str:
+def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     """Return one sentence that says what to do.
 
     Args:
-        outlooks: Where the outlook comes from, and those of other batch sizes.
-        outlook: What is said of the run.
+        predictor: The predictor that made the outcome.
+        outcome: The predicted outcome of the run.
 
     Example:
         >>> import torch
@@ -54,164 +54,164 @@ def advice(outlooks: Outlooks, outlook: Outlook) -> str:
         >>> from gd_lightning.theory.quadratic_loss import LinearLoss
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
         >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [3.0], [4.0]]), bias=False)
-        >>> outlooks = Outlooks(loss, Affine(torch.zeros(1, 1)), max_epochs=10)
-        >>> advice(outlooks, outlooks.of("full", 0.5))
+        >>> predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 1)), max_epochs=10)
+        >>> advice(predictor, predictor.predict("full", 0.5))
         'lr 0.5 is above 0.2143, the limit for batch_size 3 on these data; use lr 0.1 (2 epochs).'
     """
-    found = remedies(outlooks, outlook)
+    found = remedies(predictor, outcome)
     said = [f"{_options(remedy)}{_result(remedy)}" for remedy in found]
-    if found and _is_noisy(outlooks, outlook):
+    if found and _is_noisy(predictor, outcome):
         said.append("let it fall with an lr_scheduler")
     if not said:
-        return f"{_complaint(outlooks, outlook)}."
-    return f"{_complaint(outlooks, outlook)}; use {', '.join(said[:-1])}{' or ' * (len(said) > 1)}{said[-1]}."
+        return f"{_complaint(predictor, outcome)}."
+    return f"{_complaint(predictor, outcome)}; use {', '.join(said[:-1])}{' or ' * (len(said) > 1)}{said[-1]}."
 
 
-def remedies(outlooks: Outlooks, outlook: Outlook) -> list[Remedy]:
-    """Return what is advised, the best first; empty where a run is well as it is.
+def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Remedy]:
+    """Return what is advised, the best first; empty if the run converges as it is.
 
     Args:
-        outlooks: Where the outlook comes from.
-        outlook: What is said of the run.
+        predictor: The predictor that made the outcome.
+        outcome: The predicted outcome of the run.
     """
-    is_well = outlook.verdict is Verdict.CONVERGES and outlook.epochs <= LONGEST_LOOK
+    is_well = outcome.verdict is Verdict.CONVERGES and outcome.epochs <= MOST_EPOCHS
     if is_well:
         return []
-    found = list(_standardized(outlooks, outlook))
-    if found and found[0].instead is not None and found[0].instead.epochs > LONGEST_LOOK:
-        return found  # what else there is takes too long
-    if outlook.verdict is Verdict.DIVERGES:
-        return [*found, *_to_be_stable(outlooks, outlook)]
-    if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
-        return [*found, *_to_get_lower(outlooks, outlook)]
-    return [*found, *_to_be_faster(outlooks, outlook)]
+    found = list(_standardized(predictor, outcome))
+    if found and found[0].instead is not None and found[0].instead.epochs > MOST_EPOCHS:
+        return found  # everything else takes too long
+    if outcome.verdict is Verdict.DIVERGES:
+        return [*found, *_to_be_stable(predictor, outcome)]
+    if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
+        return [*found, *_to_get_lower(predictor, outcome)]
+    return [*found, *_to_be_faster(predictor, outcome)]
 
 
-def stable_lr(outlooks: Outlooks, batch_size: int, part: float = 1.0) -> float:
-    """Return the learning rate that shrinks the error fastest, or less where a run would diverge with it.
+def stable_lr(predictor: OutcomePredictor, batch_size: int, part: float = 1.0) -> float:
+    """Return the learning rate that reduces the error fastest, or a smaller one if a run would diverge with it.
 
-    A short last batch and the sequential order can be less stable than batches of one size that are drawn.
+    A short last batch and the sequential order can be less stable than drawn batches of one size.
 
     Args:
-        outlooks: What tells the outlook of a batch size.
+        predictor: The predictor of the run.
         batch_size: B.
-        part: The part of the limit for drawn batches that it may be at most.
+        part: The largest part of the limit for drawn batches that is returned.
     """
-    lr = min(outlooks.best_lr(batch_size), part * outlooks.largest_stable_lr(batch_size))
+    lr = min(predictor.best_lr(batch_size), part * predictor.largest_stable_lr(batch_size))
     for _ in range(_TRIES):
-        if outlooks.of(batch_size, lr).verdict is not Verdict.DIVERGES:
+        if predictor.predict(batch_size, lr).verdict is not Verdict.DIVERGES:
             break
         lr *= SAFE
     return lr
 
 
-def _to_be_stable(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
-    """Give a smaller learning rate, or what makes this one stable."""
-    size, lr = outlook.variant.batch_size, outlook.lr
-    yield _with_lr(outlooks, size, stable_lr(outlooks, size, SAFE))
-    if outlook.variant.short_batch and lr < outlook.largest_stable_lr and outlook.growth is None:
-        dropped = outlooks.but(drop_last=True).of(size, lr)
+def _to_be_stable(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield a smaller learning rate, and options with which this one is stable."""
+    size, lr = outcome.variant.batch_size, outcome.lr
+    yield _with_lr(predictor, size, stable_lr(predictor, size, SAFE))
+    if outcome.variant.short_batch and lr < outcome.largest_stable_lr and outcome.growth is None:
+        dropped = predictor.changed(drop_last=True).predict(size, lr)
         if dropped.verdict is not Verdict.DIVERGES:
             yield Remedy({"data.drop_last": True}, dropped)
-    if lr >= outlook.largest_stable_lr:
-        larger = outlooks.smallest_stable_batch_size(lr)
-        for tried in _ascending(larger, outlook.variant.train_samples):
-            row = outlooks.of(tried, lr)
+    if lr >= outcome.largest_stable_lr:
+        larger = predictor.smallest_stable_batch_size(lr)
+        for tried in _ascending(larger, outcome.variant.train_samples):
+            row = predictor.predict(tried, lr)
             if row.verdict is not Verdict.DIVERGES:
                 yield Remedy({"data.batch_size": tried}, row)
                 break
 
 
-def _to_get_lower(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
-    """Give what leaves a lower floor."""
-    size, lr = outlook.variant.batch_size, outlook.lr
-    if not _is_noisy(outlooks, outlook):
-        exact = outlooks.but(rounding=None).of(size, lr)
+def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield options with a lower floor."""
+    size, lr = outcome.variant.batch_size, outcome.lr
+    if not _is_noisy(predictor, outcome):
+        exact = predictor.changed(rounding=None).predict(size, lr)
         yield Remedy({"trainer.precision": "64-true"}, exact)
         return
-    quiet = _quiet(outlooks, size, lr * outlooks.target / outlook.floor)
+    quiet = _quiet(predictor, size, lr * predictor.target / outcome.floor)
     if quiet is not None:
         yield quiet
     # The floor is about in proportion to 1 / B.
-    enough = math.ceil(min(size * outlook.floor / outlooks.target, outlook.variant.train_samples))
-    for tried in _ascending(max(enough, size + 1), outlook.variant.train_samples):
-        row = outlooks.of(tried, lr)
+    enough = math.ceil(min(size * outcome.floor / predictor.target, outcome.variant.train_samples))
+    for tried in _ascending(max(enough, size + 1), outcome.variant.train_samples):
+        row = predictor.predict(tried, lr)
         if row.verdict in (Verdict.CONVERGES, Verdict.SLOW):
             yield Remedy({"data.batch_size": tried}, row)
             break
 
 
-def _to_be_faster(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
-    """Give more epochs, or what takes fewer."""
-    size = outlook.variant.batch_size
-    more = Remedy({"trainer.max_epochs": outlook.epochs}, outlook)
-    if outlook.epochs > LONGEST_LOOK and outlook.variant.name == "batch" and not outlooks.with_replacement:
-        yield from _with_momentum(outlooks, outlook)
-    # The noise grows with the learning rate: where the floor would pass the target, more is not faster.
-    silent = math.inf if outlook.floor == 0 else SAFE * outlook.lr * outlooks.target / outlook.floor
-    faster = min(outlook.best_lr, silent, SAFE * outlook.largest_stable_lr)
-    found = _quiet(outlooks, size, faster) if faster > outlook.lr / SAFE else None
-    better = found is not None and found.outlook.epochs < SAFE * outlook.epochs
-    if outlook.verdict is Verdict.SLOW and outlook.epochs < math.inf:
+def _to_be_faster(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield more epochs, and options that need fewer."""
+    size = outcome.variant.batch_size
+    more = Remedy({"trainer.max_epochs": outcome.epochs}, outcome)
+    if outcome.epochs > MOST_EPOCHS and outcome.variant.name == "batch" and not predictor.with_replacement:
+        yield from _with_momentum(predictor, outcome)
+    # The noise grows with the learning rate: the floor must stay below the target.
+    silent = math.inf if outcome.floor == 0 else SAFE * outcome.lr * predictor.target / outcome.floor
+    faster = min(outcome.best_lr, silent, SAFE * outcome.largest_stable_lr)
+    found = _quiet(predictor, size, faster) if faster > outcome.lr / SAFE else None
+    better = found is not None and found.outcome.epochs < SAFE * outcome.epochs
+    if outcome.verdict is Verdict.SLOW and outcome.epochs < math.inf:
         yield more
     if better and found is not None:
         yield found
 
 
-def _with_momentum(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
-    """Give batch gradient descent the momentum that is best for it, where that helps much."""
-    ideal = best_heavy_ball(outlooks.loss.lambda_min, outlooks.loss.lambda_max).momentum
+def _with_momentum(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield the best momentum for batch gradient descent, if that helps much."""
+    ideal = best_heavy_ball(predictor.loss.lambda_min, predictor.loss.lambda_max).momentum
     digits = max(2, math.ceil(-math.log10(1 - ideal)) + 1) if ideal < 1 - 1e-9 else 9
     momentum = math.floor(ideal * 10**digits) / 10**digits
-    if momentum == outlooks.rule.momentum:
+    if momentum == predictor.rule.momentum:
         return
-    moved = outlooks.but(rule=UpdateRule(momentum=momentum), standardized=None)
+    moved = predictor.changed(rule=UpdateRule(momentum=momentum), standardized=None)
     lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
-    row = moved.of("full", lr)
-    if row.epochs * MUCH <= outlook.epochs:
+    row = moved.predict("full", lr)
+    if row.epochs * MUCH <= outcome.epochs:
         yield Remedy({"model.momentum": momentum, "model.nesterov": False, "model.lr": lr}, row)
 
 
-def _standardized(outlooks: Outlooks, outlook: Outlook) -> Iterator[Remedy]:
-    """Give the run on standardised features with a learning rate for it, where that takes far fewer epochs."""
-    if outlooks.standardized is None or outlooks.loss.condition_number < MUCH:
+def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield standardised features with a learning rate for them, if that takes far fewer epochs."""
+    if predictor.standardized is None or predictor.loss.condition_number < MUCH:
         return
-    other, size = outlooks.standardized(), outlook.variant.batch_size
-    if other.loss.condition_number * MUCH > outlooks.loss.condition_number:
+    other, size = predictor.standardized(), outcome.variant.batch_size
+    if other.loss.condition_number * MUCH > predictor.loss.condition_number:
         return
-    remedy, plain = _quiet(other, size, stable_lr(other, size, SAFE)), _plainly(outlooks, outlook)
-    if remedy is not None and remedy.outlook.epochs * MUCH <= (math.inf if plain is None else plain.epochs):
-        yield Remedy({"data.standardize": True, **remedy.options}, remedy.outlook, instead=plain)
+    remedy, plain = _quiet(other, size, stable_lr(other, size, SAFE)), _plainly(predictor, outcome)
+    if remedy is not None and remedy.outcome.epochs * MUCH <= (math.inf if plain is None else plain.epochs):
+        yield Remedy({"data.standardize": True, **remedy.options}, remedy.outcome, instead=plain)
 
 
-def _plainly(outlooks: Outlooks, outlook: Outlook) -> Outlook | None:
-    """Return the run that converges on features as they are, without rounding; None where none does."""
-    exact, size = outlooks.but(rounding=None), outlook.variant.batch_size
-    if outlook.verdict in (Verdict.CONVERGES, Verdict.SLOW):
-        return outlook
-    if outlook.verdict is Verdict.REACHES_ITS_FLOOR and not _is_noisy(outlooks, outlook):
-        return exact.of(size, outlook.lr)
+def _plainly(predictor: OutcomePredictor, outcome: PredictedOutcome) -> PredictedOutcome | None:
+    """Return the outcome of a run that converges on features as they are, without rounding; None if none does."""
+    exact, size = predictor.changed(rounding=None), outcome.variant.batch_size
+    if outcome.verdict in (Verdict.CONVERGES, Verdict.SLOW):
+        return outcome
+    if outcome.verdict is Verdict.REACHES_ITS_FLOOR and not _is_noisy(predictor, outcome):
+        return exact.predict(size, outcome.lr)
     remedy = _quiet(exact, size, stable_lr(exact, size, SAFE))
-    return None if remedy is None else remedy.outlook
+    return None if remedy is None else remedy.outcome
 
 
-def _quiet(outlooks: Outlooks, batch_size: int, lr: float) -> Remedy | None:
-    """Return a learning rate that gets to the target, the given one or what is below; None where none is found."""
+def _quiet(predictor: OutcomePredictor, batch_size: int, lr: float) -> Remedy | None:
+    """Return a learning rate, at most the given one, with which the target is reached; None if none is found."""
     for _ in range(_TRIES):
-        found = _with_lr(outlooks, batch_size, lr)
-        if found.outlook.verdict in (Verdict.CONVERGES, Verdict.SLOW):
+        found = _with_lr(predictor, batch_size, lr)
+        if found.outcome.verdict in (Verdict.CONVERGES, Verdict.SLOW):
             return found
-        if found.outlook.rounding and found.outlook.floor - found.outlook.rounding <= outlooks.target:
+        if found.outcome.rounding and found.outcome.floor - found.outcome.rounding <= predictor.target:
             return None  # it grows as the learning rate falls
-        lr *= min(SAFE, SAFE * outlooks.target / found.outlook.floor)  # 0 where it diverges
-        lr = lr or SAFE * found.outlook.lr
+        lr *= min(SAFE, SAFE * predictor.target / found.outcome.floor)  # 0 where it diverges
+        lr = lr or SAFE * found.outcome.lr
     return None
 
 
-def _with_lr(outlooks: Outlooks, batch_size: int, lr: float) -> Remedy:
-    """Return a learning rate as it is written, with what becomes of a run with it."""
+def _with_lr(predictor: OutcomePredictor, batch_size: int, lr: float) -> Remedy:
+    """Return a learning rate, rounded as it is written, with the predicted outcome of a run with it."""
     written = float(rounded(lr))
-    return Remedy({"model.lr": written}, outlooks.of(batch_size, written))
+    return Remedy({"model.lr": written}, predictor.predict(batch_size, written))
 
 
 def _ascending(first: int | None, n: int) -> Iterator[int]:
@@ -223,30 +223,30 @@ def _ascending(first: int | None, n: int) -> Iterator[int]:
         yield n
 
 
-def _is_noisy(outlooks: Outlooks, outlook: Outlook) -> bool:
-    """Whether it is the noise of the batches, and not rounding, that keeps a run at its floor."""
-    return outlook.verdict is Verdict.REACHES_ITS_FLOOR and outlook.floor - outlook.rounding > outlooks.target
+def _is_noisy(predictor: OutcomePredictor, outcome: PredictedOutcome) -> bool:
+    """Whether the noise of the batches, and not rounding, keeps a run above the target."""
+    return outcome.verdict is Verdict.REACHES_ITS_FLOOR and outcome.floor - outcome.rounding > predictor.target
 
 
-def _complaint(outlooks: Outlooks, outlook: Outlook) -> str:
-    batch, lr = f"batch_size {outlook.variant.batch_size}", f"lr {outlook.lr:g}"
-    if outlook.verdict is Verdict.DIVERGES:
-        if outlook.lr >= outlook.largest_stable_lr:
-            return f"{lr} is above {outlook.largest_stable_lr:.4g}, the limit for {batch} on these data"
-        if outlook.growth is None:
-            short = outlook.variant.short_batch
+def _complaint(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
+    batch, lr = f"batch_size {outcome.variant.batch_size}", f"lr {outcome.lr:g}"
+    if outcome.verdict is Verdict.DIVERGES:
+        if outcome.lr >= outcome.largest_stable_lr:
+            return f"{lr} is above {outcome.largest_stable_lr:.4g}, the limit for {batch} on these data"
+        if outcome.growth is None:
+            short = outcome.variant.short_batch
             return f"{lr} is too large for the last batch of an epoch, which has {short} sample{'s' * (short != 1)}"
-        grows = f"an error can grow {outlook.growth:.2g} times within an epoch"
+        grows = f"an error can grow {outcome.growth:.2g} times within an epoch"
         return f"{lr} is too large for the sequential order: {grows}"
-    if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
-        why = "" if _is_noisy(outlooks, outlook) else " by rounding"
+    if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
+        why = "" if _is_noisy(predictor, outcome) else " by rounding"
         return (
-            f"With {batch}, {lr} ends {outlook.floor:.2g} above the least-squares loss{why}, more than the target of "
-            f"{outlooks.target:.2g}"
+            f"With {batch}, {lr} ends {outcome.floor:.2g} above the least-squares loss{why}, more than the target of "
+            f"{predictor.target:.2g}"
         )
-    if outlook.verdict is Verdict.SLOW:
-        return f"With {batch}, {lr} takes {epochs_in_words(outlook)} epochs, and the run has {outlooks.max_epochs:g}"
-    return f"With {batch}, {lr} has converged after {epochs_in_words(outlook)} epochs: train"
+    if outcome.verdict is Verdict.SLOW:
+        return f"With {batch}, {lr} takes {epochs_in_words(outcome)} epochs, and the run has {predictor.max_epochs:g}"
+    return f"With {batch}, {lr} has converged after {epochs_in_words(outcome)} epochs: train"
 
 
 def _options(remedy: Remedy) -> str:
@@ -254,7 +254,7 @@ def _options(remedy: Remedy) -> str:
     words = []
     for name, value in remedy.options.items():
         if name == "trainer.max_epochs":
-            words.append(f"{epochs_in_words(remedy.outlook)} epochs")
+            words.append(f"{epochs_in_words(remedy.outcome)} epochs")
         elif (name, value) in _WRITTEN:
             words.append(_WRITTEN[name, value])
         elif name != "model.nesterov":
@@ -264,8 +264,8 @@ def _options(remedy: Remedy) -> str:
 
 
 def _result(remedy: Remedy) -> str:
-    """Say in parentheses what follows from a remedy."""
-    row = remedy.outlook
+    """Return the outcome of a remedy, in parentheses."""
+    row = remedy.outcome
     if "trainer.max_epochs" in remedy.options:
         return ""
     if row.verdict is Verdict.REACHES_ITS_FLOOR:
@@ -278,28 +278,28 @@ def _result(remedy: Remedy) -> str:
     return f" ({about}{epochs_in_words(row)} epoch{'s' * (row.epochs != 1)}{instead})"
 
 
-def in_words(outlooks: Outlooks, outlook: Outlook) -> str:
-    """Return the verdict with its figures."""
-    how = "" if outlooks.is_exact(outlook.variant) else ", for samples drawn with replacement"
-    if how and outlooks.drawn.is_thinned:
-        how += f", estimated from {len(outlooks.drawn.rows):,} of them"
-    if outlook.verdict is Verdict.DIVERGES:
-        return f"{outlook.verdict}{how}"
-    if outlook.verdict is Verdict.REACHES_ITS_FLOOR:
-        return f"{outlook.verdict}, {outlook.floor:.3g} above the least-squares loss{how}"
-    there = f"{outlooks.target:.2g} above the least-squares loss after {epochs_in_words(outlook)} epochs"
-    return f"{outlook.verdict}, {there}{how}"
+def in_words(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
+    """Return the verdict with floor or epochs, and whether it is exact."""
+    how = "" if predictor.is_exact(outcome.variant) else ", for samples drawn with replacement"
+    if how and predictor.drawn.is_thinned:
+        how += f", estimated from {len(predictor.drawn.rows):,} of them"
+    if outcome.verdict is Verdict.DIVERGES:
+        return f"{outcome.verdict}{how}"
+    if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
+        return f"{outcome.verdict}, {outcome.floor:.3g} above the least-squares loss{how}"
+    there = f"{predictor.target:.2g} above the least-squares loss after {epochs_in_words(outcome)} epochs"
+    return f"{outcome.verdict}, {there}{how}"
 
 
-def epochs_in_words(outlook: Outlook) -> str:
-    """Return after how many epochs a run is close to the least-squares loss."""
-    if outlook.epochs < 1e12:
-        return f"{outlook.epochs:,.0f}"
-    return f"{outlook.epochs:.1g}" if outlook.epochs < math.inf else "never"
+def epochs_in_words(outcome: PredictedOutcome) -> str:
+    """Return the number of epochs after which a run has converged, or "never"."""
+    if outcome.epochs < 1e12:
+        return f"{outcome.epochs:,.0f}"
+    return f"{outcome.epochs:.1g}" if outcome.epochs < math.inf else "never"
 
 
 def rounded(lr: float) -> str:
-    """Write a learning rate with two digits, rounded down: an advice may not pass a limit.
+    """Write a learning rate with two digits, rounded down so that it stays below a limit.
 
     Example:
         >>> rounded(0.0499), rounded(123.4)

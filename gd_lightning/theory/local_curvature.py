@@ -65,7 +65,7 @@ class LocalVerdict(str, Enum):
 
 
 @dataclass(frozen=True)
-class LocalOutlook:
+class LocalOutcome:
     """What is said of a batch size at the start.
 
     Args:
@@ -92,7 +92,7 @@ class LocalOutlook:
     @classmethod
     def tried(
         cls, variant: Variant, lr: float, curvature_limit: float, diverging: float, at_most: float = math.inf
-    ) -> LocalOutlook:
+    ) -> LocalOutcome:
         """Return what is said where learning rates were tried.
 
         The limit is that of the curvature where the trial bears it out: where it is between a third and 0.45 of the
@@ -107,7 +107,7 @@ class LocalOutlook:
             at_most: What else the limit is not above.
 
         Example:
-            >>> [LocalOutlook.tried(Variant.of(1, 9), 0.1, found, 1.0).limit for found in (0.01, 0.35, 0.5)]
+            >>> [LocalOutcome.tried(Variant.of(1, 9), 0.1, found, 1.0).limit for found in (0.01, 0.35, 0.5)]
             [0.4, 0.35, 0.4]
         """
         is_borne_out = diverging / 3 <= curvature_limit <= 0.45 * diverging
@@ -234,7 +234,7 @@ class LocalCurvature:
         # The limit grows with the batch size.
         return int(smallest_whole(lambda size: self.limit(Variant.of(int(size), n)) > lr, 0, n))
 
-    def outlook(self, variant: Variant, lr: float) -> LocalOutlook:
+    def outcome(self, variant: Variant, lr: float) -> LocalOutcome:
         """Return what is said of a variant at a learning rate."""
         limit = self.limit(variant)
         if not self.has_limit:
@@ -243,7 +243,7 @@ class LocalCurvature:
             verdict = LocalVerdict.UNSTABLE
         else:
             verdict = LocalVerdict.STABLE if lr < limit else LocalVerdict.PERHAPS_UNSTABLE
-        return LocalOutlook(variant, limit, lr, verdict, limit)
+        return LocalOutcome(variant, limit, lr, verdict, limit)
 
 
 class _Sharpest:

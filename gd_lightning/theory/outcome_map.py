@@ -17,7 +17,7 @@ import torch
 
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, updates_to_excess
 from gd_lightning.theory.numerics.searches import bisected, minimum
-from gd_lightning.theory.predicted_outcome import Outlooks, Verdict
+from gd_lightning.theory.predicted_outcome import OutcomePredictor, Verdict
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 
@@ -80,8 +80,8 @@ class OutcomeMap:
         >>> x = torch.arange(-5, 5, 0.1)[:, None]
         >>> noise = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
         >>> start = Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
-        >>> outlooks = Outlooks(LinearLoss.of(x, -5 * x + 0.4 * noise), start, max_epochs=40)
-        >>> found = OutcomeMap.of(outlooks, batch_size=10)
+        >>> predictor = OutcomePredictor(LinearLoss.of(x, -5 * x + 0.4 * noise), start, max_epochs=40)
+        >>> found = OutcomeMap.of(predictor, batch_size=10)
         >>> [str(found.at(size).verdict(0.1)) for size in (100, 10, 1)]
         ['converges', 'reaches its floor', 'diverges']
     """
@@ -92,21 +92,21 @@ class OutcomeMap:
     batch: Boundaries
 
     @classmethod
-    def of(cls, outlooks: Outlooks, batch_size: int, columns: int | None = None) -> OutcomeMap:
+    def of(cls, predictor: OutcomePredictor, batch_size: int, columns: int | None = None) -> OutcomeMap:
         """Find the boundaries.
 
         Args:
-            outlooks: What tells the outlook of one batch size and learning rate.
+            predictor: The predictor of a run.
             batch_size: One that the map must have.
             columns: How many batch sizes it has, about; None: 20, with momentum 10.
         """
-        columns = columns or (_COLUMNS_WITH_MOMENTUM if outlooks.rule.momentum else _COLUMNS)
-        n = outlooks.loss.n_samples
+        columns = columns or (_COLUMNS_WITH_MOMENTUM if predictor.rule.momentum else _COLUMNS)
+        n = predictor.loss.n_samples
         with one_thread_if(True):
-            can_tell = n > 1 and outlooks.can_tell(Variant.of(1, n))
-            drawn = _of_drawn(outlooks, _batch_sizes(n, batch_size, columns)) if can_tell else []
-            whole = next(_of_drawn(outlooks, [n])) if n > 1 and outlooks.with_replacement else _of_batch(outlooks)
-            return cls(n, outlooks.max_epochs, tuple(drawn), whole)
+            can_tell = n > 1 and predictor.can_predict(Variant.of(1, n))
+            drawn = _of_drawn(predictor, _batch_sizes(n, batch_size, columns)) if can_tell else []
+            whole = next(_of_drawn(predictor, [n])) if n > 1 and predictor.with_replacement else _of_batch(predictor)
+            return cls(n, predictor.max_epochs, tuple(drawn), whole)
 
     def at(self, batch_size: int) -> Boundaries:
         """Return the boundaries of one of the batch sizes that the map has."""
@@ -135,17 +135,17 @@ def _batch_sizes(n: int, configured: int, columns: int) -> list[int]:
     return sorted(found)
 
 
-def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
-    n, target = outlooks.loss.n_samples, outlooks.target
-    drawn = outlooks.drawn_batches
-    searched = min(len(sizes), 2 if outlooks.rule.momentum else _SEARCHED)
+def _of_drawn(predictor: OutcomePredictor, sizes: list[int]) -> Iterator[Boundaries]:
+    n, target = predictor.loss.n_samples, predictor.target
+    drawn = predictor.drawn_batches
+    searched = min(len(sizes), 2 if predictor.rule.momentum else _SEARCHED)
     places = torch.linspace(0, len(sizes) - 1, searched).round().long().tolist()
     best = {place: math.log(drawn.best_lr(sizes[place]) / drawn.largest_stable_lr(sizes[place])) for place in places}
     for place, size in enumerate(sizes):
-        variant, limit = Variant.of(size, n, outlooks.drop_last), drawn.largest_stable_lr(size)
+        variant, limit = Variant.of(size, n, predictor.drop_last), drawn.largest_stable_lr(size)
 
         def lateness(lr: float, variant: Variant = variant) -> float:
-            excess = drawn.excess(lr, variant, int(outlooks.max_epochs))
+            excess = drawn.excess(lr, variant, int(predictor.max_epochs))
             return math.log(excess / target) if excess > 0 else -math.inf
 
         def is_stable(lr: float, variant: Variant = variant) -> bool:
@@ -156,7 +156,7 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
 
         stable = _last(is_stable, limit) if variant.short_batch else limit
         quiet = _last(is_quiet, stable)
-        if outlooks.max_epochs == math.inf or outlooks.excess_at_start <= target:
+        if predictor.max_epochs == math.inf or predictor.excess_at_start <= target:
             fast = 0.0, quiet
         else:
             fast = _interval(lateness, quiet)
@@ -176,15 +176,15 @@ def _of_drawn(outlooks: Outlooks, sizes: list[int]) -> Iterator[Boundaries]:
         )
 
 
-def _of_batch(outlooks: Outlooks) -> Boundaries:
-    loss, rule = outlooks.loss, outlooks.rule
+def _of_batch(predictor: OutcomePredictor) -> Boundaries:
+    loss, rule = predictor.loss, predictor.rule
     limit = largest_stable_lr(loss.lambda_max, rule)
 
     def lateness(lr: float) -> float:
-        epochs = updates_to_excess(loss, outlooks.start, rule.at(lr), outlooks.target)
-        return epochs - outlooks.max_epochs
+        epochs = updates_to_excess(loss, predictor.start, rule.at(lr), predictor.target)
+        return epochs - predictor.max_epochs
 
-    endless = outlooks.max_epochs == math.inf or outlooks.excess_at_start <= outlooks.target
+    endless = predictor.max_epochs == math.inf or predictor.excess_at_start <= predictor.target
     fast = (0.0, limit) if endless else _interval(lateness, limit)
     best = best_lr(loss.lambda_min, loss.lambda_max, rule)
     return Boundaries(loss.n_samples, *fast, limit, limit, limit, best)

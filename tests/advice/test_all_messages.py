@@ -27,7 +27,7 @@ EXEMPT = {
     "; see --help for what": "says where to read",
     "{} may not be named in a config; use it in Python": "names what no program would do: tests/cli/test_trusted.py",
     "a config may not send anything away from this machine": "needs a server: tests/cli/test_trusted.py",
-    "ask for batch_size full, or give fewer features": "takes seconds: tests/theory/test_wide.py",
+    "use batch_size full, or fewer features": "takes seconds: tests/theory/test_wide.py",
     "but neither functions nor objects; use it in Python": "names what no program would do: tests/cli/test_trusted.py",
     "{} is used without {}; name it in features to use it": "tests/problems/test_row_numbers.py",
     "{}; use {}{}{}.": "said by plan, and followed in tests/theory/test_verdicts.py",

@@ -49,7 +49,7 @@ from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.run import SweepTask
 from gd_lightning.losses import mean_loss
 from gd_lightning.models import MLPRegressor, initialize
-from gd_lightning.module import linear_outlooks
+from gd_lightning.module import predictor_of
 from gd_lightning.module.trainer_checks import check_strategy
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
@@ -158,11 +158,11 @@ def _loader(batch_size: int, samples: int) -> None:
     BatchLoader(data, Variant(batch_size, 6)).load_state_dict({"samples": samples})
 
 
-def _outlook(**options: Any) -> object:
+def _outcome(**options: Any) -> object:
     data = RegressionDataModule(FourPoints())
     module = RegressionModule(**options)
     module.configure_for(data)
-    return linear_outlooks(module, data.train.pieces, data.variant, 10)
+    return predictor_of(module, data.train.pieces, data.variant, 10)
 
 
 def _engine(dtype: torch.dtype = torch.float32, rows: int = 4, network: nn.Module | None = None) -> None:
@@ -392,8 +392,8 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         ],
     ),
     "use a linear regressor, the loss mse and SGD alone": (
-        _alone(lambda: _outlook(loss="mae")),
-        [_alone(lambda: _outlook())],
+        _alone(lambda: _outcome(loss="mae")),
+        [_alone(lambda: _outcome())],
     ),
     "because the number of features is not known; train with a RegressionDataModule": (
         lambda make_trainer, _: _fit(make_trainer, data=_pairs()),

@@ -67,12 +67,12 @@ def test_where_the_order_is_known_the_measured_curve_lies_on_the_predicted_one(
     data, module = RegressionDataModule(problem, **of_data), RegressionModule(**{"lr": 0.03, **of_module})
     recorder, forecast = _fit(make_trainer, module, data)
     _assert_it_came_true(recorder.history)
-    assert forecast.outlook is not None
-    assert forecast.outlook.variant == data.variant
+    assert forecast.outcome is not None
+    assert forecast.outcome.variant == data.variant
     assert recorder.summary is not None
     assert recorder.summary.train_loss_predicted == pytest.approx(recorder.summary.train_loss_last, rel=1e-9)
     assert {name: getattr(recorder.summary, name) for name in forecast.said} == forecast.said
-    assert recorder.summary.largest_stable_lr == forecast.outlook.largest_stable_lr
+    assert recorder.summary.largest_stable_lr == forecast.outcome.largest_stable_lr
 
 
 def test_drawn_samples_follow_the_expected_curve_in_the_mean(make_trainer: MakeTrainer) -> None:
@@ -206,7 +206,7 @@ def test_nothing_is_said_where_the_theory_does_not_hold(
 ) -> None:
     data = RegressionDataModule(SteepLine(), batch_size=30)
     recorder, forecast = _fit(make_trainer, module, data, max_epochs=2, **options)
-    assert forecast.outlook is None
+    assert forecast.outcome is None
     assert forecast.said == {}
     assert recorder.summary is not None
     assert recorder.summary.train_loss_predicted is None

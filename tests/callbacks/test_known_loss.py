@@ -120,7 +120,7 @@ def test_where_the_loss_is_another_one_nothing_is_compared_with_the_least_square
     module, forecast = make(), Forecast()
     summary = _run(make_trainer, module, forecast).summary
     assert summary is not None
-    assert (summary.least_squares_loss, summary.prediction, forecast.outlook) == (None, "", None)
+    assert (summary.least_squares_loss, summary.prediction, forecast.outcome) == (None, "", None)
     is_linear = name in ("OwnLoss", "OwnStep", "summed_loss replaced", "mae")
     assert (summary.least_squares is not None, summary.truth is not None) == (is_linear, is_linear)
     assert (summary.irreducible_loss is not None) == (name in KNOWS_THE_LOSS)

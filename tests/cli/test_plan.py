@@ -17,7 +17,7 @@ import gd_lightning
 from gd_lightning import Affine, SteepLine
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.subcommands import plan as room
-from gd_lightning.theory import LinearLoss, Outlooks, Verdict, advice
+from gd_lightning.theory import LinearLoss, OutcomePredictor, Verdict, advice
 from tests.conftest import CONFIGS
 
 Capture = pytest.CaptureFixture[str]
@@ -86,9 +86,9 @@ def test_verdict_and_advice(capfd: Capture, options: list[str], verdict: str, ad
 
 def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
     loss = LinearLoss.of(*SteepLine().sample())
-    outlooks = Outlooks(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
-    row = replace(outlooks.of(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
-    assert advice(outlooks, row) == (
+    predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
+    row = replace(predictor.predict(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
+    assert advice(predictor, row) == (
         "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049 "
         "(ends 16 above the least-squares loss)."
     )

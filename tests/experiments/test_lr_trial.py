@@ -15,7 +15,7 @@ from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Trial
 from gd_lightning.experiments.sweeps.run import train_members
-from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutlook, NetworkLoss, largest_stable_lr
+from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutcome, NetworkLoss, largest_stable_lr
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
@@ -34,7 +34,7 @@ def _samples(scale: float = 1.0, n: int = 100, mean: float = 0.0) -> Samples:
     return Samples(x, scale * (mean + (curve - curve.mean()) / curve.std()))
 
 
-def _limit(module: RegressionModule, samples: Samples, batch_size: int, seed: int = 0) -> LocalOutlook:
+def _limit(module: RegressionModule, samples: Samples, batch_size: int, seed: int = 0) -> LocalOutcome:
     """Return what ``plan`` says of a batch size."""
     assert module.network is not None
     options = module.hparams
@@ -42,7 +42,7 @@ def _limit(module: RegressionModule, samples: Samples, batch_size: int, seed: in
     start = LocalCurvature.of(loss, samples.pieces(), UpdateRule.of(options))
     variant = Variant.of(batch_size, len(samples))
     tried = Trial(module, samples, "shuffled", seed).at(batch_size, start.limit(variant))
-    return LocalOutlook.tried(variant, 0.1, start.limit(variant), tried.diverging_lr)
+    return LocalOutcome.tried(variant, 0.1, start.limit(variant), tried.diverging_lr)
 
 
 def _train(module: RegressionModule, samples: Samples, batch_size: int, lrs: list[float], epochs: int) -> list[bool]:

@@ -84,12 +84,12 @@ def test_plan_and_sweep_speak_of_the_same_model() -> None:
     _, loss = _through_the_origin(Offset())
     made = plan(RegressionModule(lr=0.1, bias=False), RegressionDataModule(Offset(), standardize=True), 100)
     assert isinstance(made, Plan)
-    assert made.outlooks.loss.least_squares == pytest.approx(loss, rel=1e-5)
+    assert made.predictor.loss.least_squares == pytest.approx(loss, rel=1e-5)
     assert list(made.digits["float32"]) == ["w_0", "w_1"]
     # By hand: two features of mean square 1 and correlation c have the eigenvalues 2 (1 - c) and 2 (1 + c).
     x = Offset().sample()[0].numpy()
     c = abs(np.mean(x[:, 0] * x[:, 1])) / np.sqrt(np.mean(x[:, 0] ** 2) * np.mean(x[:, 1] ** 2))
-    found = [made.outlooks.loss.lambda_min, made.outlooks.loss.lambda_max]
+    found = [made.predictor.loss.lambda_min, made.predictor.loss.lambda_max]
     assert found == pytest.approx([2 * (1 - c), 2 * (1 + c)], rel=1e-4)
     model, data = {"bias": False, "momentum": 0.9}, {"standardize": True}
     swept = gd_lightning.sweep(

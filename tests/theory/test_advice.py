@@ -12,7 +12,16 @@ import torch
 
 from gd_lightning import Affine, FourPoints
 from gd_lightning.models import Standardize
-from gd_lightning.theory import LinearLoss, Outlook, Outlooks, Remedy, Verdict, advice, remedies, stable_lr
+from gd_lightning.theory import (
+    LinearLoss,
+    OutcomePredictor,
+    PredictedOutcome,
+    Remedy,
+    Verdict,
+    advice,
+    remedies,
+    stable_lr,
+)
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.theory.training import Numbers, trained
@@ -32,38 +41,40 @@ def table(number: int) -> tuple[Numbers, Numbers]:
     return x, x @ random.normal(size=(d, 1)) + 3 + random.choice([0, 0.1, 1]) * random.normal(size=(n, 1))
 
 
-def outlooks_of(x: Numbers, y: Numbers, max_epochs: float, **options: Any) -> Outlooks:
-    """Return the outlooks from zero, with those of standardised features beside them."""
+def predictor_of(x: Numbers, y: Numbers, max_epochs: float, **options: Any) -> OutcomePredictor:
+    """Return the predictor from zero, with those of standardised features beside them."""
     features, targets = torch.from_numpy(x), torch.from_numpy(y)
     start = Affine(torch.zeros(1, x.shape[1]), torch.zeros(1))
 
-    def standardized() -> Outlooks:
-        return Outlooks(LinearLoss.of(layer_of(features)(features), targets), start, max_epochs, **options)
+    def standardized() -> OutcomePredictor:
+        return OutcomePredictor(LinearLoss.of(layer_of(features)(features), targets), start, max_epochs, **options)
 
-    return Outlooks(LinearLoss.of(features, targets), start, max_epochs, **options, standardized=standardized)
+    return OutcomePredictor(LinearLoss.of(features, targets), start, max_epochs, **options, standardized=standardized)
 
 
 def layer_of(features: torch.Tensor) -> Standardize:
     return Standardize.fit(lambda: [features]).double()
 
 
-def followed(outlooks: Outlooks, outlook: Outlook, options: dict[str, Any]) -> tuple[Outlooks, Outlook]:
+def followed(
+    predictor: OutcomePredictor, outcome: PredictedOutcome, options: dict[str, Any]
+) -> tuple[OutcomePredictor, PredictedOutcome]:
     """Return what is said of the run with the options of a remedy in the place of its own, asked anew."""
-    size, lr = options.get("data.batch_size", outlook.variant.batch_size), options.get("model.lr", outlook.lr)
+    size, lr = options.get("data.batch_size", outcome.variant.batch_size), options.get("model.lr", outcome.lr)
     if options.get("data.standardize"):
-        assert outlooks.standardized is not None
-        outlooks = outlooks.standardized()
+        assert predictor.standardized is not None
+        predictor = predictor.standardized()
     names = {"max_epochs": "trainer.max_epochs", "drop_last": "data.drop_last"}
     changed = {name: options[full] for name, full in names.items() if full in options}
     if "model.momentum" in options:
         changed["rule"] = UpdateRule(momentum=options["model.momentum"], nesterov=options["model.nesterov"])
-    outlooks = replace(outlooks, **changed) if changed else outlooks
-    return outlooks, outlooks.of(size, lr)
+    predictor = replace(predictor, **changed) if changed else predictor
+    return predictor, predictor.predict(size, lr)
 
 
-def assert_it_comes_true(x: Numbers, y: Numbers, order: str, runs: Outlooks, remedy: Remedy) -> bool:
+def assert_it_comes_true(x: Numbers, y: Numbers, order: str, runs: OutcomePredictor, remedy: Remedy) -> bool:
     """Train what is advised for as many epochs as it is said to take; whether that was short enough to be done."""
-    told = remedy.outlook
+    told = remedy.outcome
     epochs = int(told.epochs) if told.epochs < math.inf else 20
     if epochs * told.variant.updates_per_epoch > MOST_UPDATES or epochs > 2_000:
         return False
@@ -91,24 +102,24 @@ def test_what_is_advised_is_stable_and_there_in_the_epochs_it_promises(number: i
     random = np.random.default_rng(1000 + number)
     order = ORDERS[number % 3]
     moved = MOMENTA[random.integers(len(MOMENTA))]
-    outlooks = outlooks_of(
+    predictor = predictor_of(
         x, y, 20, sequential=order == "sequential", drop_last=bool(random.integers(2)), rule=UpdateRule(**moved)
     )
     size = int(random.choice([1, 4, 7, len(x)]))
     for factor in (10 ** random.uniform(-3, -1), 0.5, 0.97, 1.5, 100):
-        outlook = outlooks.of(size, factor * outlooks.largest_stable_lr(size))
-        found = remedies(outlooks, outlook)
-        assert bool(found) == (outlook.verdict is not Verdict.CONVERGES)
-        said = advice(outlooks, outlook)
+        outcome = predictor.predict(size, factor * predictor.largest_stable_lr(size))
+        found = remedies(predictor, outcome)
+        assert bool(found) == (outcome.verdict is not Verdict.CONVERGES)
+        said = advice(predictor, outcome)
         assert len(said.splitlines()) == 1
         for remedy in found:
-            runs, again = followed(outlooks, outlook, dict(remedy.options))
-            assert again.verdict is not outlook.verdict or again.verdict is Verdict.SLOW, (said, remedy)
-            assert again.epochs == remedy.outlook.epochs
-            assert again.floor == pytest.approx(remedy.outlook.floor, rel=1e-9)
-            if outlook.verdict is Verdict.SLOW:
-                assert again.epochs <= outlook.epochs
-                enough = replace(runs, max_epochs=again.epochs).of(again.variant.batch_size, again.lr)
+            runs, again = followed(predictor, outcome, dict(remedy.options))
+            assert again.verdict is not outcome.verdict or again.verdict is Verdict.SLOW, (said, remedy)
+            assert again.epochs == remedy.outcome.epochs
+            assert again.floor == pytest.approx(remedy.outcome.floor, rel=1e-9)
+            if outcome.verdict is Verdict.SLOW:
+                assert again.epochs <= outcome.epochs
+                enough = replace(runs, max_epochs=again.epochs).predict(again.variant.batch_size, again.lr)
                 assert enough.verdict is Verdict.CONVERGES
             assert_it_comes_true(x, y, order, runs, remedy)
 
@@ -117,35 +128,35 @@ def test_standardised_features_come_first_where_they_save_most_of_the_epochs() -
     random = np.random.default_rng(0)
     x = np.stack([random.normal(1500, 400, size=60), random.normal(3, 1, size=60)], axis=1)
     y = x @ np.array([[0.3], [20.0]]) + random.normal(size=(60, 1)) * 30
-    outlooks = outlooks_of(x, y, 20)
+    predictor = predictor_of(x, y, 20)
     for size, lr in (("full", 0.1), ("full", 1e-7), (1, 0.1), (1, 1e-9), (10, 1e-8)):
-        outlook = outlooks.of(size, lr)  # type: ignore[arg-type]
-        (remedy,) = remedies(outlooks, outlook)
+        outcome = predictor.predict(size, lr)  # type: ignore[arg-type]
+        (remedy,) = remedies(predictor, outcome)
         assert remedy.options["data.standardize"] is True
-        assert remedy.outlook.epochs < 40
-        said = advice(outlooks, outlook)
+        assert remedy.outcome.epochs < 40
+        said = advice(predictor, outcome)
         named = "use --data.standardize true (in Python RegressionDataModule(standardize=True)) and lr "
         assert named in said
         assert remedy.instead is not None
-        assert f"{remedy.outlook.epochs:.0f} epoch" in said
+        assert f"{remedy.outcome.epochs:.0f} epoch" in said
         assert f" instead of {remedy.instead.epochs:,.0f} at lr " in said
         assert remedy.instead.epochs > 100_000
-        runs, _ = followed(outlooks, outlook, dict(remedy.options))
+        runs, _ = followed(predictor, outcome, dict(remedy.options))
         assert assert_it_comes_true(x, y, "with_replacement", runs, remedy)
     # What it is instead of is no worse than what gets there without: against the curve.
-    plain = remedies(outlooks, outlooks.of("full", 0.1))[0].instead
+    plain = remedies(predictor, predictor.predict("full", 0.1))[0].instead
     assert plain is not None
-    losses = outlooks.losses("full", plain.lr, int(plain.epochs)) - outlooks.loss.least_squares
-    assert losses[-1] <= outlooks.target < losses[-2]
+    losses = predictor.losses("full", plain.lr, int(plain.epochs)) - predictor.loss.least_squares
+    assert losses[-1] <= predictor.target < losses[-2]
 
 
 def test_standardised_features_are_not_advised_where_they_do_not_help() -> None:
     x = np.random.default_rng(0).normal(size=(40, 2))
     correlated = np.stack([x[:, 0], x[:, 0] + 0.02 * x[:, 1]], axis=1)
     y = correlated @ np.array([[1.0], [2.0]]) + 0.1 * x[:, 1:]
-    outlooks = outlooks_of(correlated, y, 20)
-    assert outlooks.loss.condition_number > 1_000
-    found = remedies(outlooks, outlooks.of("full", 0.01))
+    predictor = predictor_of(correlated, y, 20)
+    assert predictor.loss.condition_number > 1_000
+    found = remedies(predictor, predictor.predict("full", 0.01))
     assert found
     assert not any("data.standardize" in remedy.options for remedy in found)
 
@@ -154,19 +165,19 @@ def test_what_takes_very_long_is_offered_momentum() -> None:
     x = np.random.default_rng(0).normal(size=(40, 2))
     correlated = np.stack([x[:, 0], x[:, 0] + 0.005 * x[:, 1]], axis=1)
     y = correlated @ np.array([[1.0], [2.0]]) + x[:, 1:] + 0.1 * np.random.default_rng(1).normal(size=(40, 1))
-    outlooks = outlooks_of(correlated, y, 20)
-    outlook = outlooks.of("full", 0.3)
-    assert outlook.epochs > 10_000
-    with_momentum, *others = remedies(outlooks, outlook)
+    predictor = predictor_of(correlated, y, 20)
+    outcome = predictor.predict("full", 0.3)
+    assert outcome.epochs > 10_000
+    with_momentum, *others = remedies(predictor, outcome)
     assert with_momentum.options["model.momentum"] > 0.9
-    assert with_momentum.outlook.epochs < outlook.epochs / 10
+    assert with_momentum.outcome.epochs < outcome.epochs / 10
     assert {"trainer.max_epochs"} in [set(remedy.options) for remedy in others]
-    assert f"takes {outlook.epochs:,.0f} epochs" in advice(outlooks, outlook)
-    runs, _ = followed(outlooks, outlook, dict(with_momentum.options))
+    assert f"takes {outcome.epochs:,.0f} epochs" in advice(predictor, outcome)
+    runs, _ = followed(predictor, outcome, dict(with_momentum.options))
     assert assert_it_comes_true(correlated, y, "sequential", runs, with_momentum)
     # Too much of it is as slow; less is advised.
-    much = replace(outlooks, rule=UpdateRule(momentum=0.99999))
-    less, *_ = remedies(much, much.of("full", 0.3))
+    much = replace(predictor, rule=UpdateRule(momentum=0.99999))
+    less, *_ = remedies(much, much.predict("full", 0.3))
     assert less.options == with_momentum.options
 
 
@@ -177,13 +188,13 @@ def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_ord
         x, y = table(2 * number) if number else (four[0], four[1])
         random = np.random.default_rng(number)
         moved = MOMENTA[random.integers(len(MOMENTA)) if number else 0]
-        outlooks = outlooks_of(x, y, math.inf, sequential=bool(number % 2), rule=UpdateRule(**moved))
+        predictor = predictor_of(x, y, math.inf, sequential=bool(number % 2), rule=UpdateRule(**moved))
         size = int(random.integers(2, len(x))) if number else 3
-        lr = stable_lr(outlooks, size)
-        assert outlooks.of(size, lr).verdict is not Verdict.DIVERGES
-        reduced += lr < outlooks.best_lr(size)
-        order = "sequential" if outlooks.sequential else "with_replacement"
-        losses = trained(x, y, outlooks.start, lr, Variant(size, len(x)), 100, order, **moved, runs=20)  # type: ignore[arg-type]
+        lr = stable_lr(predictor, size)
+        assert predictor.predict(size, lr).verdict is not Verdict.DIVERGES
+        reduced += lr < predictor.best_lr(size)
+        order = "sequential" if predictor.sequential else "with_replacement"
+        losses = trained(x, y, predictor.start, lr, Variant(size, len(x)), 100, order, **moved, runs=20)  # type: ignore[arg-type]
         assert (losses[-1] < 1e6 * losses[0]).mean() >= 0.9
     assert reduced > 0
 
@@ -191,12 +202,12 @@ def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_ord
 def test_a_floor_that_falls_with_the_learning_rate_is_passed() -> None:
     """An lr_scheduler is advised beside a smaller lr: from the same start, a falling one ends below the floor."""
     x, y = table(4)
-    outlooks = outlooks_of(x, y, 400)
-    lr = 0.5 * outlooks.largest_stable_lr(2)
-    outlook = outlooks.of(2, lr)
-    assert outlook.verdict is Verdict.REACHES_ITS_FLOOR
-    assert advice(outlooks, outlook).endswith("or let it fall with an lr_scheduler.")
-    start, variant, ends = outlooks.start, Variant(2, len(x)), []
+    predictor = predictor_of(x, y, 400)
+    lr = 0.5 * predictor.largest_stable_lr(2)
+    outcome = predictor.predict(2, lr)
+    assert outcome.verdict is Verdict.REACHES_ITS_FLOOR
+    assert advice(predictor, outcome).endswith("or let it fall with an lr_scheduler.")
+    start, variant, ends = predictor.start, Variant(2, len(x)), []
     for falling in (False, True):
         at = start
         theta = np.tile(np.append(at.weight.numpy().ravel(), 0.0), (100, 1))
@@ -206,5 +217,5 @@ def test_a_floor_that_falls_with_the_learning_rate_is_passed() -> None:
             z = design[batch]
             gradient = ((z * theta[:, None]).sum(axis=2) - y[batch, 0])[:, :, None] * z
             theta = theta - lr * (1 - falling * update / updates) * gradient.sum(axis=1)
-        ends.append(np.square(theta @ design.T - y[:, 0]).mean() - outlooks.loss.least_squares)
+        ends.append(np.square(theta @ design.T - y[:, 0]).mean() - predictor.loss.least_squares)
     assert ends[1] < 0.2 * ends[0]

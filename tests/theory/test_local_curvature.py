@@ -18,7 +18,7 @@ from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.theory import (
     LinearLoss,
     LocalCurvature,
-    LocalOutlook,
+    LocalOutcome,
     LocalVerdict,
     NetworkLoss,
     largest_stable_lr,
@@ -272,9 +272,9 @@ def test_a_loss_without_curvature_has_no_limit(loss: Loss) -> None:
     found = _loss(LinearRegressor(2, 1), x, y + 100, loss)  # all residuals beyond huber_delta
     start = LocalCurvature.of(found, [(x, y + 100)])
     assert start.sharpness == 0
-    outlook = start.outlook(Variant.of(4, 12), lr=7.0)
-    assert outlook.limit == math.inf
-    assert outlook.verdict is LocalVerdict.NO_LIMIT
+    outcome = start.outcome(Variant.of(4, 12), lr=7.0)
+    assert outcome.limit == math.inf
+    assert outcome.verdict is LocalVerdict.NO_LIMIT
     assert LocalCurvature.of(found, [(x, y)], UpdateRule(weight_decay=0.5)).limit(
         Variant.of("full", 12)
     ) == pytest.approx(4)
@@ -318,14 +318,14 @@ def test_verdicts() -> None:
     start = LocalCurvature(1.0, 1.0, sharpness=0.5, sample_curvature=2.0, variance=1.0)
     of_four = Variant.of(4, 100)
     assert start.limit(of_four) == pytest.approx(8 / 3.5)
-    verdicts = [start.outlook(of_four, lr).verdict for lr in (2.2, 2.3, 3.99, 4.0)]
+    verdicts = [start.outcome(of_four, lr).verdict for lr in (2.2, 2.3, 3.99, 4.0)]
     assert [str(verdict) for verdict in verdicts] == [
         "stable here",
         "may be unstable here",
         "may be unstable here",
         "unstable here",
     ]
-    assert start.outlook(of_four, 2.2).half == pytest.approx(4 / 3.5)
+    assert start.outcome(of_four, 2.2).half == pytest.approx(4 / 3.5)
     assert start.smallest_stable_batch_size(2.3, of_four) == 5
     assert start.smallest_stable_batch_size(2.2, of_four) == 4
     assert start.smallest_stable_batch_size(4.0, of_four) is None
@@ -356,10 +356,10 @@ def test_verdicts() -> None:
 def test_what_is_said_where_learning_rates_were_tried(
     curvature: float, diverging: float, at_most: float, limit: float, verdicts: list[str]
 ) -> None:
-    found = [LocalOutlook.tried(Variant.of(1, 9), lr, curvature, diverging, at_most) for lr in (0.3, 0.6, 1.0)]
-    assert [str(outlook.verdict) for outlook in found] == verdicts
-    assert {outlook.limit for outlook in found} == {limit}
-    assert {(outlook.curvature_limit, outlook.diverging) for outlook in found} == {(curvature, diverging)}
+    found = [LocalOutcome.tried(Variant.of(1, 9), lr, curvature, diverging, at_most) for lr in (0.3, 0.6, 1.0)]
+    assert [str(outcome.verdict) for outcome in found] == verdicts
+    assert {outcome.limit for outcome in found} == {limit}
+    assert {(outcome.curvature_limit, outcome.diverging) for outcome in found} == {(curvature, diverging)}
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.5, False), (0.5, True)])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gd_lightning import LinearRegressor, RegressionDataModule, RegressionModule, Table
-from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
+from gd_lightning.theory import LinearLoss, OutcomePredictor, Rounding, Verdict
 from gd_lightning.update_rule import UpdateRule
 from tests.conftest import MakeTrainer
 
@@ -79,7 +79,7 @@ def test_it_is_told_before(tmp_path: Path) -> None:
     network = module.network
     assert isinstance(network, LinearRegressor)
     loss = LinearLoss.of(layer(data.train.x), data.train.y)
-    outlook = Outlooks(loss, network.affine(), max_epochs=1).of("full", 0.5)
+    outcome = OutcomePredictor(loss, network.affine(), max_epochs=1).predict("full", 0.5)
     assert loss.eigenvalues.tolist() == pytest.approx([2, 2], rel=1e-5)  # of data in float32
-    assert outlook.best_lr == pytest.approx(0.5, rel=1e-5)
-    assert (outlook.epochs, outlook.verdict) == (1, Verdict.CONVERGES)
+    assert outcome.best_lr == pytest.approx(0.5, rel=1e-5)
+    assert (outcome.epochs, outcome.verdict) == (1, Verdict.CONVERGES)

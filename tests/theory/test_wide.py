@@ -18,7 +18,7 @@ from gd_lightning.affine import Affine, least_squares
 from gd_lightning.errors import InputError
 from gd_lightning.identifiability import undetermined
 from gd_lightning.models import Standardize
-from gd_lightning.theory import LinearLoss, Outlooks, Rounding, Verdict
+from gd_lightning.theory import LinearLoss, OutcomePredictor, Rounding, Verdict
 from gd_lightning.theory.rounding import _data_variance, _variance
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
@@ -186,24 +186,24 @@ def test_nothing_of_d_by_d_numbers_is_made() -> None:
         least_squares(x, y)
         assert undetermined([x]).all()
         layer = Standardize.fit(lambda: [x])
-        outlooks = Outlooks(
+        predictor = OutcomePredictor(
             loss, Affine(torch.zeros(1, d), torch.zeros(1)), max_epochs=10, rule=UpdateRule(momentum=0.5)
         )
         for size in ("full", 2):
-            outlooks.of(size, 1.0)
+            predictor.predict(size, 1.0)
         Rounding(loss, x, y, UpdateRule(1e-4), layer).digits(torch.float32)
         Rounding(loss, x, y, UpdateRule(1e-4)).excess(torch.float32)
     assert d < largest.numbers <= 2 * (n + 2) * (d + 2)
 
 
-def test_directions_and_samples_change_places_without_another_outlook() -> None:
+def test_directions_and_samples_change_places_without_another_outcome() -> None:
     """Features that are rotated into few coordinates make the same run."""
     x, y = _data(4)
     basis = torch.linalg.qr(x.T).Q  # shape (D, N)
     start = Affine(torch.zeros(1, D, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
     rotated = Affine(start.weight @ basis, start.bias)
     wide, narrow = (
-        Outlooks(LinearLoss.of(features, y), begin, max_epochs=50)
+        OutcomePredictor(LinearLoss.of(features, y), begin, max_epochs=50)
         for features, begin in ((x, start), (x @ basis, rotated))
     )
     for size in (N, 3, 1):
@@ -215,11 +215,11 @@ def test_directions_and_samples_change_places_without_another_outlook() -> None:
 def test_mini_batches_are_told_up_to_some_number_of_directions() -> None:
     x, y = _data(5, 300, 320)
     loss = LinearLoss.of(x, y)
-    outlooks = Outlooks(loss, Affine(torch.zeros(1, 320), torch.zeros(1)), max_epochs=10)
-    assert outlooks.of("full", 2.1 / loss.lambda_max).verdict is Verdict.DIVERGES
-    assert not outlooks.can_tell(Variant.of(10, 300))
-    for ask in (outlooks.largest_stable_lr, outlooks.best_lr, lambda size: outlooks.losses(size, 0.1, 2)):
-        with pytest.raises(InputError, match="ask for batch_size full, or give fewer features"):
+    predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 320), torch.zeros(1)), max_epochs=10)
+    assert predictor.predict("full", 2.1 / loss.lambda_max).verdict is Verdict.DIVERGES
+    assert not predictor.can_predict(Variant.of(10, 300))
+    for ask in (predictor.largest_stable_lr, predictor.best_lr, lambda size: predictor.losses(size, 0.1, 2)):
+        with pytest.raises(InputError, match="use batch_size full, or fewer features"):
             ask(10)
 
 
@@ -269,7 +269,7 @@ def test_of_many_directions_the_whole_set_alone_is_told(
     assert "Mini-batches: nothing is said of them, for these data vary in 280 directions." in command_line.out
     assert command_line.out.count("batch  ") == 1
     assert command_line("plan", *wide, "--model.lr", "1e-3", "--data.batch_size", "10") == 2
-    assert "ask for batch_size full, or give fewer features" in command_line.err
+    assert "use batch_size full, or fewer features" in command_line.err
     features = json.dumps([str(i) for i in range(5)])
     followed = ["--data.batch_size", "10", "--data.problem.features", features, "--data.problem.targets", '["300"]']
     assert command_line("plan", *wide, "--model.lr", "1e-3", *followed, "--map", "false") == 0, command_line.err

@@ -23,7 +23,7 @@ from gd_lightning.module import (
     own_method,
     standardized_module,
 )
-from gd_lightning.theory import LocalCurvature, LocalOutlook, LocalVerdict, NetworkLoss, drawn_evenly
+from gd_lightning.theory import LocalCurvature, LocalOutcome, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
@@ -127,7 +127,7 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
     )
     variants = [Variant.of(size, len(data.train), data.drop_last) for size in sizes]
     if has_least_squares(module) or not curvature.has_limit:
-        rows, tried = [curvature.outlook(variant, options["lr"]) for variant in variants], None
+        rows, tried = [curvature.outcome(variant, options["lr"]) for variant in variants], None
     else:
         rows, tried = _try(trial, curvature, variants)
     return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module), tried)
@@ -135,7 +135,7 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
 
 def _try(
     trial: Trial, curvature: LocalCurvature, variants: Iterable[Variant]
-) -> tuple[list[LocalOutlook], list[Tried]]:
+) -> tuple[list[LocalOutcome], list[Tried]]:
     """Return what is said of variants, largest batches first, and what was tried for it."""
     options, rows, tried = trial.module.hparams, [], []
     guess, at_most, grows = curvature.limit(Variant.of("full", 1)), math.inf, math.inf
@@ -143,7 +143,7 @@ def _try(
         found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
         if not is_squared_error(trial.module):
             at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging
-        row = LocalOutlook.tried(variant, options["lr"], limit, found.diverging_lr, at_most)
+        row = LocalOutcome.tried(variant, options["lr"], limit, found.diverging_lr, at_most)
         if variant.name == "batch" and row.limit == limit:
             grows = limit
         rows.append(dataclasses.replace(row, verdict=LocalVerdict.UNSTABLE) if options["lr"] >= grows else row)
@@ -187,13 +187,13 @@ def _notes(module: RegressionModule) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalPlan(PlanForm[LocalOutlook]):
+class LocalPlan(PlanForm[LocalOutcome]):
     """What is said of the start of a run and of its neighbours with other batch sizes.
 
     Args:
         curvature: Where the statements come from.
         variant: The configured batches.
-        rows: One outlook a batch size, among them the configured one.
+        rows: One predicted outcome per batch size, including the configured one.
         samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
         notes: What the options have to do with the statements.
         tried: What was tried for each row; None where nothing was.
@@ -209,7 +209,7 @@ class LocalPlan(PlanForm[LocalOutlook]):
 
     curvature: LocalCurvature
     variant: Variant
-    rows: list[LocalOutlook]
+    rows: list[LocalOutcome]
     samples: tuple[int, int]
     notes: list[str]
     tried: list[Tried] | None = None
@@ -239,7 +239,7 @@ class LocalPlan(PlanForm[LocalOutlook]):
             "standardized": None if better is None else {"local_limit_lr": better.limit, "lr": float(better.lr)},
         }
 
-    def facts_of(self, row: LocalOutlook) -> dict[str, Any]:
+    def facts_of(self, row: LocalOutcome) -> dict[str, Any]:
         """Return what a program may read of a row."""
         return {
             "local_limit_lr": row.limit,

@@ -21,10 +21,18 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import in_one_line
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.plots.style import pixels, save_png
-from gd_lightning.theory import OutcomeMap, Outlook, Outlooks, Rounding, Verdict, advice, epochs_in_words
+from gd_lightning.theory import (
+    OutcomeMap,
+    OutcomePredictor,
+    PredictedOutcome,
+    Rounding,
+    Verdict,
+    advice,
+    epochs_in_words,
+)
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import claim_file
 from gd_lightning.variants import BatchSize, Variant
@@ -82,24 +90,24 @@ def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: floa
     sizes = list(_batch_sizes(data.variant))
     if quadratic_network(module) is None:
         return local_plan(module, data, sizes)
-    outlooks = linear_outlooks(
+    predictor = predictor_of(
         module, data.train.pieces, data.variant, max_epochs, order=data.order, problem=data.problem
     )
     asked, n = data.variant.batch_size, data.variant.train_samples
-    told = [size for size in sizes if size == asked or outlooks.can_tell(Variant.of(size, n))]
-    rows = [outlooks.of(size, module.hparams["lr"]) for size in told]
-    return Plan(outlooks, data.variant, rows, data.order, _digits(module, data, outlooks, rows[0]))
+    told = [size for size in sizes if size == asked or predictor.can_predict(Variant.of(size, n))]
+    rows = [predictor.predict(size, module.hparams["lr"]) for size in told]
+    return Plan(predictor, data.variant, rows, data.order, _digits(module, data, predictor, rows[0]))
 
 
 def _digits(
-    module: RegressionModule, data: RegressionDataModule, outlooks: Outlooks, batch: Outlook
+    module: RegressionModule, data: RegressionDataModule, predictor: OutcomePredictor, batch: PredictedOutcome
 ) -> dict[str, dict[str, float]]:
     """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
-    rounding = Rounding(outlooks.loss, *samples.take(rows), outlooks.rule.at(lr), module.standardize)
-    has_bias = outlooks.start.bias is not None or (module.standardize is not None and module.standardize.centers)
+    rounding = Rounding(predictor.loss, *samples.take(rows), predictor.rule.at(lr), module.standardize)
+    has_bias = predictor.start.bias is not None or (module.standardize is not None and module.standardize.centers)
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
     return {
@@ -173,40 +181,40 @@ def _refuse_other_updates(module: RegressionModule) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(PlanForm[Outlook]):
+class Plan(PlanForm[PredictedOutcome]):
     """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
 
     Args:
-        outlooks: Where the statements come from.
+        predictor: Predicts the outcome of runs.
         variant: The configured batches.
-        rows: One outlook a batch size, among them the configured one.
+        rows: One predicted outcome per batch size, including the configured one.
         order: The configured order of samples.
         digits: How many digits of each parameter rounding leaves batch gradient descent, by precision and name.
     """
 
-    outlooks: Outlooks
+    predictor: OutcomePredictor
     variant: Variant
-    rows: list[Outlook]
+    rows: list[PredictedOutcome]
     order: str
     digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a program may read, without the rows and the advice."""
-        loss = self.outlooks.loss
+        loss = self.predictor.loss
         return {
             "least_squares_loss": loss.least_squares,
             "constant_loss": loss.constant,
             "lambda_min": loss.lambda_min,
             "lambda_max": loss.lambda_max,
             "condition_number": loss.condition_number,
-            "target_excess": self.outlooks.target,
-            "samples_of_mini_batches": len(self.outlooks.drawn.rows),
+            "target_excess": self.predictor.target,
+            "samples_of_mini_batches": len(self.predictor.drawn.rows),
             "order": self.order,
             "digits": self.digits,
         }
 
-    def facts_of(self, row: Outlook) -> dict[str, Any]:
+    def facts_of(self, row: PredictedOutcome) -> dict[str, Any]:
         """Return what a program may read of a row."""
         names = ("largest_stable_lr", "best_lr", "lr", "epochs", "floor")
         return {**{name: getattr(row, name) for name in names}, "growth_within_epoch": row.growth}
@@ -214,7 +222,7 @@ class Plan(PlanForm[Outlook]):
     @property
     def headline(self) -> str:
         """What is said of the training set."""
-        loss = self.outlooks.loss
+        loss = self.predictor.loss
         return (
             f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "
             f"(condition number {loss.condition_number:.4g}), least-squares loss {loss.least_squares:.6g}"
@@ -235,35 +243,35 @@ class Plan(PlanForm[Outlook]):
     def explanations(self) -> list[str]:
         """What the columns mean, and what the statements hold for, in lines."""
         return [
-            f"epochs  until the train loss is {self.outlooks.target:.3g} above the least-squares loss",
+            f"epochs  until the train loss is {self.predictor.target:.3g} above the least-squares loss",
             "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
             *self._notes(),
         ]
 
     def advice(self) -> str:
         """Return one sentence that says what to do."""
-        return advice(self.outlooks, self.configured)
+        return advice(self.predictor, self.configured)
 
     def picture(self, title: str) -> NDArray[np.uint8]:
         """Draw the map of outcomes with the configured run on it, as pixels of shape (height, width, 3)."""
-        row, epochs = self.configured, self.outlooks.max_epochs
+        row, epochs = self.configured, self.predictor.max_epochs
         length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
         lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
-        if (rule := self.outlooks.rule).momentum:
+        if (rule := self.predictor.rule).momentum:
             kind = ", Nesterov's" if rule.nesterov else ""
             lines.append(f"momentum {rule.momentum:g}{kind}")
         if row.rounding:
             lines.append("without rounding, which keeps this run at its floor")
-        found = OutcomeMap.of(self.outlooks, row.variant.batch_size)
+        found = OutcomeMap.of(self.predictor, row.variant.batch_size)
         return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
 
     def _notes(self) -> list[str]:
         """Say what rounding leaves, and what the statements on mini-batches hold for."""
-        drawn, n = self.outlooks.drawn, self.variant.train_samples
-        if n > 1 and not self.outlooks.can_tell(Variant.of(1, n)):
-            directions = len(self.outlooks.loss.eigenvalues)
+        drawn, n = self.predictor.drawn, self.variant.train_samples
+        if n > 1 and not self.predictor.can_predict(Variant.of(1, n)):
+            directions = len(self.predictor.loss.eigenvalues)
             notes = [f"Mini-batches: nothing is said of them, for these data vary in {directions:,} directions."]
-        elif self.outlooks.knows_the_order:
+        elif self.predictor.knows_the_order:
             notes = [
                 "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
                 "those for samples drawn with replacement.",

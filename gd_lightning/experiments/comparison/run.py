@@ -35,7 +35,7 @@ from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
-from gd_lightning.module import RegressionModule, linear_outlooks, quadratic_network
+from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, Problem, ProblemLike, SteepLine, as_problem
 from gd_lightning.random_numbers import own_generator
@@ -195,8 +195,8 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
             "or see what plan says"
         )
     try:
-        outlooks = linear_outlooks(module, data.train.pieces, data.variant, math.inf, order=data.order)
-        return stable_lr(outlooks, Variant.of(batch_size, len(data.train)).batch_size)
+        predictor = predictor_of(module, data.train.pieces, data.variant, math.inf, order=data.order)
+        return stable_lr(predictor, Variant.of(batch_size, len(data.train)).batch_size)
     except NOT_COMPUTABLE as error:
         raise InputError(
             f"cannot find the best lr, because theory comes to numbers beyond float64 ({first_line(error)[:100]}); "

@@ -56,8 +56,8 @@ from gd_lightning.module import (
     RegressionModule,
     is_squared_error,
     linear_network,
-    linear_outlooks,
     own_method,
+    predictor_of,
     quadratic_network,
 )
 from gd_lightning.plain_numbers import as_python
@@ -342,9 +342,9 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float],
         return {}
     limits: dict[tuple[int, float], float] = {}
     with contextlib.suppress(*NOT_COMPUTABLE):
-        plain = linear_outlooks(module, data.train.pieces, data.variant, max_epochs)
-        told = [size for size in grid.batch_size if plain.can_tell(Variant.of(size, data.variant.train_samples))]
+        plain = predictor_of(module, data.train.pieces, data.variant, max_epochs)
+        told = [size for size in grid.batch_size if plain.can_predict(Variant.of(size, data.variant.train_samples))]
         for momentum in [each for each in grid.momentum if each < 1]:
-            outlooks = plain.but(rule=UpdateRule(momentum=momentum, nesterov=nesterov))
-            limits |= {(size, momentum): outlooks.largest_stable_lr(size) for size in told}
+            predictor = plain.changed(rule=UpdateRule(momentum=momentum, nesterov=nesterov))
+            limits |= {(size, momentum): predictor.largest_stable_lr(size) for size in told}
     return limits

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gd_lightning import Affine, InputError, LinearProblem, RegressionDataModule, RegressionModule, SteepLine
-from gd_lightning.module import linear_outlooks
+from gd_lightning.module import predictor_of
 from gd_lightning.problems import Problem
 from gd_lightning.theory import Verdict, advice
 from gd_lightning.variants import Variant
@@ -17,17 +17,17 @@ from gd_lightning.variants import Variant
 def test_it_asks_about_the_features_as_the_network_sees_them() -> None:
     data, module = RegressionDataModule(LinearProblem(n_features=2), standardize=True), RegressionModule(lr=0.1)
     module.configure_for(data)
-    outlooks = linear_outlooks(module, data.train.pieces, data.variant, max_epochs=10)
-    assert outlooks.loss.hessian.diagonal().tolist() == pytest.approx([2.0, 2.0, 2.0], rel=1e-5)
+    predictor = predictor_of(module, data.train.pieces, data.variant, max_epochs=10)
+    assert predictor.loss.hessian.diagonal().tolist() == pytest.approx([2.0, 2.0, 2.0], rel=1e-5)
     prediction = torch.nn.functional.mse_loss(module(data.train.x), data.train.y).item()
-    assert outlooks.losses("full", 0.1, 1)[0].item() == pytest.approx(prediction, rel=1e-5)
+    assert predictor.losses("full", 0.1, 1)[0].item() == pytest.approx(prediction, rel=1e-5)
 
 
 def test_of_many_samples_some_stand_for_all_but_curvature_and_optimum() -> None:
     data, module = RegressionDataModule(LinearProblem(n_samples=3000, n_features=2)), RegressionModule()
     module.configure_for(data)
     whole, part = (
-        linear_outlooks(module, data.train.pieces, data.variant, max_epochs=10, numbers=numbers).loss
+        predictor_of(module, data.train.pieces, data.variant, max_epochs=10, numbers=numbers).loss
         for numbers in (1e9, 9000)
     )
     assert (len(whole.rows), len(part.rows), part.n_samples) == (3000, 1000, 3000)
@@ -42,7 +42,7 @@ def test_what_is_not_quadratic_is_refused(options: dict[str, object]) -> None:
     data, module = RegressionDataModule(LinearProblem()), RegressionModule(**options)  # type: ignore[arg-type]
     module.configure_for(data)
     with pytest.raises(InputError, match="its loss is not quadratic"):
-        linear_outlooks(module, data.train.pieces, data.variant, max_epochs=10)
+        predictor_of(module, data.train.pieces, data.variant, max_epochs=10)
 
 
 @pytest.mark.parametrize(
@@ -61,22 +61,22 @@ def test_standardised_features_are_told_from_the_start_that_such_a_run_has(
     data, standardized = RegressionDataModule(problem), RegressionDataModule(problem, standardize=True)
     plain.configure_for(data)
     other.configure_for(standardized)
-    told = linear_outlooks(plain, data.train.pieces, data.variant, max_epochs=10, problem=problem)
-    there = linear_outlooks(other, standardized.train.pieces, data.variant, max_epochs=10, problem=problem)
+    told = predictor_of(plain, data.train.pieces, data.variant, max_epochs=10, problem=problem)
+    there = predictor_of(other, standardized.train.pieces, data.variant, max_epochs=10, problem=problem)
     assert told.standardized is not None
     assert there.standardized is None
     found = told.standardized()
     assert torch.allclose(found.start.flat(), there.start.flat(), rtol=1e-5)
     assert torch.allclose(found.loss.eigenvalues, there.loss.eigenvalues, rtol=1e-5)
     assert found.target == pytest.approx(there.target, rel=1e-5)
-    row = found.of("full", 0.1)
-    assert row.epochs == pytest.approx(there.of("full", 0.1).epochs, abs=1)
+    row = found.predict("full", 0.1)
+    assert row.epochs == pytest.approx(there.predict("full", 0.1).epochs, abs=1)
 
 
 def test_without_a_bias_features_are_not_advised_to_be_standardised() -> None:
     data, module = RegressionDataModule(SteepLine()), RegressionModule(bias=False)
     module.configure_for(data)
-    assert linear_outlooks(module, data.train.pieces, data.variant, 10, problem=data.problem).standardized is None
+    assert predictor_of(module, data.train.pieces, data.variant, 10, problem=data.problem).standardized is None
 
 
 @pytest.mark.parametrize(("dtype", "is_kept"), [(torch.float32, True), (torch.float64, False)])
@@ -91,14 +91,14 @@ def test_what_rounding_keeps_away_is_not_promised(dtype: torch.dtype, is_kept: b
     finally:
         torch.set_default_dtype(torch.float32)
     z, t = x.to(dtype), y.to(dtype)
-    outlooks = linear_outlooks(module, lambda: [(z, t)], Variant(40, 40), max_epochs=5_000)
-    row = outlooks.of("full", 0.01)
+    predictor = predictor_of(module, lambda: [(z, t)], Variant(40, 40), max_epochs=5_000)
+    row = predictor.predict("full", 0.01)
     weight, bias = torch.zeros(1, dtype=dtype), torch.zeros(1, dtype=dtype)
     for _ in range(5_000):
         residual = z[:, 0] * weight + bias - t[:, 0]
         weight, bias = weight - 0.01 * 2 * (residual * z[:, 0]).mean(), bias - 0.01 * 2 * residual.mean()
-    excess = outlooks.loss.excess(outlooks.loss.error(Affine(weight[None], bias))).item()
-    assert (row.verdict is Verdict.CONVERGES) == (excess <= outlooks.target) == (not is_kept)
-    assert (advice(outlooks, row).count("--trainer.precision") == 1) == is_kept
+    excess = predictor.loss.excess(predictor.loss.error(Affine(weight[None], bias))).item()
+    assert (row.verdict is Verdict.CONVERGES) == (excess <= predictor.target) == (not is_kept)
+    assert (advice(predictor, row).count("--trainer.precision") == 1) == is_kept
     if is_kept:
         assert 0.2 < excess / row.floor < 5

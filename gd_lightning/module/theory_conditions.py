@@ -1,0 +1,61 @@
+"""Which modules the theory of linear regressors applies to (layer 4)."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from gd_lightning.losses import forms_of
+from gd_lightning.models import LinearRegressor
+from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.regression import RegressionModule
+from gd_lightning.torch_internals import has_global_hooks, has_hooks
+
+# Methods that define loss and updates; a subclass that overrides one is outside the theory.
+_LOSS = ("forward", "summed_loss", "training_step")
+_UPDATES = (
+    "configure_optimizers",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "configure_gradient_clipping",
+)
+
+
+def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
+    """Return the network if the loss is quadratic in its parameters and minimised by SGD with one lr, else None.
+
+    With a momentum of 1 or more no learning rate is stable, and the formulas do not hold.
+    """
+    network, options = linear_network(module), module.hparams
+    others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
+    if not is_squared_error(module) or any(options[name] for name in others) or options["momentum"] >= 1:
+        return None
+    if network is None or own_method(module, RegressionModule, _UPDATES):
+        return None
+    return network if all(parameter.requires_grad for parameter in network.parameters()) else None
+
+
+def is_squared_error(module: LightningModule) -> bool:
+    """Whether the loss of a module is known to be the mean squared error of its network; the one place that says so."""
+    plain = isinstance(module, RegressionModule) and not own_method(module, RegressionModule, _LOSS)
+    return plain and forms_of(module.hparams["loss"]).is_squared_error
+
+
+def linear_network(module: LightningModule) -> LinearRegressor | None:
+    """Return the network if its predictions are known to be an unrestricted linear function, else None."""
+    if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
+        return None
+    network, parts = module.network, [module, module.network, module.standardize]
+    if not isinstance(network, LinearRegressor) or own_method(network, nn.Linear, ("forward",)):
+        return None
+    if has_global_hooks() or any(part is not None and has_hooks(vars(part)) for part in parts):
+        return None
+    return network if network.is_free else None
+
+
+def has_least_squares(module: LightningModule) -> bool:
+    """Whether the smallest loss of a module is known to be the least-squares loss."""
+    return is_squared_error(module) and linear_network(module) is not None

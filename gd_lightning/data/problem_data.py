@@ -138,10 +138,16 @@ class ProblemDataModule(LightningDataModule):
         features, targets = self.problem.feature_names, self.problem.target_names
         return None if features is None or targets is None else (list(features), list(targets))
 
-    def take_columns(self, features: Sequence[str], targets: Sequence[str]) -> None:
-        """Select the columns of a table by name, in the order of the trained weights; loaded data are discarded."""
+    def take_columns(self, features: Sequence[str], targets: Sequence[str], state: Any = None) -> None:
+        """Select the columns of a table by name, in the order of the trained weights; loaded data are discarded.
+
+        Args:
+            features: Names of the features.
+            targets: Names of the targets.
+            state: How columns become features and targets, where the checkpoint says so.
+        """
         names = None if self._fingerprint is None else self.column_names
-        self.problem = self.problem.by_names(features, targets)
+        self.problem = self.problem.with_columns_state(state).by_names(features, targets)
         if names is not None and names != self.column_names:
             self._parts, self._fingerprint = {}, None
 
@@ -160,7 +166,7 @@ class ProblemDataModule(LightningDataModule):
         if fingerprint is None:
             return {}
         features, targets = self.column_names or (None, None)
-        names = {"features": features, "targets": targets}
+        names = {"features": features, "targets": targets, "columns": self.problem.columns_state()}
         return {"problem": self.hparams["problem"], **names, **fingerprint.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -173,7 +179,7 @@ class ProblemDataModule(LightningDataModule):
         features: Any = state_dict.get("features")
         targets: Any = state_dict.get("targets")
         if _are_names(features) and _are_names(targets):
-            self.take_columns(features, targets)
+            self.take_columns(features, targets, state_dict.get("columns"))
         problem = state_dict.get("problem")
         is_same = is_plain(problem) and problem == self.hparams["problem"]
         self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None

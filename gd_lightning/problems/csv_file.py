@@ -1,137 +1,179 @@
-"""Reading tables from CSV files, strictly: ambiguous cells are refused, with the number of their line.
+"""Reading tables from text files: CSV in its many dialects.
+
+Files are read by pyarrow, block by block; what it does not know (comments, blanks as separators, rows of other lengths)
+is read by Python, more slowly, to the same cells.
 
 Letters: N rows, C columns.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator, Sequence
+import bz2
+import gzip
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from gd_lightning.errors import InputError
-from gd_lightning.escaping import from_cell, is_number
-from gd_lightning.problems.named_columns import EXACT, WAY_OF_TIMES, Block, TableFile, loses_digits
+from gd_lightning.problems.dialect import Dialect, dialect_of, records
+from gd_lightning.problems.named_columns import NamedColumns
 
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
-_WHOLE = re.compile(r"[+-]?[0-9]+")
+_BLOCK = 2**20  # bytes
+_END = "\x1a"  # in each cell of a row that is put behind the last one: it is missing where quotes stay open
 
 
-class CsvFile(TableFile):
-    """Columns of text with a line of names."""
+class CsvFile(NamedColumns):
+    """Columns of a text file.
 
-    def _read_names(self) -> list[str]:
-        with self.path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.reader(lines)
-            header = [from_cell(name.strip()) for name in next(reader, [])]
-            self._lines_of_header = reader.line_num
-        if header and all(is_number(name) for name in header):
-            raise InputError(
-                f"cannot read the table {self.path}, because its first line is numbers; begin it with column names"
-            )
-        self._width = len(header)
-        blank = self._blank(header)
-        self._positions = [i for i in range(len(header)) if i not in blank]
-        return [header[i] for i in self._positions]
+    Args:
+        path: The file.
+        header: Whether its first line holds the names of columns; None: as it looks.
+    """
 
-    def _blank(self, header: Sequence[str]) -> set[int]:
+    def __init__(self, path: Path, header: bool | None = None) -> None:
+        self._open = partial(open_binary, path)
+        ending = next((each for each in reversed(path.suffixes) if each.lower() not in COMPRESSIONS), "").lower()
+        self._dialect: Dialect = dialect_of(self._open, str(path), header, ending)
+        self._width, self._is_regular = len(self._dialect.header), self._dialect.is_regular
+        self._line_numbers: list[int] = []
+        super().__init__(str(path), self._dialect.header, decimal=self._dialect.decimal)
+        self._positions = list(range(self._width))
+        blank = self._blank()
+        self._positions = [i for i in self._positions if i not in blank]
+        super().__init__(str(path), [self._dialect.header[i] for i in self._positions], decimal=self.decimal)
+
+    def _blank(self) -> set[int]:
         """Return which columns have neither a name nor a value, such as those of commas at the end of each line."""
-        blank = {i for i, name in enumerate(header) if not name}
-        for _, row in self._rows() if blank else ():
-            cells = _cells(row)
-            blank = {i for i in blank if not "".join(cells[i : i + 1]).strip()}
+        nameless = [i for i, name in enumerate(self._dialect.header) if not name]
+        blank = set(nameless)
+        for arrays in self.columns(nameless) if nameless else ():
+            for i, array in zip(nameless, arrays, strict=True):
+                if pc.any(pc.not_equal(pc.utf8_trim_whitespace(array), "")).as_py():
+                    blank.discard(i)
             if not blank:
                 break
         return blank
 
-    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
-        """Yield the rows of some columns, block by block."""
-        place = dict(zip(self.header, self._positions, strict=True))
-        positions, rows = [place[name] for name in names], self._rows()
+    def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
+        """Yield blocks of some columns as Arrow arrays of texts."""
+        places, done = [self._positions[i] for i in positions], 0
+        if self._is_regular:
+            for arrays in self._fast(places):
+                yield arrays
+                done += len(arrays[0])
+        if self._is_regular:
+            return
+        rows = islice((cells for _, cells in self._records()), done, None)
         while block := list(islice(rows, self.rows_at_once)):
-            yield self._parse(block, names, positions)
+            yield [pa.array([cells[i] for cells in block], pa.string()) for i in places]
 
-    def _rows(self) -> Iterator[tuple[int, str]]:
-        """Yield the text of each row that is not empty, with the number of its first line.
+    def _fast(self, places: Sequence[int]) -> Iterator[list[Any]]:
+        """Yield blocks that pyarrow reads, until it stumbles."""
+        names, dialect = [str(i) for i in range(self._width)], self._dialect
+        wanted = [str(i) for i in places]
+        with self._open() as file:
+            try:
+                reader = csv.open_csv(
+                    _WithEnd(file, f"\n{dialect.separator.join([_END] * self._width)}\n".encode(dialect.encoding)),
+                    csv.ReadOptions(
+                        use_threads=False,
+                        block_size=_BLOCK,
+                        skip_rows=dialect.first_line - 1,
+                        column_names=names,
+                        encoding=dialect.encoding.replace("utf-8-sig", "utf8"),
+                    ),
+                    csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
+                    csv.ConvertOptions(
+                        column_types=dict.fromkeys(names, pa.string()),
+                        include_columns=wanted,
+                        strings_can_be_null=False,
+                    ),
+                )
+                ended = False
+                for batch in reader:
+                    arrays = batch.columns
+                    if len(batch) and arrays[0][-1].as_py() == _END:
+                        ended, arrays = True, [array[:-1] for array in arrays]
+                    if len(arrays[0]):
+                        yield arrays
+                self._is_regular = ended
+            except pa.ArrowInvalid:  # rows of other lengths, or longer than a block
+                self._is_regular = False
 
-        A cell in quotes may go on over several lines.
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number of the first line of each row, and its cells, which are as many as there are columns.
 
         Raises:
-            InputError: Such a cell has no end.
+            InputError: A row has more.
         """
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
-            lines = enumerate(file, start=1)
-            for _ in range(self._lines_of_header):
-                next(lines)
-            for number, line in lines:
-                row = _whole_row(line, (following for _, following in lines)) if '"' in line else line
-                if row is None:
+        dialect, begin = self._dialect, self._dialect.first_line
+        with self._open() as file, io.TextIOWrapper(file, dialect.encoding, newline="") as lines:
+            rows = records(islice(lines, begin - 1, None), dialect.separator, self.label, begin)
+            for number, cells in rows:
+                if len(cells) > self._width and any(cell.strip() for cell in cells[self._width :]):
                     raise InputError(
-                        f"cannot read the table {self.path}, because the quotes that open in line {number} are never "
-                        "closed; close them, or remove them"
+                        f"cannot read the table {self.label}, because line {number} has {len(cells)} cells "
+                        f"and the first line {self._width}; use a point in decimals and commas between cells"
                     )
-                if row.strip():
-                    yield number, row
+                yield number, [*cells[: self._width], *[""] * (self._width - len(cells))]
 
-    def _parse(self, lines: list[tuple[int, str]], names: Sequence[str], positions: Sequence[int]) -> Block:
-        self._check_widths(lines)
-        try:
-            # NumPy parses in C, but its message for a bad cell names no column.
-            block = np.loadtxt(
-                [line for _, line in lines], delimiter=",", quotechar='"', comments=None, usecols=positions, ndmin=2
+    def place(self, row: int) -> str:
+        """Say in which line a row begins."""
+        for number, _ in islice(self._records(), len(self._line_numbers), row + 1):
+            self._line_numbers.append(number)
+        return f"line {self._line_numbers[row]}"
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Yield all rows as they were given."""
+        return ([cells[i] for i in self._positions] for _, cells in self._records())
+
+
+class _WithEnd(io.RawIOBase):
+    """A file with some bytes behind its end."""
+
+    def __init__(self, file: BinaryIO, end: bytes) -> None:
+        self._file, self._end = file, end
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if not data:
+            data, self._end = self._end, b""
+        return data
+
+
+def _open_zip(path: Path) -> BinaryIO:
+    with zipfile.ZipFile(path) as archive:
+        files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
+        if len(files) != 1:
+            raise InputError(
+                f"cannot read the table {path}, because it holds {len(files)} files; use one with a single file"
             )
-        except ValueError:
-            block = np.array([self._parse_row(number, line, names, positions) for number, line in lines])
-        for row, column in np.argwhere(np.abs(block) >= EXACT):
-            number, line = lines[row]
-            cell = _cells(line)[positions[column]].strip()
-            if _WHOLE.fullmatch(cell) and int(cell) != float(block[row, column]):
-                raise loses_digits(names[column], self.path, f"line {number}", cell)
-        return block
-
-    def _check_widths(self, lines: list[tuple[int, str]]) -> None:
-        """Refuse rows that would be read as other numbers than those that are meant."""
-        width = self._width
-        for number, line in lines:
-            if line.count(",") >= width and (cells := len(_cells(line))) > width:
-                raise InputError(
-                    f"cannot read the table {self.path}, because line {number} has {cells} cells and the header "
-                    f"{width}; use a point in decimals and commas between cells"
-                )
-
-    def _parse_row(self, number: int, line: str, names: Sequence[str], positions: Sequence[int]) -> list[float]:
-        cells, values = _cells(line), []
-        for name, position in zip(names, positions, strict=True):
-            cell = cells[position].strip() if position < len(cells) else ""
-            try:
-                values.append(float(cell))
-            except ValueError:
-                what = f"{cell!r} is no number" if cell else "the cell is empty"
-                way = WAY_OF_TIMES if _DATE.match(cell) else "correct the cell"
-                raise InputError(
-                    f"cannot use column {name!r} of {self.path}, because of line {number}: {what}; {way}, or choose "
-                    "other columns with features and targets"
-                ) from None
-        return values
+        return cast(BinaryIO, archive.open(files[0]))
 
 
-def _cells(line: str) -> list[str]:
-    return next(csv.reader([line]))
+def _open_zst(path: Path) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
 
 
-def _whole_row(line: str, following: Iterator[str]) -> str | None:
-    """Return a line with those that follow it within quotes; None where these are never closed."""
-    taken = [line]
+COMPRESSIONS: dict[str, Callable[[Path], BinaryIO]] = {
+    ".gz": lambda path: cast(BinaryIO, gzip.GzipFile(path)),
+    ".bz2": lambda path: cast(BinaryIO, bz2.BZ2File(path)),
+    ".zst": _open_zst,
+    ".zip": _open_zip,
+}
 
-    def lines() -> Iterator[str]:
-        yield line
-        for another in following:
-            taken.append(another)
-            yield another
 
-    next(csv.reader(lines()))
-    # Where quotes are still open, whatever follows is a part of the same row.
-    return "".join(taken) if len(list(csv.reader([*taken, "0"]))) > 1 else None
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file to be read; what is compressed is decompressed as it is read."""
+    return COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path)

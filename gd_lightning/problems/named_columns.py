@@ -1,119 +1,121 @@
-"""The interface of files with named columns, and messages on values that are not numbers.
+"""The interface of whatever has named columns: files, and frames in memory.
 
 Letters: N rows, C columns.
 """
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from gd_lightning.errors import InputError, first_line
+from gd_lightning.errors import InputError
 
 Block = NDArray[np.float64]
 Array = NDArray[Any]
 
-EXACT = 2**53  # every whole number up to here is a float64 number
-WAY_OF_TIMES = "write it as a number, such as the days since the first one"
 
-
-class TableFile(ABC):
-    """A file with named columns of numbers.
+class NamedColumns(ABC):
+    """Columns with names, which are read in blocks of rows.
 
     Args:
-        path: The file.
+        label: What messages call them, such as the path of a file.
+        header: The names of all columns, in their order.
+        index: Names of columns that are said to be the index of the rows.
+        decimal: Where texts stand for numbers, as in CSV: the decimal separator; None where a text is a text.
     """
 
     rows_at_once: ClassVar[int] = 65_536
     """The most rows of a block."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.header = self._read_names()
-        """The names of all columns, in their order."""
-        self.repeated = {name for name, count in Counter(self.header).items() if count > 1}
+    def __init__(
+        self, label: str, header: Sequence[str], index: Sequence[str] = (), decimal: str | None = None
+    ) -> None:
+        self.label, self.header, self.index, self.decimal = label, list(header), set(index), decimal
+        self.repeated = {name for name, count in Counter(header).items() if count > 1}
         """Those that stand several times, so that nobody can tell which column is meant."""
-        self.names = [name for name in self.header if name not in self.repeated]
+        self.names = [name for name in header if name not in self.repeated]
         """Those by which a column can be read."""
 
     @abstractmethod
-    def _read_names(self) -> list[str]:
-        """Return the names of all columns."""
+    def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
+        """Yield blocks of some columns as Arrow arrays, of as many rows as are at hand.
 
-    @abstractmethod
-    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
-        """Yield the rows of some columns in blocks of shape (rows, C), at most ``rows_at_once`` each."""
+        Args:
+            positions: Which columns, counted from 0.
+        """
 
-    @property
-    def index(self) -> Sequence[str]:
-        """Names of columns of which the file says that they are the index of its rows."""
-        return ()
+    def blocks(self, names: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield blocks of some columns as Arrow arrays, at most ``rows_at_once`` rows each.
 
-    def as_it_lies(self, names: Sequence[str], most: int) -> Array | None:
-        """Map columns of a file of more than ``most`` bytes, shape (N, C); None where they have to be read."""
-        return None
+        Args:
+            names: Names of the columns, none of them repeated.
+        """
+        places = {name: i for i, name in enumerate(self.header)}
+        for arrays in self.columns([places[name] for name in names]):
+            for start in range(0, len(arrays[0]) if arrays else 0, self.rows_at_once):
+                yield [array.slice(start, self.rows_at_once) for array in arrays]
+
+    def place(self, row: int) -> str:
+        """Say where a row is, for messages.
+
+        Args:
+            row: The row, counted from 0.
+        """
+        return f"row {row + 1} of the data"
+
+    def rows(self) -> Iterator[Sequence[object]]:
+        """Yield all rows as they were given."""
+        for arrays in self.columns(range(len(self.header))):
+            yield from zip(*(array.to_pylist() for array in arrays), strict=True)
+
+    def find(self, given: str | int) -> str:
+        """Return the name of a column that is given by name, or by number from 0 (from the end, if negative).
+
+        Raises:
+            InputError: There is no such column, or several have that name.
+        """
+        name = str(given)
+        if name not in self.header:
+            try:
+                name = self.header[int(name)]
+            except (ValueError, IndexError):
+                shown = ", ".join(self.names[:20]) + (", ..." if len(self.names) > 20 else "")
+                raise InputError(
+                    f"cannot find column {name!r} in {self.label}, because it has the columns {shown}; correct the "
+                    "name, or the table"
+                ) from None
+        if name in self.repeated:
+            raise InputError(
+                f"cannot use column {name!r} of {self.label}, because several columns have that name; give each its "
+                "own, or choose other columns with features and targets"
+            )
+        return name
 
 
-def no_number(name: str, path: Path, kind: object, is_time: bool) -> InputError:
-    """Return what is raised where a column holds something else than numbers."""
-    way = WAY_OF_TIMES if is_time else "use numbers"
-    return InputError(
-        f"cannot use column {name!r} of {path}, because it is of type {kind}; {way}, or choose other columns with "
-        "features and targets"
-    )
+class ArrowColumns(NamedColumns):
+    """The columns of an Arrow table in memory, such as one made of a frame of pandas or polars.
 
-
-def check_digits(values: Array, first: int, name: str, path: Path) -> None:
-    """Refuse whole and decimal numbers that are others in float64, such as identifiers of 19 digits."""
-    if values.dtype.kind not in "iuO":
-        return
-    for row in np.flatnonzero((values > EXACT) | (values < -EXACT)):
-        value = values.item(row)  # Python compares numbers of all kinds exactly
-        if float(value) != value:
-            raise loses_digits(name, path, f"row {first + row + 1} of the data", value)
-
-
-def loses_digits(name: str, path: Path, where: str, value: object) -> InputError:
-    """Return what is raised where a number cannot be held exactly."""
-    return InputError(
-        f"cannot use column {name!r} of {path}, because {value} in {where} has more digits than a float64 number; "
-        "leave out a column of identifiers with features and targets, or subtract a constant from it"
-    )
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Say what a library stumbles on in a file, in one line.
-
-    Raises:
-        InputError: The file cannot be read.
+    Args:
+        label: What messages call it.
+        table: A ``pyarrow.Table``.
     """
-    try:
-        yield
-    except InputError:
-        raise
-    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know;
-    # NumPy reads a header as Python.
-    except (ValueError, EOFError, RuntimeError, TokenError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
-        raise unreadable(path, first_line(error)) from error
-    except OSError as error:
-        # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.
-        if error.errno is not None and not isinstance(error, (PermissionError, IsADirectoryError)):
-            raise
-        raise unreadable(path, first_line(error)) from error
+
+    def __init__(self, label: str, table: pa.Table) -> None:
+        super().__init__(label, table.schema.names, index_of(table.schema))
+        self._table = table
+
+    def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
+        """Yield blocks of some columns as Arrow arrays."""
+        for batch in self._table.select(list(positions)).to_batches(self.rows_at_once):
+            yield batch.columns
 
 
-def unreadable(path: Path, reason: str) -> InputError:
-    """Return what is raised where a file is none of its kind."""
-    return InputError(f"cannot read the table {path} as {path.suffix}, because {reason}")
+def index_of(schema: pa.Schema) -> list[str]:
+    """Return the names of the columns that are the index of the frame that pandas wrote."""
+    return [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]

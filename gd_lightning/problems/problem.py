@@ -104,12 +104,32 @@ class Problem(ABC):
         """The name of the data in messages."""
         return f"the data of {type(self).__name__}"
 
+    @property
+    def description(self) -> str:
+        """What was read, in one line: rows, and columns and what they are taken for; "" where nothing was."""
+        return ""
+
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Problem:
         """Return this problem with the columns that a run was trained on, by name; only a table has columns.
 
         Args:
             features: Names of the D features, in the order of the trained weights.
             targets: Names of the K targets.
+        """
+        return self
+
+    def columns_state(self) -> dict[str, Any]:
+        """Return how columns of a table or a frame become features and targets, as plain values for a checkpoint.
+
+        It is empty for a problem without such columns, and before they are read.
+        """
+        return {}
+
+    def with_columns_state(self, state: Any) -> Problem:
+        """Return this problem with the columns of a checkpoint; itself where that holds none.
+
+        Args:
+            state: What :meth:`columns_state` returned, or whatever a damaged checkpoint has in its place.
         """
         return self
 

@@ -1,4 +1,4 @@
-"""Reading columns of numbers from CSV, Parquet, ``.npy`` and ``.npz`` files, of any size.
+"""Reading columns of numbers from files of any size, by the ending of their names.
 
 Files are read block by block. A small table ends in memory. A large one stays in its file (``.npy``), or goes block by
 block into a temporary file, and is mapped: the system reads a page when it is used, and takes its memory back when it
@@ -10,88 +10,110 @@ Letters: N rows, C columns.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.csv_file import CsvFile
-from gd_lightning.problems.named_columns import Array, Block, TableFile, explained
+from gd_lightning.problems.arrow_files import (
+    FeatherFile,
+    OrcFile,
+    ParquetFile,
+    ParquetFolder,
+    excel_sheet,
+    json_lines,
+)
+from gd_lightning.problems.csv_file import COMPRESSIONS, CsvFile
+from gd_lightning.problems.file_errors import explained
+from gd_lightning.problems.named_columns import Array, Block, NamedColumns
 from gd_lightning.problems.numpy_files import NpyFile, NpzFile
-from gd_lightning.problems.parquet_file import ParquetFile
+from gd_lightning.problems.table_columns import TableColumns
 
-MAP_ABOVE = 16 * 2**20  # bytes
+_TEXTS = (".csv", ".tsv", ".txt", ".data")
+_FORMATS: dict[str, Callable[[Path], NamedColumns]] = {
+    **dict.fromkeys(_TEXTS, CsvFile),
+    ".parquet": ParquetFile,
+    ".pq": ParquetFile,
+    ".feather": FeatherFile,
+    ".arrow": FeatherFile,
+    ".orc": OrcFile,
+    ".jsonl": json_lines,
+    ".xlsx": excel_sheet,
+    ".npy": NpyFile,
+    ".npz": NpzFile,
+}
 
-_FORMATS: dict[str, type[TableFile]] = {".csv": CsvFile, ".parquet": ParquetFile, ".npy": NpyFile, ".npz": NpzFile}
 
+def open_table(path: str | Path, header: bool | None = None) -> NamedColumns:
+    """Open a table; the ending of the file tells its format, and a folder holds Parquet files.
 
-def open_table(path: str | Path) -> TableFile:
-    """Open a table; the ending of the file tells its format.
+    A text file may have a line of names; without one its columns are called 0, 1, ..., as are those of ``.npy``; in
+    ``.npz`` each array (N,) is a column, and an array ``x`` of shape (N, D) gives the columns x0, x1, ...
 
-    A CSV file has a header line; ``.npy`` holds an array (N, columns) whose columns are called 0, 1, ...; in ``.npz``
-    each array (N,) is a column, and an array ``x`` of shape (N, D) gives the columns x0, x1, ...
+    Args:
+        path: The file.
+        header: Of a text file: whether its first line holds the names of columns; None: as it looks.
 
     Raises:
         InputError: The file is missing, or not readable as what its ending says.
     """
     path = Path(path)
-    table = _FORMATS.get(path.suffix.lower())
-    if table is None:
-        raise InputError(f"cannot read the table {path}, because its ending is none of {', '.join(_FORMATS)}")
-    if "\0" in str(path) or not path.is_file():
+    is_compressed = path.suffix.lower() in COMPRESSIONS
+    ending = Path(path.stem).suffix.lower() if is_compressed else path.suffix.lower()
+    form = _FORMATS.get(ending) if ending in (*_TEXTS, ".jsonl") or not is_compressed else None
+    is_there = "\0" not in str(path) and path.exists()
+    if is_there and path.is_dir():
+        form = ParquetFolder
+    if form is None:
+        raise InputError(
+            f"cannot read the table {path}, because its ending is none of {', '.join(_FORMATS)}, nor of "
+            f"{', '.join(COMPRESSIONS)} behind one of a text; rename it"
+        )
+    if not is_there:
         raise InputError(f"cannot read the table {path}, because there is no such file; check the path")
     with explained(path):
-        return table(path)
+        return CsvFile(path, header) if form is CsvFile else form(path)
 
 
-def read_columns(table: TableFile, names: Sequence[str], most: int = MAP_ABOVE) -> Array:
-    """Read some columns of finite numbers, into memory where they are few, else mapped.
+def read_table(table: NamedColumns, columns: TableColumns, most: int) -> tuple[Array, Array]:
+    """Read features and targets, into memory where they are few, else mapped.
 
     Args:
         table: An open table.
-        names: Names of the columns, in the order wanted.
+        columns: Its features and targets.
         most: The most bytes that are read into memory.
 
     Returns:
-        Shape (N, C), float64, or float32 where a mapped file has it.
+        Features and targets, shape (N, C), float64, or float32 where a mapped file has it; and which rows of the table
+        they are, shape (rows,), bool.
 
     Raises:
-        InputError: A column is missing, not numeric, empty, or has a value that is no finite number.
+        InputError: A column is missing, or has a value that cannot be used.
     """
-    if repeated := [name for name in names if name in table.repeated]:
-        raise InputError(
-            f"cannot use column {repeated[0]!r} of {table.path}, because several columns have that name; give each its "
-            "own, or choose other columns with features and targets"
-        )
-    there = set(table.names)
-    if missing := [name for name in names if name not in there]:
-        shown = ", ".join(table.names[:20]) + (", ..." if len(table.names) > 20 else "")
-        raise InputError(
-            f"cannot find column {missing[0]!r} in {table.path}, because it has the columns {shown}; correct the name, "
-            "or the table"
-        )
-    with explained(table.path):
+    names = [table.find(column.name) for column in (*columns.features, *columns.targets)]
+    if isinstance(table, NpyFile) and columns.is_plain:
         as_it_lies = table.as_it_lies(names, most)
         if as_it_lies is not None:
-            for start in range(0, len(as_it_lies), table.rows_at_once):
-                _check_finite(as_it_lies[start : start + table.rows_at_once], start, table, names)
-            return as_it_lies
-        columns = _collect(table, names, most)
-    if not len(columns):
-        raise InputError(f"cannot read the table {table.path}, because it has no rows")
-    return columns
+            _check_finite(as_it_lies, table, names)
+            return as_it_lies, np.ones(len(as_it_lies), dtype=bool)
+    found, kept = _collect(table, columns, most)
+    if not len(found):
+        rows = "has no rows" if not len(kept) else "has a missing value in each row; fill them, or leave out columns"
+        raise InputError(f"cannot read the table {table.label}, because it {rows}")
+    return found, kept
 
 
-def _collect(table: TableFile, names: Sequence[str], most: int) -> Array:
+def _collect(table: NamedColumns, columns: TableColumns, most: int) -> tuple[Array, Array]:
     """Concatenate the blocks of a table, in memory, or in a temporary file if there are many."""
     waiting: list[Block] = []
-    rows, nbytes = 0, 0
+    kept: list[Array] = [np.empty(0, dtype=bool)]
+    rows, nbytes, width = 0, 0, len(columns.feature_names) + len(columns.target_names)
     with ExitStack() as stack:
         file = None
-        for block in table.blocks(names):
-            _check_finite(block, rows, table, names)
+        for block, of_block in columns.encode(table):
+            kept.append(of_block)
             waiting.append(block)
             rows, nbytes = rows + len(block), nbytes + block.nbytes
             if nbytes > most:
@@ -99,17 +121,18 @@ def _collect(table: TableFile, names: Sequence[str], most: int) -> Array:
                 file.write(b"".join(block.tobytes() for block in waiting))
                 waiting = []
         if file is None:
-            return np.concatenate(waiting) if waiting else np.empty((0, len(names)))
+            return np.concatenate([np.empty((0, width)), *waiting]), np.concatenate(kept)
         file.flush()
         # The map holds the file, which has no name any more and is gone with the map.
-        return np.memmap(file, np.float64, mode="c", shape=(rows, len(names)))
+        return np.memmap(file, np.float64, mode="c", shape=(rows, width)), np.concatenate(kept)
 
 
-def _check_finite(block: Array, first: int, table: TableFile, names: Sequence[str]) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise InputError(
-            f"cannot use column {names[column]!r} of {table.path}, because row {first + row + 1} of the data is "
-            f"{block[row, column]}; remove or fill the rows that are no finite numbers"
-        )
+def _check_finite(block: Array, table: NamedColumns, names: list[str]) -> None:
+    for start in range(0, len(block), table.rows_at_once):
+        finite = np.isfinite(block[start : start + table.rows_at_once])
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            raise InputError(
+                f"cannot use column {names[column]!r} of {table.label}, because {table.place(start + int(row))} is "
+                f"{block[start + row, column]}; remove or fill the rows that are no finite numbers"
+            )

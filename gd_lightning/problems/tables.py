@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,43 +15,63 @@ from torch import Tensor
 
 from gd_lightning.errors import DataWarning, InputError
 from gd_lightning.problems.mapped_file import MappedFile
-from gd_lightning.problems.named_columns import TableFile
 from gd_lightning.problems.problem import Problem
-from gd_lightning.problems.row_numbers import row_numbers
-from gd_lightning.problems.table_files import MAP_ABOVE, open_table, read_columns
+
+if TYPE_CHECKING:  # pyarrow takes 0.2 s of the start of every command, and only tables need it
+    from gd_lightning.problems.column_choice import ChosenColumns
+    from gd_lightning.problems.named_columns import NamedColumns
+    from gd_lightning.problems.table_columns import TableColumns
+
+Names = list[str | int] | str | int | None
 
 
 class Table(Problem):
-    """Columns of a CSV, Parquet, ``.npy`` or ``.npz`` file.
+    """Columns of a table in a file: CSV and its kin, Parquet, Feather, ORC, JSON lines, Excel, NumPy.
 
     A large file is mapped: ``.npy`` as it lies, the others from a temporary file that they are unpacked into, in the
     directory that TMPDIR names. Its samples are loaded where half of the free memory is enough for them.
 
     Args:
-        path: The file. A CSV file begins with a line of column names; the columns of ``.npy`` are called 0, 1, ...;
-            in ``.npz`` each one-dimensional array is a column, and a two-dimensional array x gives x0, x1, ...
-        features: Names of the columns to predict from; null: all that are no targets and do not number the rows.
-        targets: Names of the columns to predict; null: the last column.
-
-    Raises:
-        InputError: A column is named twice.
+        path: The file: ``.csv``, ``.tsv``, ``.txt`` or ``.data`` (each also ``.gz``, ``.bz2``, ``.zst``, ``.zip``),
+            ``.parquet``, ``.feather``, ``.arrow``, ``.orc``, ``.jsonl``, ``.xlsx``, ``.npy``, ``.npz``, or a folder of
+            Parquet files. Columns without names are called 0, 1, ...; in ``.npz`` each one-dimensional array is a
+            column, and a two-dimensional array x gives x0, x1, ...
+        features: Names or numbers of the columns to predict from; null: all that are no targets and do not number the
+            rows.
+        targets: Names or numbers of the columns to predict; null: the last column.
+        exclude: Names or numbers of columns to leave out.
+        categories: Columns whose values become indicator columns, one for each but the first; auto: each text of few
+            values.
+        dates: Columns of dates that become days since 1970-01-01; auto: all of them.
+        missing: What becomes of rows with a missing value: drop leaves them out, mean fills them with the mean of the
+            column; null: they are refused.
+        header: Whether the first line of a text file holds the names of the columns; null: as it looks.
     """
 
-    map_above: int = MAP_ABOVE
+    map_above: int = 16 * 2**20
     """A table of more bytes than these is mapped."""
 
-    def __init__(self, path: str, features: list[str] | None = None, targets: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        features: Names = None,
+        targets: Names = None,
+        exclude: Names = None,
+        categories: Names = None,
+        dates: Names = None,
+        missing: Literal["drop", "mean"] | None = None,
+        header: bool | None = None,
+    ) -> None:
         self.path = str(path)
-        self.features = features
-        self.targets = targets
-        named = Counter([*(features or []), *(targets or [])])
-        if duplicates := sorted(name for name, count in named.items() if count > 1):
-            raise InputError(
-                f"cannot use column {duplicates[0]!r} of {path} twice; name it once, in features or targets"
-            )
+        self.features, self.targets, self.exclude = features, targets, exclude
+        self.categories, self.dates, self.missing, self.header = categories, dates, missing, header
         if features == [] or targets == []:
             raise InputError(f"cannot train on {path} without features and targets; name at least one column of each")
-        self._names: tuple[list[str], list[str]] | None = None
+        if missing not in (None, "drop", "mean"):
+            raise InputError(f"missing {missing!r} is unknown; use drop, mean or null")
+        self._columns: TableColumns | None = None
+        self._chosen: ChosenColumns | None = None
+        self._rows = 0
         self._takes_all = False
         self._mapped = False
         self._file: MappedFile | None = None
@@ -68,17 +87,21 @@ class Table(Problem):
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Read x of shape (N, D) and y of shape (N, K), float64, or float32 where a mapped file has it."""
+        from gd_lightning.problems.table_files import explained, read_table
+
         path = Path(self.path)
         before = path.stat() if path.is_file() else None
-        table = open_table(self.path)
-        features, targets = self._names or self._choose(table)
-        columns = read_columns(table, [*features, *targets], self.map_above)
-        self._mapped = isinstance(columns, np.memmap)
+        with explained(path):
+            table = self._open()
+            columns = self._columns or self._choose(table)
+            found, _ = read_table(table, columns, self.map_above)
+        self._mapped, self._rows = isinstance(found, np.memmap), len(found)
         # What is unpacked is mapped from a file that has no name, which nobody else changes.
         self._file = None
-        if isinstance(columns, np.memmap) and columns.filename is not None and before is not None:
-            self._file = MappedFile(path, columns, before)
-        return self._tensor(columns[:, : len(features)]), self._tensor(columns[:, len(features) :])
+        if isinstance(found, np.memmap) and found.filename is not None and before is not None:
+            self._file = MappedFile(path, found, before)
+        n_features = len(columns.feature_names)
+        return self._tensor(found[:, :n_features]), self._tensor(found[:, n_features:])
 
     @property
     def mapped(self) -> bool:
@@ -95,70 +118,106 @@ class Table(Problem):
         """The name of the data in messages."""
         return f"the table {self.path}"
 
+    @property
+    def description(self) -> str:
+        """What was read, in one line: rows, columns and what they are taken for; "" before that."""
+        from gd_lightning.problems.column_choice import described
+
+        if self._columns is None or not self._rows:
+            return ""
+        return described(self._columns, self._chosen, self.path, self._rows)
+
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Table:
         """Return the table with the columns that a run was trained on, selected by name, in the run's order."""
-        names = (list(features), list(targets))
-        if names == self._names:
+        from gd_lightning.problems.table_columns import TableColumns
+
+        if self._columns is not None and (list(features), list(targets)) == (self.feature_names, self.target_names):
             return self
-        table = copy.copy(self)
-        table._names = names
-        return table
+        return self._with_columns(TableColumns.of_numbers(features, targets))
 
     def with_row_numbers(self) -> Table:
         """Return the table with the columns that number its rows, as runs had it before these were left out."""
         table = copy.copy(self)
-        table._names, table._takes_all = None, True
+        table._columns, table._chosen, table._takes_all = None, None, True
         return table
+
+    def columns_state(self) -> dict[str, Any]:
+        """Return how columns become features and targets, as plain values for a checkpoint; {} before they are read."""
+        return {} if self._columns is None else self._columns.state()
+
+    def with_columns_state(self, state: Any) -> Table:
+        """Return the table with the columns of a checkpoint; itself where it holds none."""
+        from gd_lightning.problems.table_columns import TableColumns
+
+        columns = TableColumns.from_state(state)
+        return self if columns is None or columns == self._columns else self._with_columns(columns)
+
+    def _with_columns(self, columns: TableColumns) -> Table:
+        table = copy.copy(self)
+        table._columns, table._chosen = columns, None
+        return table
+
+    def _open(self) -> NamedColumns:
+        from gd_lightning.problems.table_files import open_table
+
+        return open_table(self.path, self.header)
 
     def _tensor(self, columns: NDArray[Any]) -> Tensor:
         return torch.from_numpy(columns if self._mapped else np.ascontiguousarray(columns))
 
-    def _choose(self, table: TableFile) -> tuple[list[str], list[str]]:
-        """Return the names of features and targets."""
-        if not table.header:
-            raise InputError(f"cannot read the table {self.path}, because it has no rows")
-        named = {*(self.features or []), *(self.targets or [])}
-        all_named = self._takes_all or (self.features and self.targets)
-        left_out, unclear = ({}, []) if all_named else row_numbers(table)
-        names = [name for name in table.header if name in named or name not in left_out]
-        chosen = set(self.features or [])
-        targets = self.targets or [name for name in names if name not in chosen][-1:]
-        chosen = set(targets)
-        features = self.features or [name for name in names if name not in chosen]
-        if unnamed := [name for name in [*features, *targets] if name in unclear and name not in named]:
-            raise InputError(
-                f"cannot use column {table.header.index(unnamed[0]) + 1} of {self.path}, because it has no name, and "
-                "does not number the rows; name it, or choose columns with features and targets"
-            )
-        reasons = [f"column {name!r} ({why})" for name, why in left_out.items() if name not in named]
-        if not features or not targets:
-            besides = f" besides {', '.join(reasons)}" if reasons else ""
-            raise InputError(
-                f"cannot train on {self.path}, because no column is left for features or targets{besides}; name them "
-                "with features and targets"
-            )
-        if reasons:
-            warnings.warn(
-                f"{self.path} is used without {', '.join(reasons)}; name it in features to use it",
-                DataWarning,
-                stacklevel=2,
-            )
-        self._names = (features, targets)
-        return self._names
+    def _choose(self, table: NamedColumns) -> TableColumns:
+        """Choose features and targets, and say what is left out."""
+        from gd_lightning.problems.column_choice import ColumnOptions, choose
 
-    def _resolved_names(self) -> tuple[list[str], list[str]]:
-        return self._names or self._choose(open_table(self.path))
+        options = ColumnOptions(self.features, self.targets, self.exclude, self.categories, self.dates, self.missing)
+        self._chosen = chosen = choose(table, options, self._takes_all)
+        self._columns = chosen.columns
+        if chosen.left_out:
+            reasons = ", ".join(f"column {name!r} ({why})" for name, why in chosen.left_out.items())
+            warnings.warn(
+                f"{self.path} is used without {reasons}; name it in features to use it", DataWarning, stacklevel=2
+            )
+        return chosen.columns
+
+    def _resolved(self) -> TableColumns:
+        if self._columns is None:
+            from gd_lightning.problems.table_files import explained
+
+            with explained(Path(self.path)):
+                return self._choose(self._open())
+        return self._columns
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of the columns to predict from."""
-        return self._resolved_names()[0]
+        """Names of the features: of columns, and of indicators such as ``color=red``."""
+        return self._resolved().feature_names
 
     @property
     def target_names(self) -> list[str]:
         """Names of the columns to predict."""
-        return self._resolved_names()[1]
+        return self._resolved().target_names
 
     def read_inputs(self, path: str | Path) -> Tensor:
-        """Read the feature columns, shape (N, D), from another file; it needs no targets."""
-        return torch.from_numpy(np.ascontiguousarray(read_columns(open_table(path), self.feature_names)))
+        """Read the features, shape (N, D), from another file; it needs no targets."""
+        from gd_lightning.problems.table_files import explained, open_table, read_table
+
+        with explained(Path(path)):
+            found, _ = read_table(open_table(path, self.header), self._resolved().inputs, self.map_above)
+        return torch.from_numpy(np.ascontiguousarray(found))
+
+    def rows_as_given(self, path: str | Path | None = None) -> Iterator[tuple[Sequence[object], bool]]:
+        """Yield the names of all columns, then each row with its cells as they were given, and whether it is used.
+
+        Args:
+            path: Another table with the columns of the features; None: this one.
+        """
+        from gd_lightning.problems.table_files import explained, open_table
+
+        columns = self._resolved()
+        with explained(Path(path or self.path)):
+            table = self._open() if path is None else open_table(path, self.header)
+            yield table.header, True
+            kept = (
+                is_kept for _, block in (columns if path is None else columns.inputs).encode(table) for is_kept in block
+            )
+            yield from zip(table.rows(), map(bool, kept), strict=True)

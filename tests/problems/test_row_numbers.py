@@ -65,7 +65,7 @@ def test_row_numbers_take_nothing_of_the_slope(tmp_path: Path, kind: str) -> Non
             assert named.sample()[0][:, 0].tolist() == [float(str(value).strip('"')) for value in values]
             assert named.target_names == ["y"]
         else:
-            with pytest.raises(InputError, match="is no number"):
+            with pytest.raises(InputError, match="cannot use column ''"):
                 named.sample()
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Table
-from gd_lightning.problems.named_columns import Array, TableFile
-from gd_lightning.problems.table_files import open_table, read_columns
+from gd_lightning.problems.named_columns import Array, NamedColumns
+from gd_lightning.problems.table_columns import TableColumns
+from gd_lightning.problems.table_files import open_table, read_table
 
 X = np.arange(12.0).reshape(4, 3)
 
@@ -31,9 +32,9 @@ def _write(path: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> Array:
+def _read(path: Path, most: int = 2**24) -> Array:
     table = open_table(path)
-    return read_columns(table, table.names)
+    return read_table(table, TableColumns.of_numbers(table.names, []), most)[0]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_large_file_is_mapped_and_gives_the_same_columns(
 ) -> None:
     path = _write(tmp_path / f"table{ending}")
     small = Table(str(path)).sample()
-    monkeypatch.setattr(TableFile, "rows_at_once", 3)
+    monkeypatch.setattr(NamedColumns, "rows_at_once", 3)
     monkeypatch.setattr(Table, "map_above", 10)
     table = Table(str(path))
     x, y = table.sample()
@@ -74,15 +75,14 @@ def test_a_large_file_is_mapped_and_gives_the_same_columns(
 
 
 def test_a_value_that_is_no_number_is_found_in_later_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TableFile, "rows_at_once", 2)
+    monkeypatch.setattr(NamedColumns, "rows_at_once", 2)
     (tmp_path / "text.csv").write_text("a,b\n1,2\n\n3,4\n5,6\n7,eight\n")
-    with pytest.raises(InputError, match=r"column 'b' .*line 6: 'eight' is no number"):
+    with pytest.raises(InputError, match=r"column 'b' .*of line 6: 'eight' is no number"):
         _read(tmp_path / "text.csv")
     for in_memory in (10**6, 10):
         np.save(tmp_path / "nan.npy", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]]))
-        table = open_table(tmp_path / "nan.npy")
-        with pytest.raises(InputError, match=r"column '1' of .*nan.npy, because row 3 of the data is nan"):
-            read_columns(table, table.names, in_memory)
+        with pytest.raises(InputError, match=r"column '1' of .*nan.npy, because .*row 3 of the data"):
+            _read(tmp_path / "nan.npy", in_memory)
 
 
 def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
@@ -90,27 +90,29 @@ def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf"a","b, with comma"\r\n"1",2e-1\r\n\r\n3,"-4.5"\r\n')
     table = open_table(path)
     assert table.names == ["a", "b, with comma"]
-    assert read_columns(table, table.names).tolist() == [[1, 0.2], [3, -4.5]]
+    assert _read(path).tolist() == [[1, 0.2], [3, -4.5]]
 
 
 BAD = {
-    "missing cell": ("a,b\n1,2\n3,\n", "column 'b' .*line 3: the cell is empty"),
-    "short row": ("a,b\n1,2\n3\n", "column 'b' .*line 3: the cell is empty"),
-    "text": ("a,b\n1,2\n3,four\n", "column 'b' .*line 3: 'four' is no number"),
-    "nan": ("a,b\n1,2\n3,nan\n", "column 'b' .*row 2 of the data is nan"),
-    "infinity": ("a,b\ninf,2\n", "column 'a' .*row 1 of the data is inf"),
+    "missing cell": ("a,b\n1,2\n3,\n", "column 'b' .*a missing value in line 3"),
+    "short row": ("a,b\n1,2\n3\n", "column 'b' .*a missing value in line 3"),
+    "text": ("a,b\n1,2\n3,four\n", "column 'b' .*'four' in line 3, which is no number"),
+    "nan": ("a,b\n1,2\n3,nan\n", "column 'b' .*a missing value in line 3"),
+    "infinity": ("a,b\ninf,2\n", "column 'a' .*is inf in line 2"),
     "no rows": ("a,b\n", "no rows"),
     "empty": ("", "no rows"),
-    "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the header 2"),
-    "no header": ("1,2\n3,4\n", "its first line is numbers"),
+    "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the first line 2"),
     "twice": ("a,a,b\n1,2,3\n", "column 'a' .*several columns have that name"),
     "target twice": ("b,a,a\n1,2,3\n", "column 'a' .*several columns have that name"),
     "no name twice": ("a,,,b\n1,2,3,4\n", "column '' .*several columns have that name"),
     "quotes that stay open": ('a,b,n\n1,2,"x\n3,4,y\n', "quotes that open in line 2 are never closed"),
-    "text behind quotes over lines": ('a,b,"n\nm"\n1,2,"3\n"\n\n3,four,5\n', "column 'b' .*line 6: 'four'"),
-    "missing cell behind quotes over lines": ('a,n,b\n1,"2\n\n",2\n3,"4"\n', "column 'b' .*line 5: the cell is empty"),
-    "long row behind quotes over lines": ('a,b\n1,"2\n"\n3,4,5\n', "line 4 has 3 cells and the header 2"),
-    "long row of quotes over lines": ('a,b\n1,2\n3,"4\n",5\n', "line 3 has 3 cells and the header 2"),
+    "text behind quotes over lines": (
+        'a,b,"n\nm"\n1,2,"3\n"\n\n3,four,5\n',
+        "column 'b' .*'four' in line 6, which is no number",
+    ),
+    "missing cell behind quotes over lines": ('a,n,b\n1,"2\n\n",2\n3,"4"\n', "column 'b' .*a missing value in line 5"),
+    "long row behind quotes over lines": ('a,b\n1,"2\n"\n3,4,5\n', "line 4 has 3 cells and the first line 2"),
+    "long row of quotes over lines": ('a,b\n1,2\n3,"4\n",5\n', "line 3 has 3 cells and the first line 2"),
 }
 
 READ: dict[str, tuple[str, list[list[float]]]] = {
@@ -130,8 +132,8 @@ def test_columns_are_read_beside_whatever_others_hold(
 ) -> None:
     text, rows = READ[case]
     (tmp_path / "table.csv").write_text(text, newline="")
-    for at_once in (TableFile.rows_at_once, 1):
-        monkeypatch.setattr(TableFile, "rows_at_once", at_once)
+    for at_once in (NamedColumns.rows_at_once, 1):
+        monkeypatch.setattr(NamedColumns, "rows_at_once", at_once)
         x, y = Table(str(tmp_path / "table.csv"), ["a"], ["y"]).sample()
         assert np.hstack([x, y]).tolist() == rows
 
@@ -229,18 +231,15 @@ def test_a_column_is_not_trained_on_itself(tmp_path: Path) -> None:
 
 
 def test_bad_files_are_refused(tmp_path: Path) -> None:
-    for name in ("no.csv", "table.xlsx"):
+    for name in ("no.csv", "table.xls"):
         with pytest.raises(InputError, match="cannot read the table"):
             _read(tmp_path / name)
     for name in ("broken.npz", "broken.npy"):
         (tmp_path / name).write_bytes(b"no such thing")
         with pytest.raises(InputError, match="cannot read the table"):
             _read(tmp_path / name)
-    (tmp_path / "latin.csv").write_bytes("a,é\n1,2\n".encode("latin-1"))
-    with pytest.raises(InputError, match="cannot read the table"):
-        _read(tmp_path / "latin.csv")
     np.save(tmp_path / "text.npy", np.array(["a", "b"]))
-    with pytest.raises(InputError, match="use numbers"):
+    with pytest.raises(InputError, match="'a' is no number"):
         _read(tmp_path / "text.npy")
     np.savez(tmp_path / "uneven.npz", a=np.zeros(3), b=np.zeros(4))
     with pytest.raises(InputError, match="different lengths"):
@@ -253,11 +252,11 @@ def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
         _read(tmp_path / "objects.npy")
 
 
-def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    (tmp_path / "table.parquet").touch()
-    with pytest.raises(InputError, match=r"gd-lightning\[parquet\]"):
-        _read(tmp_path / "table.parquet")
+def test_excel_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (tmp_path / "table.xlsx").touch()
+    with pytest.raises(InputError, match=r"gd-lightning\[xlsx\]"):
+        _read(tmp_path / "table.xlsx")
 
 
 def test_a_header_that_was_damaged_is_refused_in_one_line(tmp_path: Path) -> None:

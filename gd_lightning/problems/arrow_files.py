@@ -1,0 +1,153 @@
+"""Reading tables from the files of Arrow's kind: Parquet, Feather, ORC, JSON lines; and from Excel's."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gd_lightning.errors import InputError
+from gd_lightning.problems.csv_file import open_binary
+from gd_lightning.problems.dialect import names_of
+from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns, index_of
+
+
+class ArrowFile(NamedColumns):
+    """Columns of a file that has a schema.
+
+    Args:
+        path: The file.
+        schema: Its schema.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        super().__init__(str(path), schema.names, index_of(schema))
+
+    def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
+        """Yield blocks of some columns as Arrow arrays."""
+        names = [self.header[i] for i in positions]
+        # By name, unless several columns have it: then all are read.
+        by_name = not self.repeated.intersection(names)
+        for batch in self._batches(names if by_name else None):
+            places = {name: i for i, name in enumerate(batch.schema.names)}
+            yield [batch.column(places[name] if by_name else i) for i, name in zip(positions, names, strict=True)]
+
+    def _batches(self, names: list[str] | None) -> Iterator[Any]:
+        """Yield batches of rows with these columns, or with all."""
+        raise NotImplementedError
+
+
+class ParquetFile(ArrowFile):
+    """Columns of a Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        from pyarrow import parquet
+
+        # Columns are decoded as they are asked for; a buffer would hold whole row groups beside them.
+        self._file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+        super().__init__(path, self._file.schema_arrow)
+
+    def _batches(self, names: list[str] | None) -> Iterator[Any]:
+        yield from self._file.iter_batches(self.rows_at_once, columns=names, use_threads=False)
+
+
+class ParquetFolder(ArrowFile):
+    """Columns of the Parquet files in a folder, in the order of their names; ``name=value`` folders give a column."""
+
+    def __init__(self, path: Path) -> None:
+        from pyarrow import dataset
+
+        files = sorted(
+            str(file)
+            for file in path.rglob("*.parquet")
+            if file.is_file() and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
+        )
+        if not files:
+            raise InputError(f"cannot read the table {path}, because the folder holds no .parquet files; give a file")
+        self._dataset = dataset.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(path))
+        super().__init__(path, self._dataset.schema)
+
+    def _batches(self, names: list[str] | None) -> Iterator[Any]:
+        yield from self._dataset.to_batches(
+            columns=names, batch_size=self.rows_at_once, batch_readahead=1, fragment_readahead=1, use_threads=False
+        )
+
+
+class FeatherFile(ArrowFile):
+    """Columns of an Arrow file or stream, such as Feather's."""
+
+    def __init__(self, path: Path) -> None:
+        self._source = pa.memory_map(str(path))
+        try:
+            reader = pa.ipc.open_file(self._source)
+        except pa.ArrowInvalid:
+            self._source.seek(0)
+            reader = pa.ipc.open_stream(self._source)
+        self._reader = reader
+        super().__init__(path, reader.schema)
+
+    def _batches(self, names: list[str] | None) -> Iterator[Any]:
+        if hasattr(self._reader, "get_batch"):
+            yield from map(self._reader.get_batch, range(self._reader.num_record_batches))
+            return
+        self._source.seek(0)
+        yield from pa.ipc.open_stream(self._source)
+
+
+class OrcFile(ArrowFile):
+    """Columns of an ORC file."""
+
+    def __init__(self, path: Path) -> None:
+        from pyarrow import orc
+
+        self._file = orc.ORCFile(path)
+        super().__init__(path, self._file.schema)
+
+    def _batches(self, names: list[str] | None) -> Iterator[Any]:
+        for i in range(self._file.nstripes):
+            yield self._file.read_stripe(i, columns=names)
+
+
+def json_lines(path: Path) -> NamedColumns:
+    """Return the columns of a file with a JSON object in each line; it is read into memory."""
+    from pyarrow import json
+
+    with open_binary(path) as file:
+        return ArrowColumns(str(path), json.read_json(pa.BufferReader(file.read())))
+
+
+def excel_sheet(path: Path) -> NamedColumns:
+    """Return the columns of the first sheet of an Excel workbook; it is read into memory.
+
+    Raises:
+        InputError: openpyxl is not installed.
+    """
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise InputError(
+            f"cannot read {path} without openpyxl; install it with: pip install 'gd-lightning[xlsx]'"
+        ) from None
+    book = load_workbook(path, read_only=True, data_only=True)
+    try:
+        rows = [[_cell(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+    finally:
+        book.close()
+    rows = [row for row in rows if any(row)]
+    width = max((i + 1 for row in rows for i, cell in enumerate(row) if cell), default=0)
+    rows = [[*row, *[""] * width][:width] for row in rows]
+    names = names_of(rows, str(path), None, is_bare=False) if rows else []
+    table = rows if names is None else rows[1:]
+    header = [str(i) for i in range(width)] if names is None else names
+    columns = [pa.array([row[i] for row in table], pa.string()) for i in range(width)]
+    return ArrowColumns(str(path), pa.table(columns, header), decimal=".")
+
+
+def _cell(value: object) -> str:
+    """Return a cell as a CSV file would have it."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ").removesuffix(" 00:00:00")
+    return "" if value is None else str(value)

@@ -1,0 +1,330 @@
+"""Values of table columns, block by block: numbers, booleans, dates and texts, and what is missing among them.
+
+Letters: N rows of a block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Kind = Literal["number", "boolean", "date", "text", "other"]
+
+EXACT = 2**53  # every whole number up to here is a float64 number
+# What pandas takes for a missing value, in any case, and what else stands for one in tables of statistics programs.
+MISSING = pa.array(
+    ["", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."]
+    + [f"{sign}1.#{word}" for sign in ("", "-") for word in ("ind", "qnan")]
+)
+_TRUE = {"true": "false", "yes": "no", "y": "n", "t": "f"}
+TRUE_WORDS, BOOLEAN_WORDS = pa.array(list(_TRUE)), pa.array([*_TRUE, *_TRUE.values()])
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity|INF|Inf|Infinity)$"
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_DATE = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?Z?$"
+_LIKE_A_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
+MOST_VALUES = 1000  # different texts of a column that are remembered
+_MICROSECONDS = 86_400_000_000  # of a day
+
+
+@dataclass
+class Values:
+    """A block of a column.
+
+    Args:
+        numbers: Shape (N,); nan where there is no number. Of booleans 0 and 1, of dates days since 1970-01-01.
+        missing: Shape (N,): where there is no value.
+        kind: What numbers it holds, or "text", or "other".
+        texts: Arrow strings, of a column of texts.
+        digits: The first number (place in the block, value) that is another one in float64.
+    """
+
+    numbers: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    kind: Kind = "number"
+    texts: Any = None
+    digits: tuple[int, object] | None = None
+
+    @property
+    def no_numbers(self) -> NDArray[np.bool_]:
+        """Where there is a value that is no number."""
+        return np.isnan(self.numbers) & ~self.missing
+
+    def labels(self) -> list[str | None]:
+        """Return each value as a text; None where it is missing."""
+        if self.texts is not None:
+            texts: list[str] = self.texts.to_pylist()
+        elif self.kind == "boolean":
+            texts = ["true" if number else "false" for number in self.numbers.tolist()]
+        else:
+            texts = [str(int(each)) if each.is_integer() else repr(each) for each in self.numbers.tolist()]
+        return [None if missing else text for text, missing in zip(texts, self.missing.tolist(), strict=True)]
+
+
+def values_of(column: Any, decimal: str | None = None) -> Values:
+    """Return the values of a block.
+
+    Args:
+        column: An Arrow array.
+        decimal: Where texts stand for numbers: their decimal separator; None where a text is a text.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind, missing = column.type, column.is_null().to_numpy(zero_copy_only=False)
+    numbers = np.full(len(column), np.nan)
+    if pa.types.is_boolean(kind):
+        numbers[~missing] = column.drop_null().cast(pa.uint8()).to_numpy(zero_copy_only=False)
+        return Values(numbers, missing, "boolean")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _of_numbers(column, missing)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        days = column.drop_null().cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64())
+        numbers[~missing] = days.to_numpy(zero_copy_only=False) / _MICROSECONDS
+        return Values(numbers, missing, "date")
+    if pa.types.is_null(kind):
+        return Values(numbers, missing)
+    if not _is_text(kind):
+        return Values(numbers, missing, "other")
+    texts = column.cast(pa.string())
+    return Values(numbers, missing, "text", texts) if decimal is None else _of_cells(texts, missing, decimal)
+
+
+def days_of(values: Values) -> Values:
+    """Return dates in texts, as ISO 8601 writes them, as days since 1970-01-01; nan where there is none."""
+    if values.texts is None:
+        return values
+    is_date = pc.match_substring_regex(values.texts, _DATE).to_numpy(zero_copy_only=False) & ~values.missing
+    numbers = np.full(len(is_date), np.nan)
+    try:
+        texts = pc.utf8_rtrim(values.texts.take(np.flatnonzero(is_date)), "Z")
+        numbers[is_date] = texts.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # the 30th of February, or nanoseconds
+        pass
+    return Values(numbers / _MICROSECONDS, values.missing, "date", values.texts)
+
+
+def booleans_of(values: Values) -> Values:
+    """Return words such as yes and no as 1 and 0; nan where there is another one."""
+    if values.texts is None:
+        others = ~np.isin(values.numbers, (0, 1)) & ~values.missing
+        return Values(np.where(others, np.nan, values.numbers), values.missing, "boolean")
+    words = pc.utf8_lower(values.texts)
+    numbers = pc.is_in(words, TRUE_WORDS).to_numpy(zero_copy_only=False).astype(np.float64)
+    known = pc.is_in(words, BOOLEAN_WORDS).to_numpy(zero_copy_only=False) & ~values.missing
+    if values.kind == "number":  # cells: 0 and 1 may stand among them
+        numbers, known = np.where(known, numbers, values.numbers), known | np.isin(values.numbers, (0, 1))
+    return Values(np.where(known, numbers, np.nan), values.missing, "boolean", values.texts)
+
+
+def is_boolean(words: set[str]) -> bool:
+    """Whether texts are words for yes and no of one pair, in any case."""
+    lower = {word.lower() for word in words}
+    return any(lower <= {yes, no} for yes, no in _TRUE.items())
+
+
+def looks_like_a_date(text: str) -> bool:
+    """Whether a text begins as a date or a time, in any usual form."""
+    return _LIKE_A_DATE.match(text) is not None
+
+
+def _is_text(kind: Any) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
+
+
+def _of_numbers(column: Any, missing: NDArray[np.bool_]) -> Values:
+    numbers, present = np.full(len(column), np.nan), column.drop_null()
+    if pa.types.is_decimal(column.type):
+        present = present.cast(pa.string())
+        numbers[~missing] = _parsed(present)
+        exact: Any = column
+    else:
+        exact = present.to_numpy(zero_copy_only=False)
+        numbers[~missing] = exact
+        if exact.dtype.kind == "f":
+            return Values(numbers, missing | np.isnan(numbers))
+        exact = column
+    return Values(numbers, missing, digits=_first_inexact(numbers, exact))
+
+
+def _first_inexact(numbers: NDArray[np.float64], exact: Any) -> tuple[int, object] | None:
+    """Return the first of the numbers that is another one in float64, such as an identifier of 19 digits."""
+    for row in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
+        value = exact[row].as_py()  # Python compares numbers of all kinds exactly
+        if value != float(numbers[row]):
+            return row, value
+    return None
+
+
+def _of_cells(cells: Any, missing: NDArray[np.bool_], decimal: str) -> Values:
+    """Return the values of texts that stand for numbers, where they do."""
+    texts = pc.utf8_trim_whitespace(cells)
+    plain = texts
+    if decimal != ".":
+        # A point would separate thousands.
+        has_point = pc.match_substring(texts, ".")
+        plain = pc.if_else(has_point, pa.scalar("-", pa.string()), pc.replace_substring(texts, decimal, "."))
+    try:
+        numbers = plain.cast(pa.float64()).to_numpy(zero_copy_only=False).copy()
+    except pa.ArrowInvalid:
+        is_number = pc.match_substring_regex(plain, _NUMBER).fill_null(False).to_numpy(zero_copy_only=False)
+        numbers = np.full(len(cells), np.nan)
+        numbers[is_number] = _parsed(plain.take(np.flatnonzero(is_number)))
+    nan = np.isnan(numbers)
+    if nan.any():
+        missing = missing | (nan & pc.is_in(pc.utf8_lower(texts), MISSING).to_numpy(zero_copy_only=False))
+    digits = None
+    for row in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
+        text = texts[row].as_py()
+        if _WHOLE.fullmatch(text) and int(text) != float(numbers[row]):
+            digits = row, text
+            break
+    return Values(numbers, missing, "number", texts, digits)
+
+
+def _parsed(texts: Any) -> NDArray[np.float64]:
+    """Return texts that are known to be numbers as such, correctly rounded."""
+    try:
+        return np.asarray(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:  # some versions take no + in front, or nothing beyond the largest number
+        return np.array([float(text) for text in texts.to_pylist()])
+
+
+@dataclass
+class ColumnSummary:
+    """What stands in a column, found block by block.
+
+    Args:
+        name: Its name.
+        counts_all: Whether numbers are counted as texts are, for a column that is to become categories.
+        keeps: Whether the numbers are kept, to see whether they are all different.
+    """
+
+    name: str
+    counts_all: bool = False
+    keeps: bool = False
+    rows: int = 0
+    missing: int = 0
+    first_missing: int | None = None
+    numbers: int = 0
+    texts: int = 0
+    first_text: tuple[int, str] | None = None
+    first_infinite: tuple[int, float] | None = None
+    first_inexact: tuple[int, object] | None = None
+    arrow_type: str = ""
+    """The type of the column where it is neither of numbers nor of texts."""
+    words: Counter[str] | None = field(default_factory=Counter)
+    """How often each text stands there; None where there are more than are remembered."""
+    is_whole: bool = True
+    lowest: float = np.inf
+    highest: float = -np.inf
+    _kinds: set[Kind] = field(default_factory=set)
+    _dates: int = 0
+    _counts: bool = True
+    _sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    _kept: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, column: Any, decimal: str | None) -> None:
+        """Take a block into account, as :func:`values_of` takes it."""
+        values = values_of(column, decimal)
+        first, self.rows = self.rows, self.rows + len(column)
+        self._kinds.add(values.kind)
+        if values.kind == "other":
+            self.arrow_type = str(column.type)
+        if values.kind == "date":
+            self.arrow_type, self._dates = str(column.type), self._dates + int((~values.missing).sum())
+        missing = np.flatnonzero(values.missing)
+        if len(missing):
+            self.first_missing = first + int(missing[0]) if self.first_missing is None else self.first_missing
+            self.missing += len(missing)
+        if values.digits is not None and self.first_inexact is None:
+            self.first_inexact = first + values.digits[0], values.digits[1]
+        self._add_texts(values, first)
+        self._add_numbers(values.numbers, first)
+
+    def _add_texts(self, values: Values, first: int) -> None:
+        others = np.flatnonzero(values.no_numbers)
+        if values.texts is not None and len(others):
+            if self.first_text is None:
+                self.first_text = first + int(others[0]), values.texts[int(others[0])].as_py()
+            self.texts += len(others)
+            self._dates += int((~np.isnan(days_of(values).numbers)).sum())
+        if self.words is None or not (self.counts_all or values.texts is not None):
+            return
+        if values.texts is not None:
+            present = values.texts.filter(pa.array(~values.missing))
+            found = pc.value_counts(present)
+            if len(found) <= MOST_VALUES:
+                pairs = zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
+                self.words.update(dict(pairs))
+            else:
+                self.words = None
+        elif len(np.unique(values.numbers)) <= 2 * MOST_VALUES:  # each nan is one of its own in old versions
+            self.words.update(label for label in values.labels() if label is not None)
+        else:
+            self.words = None
+        if self.words is not None and len(self.words) > MOST_VALUES:
+            self.words = None
+
+    def _add_numbers(self, numbers: NDArray[np.float64], first: int) -> None:
+        """Keep count of what shows whether a column numbers the rows."""
+        present = numbers[~np.isnan(numbers)]
+        self.numbers += len(present)
+        self._kept += [present] * self.keeps
+        infinite = np.flatnonzero(np.isinf(numbers))
+        if len(infinite) and self.first_infinite is None:
+            self.first_infinite = first + int(infinite[0]), float(numbers[infinite[0]])
+        if not len(present) or len(infinite):
+            self._counts = self._counts and not len(numbers)
+            self.is_whole = self.is_whole and not len(infinite)
+            return
+        self.lowest, self.highest = min(self.lowest, present.min()), max(self.highest, present.max())
+        self.is_whole = self.is_whole and bool(np.array_equal(present, np.floor(present)))
+        if self.is_whole and self.highest < EXACT:
+            self._sums += present.sum(), np.square(present).sum()
+            start = self.lowest if first else numbers[0]
+            expected = start + first + np.arange(len(numbers))
+            self._counts = self._counts and bool(np.array_equal(numbers, expected))
+
+    @property
+    def kind(self) -> Kind:
+        """What the column holds."""
+        if "other" in self._kinds:
+            return "other"
+        if self.texts:
+            if self._dates == self.texts and not self.numbers:
+                return "date"
+            is_yes_or_no = not self.numbers and self.words is not None and is_boolean(set(self.words))
+            return "boolean" if is_yes_or_no else "text"
+        return next((kind for kind in ("date", "boolean") if kind in self._kinds), "number")  # type: ignore[return-value]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is 0, 1, 2, ... or 1, 2, 3, ... in this order."""
+        return bool(self.rows and self._counts and self.is_whole and not self.texts and self.lowest in (0, 1))
+
+    @property
+    def differs(self) -> bool:
+        """Whether its numbers, which it keeps, are different whole ones, as in an index that was sorted or filtered."""
+        values = np.concatenate([np.empty(0), *self._kept])
+        return self.is_whole and len(np.unique(values)) == len(values) == self.rows
+
+    @property
+    def identifies(self) -> bool:
+        """Whether it is 0 to N - 1, or 1 to N, in any order: as an identifier is, and hardly a measurement."""
+        n = self.rows
+        if not (n > 2 and self.numbers == n and self.is_whole and self.lowest in (0, 1)):
+            return False
+        numbers = np.arange(n, dtype=np.float64) + self.lowest
+        expected = numbers.sum(), np.square(numbers).sum()
+        return self.highest == n - 1 + self.lowest and bool(np.allclose(self._sums, expected, rtol=1e-12))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all of its numbers are the same."""
+        return self.numbers == self.rows > 1 and self.lowest == self.highest

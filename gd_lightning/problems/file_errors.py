@@ -1,0 +1,44 @@
+"""Messages on files that cannot be read, in one line whatever library stumbles on them."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tokenize import TokenError
+
+import pyarrow as pa
+
+from gd_lightning.errors import InputError, first_line
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say what a library stumbles on in a file, in one line.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know;
+    # NumPy reads a header as Python.
+    except (ValueError, EOFError, RuntimeError, TokenError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
+        raise unreadable(path, first_line(error)) from error
+    except pa.ArrowException as error:
+        raise unreadable(path, first_line(error)) from error
+    except OSError as error:
+        # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.
+        if error.errno is not None and not isinstance(error, (PermissionError, IsADirectoryError)):
+            raise
+        raise unreadable(path, first_line(error)) from error
+
+
+def unreadable(path: Path, reason: str) -> InputError:
+    """Return what is raised where a file is none of its kind."""
+    return InputError(f"cannot read the table {path} as {path.suffix}, because {reason}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -195,7 +195,6 @@ def _parsed(texts: Any) -> NDArray[np.float64]:
         return np.array([float(text) for text in texts.to_pylist()])
 
 
-@dataclass
 class ColumnSummary:
     """What stands in a column, found block by block.
 
@@ -205,29 +204,25 @@ class ColumnSummary:
         keeps: Whether the numbers are kept, to see whether they are all different.
     """
 
-    name: str
-    counts_all: bool = False
-    keeps: bool = False
-    rows: int = 0
-    missing: int = 0
-    first_missing: int | None = None
-    numbers: int = 0
-    texts: int = 0
-    first_text: tuple[int, str] | None = None
-    first_infinite: tuple[int, float] | None = None
-    first_inexact: tuple[int, object] | None = None
-    arrow_type: str = ""
-    """The type of the column where it is neither of numbers nor of texts."""
-    words: Counter[str] | None = field(default_factory=Counter)
-    """How often each text stands there; None where there are more than are remembered."""
-    is_whole: bool = True
-    lowest: float = np.inf
-    highest: float = -np.inf
-    _kinds: set[Kind] = field(default_factory=set)
-    _dates: int = 0
-    _counts: bool = True
-    _sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    _kept: list[NDArray[np.float64]] = field(default_factory=list)
+    def __init__(self, name: str, counts_all: bool = False, keeps: bool = False) -> None:
+        self.name = name
+        self.rows = self.missing = self.numbers = self.texts = 0
+        self.first_missing: int | None = None
+        self.first_text: tuple[int, str] | None = None
+        self.first_infinite: tuple[int, float] | None = None
+        self.first_inexact: tuple[int, object] | None = None
+        self.arrow_type = ""
+        """The type of the column where it is neither of numbers nor of texts."""
+        self.words: Counter[str] | None = Counter()
+        """How often each text stands there; None where there are more than are remembered."""
+        self.is_whole = True
+        self.lowest, self.highest = np.inf, -np.inf
+        self._counts_all, self._keeps = counts_all, keeps
+        self._kinds: set[Kind] = set()
+        self._dates = 0
+        self._counts = True
+        self._sums = np.zeros(2)
+        self._kept: list[NDArray[np.float64]] = []
 
     def add(self, column: Any, decimal: str | None) -> None:
         """Take a block into account, as :func:`values_of` takes it."""
@@ -254,7 +249,7 @@ class ColumnSummary:
                 self.first_text = first + int(others[0]), values.texts[int(others[0])].as_py()
             self.texts += len(others)
             self._dates += int((~np.isnan(days_of(values).numbers)).sum())
-        if self.words is None or not (self.counts_all or values.texts is not None):
+        if self.words is None or not (self._counts_all or values.texts is not None):
             return
         if values.texts is not None:
             present = values.texts.filter(pa.array(~values.missing))
@@ -275,7 +270,7 @@ class ColumnSummary:
         """Keep count of what shows whether a column numbers the rows."""
         present = numbers[~np.isnan(numbers)]
         self.numbers += len(present)
-        self._kept += [present] * self.keeps
+        self._kept += [present] * self._keeps
         infinite = np.flatnonzero(np.isinf(numbers))
         if len(infinite) and self.first_infinite is None:
             self.first_infinite = first + int(infinite[0]), float(numbers[infinite[0]])

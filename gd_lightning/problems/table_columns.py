@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.column_values import Values, booleans_of, days_of, looks_like_a_date, values_of
+from gd_lightning.problems.column_values import Values, booleans_of, days_of, values_of
 from gd_lightning.problems.named_columns import Block, NamedColumns
 
 Form = Literal["number", "boolean", "date", "categories"]
@@ -113,9 +113,9 @@ class TableColumns:
         if self.missing == "drop":
             return part
         if self.missing is None or is_target or not column.means:
-            ways = "leave the row out" if is_target or self.missing else "fill it, or leave the row out"
             raise InputError(
-                f"cannot use column {column.name!r} of {table.label}, because it has no value in {place}; {ways}"
+                f"cannot use column {column.name!r} of {table.label}, because it has no value in {place}; fill it, or "
+                "leave the row out"
             )
         part[missing] = column.means
         return part
@@ -212,11 +212,9 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
 
 def _refuse_text(column: Column, text: str, table: NamedColumns, row: int) -> None:
     known = {"boolean": "no word for yes or no", "date": "no date as in 2024-01-31"}.get(column.form, "no number")
-    way = "write it as the training table has it" if column.form != "number" else "correct the cell"
-    if column.form == "number" and looks_like_a_date(text):
-        way = "name the column in dates"
     raise InputError(
-        f"cannot use column {column.name!r} of {table.label}, because of {table.place(row)}: {text!r} is {known}; {way}"
+        f"cannot use column {column.name!r} of {table.label}, because of {table.place(row)}: {text!r} is {known}; "
+        "correct the cell, or leave the row out"
     )
 
 

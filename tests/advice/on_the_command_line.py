@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pyarrow import parquet, table
 from torch import Tensor, nn
 
 from gd_lightning import Problem
@@ -167,13 +167,18 @@ def materials() -> None:
         "semicolons.csv": "a;b;y\n1,5;2;3\n3;4;5\n",
         "decimal_comma.csv": "a,y\n1,5,2\n3,5,4\n",
         "decimal_point.csv": "a,y\n1.5,2\n3.5,4\n",
-        "numbers_alone.csv": rows,
+        "maybe_names.csv": "1.5,red,2\n2.5,blue,3\n3.5,red,5\n",
+        "colours.csv": f"a,colour,y\n{''.join(f'{i},{c},{i}' + chr(10) for i, c in enumerate(['red', 'blue', 'red']))}",
+        "violet.csv": "a,colour\n1,violet\n",
+        "red.csv": "a,colour\n1,red\n",
+        "no_value.csv": "a,b\n1,\n",
+        "holes.csv": "a,b,y\n1,,2\n,3,4\n",
         "twice.csv": "a,a,b,y\n1,2,3,4\n",
         "told_apart.csv": "a,c,b,y\n1,2,3,4\n",
         "open_quotes.csv": 'a,y,n\n1,2,"x\n3,4,z\n',
         "closed_quotes.csv": 'a,y,n\n1,2,"x"\n3,4,z\n',
         "word.csv": f"a,b,y\n{rows}5,six,7\n",
-        "gap.csv": f"a,b,y\n{rows}5,nan,7\n",
+        "infinite.csv": "a,b\n1,2\n5,inf\n",
         "longer.csv": f"a,b,y\n{rows}5,6,7\n",
         "nameless.csv": "a,,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
         "named.csv": "a,c,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
@@ -196,11 +201,13 @@ def materials() -> None:
     }
     for name, text in texts.items():
         Path(name).write_text(text)
-    with contextlib.suppress(ImportError):  # its cases are skipped then
-        from pyarrow import parquet, table
-
-        parquet.write_table(table({"x": [1.0, None, 3.0], "y": [1.0, 2.0, 3.0]}), "null.parquet")
-        parquet.write_table(table({"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0]}), "filled.parquet")
+    for folder in ("empty_folder", "folder"):
+        Path(folder).mkdir()
+    parquet.write_table(table({"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0]}), "folder/part.parquet")
+    for name, members in (("two.csv.zip", ("good.csv", "longer.csv")), ("one.csv.zip", ("good.csv",))):
+        with zipfile.ZipFile(name, "w") as packed:
+            for member in members:
+                packed.write(member)
     Path("latin.yaml").write_bytes("# é\nmodel: {lr: 0.1}\n".encode("latin-1"))
     Path("utf.yaml").write_text("# é\nmodel: {lr: 0.1}\n", encoding="utf-8")
     np.savez("text.npz", x=np.array(["a", "b", "c"]), y=np.arange(3.0), z=np.arange(3.0))
@@ -402,16 +409,54 @@ ADVICE: dict[str, Advice] = {
     "use a point in decimals and commas between cells": advice(
         f"fit {TABLE} decimal_comma.csv", f"fit {TABLE} decimal_point.csv --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "because its first line is numbers; begin it with column names": advice(
-        f"fit {TABLE} numbers_alone.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+    "as other lines do; use --data.problem.header true or false": advice(
+        f"fit {TABLE} maybe_names.csv --data.problem.features [0]",
+        f"fit {TABLE} maybe_names.csv --data.problem.header false --data.problem.features [0] {ONE_EPOCH}",
+        f"fit {TABLE} maybe_names.csv --data.problem.header true --data.problem.features ['1.5'] {ONE_EPOCH}",
     ),
-    "or choose other columns with features and targets": advice(
-        f"fit {TABLE} word.csv",
+    "correct the cells, or use numbers": advice(
+        f"fit {TABLE} word.csv --data.problem.features [b] --data.problem.targets [y]",
+        f"fit {TABLE} good.csv --data.problem.features [b] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "{}: {} is {}; correct the cell, or leave the row out": advice(
+        "predict --ckpt_path RUN --data.predict_inputs word.csv",
+        "predict --ckpt_path RUN --data.predict_inputs good.csv",
+        before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "in exclude, or in features or targets": advice(
+        f"fit {TABLE} good.csv --data.problem.features [a] --data.problem.exclude [a]",
+        f"fit {TABLE} good.csv --data.problem.features [a] --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} good.csv --data.problem.exclude [a] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "the folder holds no .parquet files; give a file": advice(
+        f"fit {TABLE} empty_folder", f"fit {TABLE} folder {ONE_EPOCH}", f"fit {TABLE} folder/part.parquet {ONE_EPOCH}"
+    ),
+    "because it holds {} files; use one with a single file": advice(
+        f"fit {TABLE} two.csv.zip", f"fit {TABLE} one.csv.zip --model.lr 0.001 {ONE_EPOCH}"
+    ),
+    "leave the row out, or train on a table with it": advice(
+        "predict --ckpt_path RUN --data.predict_inputs violet.csv",
+        "predict --ckpt_path RUN --data.predict_inputs red.csv",
+        before=f"fit {TABLE} colours.csv --data.problem.categories [colour] {ONE_EPOCH}",
+    ),
+    "because it has no value in {}; fill it, or leave the row out": advice(
+        "predict --ckpt_path RUN --data.predict_inputs no_value.csv",
+        "predict --ckpt_path RUN --data.predict_inputs good.csv",
+        before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "has a missing value in each row; fill them, or leave out columns": advice(
+        f"fit {TABLE} holes.csv --data.problem.missing drop",
         f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
-        f"fit {TABLE} word.csv --data.problem.features [a] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
+        f"fit {TABLE} holes.csv --data.problem.missing drop --data.problem.exclude [b] {ONE_EPOCH}",
+    ),
+    "missing {} is unknown; use drop, mean or null": advice(
+        f"fit {TABLE} good.csv --data.problem.missing median",
+        f"fit {TABLE} good.csv --data.problem.missing drop --model.lr 0.001 {ONE_EPOCH}",
     ),
     "remove or fill the rows that are no finite numbers": advice(
-        f"fit {TABLE} gap.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
+        "predict --ckpt_path RUN --data.predict_inputs infinite.csv",
+        "predict --ckpt_path RUN --data.predict_inputs good.csv",
+        before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
     ),
     "is no array; leave it out": advice(
         f"fit {TABLE} more.npz", f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}"
@@ -434,21 +479,12 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} good.csv --data.problem.features []",
         f"fit {TABLE} good.csv --data.problem.features [a] --model.lr 0.001 {ONE_EPOCH}",
     ),
-    "because it is of type {}; {}, or choose other columns with features and targets": advice(
-        f"fit {TABLE} text.npz",
-        f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}",
-        f"fit {TABLE} text.npz --data.problem.features [z] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
-    ),
     "because it is of shape {}; use one of shape (N,) or (N, columns)": advice(
         f"fit {TABLE} cube.npz", f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "is null; remove or fill the rows without a value": advice(
-        f"fit {TABLE} null.parquet", f"fit {TABLE} filled.parquet --model.lr 0.001 {ONE_EPOCH}"
-    ),
-    "leave out a column of identifiers with features and targets, or subtract a constant from it": advice(
+    "leave out a column of identifiers with exclude, or subtract a constant from it": advice(
         f"fit {TABLE} identifiers.npz",
-        f"fit {TABLE} identifiers.npz --data.problem.features [x] --data.problem.targets [y] --model.lr 0.001 "
-        f"{ONE_EPOCH}",
+        f"fit {TABLE} identifiers.npz --data.problem.exclude [ids] --model.lr 0.001 {ONE_EPOCH}",
         f"fit {TABLE} subtracted.npz --model.lr 0.001 {ONE_EPOCH}",
     ),
     "and does not number the rows; name it, or choose columns": advice(

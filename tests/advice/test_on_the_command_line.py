@@ -35,8 +35,6 @@ def _newest_run(word: str) -> str:
 def _message(part: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> re.Match[str]:
     """Bring a message about, and return it with what was put into it."""
     advice = ADVICE[part]
-    if ".parquet" in advice.wrong:
-        pytest.importorskip("pyarrow", reason="reads Parquet")
     materials()
     for command in advice.before:
         assert _run(command, capfd)[0] in (0, 3)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from torch import Tensor, nn
 
 import gd_lightning
@@ -338,9 +340,6 @@ def _save_damaged_arrays() -> None:
 
 
 def _save_truncated_parquet() -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-    from pyarrow import parquet
-
     parquet.write_table(pyarrow.table({"x": np.zeros(100), "y": np.zeros(100)}), "truncated.parquet")
     Path("truncated.parquet").write_bytes(Path("truncated.parquet").read_bytes()[:-200])
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from numpy.typing import NDArray
+from pyarrow import parquet
 from torch import Tensor
 
 from gd_lightning import InputError, Problem, RegressionDataModule, RegressionModule, Table
@@ -50,9 +52,6 @@ def _write(path: Path, columns: Columns) -> Path:
     elif path.suffix == ".npz":
         np.savez(path, **columns)  # type: ignore[arg-type]
     else:
-        pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-        from pyarrow import parquet
-
         parquet.write_table(
             pyarrow.table({name: np.ascontiguousarray(column) for name, column in columns.items()}), path
         )

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 from gd_lightning import History, Problem, RegressionDataModule, RegressionModule, Table
 from gd_lightning.data import placement
@@ -105,9 +107,6 @@ def test_a_table_trains_alike_read_loaded_and_mapped(
 ) -> None:
     path = _write(tmp_path / "table.npy", 1_000)
     if ending == ".parquet":
-        pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-        from pyarrow import parquet
-
         columns = np.load(path)
         path = tmp_path / "table.parquet"
         parquet.write_table(pyarrow.table({f"x{i}": columns[:, i] for i in range(COLUMNS)}), path)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from gd_lightning import InputError, Table
 
@@ -110,9 +112,6 @@ def _check(path: Path, name: str, expected: list[float] | str) -> None:
 
 @pytest.mark.parametrize("kind", PARQUET)
 def test_parquet(tmp_path: Path, kind: str) -> None:
-    pa = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-    from pyarrow import parquet
-
     values, form, expected = PARQUET[kind]
     kind_of_values = eval(f"pa.{form}", {"pa": pa})
     if form.startswith("dictionary"):

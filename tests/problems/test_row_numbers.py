@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from gd_lightning import InputError, Table
 from gd_lightning.affine import least_squares
@@ -100,9 +102,6 @@ def test_a_table_of_row_numbers_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_index_of_pandas_in_parquet_is_no_column(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-    from pyarrow import parquet
-
     pandas: dict[str, Any]
     path, dates = tmp_path / "table.parquet", np.datetime64("2024-01-01") + np.arange(N)
     for name, index in (("__index_level_0__", SHUFFLED), ("t", X), ("date", dates), ("car", list("abcdefghijkl"))):

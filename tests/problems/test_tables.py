@@ -6,7 +6,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Table
@@ -25,9 +27,6 @@ def _write(path: Path) -> Path:
     elif path.suffix == ".npz":
         np.savez(path, x=X[:, :2], y=X[:, 2])
     else:
-        pa = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-        from pyarrow import parquet
-
         parquet.write_table(pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2]}), path)
     return path
 
@@ -149,9 +148,6 @@ def test_columns_without_a_name_and_values_are_none(tmp_path: Path, header: str)
 
 
 def test_a_name_that_stands_twice_in_parquet_is_refused_where_it_is_used(tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="Parquet is an extra, gd-lightning[parquet]")
-    from pyarrow import parquet
-
     path = str(tmp_path / "table.parquet")
     parquet.write_table(pa.table([X[:, 0], X[:, 1], X[:, 2], ["p", "q", "r", "s"]], ["a", "n", "y", "n"]), path)
     with pytest.raises(InputError, match=r"column 'n' .*several columns have that name"):

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+EXACT = 2**53
+"""Every whole number up to here is a float64 number."""
+
 NOT_COMPUTABLE: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What is raised where float64 itself does not reach: what comes to infinity, or matrices without an inverse in it."""
 

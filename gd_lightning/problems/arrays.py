@@ -142,8 +142,7 @@ def as_problem(given: ProblemLike, targets: Names | None = None, features: Names
         ['hours']
     """
     if isinstance(given, (str, Path)):
-        chosen = [None if names is None else [str(name) for name in _listed(names)] for names in (features, targets)]
-        return Table(str(given), *chosen)
+        return Table(str(given), features, targets)
     if is_frame(given) and not isinstance(given, Problem):
         return _from_frame(given, targets, features)
     if targets is not None or features is not None:

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gd_lightning.float64 import EXACT
+
 Kind = Literal["number", "boolean", "date", "text", "other"]
 
-EXACT = 2**53  # every whole number up to here is a float64 number
 # What pandas takes for a missing value, in any case, and what else stands for one in tables of statistics programs.
 MISSING = pa.array(
     ["", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."]
@@ -296,7 +297,7 @@ class ColumnSummary:
                 return "date"
             is_yes_or_no = not self.numbers and self.words is not None and is_boolean(set(self.words))
             return "boolean" if is_yes_or_no else "text"
-        return next((kind for kind in ("date", "boolean") if kind in self._kinds), "number")  # type: ignore[return-value]
+        return next((kind for kind in ("date", "boolean") if kind in self._kinds), "number")
 
     @property
     def counts(self) -> bool:

@@ -176,4 +176,5 @@ COMPRESSIONS: dict[str, Callable[[Path], BinaryIO]] = {
 
 def open_binary(path: Path) -> BinaryIO:
     """Open a file to be read; what is compressed is decompressed as it is read."""
-    return COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path)
+    opener = COMPRESSIONS.get(path.suffix.lower())
+    return path.open("rb") if opener is None else opener(path)

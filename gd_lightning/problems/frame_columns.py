@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.named_columns import EXACT, WAY_OF_TIMES
+from gd_lightning.float64 import EXACT
+
+_WAY_OF_TIMES = "write it as a number, such as the days since the first one"
 
 
 class Frame(Protocol):
@@ -117,7 +119,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
         return values.astype(np.float64)
     if kind not in "biuf":
         what = {"c": "complex numbers", "M": "times", "m": "lengths of time"}.get(kind, _first_of(values))
-        way = WAY_OF_TIMES if kind in "mM" else "use real numbers"
+        way = _WAY_OF_TIMES if kind in "mM" else "use real numbers"
         raise InputError(
             f"cannot use {name}, because it holds {what}; {way}, or choose other columns with features and targets"
         )

@@ -104,10 +104,11 @@ class ArrowColumns(NamedColumns):
     Args:
         label: What messages call it.
         table: A ``pyarrow.Table``.
+        decimal: Where texts stand for numbers: the decimal separator; None where a text is a text.
     """
 
-    def __init__(self, label: str, table: pa.Table) -> None:
-        super().__init__(label, table.schema.names, index_of(table.schema))
+    def __init__(self, label: str, table: pa.Table, decimal: str | None = None) -> None:
+        super().__init__(label, table.schema.names, index_of(table.schema), decimal)
         self._table = table
 
     def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,13 +173,16 @@ def _columns_from(state: object) -> tuple[Column, ...]:
         if not isinstance(each, Mapping):
             return ()
         name, form, categories, means = (each.get(key) for key in ("name", "form", "categories", "means"))
-        lists = isinstance(categories, list) and isinstance(means, list)
-        if not (isinstance(name, str) and form in get_args(Form) and lists):
+        if not (isinstance(name, str) and form in get_args(Form)):
             return ()
-        if not all(isinstance(value, str) for value in categories) or not all(isinstance(m, float) for m in means):
+        if not (_are(categories, str) and _are(means, float)):
             return ()
-        found.append(Column(name, form, tuple(categories), tuple(means)))
+        found.append(Column(name, cast(Form, form), tuple(categories or ()), tuple(means or ())))
     return tuple(found)
+
+
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _encoded(column: Column, values: Values, table: NamedColumns, first: int) -> tuple[Block, NDArray[np.bool_]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # pyarrow takes 0.2 s of the start of every command, and only
     from gd_lightning.problems.named_columns import NamedColumns
     from gd_lightning.problems.table_columns import TableColumns
 
-Names = list[str | int] | str | int | None
+Names = Sequence[str | int] | str | int | None
 
 
 class Table(Problem):
@@ -46,6 +46,9 @@ class Table(Problem):
         missing: What becomes of rows with a missing value: drop leaves them out, mean fills them with the mean of the
             column; null: they are refused.
         header: Whether the first line of a text file holds the names of the columns; null: as it looks.
+
+    Raises:
+        InputError: There are no features or no targets, or ``missing`` is unknown.
     """
 
     map_above: int = 16 * 2**20
@@ -87,7 +90,8 @@ class Table(Problem):
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """Read x of shape (N, D) and y of shape (N, K), float64, or float32 where a mapped file has it."""
-        from gd_lightning.problems.table_files import explained, read_table
+        from gd_lightning.problems.file_errors import explained
+        from gd_lightning.problems.table_files import read_table
 
         path = Path(self.path)
         before = path.stat() if path.is_file() else None
@@ -181,7 +185,7 @@ class Table(Problem):
 
     def _resolved(self) -> TableColumns:
         if self._columns is None:
-            from gd_lightning.problems.table_files import explained
+            from gd_lightning.problems.file_errors import explained
 
             with explained(Path(self.path)):
                 return self._choose(self._open())
@@ -199,7 +203,8 @@ class Table(Problem):
 
     def read_inputs(self, path: str | Path) -> Tensor:
         """Read the features, shape (N, D), from another file; it needs no targets."""
-        from gd_lightning.problems.table_files import explained, open_table, read_table
+        from gd_lightning.problems.file_errors import explained
+        from gd_lightning.problems.table_files import open_table, read_table
 
         with explained(Path(path)):
             found, _ = read_table(open_table(path, self.header), self._resolved().inputs, self.map_above)
@@ -211,7 +216,8 @@ class Table(Problem):
         Args:
             path: Another table with the columns of the features; None: this one.
         """
-        from gd_lightning.problems.table_files import explained, open_table
+        from gd_lightning.problems.file_errors import explained
+        from gd_lightning.problems.table_files import open_table
 
         columns = self._resolved()
         with explained(Path(path or self.path)):

@@ -4,6 +4,7 @@ import random
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -215,7 +216,7 @@ def test_a_bad_csv_is_refused_with_the_place(tmp_path: Path, case: str) -> None:
         ({"targets": ["a", "b", "c"]}, "no column is left"),
     ],
 )
-def test_bad_choices_of_columns_are_refused(tmp_path: Path, options: dict[str, list[str]], message: str) -> None:
+def test_bad_choices_of_columns_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     path = _write(tmp_path / "table.csv")
     with pytest.raises(InputError, match=message):
         Table(str(path), **options).sample()

@@ -156,6 +156,14 @@ class Table(Problem):
         columns = TableColumns.from_state(state)
         return self if columns is None or columns == self._columns else self._with_columns(columns)
 
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the constructor arguments by name; those that tables had later only where they are given.
+
+        So data are the same as those of an earlier version's run, if they are.
+        """
+        first = ("path", "features", "targets")
+        return {name: value for name, value in super().hyperparameters().items() if name in first or value is not None}
+
     def _with_columns(self, columns: TableColumns) -> Table:
         table = copy.copy(self)
         table._columns, table._chosen = columns, None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from gd_lightning.errors import InputError
-from gd_lightning.texts import from_cell, is_number
+from gd_lightning.escaping import from_cell, is_number
 
 BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)

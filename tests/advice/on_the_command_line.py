@@ -449,10 +449,6 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
         f"fit {TABLE} holes.csv --data.problem.missing drop --data.problem.exclude [b] {ONE_EPOCH}",
     ),
-    "missing {} is unknown; use drop, mean or null": advice(
-        f"fit {TABLE} good.csv --data.problem.missing median",
-        f"fit {TABLE} good.csv --data.problem.missing drop --model.lr 0.001 {ONE_EPOCH}",
-    ),
     "remove or fill the rows that are no finite numbers": advice(
         "predict --ckpt_path RUN --data.predict_inputs infinite.csv",
         "predict --ckpt_path RUN --data.predict_inputs good.csv",

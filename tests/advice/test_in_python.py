@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ from gd_lightning import (
     Samples,
     Standardize,
     StopOnDivergence,
+    Table,
     TimeBudget,
     Variant,
     compare,
@@ -288,10 +289,15 @@ _NO_SUCH_ARGUMENT: dict[str, Any] = {"init_args": {"n": 1}}
 
 
 # By a part of the message as it stands in the source: what brings it about, and what follows its advice.
+_MISSING: tuple[Literal["drop", "mean"] | None, ...] = ("drop", "mean", None)
 ADVICE: dict[str, tuple[Do, list[Do]]] = {
     "because the train loss of these data cannot be measured; give data that have a length": (
         _recorded(lambda: LossBelow(0.1), data=DataLoader(Endless(), batch_size=2), module=Own()),
         [_recorded(lambda: LossBelow(0.1), data=_pairs(), module=Own())],
+    ),
+    "missing {} is unknown; use drop, mean or null": (
+        lambda *_: Table("table.csv", missing="median"),  # type: ignore[arg-type]
+        [lambda *_: [Table("table.csv", missing=missing) for missing in _MISSING]],
     ),
     "is no train loss to reach; use a finite number": (
         _alone(lambda: LossBelow(float("nan"))),

@@ -85,6 +85,10 @@ def _written(write: Callable[[pa.Table, Any], object], **columns: Any) -> bytes:
     return out.getvalue()
 
 
+def _part(begin: int, end: int) -> bytes:
+    return _written(lambda table, out: parquet.write_table(table.slice(begin, end - begin), out))
+
+
 def _stream(table: pa.Table, out: Any) -> None:
     with pa.ipc.new_stream(out, table.schema) as writer:
         writer.write_table(table)
@@ -190,17 +194,14 @@ KINDS = {
     "a Parquet folder": Kind(
         "folder",
         {
-            "part-0.parquet": _written(lambda t, out: parquet.write_table(t.slice(0, 5), out)),
-            "part-1.parquet": _written(lambda t, out: parquet.write_table(t.slice(5), out)),
+            "part-0.parquet": _part(0, 5),
+            "part-1.parquet": _part(5, N),
             "_SUCCESS": b"",
         },
     ),
     "a Parquet folder of folders": Kind(
         "folder",
-        {
-            f"year={year}/part.parquet": _written(lambda t, out, at=at: parquet.write_table(t.slice(*at), out))
-            for year, at in ((2023, (0, 5)), (2024, (5, N)))
-        },
+        {f"year={year}/part.parquet": _part(*rows) for year, rows in ((2023, (0, 5)), (2024, (5, N)))},
         {"a": A, "b": B, "year": np.where(np.arange(N) < 5, 2023.0, 2024.0), "y": Y},
         {"features": ["a", "b", "year"], "targets": "y"},
     ),
@@ -328,6 +329,7 @@ def test_a_file_is_read_as_it_was_written_or_refused_with_what_helps(tmp_path: P
         assert np.array_equal(np.hstack([x, y]), matrix)
     assert re.match(rf"{len(matrix)}( of {N})? rows of ", table.description)
     fitted, reference = least_squares(x, y)[0], LinearRegression().fit(matrix[:, :-1], matrix[:, -1])
+    assert fitted.bias is not None
     if name != "dates in Parquet":
         np.testing.assert_allclose(fitted.weight.numpy()[0], reference.coef_, atol=1e-6)
         np.testing.assert_allclose(fitted.bias.numpy(), reference.intercept_, atol=1e-6)

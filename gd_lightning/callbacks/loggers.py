@@ -15,7 +15,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.random_numbers import start_seed
 from gd_lightning.records.history import History
 from gd_lightning.tracking.other_loggers import LoggerWriter
-from gd_lightning.tracking.tensorboard import HistoryWriter
+from gd_lightning.tracking.tensorboard.run import HistoryWriter
 from gd_lightning.variants import Variant
 
 _LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter

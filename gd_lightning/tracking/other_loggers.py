@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import first_free
-from gd_lightning.tracking.tensorboard import RowsInTurn
 
 _LONGEST = 200  # characters of a name; MLflow takes 250
 
@@ -48,7 +48,7 @@ class LoggerWriter:
         plain_names: bool = False,
     ) -> None:
         self._logger, self._written = logger, written
-        self.rows = RowsInTurn(updates, epochs)
+        self.rows = LoggedRows(updates, epochs)
         """Which rows are written."""
         self._names: dict[str, str] | None = {} if plain_names else None
         logger.log_hyperparams({name: value for name, value in settings.items() if value is not None})

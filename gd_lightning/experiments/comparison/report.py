@@ -20,7 +20,7 @@ from gd_lightning.plots.style import pixels, png_bytes, save_png, save_svg
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
 from gd_lightning.tracking.run_directory import HISTORY, write_json, write_text
-from gd_lightning.tracking.tensorboard_groups import write_aggregate
+from gd_lightning.tracking.tensorboard.groups import write_aggregate
 
 _MOST_DRAWN = 8  # groups in one picture
 _NO_PANELS = ProblemPanels()

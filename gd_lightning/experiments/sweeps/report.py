@@ -27,7 +27,7 @@ from gd_lightning.records.groups import Values, sample_std
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.run_directory import write_json, write_text
 from gd_lightning.tracking.summary import aligned
-from gd_lightning.tracking.tensorboard_hparams import MOST_SETTINGS, write_settings
+from gd_lightning.tracking.tensorboard.hparams import MOST_SETTINGS, write_settings
 from gd_lightning.variants import Variant
 
 RUNS, TABLE, CONTENT, MAP = "sweep.csv", "table.csv", "sweep.json", "map.png"

@@ -37,8 +37,8 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from gd_lightning.records.groups import Group, Values
+from gd_lightning.tracking.logged_rows import POINTS
 from gd_lightning.tracking.run_directory import first_free
-from gd_lightning.tracking.tensorboard import POINTS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"

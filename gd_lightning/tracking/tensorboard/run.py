@@ -1,4 +1,4 @@
-"""Writing a history to TensorBoard: each quantity against each axis, in a tag family per axis.
+"""Writing the history of a run to TensorBoard: each quantity against each axis, in a tag family per axis.
 
 TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
 different batch sizes overlay in the family of the axis that they are to be compared on:
@@ -10,28 +10,21 @@ different batch sizes overlay in the family of the axis that they are to be comp
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
 from gd_lightning.records.history import AXES, PREDICTED, History, Outcome
+from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import EVENTS
-
-# Of each series, so that writing them does not cost more than the training; the history has them all.
-POINTS = 500
+from gd_lightning.tracking.tensorboard.hparams import hparams_of
 
 _OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
 
@@ -41,47 +34,6 @@ _LAYOUT = {
         axis: ["Multiline", [rf"{axis}/train_loss(_predicted)?$"]] for axis in ("epochs", "updates", "samples")
     }
 }
-
-SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed", "outcome")
-RESULTS = (
-    "train_loss",
-    "val_loss",
-    "val_mse",
-    "val_mae",
-    "val_r2",
-    "distance_to_least_squares",
-    "updates",
-    "samples",
-    "seconds",
-)
-
-
-class RowsInTurn:
-    """Which rows of a growing history are written, each once; arguments as for :class:`HistoryWriter`."""
-
-    def __init__(self, updates: float, epochs: float) -> None:
-        self._updates, self._epochs = updates, epochs
-        self._written = -1.0
-        self._count = 0.0  # that were in turn so far
-
-    def new(self, history: History, to_the_end: bool = False) -> Iterator[Mapping[str, float]]:
-        """Yield those that came since the last call; arguments as for :meth:`HistoryWriter.write_new`."""
-        updates = history["update"]
-        start = history.first_row_behind(self._written)  # rows may have been removed since the last call
-        at_ends = history.measured("train_loss", start)
-        at_ends = at_ends[_is_in_turn(history["epoch"][at_ends].astype(int), self._epochs)]
-        in_turn = start + np.flatnonzero(_is_in_turn(updates[start:], self._updates))
-        last = [len(history) - 1] if to_the_end and start < len(history) else []
-        yield from history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)])))
-        self._written = max(self._written, history.last("update"))
-        self._count = self._in_turn(self._written, history.last("epoch"))
-
-    def due(self, update: float, epoch: float) -> float:
-        """Return about how many rows, at most, have come since the last call of :meth:`new`."""
-        return max(0.0, self._in_turn(update, epoch) - self._count)
-
-    def _in_turn(self, update: float, epoch: float) -> float:
-        return _number_in_turn(update, self._updates) + _number_in_turn(epoch, self._epochs)
 
 
 class HistoryWriter:
@@ -98,7 +50,7 @@ class HistoryWriter:
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
         self._writer = writer
         self._started = started
-        self.rows = RowsInTurn(updates, epochs)
+        self.rows = LoggedRows(updates, epochs)
         """Which rows are written."""
         self._has_layout = False
 
@@ -169,62 +121,6 @@ class HistoryWriter:
     def flush(self) -> None:
         """Flush everything to the file system."""
         self._writer.flush()
-
-
-def _is_in_turn(numbers: NDArray[Any], expected: float) -> NDArray[np.bool_]:
-    """Return which updates or epochs are written, by their numbers, shape (R,), of so many that are expected."""
-    if math.isfinite(expected):
-        stride: Any = max(1, math.ceil(expected / POINTS))
-    else:
-        stride = 2.0 ** np.ceil(np.log2(np.maximum(numbers / (2 * POINTS), 1)))
-    is_in_turn: NDArray[np.bool_] = numbers % stride == 0
-    return is_in_turn
-
-
-def _number_in_turn(number: float, expected: float) -> float:
-    """Return about how many updates or epochs are written of the first ones, by the rule of :func:`_is_in_turn`."""
-    if math.isfinite(expected):
-        return number / max(1, math.ceil(expected / POINTS))
-    return min(number, 2 * POINTS) + POINTS * math.log2(max(number / (2 * POINTS), 1))
-
-
-def hparams_of(
-    settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
-) -> tuple[Summary, Summary, Summary]:
-    """Return what makes a row of the HParams tab; arguments as for :meth:`HistoryWriter.write_hparams`."""
-    plain = {
-        name: value if type(value) in (int, float, str) else str(value)
-        for name, value in settings.items()
-        if value is not None
-    }
-    choices = {}
-    if outcome is not None:
-        plain["outcome"] = str(outcome)
-        choices["outcome"] = [str(each) for each in Outcome]
-    # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
-    announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
-    experiment, start, end = hparams_summaries(plain, announced, choices)
-    return _with_shown_columns(experiment), start, _with_status(end, outcome)
-
-
-def _with_shown_columns(experiment: Summary) -> Summary:
-    """Mark the settings that runs usually differ in: TensorBoard shows these columns first, the others on request."""
-    metadata = experiment.value[0].metadata.plugin_data
-    content = HParamsPluginData.FromString(metadata.content)
-    for info in content.experiment.hparam_infos:
-        info.differs = info.name in SHOWN_SETTINGS
-    metadata.content = content.SerializeToString()
-    return experiment
-
-
-def _with_status(end: Summary, outcome: Outcome | None) -> Summary:
-    """Tell TensorBoard, which can leave out what failed, how a run ended."""
-    metadata = end.value[0].metadata.plugin_data
-    content = HParamsPluginData.FromString(metadata.content)
-    failed = outcome in (Outcome.DIVERGED, Outcome.INTERRUPTED)
-    content.session_end_info.status = STATUS_FAILURE if failed else STATUS_SUCCESS
-    metadata.content = content.SerializeToString()
-    return end
 
 
 def _events_of_others(directory: Path, before: int) -> Iterator[Event]:

@@ -20,8 +20,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import PREDICTED, History, Outcome
-from gd_lightning.tracking.tensorboard import POINTS, HistoryWriter
-from gd_lightning.tracking.tensorboard_groups import write_aggregate
+from gd_lightning.tracking.logged_rows import POINTS
+from gd_lightning.tracking.tensorboard.groups import write_aggregate
+from gd_lightning.tracking.tensorboard.run import HistoryWriter
 
 AXES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 

@@ -1,0 +1,98 @@
+"""Rows of TensorBoard's HParams tab: of a run, and of the many settings of a sweep (layer 3)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
+from gd_lightning.records.history import Outcome
+from gd_lightning.tracking.tensorboard.groups import AGGREGATE_ENDING
+
+SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed", "outcome")
+RESULTS = (
+    "train_loss",
+    "val_loss",
+    "val_mse",
+    "val_mae",
+    "val_r2",
+    "distance_to_least_squares",
+    "updates",
+    "samples",
+    "seconds",
+)
+MOST_SETTINGS = 500
+"""TensorBoard takes seconds to read as many, and nobody reads more."""
+
+Settings = tuple[str, Mapping[str, Any], Mapping[str, float], Outcome]
+
+
+def write_settings(directory: Path, settings: Iterable[Settings]) -> None:
+    """Write a row of the HParams tab for each setting, with its results, each also a scalar ``final/...``.
+
+    Args:
+        directory: Where a directory for each setting is made.
+        settings: Of each its name, its values, its results, and how its runs ended.
+    """
+    now = time.time()
+    for i, (name, values, results, outcome) in enumerate(settings):
+        place = directory / re.sub(r"[^A-Za-z0-9.+-]+", "_", name)
+        place.mkdir(parents=True, exist_ok=True)
+        scalars = Summary(value=[Summary.Value(tag=f"final/{key}", simple_value=each) for key, each in results.items()])
+        columns, *row = hparams_of(values, results, outcome)
+        summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard finds the columns in any one run
+        # A writer of TensorBoard's own starts a thread for each file.
+        with (place / f"events.out.tfevents.{int(now)}{AGGREGATE_ENDING}").open("wb") as file:
+            records = RecordWriter(file)
+            records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+            for summary in summaries:
+                records.write(Event(wall_time=now, summary=summary).SerializeToString())
+            records.flush()
+
+
+def hparams_of(
+    settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
+) -> tuple[Summary, Summary, Summary]:
+    """Return what makes a row of the HParams tab; arguments as for :meth:`HistoryWriter.write_hparams`."""
+    plain = {
+        name: value if type(value) in (int, float, str) else str(value)
+        for name, value in settings.items()
+        if value is not None
+    }
+    choices = {}
+    if outcome is not None:
+        plain["outcome"] = str(outcome)
+        choices["outcome"] = [str(each) for each in Outcome]
+    # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
+    announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
+    experiment, start, end = hparams_summaries(plain, announced, choices)
+    return _with_shown_columns(experiment), start, _with_status(end, outcome)
+
+
+def _with_shown_columns(experiment: Summary) -> Summary:
+    """Mark the settings that runs usually differ in: TensorBoard shows these columns first, the others on request."""
+    metadata = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(metadata.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in SHOWN_SETTINGS
+    metadata.content = content.SerializeToString()
+    return experiment
+
+
+def _with_status(end: Summary, outcome: Outcome | None) -> Summary:
+    """Tell TensorBoard, which can leave out what failed, how a run ended."""
+    metadata = end.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(metadata.content)
+    failed = outcome in (Outcome.DIVERGED, Outcome.INTERRUPTED)
+    content.session_end_info.status = STATUS_FAILURE if failed else STATUS_SUCCESS
+    metadata.content = content.SerializeToString()
+    return end

@@ -100,8 +100,8 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Leave out the pictures, which take two thirds of a short run or comparison, in tests that do not look at them."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
-        for module in ("comparison", "sweeps"):
-            monkeypatch.setattr(f"gd_lightning.experiments.{module}.report.pixels", _one_pixel)
+        for module in ("comparison.report", "sweeps.report", "single.run"):
+            monkeypatch.setattr(f"gd_lightning.experiments.{module}.pixels", _one_pixel)
         monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
 
 

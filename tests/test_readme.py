@@ -96,8 +96,8 @@ def test_the_two_commands_are_those_of_ci() -> None:
 def test_the_example_of_the_readme_works_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = _blocks("python")
-    (tmp_path / "example.py").write_text(example)
+    example, in_one_line = _blocks("python")
+    (tmp_path / "example.py").write_text(f"{example}\nimport gd_lightning\n{in_one_line}")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py", run_name="__main__")
     said = re.search(r"print\(data.variant\)  # (.*)", example)

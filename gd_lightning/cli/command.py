@@ -44,13 +44,14 @@ from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.evaluation import judge
 from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
-from gd_lightning.cli.subcommands.plan import PlanOptions, plan, show
+from gd_lightning.cli.subcommands.plan import PlanOptions, show
 from gd_lightning.cli.subcommands.predict import predict
 from gd_lightning.cli.subcommands.sweep import sweep
 from gd_lightning.cli.subcommands.sweep_options import SweepOptions
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
+from gd_lightning.experiments import make_plan
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
@@ -280,9 +281,9 @@ class Command(OpenCLI):
         options = self.options.values
         with precision_of_run(options.trainer.precision):
             epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
-            made = plan(self.model, self.datamodule, epochs)
+            made = make_plan(self.model, self.datamodule, epochs)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
-        show(made, type(self.datamodule.problem).__name__, options.json, logs if options.map else None)
+        show(made, options.json, logs if options.map else None)
 
     def sweep(self) -> None:
         """Train every combination of some settings."""

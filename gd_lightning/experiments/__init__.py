@@ -15,6 +15,13 @@ from gd_lightning.experiments.comparison.task import CompareTask as CompareTask
 from gd_lightning.experiments.comparison.task import MemberResult as MemberResult
 from gd_lightning.experiments.lr_trial import Trial as Trial
 from gd_lightning.experiments.lr_trial import Tried as Tried
+from gd_lightning.experiments.plans.local import LocalPlan as LocalPlan
+from gd_lightning.experiments.plans.run import Plan as Plan
+from gd_lightning.experiments.plans.run import make_plan as make_plan
+from gd_lightning.experiments.plans.run import plan as plan
+from gd_lightning.experiments.single.fit import fit as fit
+from gd_lightning.experiments.single.fit import load as load
+from gd_lightning.experiments.single.run import Run as Run
 from gd_lightning.experiments.sweeps.grid import Grid as Grid
 from gd_lightning.experiments.sweeps.report import SweepReport as SweepReport
 from gd_lightning.experiments.sweeps.run import SweepTask as SweepTask

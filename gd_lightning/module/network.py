@@ -59,7 +59,8 @@ class NetworkModule(ModuleWithQuickHooks):
         self._make_network = None if isinstance(network, nn.Module) else network
         self._configured = False
         self._start: Start | None = None
-        self._columns: tuple[list[str], list[str]] | None = None  # features and targets, where the data name them
+        self.column_names: tuple[list[str], list[str]] | None = None
+        """Names of the features and the targets that it was trained on, where the data have names."""
         self._resumed_from: dict[str, Any] | None = None
         self._stop_metrics: dict[str, Tensor] | None = None  # where the run stopped within an epoch
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
@@ -141,10 +142,10 @@ class NetworkModule(ModuleWithQuickHooks):
 
     def _take_sizes(self, data: Any) -> None:
         """Take D and K from data, and select columns of later data by the names that the weights belong to."""
-        if self._columns is None:
-            self._columns = getattr(data, "column_names", None)
+        if self.column_names is None:
+            self.column_names = getattr(data, "column_names", None)
         elif hasattr(data, "take_columns"):
-            data.take_columns(*self._columns)
+            data.take_columns(*self.column_names)
         for name in ("in_features", "out_features"):
             there = getattr(data, name, None)
             if self.hparams[name] is None:
@@ -321,7 +322,7 @@ class NetworkModule(ModuleWithQuickHooks):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the position of the run, and whether the network was passed in, so that it cannot be rebuilt."""
         checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
-        checkpoint[_COLUMNS] = None if self._columns is None else list(self._columns)
+        checkpoint[_COLUMNS] = None if self.column_names is None else list(self.column_names)
         save_position(self.trainer, checkpoint, self._stop_metrics)
         drop_functions(checkpoint)
 
@@ -336,7 +337,7 @@ class NetworkModule(ModuleWithQuickHooks):
             self._check_for_trainer(checkpoint)
         match checkpoint.get(_COLUMNS):
             case [list(features), list(targets)]:
-                self._columns = features, targets
+                self.column_names = features, targets
         given = checkpoint.get(_GIVEN_NETWORK)
         if given is not None and not self._given_network:
             raise InputError(
@@ -349,7 +350,7 @@ class NetworkModule(ModuleWithQuickHooks):
             self._configured = False
             data: Any = getattr(self._trainer, "datamodule", None)
             if _COLUMNS not in checkpoint and hasattr(data, "take_row_numbers"):
-                self._columns = None
+                self.column_names = None
                 data.take_row_numbers()
         self.hparams.update(sizes)
         self.configure_model()

@@ -50,6 +50,10 @@ class LiteralFigure(Figure):
                 text.set_text(shown)
         super().draw(renderer)
 
+    def _repr_png_(self) -> bytes:
+        """Return the figure for a notebook."""
+        return png_bytes(self)
+
 
 def _texts(artist: Artist) -> Iterator[Text]:
     for child in artist.get_children():

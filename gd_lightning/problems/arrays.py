@@ -56,6 +56,8 @@ class Arrays(Problem):
     ) -> None:
         self.x, of_x = numbers_of(x, "x")
         self.y, of_y = numbers_of(y, "y")
+        self.has_column = is_frame(y) or len(getattr(y, "shape", ())) == 2
+        """Whether the targets are given as columns, and not as a vector."""
         if len(self.x) != len(self.y):
             raise InputError(
                 f"cannot pair x of {len(self.x)} rows with y of {len(self.y)}; give a row of each for each sample"
@@ -236,7 +238,9 @@ def _from_frame(frame: Any, targets: Names | None, features: Names | None) -> Ar
         )
     _refuse_twice([*of_features, *of_targets])
     x, y = (_stacked({name: columns[name] for name in chosen}) for chosen in (of_features, of_targets))
-    return Arrays(x, y, of_features, of_targets)
+    made = Arrays(x, y, of_features, of_targets)
+    made.has_column = len(of_targets) > 1
+    return made
 
 
 def _found(names: Sequence[str], wanted: Names) -> list[str]:

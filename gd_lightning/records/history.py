@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
 import math
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gd_lightning.errors import InputError
 from gd_lightning.records.columns import Column
 from gd_lightning.records.csv_columns import read_csv, to_csv
 from gd_lightning.records.lazy_table import LazyTable
@@ -65,6 +69,17 @@ class History(LazyTable):
         self.reason = ""
         self.divergence_factor = DIVERGENCE_FACTOR
         """How many times its first value the train loss must exceed to have diverged."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all rows, computed."""
+        self._settle()
+        return vars(self).copy()
+
+    def __repr__(self) -> str:
+        losses = ""
+        if "train_loss" in self:
+            losses = f", train loss {self.first('train_loss'):.4g} -> {self.last('train_loss'):.4g}"
+        return f"<History of {len(self):,} rows{losses}{'' if self.outcome is None else f', {self.outcome}'}>"
 
     def first_row_behind(self, update: float) -> int:
         """Return the index of the first row after an update."""
@@ -165,3 +180,47 @@ class History(LazyTable):
         columns, history._length = read_csv(Path(path), AXES)
         history._columns |= columns
         return history
+
+    @classmethod
+    def from_run(cls, directory: str | Path) -> History:
+        """Read the history of a run from its directory, with its outcome where its summary says one.
+
+        Args:
+            directory: Such as ``lightning_logs/NAME``.
+
+        Raises:
+            InputError: It has no ``history.csv``, or that is damaged.
+        """
+        place = Path(directory)
+        if not (place / "history.csv").is_file():
+            raise InputError(f"cannot read the history of {directory}, because it has no history.csv; give another run")
+        history = cls.from_csv(place / "history.csv")
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+            history.outcome, history.reason = Outcome(summary["outcome"]), str(summary["reason"])
+        return history
+
+    def to_pandas(self) -> Any:
+        """Return the history as a ``pandas.DataFrame``, nan where a value is missing.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return self._as_frame("pandas")
+
+    def to_polars(self) -> Any:
+        """Return the history as a ``polars.DataFrame``, nan where a value is missing.
+
+        Raises:
+            InputError: polars is not installed.
+        """
+        return self._as_frame("polars")
+
+    def _as_frame(self, library: str) -> Any:
+        try:
+            made = importlib.import_module(library)  # neither is a dependency
+        except ImportError as error:
+            raise InputError(
+                f"cannot make a frame of {library}, because it is not installed; install it, or use to_csv()"
+            ) from error
+        return made.DataFrame({name: self[name] for name in self.columns if name in self})

@@ -190,28 +190,29 @@ def aligned(cells: Iterable[Sequence[str]]) -> str:
 def run_card(summary: RunSummary, title: str) -> str:
     """Return the summary as Markdown."""
     lines = [f"## {title}", "", summary.description, "", "| run | |", "|---|---|"]
-    lines += [f"| {label} | {value} |" for label, value in _facts(summary)]
+    lines += [f"| {label} | {value} |" for label, value in run_facts(summary)]
     if summary.parameters:
         lines += ["", "| parameter | fitted | least squares | truth |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join(row)} |" for row in _parameter_rows(summary)]
+        lines += [f"| {' | '.join(row)} |" for row in parameter_rows(summary)]
         lines += ["", _not_determined(summary)] if summary.undetermined else []
     return "\n".join(lines)
 
 
 def run_report(summary: RunSummary, title: str) -> str:
     """Return the summary for a terminal."""
-    facts = _facts(summary)
+    facts = run_facts(summary)
     width = max(len(label) for label, _ in facts)
     said = [in_one_line(f"{label.ljust(width)}  {value}") for label, value in facts]
     lines = [in_one_line(f"{title} by {summary.description}"), "", *said]
     if summary.parameters:
         header = ["", "fitted", "least squares", "truth"]
-        lines += ["", aligned([header, *_parameter_rows(summary)])]
+        lines += ["", aligned([header, *parameter_rows(summary)])]
         lines += [in_one_line(_not_determined(summary))] if summary.undetermined else []
     return "\n".join(lines)
 
 
-def _facts(summary: RunSummary) -> list[tuple[str, str]]:
+def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return what there is to say of a run, each with its label."""
     per_update = f" ({1e6 * summary.seconds / summary.updates:.3g} microseconds an update)" if summary.updates else ""
     engine = f"{summary.engine}{', because ' * bool(summary.engine_reason)}{summary.engine_reason}"
     facts = [
@@ -255,7 +256,8 @@ def _not_determined(summary: RunSummary) -> str:
     )
 
 
-def _parameter_rows(summary: RunSummary) -> list[list[str]]:
+def parameter_rows(summary: RunSummary) -> list[list[str]]:
+    """Return the parameters of a linear regressor, each with its name, fitted value, least-squares value and truth."""
     names = list(summary.parameters or {})
     columns = [summary.parameters or {}, summary.least_squares or {}, summary.truth or {}]
     rows = [[name, *(number(column.get(name)) for column in columns)] for name in names[:_SHOWN_PARAMETERS]]

@@ -305,13 +305,13 @@ def test_fits_are_drawn_over_the_data_of_the_first_seed(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[ProblemPanels] = []
-    write = Report.write
+    write = Report.save
 
     def noted(self: Report, directory: Path) -> None:
         drawn.append(self.panels)
         write(self, directory)
 
-    monkeypatch.setattr(Report, "write", noted)
+    monkeypatch.setattr(Report, "save", noted)
     few = ["--batch_sizes", "full", "--seeds", "2", "--vary_data", "true", "--trainer.max_epochs", "1"]
     assert command_line("compare", *few) == 0
     assert drawn[0].fits is not None

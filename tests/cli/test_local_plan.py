@@ -13,10 +13,10 @@ from torch import nn
 
 import gd_lightning
 from gd_lightning import RegressionDataModule, RegressionModule
-from gd_lightning.cli.subcommands import local_plan
-from gd_lightning.cli.subcommands.plan import plan
 from gd_lightning.data.samples import Samples
 from gd_lightning.experiments import Trial
+from gd_lightning.experiments import make_plan as plan
+from gd_lightning.experiments.plans import local as local_plan
 from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine
@@ -216,7 +216,7 @@ def test_many_samples_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch) 
         torch.manual_seed(0)
         data, module = RegressionDataModule(gd_lightning.Sine(n_samples=5000)), RegressionModule(hidden_sizes=[10])
         found = plan(module, data, 100)
-        return found.table("Sine"), json.loads(found.as_json(None))
+        return str(found), json.loads(found.as_json(None))
 
     with monkeypatch.context() as context:  # to undo all would make the trials long again
         context.setattr(local_plan.LocalPlan, "most_numbers", 31 * 2000)

@@ -30,7 +30,7 @@ def test_it_returns_histories_table_and_picture(tmp_path: Path) -> None:
     assert (mini.train_loss.mean, mini.train_loss.std) == pytest.approx((np.mean(final), np.std(final, ddof=1)))
     assert batch.updates.mean == 3
     assert str(report).startswith("SteepLine: 2 variants, 4 runs\n")
-    assert pixels(report.figure()).shape[2] == 3
+    assert pixels(report.plot()).shape[2] == 3
     assert report._repr_png_().startswith(b"\x89PNG")
     assert report.panels.surface is not None
     assert list(tmp_path.iterdir()) == []

@@ -142,7 +142,7 @@ def test_a_rate_at_which_the_loss_rises_is_not_the_best() -> None:
 )
 def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
     report = sweep(seeds=2, max_epochs=12, **options)
-    assert pixels(report.figure()).std() > 20
+    assert pixels(report.plot()).std() > 20
     assert report._repr_png_().startswith(b"\x89PNG")
     assert str(report).splitlines()[0].startswith("SteepLine: ")
 
@@ -180,7 +180,7 @@ def test_a_training_step_of_its_own_is_no_matter_of_a_sweep() -> None:
 def test_a_report_is_written_where_it_is_wanted(tmp_path: Any) -> None:
     report = sweep(batch_sizes="50,full", lrs="0.01,0.1", seeds=1, max_epochs=1, directory=tmp_path / "there")
     assert isinstance(report, SweepReport)
-    assert isinstance(report.figure(), Figure)
+    assert isinstance(report.plot(), Figure)
     assert {path.name for path in (tmp_path / "there").iterdir()} == {
         "sweep.csv", "table.csv", "sweep.json", "map.png", "hparams",
     }  # fmt: skip

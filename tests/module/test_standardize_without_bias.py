@@ -13,7 +13,8 @@ from torch import Tensor
 
 import gd_lightning
 from gd_lightning import HistoryRecorder, Problem, RegressionDataModule, RegressionModule
-from gd_lightning.cli.subcommands.plan import Plan, plan
+from gd_lightning.experiments import Plan
+from gd_lightning.experiments import make_plan as plan
 from gd_lightning.models import Standardize
 from tests.conftest import CommandLine, MakeTrainer
 

@@ -107,7 +107,7 @@ def _carry_out(task: CompareTask[FitMember], directory: Path) -> None:
 def _show(report: Report, directory: Path) -> None:
     """Write what a comparison shows, and print it."""
     try:
-        report.write(directory)
+        report.save(directory)
     finally:
         print(report)
     print(files_shown(directory, "custom_scalars"))  # TensorBoard opens another tab first, whatever there is

@@ -1,51 +1,20 @@
-"""``plan``: the predicted outcome of a run, before training."""
+"""``plan`` on the command line: its options, and how a plan is printed and drawn."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gd_lightning.affine import parameter_names
 from gd_lightning.cli.shown_paths import from_here
-from gd_lightning.cli.subcommands.local_plan import LocalPlan, local_plan
-from gd_lightning.cli.subcommands.plan_form import PlanForm
-from gd_lightning.data import RegressionDataModule
-from gd_lightning.errors import InputError, first_line
+from gd_lightning.errors import first_line
 from gd_lightning.escaping import in_one_line
+from gd_lightning.experiments import LocalPlan, Plan
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
-from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.plots.style import pixels, save_png
-from gd_lightning.theory import (
-    OutcomeMap,
-    OutcomePredictor,
-    PredictedOutcome,
-    Rounding,
-    Verdict,
-    advice,
-    epochs_in_words,
-)
-from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.run_directory import claim_file
-from gd_lightning.variants import BatchSize, Variant
-
-_FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
-_HOLDS_FOR = {  # the map, by the order of the run
-    "with_replacement": "expected, for samples drawn with replacement",
-    "shuffled": "expected, as if samples were drawn with replacement; shuffled, they leave a lower floor",
-    "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
-}
-_SHOWN_PARAMETERS = 12
-# Samples that the digits are estimated from; of many features fewer, so that they fit in memory.
-_ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 
 class PlanOptions:
@@ -63,83 +32,21 @@ class PlanOptions:
         """
 
 
-@one_thread_if(True)
-def plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
-    """Make a plan: of the whole run where the loss is quadratic, else of its start.
-
-    Args:
-        module: With the learning rate that is asked about; its network is made for the data.
-        data: With the batch size that is asked about.
-        max_epochs: How many epochs the run would have.
-
-    Raises:
-        InputError: Nothing can be said of these options.
-    """
-    module.configure_for(data)
-    _refuse_other_updates(module)
-    try:
-        return _plan(module, data, max_epochs)
-    except NOT_COMPUTABLE as error:
-        raise InputError(
-            f"cannot plan with these numbers, because theory comes to some beyond float64 ({first_line(error)[:100]}); "
-            "choose a smaller lr or momentum, or standardize the data"
-        ) from error
-
-
-def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
-    sizes = list(_batch_sizes(data.variant))
-    if quadratic_network(module) is None:
-        return local_plan(module, data, sizes)
-    predictor = predictor_of(
-        module, data.train.pieces, data.variant, max_epochs, order=data.order, problem=data.problem
-    )
-    asked, n = data.variant.batch_size, data.variant.train_samples
-    told = [size for size in sizes if size == asked or predictor.can_predict(Variant.of(size, n))]
-    rows = [predictor.predict(size, module.hparams["lr"]) for size in told]
-    return Plan(predictor, data.variant, rows, data.order, _digits(module, data, predictor, rows[0]))
-
-
-def _digits(
-    module: RegressionModule, data: RegressionDataModule, predictor: OutcomePredictor, batch: PredictedOutcome
-) -> dict[str, dict[str, float]]:
-    """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
-    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
-    enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
-    rows = torch.linspace(0, len(samples) - 1, enough).long()
-    rounding = Rounding(predictor.loss, *samples.take(rows), predictor.rule.at(lr), module.standardize)
-    has_bias = predictor.start.bias is not None or (module.standardize is not None and module.standardize.centers)
-    features, targets = data.problem.feature_names, data.problem.target_names
-    names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)
-    return {
-        name: dict(zip(names, (round(digits, 1) for digits in rounding.digits(dtype).tolist()), strict=True))
-        for name, dtype in (("float32", torch.float32), ("float64", torch.float64))
-    }
-
-
-def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
-    n = configured.train_samples
-    yield "full"
-    yield from sorted({configured.batch_size, *_FEW} & set(range(2, n)), reverse=True)
-    if n > 1:
-        yield 1
-
-
-def show(made: Plan | LocalPlan, title: str, json: bool, logs: Path | None) -> None:
+def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
     """Print a plan, whatever becomes of the file with its map.
 
     Args:
         made: The plan.
-        title: What it is about.
         json: Whether it is for a program.
         logs: Where the map goes; None: nowhere. What holds at the start alone has no map.
     """
     map_file, failure = None, None
     if not json:
-        print(made.table(in_one_line(title)), flush=True)
+        print(made, flush=True)
     if logs is not None and isinstance(made, Plan):
         try:
-            name = f"plan-{title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
-            map_file = _write_picture(made.picture(title), logs, name)
+            name = f"plan-{made.title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
+            map_file = _write_picture(pixels(made.plot()), logs, name)
         except OSError as error:
             failure = error
         except NOT_COMPUTABLE as error:
@@ -164,140 +71,3 @@ def _write_picture(image: NDArray[np.uint8], logs: Path, name: str) -> Path:
         path.unlink()
         raise
     return from_here(path)
-
-
-def _refuse_other_updates(module: RegressionModule) -> None:
-    """Refuse updates other than those of SGD at one learning rate."""
-    for option, what in (("optimizer", "another optimizer than SGD"), ("lr_scheduler", "an lr_scheduler")):
-        if module.hparams[option]:
-            raise InputError(
-                f"cannot plan for {what}, because the statements hold for SGD at a constant learning rate; leave it out"
-            )
-    if module.hparams["momentum"] >= 1:
-        raise InputError(
-            f"cannot plan with momentum {module.hparams['momentum']:g}, because from 1 on no learning rate lets the "
-            "error shrink; use a momentum below 1"
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan(PlanForm[PredictedOutcome]):
-    """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
-
-    Args:
-        predictor: Predicts the outcome of runs.
-        variant: The configured batches.
-        rows: One predicted outcome per batch size, including the configured one.
-        order: The configured order of samples.
-        digits: How many digits of each parameter rounding leaves batch gradient descent, by precision and name.
-    """
-
-    predictor: OutcomePredictor
-    variant: Variant
-    rows: list[PredictedOutcome]
-    order: str
-    digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a program may read, without the rows and the advice."""
-        loss = self.predictor.loss
-        return {
-            "least_squares_loss": loss.least_squares,
-            "constant_loss": loss.constant,
-            "lambda_min": loss.lambda_min,
-            "lambda_max": loss.lambda_max,
-            "condition_number": loss.condition_number,
-            "target_excess": self.predictor.target,
-            "samples_of_mini_batches": len(self.predictor.drawn.rows),
-            "order": self.order,
-            "digits": self.digits,
-        }
-
-    def facts_of(self, row: PredictedOutcome) -> dict[str, Any]:
-        """Return what a program may read of a row."""
-        names = ("largest_stable_lr", "best_lr", "lr", "epochs", "floor")
-        return {**{name: getattr(row, name) for name in names}, "growth_within_epoch": row.growth}
-
-    @property
-    def headline(self) -> str:
-        """What is said of the training set."""
-        loss = self.predictor.loss
-        return (
-            f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "
-            f"(condition number {loss.condition_number:.4g}), least-squares loss {loss.least_squares:.6g}"
-        )
-
-    @property
-    def columns(self) -> dict[str, list[str]]:
-        """The columns of the table."""
-        return {
-            "largest stable lr": [f"{row.largest_stable_lr:.4g}" for row in self.rows],
-            "best lr": [f"{row.best_lr:.3g}" for row in self.rows],
-            "lr": [f"{row.lr:g}" for row in self.rows],
-            "epochs": [epochs_in_words(row) for row in self.rows],
-            "floor": ["" if row.floor == math.inf else f"{row.floor:.3g}" for row in self.rows],
-        }
-
-    @property
-    def explanations(self) -> list[str]:
-        """What the columns mean, and what the statements hold for, in lines."""
-        return [
-            f"epochs  until the train loss is {self.predictor.target:.3g} above the least-squares loss",
-            "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
-            *self._notes(),
-        ]
-
-    def advice(self) -> str:
-        """Return one sentence that says what to do."""
-        return advice(self.predictor, self.configured)
-
-    def picture(self, title: str) -> NDArray[np.uint8]:
-        """Draw the map of outcomes with the configured run on it, as pixels of shape (height, width, 3)."""
-        row, epochs = self.configured, self.predictor.max_epochs
-        length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
-        lines = [f"{title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
-        if (rule := self.predictor.rule).momentum:
-            kind = ", Nesterov's" if rule.nesterov else ""
-            lines.append(f"momentum {rule.momentum:g}{kind}")
-        if row.rounding:
-            lines.append("without rounding, which keeps this run at its floor")
-        found = OutcomeMap.of(self.predictor, row.variant.batch_size)
-        return pixels(draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines)))
-
-    def _notes(self) -> list[str]:
-        """Say what rounding leaves, and what the statements on mini-batches hold for."""
-        drawn, n = self.predictor.drawn, self.variant.train_samples
-        if n > 1 and not self.predictor.can_predict(Variant.of(1, n)):
-            directions = len(self.predictor.loss.eigenvalues)
-            notes = [f"Mini-batches: nothing is said of them, for these data vary in {directions:,} directions."]
-        elif self.predictor.knows_the_order:
-            notes = [
-                "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
-                "those for samples drawn with replacement.",
-            ]
-        elif self.order == "with_replacement":
-            notes = ["Mini-batches: expected values, for samples drawn with replacement."]
-        else:
-            lower = "; shuffled samples leave a lower floor" if self.order == "shuffled" else ""
-            notes = [f"Mini-batches: expected values, as if drawn with replacement{lower}."]
-        if self.digits:
-            shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
-            notes = [
-                "digits  of the least squares that rounding leaves a batch run, in the end:",
-                f"        {shown}",
-                *notes,
-            ]
-        if len(self.rows) > 1 and drawn.is_thinned:
-            notes.append(
-                f"Mini-batches: estimated from {len(drawn.rows):,} of the {drawn.n_samples:,} training samples."
-            )
-        return notes
-
-
-def _shown(digits: Mapping[str, float]) -> str:
-    """Write about how many digits the parameters have; of many, the one with the fewest."""
-    if len(digits) <= _SHOWN_PARAMETERS:
-        return ", ".join(f"{name} {max(0.0, value):.0f}" for name, value in digits.items())
-    worst = min(digits, key=digits.__getitem__)
-    return f"{worst} {max(0.0, digits[worst]):.0f}, the fewest of {len(digits)} parameters,"

@@ -83,7 +83,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
         try:
             logs = Path(trainer.default_root_dir or ".") / LOGS
             directory = chosen or claim_directory(logs, f"sweep-{report.title}")
-            report.write(directory)
+            report.save(directory)
             write_text(directory / CONFIG, command.options.text())
         finally:
             print(report, flush=True)  # where the disk is full, at least this is there

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +15,8 @@ from gd_lightning.experiments.comparison.claims import judged
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
-from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows
+from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows, table_cells
+from gd_lightning.experiments.notebooks import as_html
 from gd_lightning.plots.comparison.figure import comparison_figure
 from gd_lightning.plots.style import pixels, png_bytes, save_png, save_svg
 from gd_lightning.records.groups import Values
@@ -26,7 +28,7 @@ _MOST_DRAWN = 8  # groups in one picture
 _NO_PANELS = ProblemPanels()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The report on a comparison; printing it shows the table and the findings, a notebook the picture.
 
@@ -94,13 +96,26 @@ class Report:
             if not any(row.has(name) for row in self.rows):
                 self.rows[0].figure(name)
 
-    def __str__(self) -> str:
-        groups, runs = len(self.comparison.groups), sum(len(members) for members in self.comparison.runs)
-        heading = f"{self.title}: {groups} variant{'s' * (groups != 1)}, {runs} run{'s' * (runs != 1)}"
-        said = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
-        return "\n".join([heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain values, as ``table.json`` holds them; None where a figure is missing."""
+        target = {"target": self.comparison.target, "target_reason": self.comparison.target_reason}
+        said = {"rows": as_values(self.rows), "caption": self.caption, "findings": self.findings}
+        said |= {"notes": list(self.notes), "claims": self.judgements}
+        return {"title": self.title, **target, **said}
 
-    def figure(self) -> Figure:
+    @property
+    def _heading(self) -> str:
+        groups, runs = len(self.comparison.groups), sum(len(members) for members in self.comparison.runs)
+        return f"{self.title}: {groups} variant{'s' * (groups != 1)}, {runs} run{'s' * (runs != 1)}"
+
+    def __repr__(self) -> str:
+        return f"<Report on {self._heading}>"
+
+    def __str__(self) -> str:
+        said = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
+        return "\n".join([self._heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
+
+    def plot(self) -> Figure:
         """Draw the comparison, with the first eight groups if there are more."""
         groups = self.comparison.groups[:_MOST_DRAWN]
         least = [value for values in self.comparison.values("least_squares_loss") for value in values]
@@ -119,20 +134,22 @@ class Report:
             variances=variances,
         )
 
-    def write(self, directory: Path) -> None:
+    def save(self, directory: Path) -> None:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / "table.csv", as_csv(self.rows))
         write_text(directory / "table.md", f"{as_markdown(self.rows, self.columns)}\n{self.caption}\n")
-        target = {"target": self.comparison.target, "target_reason": self.comparison.target_reason}
-        said = {"rows": as_values(self.rows), "caption": self.caption, "findings": self.findings}
-        said |= {"notes": list(self.notes), "claims": self.judgements}
-        write_json(directory / "table.json", {"title": self.title, **target, **said})
-        figure = self.figure()
+        write_json(directory / "table.json", self.to_dict())
+        figure = self.plot()
         save_png(directory / "comparison.png", pixels(figure))
         save_svg(directory / "comparison.svg", figure)
         write_aggregate(directory, self.comparison.groups)
 
+    def _repr_html_(self) -> str:
+        """Return table, findings and picture for a notebook."""
+        said = [*self.findings, *self.judgements, *self.notes, self.caption]
+        return as_html(self._heading, table_cells(self.rows, self.columns), said, self.plot())
+
     def _repr_png_(self) -> bytes:
         """Return the picture for a notebook."""
-        return png_bytes(self.figure())
+        return png_bytes(self.plot())

@@ -34,10 +34,12 @@ from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, sections, taken_problem
+from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.plain_numbers import as_python
-from gd_lightning.problems import Names, Problem, ProblemLike, SteepLine, as_problem
+from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
 from gd_lightning.theory import stable_lr
@@ -47,25 +49,21 @@ from gd_lightning.variants import BatchSize, Variant
 
 _SECTIONS = ("data", "model", "trainer")
 _NOT_VARIED = ("data.batch_size", "data.problem", "data.seed", "trainer.callbacks", "trainer.logger")
-_QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "devices": 1}
-_TRAINER = {**_QUIET, "accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1}
 
 
 def compare(
     problem: ProblemLike | None = None,
     *,
-    targets: Names | None = None,
-    features: Names | None = None,
     batch_sizes: Sequence[BatchSize] | None = None,
     lrs: float | Sequence[float] | Literal["best"] | None = None,
     seeds: int = 3,
-    max_epochs: int = 20,
     vary: Mapping[str, Sequence[Any]] | None = None,
     data: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     trainer: Mapping[str, Any] | None = None,
     target: float | None = None,
     directory: str | Path | None = None,
+    **options: Any,
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
 
@@ -74,28 +72,26 @@ def compare(
 
     Args:
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
-        targets: Of a data frame or table, the columns to predict; None: the last one.
-        features: Of a data frame or table, the columns to predict from; None: all others.
         batch_sizes: The variants; None: all samples, 16 (of few samples half) and 1; if others vary, that in ``data``.
         lrs: A learning rate for all, one for each batch size, or best by theory; None: the one in ``model``.
         seeds: How many seeds, from the one in ``data``.
-        max_epochs: How many epochs each run has.
         vary: Any options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
         directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
+        options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
 
     Raises:
         InputError: Something cannot be compared.
     """
-    sections = {"data": data or {}, "model": model or {}, "trainer": {"max_epochs": max_epochs, **(trainer or {})}}
-    options = {name: as_python(dict(section)) for name, section in sections.items()}
-    made = SteepLine() if problem is None else as_problem(problem, targets, features)
-    varied = {name: as_python(values) for name, values in (vary or {}).items()}
-    request = _Request(made, options, as_python(batch_sizes), as_python(lrs), varied)
-    return request.task(as_python(seeds), directory, as_python(target)).run(directory)
+    given = sections(options, data, model, trainer)
+    given["trainer"] = {"max_epochs": 20, **given["trainer"]}
+    made, varied = taken_problem(problem, given["data"]), as_python(dict(vary or {}))
+    request = _Request(made, given, as_python(batch_sizes), as_python(lrs), varied)
+    with quiet_lightning():
+        return request.task(as_python(seeds), directory, as_python(target)).run(directory)
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ class TrainerMember:
     ) -> tuple[dict[str, Any], list[Callback], RegressionModule, RegressionDataModule]:
         """Return what the options define: options of the Trainer, its callbacks, the module and the data."""
         copies = own_copy(options)
-        trainer = {**_TRAINER, **made_by_functions(copies["trainer"])}
+        trainer = {**TRAINER_DEFAULTS, **made_by_functions(copies["trainer"])}
         added = trainer.pop("callbacks", None) or []
         data = RegressionDataModule(copies["problem"], **copies["data"], seed=self.seed)
         callbacks = list(added) if isinstance(added, Sequence) else [added]

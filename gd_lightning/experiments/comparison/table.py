@@ -262,7 +262,7 @@ def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
         found: The rows.
         columns: Names of other figures to show.
     """
-    lines = _cells(found, columns)
+    lines = table_cells(found, columns)
     effort = {i for i, name in enumerate(lines[0]) if name in _EFFORT}
     parts = [
         [[cell for i, cell in enumerate(line) if i == 0 or (i in effort) == wanted] for line in lines]
@@ -273,7 +273,7 @@ def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
 def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
     """Return the table as Markdown, with the same columns."""
-    header, *lines = ([cell or " " for cell in line] for line in _cells(found, columns))
+    header, *lines = ([cell or " " for cell in line] for line in table_cells(found, columns))
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines)) + "\n"
 
 
@@ -287,8 +287,8 @@ def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
     return [_flat(row) for row in found]
 
 
-def _cells(found: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
-    """Return one line per row, without empty columns."""
+def table_cells(found: Sequence[Row], columns: Sequence[str] = ()) -> list[list[str]]:
+    """Return the table with one line per row, without empty columns."""
     lines = [["", *_RESULT, *(name.replace("_", " ") for name in columns), *_EFFORT]]
     for row in found:
         nowhere = "at the start" if row.at_target else "not reached"

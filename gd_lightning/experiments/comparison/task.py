@@ -71,7 +71,7 @@ class CompareTask(Generic[_Member]):
         """Train all members, and return the report, also written into a directory."""
         report = self.report(list(self.results()))
         if directory is not None:
-            report.write(Path(directory))
+            report.save(Path(directory))
         return report
 
     def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:

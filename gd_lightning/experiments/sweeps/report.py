@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
+from gd_lightning.experiments.notebooks import as_html
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.plots.style import pixels, png_bytes, save_png
@@ -72,7 +73,7 @@ class SweepRow:
     as_good: tuple[float, float] = (math.nan, math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepReport:
     """The report on a sweep; printing it shows the table, a notebook the map.
 
@@ -224,13 +225,13 @@ class SweepReport:
 
     # In files
 
-    def write(self, directory: Path) -> SweepReport:
+    def save(self, directory: Path) -> SweepReport:
         """Write tables, map and TensorBoard's HParams into a directory; returns the report."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / RUNS, rows_as_csv(self._runs()))
         write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
-        write_json(directory / CONTENT, self._content())
-        save_png(directory / MAP, pixels(self.figure()))
+        write_json(directory / CONTENT, self.to_dict())
+        save_png(directory / MAP, pixels(self.plot()))
         write_settings(directory / "hparams", self._settings())
         return self
 
@@ -252,7 +253,8 @@ class SweepReport:
                 "outcome": str(Outcome.DIVERGED if diverged else Outcome.COMPLETED),
             }
 
-    def _content(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sweep as plain values, as ``sweep.json`` holds them; None where a figure is missing."""
         return {
             "title": self.title,
             "grid": {name: list(getattr(self.grid, name)) for name in Grid.AXES},
@@ -292,7 +294,7 @@ class SweepReport:
 
     # As a picture
 
-    def figure(self) -> Figure:
+    def plot(self) -> Figure:
         """Draw learning rates against batch sizes, a panel for each combination of the others, six at most.
 
         Where one of the two has only one value, it draws curves over another option, eight at most.
@@ -340,9 +342,16 @@ class SweepReport:
         """Write the values of those axes that have several."""
         return ", ".join(f"{Grid.AXES[name]} {values[name]:g}" for name in self.grid.swept if name in values)
 
+    def __repr__(self) -> str:
+        return f"<SweepReport of {self.title}: {self.last.size:,} runs, {int(self.diverged.sum()):,} diverged>"
+
+    def _repr_html_(self) -> str:
+        """Return table and map for a notebook."""
+        return as_html(str(self).partition("\n")[0], self._cells(), self.notes, self.plot())
+
     def _repr_png_(self) -> bytes:
         """Return the map for a notebook."""
-        return png_bytes(self.figure())
+        return png_bytes(self.plot())
 
 
 def _mean_of_sound(values: Values, diverged: NDArray[np.bool_]) -> Values:

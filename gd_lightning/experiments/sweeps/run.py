@@ -47,6 +47,7 @@ from gd_lightning.engine import (
 )
 from gd_lightning.engine.many.stacked import why_not_stacked
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport
@@ -61,7 +62,7 @@ from gd_lightning.module import (
     quadratic_network,
 )
 from gd_lightning.plain_numbers import as_python
-from gd_lightning.problems import Names, ProblemLike, SteepLine, as_problem
+from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator, starting_from
 from gd_lightning.records.history import DIVERGENCE_FACTOR
 from gd_lightning.update_rule import UpdateRule
@@ -74,49 +75,51 @@ _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers
 def sweep(
     problem: ProblemLike | None = None,
     *,
-    targets: Names | None = None,
-    features: Names | None = None,
     lrs: Given | None = None,
     batch_sizes: Given | None = None,
     momentums: Given | None = None,
     weight_decays: Given | None = None,
     l1s: Given | None = None,
     seeds: int = 3,
-    max_epochs: int = 20,
     data: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     directory: str | Path | None = None,
+    **options: Any,
 ) -> SweepReport:
     """Train every combination of some settings, many runs at once, each ending where it would end alone.
 
     Args:
-        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
-        targets: Of a data frame or table, the columns to predict; None: the last one.
-        features: Of a data frame or table, the columns to predict from; None: all others.
+        problem: What makes the data, or the data, as :func:`~gd_lightning.as_problem` takes them; None: the steep line.
         lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
         batch_sizes: Batch sizes, in the same forms; None: the one in ``data``, else ``"1,2,4,...,full"``.
         momentums: Values of the momentum; None: the one in ``model``, as for the next two.
         weight_decays: Values of the L2 penalty.
         l1s: Values of the L1 penalty.
         seeds: How many; one changes the start, where it is drawn, and the order of the samples.
-        max_epochs: How many epochs each run has.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         device: Where it is computed.
         directory: Where table, map and TensorBoard's HParams go; None: nowhere.
+        options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
 
     Raises:
         InputError: Something cannot be swept.
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
-    given, seeds, max_epochs = as_python(given), as_python(seeds), as_python(max_epochs)
-    made = SteepLine() if problem is None else as_problem(problem, targets, features)
-    of_data = RegressionDataModule(made, **(data or {}))
-    module, values = RegressionModule(**(model or {})), as_python(_with_own(given, model or {}, data or {}))
+    fixed, seeds = sections(options, data, model), as_python(seeds)
+    of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
+    module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
     grid = Grid.of(values, module, of_data, seeds)
-    report = SweepTask(grid, _seeds(of_data, seeds), max_epochs, device).train(module, of_data)
-    return report if directory is None else report.write(Path(directory))
+    report = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device).train(module, of_data)
+    return report if directory is None else report.save(Path(directory))
+
+
+def _epochs(trainer: dict[str, Any]) -> int:
+    """Return how many epochs each run has, the only option of a Trainer that there is."""
+    if others := [name for name in trainer if name != "max_epochs"]:
+        raise InputError(f"cannot sweep with {others[0]}, because the runs have no Trainer; leave it out")
+    return int(trainer.get("max_epochs", 20))
 
 
 def _seeds(data: RegressionDataModule, count: int) -> tuple[tuple[int, int], ...]:

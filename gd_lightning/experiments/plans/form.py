@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from matplotlib.figure import Figure
+
+from gd_lightning.escaping import in_one_line
+from gd_lightning.experiments.notebooks import as_html
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import Variant
 
@@ -25,8 +29,12 @@ Row = TypeVar("Row", bound=_Row)
 
 
 class PlanForm(ABC, Generic[Row]):
-    """What is said of a run, and of its neighbours with other batch sizes; one row a batch size."""
+    """What is said of a run, and of its neighbours with other batch sizes; one row a batch size.
 
+    Printing it shows the table and the advice; a notebook shows it with the map, where there is one.
+    """
+
+    title: str
     variant: Variant
     rows: list[Row]
 
@@ -59,12 +67,26 @@ class PlanForm(ABC, Generic[Row]):
     def facts_of(self, row: Row) -> dict[str, Any]:
         """Return what a program may read of a row."""
 
+    @property
     @abstractmethod
     def advice(self) -> str:
-        """Return one sentence that says what to do."""
+        """One sentence that says what to do."""
 
-    def as_json(self, map_file: Path | None = None) -> str:
-        """Return the plan as JSON for programs; null stands for infinity, and for no file with the map."""
+    @property
+    @abstractmethod
+    def why_no_map(self) -> str:
+        """Why there is no map of outcomes; "" where there is one."""
+
+    @abstractmethod
+    def plot(self) -> Figure:
+        """Draw the map of outcomes with the configured run on it.
+
+        Raises:
+            InputError: There is no map.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, as ``plan --json`` prints them; None stands for infinity."""
         rows = [
             {
                 "variant": row.variant.name,
@@ -76,20 +98,33 @@ class PlanForm(ABC, Generic[Row]):
             }
             for row in self.rows
         ]
-        file = None if map_file is None else str(map_file)
-        content = {**_finite(self.facts), "rows": rows, "advice": self.advice(), "map": file}
+        return {**_finite(self.facts), "rows": rows, "advice": self.advice}
+
+    def as_json(self, map_file: Path | None = None) -> str:
+        """Return the plan as JSON for programs; null stands for infinity, and for no file with the map."""
+        content = {**self.to_dict(), "map": None if map_file is None else str(map_file)}
         return json.dumps(content, indent=2, allow_nan=False)
 
-    def table(self, title: str) -> str:
-        """Return the plan as a table for a terminal."""
+    def __str__(self) -> str:
+        lines = [f"{in_one_line(self.title)}: {self.headline}", "", aligned(self._cells()), "", *self.explanations]
+        return "\n".join([*lines, "", self.advice])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.title}: {self.advice}>"
+
+    def _repr_html_(self) -> str:
+        """Return table, advice and map for a notebook."""
+        figure = None if self.why_no_map else self.plot()
+        return as_html(f"{self.title}: {self.headline}", self._cells(), [self.advice, *self.explanations], figure)
+
+    def _cells(self) -> list[list[str]]:
         columns = self.columns
         cells = [["", "batch_size", "updates an epoch", *columns, "verdict"]]
         for row, *shown in zip(self.rows, *columns.values(), strict=True):
             mark, variant = "> " if row is self.configured else "", row.variant
             numbers = [str(variant.batch_size), str(variant.updates_per_epoch)]
             cells.append([f"{mark}{variant.name}", *numbers, *shown, str(row.verdict)])
-        lines = [f"{title}: {self.headline}", "", aligned(cells), "", *self.explanations, "", self.advice()]
-        return "\n".join(lines)
+        return cells
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

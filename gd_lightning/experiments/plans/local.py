@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from matplotlib.figure import Figure
 from torch import nn
 
-from gd_lightning.cli.subcommands.plan_form import PlanForm
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, StartError
-from gd_lightning.experiments import Trial, Tried
+from gd_lightning.experiments.lr_trial import Trial, Tried
+from gd_lightning.experiments.plans.form import PlanForm
 from gd_lightning.losses import forms_of
 from gd_lightning.models import Standardize
 from gd_lightning.module import (
@@ -130,7 +131,8 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
         rows, tried = [curvature.outcome(variant, options["lr"]) for variant in variants], None
     else:
         rows, tried = _try(trial, curvature, variants)
-    return LocalPlan(curvature, data.variant, rows, (len(taken), len(drawn)), _notes(module), tried)
+    title, samples = type(data.problem).__name__, (len(taken), len(drawn))
+    return LocalPlan(title, curvature, data.variant, rows, samples, _notes(module), tried)
 
 
 def _try(
@@ -186,11 +188,12 @@ def _notes(module: RegressionModule) -> list[str]:
     return notes
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LocalPlan(PlanForm[LocalOutcome]):
     """What is said of the start of a run and of its neighbours with other batch sizes.
 
     Args:
+        title: What it is about.
         curvature: Where the statements come from.
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
@@ -207,6 +210,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
     most_jacobians: ClassVar[int] = 4096
     """The most samples of which the gradients of single ones are taken."""
 
+    title: str
     curvature: LocalCurvature
     variant: Variant
     rows: list[LocalOutcome]
@@ -320,8 +324,24 @@ class LocalPlan(PlanForm[LocalOutcome]):
             f"Estimated from {count:,} of the {n:,} training samples: {what}." for what, count in estimated if count < n
         ]
 
+    @property
+    def why_no_map(self) -> str:
+        """The reason why there is no map of outcomes."""
+        return "what is said holds at the start alone"
+
+    def plot(self) -> Figure:
+        """Refuse to draw a map.
+
+        Raises:
+            InputError: There is none.
+        """
+        raise InputError(
+            f"cannot draw a map of outcomes, because {self.why_no_map}; use to_dict(), or sweep to train many settings"
+        )
+
+    @property
     def advice(self) -> str:
-        """Return one sentence that says what to do."""
+        """One sentence that says what to do."""
         row, batch = self.configured, f"batch_size {self.variant.batch_size}"
         if row.verdict is LocalVerdict.NO_LIMIT:
             return (

@@ -1,0 +1,90 @@
+"""Options of data, model and Trainer by their names alone, as Python takes them for fit, plan, compare and sweep."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.module import RegressionModule
+from gd_lightning.plain_numbers import as_python
+from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    # Small problems are many times faster on the CPU.
+    "accelerator": "cpu",
+    "devices": 1,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    # The data module shares batches among processes itself, exactly.
+    "use_distributed_sampler": False,
+}
+_CLASSES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
+
+
+def sections(
+    options: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Sort options that are given by their names alone into those of data, model and Trainer.
+
+    Args:
+        options: Options of any of the three, and ``targets`` and ``features`` of a data frame or table; ``epochs``
+            stands for ``max_epochs``, and the name of an optimiser or a scheduler of torch for its class.
+        data: Options of :class:`~gd_lightning.RegressionDataModule`.
+        model: Options of :class:`~gd_lightning.RegressionModule`.
+        trainer: Options of Lightning's ``Trainer``.
+
+    Raises:
+        InputError: There is no such option, or one is given twice.
+
+    Example:
+        >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})
+        {'data': {'batch_size': 16}, 'model': {'momentum': 0.9, 'lr': 0.1}, 'trainer': {'max_epochs': 5}}
+    """
+    given = {"data": dict(data or {}), "model": dict(model or {}), "trainer": dict(trainer or {})}
+    for option, value in options.items():
+        name = "max_epochs" if option == "epochs" else option
+        section = next((section for section, names in _names().items() if name in names), None)
+        if section is None:
+            known = ["epochs", *(each for names in _names().values() for each in names)]
+            near = difflib.get_close_matches(option, known, 1)
+            raise InputError(f"there is no option {option!r}; use {near[0] if near else 'one of ' + ', '.join(known)}")
+        if name in given[section]:
+            raise InputError(f"cannot take {option} twice; give it once, by its name or in {section}")
+        given[section][name] = value
+    for name, module in _CLASSES.items():
+        if isinstance(spec := given["model"].get(name), str):
+            given["model"][name] = {"class_path": spec if "." in spec else f"{module}.{spec}"}
+    return {section: as_python(values) for section, values in given.items()}
+
+
+@cache
+def _names() -> dict[str, list[str]]:
+    """Return the names of the options of each section."""
+    classes: dict[str, type] = {"data": RegressionDataModule, "model": RegressionModule, "trainer": Trainer}
+    names = {section: list(inspect.signature(made).parameters) for section, made in classes.items()}
+    names["data"].remove("problem")
+    return names
+
+
+def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
+    """Return the problem for data of any kind, the steep line for none.
+
+    Args:
+        given: As for :func:`~gd_lightning.as_problem`.
+        data: Options of the data; ``targets`` and ``features``, which are used here, are taken out.
+    """
+    names = [data.pop(name, None) for name in ("targets", "features")]
+    return as_problem(SteepLine() if given is None else given, *names)

@@ -1,0 +1,92 @@
+"""Filters of what Lightning says of every run, for runs that are made in Python and on the command line.
+
+Nothing here happens at import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
+# not at all: which accelerators a machine lacks, adverts of other products, the seed, the reason of the end.
+_LINES = (
+    "GPU available:",
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "💡 Tip:",
+    "Seed set to",
+    "`Trainer.fit` stopped:",
+    "Loaded model weights from",
+    "Restoring states from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Detected KeyboardInterrupt",
+    "Using default `ModelCheckpoint`",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+    "`weights_only` was not set",
+    "Initializing distributed:",
+    "-----",
+    "distributed_backend=",
+    "All distributed processes registered",
+)
+_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "lightning.pytorch.callbacks.model_summary",
+    "lightning.pytorch.accelerators.cuda",
+    "lightning.fabric.utilities.distributed",
+    "lightning.pytorch.trainer.connectors.signal_connector",
+)
+_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 against torch 2.13, in its own code
+    r".*does not have many workers.*",  # data in memory need none
+    r".*You are using `torch.load` with `weights_only=False`.*",
+    r"Checkpoint directory .* exists and is not empty.*",  # the directory is this run's own
+    r"engine fused is not there.*",  # said in one line instead
+    r".*The `srun` command is available on your system.*",
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    message = re.sub(r"^\[rank: \d+\] ", "", record.getMessage().strip())
+    return not message.startswith(_LINES)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says of every run; runs of several threads leave it out together."""
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+_lock, _entered, _filters = threading.Lock(), list[None](), contextlib.ExitStack()
+
+
+def _enter() -> None:
+    with _lock:
+        if not _entered:
+            _filters.enter_context(warnings.catch_warnings())
+            for message in _WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            for logger in map(logging.getLogger, _LOGGERS):
+                logger.addFilter(_is_news)
+                _filters.callback(logger.removeFilter, _is_news)
+        _entered.append(None)
+
+
+def _leave() -> None:
+    with _lock:
+        _entered.pop()
+        if not _entered:
+            _filters.close()

@@ -1,0 +1,1 @@
+"""A run in Python: trained, loaded, used and shown."""

@@ -1,0 +1,200 @@
+"""Training and loading a run in Python, with the names that the command line has."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from gd_lightning.callbacks import Forecast, HistoryRecorder, LastCheckpoint, Pictures, StopOnDivergence
+from gd_lightning.callbacks.directories import choose_directory
+from gd_lightning.callbacks.loggers import end_runs
+from gd_lightning.data import RegressionDataModule
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, sections, taken_problem
+from gd_lightning.experiments.quiet import quiet_lightning
+from gd_lightning.experiments.single.run import Run, copied_from
+from gd_lightning.module import RegressionModule
+from gd_lightning.module.options import OPTIONS
+from gd_lightning.problems import Arrays, ProblemLike
+from gd_lightning.random_numbers import own_generator
+from gd_lightning.records.history import History
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, is_taken, last_checkpoint
+from gd_lightning.tracking.run_files import read_summary
+from gd_lightning.tracking.summary import RunSummary
+
+
+def fit(
+    problem: ProblemLike | None = None,
+    *,
+    directory: str | Path | None = None,
+    ckpt_path: str | Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a run as ``fit`` on the command line does, and return it with its history, results and module.
+
+    Args:
+        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line, or
+            the problem of the run that is continued.
+        directory: Where its files go, such as ``lightning_logs/NAME``; None: nowhere, see :meth:`Run.save`.
+        ckpt_path: A run to go on with: its directory, a checkpoint file, or last, the newest run in
+            ``lightning_logs``. Options that are not given are those of the run.
+        data: Options of :class:`~gd_lightning.RegressionDataModule`.
+        model: Options of :class:`~gd_lightning.RegressionModule`.
+        trainer: Options of Lightning's ``Trainer``.
+        options: Options of any of the three by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``, and
+            ``targets`` of a data frame. The ``seed`` is that of split, order and initial weights.
+
+    Raises:
+        InputError: An option or the data cannot be used.
+
+    Example:
+        >>> run = fit(batch_size=10, epochs=3)
+        >>> run.history.last("epoch"), run.predict([[1.0], [2.0]]).shape
+        (3.0, (2,))
+    """
+    given = sections(options, data, model, trainer)
+    if ckpt_path is None:
+        of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
+        return _train(of_data, given, directory)
+    path = _checkpoint(ckpt_path)
+    return _train(_continued(path, problem, given), given, directory, path)
+
+
+def _train(
+    data: RegressionDataModule,
+    given: Mapping[str, Mapping[str, Any]],
+    directory: str | Path | None,
+    checkpoint: Path | None = None,
+) -> Run:
+    """Train, or go on from a checkpoint.
+
+    Raises:
+        InputError: The directory has other files in it, or the options train nothing.
+    """
+    place = None if directory is None else Path(directory)
+    if place is not None and checkpoint != place / LAST_CHECKPOINT and is_taken(place):
+        raise InputError(f"cannot train in {place}, because it has other files in it; use another name")
+    recorder = HistoryRecorder()
+    with own_generator(data.seed), quiet_lightning():
+        module = RegressionModule(**given["model"])
+        trainer = _trainer(given["trainer"], recorder, place)
+        try:
+            with _interruptible():
+                trainer.fit(module, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
+        finally:
+            end_runs(trainer.loggers)
+    if recorder.summary is None:
+        raise InputError("these options train nothing; leave out what limits the run to no update")
+    return Run(
+        recorder.history,
+        recorder.summary,
+        module,
+        type(data.problem).__name__,
+        recorder.directory,
+        lambda path: trainer.save_checkpoint(path, weights_only=False),
+        isinstance(data.problem, Arrays) and data.problem.has_column,
+    )
+
+
+def load(run: str | Path, network: Any = None) -> Run:
+    """Return a run that was trained before, by its files.
+
+    Args:
+        run: Its directory, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``.
+        network: The network of your own that it was trained with, if it was: a module, a class or a function.
+
+    Raises:
+        InputError: There is no such run, or it has not ended, or a file of it is damaged.
+    """
+    path = _checkpoint(run)
+    directory = path.parent.parent
+    summary = read_summary(directory / SUMMARY)
+    if summary is None:
+        raise InputError(
+            f"cannot load {directory}, because it has no {SUMMARY}; continue the run with fit(ckpt_path=...)"
+        )
+    known = {name: value for name, value in summary.items() if name in RunSummary.__dataclass_fields__}
+    given = {} if network is None else {"network": network}
+    module = RegressionModule.load_from_checkpoint(path, weights_only=True, **given)
+    title = _title(read_checkpoint(path))
+    return Run(History.from_run(directory), RunSummary(**known), module, title, directory, copied_from(path))
+
+
+def _checkpoint(run: str | Path) -> Path:
+    """Return the checkpoint of a run."""
+    path = Path(run)
+    if str(run) == "last" and not path.exists():
+        newest = last_checkpoint(Path(LOGS))
+        if newest is None:
+            raise InputError(f"cannot find the last run, because {LOGS} holds none; train first, or give its path")
+        return newest
+    path = path / LAST_CHECKPOINT if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(
+            f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
+            "or last"
+        )
+    return path
+
+
+def _title(checkpoint: Mapping[str, Any]) -> str:
+    """Return the name of the problem of a run."""
+    problem = checkpoint.get(RegressionDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("problem") or {}
+    return str(problem.get("class_path", "run")).rpartition(".")[2]
+
+
+def _continued(path: Path, problem: ProblemLike | None, given: dict[str, dict[str, Any]]) -> RegressionDataModule:
+    """Return the data of a run that is continued, and complete the options of its module."""
+    checkpoint = read_checkpoint(path)
+    check_checkpoint(checkpoint, path)
+    saved = checkpoint.get(RegressionModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    given["model"] = {**{name: value for name, value in saved.items() if name in OPTIONS}, **given["model"]}
+    if problem is None:
+        return RegressionDataModule.load_from_checkpoint(path, **given["data"])
+    made = taken_problem(problem, given["data"])
+    return RegressionDataModule.load_from_checkpoint(path, problem=made, **given["data"])
+
+
+def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: Path | None) -> Trainer:
+    """Return a Trainer with the callbacks of a run, those that a person adds behind the recorder."""
+    given = {"max_epochs": 20, **TRAINER_DEFAULTS, **options}
+    added = given.pop("callbacks", None) or []
+    callbacks: list[Callback] = [recorder, *(added if isinstance(added, Sequence) else [added])]
+    callbacks += [
+        made() for made in (Forecast, StopOnDivergence) if not any(isinstance(each, made) for each in callbacks)
+    ]
+    if directory is not None:
+        given = {"logger": TensorBoardLogger(directory.parent, "", directory.name, default_hp_metric=False), **given}
+        callbacks += [Pictures(), LastCheckpoint()]
+        given["enable_checkpointing"] = True
+    trainer = Trainer(**{"logger": False, **given, "callbacks": callbacks})
+    if directory is not None:
+        choose_directory(trainer, directory)
+    return trainer
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the training and not Python, which Lightning would leave; the run then says how it ended."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit_:
+        if not isinstance(exit_.__context__, KeyboardInterrupt):
+            raise
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,148 @@
+"""A run that has ended: its history, its results and its module, to be used, shown and saved."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gd_lightning.data.samples import PIECE
+from gd_lightning.errors import InputError
+from gd_lightning.experiments.notebooks import as_html
+from gd_lightning.measures import unchanged
+from gd_lightning.module import RegressionModule
+from gd_lightning.plots.run_curves import draw_losses
+from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
+from gd_lightning.problems import inputs_of
+from gd_lightning.records.history import History
+from gd_lightning.tracking.run_directory import (
+    CURVES,
+    HISTORY,
+    LAST_CHECKPOINT,
+    LOGS,
+    SUMMARY,
+    claim_directory,
+    is_taken,
+    write_json,
+    write_text,
+)
+from gd_lightning.tracking.summary import RunSummary, parameter_rows, run_facts, run_report
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A run that has ended; printing it shows its results, a notebook shows them with its curves.
+
+    Args:
+        history: What was recorded.
+        summary: How it ended, and its results.
+        module: The trained module.
+        title: The name of its problem.
+        directory: Where its files are; None: nowhere yet.
+        save_checkpoint: Writes its checkpoint to a path.
+        has_column: Whether its one target was given as a column, shape (N, 1), so that predictions are one, too.
+    """
+
+    history: History
+    summary: RunSummary
+    module: RegressionModule
+    title: str
+    directory: Path | None
+    save_checkpoint: Callable[[Path], object]
+    has_column: bool = False
+
+    def predict(self, x: Any) -> NDArray[Any]:
+        """Predict at new inputs.
+
+        Args:
+            x: Features in their original units, shape (N, D): an array, a tensor, a list, or the path of a table or a
+                data frame, whose columns are found by the names of the features.
+
+        Returns:
+            Shape (N,) for one target, else (N, K); (N, 1) where the target was given so.
+
+        Raises:
+            InputError: The features are not those of the run, or are no finite numbers.
+        """
+        names, wanted = self.module.column_names, self.module.hparams["in_features"]
+        inputs = inputs_of(x, None if names is None else names[0])
+        if inputs.shape[1] != wanted:
+            raise InputError(
+                f"cannot predict from {inputs.shape[1]} features, because the run was trained on {wanted}; give these"
+            )
+        device = next(self.module.parameters()).device
+        with unchanged(self.module, device):
+            parts = [self.module(part.to(device)).cpu() for part in inputs.split(PIECE)]
+        predicted: NDArray[Any] = torch.cat(parts).numpy()
+        return predicted[:, 0] if predicted.shape[1] == 1 and not self.has_column else predicted
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw the losses over the updates; returns the figure.
+
+        Args:
+            ax: Where they are drawn; None: a new figure.
+        """
+        if ax is None:
+            ax = new_figure(1).subplots()
+        draw_losses(ax, self.history, self.summary.variant, self.summary.least_squares_loss)
+        figure = ax.get_figure(root=True)
+        assert isinstance(figure, Figure)
+        return figure
+
+    def save(self, directory: str | Path | None = None) -> Path:
+        """Write the files of the run, as the command line does; ``load`` reads them.
+
+        Args:
+            directory: Where they go; None: a new directory in ``lightning_logs``.
+
+        Returns:
+            The directory.
+
+        Raises:
+            InputError: It has other files in it.
+        """
+        if directory is None:
+            summary = self.summary
+            size = "" if summary.batch_size is None else f"-b{summary.batch_size}"
+            name = f"{self.title}-{summary.variant or 'run'}{size}-lr{self.module.hparams['lr']:g}"
+            directory = claim_directory(Path(LOGS), name)
+        elif is_taken(Path(directory)):
+            raise InputError(f"cannot save the run to {directory}, because it has other files in it; use another name")
+        place = Path(directory)
+        (place / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+        self.save_checkpoint(place / LAST_CHECKPOINT)
+        write_text(place / HISTORY, self.history.to_csv())
+        write_json(place / SUMMARY, self.summary.as_dict())
+        save_png(place / CURVES, pixels(self.plot()))
+        return place
+
+    def __str__(self) -> str:
+        return run_report(self.summary, self.title)
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.title}: {self.history!r}>"
+
+    def _repr_html_(self) -> str:
+        """Return results and curves for a notebook."""
+        parameters = [
+            [name, f"{fitted}, least squares {least}" if least else fitted]
+            for name, fitted, least, _ in (parameter_rows(self.summary) if self.summary.parameters else [])
+        ]
+        title = f"{self.title} by {self.summary.description}"
+        return as_html(title, [["", ""], *map(list, run_facts(self.summary)), *parameters], [], self.plot())
+
+    def _repr_png_(self) -> bytes:
+        """Return the curves for a notebook."""
+        return png_bytes(self.plot())
+
+
+def copied_from(checkpoint: Path) -> Callable[[Path], object]:
+    """Return a function that copies a checkpoint to a path."""
+    return lambda path: shutil.copyfile(checkpoint, path)

@@ -1,0 +1,91 @@
+"""What a message on runs in Python advises works when it is followed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gd_lightning import History, InputError, fit, load, plan, sweep
+from tests.advice.messages import messages, pattern
+
+Do = Callable[[Path], object]
+X, Y = [[1.0, 2.0], [2.0, 0.0], [0.0, 1.0]], [1.0, 2.0, 3.0]
+
+
+def _fit(**options: Any) -> Any:
+    return fit((X, Y), **{"lr": 0.01, "epochs": 1, **options})
+
+
+def _ended_without(name: str, path: Path) -> Path:
+    place = path / name
+    if not place.exists():
+        (_fit().save(place) / name).unlink()
+    return place
+
+
+def _filled(path: Path) -> Path:
+    (path / "mine").mkdir(exist_ok=True)
+    (path / "mine" / "notes.txt").write_text("kept")
+    return path / "mine"
+
+
+def _with_library(there: bool) -> Do:
+    def call(_: Path) -> object:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(sys.modules, "polars", type("Polars", (), {"DataFrame": dict}) if there else None)
+            return _fit().history.to_polars()
+
+    return call
+
+
+# Of each message, a part, what brings it about, and what does as it says.
+ADVICE: dict[str, tuple[Do, Do]] = {
+    "there is no option {}; use {}": (lambda _: _fit(larning_rate=1), lambda _: _fit(batch_size=1)),
+    "cannot take {} twice; give it once": (
+        lambda _: _fit(momentum=0.5, model={"momentum": 0.1}),
+        lambda _: _fit(model={"momentum": 0.1}),
+    ),
+    "cannot draw a map of outcomes, because {}; use to_dict()": (
+        lambda _: plan((X, Y), loss="huber").plot(),
+        lambda _: plan((X, Y), loss="huber").to_dict(),
+    ),
+    "cannot train in {}, because it has other files in it; use": (
+        lambda path: _fit(directory=_filled(path)),
+        lambda path: _fit(directory=path / "other"),
+    ),
+    "because it has no {}; continue the run with fit": (
+        lambda path: load(_ended_without("summary.json", path)),
+        lambda path: fit((X, Y), ckpt_path=_ended_without("summary.json", path), epochs=2),
+    ),
+    "because the run was trained on {}; give these": (
+        lambda _: _fit().predict([[1.0]]),
+        lambda _: _fit().predict([[1.0, 2.0]]),
+    ),
+    "cannot save the run to {}, because it has other files in it; use": (
+        lambda path: _fit().save(_filled(path)),
+        lambda path: _fit().save(path / "other"),
+    ),
+    "because the runs have no Trainer; leave it out": (
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, max_steps=3),
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, epochs=1, seeds=1),
+    ),
+    "because it has no history.csv; give another run": (
+        lambda path: History.from_run(_ended_without("history.csv", path)),
+        lambda path: History.from_run(_fit().save(path / "another")),
+    ),
+    "because it is not installed; install it": (_with_library(False), _with_library(True)),
+}
+
+
+@pytest.mark.parametrize("part", ADVICE)
+def test_the_advice_works(part: str, tmp_path: Path) -> None:
+    (message,) = (text for text in messages() if part in text)
+    wrong, right = ADVICE[part]
+    with pytest.raises(InputError) as raised:
+        wrong(tmp_path)
+    assert pattern(message).search(str(raised.value)), raised.value
+    right(tmp_path)

@@ -1,0 +1,281 @@
+"""Runs in Python are those of the command line, by the same names; they are used, shown, saved and continued."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+from matplotlib.figure import Figure
+from torch import nn
+
+from gd_lightning import History, InputError, Run, SteepLine, StopOnDivergence, compare, fit, load, plan, sweep
+from gd_lightning.experiments.options import sections
+from gd_lightning.experiments.quiet import quiet_lightning
+from tests.conftest import CommandLine
+
+GENERATOR = np.random.default_rng(5)
+X = GENERATOR.normal(size=(30, 2)).round(3)
+Y = X @ [2.0, -1.0] + 0.5 + GENERATOR.normal(size=30) / 10
+FRAME = {"a": X[:, 0], "b": X[:, 1], "y": Y}
+OPTIONS: dict[str, Any] = {"batch_size": 8, "lr": 0.05, "epochs": 6}
+
+
+def _columns(history: History) -> dict[str, list[float]]:
+    return {name: history[name].tolist() for name in history.columns if name in history and name != "seconds"}
+
+
+def _same(first: History, second: History) -> bool:
+    columns = [_columns(each) for each in (first, second)]
+    assert list(columns[0]) == list(columns[1])
+    return all(np.array_equal(columns[0][name], columns[1][name], equal_nan=True) for name in columns[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ({"batch_size": 10, "lr": 0.05, "epochs": 3}, ["--data.batch_size", "10", "--model.lr", "0.05"]),
+        (
+            {"hidden_sizes": [3], "lr": 1e-4, "max_epochs": 3, "seed": 2},
+            ["--model.hidden_sizes", "[3]", "--model.lr", "1e-4"],
+        ),
+        ({"data": {"val_size": 0.2}, "model": {"momentum": 0.5}, "lr": 0.01, "epochs": 3}, ["--data.val_size", "0.2"]),
+    ],
+)
+def test_a_run_is_that_of_the_command_line(
+    command_line: CommandLine, tmp_path: Path, options: dict[str, Any], arguments: list[str]
+) -> None:
+    if "model" in options:
+        arguments = [*arguments, "--model.momentum", "0.5", "--model.lr", "0.01"]
+    if "seed" in options:
+        arguments = [*arguments, "--seed_everything", "2", "--data.seed", "2"]
+    assert command_line("fit", *arguments, "--trainer.max_epochs", "3") == 0
+    (directory,) = (tmp_path / "lightning_logs").iterdir()
+    run, loaded = fit(**options), load(directory)
+    assert _same(run.history, loaded.history)
+    assert np.array_equal(run.predict([[1.0], [2.0]]), loaded.predict([[1.0], [2.0]]))
+    timed = ("seconds", "measures")
+    results = [
+        {name: value for name, value in vars(each.summary).items() if name not in timed} for each in (run, loaded)
+    ]
+    assert results[0] == results[1]
+    assert (run.title, run.history.outcome) == (loaded.title, loaded.history.outcome)
+
+
+def test_predictions_have_the_form_of_the_targets() -> None:
+    vector, column = fit((X, Y), **OPTIONS), fit((X, Y[:, None]), **OPTIONS)
+    wide, frame = fit((X, np.stack([Y, Y], axis=1)), **OPTIONS), fit(FRAME, targets="y", **OPTIONS)
+    found = vector.predict(X)
+    assert (found.shape, column.predict(X).shape, wide.predict(X).shape) == ((30,), (30, 1), (30, 2))
+    affine = vector.module.affine()
+    assert affine is not None
+    expected = X @ affine.weight[0].double().numpy() + affine.flat()[-1].item()
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert np.array_equal(frame.predict({"b": X[:, 1], "c": X[:, 1], "a": X[:, 0]}), found)
+    assert np.array_equal(frame.predict(torch.from_numpy(X)), found)
+    with pytest.raises(
+        InputError, match="cannot predict from 1 features, because the run was trained on 2; give these"
+    ):
+        vector.predict([1.0, 2.0])
+    with pytest.raises(InputError, match="cannot find column 'b'"):
+        frame.predict({"a": [1.0]})
+
+
+def test_a_run_is_saved_loaded_and_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fit(FRAME, **OPTIONS)
+    place = run.save()
+    assert place.parent.name == "lightning_logs"
+    assert run.save() != place
+    loaded = load(place)
+    assert np.array_equal(loaded.predict(FRAME), run.predict(FRAME))
+    assert _same(loaded.history, run.history)
+    assert loaded.summary == run.summary
+    assert np.array_equal(load(loaded.save(tmp_path / "copy")).predict(X), run.predict(X))
+    with pytest.raises(InputError, match="it has other files in it; use another name"):
+        run.save(place)
+    longer = fit({name: FRAME[name] for name in "bay"}, targets="y", ckpt_path=place, epochs=9)
+    assert _same(longer.history, fit(FRAME, **{**OPTIONS, "epochs": 9}).history)
+    with pytest.raises(InputError, match="cannot use these arrays with this checkpoint"):
+        fit((X, Y + 1), ckpt_path=place, epochs=9)
+    with pytest.raises(InputError, match=r"cannot continue with lr 0\.1, because the run was made with 0\.05"):
+        fit((X, Y), ckpt_path=place, lr=0.1, epochs=9)
+    with pytest.raises(InputError, match="give problem="):
+        fit(ckpt_path=place, epochs=9)
+
+
+def test_a_run_in_a_directory_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path("lightning_logs/mine")
+    fit(epochs=2, batch_size=20, lr=0.05, directory=place)
+    assert {"history.csv", "summary.json", "checkpoints"} <= {path.name for path in place.iterdir()}
+    with pytest.raises(InputError, match="cannot train in lightning_logs/mine, because it has other files in it; use"):
+        fit(epochs=2, directory=place)
+    longer = fit(ckpt_path="last", epochs=4, directory=place)
+    assert longer.directory == place
+    assert _same(load("last").history, longer.history)
+    assert _same(longer.history, fit(epochs=4, batch_size=20, lr=0.05).history)
+    assert json.loads((place / "summary.json").read_text())["epochs"] == 4
+
+
+class Wide(nn.Module):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x)
+        return out
+
+
+def test_a_network_of_ones_own_is_given_again(tmp_path: Path) -> None:
+    run = fit((X, Y), network=Wide, epochs=2)
+    place = run.save(tmp_path / "run")
+    assert np.array_equal(load(place, network=Wide).predict(X), run.predict(X))
+    with pytest.raises(InputError, match="give network="):
+        load(place)
+
+
+def test_runs_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot find a checkpoint at nowhere; give the directory of a run"):
+        load("nowhere")
+    with pytest.raises(InputError, match="cannot find the last run, because lightning_logs holds none; train first"):
+        load("last")
+    place = fit(epochs=1).save()
+    (place / "summary.json").unlink()
+    with pytest.raises(InputError, match=r"because it has no summary.json; continue the run with fit"):
+        load(place)
+    (place / "history.csv").unlink()
+    with pytest.raises(InputError, match=r"because it has no history.csv; give another run"):
+        History.from_run(place)
+
+
+def test_options_have_one_name() -> None:
+    assert sections({"epochs": 3, "order": "sequential", "optimizer": "Adam"}) == {
+        "data": {"order": "sequential"},
+        "model": {"optimizer": {"class_path": "torch.optim.Adam"}},
+        "trainer": {"max_epochs": 3},
+    }
+    for call in (fit, plan, compare, sweep):
+        with pytest.raises(InputError, match="there is no option 'bach_size'; use batch_size"):
+            call(bach_size=3)
+        with pytest.raises(InputError, match="cannot take momentum twice; give it once"):
+            call(momentum=0.5, model={"momentum": 0.5})
+    with pytest.raises(InputError, match="cannot take epochs twice"):
+        fit(epochs=3, trainer={"max_epochs": 3})
+    with pytest.raises(InputError, match="cannot sweep with max_time, because the runs have no Trainer; leave it out"):
+        sweep(max_time="00:00:01:00")
+    with pytest.raises(InputError, match="these options train nothing"):
+        fit(epochs=0)
+
+
+def test_options_of_an_experiment_by_name_are_those_in_sections() -> None:
+    by_name = compare((X, Y), batch_sizes=[30, 5], seeds=1, lr=0.02, momentum=0.5, epochs=2)
+    model = {"lr": 0.02, "momentum": 0.5}
+    in_sections = compare((X, Y), batch_sizes=[30, 5], seeds=1, model=model, trainer={"max_epochs": 2})
+    assert [row.train_loss.mean for row in by_name.rows] == [row.train_loss.mean for row in in_sections.rows]
+    swept = sweep(FRAME, targets="y", lrs=[0.01, 0.02], batch_size=5, momentum=0.5, seeds=1, epochs=2)
+    other = sweep((X, Y), lrs=[0.01, 0.02], data={"batch_size": 5}, model={"momentum": 0.5}, seeds=1, max_epochs=2)
+    assert np.array_equal(swept.last, other.last)
+    assert plan((X, Y), lr=0.02).to_dict() == plan(FRAME, targets="y", model={"lr": 0.02}).to_dict() | {
+        "digits": plan((X, Y), lr=0.02).to_dict()["digits"]
+    }
+
+
+def test_a_history_is_pickled_copied_and_short() -> None:
+    run = fit((X, Y), **OPTIONS)
+    for history in (pickle.loads(pickle.dumps(run.history)), copy.deepcopy(run.history)):
+        assert _same(history, run.history)
+        assert (history.outcome, history.reason) == (run.history.outcome, run.history.reason)
+        assert repr(history) == repr(run.history)
+    assert repr(run.history).startswith("<History of 25 rows, train loss ")
+    assert repr(History()) == "<History of 0 rows>"
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_history_becomes_a_frame(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        DataFrame = dict
+
+    history = fit((X, Y), **OPTIONS).history
+    monkeypatch.setitem(__import__("sys").modules, library, Library)
+    frame = getattr(history, f"to_{library}")()
+    assert list(frame) == [name for name in history.columns if name in history]
+    assert np.array_equal(frame["batch_loss"], history["batch_loss"], equal_nan=True)
+    monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(InputError, match=f"cannot make a frame of {library}, because it is not installed; install it"):
+        getattr(history, f"to_{library}")()
+    assert history.to_csv()
+
+
+def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gd_lightning.experiments.notebooks.png_bytes", lambda _: b"a picture")
+    shown: list[Any] = [
+        fit((X, Y), **OPTIONS),
+        plan((X, Y), **OPTIONS),
+        plan((X, Y), lr=0.05, loss="mae"),
+        compare((X, Y), batch_sizes=[30, 5], seeds=1, epochs=2),
+        sweep((X, Y), lrs=[0.01, 0.02], batch_sizes=[5, 30], seeds=1, epochs=2),
+    ]
+    for each in shown:
+        html = each._repr_html_()
+        assert html.count("<table>") == html.count("</table>") == 1
+        assert ("data:image/png;base64,YSBwaWN0dXJl" in html) == (each is not shown[2])
+        assert len(repr(each)) < 300
+        assert str(each).count("\n") > 3
+        assert isinstance(each.to_dict() if not isinstance(each, Run) else each.summary.as_dict(), dict)
+        assert each is shown[2] or isinstance(each.plot(), Figure)
+    with pytest.raises(InputError, match="cannot draw a map of outcomes, because what is said holds at the start"):
+        shown[2].plot()
+    axes = Figure().subplots()
+    assert shown[0].plot(axes) is axes.get_figure()
+    assert shown[0]._repr_png_().startswith(b"\x89PNG")
+    assert shown[0].plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_names_of_columns_are_no_html() -> None:
+    run = fit({"<b>": X[:, 0], "y": Y}, **OPTIONS)
+    assert "<b>" not in run._repr_html_()
+
+
+def test_lightning_says_nothing_of_a_run(capfd: pytest.CaptureFixture[str]) -> None:
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero",)]
+    before, shown = [list(logger.filters) for logger in loggers], warnings.filters[:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit((X, Y), **OPTIONS)
+        compare((X, Y), batch_sizes=[5], seeds=1, epochs=1)
+        with quiet_lightning(), quiet_lightning():
+            pass
+    assert capfd.readouterr().err == ""
+    assert [list(logger.filters) for logger in loggers] == before
+    assert warnings.filters == shown
+
+
+class Interrupts(Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_is_given_back(tmp_path: Path) -> None:
+    run = fit((X, Y), **OPTIONS, callbacks=[Interrupts()])
+    assert run.history.outcome == "interrupted"
+    assert run.summary.epochs == 2
+    assert fit((X, Y), ckpt_path=run.save(tmp_path / "run"), epochs=6).summary.epochs == 6
+
+
+def test_a_diverged_run_says_so() -> None:
+    with pytest.warns(UserWarning, match="lr"):
+        run = fit(SteepLine(), lr=10.0, epochs=40, callbacks=StopOnDivergence())
+    assert run.history.outcome == "diverged"
+    assert run.summary.largest_stable_lr is not None

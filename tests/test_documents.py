@@ -67,3 +67,23 @@ def test_what_is_measured_is_printed_and_written_on_demand(
     places = [written.index(f"## {name}") for name in names]
     assert places == sorted(places)
     assert written.count("done") == len(names)
+
+
+def test_the_benchmarks_are_written_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the order of the sections, whichever is measured first; another machine begins the document anew."""
+    document, texts = tmp_path / "benchmarks.md", iter("abcdefg")
+    named: dict[str, tuple[Any, ...]] = {name: (name.upper(), name, lambda: next(texts)) for name in ("x", "y", "z")}
+    monkeypatch.setattr(benchmarks, "DOCS", tmp_path)
+    monkeypatch.setattr(benchmarks, "SECTIONS", named)
+    monkeypatch.setattr(benchmarks, "quiet", lambda: None)
+    for machine, only, expected in (
+        ("one", ["z"], [("Z", "a")]),
+        ("one", ["x", "y"], [("X", "b"), ("Y", "c"), ("Z", "a")]),
+        ("one", ["y"], [("X", "b"), ("Y", "d"), ("Z", "a")]),
+        ("other", ["y"], [("Y", "e")]),
+        ("other", ["x"], [("X", "f"), ("Y", "e")]),
+    ):
+        monkeypatch.setattr(benchmarks, "head", lambda machine=machine: machine)
+        benchmarks.main(["--write", "--only", *only])
+        sections = [f"## {title}\n\n{title.lower()}\n\n{text}" for title, text in expected]
+        assert document.read_text(encoding="utf-8") == "\n\n".join([f"# Benchmarks\n\n{machine}", *sections]) + "\n"

@@ -54,6 +54,7 @@ class Case:
         hidden: Widths of the hidden layers of an MLP with ReLU; none for a linear regressor.
         epochs: How often the samples are visited.
         rows: N, how many of the samples are trained on; None: all.
+        optimizer: sgd or adam, with the defaults of torch.
     """
 
     n_samples: int
@@ -62,16 +63,20 @@ class Case:
     hidden: tuple[int, ...] = ()
     epochs: int = 1
     rows: int | None = None
+    optimizer: str = "sgd"
 
     @property
     def name(self) -> str:
+        optimizer = "" if self.optimizer == "sgd" else f", {self.optimizer.capitalize()}"
         if self.hidden:
-            return "MLP " + "-".join(map(str, (self.n_features, *self.hidden, 1)))
-        return f"linear, D = {self.n_features:,}"
+            return "MLP " + "-".join(map(str, (self.n_features, *self.hidden, 1))) + optimizer
+        return f"linear, D = {self.n_features:,}{optimizer}"
 
     @property
     def lr(self) -> float:
-        """Far from any limit: a single sample's is about 1 / (D + 1), that of an MLP lower."""
+        """Far from any limit: a single sample's is about 1 / (D + 1), that of an MLP lower; Adam's is a step."""
+        if self.optimizer == "adam":
+            return 1e-3
         return (0.02 if self.hidden else 0.1) / (self.n_features + 1)
 
     @property
@@ -132,6 +137,13 @@ Prepared = Callable[[], Run]  # everything is made and compiled; each call train
 def every_case(case: Case) -> bool:
     """What a side without limits takes; it has a name, so that a side can be sent to another process."""
     return True
+
+
+def torch_optimizer(case: Case, network: nn.Module) -> torch.optim.Optimizer:
+    """Return torch's optimiser of a case."""
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[case.optimizer]
+    made: torch.optim.Optimizer = kind(network.parameters(), lr=case.lr)
+    return made
 
 
 @dataclass(frozen=True)

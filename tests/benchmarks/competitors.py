@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.benchmarks.cases import Case, Prepared, Run, Side, flat
+from tests.benchmarks.by_jax import jax_scan, of_one_thread, with_adam, with_sgd
+from tests.benchmarks.cases import Case, Prepared, Run, Side, flat, torch_optimizer
 from tests.benchmarks.trainer import seconds_inside
 
 
@@ -29,7 +29,7 @@ def plain_pytorch(case: Case) -> Prepared:
 
     def run() -> Run:
         network = case.network()
-        optimizer = torch.optim.SGD(network.parameters(), lr=case.lr)
+        optimizer = torch_optimizer(case, network)
         losses = []
         start = time.perf_counter()
         for _ in range(case.epochs):
@@ -50,7 +50,7 @@ class PlainModule(LightningModule):
 
     def __init__(self, case: Case, logs: bool) -> None:
         super().__init__()
-        self.network, self.lr, self.logs = case.network(), case.lr, logs
+        self.network, self.case, self.logs = case.network(), case, logs
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = mse_loss(self.network(batch[0]), batch[1])
@@ -59,7 +59,7 @@ class PlainModule(LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.network.parameters(), lr=self.lr)
+        return torch_optimizer(self.case, self.network)
 
 
 def plain_lightning(case: Case) -> Prepared:
@@ -109,52 +109,6 @@ def sgd_regressor(case: Case) -> Prepared:
     return run
 
 
-def jax_scan(case: Case) -> Prepared:
-    """An epoch as one compiled ``jax.lax.scan`` over batches, which keeps the loss of every update."""
-    import jax
-    import jax.numpy as jnp
-
-    tensors = [jnp.asarray(parameter.detach().numpy()) for parameter in case.network().parameters()]
-    start_parameters = list(zip(tensors[::2], tensors[1::2], strict=True))
-    full, short = divmod(case.problem.rows, case.batch_size)
-
-    def loss_of(parameters: Any, batch: Any) -> Any:
-        x, y = batch
-        for weight, bias in parameters[:-1]:
-            x = jax.nn.relu(x @ weight.T + bias)
-        weight, bias = parameters[-1]
-        return jnp.mean((x @ weight.T + bias - y) ** 2)
-
-    def update(parameters: Any, batch: Any) -> tuple[Any, Any]:
-        loss, gradient = jax.value_and_grad(loss_of)(parameters, batch)
-        return jax.tree.map(lambda theta, slope: theta - case.lr * slope, parameters, gradient), loss
-
-    def epoch(parameters: Any, batches: Any, rest: Any) -> tuple[Any, Any]:
-        parameters, losses = jax.lax.scan(update, parameters, batches)
-        if short:
-            parameters, loss = update(parameters, rest)
-            losses = jnp.append(losses, loss)
-        return parameters, losses
-
-    arrays = [jnp.asarray(tensor.numpy()) for tensor in case.data()]
-    batches = [a[: full * case.batch_size].reshape(full, case.batch_size, a.shape[1]) for a in arrays]
-    rest = [a[full * case.batch_size :] for a in arrays]
-    compiled = jax.jit(epoch).lower(start_parameters, batches, rest).compile()
-
-    def run() -> Run:
-        parameters, losses = start_parameters, []
-        start = time.perf_counter()
-        for _ in range(case.epochs):
-            parameters, of_epoch = compiled(parameters, batches, rest)
-            losses.append(of_epoch)
-        jax.block_until_ready((parameters, losses))
-        seconds = time.perf_counter() - start
-        at_end = [np.asarray(tensor, dtype=np.float64).ravel() for layer in parameters for tensor in layer]
-        return Run(seconds, np.concatenate(at_end), np.concatenate(losses).astype(np.float64))
-
-    return run
-
-
 def keras_fit(case: Case) -> Prepared:
     """``Model.fit``, compiled by JAX where that is there; a first epoch compiles, and is not counted."""
     os.environ.setdefault("KERAS_BACKEND", "jax" if find_spec("jax") else "torch")
@@ -186,14 +140,20 @@ def keras_fit(case: Case) -> Prepared:
 
 
 def _is_stochastic_and_linear(case: Case) -> bool:
-    return case.batch_size == 1 and not case.hidden
+    return case.batch_size == 1 and not case.hidden and case.optimizer == "sgd"
 
 
 PLAIN_PYTORCH = Side("plain PyTorch", plain_pytorch)
 PLAIN_LIGHTNING = Side("plain Lightning", plain_lightning)
 LOGGING_LIGHTNING = Side("Lightning, logging", logging_lightning)
 SGD_REGRESSOR = Side("SGDRegressor", sgd_regressor, "sklearn", _is_stochastic_and_linear)
-JAX_SCAN = Side("jax.lax.scan", jax_scan, "jax")
-KERAS_FIT = Side("Keras", keras_fit, "keras")
+JAX_SCAN = Side("jax.lax.scan", jax_scan, "jax", with_sgd)
+JAX_ONE_THREAD = Side("jax.lax.scan, one thread", of_one_thread, "jax", with_sgd)
+OPTAX = Side("Optax", jax_scan, "optax", with_adam)
+OPTAX_ONE_THREAD = Side("Optax, one thread", of_one_thread, "optax", with_adam)
+KERAS_FIT = Side("Keras", keras_fit, "keras", with_sgd)  # its Adam has another form of epsilon
 
-COMPETITORS = (PLAIN_PYTORCH, PLAIN_LIGHTNING, LOGGING_LIGHTNING, SGD_REGRESSOR, JAX_SCAN, KERAS_FIT)
+COMPETITORS = (
+    *(PLAIN_PYTORCH, PLAIN_LIGHTNING, LOGGING_LIGHTNING, SGD_REGRESSOR),
+    *(JAX_SCAN, JAX_ONE_THREAD, OPTAX, OPTAX_ONE_THREAD, KERAS_FIT),
+)

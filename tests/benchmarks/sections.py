@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning.pytorch import Trainer
@@ -19,49 +17,17 @@ from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule
 from gd_lightning.experiments.sweeps.report import SweepReport
 from tests.benchmarks import competitors, ours
 from tests.benchmarks.cases import Case, Prepared, Run, Side, draw
-from tests.benchmarks.measure import Comparison, compare, mebibytes, medians, seconds
+from tests.benchmarks.commands import long_commands, start_up
+from tests.benchmarks.measure import compare, mebibytes, medians, seconds
+from tests.benchmarks.tables import batch_name, markdown, pairs, table_and_text, updates_table
 from tests.benchmarks.trainer import seconds_inside
 
 ALL = (ours.FUSED, ours.AUTOGRAD, *competitors.COMPETITORS)
 MLPS = ((1, (10,)), (10, (64, 64)))
+_OTHERS = tuple(side for side in competitors.COMPETITORS if side is not competitors.LOGGING_LIGHTNING)
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-# Start-up and recording
-
-
-def pairs(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows of two sides as Markdown, the ratio last."""
-    return markdown(
-        ["what", "against", "seconds", "seconds of the other", "ratio"],
-        [[a, b, f"{ours:.3g}", f"{theirs:.3g}", f"{ours / theirs:.2f}"] for a, b, ours, theirs in rows],
-    )
-
-
-def start_up(repeats: int = 5) -> str:
-    """Compare whole commands with the import of Lightning's command line alone."""
-
-    def run(*command: str) -> Callable[[], object]:
-        def work() -> None:
-            with tempfile.TemporaryDirectory() as directory:
-                subprocess.run([sys.executable, *command], cwd=directory, check=True, stdout=subprocess.DEVNULL)
-
-        return work
-
-    commands = {
-        "`gd_lightning fit --help`": run("-m", "gd_lightning", "fit", "--help"),
-        "`gd_lightning fit`, steep line": run("-m", "gd_lightning", "fit"),
-        "`gd_lightning --version`": run("-m", "gd_lightning", "--version"),
-    }
-    competitor = run("-c", "import lightning.pytorch.cli")
-    *of_commands, of_competitor = medians([*commands.values(), competitor], repeats)
-    name = "`import lightning.pytorch.cli`"
-    return pairs((command, name, took, of_competitor) for command, took in zip(commands, of_commands, strict=True))
+# Recording
 
 
 def recording(repeats: int = 7, epochs: int = 30) -> str:
@@ -94,57 +60,62 @@ def recording(repeats: int = 7, epochs: int = 30) -> str:
 # Updates
 
 
-def updates_table(comparisons: Sequence[Comparison], sides: Sequence[Side]) -> str:
-    """Return a table of the microseconds of an update; in brackets, how many times the first side's they are."""
-    first = sides[0]
-    there = [side for side in sides if any(side in comparison for comparison in comparisons)]
-
-    def cell(comparison: Comparison, side: Side) -> str:
-        if side not in comparison:
-            return "-"
-        microseconds = f"{comparison.microseconds(side):.3g}"
-        if side is first or first not in comparison:
-            return microseconds
-        return f"{microseconds} ({comparison.ratio(side, first):.2g})"
-
-    return markdown(
-        ["model", "N", "B", *(side.name for side in there), "differ by"],
-        [
-            [
-                comparison.case.name,
-                f"{comparison.case.n_samples:,}",
-                batch_name(comparison.case),
-                *(cell(comparison, side) for side in there),
-                f"{comparison.difference:.1g}",
-            ]
-            for comparison in comparisons
-        ],
-    )
-
-
-def batch_name(case: Case) -> str:
-    """Return B as tables have it."""
-    return "full" if case.batch_size == case.n_samples else str(case.batch_size)
-
-
 def stochastic() -> str:
     """Compare stochastic descent, every loss recorded, with what is fastest at it."""
     cases = [Case(100_000, 1, 1, epochs=10), Case(100_000, 10, 1, epochs=10), Case(100_000, 1, 1, (10,), epochs=10)]
     sides = (ours.AUTO, ours.AUTO_FURTHER, ours.AUTO_READ, ours.AUTOGRAD, *competitors.COMPETITORS)
-    return updates_table([compare(case, sides, repeats=5, whole=5.0) for case in cases], sides)
+    return table_and_text([compare(case, sides, repeats=5, whole=5.0) for case in cases], sides, (ours.AUTO,))
+
+
+def batch() -> str:
+    """Compare batch descent of a line on 100 samples: an update is an epoch, and each has its train loss."""
+    sides = (ours.FUSED_BY_DEFAULT, ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED, *_OTHERS)
+    comparisons = [compare(Case(100, 1, 100, epochs=20_000), sides, repeats=7, whole=5.0)]
+    return updates_table(comparisons, sides)
+
+
+def small() -> str:
+    """Compare few samples: 100 epochs of stochastic and of batch descent."""
+    return _not_recorded([Case(n, 10, b, epochs=100) for n in (100, 1_000, 10_000) for b in (1, n)])
+
+
+def lines() -> str:
+    """Compare mini-batches of few features."""
+    return _not_recorded([Case(100_000, d, b, epochs=10) for d in (1, 3, 10) for b in (16, 64, 256)])
+
+
+def full() -> str:
+    """Compare batch descent of many samples."""
+    return _not_recorded([Case(100_000, d, 100_000, epochs=10) for d in (1, 10, 100)])
+
+
+def perceptrons() -> str:
+    """Compare a perceptron with two hidden layers."""
+    return _not_recorded([Case(25_600, 10, b, (64, 64), epochs=10) for b in (1, 16, 64, 256, 1_024, 25_600)])
+
+
+def adam() -> str:
+    """Compare Adam, of lines and perceptrons."""
+    shapes: list[tuple[int, int, int, tuple[int, ...]]] = [(100_000, 10, 1, ()), (100_000, 10, 64, ())]
+    shapes += [(25_600, 10, b, (64, 64)) for b in (16, 256)]
+    return _not_recorded([Case(n, d, b, hidden, 10, optimizer="adam") for n, d, b, hidden in shapes])
 
 
 def updates() -> str:
     """Compare models, batch sizes and numbers of samples."""
     cases = []
-    for d, hidden in ((1, ()), (10, ()), (100, ()), (1_000, ()), *MLPS):
+    for d, hidden in ((100, ()), (1_000, ()), *MLPS):
         n = 10_000 if d == 1_000 else 100_000
         cases += [Case(n, d, b, hidden, epochs=10) for b in (1, 16, 256, n)]
-    cases += [Case(n, 10, b, epochs=1_000) for n in (100, 1_000, 10_000) for b in (1, n)]
+    cases += [Case(100_000, d, 1, epochs=10) for d in (1, 10)]
     cases += [Case(1_000_000, 10, b) for b in (1, 16, 256)]
-    logging_is_elsewhere = [side for side in competitors.COMPETITORS if side is not competitors.LOGGING_LIGHTNING]
-    sides = (ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED, *logging_is_elsewhere)
-    return updates_table([compare(case, sides) for case in cases], sides)
+    return _not_recorded(cases)
+
+
+def _not_recorded(cases: Sequence[Case]) -> str:
+    """Compare cases, of which no side records anything."""
+    sides = (ours.FUSED_NOT_RECORDED, ours.AUTOGRAD_NOT_RECORDED, *_OTHERS)
+    return table_and_text([compare(case, sides) for case in cases], sides, sides[:2])
 
 
 def logging() -> str:
@@ -259,8 +230,19 @@ def sweeping(repeats: int = 5, every: int = 50) -> str:
     )
 
 
+_MICROSECONDS = (
+    "Microseconds of an update; in brackets, how many times those of the first side. No side records anything; JAX and "
+    "Optax return the losses."
+)
+
 SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     "start-up": ("Start-up", "Whole commands, from a new process to its end.", start_up),
+    "commands": (
+        "Long commands",
+        "Whole commands, from a new process to its end, beside short ones of the same kind. What is compiled is loaded "
+        "from the cache.",
+        long_commands,
+    ),
     "recording": ("Recording", "Whole fits of the steep line, with CSV and TensorBoard.", recording),
     "stochastic": (
         "Stochastic descent of 100,000 samples",
@@ -272,10 +254,25 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
         "then from where a chunk of updates began, to the same bit.",
         stochastic,
     ),
+    "batch": (
+        "Batch descent of 100 samples",
+        "Microseconds of an update, which is an epoch; in brackets, how many times those of the first side, which has "
+        "the train loss of each of 20,000 epochs in its history, as `HistoryRecorder()` records it. JAX returns its "
+        "losses.",
+        batch,
+    ),
+    "small": (
+        "Few samples",
+        f"{_MICROSECONDS} Fits of 100 epochs: what comes once in a fit, some milliseconds, is a large part of them.",
+        small,
+    ),
+    "lines": ("Mini-batches of few features", _MICROSECONDS, lines),
+    "full": ("Batch descent of 100,000 samples", _MICROSECONDS, full),
+    "perceptrons": ("Perceptrons", _MICROSECONDS, perceptrons),
+    "adam": ("Adam", _MICROSECONDS, adam),
     "updates": (
         "Models, batch sizes and numbers of samples",
-        "Microseconds of an update; in brackets, how many times those of the first side. No side records anything. "
-        "Left out (-): sides that cannot train the case, or take most of a second for an update.",
+        f"{_MICROSECONDS} Left out (-): sides that cannot train the case, or take most of a second for an update.",
         updates,
     ),
     "logging": (

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from gd_lightning.engine import AutogradEngine, Chunk, SaveAt
-from tests.benchmarks.cases import Case, Run, Side, flat
+from tests.benchmarks.cases import Case, Run, Side, flat, torch_optimizer
 from tests.benchmarks.competitors import COMPETITORS
 from tests.benchmarks.measure import compare, difference_between
 from tests.benchmarks.ours import AUTO, AUTOGRAD, FUSED
 
 # JAX is in threads of its own, behind which no other test can start a process without a warning.
 _SIDES = [
-    pytest.param(side, id=side.name, marks=[pytest.mark.slow] if side.package in ("jax", "keras") else [])
+    pytest.param(side, id=side.name, marks=[pytest.mark.slow] if side.package in ("jax", "optax", "keras") else [])
     for side in (AUTO, AUTOGRAD, FUSED, *COMPETITORS)
 ]
 CASES = [Case(10, 2, 4, epochs=2), Case(10, 2, 1, epochs=2), Case(10, 1, 4, (3,), epochs=2)]
+OF_ADAM = [Case(10, 2, 4, epochs=2, optimizer="adam"), Case(10, 2, 10, (3,), epochs=2, optimizer="adam")]
 
 
 def _by_engine(case: Case) -> Run:
     x, y = case.data()
     network = case.network()
-    optimizer = torch.optim.SGD(network.parameters(), lr=case.lr)
+    optimizer = torch_optimizer(case, network)
 
     def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         loss = mse_loss(network(x), y)
@@ -41,7 +41,7 @@ def _by_engine(case: Case) -> Run:
 
 @pytest.mark.filterwarnings("ignore")  # they are others', and so are their warnings
 @pytest.mark.parametrize("side", _SIDES)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}, B = {case.batch_size}")
+@pytest.mark.parametrize("case", [*CASES, *OF_ADAM], ids=lambda case: f"{case.name}, B = {case.batch_size}")
 def test_everyone_makes_the_same_updates(side: Side, case: Case) -> None:
     if not side.is_installed:
         pytest.skip(f"{side.package} is not installed")

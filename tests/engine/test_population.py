@@ -201,7 +201,7 @@ def test_the_fastest_way_depends_on_how_much_there_is_to_do(monkeypatch: pytest.
     task, members = _line([0.01] * 40, [10] * 40)
     line, perceptron = LinearRegressor(1, 1), MLPRegressor(1, 1, [256, 256])
     assert fastest_population(line, "mse", 1.0, task, members).name == "batched"
-    long = TrainingTask(task.x, task.y, task.starts, task.orders, 10_000)
+    long = TrainingTask(task.x, task.y, task.starts, task.orders, 6_000)
     # Where each process compiles for itself, there has to be more to do.
     assert fastest_population(line, "mse", 1.0, long, members).name == ("fused" if is_kept else "batched")
     longer = TrainingTask(task.x, task.y, task.starts, task.orders, 500_000)

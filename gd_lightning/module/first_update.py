@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.random_numbers import generator_given_back
+from gd_lightning.threads import is_little, one_thread_if
 from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
@@ -43,8 +44,9 @@ def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
     smallest = variant.short_batch or variant.batch_size
     smallest = min(smallest, at_once or smallest)
     devices = [module.device] if module.device.type == "cuda" else []
+    in_threads = one_thread_if(is_little(module, smallest))
     precision = trainer.precision_plugin.forward_context()
-    with precision, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
+    with in_threads, precision, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
         try:
             losses = [_loss(module, summed_loss, take(slice(0, smallest))) for _ in range(2)]
         except Exception as error:

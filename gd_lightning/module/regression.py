@@ -27,6 +27,7 @@ from gd_lightning.module.options import ClassSpec, plain_options
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.trainer_checks import check_accumulation
 from gd_lightning.module.training_step import UpdateState, descend_parts, penalized, weight_in_mean
+from gd_lightning.threads import is_little, one_thread_if
 from gd_lightning.torch_internals import mixes_samples
 
 
@@ -219,11 +220,12 @@ class RegressionModule(NetworkModule):
         engine = self._updates.engine
         if engine is not None and engine.decision.one_by_one:  # the chunk of one update was planned before
             engine.choose_again_if_changed()
-        if engine is not None and engine.in_chunks:
-            run_without_backward(optimizer_closure)  # the engine has gradients of its own, or needs none
-        else:
-            with self._updates.update(optimizer):
-                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        with one_thread_if(engine is not None and engine.in_one_thread):
+            if engine is not None and engine.in_chunks:
+                run_without_backward(optimizer_closure)  # the engine has gradients of its own, or needs none
+            else:
+                with self._updates.update(optimizer):
+                    super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     # Validation and test
 
@@ -237,9 +239,10 @@ class RegressionModule(NetworkModule):
 
     def _measure(self, stage: str, x: Tensor, y: Tensor) -> None:
         mean, metrics = getattr(self, f"{stage}_mean_loss"), getattr(self, f"{stage}_metrics")
-        prediction = self(x)
-        mean.update(self.measured_loss(prediction, y), y.numel())
-        metrics.update(prediction, y)
+        with one_thread_if(is_little(self, len(x))):
+            prediction = self(x)
+            mean.update(self.measured_loss(prediction, y), y.numel())
+            metrics.update(prediction, y)
         # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
         to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
         self.log(f"{stage}_loss", mean, logger=to_logger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
@@ -22,6 +23,7 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.module.chunked_training import Chunks
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
 from gd_lightning.module.engine_conditions import Conditions
+from gd_lightning.threads import is_little
 
 _CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 takes little memory beside them
 
@@ -71,6 +73,11 @@ class RunEngine:
         fewest: Any = self._module.fewest_fused_updates
         decision = decide(self._trainer, self._module, self._plain, fewest, before)
         self._chunks = self._make_chunks(decision) if decision.in_chunks else None
+        network, loader = cast("Any", self._module.network), cast("Any", self._trainer.train_dataloader)
+        samples = getattr(getattr(loader, "variant", None), "batch_size", math.inf)
+        # The fused engine decides for itself.
+        self.in_one_thread = decision.engine == "autograd" and is_little(network, samples)
+        """Whether an update is so little work that several threads do not pay."""
         self._hand_out()
         return decision
 

@@ -157,7 +157,8 @@ def test_another_directory_for_compiled_code_helps_where_none_can_be_written(
     from gd_lightning.engine.compiling import is_kept
 
     (tmp_path / "__pycache__").write_text("a file")
-    monkeypatch.setattr("numba.core.caching.UserWideCacheLocator.from_function", lambda *_: None)
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "__pycache__"))
     assert not is_kept(compiled_double("stamp"))
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "elsewhere"))
     assert is_kept(compiled_double("stamp"))

@@ -35,6 +35,7 @@ from gd_lightning.module import RegressionModule as RegressionModule
 from gd_lightning.problems import Arrays as Arrays
 from gd_lightning.problems import ExamScores as ExamScores
 from gd_lightning.problems import FourPoints as FourPoints
+from gd_lightning.problems import Frame as Frame
 from gd_lightning.problems import LinearProblem as LinearProblem
 from gd_lightning.problems import NoisyLine as NoisyLine
 from gd_lightning.problems import Parabola as Parabola

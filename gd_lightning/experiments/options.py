@@ -28,6 +28,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
+_COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # of a data frame or table
 _CLASSES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 
 
@@ -40,7 +41,7 @@ def sections(
     """Sort options that are given by their names alone into those of data, model and Trainer.
 
     Args:
-        options: Options of any of the three, and ``targets`` and ``features`` of a data frame or table; ``epochs``
+        options: Options of any of the three, and those of the columns of a data frame or table; ``epochs``
             stands for ``max_epochs``, and the name of an optimiser or a scheduler of torch for its class.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
@@ -75,8 +76,7 @@ def _names() -> dict[str, list[str]]:
     """Return the names of the options of each section."""
     classes: dict[str, type] = {"data": RegressionDataModule, "model": RegressionModule, "trainer": Trainer}
     names = {section: list(inspect.signature(made).parameters) for section, made in classes.items()}
-    names["data"].remove("problem")
-    return names
+    return {**names, "data": [*(name for name in names["data"] if name != "problem"), *_COLUMNS]}
 
 
 def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
@@ -84,7 +84,7 @@ def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
 
     Args:
         given: As for :func:`~gd_lightning.as_problem`.
-        data: Options of the data; ``targets`` and ``features``, which are used here, are taken out.
+        data: Options of the data; those of columns, such as ``targets``, are taken out.
     """
-    names = [data.pop(name, None) for name in ("targets", "features")]
-    return as_problem(SteepLine() if given is None else given, *names)
+    chosen = {name: data.pop(name) for name in _COLUMNS if name in data}
+    return as_problem(SteepLine() if given is None else given, **chosen)

@@ -17,14 +17,13 @@ from torch.utils.data import TensorDataset
 
 from gd_lightning.errors import InputError
 from gd_lightning.plain_numbers import as_python
-from gd_lightning.problems.frame_columns import Frame, as_array, as_numbers, column_numbers, frame_columns, is_frame
+from gd_lightning.problems.array_numbers import as_array, as_numbers
+from gd_lightning.problems.frames import DataFrame, Frame, columns_of, frame_inputs, is_frame
 from gd_lightning.problems.problem import Problem
-from gd_lightning.problems.tables import Table
+from gd_lightning.problems.tables import Names, Table
 
-ProblemLike = Problem | tuple[Any, Any] | Frame | Mapping[str, Any] | TensorDataset | str | Path
+ProblemLike = Problem | tuple[Any, Any] | DataFrame | Mapping[str, Any] | TensorDataset | str | Path
 """What :func:`as_problem` takes."""
-Names = str | int | Sequence[str | int]
-"""One name or several; the number of a column counts from 0."""
 
 
 class Arrays(Problem):
@@ -127,7 +126,9 @@ class Arrays(Problem):
         return {}
 
 
-def as_problem(given: ProblemLike, targets: Names | None = None, features: Names | None = None) -> Problem:
+def as_problem(
+    given: ProblemLike, targets: Names | None = None, features: Names | None = None, **columns: Any
+) -> Problem:
     """Return the problem for data of any kind.
 
     Args:
@@ -135,6 +136,8 @@ def as_problem(given: ProblemLike, targets: Names | None = None, features: Names
             Arrow, or a mapping from names to columns; a ``TensorDataset`` of x and y; or the path of a table.
         targets: Of a data frame or table, the columns to predict; None: the last one.
         features: Of a data frame or table, the columns to predict from; None: all others.
+        columns: Of a data frame or table, other options of :class:`~gd_lightning.Frame` or
+            :class:`~gd_lightning.Table`, such as ``categories="auto"``.
 
     Raises:
         InputError: It is nothing of the kind, or lacks a column.
@@ -143,14 +146,17 @@ def as_problem(given: ProblemLike, targets: Names | None = None, features: Names
         >>> as_problem({"hours": [1, 2, 3], "score": [10, 20, 35]}, targets="score").feature_names
         ['hours']
     """
-    if isinstance(given, (str, Path)):
-        return Table(str(given), features, targets)
-    if is_frame(given) and not isinstance(given, Problem):
-        return _from_frame(given, targets, features)
+    options = {name: as_python(value) for name, value in columns.items() if value is not None}
     if targets is not None or features is not None:
+        options |= {"targets": as_python(targets), "features": as_python(features)}
+    if isinstance(given, (str, Path)):
+        return Table(str(given), **options)
+    if is_frame(given) and not isinstance(given, Problem):
+        return Frame(given, **options)
+    if options:
         raise InputError(
-            f"cannot choose targets or features of {_kind_of(given)}, because its columns have no names to choose by; "
-            "give a DataFrame, or leave them out"
+            f"cannot choose {next(iter(options))} of {_kind_of(given)}, because its columns have no names; give a "
+            "DataFrame, or leave it out"
         )
     if isinstance(given, Problem):
         return given
@@ -174,16 +180,14 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
         InputError: It holds no finite real numbers, or has another shape.
     """
     if is_frame(given):
-        columns = frame_columns(given)
-        if not columns:
-            raise InputError(f"cannot use {name}, because the frame has no columns; give at least one")
-        return _stacked(columns), list(columns)
+        names = columns_of(given).header
+        return frame_inputs(given, names), names
     if isinstance(given, Tensor):
         values = _from_tensor(given, name)
     elif hasattr(given, "to_numpy"):  # a column of a frame
         own = getattr(given, "name", None)
         named = name if own in (None, "") else str(own)
-        return _stacked({named: given}), None if own in (None, "") else [named]
+        return frame_inputs({named: given}, [named]), None if own in (None, "") else [named]
     else:
         values = torch.from_numpy(_own(as_numbers(_array(given, name), name)))
     if values.ndim == 1:
@@ -204,12 +208,14 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
     return values, None
 
 
-def inputs_of(given: Any, features: Sequence[str] | None) -> Tensor:
-    """Return features to predict from, shape (N, D): those of a frame by their names.
+def inputs_of(given: Any, features: Sequence[str] | None, columns: Any = None) -> Tensor:
+    """Return features to predict from, shape (N, D): those of a frame or a table by their names.
 
     Args:
         given: As for :func:`numbers_of`, or the path of a table.
         features: Names of the features of a trained model, if they have names.
+        columns: How columns of a table became features in the training, as its checkpoint holds it; None or empty: they
+            are numbers.
 
     Raises:
         InputError: There is no such feature, or a value is no finite number.
@@ -217,77 +223,10 @@ def inputs_of(given: Any, features: Sequence[str] | None) -> Tensor:
     if isinstance(given, (str, Path)):
         if features is None:
             raise InputError(f"cannot predict on {given}, because the features have no names; give an array")
-        return Table(str(given)).by_names(features, []).read_inputs(given)
+        return Table(str(given)).with_columns_state(columns).by_names(features, []).read_inputs(given)
     if is_frame(given) and features is not None:
-        return _stacked(_selected(frame_columns(given), features))
+        return frame_inputs(given, columns or features)
     return numbers_of(given, "x")[0]
-
-
-def _from_frame(frame: Any, targets: Names | None, features: Names | None) -> Arrays:
-    columns = frame_columns(frame)
-    names = list(columns)
-    of_targets = _found(names, targets) if targets is not None else None
-    of_features = _found(names, features) if features is not None else None
-    if of_targets is None:
-        of_targets = [name for name in names if name not in (of_features or [])][-1:]
-    if of_features is None:
-        of_features = [name for name in names if name not in of_targets]
-    if not of_targets or not of_features:
-        raise InputError(
-            "cannot train on this frame, because no column is left for features or targets; give features and targets"
-        )
-    _refuse_twice([*of_features, *of_targets])
-    x, y = (_stacked({name: columns[name] for name in chosen}) for chosen in (of_features, of_targets))
-    made = Arrays(x, y, of_features, of_targets)
-    made.has_column = len(of_targets) > 1
-    return made
-
-
-def _found(names: Sequence[str], wanted: Names) -> list[str]:
-    """Return the names of wanted columns, which are given by name or, where there is none of that name, by number."""
-    found = []
-    for each in _listed(wanted):
-        is_number = isinstance(each, int) and not isinstance(each, bool) and str(each) not in names
-        if is_number and -len(names) <= int(each) < len(names):
-            found.append(names[int(each)])
-        else:
-            found.append(str(each))
-    if missing := [name for name in found if name not in names]:
-        raise _lacks(missing[0], names)
-    return found
-
-
-def _listed(names: Names) -> list[str | int]:
-    plain: Any = as_python(names)
-    return [plain] if isinstance(plain, (str, int)) else list(plain)
-
-
-def _selected(columns: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    if missing := [name for name in names if name not in columns]:
-        raise _lacks(missing[0], list(columns))
-    return {name: columns[name] for name in names}
-
-
-def _lacks(name: str, names: Sequence[str]) -> InputError:
-    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
-    return InputError(f"cannot find column {name!r}, because there are only {shown}; correct the name, or the data")
-
-
-def _stacked(columns: dict[str, Any]) -> Tensor:
-    """Return columns of a data frame side by side, shape (N, columns)."""
-    arrays = {name: column_numbers(name, column) for name, column in columns.items()}
-    lengths = {name: len(values) for name, values in arrays.items()}
-    if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        raise InputError(
-            f"cannot use these columns, because they have {', '.join(f'{n} ({name})' for name, n in lengths.items())} "
-            "rows; give each a value for each sample"
-        )
-    for name, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"cannot use {name!r}, because its row {int(np.isfinite(values).argmin()) + 1} is infinite; drop it"
-            )
-    return torch.from_numpy(np.stack(list(arrays.values()), axis=1))
 
 
 def _from_tensor(given: Tensor, name: str) -> Tensor:
@@ -329,7 +268,7 @@ def _own(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _names(given: Sequence[str] | None, own: list[str] | None, values: Tensor, what: str) -> list[str] | None:
-    names = own if given is None else [str(name) for name in _listed(given)]
+    names = own if given is None else [str(name) for name in as_python([*given])]
     if names is not None and len(names) != values.shape[1]:
         raise InputError(
             f"cannot use {len(names)} {what} for {values.shape[1]} columns; give one for each, or leave them out"
@@ -354,7 +293,9 @@ def _chosen(values: Tensor, own: list[str] | None, names: Sequence[str]) -> tupl
     if own is None or own == names:
         return values, names
     if missing := [name for name in names if name not in own]:
-        raise _lacks(missing[0], own)
+        raise InputError(
+            f"cannot find column {missing[0]!r}, because there are only {', '.join(own)}; correct the name, or the data"
+        )
     return values[:, [own.index(name) for name in names]], names
 
 

@@ -20,7 +20,6 @@ EXEMPT = {
     "Numba keeps no compiled code of a package that is in an archive; install it": "installs a package",
     "; install that version": "it is of a later version, which is not there yet: tests/cli/test_damaged_checkpoints.py",
     "without openpyxl; install it": "installs a package",
-    "without pyarrow; install pyarrow, or give arrays": "needs a Python without pyarrow",
     "no checkpoint holds the arrays of a run; give problem=": "tests/advice/test_with_arrays.py",
     "there are several of that name; give one of {}": "a second class of that name would be there for all other tests",
     "cannot go on without {0}; give it, or see --help": "no option of the program is required",

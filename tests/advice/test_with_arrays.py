@@ -14,7 +14,6 @@ from gd_lightning import Arrays, InputError, Problem, RegressionDataModule, Regr
 from gd_lightning.problems import inputs_of
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
-from tests.problems.frames import PandasLike
 
 X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, 2.0, 3.0])
 FRAME: dict[str, Any] = {"a": [1, 2, 3], "b": [0.5, 0.25, 1.0], "y": [1, 2, 4]}
@@ -61,25 +60,20 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda path: Arrays(X, Y).read_inputs(_csv(path)),
         lambda path: WITH_NAMES.read_inputs(_csv(path)),
     ),
-    "have no names to choose by; give a DataFrame": (_given((X, Y), targets="y"), _given(FRAME, targets="y")),
+    "its columns have no names; give a DataFrame": (_given((X, Y), targets="y"), _given(FRAME, targets="y")),
     "cannot train on {}; give (x, y)": (_given(X), _given((X, Y))),
-    "the frame has no columns; give at least one": (_pair(x={}), _pair(x={"a": Y})),
+    "the frame, because it has no columns; give at least one": (_pair(x={}), _pair(x={"a": Y})),
     "a column for each {}; reshape it": (_pair(x=X.reshape(3, 2, 1)), _pair()),
     "a value that is not finite, first": (_pair(x=[[1, np.nan], [2, 3]], y=[1, 2]), _pair(x=[[2, 3]], y=[2])),
     "because the features have no names; give an array": (
         lambda path: inputs_of(_csv(path), None),
         lambda _: inputs_of(X, None),
     ),
-    "is left for features or targets; give features and targets": (
-        _given(FRAME, targets=["a", "b", "y"]),
-        _given(FRAME, targets=["b", "y"], features="a"),
+    "because there are only {}; correct the name": (
+        lambda _: WITH_NAMES.by_names(["a", "z"], ["y"]),
+        lambda _: WITH_NAMES.by_names(["b", "a"], ["y"]),
     ),
-    "because there are only {}; correct the name": (_given(FRAME, targets="z"), _given(FRAME, targets="y")),
-    "have {} rows; give each a value for each sample": (_given({**FRAME, "b": [1]}), _given(FRAME)),
-    "its row {} is infinite; drop it": (
-        _given({**FRAME, "b": [0.5, np.inf, 1]}),
-        _given({name: [values[0], values[2]] for name, values in FRAME.items()}),
-    ),
+    "its columns have {} rows; give each a value for each row": (_given({**FRAME, "b": [1]}), _given(FRAME)),
     "a tensor of {}; give a dense tensor": (_pair(x=torch.eye(3).to_sparse()), _pair(x=torch.eye(3))),
     "values of it are masked; drop these rows": (
         _pair(x=np.ma.masked_array(X, X == 3)),
@@ -94,22 +88,13 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         _pair(feature_names=["a", "b"], target_names=["y"]),
     ),
     "a LazyFrame, because its rows are not computed yet; use": (_given(LazyFrame()), _given(LazyFrame().collect())),
-    "several of its columns are called {}; give each": (
-        _given(PandasLike({"a": Y, "y": Y}, ["a", "a"])),
-        _given(PandasLike({"a": Y, "y": Y}, ["a", "y"])),
-    ),
-    "it is of shape {}, and no column; give one number": (_given({"a": X, "y": Y}), _given({"a": X[:, 0], "y": Y})),
-    "{} missing, first in row {}; drop": (
-        _given({**FRAME, "a": [1, None, 3]}),
-        _given({**FRAME, "a": [1, None, 3]}, features="b", targets="y"),
+    "because it is of shape {}; give one value for each row": (
+        _given({"a": X, "y": Y}),
+        _given({"a": X[:, 0], "y": Y}),
     ),
     "{} in row {} has more digits than a float64 number; leave out": (
-        _given({**FRAME, "a": [2**60 + 1, 1, 2]}),
-        _given({**FRAME, "a": [2**60 + 1, 1, 2]}, features="b", targets="y"),
-    ),
-    "because it holds {}; {}, or choose": (
-        _given({**FRAME, "a": ["u", "v", "w"]}),
-        _given({**FRAME, "a": ["u", "v", "w"]}, features="b", targets="y"),
+        _pair(x=np.array([[2**60 + 1, 1], [2, 3]]), y=[1, 2]),
+        _pair(x=np.array([[1], [3]]), y=[1, 2]),
     ),
 }
 

@@ -104,10 +104,10 @@ def test_a_run_is_saved_loaded_and_continued(tmp_path: Path, monkeypatch: pytest
         run.save(place)
     longer = fit({name: FRAME[name] for name in "bay"}, targets="y", ckpt_path=place, epochs=9)
     assert _same(longer.history, fit(FRAME, **{**OPTIONS, "epochs": 9}).history)
-    with pytest.raises(InputError, match="cannot use these arrays with this checkpoint"):
-        fit((X, Y + 1), ckpt_path=place, epochs=9)
+    with pytest.raises(InputError, match="cannot use the frame with this checkpoint, because the values of column 'y'"):
+        fit({**FRAME, "y": Y + 1}, ckpt_path=place, epochs=9)
     with pytest.raises(InputError, match=r"cannot continue with lr 0\.1, because the run was made with 0\.05"):
-        fit((X, Y), ckpt_path=place, lr=0.1, epochs=9)
+        fit(FRAME, ckpt_path=place, lr=0.1, epochs=9)
     with pytest.raises(InputError, match="give problem="):
         fit(ckpt_path=place, epochs=9)
 
@@ -124,6 +124,23 @@ def test_a_run_in_a_directory_goes_on_there(tmp_path: Path, monkeypatch: pytest.
     assert _same(load("last").history, longer.history)
     assert _same(longer.history, fit(epochs=4, batch_size=20, lr=0.05).history)
     assert json.loads((place / "summary.json").read_text())["epochs"] == 4
+
+
+def test_columns_of_new_rows_become_features_as_those_of_the_training(tmp_path: Path) -> None:
+    sizes = [1.0, 2.0, None, 4.0, 3.0, 1.0]
+    frame = {"color": ["red", "blue", "green"] * 2, "size": sizes, "heated": [True, False] * 3, "price": [*range(6)]}
+    options: dict[str, Any] = {"targets": "price", "categories": "auto", "missing": "mean", "lr": 0.01, "epochs": 4}
+    run = fit(frame, **options)
+    assert list(run.summary.parameters or {}) == ["w_color=green", "w_color=red", "w_size", "w_heated", "b"]
+    new = {"heated": [False, True], "color": ["green", "blue"], "size": [5, None]}
+    rows = [[1.0, 0.0, 5.0, 0.0], [0.0, 0.0, 2.2, 1.0]]
+    assert run.predict(new) == pytest.approx(run.predict(rows), rel=1e-6)
+    place = run.save(tmp_path / "run")
+    assert np.array_equal(load(place).predict(new), run.predict(new))
+    longer = fit(frame, targets="price", ckpt_path=place, epochs=6)
+    assert _same(longer.history, fit(frame, **{**options, "epochs": 6}).history)
+    with pytest.raises(InputError, match="'black' in row 1 of the data is none of its categories in the training"):
+        run.predict({**new, "color": ["black", "red"]})
 
 
 class Wide(nn.Module):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch.utils.data import TensorDataset
@@ -45,6 +46,7 @@ NO_PANDAS = "a library of other people's, whose frames come as those of tests/pr
         (torch.from_numpy(WHOLE), torch.from_numpy(Y).bfloat16()),
         (np.ma.masked_array(X, False), Y),
         ({"a": X[:, 0], "b": X[:, 1]}, {"y": Y[:, 0]}),
+        (pa.table({"a": X[:, 0], "b": X[:, 1]}), pa.array(Y[:, 0])),
         (PandasLike({"a": X[:, 0], "b": X[:, 1]}, ["a", 1]), Y),
     ],
     ids=str,
@@ -93,7 +95,6 @@ def _frame(kind: str, columns: Any) -> Any:
     if kind in ("mapping", "PandasLike"):
         return columns if kind == "mapping" else PandasLike(columns)
     if kind in ("Arrow", "stream"):
-        pa = pytest.importorskip("pyarrow", reason="an optional dependency")
         return pa.table(columns) if kind == "Arrow" else ArrowLike(pa.table(columns))
     if kind == "polars":
         return pytest.importorskip("polars", reason=NO_PANDAS).DataFrame(columns)
@@ -104,10 +105,27 @@ def _frame(kind: str, columns: Any) -> Any:
 @pytest.mark.parametrize("kind", ["mapping", "PandasLike", "Arrow", "stream", "pandas", "nullable", "polars"])
 def test_missing_values_are_counted_and_found(kind: str) -> None:
     frame = _frame(kind, {"a": [1, None, None], "b": [True, False, True], "y": [1.0, 2.0, 3.0]})
-    with pytest.raises(InputError, match="'a', because 2 of its 3 values are missing, first in row 2"):
-        as_problem(frame, targets="y")
+    with pytest.raises(InputError, match="column 'a' of the frame, because it has 2 missing values, the first"):
+        as_problem(frame, targets="y").sample()
     x, _ = as_problem(frame, features=["b"], targets="y").sample()
     assert x.tolist() == [[1.0], [0.0], [1.0]]
+    x, y = as_problem(frame, targets="y", missing="drop").sample()
+    assert (x.tolist(), y.tolist()) == ([[1.0, 1.0]], [[1.0]])
+    x, _ = as_problem(frame, targets="y", missing="mean").sample()
+    assert x.tolist() == [[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("kind", ["mapping", "PandasLike", "Arrow", "stream", "pandas", "nullable", "polars"])
+def test_texts_become_indicators_and_new_rows_do_as_well(kind: str) -> None:
+    frame = _frame(kind, {"color": ["red", "blue", "red"], "y": [1.0, 2.0, 3.0]})
+    with pytest.raises(InputError, match=r"is text of 2 values, .*; use categories=\['color'\]"):
+        as_problem(frame).sample()
+    problem = as_problem(frame, categories=["color"])
+    assert problem.feature_names == ["color=red"]
+    assert problem.sample()[0].tolist() == [[1.0], [0.0], [1.0]]
+    assert inputs_of({"color": ["blue"]}, problem.feature_names, problem.columns_state()).tolist() == [[0.0]]
+    with pytest.raises(InputError, match="'green' in row 1 of the data is none of its categories"):
+        inputs_of({"color": ["green"]}, problem.feature_names, problem.columns_state())
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
@@ -118,11 +136,12 @@ def test_frames_of_libraries_come_as_they_are(kind: str) -> None:
         problem = as_problem(pair)
         assert (problem.feature_names, problem.target_names) == (names, ["y"])
     texts = _frame(kind, {**COLUMNS, "y": ["u", "v", "w"]})
-    with pytest.raises(InputError, match="cannot use 'y', because it holds 'u'"):
-        as_problem(texts)
+    with pytest.raises(InputError, match="cannot use column 'y' of the frame, because it is text of 3 values"):
+        as_problem(texts).sample()
     times = _frame(kind, {**COLUMNS, "y": np.array(["2020-01-01"] * 3, "datetime64[us]")})
-    with pytest.raises(InputError, match="cannot use 'y', because it holds times; write it as a number"):
-        as_problem(times)
+    with pytest.raises(InputError, match=r"cannot use column 'y' of the frame, .*; use dates=\['y'\]"):
+        as_problem(times).sample()
+    assert as_problem(times, dates=["y"]).sample()[1].tolist() == [[18262.0]] * 3  # days since 1970
     if kind == "polars":
         with pytest.raises(InputError, match="its collect"):
             as_problem(frame.lazy())
@@ -141,7 +160,7 @@ def test_other_ways_to_give_data(tmp_path: Path) -> None:
     for other in (X, None, 5, (X,), (X, Y, Y), TensorDataset(torch.ones(3, 1)), torch.ones(3, 2), [X, Y]):
         with pytest.raises(InputError, match="cannot train on an object of type"):
             as_problem(other)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="cannot choose targets or features of an object of type SteepLine"):
+    with pytest.raises(InputError, match="cannot choose targets of an object of type SteepLine"):
         as_problem(line, targets="y")
 
 

@@ -22,7 +22,7 @@ from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.experiments.single.run import Run, copied_from
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
-from gd_lightning.problems import Arrays, ProblemLike
+from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
@@ -104,7 +104,8 @@ def _train(
         type(data.problem).__name__,
         recorder.directory,
         lambda path: trainer.save_checkpoint(path, weights_only=False),
-        isinstance(data.problem, Arrays) and data.problem.has_column,
+        data.problem.columns_state(),
+        isinstance(data.problem, (Arrays, Frame)) and data.problem.has_column,
     )
 
 
@@ -128,8 +129,9 @@ def load(run: str | Path, network: Any = None) -> Run:
     known = {name: value for name, value in summary.items() if name in RunSummary.__dataclass_fields__}
     given = {} if network is None else {"network": network}
     module = RegressionModule.load_from_checkpoint(path, weights_only=True, **given)
-    title = _title(read_checkpoint(path))
-    return Run(History.from_run(directory), RunSummary(**known), module, title, directory, copied_from(path))
+    checkpoint = read_checkpoint(path)
+    title, columns = _title(checkpoint), checkpoint.get(RegressionDataModule.__qualname__, {}).get("columns")
+    return Run(History.from_run(directory), RunSummary(**known), module, title, directory, copied_from(path), columns)
 
 
 def _checkpoint(run: str | Path) -> Path:

@@ -47,6 +47,7 @@ class Run:
         title: The name of its problem.
         directory: Where its files are; None: nowhere yet.
         save_checkpoint: Writes its checkpoint to a path.
+        columns: How columns of a data frame or table became features, as the checkpoint holds it.
         has_column: Whether its one target was given as a column, shape (N, 1), so that predictions are one, too.
     """
 
@@ -56,6 +57,7 @@ class Run:
     title: str
     directory: Path | None
     save_checkpoint: Callable[[Path], object]
+    columns: Any = None
     has_column: bool = False
 
     def predict(self, x: Any) -> NDArray[Any]:
@@ -72,7 +74,7 @@ class Run:
             InputError: The features are not those of the run, or are no finite numbers.
         """
         names, wanted = self.module.column_names, self.module.hparams["in_features"]
-        inputs = inputs_of(x, None if names is None else names[0])
+        inputs = inputs_of(x, None if names is None else names[0], self.columns)
         if inputs.shape[1] != wanted:
             raise InputError(
                 f"cannot predict from {inputs.shape[1]} features, because the run was trained on {wanted}; give these"

@@ -1,0 +1,201 @@
+"""The problem for the user's own data in a data frame, of any library, without importing that library."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from gd_lightning.errors import InputError, first_line
+from gd_lightning.problems.tables import Names, Table
+
+if TYPE_CHECKING:  # pyarrow takes 0.2 s to import
+    from gd_lightning.problems.named_columns import NamedColumns
+    from gd_lightning.problems.table_columns import TableColumns
+
+_OPTION = re.compile(r"--data\.problem\.(\w+) ('[^']*'|[^\s;,]+)")
+
+
+class DataFrame(Protocol):
+    """A data frame of pandas, polars or another library."""
+
+    @property
+    def columns(self) -> Any:
+        """The labels of its columns, or the columns themselves."""
+
+
+def is_frame(given: object) -> bool:
+    """Whether an object is a data frame: of pandas, of polars, of Arrow, or a mapping from names to columns."""
+    is_column = hasattr(given, "to_numpy")  # which in some libraries is a stream of Arrow, too
+    has_columns = hasattr(type(given), "columns") or (hasattr(given, "__arrow_c_stream__") and not is_column)
+    return isinstance(given, Mapping) or has_columns
+
+
+class Frame(Table):
+    """Columns of a data frame of pandas, polars or Arrow, or of a mapping from names to columns.
+
+    Columns become features and targets as those of a table in a file do: booleans are 0 and 1, texts of few values
+    can become indicators, and missing values are refused, dropped or filled. Checkpoints hold how they do, and a
+    fingerprint of the data instead of the data.
+
+    Args:
+        frame: The data frame.
+        features: Names or numbers of the columns to predict from; None: all that are no targets and do not number the
+            rows.
+        targets: Names or numbers of the columns to predict; None: the last column.
+        exclude: Names or numbers of columns to leave out.
+        categories: Columns whose values become indicator columns; auto: each text of few values.
+        dates: Columns of dates that become days since 1970-01-01; auto: all of them.
+        missing: What becomes of rows with a missing value: drop leaves them out, mean fills them with the mean of the
+            column; None: they are refused.
+
+    Raises:
+        InputError: It has no columns, or they have no values yet, or other options are invalid.
+
+    Example:
+        >>> frame = {"size": [30, 50, None], "heated": [True, False, True], "price": [1, 2, 3]}
+        >>> x, y = Frame(frame, targets="price", missing="mean").sample()
+        >>> x.tolist()
+        [[30.0, 1.0], [50.0, 0.0], [40.0, 1.0]]
+    """
+
+    holds_data = True
+    map_above = sys.maxsize
+    """It is in memory."""
+
+    def __init__(
+        self,
+        frame: Any,
+        features: Names = None,
+        targets: Names = None,
+        exclude: Names = None,
+        categories: Names = None,
+        dates: Names = None,
+        missing: Literal["drop", "mean"] | None = None,
+    ) -> None:
+        super().__init__("the frame", features, targets, exclude, categories, dates, missing)
+        self.frame = frame
+        self.has_column = targets is not None and not isinstance(targets, (str, int)) and len(targets) > 1
+        """Whether the targets are given as columns, and not as one."""
+        self._table: NamedColumns = columns_of(frame)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Frame:
+        """Share the data, which nothing changes."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the columns, without the object of another library."""
+        return {**vars(self), "frame": None}
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Return x of shape (N, D) and y of shape (N, K), float64."""
+        with _in_python():
+            return super().sample()
+
+    @property
+    def label(self) -> str:
+        """The name of the data in messages."""
+        return "the frame"
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return nothing: a run has a fingerprint of the data, and how columns become features."""
+        return {}
+
+    def read_inputs(self, path: str | Path) -> Tensor:
+        """Read the features, shape (N, D), from a table in a file; it needs no targets."""
+        table = Table(str(path))
+        table._columns = self._resolved()
+        return table.read_inputs(path)
+
+    def _open(self) -> NamedColumns:
+        return self._table
+
+    def _resolved(self) -> TableColumns:
+        with _in_python():
+            return super()._resolved()
+
+
+def frame_inputs(frame: Any, columns: Any) -> Tensor:
+    """Return the features of new rows in a data frame, shape (N, D), float64.
+
+    Args:
+        frame: A data frame.
+        columns: How the columns of the training became features, as a checkpoint holds it; or their names.
+
+    Raises:
+        InputError: The frame lacks a column, or has a value that cannot be used.
+    """
+    from gd_lightning.problems.table_columns import TableColumns
+    from gd_lightning.problems.table_files import read_table
+
+    known = TableColumns.from_state(columns) or TableColumns.of_numbers(columns, [])
+    with _in_python():
+        found, _ = read_table(columns_of(frame), known.inputs, sys.maxsize)
+    return torch.from_numpy(np.ascontiguousarray(found))
+
+
+def columns_of(frame: Any) -> NamedColumns:
+    """Return the named columns of a data frame, which stay in memory as they are.
+
+    Raises:
+        InputError: It has no columns, or they have no values yet, or different lengths.
+    """
+    import pyarrow as pa
+
+    from gd_lightning.problems.named_columns import ArrowColumns
+
+    if type(frame).__name__ == "LazyFrame":
+        raise InputError("cannot use a LazyFrame, because its rows are not computed yet; use its collect()")
+    if isinstance(frame, Mapping):
+        columns = list(frame.items())
+    elif hasattr(frame, "iloc"):  # pandas, whose labels may be of any type, and whose index is no column
+        columns = [(label, frame.iloc[:, i]) for i, label in enumerate(frame.columns)]
+    else:
+        return ArrowColumns("the frame", pa.table(frame))
+    if not columns:
+        raise InputError("cannot use the frame, because it has no columns; give at least one")
+    arrays = [_arrow(name, column) for name, column in columns]
+    lengths = {str(name): len(array) for (name, _), array in zip(columns, arrays, strict=True)}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{length} ({name})" for name, length in lengths.items())
+        raise InputError(f"cannot use the frame, because its columns have {shown} rows; give each a value for each row")
+    return ArrowColumns("the frame", pa.table(arrays, [str(name) for name, _ in columns]))
+
+
+def _arrow(name: Any, column: Any) -> Any:
+    """Return a column as an Arrow array; one of mixed values as texts, which are refused where it is used."""
+    import pyarrow as pa
+
+    if isinstance(column, Tensor):
+        column = column.detach().cpu().numpy()
+    if isinstance(column, np.ndarray) and column.dtype == np.float16:
+        column = column.astype(np.float32)
+    if len(np.shape(column)) > 1:
+        raise InputError(
+            f"cannot use column {str(name)!r}, because it is of shape {np.shape(column)}; give one value for each row"
+        )
+    try:
+        return pa.array(column, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in np.asarray(column, object)], pa.string())
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Write the options that a message advises as Python takes them."""
+    try:
+        yield
+    except InputError as error:
+        said = _OPTION.sub(lambda found: f"{found[1]}={yaml.safe_load(shlex.split(found[2])[0])!r}", first_line(error))
+        raise InputError(said.replace("] targets=", "], targets=")) from error

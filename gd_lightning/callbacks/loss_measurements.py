@@ -25,7 +25,7 @@ from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
 from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.lightning_internals import validates_here
 from gd_lightning.measures import mean_loss_over, unchanged
-from gd_lightning.module import RegressionModule, own_method
+from gd_lightning.module import RegressionModule, Validation, own_method
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.summary import FINAL, number
 
@@ -160,7 +160,9 @@ class Measurements:
         ):
             return ChunkRequest(epochs=1)
         device = module.device
-        known: dict[str, object] = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
+        known: dict[str, object] = {"train_loss": trainer.train_dataloader}
+        if _validation_of(module) is None:  # else it is measured in any case
+            known["val_loss"] = validation_loader(trainer)
         loaders = {name: each for name, each in known.items() if batches_for_measuring(each, device) is not None}
 
         def measure() -> Sequence[float]:
@@ -177,11 +179,18 @@ class Measurements:
 
         The last update of a chunk counts only if an exception ended the chunk in the next epoch.
         """
-        ends = chunk.epoch_ends(trace.updates if is_interrupted else trace.updates - 1)[: len(trace.measured)]
+        all_ends = chunk.epoch_ends(trace.updates if is_interrupted else trace.updates - 1)
+        ends, before = all_ends[: len(trace.measured)], trainer.global_step - trace.updates
+        columns: dict[str, Any] = {}
+        for name, all_values in trace.validated.items():
+            values = all_values[: len(all_ends)]
+            is_there = np.flatnonzero(~np.isnan(values) if name != "val_loss" else np.ones(len(values), bool))
+            columns[name] = all_ends[is_there], values[is_there]
+            if is_interrupted and name != "val_loss" and len(is_there):
+                self.validated_at = before + int(all_ends[is_there[-1]]) + 1
         if not len(ends):
-            return {}
-        before = trainer.global_step - trace.updates
-        columns: dict[str, Any] = {name: (ends, trace.measured[: len(ends), i]) for i, name in enumerate(self._within)}
+            return columns
+        columns |= {name: (ends, trace.measured[: len(ends), i]) for i, name in enumerate(self._within)}
         lrs = np.full(len(ends), learning_rate(trainer))
         if chunk.lrs is not None:
             is_known = ends + 1 < len(chunk.lrs)
@@ -247,6 +256,9 @@ class Measurements:
         if "train_loss" in loaders and isinstance(module, RegressionModule):
             loss = module.train_loss()
             known = {} if loss is None else {"train_loss": loss}
+        validation = _validation_of(module) if "val_loss" in loaders else None
+        if validation is not None:
+            known["val_loss"] = validation.loss()
         rest = {name: loader for name, loader in loaders.items() if name not in known and loader is not None}
         return known | (self._losses(module, trainer, rest) if rest else {})
 
@@ -258,6 +270,10 @@ class Measurements:
                 if batches is not None:
                     measured[name] = mean_loss_over(batches, module, measured_loss_of(module))
         return measured
+
+
+def _validation_of(module: LightningModule) -> Validation | None:
+    return module.validation if isinstance(module, RegressionModule) else None
 
 
 def _weights(module: LightningModule) -> list[Tensor]:

@@ -68,6 +68,7 @@ class HistoryRecorder(Callback):
     """
 
     max_chunk_seconds = math.inf
+    takes_validations_from_trace = True
     rows: UpdateRows
     """Adds the rows of updates; made when training begins, as are the next two."""
     measurements: Measurements

@@ -48,7 +48,9 @@ class AutogradEngine(Engine):
             return left.trace()
         except BaseException:
             if left.updates:
-                self.interrupted = Trace(left.updates, Record(torch.empty(0)), measured=left.measures())
+                self.interrupted = Trace(
+                    left.updates, Record(torch.empty(0)), measured=left.measures(), sums=left.sums()
+                )
                 with suppress(Exception):  # the exception that ended the chunk may be raised here, too
                     self.interrupted = left.trace()
             raise
@@ -74,10 +76,12 @@ class AutogradEngine(Engine):
                     left.gradients.append(gradient)
             is_due = check.is_needed and position + 1 == next_check
             next_check += check.every * is_due
-            if position in ends:
+            is_measured = False
+            if position in ends and chunk.ends is not None:
                 if left.is_over_at_end_of_epoch(chunk.ends):
                     return
-            elif is_due and left.is_suspect(check):
+                is_measured = chunk.ends.measure is not None
+            if is_due and not is_measured and left.is_suspect(check):
                 return
         left.suspected = check.is_needed and left.is_suspect(check)
 
@@ -140,6 +144,7 @@ class _Left:
         self.parameters: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self._measured: list[Sequence[float]] = []
+        self._sums: list[NDArray[np.float64]] = []
         self._checked = 0  # losses
 
     def is_suspect(self, check: DivergenceCheck) -> bool:
@@ -149,12 +154,16 @@ class _Left:
         self.suspected = self.suspected or is_beyond
         return self.suspected
 
-    def is_over_at_end_of_epoch(self, ends: EpochEnds | None) -> bool:
+    def is_over_at_end_of_epoch(self, ends: EpochEnds) -> bool:
         """Measure at the end of an epoch, which ends all suspicion; returns whether the chunk ends there."""
-        assert ends is not None
         begun = time.perf_counter()
-        self._measured.append(ends.measure())
+        if ends.held_out is not None:  # first, as Lightning does it
+            self._sums.append(ends.held_out.sum_errors())
+        if ends.measure is not None:
+            self._measured.append(ends.measure())
         self.seconds += time.perf_counter() - begun
+        if ends.measure is None:
+            return False
         self.suspected, self._checked = False, len(self.losses)
         return ends.is_over(self._measured[-1][0], self.losses[-1].item())
 
@@ -162,12 +171,18 @@ class _Left:
         """Return what was measured at the ends of epochs, shape (epochs, measures)."""
         return np.array(self._measured, dtype=np.float64).reshape(len(self._measured), -1 if self._measured else 0)
 
+    def sums(self) -> NDArray[np.float64]:
+        """Return the sums of errors at the ends of epochs, shape (epochs, 3 + K)."""
+        return np.stack(self._sums) if self._sums else np.empty((0, 0))
+
     def trace(self) -> Trace:
         """Bring what was saved to the CPU, at once: to read each value would be to wait for the device."""
         saved = (torch.stack(each).cpu() if each else None for each in (self.losses, self.parameters, self.gradients))
         losses, parameters, gradients = saved
         record = Record(torch.empty(0) if losses is None else losses, parameters, gradients)
-        return Trace(self.updates, record, self.suspected, measured=self.measures(), seconds=self.seconds)
+        return Trace(
+            self.updates, record, self.suspected, measured=self.measures(), seconds=self.seconds, sums=self.sums()
+        )
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -94,20 +94,40 @@ class DivergenceCheck:
         return self.suspected or self.bound != NOTHING_IS_BEYOND
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Samples that a run validates on at the ends of epochs, by sums of errors; see :meth:`Engine.sum_errors`.
+
+    Args:
+        x: Features as a compiled network takes them, contiguous, shape (N, D).
+        y: Targets, contiguous, shape (N, K).
+        batch_size: Samples whose errors are summed apart, before these sums are added in their order.
+        sum_errors: Sums the errors at the current weights if the engine has no faster way, shape (3 + K,).
+    """
+
+    x: Tensor
+    y: Tensor
+    batch_size: int
+    sum_errors: Callable[[], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class EpochEnds:
     """Measurements at the ends of epochs within a chunk of several epochs, and when they end the chunk.
 
     Args:
-        measure: Measures at the current weights if the engine has no faster way; the train loss comes first.
+        measure: Measures at the current weights if the engine has no faster way; the train loss comes first. None:
+            nothing is measured.
         low: The chunk ends at the end of an epoch whose train loss is at most this.
         high: The chunk ends at the end of an epoch whose train loss is above this, or nan, or whose last batch loss is
             not finite.
+        held_out: The samples of validation; None where there is none.
     """
 
-    measure: Callable[[], Sequence[float]]
+    measure: Callable[[], Sequence[float]] | None = None
     low: float = -math.inf
     high: float = math.inf
+    held_out: HeldOut | None = None
 
     def is_over(self, train_loss: float, batch_loss: float) -> bool:
         """Whether the chunk ends at an epoch's end where these were measured."""
@@ -257,24 +277,27 @@ class Chunk:
         lrs: NDArray[np.float64] | None = None,
         epochs: int = 1,
         rows: Tensor | None = None,
+        held_out: HeldOut | None = None,
     ) -> Chunk:
         """Return the chunk that leaves what all requests want, and ends early where the last of them says.
 
         Args:
             requests: The requests of the callbacks.
-            lrs: Learning rate of each update, shape (updates,); None: the one that the optimiser has.
+            lrs: Learning rate of each update, shape (updates,), and the chunk ends behind the last of them; None: the
+                one that the optimiser has.
             epochs: How many epochs it has instead of one, which it has from the first to the last update.
             rows: The order of these epochs.
+            held_out: The samples of validation.
         """
-        save_at, check, ends = self.save_at, self.check, None
-        stop = self.stop + (epochs - 1) * self.per_epoch
+        save_at, check, ends = self.save_at, self.check, None if held_out is None else EpochEnds(held_out=held_out)
+        stop = self.stop + (epochs - 1) * self.per_epoch if lrs is None else self.first + len(lrs)
         for request in requests:
             if request.save_at is not None:
                 save_at = save_at.joined(request.save_at, stop - self.first)
             check = request.check or check
             if request.measure is not None:
                 low, high = max(each.low for each in requests), min(each.high for each in requests)
-                ends = EpochEnds(request.measure, low, high)
+                ends = EpochEnds(request.measure, low, high, held_out)
         rows = self.rows if rows is None else rows
         return Chunk(*(self.x, self.y, rows, self.variant, self.first, stop, lrs, save_at, check, self.per_epoch, ends))
 
@@ -316,7 +339,11 @@ class Trace:
         last_loss: Batch loss of the last saved update, a scalar; None: taken from the record.
         measured: What was measured at the ends of epochs within it, shape (epochs, measures).
         seconds: Seconds that these measurements took.
+        sums: Sums of errors of the samples of validation at the ends of epochs within it, shape (epochs, 3 + K).
     """
+
+    validated: Mapping[str, NDArray[np.float64]] = {}
+    """Measures of validation at these ends, by name, each of shape (epochs,), nan where no validation was due."""
 
     def __init__(
         self,
@@ -327,6 +354,7 @@ class Trace:
         last_loss: Tensor | None = None,
         measured: NDArray[np.float64] | None = None,
         seconds: float = 0.0,
+        sums: NDArray[np.float64] | None = None,
     ) -> None:
         self.updates = updates
         self.suspected = suspected
@@ -335,6 +363,7 @@ class Trace:
         self._last_loss = last_loss
         self.measured = np.empty((0, 0)) if measured is None else measured
         self.seconds = seconds
+        self.sums = np.empty((0, 0)) if sums is None else sums
 
     @property
     def record(self) -> Record:
@@ -384,14 +413,27 @@ class Engine(ABC):
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk in order, changing the parameters and the state of the optimiser in place."""
 
-    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
         """Whether this engine can carry out several such epochs in one call.
 
         Args:
             chunk: A whole epoch.
             measures: How many numbers are measured at the ends of epochs, the train loss first.
+            held_out: The samples of validation.
         """
         return True
+
+    def sum_errors(self, held_out: HeldOut) -> NDArray[np.float64] | None:
+        """Return the sums of errors of some samples at the present parameters, in float64.
+
+        Args:
+            held_out: The samples.
+
+        Returns:
+            Loss, squared errors and absolute errors, each summed over samples and outputs, and the squared errors of
+            each output, shape (3 + K,); None if the engine cannot compute them faster than the network.
+        """
+        return None
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss at the present parameters, a mean over samples x (N, D) and outputs of y (N, K).

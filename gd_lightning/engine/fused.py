@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
-from gd_lightning.engine.chunk import Chunk, Engine, Record, SaveAt, Trace
+from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, SaveAt, Trace
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss
@@ -83,7 +83,8 @@ class FusedEngine(Engine):
         state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
         settings = np.zeros(1, dtype), self._rule(group), self._span(chunk)._replace(updates=0)
         room = self._room(SaveAt(), 0, dtype)
-        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *room, self._epochs(chunk, np.empty(0)))
+        ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
+        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
 
     def carry_out(self, chunk: Chunk) -> Trace:
@@ -119,11 +120,13 @@ class FusedEngine(Engine):
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
             lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
         rule, span, kernel = self._rule(group), self._span(chunk), self._kernel(chunk)
-        measured = np.empty(0 if chunk.ends is None else (chunk.stop - 1) // chunk.per_epoch)
+        within = (chunk.stop - 1) // chunk.per_epoch
+        measured = np.empty(within if chunk.ends is not None and chunk.ends.measure is not None else 0)
+        held_out = self._held_out(None if chunk.ends is None else chunk.ends.held_out, within, dtype)
 
         def make(state: Any, span: Any, save_at: SaveAt, room: int, ends: Any) -> tuple[int, int, bool, Record]:
             saved, scratch = self._room(save_at, room, dtype)
-            epochs = self._epochs(chunk, ends)
+            epochs = self._epochs(chunk, *ends)
             updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
             losses, *path = (torch.from_numpy(array[:count]) for array in saved)
             return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
@@ -132,25 +135,29 @@ class FusedEngine(Engine):
         if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
             begin = state.theta.copy(), state.velocity.copy()
             alone = replace(save_at, parameters=False, gradients=False)
-            updates, count, suspected, last = make(state, span, alone, 1, measured)
+            updates, count, suspected, last = make(state, span, alone, 1, (measured, held_out))
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
                 # The chunk ended early; its last update was saved only if it was the last of an epoch.
                 is_saved = updates - 1 in chunk.saved_positions(save_at, updates)
                 same = span._replace(updates=updates, save_last=is_saved, is_checked=False)
-                return make(again, same, save_at, count, np.empty(0))[3]
+                return make(again, same, save_at, count, (measured[:0], self._held_out(None, 0, dtype)))[3]
         else:
-            updates, count, suspected, record = make(state, span, save_at, chunk.saves(), measured)
+            updates, count, suspected, record = make(state, span, save_at, chunk.saves(), (measured, held_out))
             last = record
         last_loss = last.losses[-1] if count else None
-        ends = measured[: min(len(measured), (chunk.first + updates) // chunk.per_epoch), None]
-        seconds = len(ends) * self._seconds_of_pass(chunk) if len(ends) else 0.0
-        return Trace(updates, record, suspected, count, last_loss, ends, seconds)
+        ended = min(within, (chunk.first + updates) // chunk.per_epoch)
+        ends, sums = measured[:ended, None], held_out.sums[:-1][:ended]
+        passes = len(ends) + len(sums) * len(held_out.x) / len(chunk.x)
+        seconds = passes * self._seconds_of_pass(chunk) if passes else 0.0
+        return Trace(updates, record, suspected, count, last_loss, ends, seconds, sums)
 
-    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
         """Whether one thread makes the updates, and compiled code can measure what is measured."""
         if chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE:
+            return False
+        if held_out is not None and not self._can_measure(held_out.x):
             return False
         return measures == 0 or (measures == 1 and self._can_measure(chunk.x))
 
@@ -160,6 +167,29 @@ class FusedEngine(Engine):
             return None
         total = self._sum_losses(x, y, 1)
         return total / y.numel() if len(y) else math.nan
+
+    def sum_errors(self, held_out: HeldOut) -> NDArray[np.float64] | None:
+        """Return the sums of errors of samples of which a batch is not too many."""
+        if not self._can_measure(held_out.x[: held_out.batch_size]):
+            return None
+        group = self._optimizer.param_groups[0]
+        theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
+        compiled, rule = self._held_out(held_out, 1, theta.dtype), self._rule(group)
+        if len(self._layers) == 1:
+            self._kernels.sum_errors(compiled, theta, rule, 0)
+        else:
+            scratch = self._room(SaveAt(), 0, theta.dtype)[1]
+            self._kernels.sum_errors_of_network(compiled, self._network(theta.dtype), theta, rule, scratch, 0)
+        sums: NDArray[np.float64] = compiled.sums[0]
+        return sums
+
+    def _held_out(self, held_out: HeldOut | None, epochs: int, dtype: np.dtype[Any]) -> Any:
+        """Return samples of validation for compiled code, with room for the sums of some epochs."""
+        if held_out is None or not epochs:
+            nothing = np.empty((0, 0), dtype)
+            return self._kernels.HeldOut(nothing, nothing, 1, np.empty((0, 0)))
+        x, y = held_out.x.numpy(), held_out.y.numpy()
+        return self._kernels.HeldOut(x, y, held_out.batch_size, np.empty((epochs + 1, 3 + y.shape[1])))
 
     def _can_measure(self, x: Tensor) -> bool:
         width = x.shape[1] if len(self._layers) == 1 else len(self._places)
@@ -233,10 +263,10 @@ class FusedEngine(Engine):
             return self._kernels.carry_out_linear_epochs
         return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
 
-    def _epochs(self, chunk: Chunk, measured: NDArray[np.float64]) -> Any:
+    def _epochs(self, chunk: Chunk, measured: NDArray[np.float64], held_out: Any) -> Any:
         """Return the arguments of the compiled code for the ends of epochs."""
         low, high = (-math.inf, math.inf) if chunk.ends is None else (chunk.ends.low, chunk.ends.high)
-        return self._kernels.Epochs(chunk.per_epoch, chunk.variant.train_samples, measured, low, high)
+        return self._kernels.Epochs(chunk.per_epoch, chunk.variant.train_samples, measured, low, high, held_out)
 
     def _rule(self, group: dict[str, Any]) -> Any:
         momentum, weight_decay = float(group["momentum"]), float(group["weight_decay"])

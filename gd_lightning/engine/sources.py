@@ -9,9 +9,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.engine.chunk import Chunk, Engine, Trace
+from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Trace
 from gd_lightning.micro_batches import Pair
 from gd_lightning.variants import Variant
 
@@ -44,6 +46,10 @@ class _WithSamples(Engine):
             self.interrupted = self._engine.interrupted
             raise
 
+    def sum_errors(self, held_out: HeldOut) -> NDArray[np.float64] | None:
+        """Return the sums of errors of samples that the network takes."""
+        return self._engine.sum_errors(held_out)
+
 
 class EngineInMemory(_WithSamples):
     """Passes chunks to an engine with the samples as its network expects them, for example standardised.
@@ -70,9 +76,9 @@ class EngineInMemory(_WithSamples):
     def _own(self, chunk: Chunk) -> Chunk:
         return chunk.over(self._x, self._y)
 
-    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
         """Whether it carries out several epochs like the one of a chunk in one go."""
-        return self._engine.can_span_epochs(self._own(chunk), measures)
+        return self._engine.can_span_epochs(self._own(chunk), measures, held_out)
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss at the present parameters, a mean over all of its own samples and their outputs."""
@@ -110,6 +116,6 @@ class EngineOnFile(_WithSamples):
         trace = super().carry_out(chunk)
         return Trace(trace.updates, trace.record, trace.suspected, trace.saved, trace.last_loss)
 
-    def can_span_epochs(self, chunk: Chunk, measures: int) -> bool:
+    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
         """Return False: an epoch takes long enough."""
         return False

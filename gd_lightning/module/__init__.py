@@ -13,11 +13,13 @@ from gd_lightning.module.theory_conditions import (
     quadratic_network,
 )
 from gd_lightning.module.trainer_checks import check_processes, check_strategy
+from gd_lightning.module.validation import Validation
 
 __all__ = [
     "NOT_THERE",
     "CheckedCheckpoints",
     "RegressionModule",
+    "Validation",
     "WholeCheckpoints",
     "check_options",
     "check_processes",

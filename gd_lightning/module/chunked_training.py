@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
 from gd_lightning.module.epochs_per_chunk import most_epochs
-from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved
+from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
 from gd_lightning.module.schedules import Schedules
+from gd_lightning.module.validation import Validation, are_due, can_be_summed, loader_of
 from gd_lightning.variants import Variant
 
 # Signals, time limits and checkpoints are handled between chunks.
@@ -39,6 +40,7 @@ class Chunks:
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
         plain: A module class whose hooks do not need single epochs.
+        taken: From features as they are, shape (N, D), to those that the engine takes.
         seconds: How long a chunk may take, if that is less than a tenth of a second.
         one_by_one: Whether each update is a chunk of its own.
     """
@@ -51,12 +53,15 @@ class Chunks:
         y: Tensor,
         numbers: int,
         plain: type[LightningModule],
+        taken: Callable[[Tensor], Tensor],
         seconds: float = _SECONDS,
         one_by_one: bool = False,
     ) -> None:
         self.engine = engine
         self._trainer, self._plain, self._one_by_one = trainer, plain, one_by_one
         self._seconds = min(seconds, _SECONDS)
+        self._taken = taken
+        self._validation: Validation | None = None
         self._x, self._y = x, y
         loader: Any = trainer.train_dataloader
         self._loader = loader
@@ -93,7 +98,8 @@ class Chunks:
         requests = requests_of(self._trainer)
         epochs = self._epochs(chunk, requests)
         schedules = Schedules(self._trainer, chunk, epochs)
-        chunk = chunk.asked(requests, schedules.lrs(), epochs, self._orders(chunk, epochs))
+        held_out = None if epochs == 1 or self.validation is None else self.validation.held_out
+        chunk = chunk.asked(requests, schedules.lrs(), epochs, self._orders(chunk, epochs), held_out)
         try:
             trace = self.engine.carry_out(chunk)
         except BaseException:
@@ -102,9 +108,20 @@ class Chunks:
         self._learn_from(trace, time.perf_counter() - begun)
         if trace.updates < chunk.updates:
             schedules.go_back(trace.updates - 1)
+        self._validate_within(chunk, trace)
         epochs, self.end = chunk.place(trace.updates)
         self._move(schedules, Moved(trace.updates - 1, trace.updates, epochs, self.end - 1, self.end))
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss, "chunk": chunk, "trace": trace}
+
+    @property
+    def validation(self) -> Validation | None:
+        """The validation of the run, if it can be computed from sums of errors; else None."""
+        if not can_be_summed(self._trainer, self._plain):
+            return None
+        if self._validation is None or self._validation.loader is not loader_of(self._trainer):
+            module = self._trainer.lightning_module
+            self._validation = Validation(self._trainer, module, self.engine, self._taken)
+        return self._validation
 
     def train_loss(self) -> float | None:
         """Return the train loss at the current weights; None if the engine cannot compute it."""
@@ -114,6 +131,7 @@ class Chunks:
         """After an exception in a chunk, set the state that Lightning has if interrupted in the next update."""
         trace = self.engine.interrupted or Trace(0, Record(torch.empty(0)))
         made = trace.updates
+        self._validate_within(chunk, trace, is_interrupted=True)
         schedules.go_back(made)
         epochs, self.end = divmod(chunk.first + made, chunk.per_epoch)
         self._move(schedules, Moved(made, made + 1, epochs, self.end, self.end + 1))
@@ -121,9 +139,19 @@ class Chunks:
             if made and request.interrupted is not None:
                 request.interrupted(chunk, trace)
 
+    def _validate_within(self, chunk: Chunk, trace: Trace, is_interrupted: bool = False) -> None:
+        """Make what Lightning's validations at the ends of epochs within a chunk make."""
+        if chunk.ends is None or chunk.ends.held_out is None or self._validation is None:
+            return
+        if is_interrupted:
+            self._validation.complete(chunk, trace)
+        self._validation.give(trace)
+
     def _move(self, schedules: Schedules, moved: Moved) -> None:
         """Advance the counters of Lightning and of the loader by the updates made."""
         schedules.count(moved)
+        if self._trainer.enable_validation and are_due(self._trainer, moved.epochs).any():
+            count_validated(self._trainer)
         count_moved(self._trainer, moved)
         if moved.epochs:
             order = self._loader.epoch_order

@@ -72,7 +72,8 @@ class Conditions:
         modules, parameters, buffers = contents(own)
         self._objects += [own.get("forward"), *buffers.values(), *parameters.values()]
         self._values.append(has_hooks(own))
-        self._values += [value for value in own.values() if type(value) in _SIMPLE]
+        # Whether it is in training mode makes no difference to a network that can be fused: it has no dropout.
+        self._values += [value for name, value in own.items() if type(value) in _SIMPLE and name != "training"]
         for parameter in parameters.values():
             if parameter is not None:
                 self._values += [parameter.requires_grad, parameter.shape, parameter.dtype, parameter.device]

@@ -12,6 +12,7 @@ from gd_lightning.engine import ChunkRequest
 from gd_lightning.lightning_internals import ends_at_epochs
 from gd_lightning.module.engine_choice import own_method
 from gd_lightning.module.schedules import why_not_ahead
+from gd_lightning.module.validation import why_lightning_validates
 
 _HOOKS = ("on_train_epoch_start", "on_train_epoch_end")
 # Hooks of epochs; a subclass that overrides one of them may need it at every epoch.
@@ -35,8 +36,9 @@ def most_epochs(trainer: Trainer, plain: type[LightningModule], requests: Iterab
     if trainer.max_steps != -1:
         per_epoch = int(trainer.num_training_batches)
         most.append((trainer.max_steps - trainer.global_step) // per_epoch)
-    if trainer.enable_validation and trainer.check_val_every_n_epoch is not None:
-        most.append(trainer.check_val_every_n_epoch - epoch % trainer.check_val_every_n_epoch)
+    every = trainer.check_val_every_n_epoch
+    if trainer.enable_validation and every is not None and why_lightning_validates(trainer, plain):
+        most.append(every - epoch % every)
     return max(1, min(most, default=math.inf))
 
 

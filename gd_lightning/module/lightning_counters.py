@@ -79,6 +79,14 @@ def count_scheduled(trainer: Trainer, steps: int, in_epoch: int, is_new_epoch: b
     _add(progress.current, in_epoch)
 
 
+def count_validated(trainer: Trainer) -> None:
+    """Set Lightning's counters behind a validation; the total begins anew with each epoch."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    batches = int(sum(loop.max_batches))
+    _place(loop.batch_progress.current, 0, batches, batches)
+    loop.batch_progress.is_last_batch = True
+
+
 def _place(counter: Any, before: int, begun: int, done: int) -> None:
     """Set a counter to ``before`` plus the updates begun and done."""
     for name in vars(counter):

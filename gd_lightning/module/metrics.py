@@ -11,13 +11,56 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from gd_lightning.float64 import Moments, in_float64, moved_only
 from gd_lightning.losses import check_shapes
+
+
+class ErrorSums(NamedTuple):
+    """Sums of errors over the samples of a batch, in float64.
+
+    Args:
+        loss: The loss, summed over samples and outputs, shape (), as are the next two.
+        squared: Squared errors.
+        absolute: Absolute errors.
+        squared_of_outputs: Squared errors of each output, shape (K,).
+    """
+
+    loss: Tensor
+    squared: Tensor
+    absolute: Tensor
+    squared_of_outputs: Tensor
+
+    @classmethod
+    def of(cls, prediction: Tensor, target: Tensor, loss: Tensor) -> ErrorSums:
+        """Sum the errors of predictions of targets, both of shape (N, K), whose summed loss is known.
+
+        Raises:
+            ShapeError: Their shapes differ.
+        """
+        check_shapes(prediction, target)
+        residuals = in_float64(prediction) - in_float64(target)
+        squares = residuals.square()
+        return cls(in_float64(loss), squares.sum(), residuals.abs().sum(), squares.sum(dim=0))
+
+    @classmethod
+    def from_numbers(cls, numbers: NDArray[np.float64]) -> ErrorSums:
+        """Return the sums that :meth:`numbers` has put one behind the other, shape (3 + K,)."""
+        sums = torch.from_numpy(numbers)
+        return cls(sums[0], sums[1], sums[2], sums[3:])
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Return the sums one behind the other, shape (3 + K,)."""
+        flat = torch.cat([torch.stack(self[:3]), self.squared_of_outputs]).cpu()
+        numbers: NDArray[np.float64] = flat.numpy()
+        return numbers
 
 
 class _Float64Metric(Metric):
@@ -53,17 +96,17 @@ class MeanLoss(_Float64Metric):
 class MeanSquaredError(MeanLoss):
     """The mean of squared residuals over samples and outputs."""
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # as metrics are called
-        """Add samples; both of shape (N, K)."""
-        super().update(_residuals(prediction, target).square().sum(), target.numel())
+    def update(self, prediction: Tensor | ErrorSums, target: Tensor) -> None:  # type: ignore[override]  # as called
+        """Add samples, both of shape (N, K), or their errors where these are summed."""
+        super().update(_errors(prediction, target).squared, target.numel())
 
 
 class MeanAbsoluteError(MeanLoss):
     """The mean of absolute residuals over samples and outputs."""
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]  # as metrics are called
-        """Add samples; both of shape (N, K)."""
-        super().update(_residuals(prediction, target).abs().sum(), target.numel())
+    def update(self, prediction: Tensor | ErrorSums, target: Tensor) -> None:  # type: ignore[override]  # as called
+        """Add samples, both of shape (N, K), or their errors where these are summed."""
+        super().update(_errors(prediction, target).absolute, target.numel())
 
 
 class R2(_Float64Metric):
@@ -76,23 +119,36 @@ class R2(_Float64Metric):
         # Count, mean and squared deviations of the targets, and squared residuals, shape (4, K) once K is known.
         self.add_state("sums", torch.zeros(4, 1, dtype=torch.float64), dist_reduce_fx=_together)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add samples; both of shape (N, K)."""
-        residuals, moments = _residuals(prediction, target), Moments.of(target)
+    def update(self, prediction: Tensor | ErrorSums, target: Tensor) -> None:
+        """Add samples, both of shape (N, K), or their errors where these are summed."""
+        squares, moments = _errors(prediction, target).squared_of_outputs, Moments.of(target)
         count = moments.count.expand_as(moments.mean)
-        added = torch.stack([count, moments.mean, moments.squares, residuals.square().sum(dim=0)])
+        added = torch.stack([count, moments.mean, moments.squares, squares])
         self.sums = _merged(self.sums, added)
 
     def compute(self) -> Tensor:
         """Return R2, or nan where it is undefined."""
-        moments, of_residuals = Moments(*self.sums[:3]), self.sums[3]
-        r2: Tensor = torch.where(moments.is_constant, math.nan, 1 - of_residuals / moments.squares)
-        return r2.mean()
+        return self.of_sums(self.sums[3:])[0]
+
+    def of_sums(self, squares: Tensor) -> Tensor:
+        """Return R2 of several predictions of the samples that were added.
+
+        Args:
+            squares: Squared errors of each output, summed over all samples, shape (E, K).
+
+        Returns:
+            Their R2, shape (E,).
+        """
+        moments = Moments(*self.sums[:3])
+        r2 = torch.where(moments.is_constant, math.nan, 1 - squares / moments.squares)
+        # One by one, since the last bits of a mean depend on how many are taken at once.
+        return torch.stack([row.mean() for row in r2]) if r2.shape[1] > 1 else r2[:, 0]
 
 
-def _residuals(prediction: Tensor, target: Tensor) -> Tensor:
-    check_shapes(prediction, target)
-    return in_float64(prediction) - in_float64(target)
+def _errors(prediction: Tensor | ErrorSums, target: Tensor) -> ErrorSums:
+    if isinstance(prediction, ErrorSums):
+        return prediction
+    return ErrorSums.of(prediction, target, torch.zeros(()))
 
 
 def _merged(one: Tensor, other: Tensor) -> Tensor:

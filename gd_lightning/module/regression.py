@@ -20,13 +20,14 @@ from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Scheme
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, Decision, EngineChoice, own_method
 from gd_lightning.module.first_update import try_update
-from gd_lightning.module.metrics import MeanLoss, regression_metrics
+from gd_lightning.module.metrics import ErrorSums, MeanLoss, regression_metrics
 from gd_lightning.module.network import NetworkFactory, NetworkModule
 from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.options import ClassSpec, plain_options
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.trainer_checks import check_accumulation
 from gd_lightning.module.training_step import UpdateState, descend_parts, penalized, weight_in_mean
+from gd_lightning.module.validation import Validation
 from gd_lightning.threads import is_little, one_thread_if
 from gd_lightning.torch_internals import mixes_samples
 
@@ -137,6 +138,11 @@ class RegressionModule(NetworkModule):
         """
         return None if self._updates.engine is None else self._updates.engine.train_loss()
 
+    @property
+    def validation(self) -> Validation | None:
+        """The validation of a run whose engine sums its errors; None where Lightning makes each of them."""
+        return None if self._updates.engine is None else self._updates.engine.validation
+
     # Training
 
     @property
@@ -237,12 +243,20 @@ class RegressionModule(NetworkModule):
         """Measure loss, MSE, MAE and R2 on test data."""
         self._measure("test", *batch)
 
+    def errors_of_validation(self, x: Tensor, y: Tensor) -> ErrorSums:
+        """Return the sums of errors of samples x (B, D) and y (B, K)."""
+        prediction = self(x)
+        return ErrorSums.of(prediction, y, self.measured_loss(prediction, y))
+
     def _measure(self, stage: str, x: Tensor, y: Tensor) -> None:
         mean, metrics = getattr(self, f"{stage}_mean_loss"), getattr(self, f"{stage}_metrics")
+        engine = self._updates.engine if stage == "val" else None
+        errors = None if engine is None else engine.errors_of_validation(x, y)
         with one_thread_if(is_little(self, len(x))):
-            prediction = self(x)
-            mean.update(self.measured_loss(prediction, y), y.numel())
-            metrics.update(prediction, y)
+            if errors is None:
+                errors = self.errors_of_validation(x, y)
+            mean.update(errors.loss, y.numel())
+            metrics.update(errors, y)
         # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
         to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
         self.log(f"{stage}_loss", mean, logger=to_logger)

@@ -23,6 +23,8 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.module.chunked_training import Chunks
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
 from gd_lightning.module.engine_conditions import Conditions
+from gd_lightning.module.metrics import ErrorSums
+from gd_lightning.module.validation import Validation
 from gd_lightning.threads import is_little
 
 _CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 takes little memory beside them
@@ -91,14 +93,14 @@ class RunEngine:
         loader: Any = self._trainer.train_dataloader
         (optimizer,), options = self._trainer.optimizers, module.hparams
         samples, network = loader.samples, cast("Any", module.network)
-        take = self._taken
+        take, taken = self._taken, _as_they_are
         if decision.engine == "autograd":
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
         else:
             assert isinstance(optimizer, SGD)
             engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            take = self._as_network_takes_them
+            take, taken = self._as_network_takes_them, self._features
         if samples.mapped or samples.device != module.device:
             engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.row_bytes)
             x, y = samples.lazily()
@@ -110,7 +112,7 @@ class RunEngine:
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
         with announcing_compilation(rank_zero_info, decision.engine):
-            return Chunks(self._trainer, engine, x, y, numbers, self._plain, seconds, decision.one_by_one)
+            return Chunks(self._trainer, engine, x, y, numbers, self._plain, taken, seconds, decision.one_by_one)
 
     def _taken(self, where: slice | Tensor) -> Pair:
         loader: Any = self._trainer.train_dataloader
@@ -119,8 +121,12 @@ class RunEngine:
 
     def _as_network_takes_them(self, where: slice | Tensor) -> Pair:
         x, y = self._taken(where)
+        return self._features(x), y.contiguous()
+
+    def _features(self, x: Tensor) -> Tensor:
         module: Any = self._module
-        return module.features_of_network(x).contiguous(), y.contiguous()
+        features: Tensor = module.features_of_network(x).contiguous()
+        return features
 
     # The source of the loader's chunks
 
@@ -155,7 +161,23 @@ class RunEngine:
         loss = None if self._chunks is None else self._chunks.train_loss()
         return loss if loss is not None and self.is_valid else None
 
+    @property
+    def validation(self) -> Validation | None:
+        """The validation of the run, if it can be computed from sums of errors; else None."""
+        return self._chunks.validation if self._chunks is not None and self.is_valid else None
+
+    def errors_of_validation(self, x: Tensor, y: Tensor) -> ErrorSums | None:
+        """Return the sums of errors of a batch of validation, x (B, D) and y (B, K); None if compiled code has none."""
+        if (validation := self.validation) is None:
+            return None
+        sums = validation.sums_of(x, y)
+        return None if sums is None else ErrorSums.from_numbers(sums)
+
     def release(self) -> None:
         """Release the data, but keep the decision."""
         self._chunks = self._conditions = None
         self._hand_out()
+
+
+def _as_they_are(x: Tensor) -> Tensor:
+    return x

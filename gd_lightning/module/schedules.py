@@ -66,23 +66,33 @@ class Schedules:
     def lrs(self) -> NDArray[np.float64] | None:
         """Step the schedulers through the chunk, except for the step that Lightning makes after it.
 
+        Where a step fails, as one beyond the ``total_steps`` of ``OneCycleLR`` does, the chunk ends before the update
+        of this step. A chunk of this update alone follows, after which Lightning makes the step, which fails again.
+
         Returns:
-            The learning rate of each update; None if it is constant.
+            The learning rate of each update, of fewer than all where a step fails; None if it is constant.
         """
         if not self._all:
             return None
         note_step(self._trainer.optimizers[0])
-        return self._go(self._updates - 1)
+        try:
+            return self._go(self._updates - 1)
+        except Exception:
+            return self.go_back(max(0, self._at - 1))
 
-    def go_back(self, updates: int) -> None:
-        """Set the schedulers to their state after the first ``updates`` updates of the chunk."""
+    def go_back(self, updates: int) -> NDArray[np.float64] | None:
+        """Set the schedulers to their state after the first ``updates`` updates of the chunk.
+
+        Returns:
+            The learning rates of these updates and of the next one; None if they are constant.
+        """
         if not self._all:
-            return
+            return None
         self._group["lr"] = self._lr
         for scheduler, state in zip(self._all, self._states, strict=True):
             scheduler.load_state_dict(state)
         self._steps = self._steps_in_epoch = self._epoch = 0
-        self._go(updates)
+        return self._go(updates)
 
     def count(self, moved: Moved) -> None:
         """Add the scheduler steps of the updates made to Lightning's counters."""
@@ -100,6 +110,7 @@ class Schedules:
         return np.repeat(np.array(lrs, dtype=np.float64), np.diff([-1, *positions, updates]))
 
     def _step(self, position: int) -> None:
+        self._at = position
         epoch, in_epoch = divmod(self._first + position, self._per_epoch)
         if epoch > self._epoch:
             self._epoch, self._steps_in_epoch = epoch, 0

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, OnExceptionCheckpoint, Timer
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 
 from gd_lightning import (
     ExcessBelow,
@@ -135,6 +136,7 @@ def _case(draw: random.Random) -> dict[str, Any]:
             "drop_last": draw.choice([False, True]),
             "val_size": 6 if validation else 0,
             "standardize": draw.choice([False, True]),
+            "micro_batch_size": draw.choice([None, 4]) if batch_size in (1, 4) else None,  # of validation, too
         },
         "trainer": {**limit, **validation, "precision": draw.choice(["32-true", "64-true"])},
         "features": draw.choice([1, 3]),
@@ -357,14 +359,12 @@ def test_a_new_class_says_how_many_epochs_it_can_do_with(make_trainer: MakeTrain
     assert len(recorder.history.series("train_loss")[0]) == EPOCHS + 1
 
 
-@pytest.mark.parametrize("option", [{}, {"reload_dataloaders_every_n_epochs": 1}, {"check_val_every_n_epoch": 1}])
+@pytest.mark.parametrize("option", [{}, {"reload_dataloaders_every_n_epochs": 1}])
 def test_epochs_are_left_to_lightning_where_it_has_to_do_something_between(
     make_trainer: MakeTrainer, option: dict[str, Any]
 ) -> None:
     cuts = Cuts(10**6)
-    data = RegressionDataModule(
-        LinearProblem(n_samples=20), batch_size="full", val_size=5 if "val" in str(option) else 0
-    )
+    data = RegressionDataModule(LinearProblem(n_samples=20), batch_size="full")
     trainer = make_trainer(callbacks=[HistoryRecorder(), cuts], max_epochs=EPOCHS, **option)
     trainer.fit(RegressionModule(lr=0.02), data)
     assert (cuts.chunks == EPOCHS) == bool(option)
@@ -410,3 +410,55 @@ def test_nothing_of_the_command_line_looks_at_single_epochs(
     assert [float(line.split(",")[train_loss]) >= 0 for line in history[1:]] == [True] * 3001
     assert ends[-1] == 2999
     assert len(ends) < 100
+
+
+def _fails_at(step: int, scheduler_step: int) -> float:
+    if scheduler_step == step:
+        raise ArithmeticError(f"no rate at step {step}")
+    return 0.9**scheduler_step
+
+
+FAILING: dict[str, Callable[[Any], Any]] = {
+    "one cycle": lambda sgd: lr_scheduler.OneCycleLR(sgd, 0.05, total_steps=7, cycle_momentum=False),
+    "first": lambda sgd: lr_scheduler.LambdaLR(sgd, lambda step: _fails_at(1, step)),
+    "second": lambda sgd: lr_scheduler.LambdaLR(sgd, lambda step: _fails_at(2, step)),
+    "within": lambda sgd: lr_scheduler.SequentialLR(
+        sgd, [lr_scheduler.ExponentialLR(sgd, 0.9), lr_scheduler.LambdaLR(sgd, lambda step: _fails_at(3, step))], [4]
+    ),
+}
+
+
+class Fails(RegressionModule):
+    """Has a scheduler whose step fails, and another one before it."""
+
+    def __init__(self, name: str, interval: str) -> None:
+        super().__init__(lr=0.02, engine="fused" if FUSED else "autograd")
+        self.name, self.interval = name, interval
+        self.fewest_fused_updates = 0
+
+    def configure_optimizers(self) -> Any:
+        sgd = torch.optim.SGD(self.parameters(), lr=0.02)
+        schedulers = lr_scheduler.ExponentialLR(sgd, 0.99), FAILING[self.name](sgd)
+        return [sgd], [{"scheduler": each, "interval": self.interval} for each in schedulers]
+
+
+@pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler:RuntimeWarning")  # of Lightning's, about its interval
+@pytest.mark.parametrize("batch_size", ["full", 7])
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize("name", FAILING)
+def test_updates_before_a_step_of_a_scheduler_that_fails_are_made(
+    make_trainer: MakeTrainer, name: str, interval: str, batch_size: Any
+) -> None:
+    found = []
+    for watch in (Watch(), Cuts(10**6)):
+        torch.manual_seed(0)
+        recorder, module = HistoryRecorder(), Fails(name, interval)
+        trainer = make_trainer(callbacks=[recorder, watch], max_epochs=40)
+        data = RegressionDataModule(LinearProblem(n_samples=20), batch_size=batch_size)
+        with pytest.raises((ValueError, ArithmeticError)) as raised:
+            trainer.fit(module, data)
+        losses = {name: repr(recorder.history.series(name)) for name in ("batch_loss", "train_loss", "lr", "epoch")}
+        weights = nn.utils.parameters_to_vector(module.parameters()).tolist()
+        found.append([str(raised.value), trainer.global_step, trainer.current_epoch, weights, losses])
+    assert found[0] == found[1]
+    assert found[0][1] > 0

@@ -3,6 +3,7 @@
 from gd_lightning.engine.kernels.arithmetic import PLACES, choose_loss, loss_of
 from gd_lightning.engine.kernels.dispatch import carry_out
 from gd_lightning.engine.kernels.epochs import carry_out_linear_epochs, carry_out_network_epochs
+from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
 from gd_lightning.engine.kernels.linear import (
     BLOCK,
     carry_out_in_threads,
@@ -16,12 +17,13 @@ from gd_lightning.engine.kernels.network import (
     sum_losses_of_network,
     sum_losses_of_network_often,
 )
-from gd_lightning.engine.kernels.structures import Epochs, Network, Rule, Samples, Saved, Scratch, Span, State
+from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rule, Samples, Saved, Scratch, Span, State
 
 __all__ = [
     "BLOCK",
     "PLACES",
     "Epochs",
+    "HeldOut",
     "Network",
     "Rule",
     "Samples",
@@ -38,6 +40,8 @@ __all__ = [
     "choose_loss",
     "forward",
     "loss_of",
+    "sum_errors",
+    "sum_errors_of_network",
     "sum_losses",
     "sum_losses_of_network",
     "sum_losses_of_network_often",

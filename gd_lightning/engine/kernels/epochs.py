@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from gd_lightning.engine.compiling import inlined, outer
+from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
 from gd_lightning.engine.kernels.linear import carry_out_linear, sum_losses
 from gd_lightning.engine.kernels.network import carry_out_network, sum_losses_of_network
 from gd_lightning.engine.kernels.structures import (
@@ -69,6 +70,8 @@ def carry_out_linear_epochs(
             if made.epoch < len(epochs.measured):
                 loss = sum_losses(samples, state.theta, rule) / (len(samples.y) * samples.y.shape[1])
                 made = _at_end(made, loss, saved, epochs)
+            if made.epoch < len(epochs.held_out.sums) - 1:
+                sum_errors(epochs.held_out, state.theta, rule, made.epoch)
             made = _next_epoch(made)
     return made.updates, made.saved, made.suspected and span.is_checked
 
@@ -99,6 +102,8 @@ def carry_out_network_epochs(
             if made.epoch < len(epochs.measured):
                 total = sum_losses_of_network(samples, network, state.theta, rule, scratch)
                 made = _at_end(made, total / (len(samples.y) * samples.y.shape[1]), saved, epochs)
+            if made.epoch < len(epochs.held_out.sums) - 1:
+                sum_errors_of_network(epochs.held_out, network, state.theta, rule, scratch, made.epoch)
             made = _next_epoch(made)
     return made.updates, made.saved, made.suspected and span.is_checked
 

@@ -72,11 +72,25 @@ class Span(NamedTuple):
     suspected: bool
 
 
+class HeldOut(NamedTuple):
+    """Samples for validation, x (N, D) and y (N, K), and how many of them are a batch, whose errors are summed apart.
+
+    ``sums``, float64, shape (E, 3 + K), receives the sums of an epoch's end in a row, see ``errors.py``; the last row
+    is working memory.
+    """
+
+    x: Array
+    y: Array
+    batch_size: int
+    sums: Array
+
+
 class Epochs(NamedTuple):
     """Number of updates and rows per epoch, and what is measured at the ends of epochs.
 
     ``measured``, float64, shape (E - 1,), receives the train loss there; shape (0,) if not requested. The updates end
-    where it is at most ``low``, or not at most ``high``, or where the last batch loss is not finite.
+    where it is at most ``low``, or not at most ``high``, or where the last batch loss is not finite. ``held_out``
+    has E rows of sums, or (0, 3 + K) if not requested.
     """
 
     per_epoch: int
@@ -84,6 +98,7 @@ class Epochs(NamedTuple):
     measured: Array
     low: float
     high: float
+    held_out: HeldOut
 
 
 class Saved(NamedTuple):

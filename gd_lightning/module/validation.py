@@ -1,0 +1,204 @@
+"""Validations at the ends of epochs within a chunk, with the results of those that Lightning makes (layer 4).
+
+Letters: N samples, D features, K outputs, E epochs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gd_lightning.engine import Chunk, Engine, HeldOut, Trace
+from gd_lightning.measures import unchanged
+from gd_lightning.micro_batches import Pair
+from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
+from gd_lightning.threads import is_little, one_thread_if
+
+HOOKS = (
+    "on_validation_start", "on_validation_epoch_start", "on_validation_batch_start", "on_validation_batch_end",
+    "on_validation_epoch_end", "on_validation_end",
+)  # fmt: skip
+"""Hooks of a validation, of callbacks and modules."""
+
+_STEP = ("validation_step", "_measure", "errors_of_validation")
+_METHODS = (*HOOKS, "on_validation_model_eval", "on_validation_model_train", "on_validation_model_zero_grad", *_STEP)
+_METRICS = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "r2": R2}
+
+
+class Validation:
+    """The samples that a run validates on, and the measures of a validation from their sums of errors.
+
+    Args:
+        trainer: The Trainer, which has loaded its samples for validation.
+        module: The module that it trains, whose validation is that of the plain module class.
+        engine: The engine of the run.
+        taken: From features as they are, shape (N, D), to those that the engine takes.
+    """
+
+    def __init__(
+        self, trainer: Trainer, module: LightningModule, engine: Engine, taken: Callable[[Tensor], Tensor]
+    ) -> None:
+        self._trainer, self._module, self._engine, self._taken = trainer, module, engine, taken
+        self.loader = loader_of(trainer)
+        r2 = R2()
+        for _, y in self._batches():
+            with one_thread_if(is_little(module, len(y))):
+                r2.update(y, y)
+        self._r2, self._count = r2, self.loader.samples.y.numel()
+        x, y = self.loader.samples.x, self.loader.samples.y
+        size = self.loader.variant.batch_size
+        self.held_out = HeldOut(taken(x).contiguous(), y.contiguous(), size, self._sum_errors)
+
+    def loss(self) -> float:
+        """Return the loss at the current weights, a mean over all samples and outputs."""
+        sums = self._engine.sum_errors(self.held_out)
+        return float((self._sum_errors() if sums is None else sums)[0] / self._count)
+
+    def sums_of(self, x: Tensor, y: Tensor) -> NDArray[np.float64] | None:
+        """Return the sums of errors of a batch; None if the engine has no faster way than the module."""
+        if self._engine.name == "autograd":
+            return None
+        batch = HeldOut(self._taken(x), y.contiguous(), self.held_out.batch_size, self._sum_errors)
+        return self._engine.sum_errors(batch)
+
+    def give(self, trace: Trace) -> None:
+        """Give the measures at the ends of epochs within a chunk to its trace, and the newest ones to Lightning.
+
+        Args:
+            trace: The results of the chunk, which begins in the present epoch of the Trainer.
+        """
+        ends = len(trace.sums)
+        if not ends:
+            return
+        due = are_due(self._trainer, ends)
+        measures = self._measures(trace.sums)
+        # The loss is recorded at the end of each epoch, whether Lightning validates there or not.
+        trace.validated = {
+            name: values if name == "val_loss" else np.where(due, values, math.nan) for name, values in measures.items()
+        }
+        if not due.any():
+            return
+        newest = int(np.flatnonzero(due)[-1])
+        for name, values in measures.items():
+            value = torch.tensor(values[newest], dtype=torch.float64)
+            self._trainer.callback_metrics[name] = value
+            if name in self._trainer.logged_metrics:
+                self._trainer.logged_metrics[name] = value
+
+    def complete(self, chunk: Chunk, trace: Trace) -> None:
+        """Sum the errors at the end of an epoch where an exception has ended the chunk before that."""
+        ends = len(chunk.epoch_ends(trace.updates))
+        is_at_end = bool(trace.updates) and chunk.place(trace.updates)[1] == chunk.per_epoch
+        if is_at_end and len(trace.sums) == ends - 1:
+            with suppress(Exception):  # the cause of the exception may also break this
+                sums = self._engine.sum_errors(self.held_out)
+                newest = (self._sum_errors() if sums is None else sums)[None]
+                trace.sums = np.concatenate([trace.sums, newest]) if ends > 1 else newest
+
+    def _measures(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the measures of validations from their sums of errors, shape (E, 3 + K)."""
+        of_losses = {"val_loss": sums[:, 0], "val_mae": sums[:, 2], "val_mse": sums[:, 1]}
+        r2 = self._r2.of_sums(torch.from_numpy(sums[:, 3:])).numpy()
+        return {name: summed / self._count for name, summed in of_losses.items()} | {"val_r2": r2}
+
+    def _sum_errors(self) -> NDArray[np.float64]:
+        """Sum the errors as the steps of a validation do."""
+        module: Any = self._module
+        total: NDArray[np.float64] = np.zeros(())
+        with unchanged(module, module.device), self._trainer.precision_plugin.forward_context():
+            for x, y in self._batches():
+                with one_thread_if(is_little(module, len(x))):
+                    total = total + module.errors_of_validation(x, y).numbers()
+        return total
+
+    def _batches(self) -> Iterator[Pair]:
+        batches: Iterator[Pair] = self.loader.samples.pieces(self.loader.variant.batch_size)
+        device = self._module.device
+        return ((x.to(device), y.to(device)) for x, y in batches)
+
+
+def are_due(trainer: Trainer, epochs: int) -> NDArray[np.bool_]:
+    """Return at the ends of which epochs Lightning validates, shape (E,).
+
+    Args:
+        trainer: The Trainer.
+        epochs: E, how many epochs, the present one first.
+    """
+    every = trainer.check_val_every_n_epoch or 1
+    is_due: NDArray[np.bool_] = (trainer.current_epoch + 1 + np.arange(epochs)) % every == 0
+    return is_due
+
+
+def loader_of(trainer: Trainer) -> Any:
+    """Return the loader of validation, once it is there; None if there is none, or more than one."""
+    loaders = trainer.val_dataloaders
+    if isinstance(loaders, (list, tuple)):
+        return loaders[0] if len(loaders) == 1 else None
+    return loaders
+
+
+def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
+    """Whether a validation follows from sums of errors over all samples of its loader, which is in memory.
+
+    Args:
+        trainer: The Trainer.
+        plain: The module class whose validation it is; overrides of a subclass rule it out.
+    """
+    module: Any = trainer.lightning_module
+    loader = loader_of(trainer)
+    trained: Any = trainer.train_dataloader
+    if not (trainer.enable_validation and hasattr(loader, "chunk_source") and hasattr(trained, "chunk_source")):
+        return False
+    of_loader, of_training = (
+        (of.in_features, of.out_features, of.dtype, of.device) for of in (loader.samples, trained.samples)
+    )
+    return (
+        of_loader == of_training
+        and not loader.samples.mapped
+        and loader.epoch_order.order == "sequential"
+        and list(trainer.num_val_batches) == [loader.variant.updates_per_epoch]
+        and loader.variant.samples_per_epoch == len(loader.samples)
+        and not own_method(module, plain, _STEP)
+        and type(module.val_mean_loss) is MeanLoss
+        and {name: type(metric) for name, metric in module.val_metrics.items(keep_base=True)} == _METRICS
+    )
+
+
+def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> str:
+    """Return the reason why Lightning has to make each validation itself; "" if sums of errors do.
+
+    Args:
+        trainer: The Trainer.
+        plain: As for :func:`can_be_summed`.
+    """
+    module: Any = trainer.lightning_module
+    if not can_be_summed(trainer, plain):
+        return "the data of validation are not read alone"
+    if own := own_method(module, plain, _METHODS):
+        return f"{type(module).__name__} has a {own} of its own"
+    if trainer.loggers and module.log_to_logger:
+        return "each validation is logged"
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if own_method(callback, Callback, HOOKS) and not _can_do_without_validations(callback):
+            return f"{type(callback).__name__} looks at single validations"
+    return ""
+
+
+def _can_do_without_validations(callback: Callback) -> bool:
+    """Whether a callback takes validations within a chunk from its trace; a subclass may need their hooks."""
+    newer: list[type] = []
+    for kind in type(callback).__mro__:
+        if "takes_validations_from_trace" in vars(kind):
+            return not any(name in vars(part) for part in (callback, *newer) for name in HOOKS)
+        newer.append(kind)
+    return False

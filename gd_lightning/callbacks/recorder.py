@@ -69,6 +69,7 @@ class HistoryRecorder(Callback):
 
     max_chunk_seconds = math.inf
     takes_validations_from_trace = True
+    """Validations of epochs within a chunk are read from its trace, and their hooks are not needed."""
     rows: UpdateRows
     """Adds the rows of updates; made when training begins, as are the next two."""
     measurements: Measurements

@@ -461,4 +461,4 @@ def test_updates_before_a_step_of_a_scheduler_that_fails_are_made(
         weights = nn.utils.parameters_to_vector(module.parameters()).tolist()
         found.append([str(raised.value), trainer.global_step, trainer.current_epoch, weights, losses])
     assert found[0] == found[1]
-    assert found[0][1] > 0
+    assert trainer.global_step > 0

@@ -442,7 +442,8 @@ class Fails(RegressionModule):
         return [sgd], [{"scheduler": each, "interval": self.interval} for each in schedulers]
 
 
-@pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler:RuntimeWarning")  # of Lightning's, about its interval
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of Lightning's, about the interval of OneCycleLR
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of older releases of torch, which give SequentialLR an epoch
 @pytest.mark.parametrize("batch_size", ["full", 7])
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", FAILING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from gd_lightning.callbacks.trainer_info import learning_rate, problem_of
-from gd_lightning.errors import InputError
 from gd_lightning.random_numbers import start_seed
 from gd_lightning.records.history import History
+from gd_lightning.tracking.mlflow import MLflowWriter
 from gd_lightning.tracking.other_loggers import LoggerWriter
 from gd_lightning.tracking.tensorboard.run import HistoryWriter
 from gd_lightning.variants import Variant
-
-_LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
 
 
 class RunLoggers:
@@ -42,7 +40,7 @@ class RunLoggers:
                 writer = HistoryWriter(logger.experiment, time.time(), updates, epochs)
                 self._boards.append((writer, Path(logger.log_dir)))
             elif isinstance(logger, MLFlowLogger):
-                self._others.append(_MLflowWriter(logger, updates, epochs, self._settings))
+                self._others.append(MLflowWriter(logger, updates, epochs, self._settings))
             else:
                 self._others.append(LoggerWriter(logger, updates, epochs, self._settings))
 
@@ -81,39 +79,6 @@ class RunLoggers:
             board.write_text("run card", card)
             board.write_hparams(self._settings, results, history.outcome)
             board.flush()
-
-
-class _MLflowWriter(LoggerWriter):
-    """Writes to MLflow, in which parameters cannot be changed and repeated values of a step are all kept.
-
-    With the ``run_id`` of an existing run, only what is missing in it is added.
-    """
-
-    def __init__(self, logger: MLFlowLogger, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
-        self._mlflow, self._run_id = logger.experiment, logger.run_id
-        known = self._mlflow.get_run(self._run_id).data.params
-        given = dict(_flat(settings))
-        for name, value in given.items():
-            if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
-                raise InputError(
-                    f"cannot add to the MLflow run {self._run_id}, because it was made with {name} {known[name]}, and "
-                    f"this run with {value}; leave run_id out"
-                )
-        new = {name: value for name, value in given.items() if name not in known}
-        rows = self._mlflow.get_metric_history(self._run_id, "samples") if known else []
-        super().__init__(logger, updates, epochs, new, {row.step for row in rows}, plain_names=True)
-
-    def _write_outcome(self, outcome: str) -> None:
-        self._mlflow.set_tag(self._run_id, "outcome", outcome)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings as MLflow parameters, with the arguments of a chosen class flattened."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif value is not None:
-            yield f"{prefix}{name}", str(value)
 
 
 def end_runs(loggers: Iterable[Logger]) -> None:

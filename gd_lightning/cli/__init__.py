@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from gd_lightning.cli.exit_codes import COMPLETED, CTRL_C
 from gd_lightning.cli.terminal import any_terminal
 from gd_lightning.signals import end_at_once
-
-COMPLETED, FAILED, BAD_INPUT, DIVERGED, CTRL_C = 0, 1, 2, 3, 130
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
-from gd_lightning.cli import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.framework_messages import quiet
 from gd_lightning.cli.named_class_errors import (
     LoggingError,

@@ -17,15 +17,12 @@ import torch
 from gd_lightning.errors import InputError
 from gd_lightning.records.columns import Column
 from gd_lightning.records.csv_columns import read_csv, to_csv
+from gd_lightning.records.divergence import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.lazy_table import LazyTable
 
 AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
 PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theory predicts it
-
-# A train loss this many times the one at update 0 is no fluctuation: on the steep line at lr 0.1, B = 1, the factor
-# separates all of 40 seeds that diverge from all that converge.
-DIVERGENCE_FACTOR = 1e6
 
 
 class Outcome(str, Enum):
@@ -134,9 +131,8 @@ class History(LazyTable):
 
     def is_beyond(self, loss: float) -> bool:
         """Whether a loss is not finite, or past ``divergence_factor`` times the first train loss, if there is one."""
-        if not math.isfinite(loss):
-            return True
-        return "train_loss" in self and 0 < self.first("train_loss") < loss / self.divergence_factor
+        first = self.first("train_loss") if "train_loss" in self else 0.0
+        return is_beyond(loss, first, self.divergence_factor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values and tensors, for a checkpoint."""

@@ -1,0 +1,53 @@
+"""Writing a history to MLflow, also into an existing run (layer 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.other_loggers import LoggerWriter
+
+_LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
+
+
+class MLflowWriter(LoggerWriter):
+    """Writes to MLflow, in which parameters cannot be changed and repeated values of a step are all kept.
+
+    With the ``run_id`` of an existing run, only what is missing in it is added.
+
+    Args:
+        logger: Lightning's ``MLFlowLogger``.
+        updates: Expected number of updates; infinite if unknown.
+        epochs: Expected number of epochs; infinite if unknown.
+        settings: The settings of the run.
+
+    Raises:
+        InputError: The existing run was made with other settings.
+    """
+
+    def __init__(self, logger: Any, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
+        self._mlflow, self._run_id = logger.experiment, logger.run_id
+        known = self._mlflow.get_run(self._run_id).data.params
+        given = dict(_flat(settings))
+        for name, value in given.items():
+            if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
+                raise InputError(
+                    f"cannot add to the MLflow run {self._run_id}, because it was made with {name} {known[name]}, and "
+                    f"this run with {value}; leave run_id out"
+                )
+        new = {name: value for name, value in given.items() if name not in known}
+        rows = self._mlflow.get_metric_history(self._run_id, "samples") if known else []
+        super().__init__(logger, updates, epochs, new, {row.step for row in rows}, plain_names=True)
+
+    def _write_outcome(self, outcome: str) -> None:
+        self._mlflow.set_tag(self._run_id, "outcome", outcome)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings as MLflow parameters, with the arguments of a chosen class flattened."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)

@@ -5,25 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gd_lightning.cli.exit_codes import COMPLETED, CTRL_C
+from gd_lightning.cli.program import Program, running
 from gd_lightning.cli.terminal import any_terminal
 from gd_lightning.signals import end_at_once
 
+if TYPE_CHECKING:  # both import Lightning, which is slow
+    from gd_lightning.data import RegressionDataModule
+    from gd_lightning.module import RegressionModule
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line.
+
+def main(
+    args: Sequence[str] | None = None,
+    module_class: type[RegressionModule] | None = None,
+    data_class: type[RegressionDataModule] | None = None,
+    prog: str | None = None,
+    subcommands: Mapping[str, Callable[..., Any]] | None = None,
+) -> int:
+    """Run the command line, or serve another project's command with its errors in one line and its exit codes.
 
     Args:
         args: Arguments without the program's name; None for those of this process.
+        module_class: The module that is trained; its arguments are options. None: ``RegressionModule``.
+        data_class: The data module that it is trained on. None: ``RegressionDataModule``.
+        prog: What a person types for the command, in help and messages; None: ``python -m gd_lightning``.
+        subcommands: Functions that are subcommands besides those of this package, by their names; their arguments,
+            which have types, are options. One that returns an int gives the exit code.
 
     Returns:
         The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
     begun = time.monotonic()
     given = list(sys.argv[1:] if args is None else args)
-    with any_terminal():
+    program = Program(prog, module_class, data_class, dict(subcommands or {}))
+    with any_terminal(), running(program):
         if given == ["--version"]:
             from gd_lightning import __version__
 
@@ -33,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
             from gd_lightning.cli.execution import execute
         except KeyboardInterrupt:
             return CTRL_C
-        return execute(given, begun)
+        return execute(given, begun, program)
 
 
 def run() -> None:

@@ -26,7 +26,7 @@ from gd_lightning.cli.options.config_text import refuse_unreadable
 from gd_lightning.cli.options.dependent_options import class_spec
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import construct_with
-from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, PROGRAM, Parser
+from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
 from gd_lightning.cli.options.printed_config import printed_config
 from gd_lightning.cli.options.trusted import distrust, refuse_foreign_code
@@ -37,6 +37,7 @@ from gd_lightning.cli.processes import (
     is_first_process,
     torchrun_defaults,
 )
+from gd_lightning.cli.program import own_subcommands, typed
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
@@ -350,12 +351,12 @@ class Command(OpenCLI):
 def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
     """Return what the help of the program and of its subcommands begins with."""
     return {
-        "prog": PROGRAM,
-        "usage": f"{PROGRAM} {{{','.join(EXAMPLES)}}} [options]",
+        "prog": typed(),
+        "usage": f"{typed()} {{{','.join([*EXAMPLES, *own_subcommands()])}}} [options]",
         "description": "Gradient descent where batch_size is the algorithm; SUBCOMMAND --help for its options.",
         "default_env": True,
         **{
-            name: {"examples": EXAMPLES[name], "usage": f"{PROGRAM} {name} [options]", "default_env": True}
+            name: {"examples": EXAMPLES[name], "usage": f"{typed()} {name} [options]", "default_env": True}
             for name in subcommands
         },
     }

@@ -25,6 +25,8 @@ from gd_lightning.cli.named_class_errors import (
 from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
+from gd_lightning.cli.program import Program, speaker
+from gd_lightning.cli.subcommands.own import call, classes_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import visible
 from gd_lightning.records.history import Outcome
@@ -35,17 +37,19 @@ _LONGEST = 600  # characters of a message
 _BRIEF = 150  # characters of what an unexpected error says
 
 
-def execute(args: list[str], begun: float) -> int:
+def execute(args: list[str], begun: float, program: Program) -> int:
     """Run a command line that began at some time; returns its exit code and prints no traceback of a user's making."""
     with process_left_as_it_was():
-        return _execute(args, begun)
+        return _execute(args, begun, program)
 
 
-def _execute(args: list[str], begun: float) -> int:
+def _execute(args: list[str], begun: float, program: Program) -> int:
     made: list[Path] = []
     try:
         with handled_by(raise_for_signal), quiet(), numbers_as_written():
-            command = Command(args, made=made, begun=begun)
+            if args and args[0] in program.subcommands:
+                return call(program.subcommands[args[0]], args[0], args[1:])
+            command = Command(args, *classes_of(program), made=made, begun=begun)
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except SIGTERMException as error:
         number = error.number if isinstance(error, EndedBySignal) else signal.SIGTERM
@@ -72,7 +76,7 @@ def _say(message: str, code: int, is_consequence: bool = False) -> int:
     if is_failure and (failed_first := first_failure(code, is_consequence)) is not None:
         return failed_first
     if code == FAILED or is_first_process() or (is_failure and are_together()):
-        print(f"gd_lightning: {_one_line(message)}", file=sys.stderr)
+        print(f"{speaker()}: {_one_line(message)}", file=sys.stderr)
     return code
 
 

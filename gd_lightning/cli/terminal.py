@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from gd_lightning.cli.program import speaker
 from gd_lightning.escaping import in_one_line, visible
 
 # What has no plain form in Unicode itself.
@@ -141,4 +142,4 @@ def any_terminal() -> Iterator[None]:
 
 def warn(sentence: str) -> None:
     """Say what a person should know, in one line."""
-    print(f"gd_lightning: warning: {in_one_line(sentence)}", file=sys.stderr)
+    print(f"{speaker()}: warning: {in_one_line(sentence)}", file=sys.stderr)

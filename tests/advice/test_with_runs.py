@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from gd_lightning import History, InputError, fit, load, plan, sweep
+from gd_lightning import History, InputError, RegressionModule, fit, load, plan, sweep
+from gd_lightning.cli.program import Program
+from gd_lightning.cli.subcommands.own import classes_of
 from tests.advice.messages import messages, pattern
 
 Do = Callable[[Path], object]
@@ -76,6 +78,10 @@ ADVICE: dict[str, tuple[Do, Do]] = {
     "because it has no history.csv; give another run": (
         lambda path: History.from_run(_ended_without("history.csv", path)),
         lambda path: History.from_run(_fit().save(path / "another")),
+    ),
+    "because it is no {}; give a subclass of it": (
+        lambda _: classes_of(Program(module_class=int)),
+        lambda _: classes_of(Program(module_class=type("Own", (RegressionModule,), {}))),
     ),
     "because it is not installed; install it": (_with_library(False), _with_library(True)),
 }

@@ -14,10 +14,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 from gd_lightning.cli.options.config_text import MODE, read, register
 from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
+from gd_lightning.cli.program import as_typed, typed
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.yaml_and_json import ConfigError
 
-PROGRAM = "python -m gd_lightning"
 DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
 # Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.
 _HELP = {
@@ -51,7 +51,7 @@ class Parser(LightningArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Return the examples, then the options."""
         text = super().format_help(*args, **kwargs)
-        return f"{self.examples}\n{text}" if self.examples else text
+        return f"{as_typed(self.examples)}\n{text}" if self.examples else text
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # as its base class
         """Parse the arguments, and the files that they name.
@@ -107,7 +107,7 @@ class Parser(LightningArgumentParser):
         """
         if message.startswith('expected "subcommand"'):
             known = ", ".join(subcommands_of(self))
-            raise InputError(f"no subcommand is given; use one of {known}, for example: {PROGRAM} fit") from ex
+            raise InputError(f"no subcommand is given; use one of {known}, for example: {typed()} fit") from ex
         if not self.exit_on_error:
             super().error(with_hint(message, options_of(self)), ex)
         raise InputError(plain(message, options_of(self))) from ex

@@ -25,7 +25,7 @@ from gd_lightning.callbacks import (
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
-from gd_lightning.cli.options.parser import PROGRAM
+from gd_lightning.cli.program import typed
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.shown_paths import shown
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
@@ -177,4 +177,4 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
         print(f"to see them  tensorboard --logdir {shown(boards[0].parent)}")
     is_unfinished = recorder.history.outcome is Outcome.INTERRUPTED
     if is_unfinished and directory is not None and (directory / LAST_CHECKPOINT).is_file():
-        print(f"to go on     {PROGRAM} fit --ckpt_path {shown(directory)}")
+        print(f"to go on     {typed()} fit --ckpt_path {shown(directory)}")

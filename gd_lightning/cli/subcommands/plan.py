@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.cli.shown_paths import from_here
+from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import first_line
 from gd_lightning.escaping import in_one_line
 from gd_lightning.experiments import LocalPlan, Plan
@@ -51,9 +51,7 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
             failure = error
         except NOT_COMPUTABLE as error:
             reason = first_line(error)[:100]
-            print(
-                f"gd_lightning: warning: there is no map, for theory does not reach so far: {reason}", file=sys.stderr
-            )
+            warn(f"there is no map, for theory does not reach so far: {reason}")
     if json:
         print(made.as_json(map_file))
     elif map_file is not None:

@@ -94,9 +94,8 @@ class Run:
         if ax is None:
             ax = new_figure(1).subplots()
         draw_losses(ax, self.history, self.summary.variant, self.summary.least_squares_loss)
-        figure = ax.get_figure(root=True)
-        assert isinstance(figure, Figure)
-        return figure
+        figure = ax.figure
+        return figure if isinstance(figure, Figure) else figure.figure  # of a part of a figure
 
     def save(self, directory: str | Path | None = None) -> Path:
         """Write the files of the run, as the command line does; ``load`` reads them.

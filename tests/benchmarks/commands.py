@@ -46,7 +46,7 @@ def start_up(repeats: int = 5) -> str:
     return pairs((command, _NAME, took, of_import) for command, took in zip(commands, of_commands, strict=True))
 
 
-def long_commands(repeats: int = 5) -> str:
+def long_commands(repeats: int = 3) -> str:
     """Compare long commands with short ones of the same kind, which are little more than start-up."""
     table = ("--data.problem", "Table", "--data.problem.path", "../table.npy", "--data.batch_size", "64")
     of_table = _program("fit", *table, "--model.lr", "0.01", "--trainer.max_epochs")

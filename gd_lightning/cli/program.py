@@ -41,23 +41,24 @@ def running(program: Program) -> Iterator[None]:
         _running.reset(token)
 
 
-def _program() -> Program:
+def program_that_runs() -> Program:
+    """Return the program that runs."""
     return _running.get() or Program()
 
 
 def typed() -> str:
     """Return what a person types for the program that runs."""
-    return _program().prog or DEFAULT
+    return program_that_runs().prog or DEFAULT
 
 
 def own_subcommands() -> list[str]:
     """Return the names of the subcommands that the program that runs has of its own."""
-    return list(_program().subcommands)
+    return list(program_that_runs().subcommands)
 
 
 def speaker() -> str:
     """Return what each message begins with."""
-    prog = _program().prog
+    prog = program_that_runs().prog
     return "gd_lightning" if prog is None else prog.split()[-1]
 
 

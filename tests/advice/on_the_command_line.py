@@ -810,6 +810,9 @@ ADVICE: dict[str, Advice] = {
         f"compare --lrs best --seeds 1 {ONE_EPOCH}",
         f"compare --batch_sizes full,16 --vary model.lr=0.01,0.02 --seeds 1 {ONE_EPOCH}",
     ),
+    "workers; use 1 or more": advice(
+        "compare --workers 0", f"compare --workers 1 --seeds 1 --batch_sizes full --lrs 0.01 {ONE_EPOCH}"
+    ),
     "seeds; use 1 or more": advice(
         "compare --seeds 0", f"compare --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}"
     ),

@@ -190,9 +190,9 @@ def _in_between(monkeypatch: pytest.MonkeyPatch, name: str, other: Callable[[], 
 @pytest.mark.parametrize(
     "moment",
     [
-        "cli.subcommands.fit_files.claim_directory",
-        "cli.subcommands.fit_files.choose_directory",
-        "callbacks.run_report.write_json",
+        "cli.subcommands.fit_directory.claim_directory",
+        "cli.subcommands.fit_directory.choose_directory",
+        "callbacks.run_writer.write_json",
     ],
 )
 def test_two_runs(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:

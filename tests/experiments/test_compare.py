@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
+from gd_lightning.errors import StartError
+from gd_lightning.experiments import Report, executors
 from gd_lightning.experiments.comparison.run import TrainerMember
+from gd_lightning.experiments.executors import carried_out
 from gd_lightning.plots.style import pixels
 from gd_lightning.records.history import Outcome
+from tests.experiments.pickling import Pickling
 
 FEW: dict[str, Any] = {"seeds": 2, "max_epochs": 3, "lrs": 0.01}
 
@@ -121,3 +130,85 @@ def test_a_member_is_plain_values_that_another_process_could_carry_out() -> None
     np.testing.assert_array_equal(here.run.history["train_loss"], there.run.history["train_loss"])
     weights = (torch.nn.utils.parameters_to_vector(result.load().parameters()) for result in (here, there))
     assert torch.equal(*weights)
+
+
+def _local() -> torch.nn.Module:
+    class Local(torch.nn.Linear):
+        """Has no name that another process could import."""
+
+    return Local(1, 1)
+
+
+def _same_runs(one: Report, other: Report) -> bool:
+    pairs = zip(one.comparison.runs, other.comparison.runs, strict=True)
+    columns = ("train_loss", "update", "samples")
+    return list(one.histories) == list(other.histories) and all(
+        np.array_equal(first.history[name], second.history[name], equal_nan=True)
+        for firsts, seconds in pairs
+        for first, second in zip(firsts, seconds, strict=True)
+        for name in columns
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "warning"),
+    [
+        (lambda: ThreadPoolExecutor(2), None),
+        (Pickling, None),
+        (lambda: Pickling(broken_from=1), "was ended by something else"),
+        pytest.param(lambda: ProcessPoolExecutor(2, get_context("spawn")), None, marks=pytest.mark.slow),
+        pytest.param(lambda: ProcessPoolExecutor(2, get_context("fork")), None, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of a process with threads
+def test_runs_of_an_executor_are_those_of_one_process(make: Callable[[], Executor], warning: str | None) -> None:
+    options = {"batch_sizes": ["full", 10], "model": {"hidden_sizes": [3], "dropout": 0.1}, **FEW}
+    told = nullcontext() if warning is None else pytest.warns(UserWarning, match=warning)
+    with make() as executor, told:
+        there = compare(Parabola(), **options, executor=executor)
+    here = compare(Parabola(), **options)
+    assert _same_runs(here, there)
+    assert there.panels.fits is not None
+
+
+def test_a_task_in_another_process_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(carried_out(Pickling(), _threads, [0])) == [2]
+        processes = iter([("here", 1), ("there", 1)])
+        monkeypatch.setattr(executors, "_this_process", lambda: next(processes))
+        assert list(carried_out(Pickling(), _threads, [0])) == [1]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads(_: int) -> int:
+    return torch.get_num_threads()
+
+
+def _refused(_: int) -> None:
+    raise StartError("of this", "do that")
+
+
+def test_what_a_worker_refuses_is_said_as_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = itertools.cycle([("here", 1), ("there", 1)])
+    monkeypatch.setattr(executors, "_this_process", lambda: next(processes))
+    with pytest.raises(InputError, match="do that"):
+        list(carried_out(Pickling(), _refused, [0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"executor": Pickling(), "trainer": {"callbacks": lambda: []}}, "cannot be pickled"),
+        ({"executor": Pickling(), "model": {"network": torch.nn.Sequential(_local())}}, "cannot be pickled"),
+        ({"executor": 2}, "cannot use 2 as executor"),
+    ],
+)
+def test_what_cannot_be_sent_to_workers_is_said_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(batch_sizes=["full"], **options, **FEW)
+    with ThreadPoolExecutor(1) as threads:  # as the message advises
+        compare(batch_sizes=["full"], **{**options, "executor": threads}, **FEW)

@@ -26,6 +26,7 @@ from gd_lightning import (
 from gd_lightning.experiments import Grid, SweepReport, SweepTask
 from gd_lightning.plots.style import pixels
 from tests.conftest import MakeTrainer
+from tests.experiments.pickling import Pickling
 
 SGD_WITH_STEPS = {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ExponentialLR", "init_args": {"gamma": 0.5}}}
 
@@ -184,3 +185,27 @@ def test_a_report_is_written_where_it_is_wanted(tmp_path: Any) -> None:
     assert {path.name for path in (tmp_path / "there").iterdir()} == {
         "sweep.csv", "table.csv", "sweep.json", "map.png", "hparams",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "engine"),
+    [
+        ({"batch_sizes": [3, 50], "momentums": [0.0, 0.5]}, "batched"),
+        ({"batch_sizes": [1, 100], "model": {"hidden_sizes": [4]}}, "batched"),
+        ({"batch_sizes": [20], "data": {"val_size": 0.2}}, "batched"),  # data that differ from seed to seed
+        ({"batch_sizes": [1], "data": {"order": "sequential"}}, "fused"),
+        ({"batch_sizes": [50], "model": {"hidden_sizes": [3], "dropout": 0.1}}, "one by one"),
+        ({"batch_sizes": [50], "model": {"optimizer": {"class_path": "torch.optim.Adam"}}}, "one by one"),
+    ],
+)
+def test_parts_of_an_executor_end_at_the_same_bits(
+    options: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "fused":
+        monkeypatch.setattr("gd_lightning.engine.many.choice._LOADING", 0.0)
+    given: dict[str, Any] = {"lrs": [0.01, 0.1, 10.0], "seeds": 2, "max_epochs": 2, **options}
+    here, there = sweep(Parabola(), **given), sweep(Parabola(), **given, executor=Pickling())
+    assert here.engine == there.engine
+    assert here.engine.startswith(engine)
+    for name in ("first", "last", "updates", "diverged"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
 from gd_lightning.cli.shown_paths import files_shown
-from gd_lightning.cli.subcommands.compare_directory import own_directory
+from gd_lightning.cli.subcommands.compare_directory import CLAIMS, own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember, FitVariants, Trains
+from gd_lightning.cli.subcommands.workers import Workers, check_workers, this_share
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import CompareTask, Comparison, MemberResult, Report
 from gd_lightning.experiments.comparison.claims import check
 from gd_lightning.experiments.comparison.table import check_columns
 from gd_lightning.float64 import precision_of_run
-from gd_lightning.tracking.run_directory import LOGS
+from gd_lightning.tracking.run_directory import LOGS, in_turn
 from gd_lightning.tracking.run_reader import find_runs, read_run
 
 # One process, whose runs leave all their files.
@@ -43,7 +45,11 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     Raises:
         InputError: Something cannot be compared.
     """
+    if (share := this_share()) is not None:
+        share.carry_out(command)
+        return
     check(options["claims"] or {})
+    check_workers("compare", options["workers"])
     if options["target"] is not None and not 0 <= options["target"] < math.inf:
         raise InputError(f"target {options['target']} is no train loss; use a number from 0, or null")
     words = {"columns": options["columns"] or (), "claims": options["claims"] or {}}
@@ -80,28 +86,34 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
         def train(member: FitMember) -> MemberResult | None:
             return member.finished(command.fit_member(member))
 
-        _carry_out(
-            CompareTask(title, members, train, drawn, trainer.precision, options["target"], variants.varied, words),
-            directory,
-        )
+        task = CompareTask(title, members, train, drawn, trainer.precision, options["target"], variants.varied, words)
+        _carry_out(task, directory, Workers(command.options.arguments, members, options["workers"]))
 
 
-def _carry_out(task: CompareTask[FitMember], directory: Path) -> None:
+def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) -> None:
     """Train what is not finished, and show what there is, also where it is interrupted."""
     interruption: BaseException | None = None
     with tqdm(total=len(task.members), unit=" runs", disable=None, leave=False, dynamic_ncols=True) as bar:
         results = list[MemberResult]()
+
+        def begins(name: str) -> None:
+            bar.set_description(name)
+            workers.check()
+
         try:
-            for result in task.results(bar.set_description):
-                results.append(result)
-                bar.update()
+            with workers:
+                for result in task.results(begins):
+                    results.append(result)
+                    bar.update()
         except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
             interruption, results = error, task.finished()
     if results:
-        _show(task.report(results), directory)
+        with in_turn(directory / CLAIMS / "report"):
+            _show(task.report(results), directory)
     if interruption is not None:
         print(f"finished     {len(results)} of {len(task.members)} runs; the same command makes the others")
         raise interruption
+    shutil.rmtree(directory / CLAIMS, ignore_errors=True)
 
 
 def _show(report: Report, directory: Path) -> None:

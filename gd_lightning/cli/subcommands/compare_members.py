@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from jsonargparse import Namespace
 from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.cli.options.parsing import ParsedOptions
-from gd_lightning.cli.subcommands.compare_directory import is_finished
+from gd_lightning.cli.subcommands.compare_directory import CLAIMS, is_finished
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import best_lr
@@ -29,7 +30,7 @@ from gd_lightning.experiments.comparison.task import MemberResult
 from gd_lightning.module import RegressionModule
 from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, claimed
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.yaml_and_json import plain_copy
 from gd_lightning.variants import BatchSize, Variant
@@ -75,6 +76,10 @@ class FitMember:
         if not is_finished(self.directory):
             return None
         return MemberResult(read_run(self.directory, history), self._load)
+
+    def claimed(self) -> AbstractContextManager[bool]:
+        """Claim the member among all processes that carry out the same comparison, on whatever machine."""
+        return claimed(self.directory.parent / CLAIMS / self.name)
 
     def _load(self) -> RegressionModule:
         """Return the trained module, with the network that the options name, of which a checkpoint has the weights."""

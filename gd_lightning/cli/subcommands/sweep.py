@@ -17,6 +17,7 @@ from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.cli.shown_paths import files_shown
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
+from gd_lightning.cli.subcommands.workers import check_workers, pool
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
@@ -67,6 +68,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     """
     config, module, data = command.config.sweep, command.model, command.datamodule
     trainer, count = config.trainer, options["seeds"]
+    check_workers("sweep", options["workers"])
     _refuse_what_needs_a_trainer(trainer)
     given = {
         name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
@@ -78,8 +80,9 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
     with contextlib.nullcontext() if options["directory"] is None else _empty(Path(options["directory"])) as chosen:
-        with tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False) as bar:
-            report = task.train(module, data, bar.update)
+        bar = tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False)
+        with bar, pool(options["workers"]) as executor:
+            report = task.train(module, data, bar.update, executor)
         try:
             logs = Path(trainer.default_root_dir or ".") / LOGS
             directory = chosen or claim_directory(logs, f"sweep-{report.title}")

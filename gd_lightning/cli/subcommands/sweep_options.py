@@ -31,6 +31,7 @@ class SweepOptions:
         l1s: str | float | list[float | str] | None = None,
         seeds: int = 3,
         directory: str | None = None,
+        workers: int = 1,
     ) -> None:
         """Train every combination of some settings, many runs at once, and map what they come to.
 
@@ -45,6 +46,9 @@ class SweepOptions:
             seeds: From how many seeds each combination is trained: the configured one and those that follow. A seed
                 changes the start, and the order of samples.
             directory: Where the results go; null: a new directory in lightning_logs.
+            workers: How many processes train at the same time, with a share of the threads each; the runs are those of
+                one. They take seconds to start, and compiled runs use all threads of one process already: several pay
+                where a sweep takes longer than some ten seconds and is batched, or trained one by one.
         """
 
 

@@ -163,6 +163,17 @@ class Ends:
             np.zeros(members, dtype=np.bool_),
         )
 
+    def set(self, rows: NDArray[np.int64], found: Ends) -> None:
+        """Take over the results of some members.
+
+        Args:
+            rows: Their indices.
+            found: Their results.
+        """
+        self.parameters[torch.from_numpy(rows)] = found.parameters
+        for name in ("losses", "last", "updates", "diverged"):
+            getattr(self, name)[rows] = getattr(found, name)
+
     @property
     def first(self) -> NDArray[np.float64]:
         """Train loss before the first update, shape (M,)."""

@@ -12,6 +12,8 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +65,7 @@ def compare(
     trainer: Mapping[str, Any] | None = None,
     target: float | None = None,
     directory: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Any,
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
@@ -81,6 +84,8 @@ def compare(
         trainer: Options of Lightning's ``Trainer``.
         target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
         directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
+        executor: Trains the runs at the same time, with the results that they have one by one: a process pool, Dask's
+            ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
         options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
 
     Raises:
@@ -91,7 +96,7 @@ def compare(
     made, varied = taken_problem(problem, given["data"]), as_python(dict(vary or {}))
     request = _Request(made, given, as_python(batch_sizes), as_python(lrs), varied)
     with quiet_lightning():
-        return request.task(as_python(seeds), directory, as_python(target)).run(directory)
+        return request.task(as_python(seeds), directory, as_python(target)).run(directory, executor)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,10 @@ class TrainerMember:
 
     def finished(self) -> MemberResult | None:
         """Return None: results are kept only in memory."""
+
+    def claimed(self) -> AbstractContextManager[bool]:
+        """Return that the member is claimed: no other process knows of it."""
+        return nullcontext(True)
 
     def data_module(self) -> RegressionDataModule:
         """Return the data module, before its set-up."""
@@ -139,7 +148,7 @@ class TrainerMember:
             KeyboardInterrupt: Training was interrupted.
         """
         recorder, others = HistoryRecorder(), [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
-        with own_generator(self.seed):
+        with own_generator(self.seed), quiet_lightning():  # it may be in a process of its own
             options, added, module, data = self._made(self.options)
             module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
             if self.directory is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -11,9 +14,12 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.report import Report
+from gd_lightning.experiments.executors import carried_out
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_reader import FinishedRun
+
+_WAIT = 0.1  # seconds between two looks at members that others train
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class Member(Protocol):
 
     def finished(self) -> MemberResult | None:
         """Return the result of the member if it was trained to its end before, else None."""
+
+    def claimed(self) -> AbstractContextManager[bool]:
+        """Claim the member, so that no other process trains it meanwhile; the context is whether it is claimed."""
 
 
 _Member = TypeVar("_Member", bound=Member)
@@ -67,9 +76,18 @@ class CompareTask(Generic[_Member]):
     apart: Collection[str] = ()
     words: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, directory: str | Path | None = None) -> Report:
-        """Train all members, and return the report, also written into a directory."""
-        report = self.report(list(self.results()))
+    def run(self, directory: str | Path | None = None, executor: Executor | None = None) -> Report:
+        """Train all members, and return the report, also written into a directory.
+
+        Args:
+            directory: The directory; None: the report is not written.
+            executor: What trains them, as many at the same time as it has workers; None: this process, one by one.
+
+        Raises:
+            InputError: Members cannot be sent to the executor.
+        """
+        results = self.results() if executor is None else carried_out(executor, self.train, self.members)
+        report = self.report([result for result in results if result is not None])
         if directory is not None:
             report.save(Path(directory))
         return report
@@ -77,13 +95,28 @@ class CompareTask(Generic[_Member]):
     def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:
         """Yield the result of each member; those that are not finished are trained.
 
+        Members that another process has claimed are left for later: they are finished then, or that process was killed.
+
         Args:
-            begins: Called with the name of each member before it is trained.
+            begins: Called with the name of each member before it is trained, and again and again with that of the first
+                one that others train, where no other is left.
         """
-        for member in self.members:
-            begins(member.name)
-            if (result := member.finished() or self.train(member)) is not None:
-                yield result
+        left: Sequence[_Member] = self.members
+        while left:
+            others = []
+            for member in left:
+                with member.claimed() as is_ours:
+                    if not is_ours:
+                        others.append(member)
+                        continue
+                    begins(member.name)
+                    result = member.finished() or self.train(member)
+                if result is not None:
+                    yield result
+            if len(others) == len(left):
+                begins(others[0].name)
+                time.sleep(_WAIT)
+            left = others
 
     def finished(self) -> list[MemberResult]:
         """Return the results of those members that are finished."""
@@ -95,6 +128,8 @@ class CompareTask(Generic[_Member]):
         Args:
             results: Results of all members, or of the finished ones; at least one.
         """
+        place = {member.name: i for i, member in enumerate(self.members)}  # whoever was finished first
+        results = sorted(results, key=lambda result: place[result.run.name])
         comparison = Comparison.of([result.run for result in results], self.target, self.apart)
         panels = ProblemPanels()
         if self.data is not None:

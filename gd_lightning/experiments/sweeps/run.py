@@ -18,6 +18,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.data.order import comes_as_it_lies, epoch_order
+from gd_lightning.data.order import Order, comes_as_it_lies, epoch_order
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import (
     AutogradEngine,
+    BatchedPopulation,
     Ends,
     Members,
     OneByOne,
@@ -47,11 +49,13 @@ from gd_lightning.engine import (
 )
 from gd_lightning.engine.many.stacked import why_not_stacked
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.executors import carried_out
 from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport
 from gd_lightning.float64 import NOT_COMPUTABLE
+from gd_lightning.losses import Loss
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -69,6 +73,7 @@ from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
 Progress = Callable[[int], object]
+_PARTS = 32  # at most, that runs are trained in by an executor; more than most machines have cores
 _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")
 
 
@@ -85,6 +90,7 @@ def sweep(
     model: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     directory: str | Path | None = None,
+    executor: Executor | None = None,
     **options: Any,
 ) -> SweepReport:
     """Train every combination of some settings, many runs at once, each ending where it would end alone.
@@ -101,6 +107,8 @@ def sweep(
         model: Options of :class:`~gd_lightning.RegressionModule`.
         device: Where it is computed.
         directory: Where table, map and TensorBoard's HParams go; None: nowhere.
+        executor: Trains parts of the runs at the same time, with the results that they have together: a process pool,
+            Dask's ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
         options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
 
     Raises:
@@ -111,7 +119,8 @@ def sweep(
     of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
     module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
     grid = Grid.of(values, module, of_data, seeds)
-    report = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device).train(module, of_data)
+    task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device)
+    report = task.train(module, of_data, executor=executor)
     return report if directory is None else report.save(Path(directory))
 
 
@@ -163,7 +172,11 @@ class SweepTask:
         return sum(variant.updates_per_epoch for variant in variants) * self.max_epochs * runs
 
     def train(
-        self, module: RegressionModule, data: RegressionDataModule, progress: Progress = lambda _: None
+        self,
+        module: RegressionModule,
+        data: RegressionDataModule,
+        progress: Progress = lambda _: None,
+        executor: Executor | None = None,
     ) -> SweepReport:
         """Train all runs.
 
@@ -171,6 +184,7 @@ class SweepTask:
             module: With the options that are not swept; its network is not made yet, or is the given one.
             data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
+            executor: Trains parts of the runs at the same time; None: this process.
 
         Raises:
             InputError: These options cannot be swept.
@@ -187,7 +201,7 @@ class SweepTask:
         parts = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
         least_squares = [_least_squares(part[0]) for part in parts for _ in part]
         began = time.perf_counter()
-        trained = [self._train_part(part, progress) for part in parts]
+        trained = [self._train_part(part, progress, executor) for part in parts]
         return SweepReport(
             title=type(data.problem).__name__,
             grid=self.grid,
@@ -209,16 +223,12 @@ class SweepTask:
             for name in ("first", "last", "updates", "diverged")
         }
 
-    def _train_part(self, seeds: Sequence[_Seed], progress: Progress) -> tuple[Ends, str]:
+    def _train_part(self, seeds: Sequence[_Seed], progress: Progress, executor: Executor | None) -> tuple[Ends, str]:
         """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
 
-        def order_of(seed: int, epoch: int) -> Tensor | None:
-            if data.order == "sequential":
-                return None
-            return epoch_order(data.order, len(samples), seeds[seed].data.seed, epoch)
-
+        order_of = _Orders(data.order, len(samples), tuple(seed.data.seed for seed in seeds))
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
         as_they_lie = functools.partial(comes_as_it_lies, data.order)
@@ -226,7 +236,19 @@ class SweepTask:
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
-        return train_members([(each.module, each.seed) for each in seeds], task, members, progress)
+        return train_members([(each.module, each.seed) for each in seeds], task, members, progress, executor)
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """The order in which members visit the samples, as a function of the index of their seed and the epoch."""
+
+    order: Order
+    samples: int
+    seeds: tuple[int, ...]
+
+    def __call__(self, seed: int, epoch: int) -> Tensor | None:
+        return None if self.order == "sequential" else epoch_order(self.order, self.samples, self.seeds[seed], epoch)
 
 
 def train_members(
@@ -234,6 +256,7 @@ def train_members(
     task: TrainingTask,
     members: Members,
     progress: Progress = lambda _: None,
+    executor: Executor | None = None,
 ) -> tuple[Ends, str]:
     """Carry out runs of a module in the way that is expected to take the least time.
 
@@ -242,6 +265,7 @@ def train_members(
         task: What the runs have in common; its features are in original units.
         members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
+        executor: Trains parts of the members at the same time; None: this process trains all.
 
     Returns:
         Their ends, and how they were carried out.
@@ -252,15 +276,63 @@ def train_members(
     module, reason = starts[0][0], why_one_by_one(starts[0][0])
     if not reason and module.standardize is not None:
         task = dataclasses.replace(task, x=copy.deepcopy(module.standardize).to(task.x.device)(task.x))
-    population: Population = OneByOne(lambda *member: _alone(starts, *member))
+    kind: type[Population] = OneByOne
     if not reason:
         assert module.network is not None
-        loss = module.hparams["loss"], module.hparams["huber_delta"]
-        population = fastest_population(module.network, *loss, task, members)
-    devices = [task.x.device] if task.x.is_cuda else []
-    with announcing_compilation(rank_zero_info, population.name), own_generator(starts[0][1], devices):
-        ends = population.train(task, members, progress)
-    return ends, f"{population.name}, because {reason}" if reason else population.name
+        kind = type(fastest_population(module.network, *_loss_of(module), task, members))
+    whole = _Part(tuple(starts), task, members, kind)
+    if executor is None:
+        ends = whole.train(progress)
+    else:
+        where = _parts(members, kind)
+        parts = [dataclasses.replace(whole, members=members[rows]) for rows in where]
+        ends = Ends.none(task, len(members))
+        for rows, found in zip(where, carried_out(executor, _Part.train, parts), strict=True):
+            ends.set(rows, found)
+            progress(int(found.updates.sum()))
+    return ends, f"{kind.name}, because {reason}" if reason else kind.name
+
+
+def _loss_of(module: RegressionModule) -> tuple[Loss, float]:
+    return module.hparams["loss"], module.hparams["huber_delta"]
+
+
+def _parts(members: Members, kind: type[Population]) -> list[NDArray[np.int64]]:
+    """Return the indices of members that can be trained apart from others and end at the same bits, part by part.
+
+    Those that are trained in lock step stay together: how many they are decides how sums are computed.
+    """
+    if kind is BatchedPopulation:
+        return [np.flatnonzero(members.batch_size == size) for size in np.unique(members.batch_size)]
+    return [np.arange(first, len(members), _PARTS) for first in range(min(_PARTS, len(members)))]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Members that are trained together, as a task of its own: values that can be pickled.
+
+    Args:
+        starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
+        task: What the runs have in common.
+        members: The settings of the members.
+        kind: How they are carried out.
+    """
+
+    starts: tuple[tuple[RegressionModule, int], ...]
+    task: TrainingTask
+    members: Members
+    kind: type[Population]
+
+    def train(self, progress: Progress = lambda _: None) -> Ends:
+        """Train the members to their ends."""
+        module, seed = self.starts[0]
+        population: Population = OneByOne(lambda *member: _alone(self.starts, *member))
+        if self.kind is not OneByOne:
+            made: Any = self.kind
+            population = made(module.network, *_loss_of(module))
+        devices = [self.task.x.device] if self.task.x.is_cuda else []
+        with announcing_compilation(rank_zero_info, population.name), own_generator(seed, devices):
+            return population.train(self.task, self.members, progress)
 
 
 @dataclass(frozen=True)

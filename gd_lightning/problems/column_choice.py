@@ -67,8 +67,10 @@ def listed(given: Names) -> list[str | int]:
     return [] if given is None else [given] if isinstance(given, (str, int)) else list(given)
 
 
-def as_option(name: str, values: Iterable[str]) -> str:
-    """Return an option of the command line that names columns, as it is typed."""
+def as_option(name: str, values: Iterable[str], in_python: bool = False) -> str:
+    """Return an option that names columns, as it is typed on the command line, or in Python."""
+    if in_python:
+        return f"{name}={list(values)!r}"
     texts = [
         each if _PLAIN_NAME.fullmatch(each) and each.lower() not in _NOT_TEXT else json.dumps(each, ensure_ascii=False)
         for each in values
@@ -208,7 +210,7 @@ class _Choice:
         raise InputError(f"cannot use {what}; {self._remedies(names)}")
 
     def _remedies(self, names: list[str]) -> str:
-        found = self.found
+        found, between = self.found, ", " if self.table.in_python else " "
         texts = [name for name in names if found[name].kind == "text" and self._is_few(found[name])]
         texts = [name for name in texts if found[name].texts > found[name].numbers]
         dates = [name for name in names if found[name].kind == "date" and name not in self._words["categories"]]
@@ -216,22 +218,25 @@ class _Choice:
         gaps = [name for name in (*names, *self.used) if (found[name].missing and self.form(name)) or name in treated]
         is_gap = any(found[name].missing for name in gaps) and self.options.missing is None
         others = [name for name in names if name not in treated and not (is_gap and self._is_gap(name))]
-        options = [as_option("categories", sorted({*texts, *self._words["categories"]}))] if texts else []
-        options += [as_option("dates", sorted({*dates, *self._words["dates"]}))] if dates else []
-        options += ["--data.problem.missing drop"] if is_gap else []
+        options = [self._option("categories", sorted({*texts, *self._words["categories"]}))] if texts else []
+        options += [self._option("dates", sorted({*dates, *self._words["dates"]}))] if dates else []
+        options += ["missing='drop'" if self.table.in_python else "--data.problem.missing drop"] if is_gap else []
         if others and options and not self.options.features:
-            options += [as_option("exclude", [*self.exclude, *others])]
-        ways = [" ".join(options)] if options and not (others and self.options.features) else []
+            options += [self._option("exclude", [*self.exclude, *others])]
+        ways = [between.join(options)] if options and not (others and self.options.features) else []
         usable = [name for name in self.used if name not in names]
         features = [name for name in usable if name not in self.targets]
         targets = [name for name in usable if name in self.targets] or features[-1:]
         features = [name for name in features if name not in targets]
         if features and targets:
-            ways.append(f"{as_option('features', features)} {as_option('targets', targets)}")
+            ways.append(between.join([self._option("features", features), self._option("targets", targets)]))
         if not ways:
             return "correct the cells, or use numbers"
         filled = " (or mean, to fill them)" if is_gap and not any(found[t].missing for t in self.targets) else ""
         return f"use {ways[0]}{filled}" + (f", or {ways[1]}" if len(ways) > 1 else "")
+
+    def _option(self, name: str, values: Iterable[str]) -> str:
+        return as_option(name, values, self.table.in_python)
 
     def _is_gap(self, name: str) -> bool:
         """Whether nothing but missing values is wrong with a column."""

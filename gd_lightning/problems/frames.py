@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
-from gd_lightning.errors import InputError, first_line
+from gd_lightning.errors import InputError
 from gd_lightning.problems.tables import Names, Table
 
 if TYPE_CHECKING:  # pyarrow takes 0.2 s to import
     from gd_lightning.problems.named_columns import NamedColumns
-    from gd_lightning.problems.table_columns import TableColumns
-
-_OPTION = re.compile(r"--data\.problem\.(\w+) ('[^']*'|[^\s;,]+)")
 
 
 class DataFrame(Protocol):
@@ -98,11 +91,6 @@ class Frame(Table):
         """Return what is pickled: the columns, without the object of another library."""
         return {**vars(self), "frame": None}
 
-    def sample(self) -> tuple[Tensor, Tensor]:
-        """Return x of shape (N, D) and y of shape (N, K), float64."""
-        with _in_python():
-            return super().sample()
-
     @property
     def label(self) -> str:
         """The name of the data in messages."""
@@ -121,10 +109,6 @@ class Frame(Table):
     def _open(self) -> NamedColumns:
         return self._table
 
-    def _resolved(self) -> TableColumns:
-        with _in_python():
-            return super()._resolved()
-
 
 def frame_inputs(frame: Any, columns: Any) -> Tensor:
     """Return the features of new rows in a data frame, shape (N, D), float64.
@@ -140,8 +124,7 @@ def frame_inputs(frame: Any, columns: Any) -> Tensor:
     from gd_lightning.problems.table_files import read_table
 
     known = TableColumns.from_state(columns) or TableColumns.of_numbers(columns, [])
-    with _in_python():
-        found, _ = read_table(columns_of(frame), known.inputs, sys.maxsize)
+    found, _ = read_table(columns_of(frame), known.inputs, sys.maxsize)
     return torch.from_numpy(np.ascontiguousarray(found))
 
 
@@ -153,7 +136,7 @@ def columns_of(frame: Any) -> NamedColumns:
     """
     import pyarrow as pa
 
-    from gd_lightning.problems.named_columns import ArrowColumns
+    from gd_lightning.problems.named_columns import FrameColumns
 
     if type(frame).__name__ == "LazyFrame":
         raise InputError("cannot use a LazyFrame, because its rows are not computed yet; use its collect()")
@@ -162,7 +145,7 @@ def columns_of(frame: Any) -> NamedColumns:
     elif hasattr(frame, "iloc"):  # pandas, whose labels may be of any type, and whose index is no column
         columns = [(label, frame.iloc[:, i]) for i, label in enumerate(frame.columns)]
     else:
-        return ArrowColumns("the frame", pa.table(frame))
+        return FrameColumns("the frame", frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame))
     if not columns:
         raise InputError("cannot use the frame, because it has no columns; give at least one")
     arrays = [_arrow(name, column) for name, column in columns]
@@ -170,13 +153,15 @@ def columns_of(frame: Any) -> NamedColumns:
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{length} ({name})" for name, length in lengths.items())
         raise InputError(f"cannot use the frame, because its columns have {shown} rows; give each a value for each row")
-    return ArrowColumns("the frame", pa.table(arrays, [str(name) for name, _ in columns]))
+    return FrameColumns("the frame", pa.table(arrays, [str(name) for name, _ in columns]))
 
 
 def _arrow(name: Any, column: Any) -> Any:
     """Return a column as an Arrow array; one of mixed values as texts, which are refused where it is used."""
     import pyarrow as pa
 
+    if hasattr(column, "to_arrow"):  # of polars
+        column = column.to_arrow()
     if isinstance(column, Tensor):
         column = column.detach().cpu().numpy()
     if isinstance(column, np.ndarray) and column.dtype == np.float16:
@@ -189,13 +174,3 @@ def _arrow(name: Any, column: Any) -> Any:
         return pa.array(column, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return pa.array([None if value is None else str(value) for value in np.asarray(column, object)], pa.string())
-
-
-@contextmanager
-def _in_python() -> Iterator[None]:
-    """Write the options that a message advises as Python takes them."""
-    try:
-        yield
-    except InputError as error:
-        said = _OPTION.sub(lambda found: f"{found[1]}={yaml.safe_load(shlex.split(found[2])[0])!r}", first_line(error))
-        raise InputError(said.replace("] targets=", "], targets=")) from error

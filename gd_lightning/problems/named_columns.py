@@ -32,6 +32,8 @@ class NamedColumns(ABC):
 
     rows_at_once: ClassVar[int] = 65_536
     """The most rows of a block."""
+    in_python: ClassVar[bool] = False
+    """Whether messages advise options as Python takes them."""
 
     def __init__(
         self, label: str, header: Sequence[str], index: Sequence[str] = (), decimal: str | None = None
@@ -115,6 +117,12 @@ class ArrowColumns(NamedColumns):
         """Yield blocks of some columns as Arrow arrays."""
         for batch in self._table.select(list(positions)).to_batches(self.rows_at_once):
             yield batch.columns
+
+
+class FrameColumns(ArrowColumns):
+    """The columns of a data frame that is given in Python."""
+
+    in_python = True
 
 
 def index_of(schema: pa.Schema) -> list[str]:

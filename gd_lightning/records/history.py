@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
 import math
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -179,7 +177,7 @@ class History(LazyTable):
 
     @classmethod
     def from_run(cls, directory: str | Path) -> History:
-        """Read the history of a run from its directory, with its outcome where its summary says one.
+        """Read the history of a run from its directory; how it ended is in the summary of :func:`~gd_lightning.load`.
 
         Args:
             directory: Such as ``lightning_logs/NAME``.
@@ -190,11 +188,7 @@ class History(LazyTable):
         place = Path(directory)
         if not (place / "history.csv").is_file():
             raise InputError(f"cannot read the history of {directory}, because it has no history.csv; give another run")
-        history = cls.from_csv(place / "history.csv")
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-            history.outcome, history.reason = Outcome(summary["outcome"]), str(summary["reason"])
-        return history
+        return cls.from_csv(place / "history.csv")
 
     def to_pandas(self) -> Any:
         """Return the history as a ``pandas.DataFrame``, nan where a value is missing.

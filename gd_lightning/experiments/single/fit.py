@@ -24,7 +24,7 @@ from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
-from gd_lightning.records.history import History
+from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, is_taken, last_checkpoint
@@ -131,7 +131,9 @@ def load(run: str | Path, network: Any = None) -> Run:
     module = RegressionModule.load_from_checkpoint(path, weights_only=True, **given)
     checkpoint = read_checkpoint(path)
     title, columns = _title(checkpoint), checkpoint.get(RegressionDataModule.__qualname__, {}).get("columns")
-    return Run(History.from_run(directory), RunSummary(**known), module, title, directory, copied_from(path), columns)
+    history = History.from_run(directory)
+    history.outcome, history.reason = Outcome(summary["outcome"]), summary["reason"]
+    return Run(history, RunSummary(**known), module, title, directory, copied_from(path), columns)
 
 
 def _checkpoint(run: str | Path) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -248,6 +249,11 @@ def test_a_run_is_judged_and_used_by_its_directory(command_line: CommandLine) ->
         assert f"{summary['measures']['val_loss']:.6g}"[:7] in command_line.out
     assert command_line("test", "--ckpt_path", run) == 0
     assert "10 held-out samples" in command_line.out
+    for name in ("validate.json", "validate-2.json", "validate-3.json"):
+        written = json.loads((run / name).read_text())
+        assert written["val_loss"] == pytest.approx(summary["measures"]["val_loss"], rel=1e-6)
+        assert (written["checkpoint"], written["samples"], written["held_out"]) == ("last.ckpt", 20, True)
+    assert json.loads((run / "test.json").read_text())["samples"] == 10
     for name in ("predictions.csv", "predictions-2.csv"):  # what is there is not overwritten
         assert command_line("predict", "--ckpt_path", run) == 0
         with (run / name).open() as lines:
@@ -265,6 +271,21 @@ def test_without_held_out_samples_a_run_is_judged_on_its_training_and_says_so(co
         assert command_line(stage, "--ckpt_path", run) == 0
         assert "100 training samples, because none were held out" in command_line.out
         assert "0.221525" in command_line.out
+
+
+def test_metrics_that_cannot_be_written_are_printed_nevertheless(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command_line.fit()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gd_lightning.cli.subcommands.evaluation.write_json", full)
+    assert command_line("test", "--ckpt_path", run) == 0
+    assert "0.221525" in command_line.out
+    assert "could not be written" in command_line.err
+    assert not (run / "test.json").exists()
 
 
 def test_a_checkpoint_that_stands_alone_knows_its_model_and_data(command_line: CommandLine, tmp_path: Path) -> None:

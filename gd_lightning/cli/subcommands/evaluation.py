@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
 from gd_lightning.module import RegressionModule
+from gd_lightning.tracking.run_directory import claim_file, write_json
 from gd_lightning.tracking.summary import aligned, number
 
 
@@ -20,7 +24,7 @@ def judge(
     run: EarlierRun,
     stage: Literal["validate", "test"],
 ) -> None:
-    """Measure a run, and print its metrics and of which samples they are.
+    """Measure a run, print its metrics and of which samples they are, and write them into a new file of the run.
 
     Args:
         trainer: The Trainer.
@@ -39,3 +43,20 @@ def judge(
         samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
     print(f"{in_one_line(run.name)}, on {samples}:")
     print(aligned([[name, number(value)] for name, value in results.items()]))
+    if run.directory is not None:
+        assert run.checkpoint is not None
+        about = {"checkpoint": run.checkpoint.name, "samples": held_out or len(data.train), "held_out": bool(held_out)}
+        _write(run.directory, stage, {**about, **results})
+
+
+def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:
+    """Write values into a file that did not exist before; where that is impossible, they have been printed."""
+    try:
+        file = claim_file(directory, stage, ".json")
+        try:
+            write_json(file, values)
+        except BaseException:
+            file.unlink()
+            raise
+    except OSError as error:
+        warn(f"the metrics could not be written into {directory}, because of {(error.strerror or str(error)).lower()}")

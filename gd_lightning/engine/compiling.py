@@ -16,7 +16,14 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
+from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic as numba_intrinsic
+
+intrinsic: Callable[[Callable[..., Any]], Any] = numba_intrinsic
+"""Makes compiled code of a function that writes it; Numba publishes no types."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,11 +37,15 @@ def _sources(folder: Any) -> Iterator[bytes]:
             yield path.read_bytes()
 
 
+REGISTER = 64 if "+avx512f" in get_host_cpu_features() else 32
+"""Bytes of the vectors in compiled code: of a register of this processor, or of two."""
+
+
 def _stamp() -> str:
-    """Return a hash of the release of Numba and of the contents of all files with compiled functions."""
+    """Return a hash of the release of Numba, of the vectors, and of all files with compiled functions."""
     package = files("gd_lightning")
     sources = [*_sources(package / "engine"), (package / "losses.py").read_bytes()]
-    return hashlib.sha256(b"".join([numba.__version__.encode(), *sources])).hexdigest()
+    return hashlib.sha256(b"".join([numba.__version__.encode(), bytes([REGISTER]), *sources])).hexdigest()
 
 
 STAMP = _stamp()
@@ -120,7 +131,60 @@ _SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
 _INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 summing = compiler(fastmath=_SUMS, forceinline=True, **_INNER)
 inlined = compiler(fastmath=_ELSE, forceinline=True, **_INNER)
+merged = compiler(fastmath=_ELSE, inline="always", **_INNER)
 leaf = compiler(fastmath=_ELSE, **_INNER)
 outer = compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
 allocating = compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
 parallel = compiler(fastmath=_ELSE, parallel=True)
+
+
+# As NumPy divides by zero: Python's exception would need a branch, which keeps a loop out of vector registers.
+dividing = compiler(fastmath=_ELSE, error_model="numpy", **_INNER)
+dividing_inlined = compiler(fastmath=_ELSE, error_model="numpy", forceinline=True, **_INNER)
+
+
+class CompiledApart:
+    """A function of arrays and numbers that others call by its address, as one that they are linked with.
+
+    Numba compiles what a function calls again with each function that calls it, and with each that calls that one.
+
+    Args:
+        function: Changes arrays, and returns nothing.
+        kinds: Of its arguments: a for an array, n for a number of the same type, i for an index.
+    """
+
+    def __init__(self, function: Callable[..., None], kinds: str) -> None:
+        self.compiled: Any = dividing(function)
+        self._kinds = kinds
+        self.call: Any = self._make_call()
+        """Compiled code that calls the function, given its address and a tuple of its arguments."""
+
+    def address(self, dtype: np.dtype[Any]) -> int:
+        """Return the address of the function for arrays of some type, in this process."""
+        signature = self._signature(numba.from_dtype(dtype))
+        self.compiled.compile(signature)
+        compiled = self.compiled.overloads[signature]
+        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+    def _signature(self, number: Any) -> tuple[Any, ...]:
+        known = {"a": types.Array(number, 1, "C"), "n": number, "i": types.int64}
+        return tuple(known[kind] for kind in self._kinds)
+
+    def _make_call(self) -> Any:
+        @intrinsic
+        def call(typing: Any, address: Any, arguments: Any) -> Any:
+            expected = self._signature(arguments[0].dtype)
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                kind = context.call_conv.get_function_type(types.none, expected)
+                function = builder.inttoptr(values[0], kind.as_pointer())
+                given = [
+                    context.cast(builder, builder.extract_value(values[1], at), arguments[at], expected[at])
+                    for at in range(len(expected))
+                ]
+                context.call_conv.call_function(builder, function, types.none, expected, given)
+                return context.get_dummy_value()
+
+            return types.none(types.int64, arguments), generate
+
+        return call

@@ -73,6 +73,7 @@ class FusedEngine(Engine):
         is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
         self._saved_places = self._places[:0] if is_as_in_torch else self._places
         self._free = np.empty(0)
+        self._scratch: Any = None
         self._pass: float | None = None
 
     def prepare(self, chunk: Chunk) -> None:
@@ -204,7 +205,7 @@ class FusedEngine(Engine):
             total: float = self._kernels.sum_losses_often(samples, theta, rule, times)
         else:
             network, (_, scratch) = self._network(theta.dtype), self._room(SaveAt(), 0, theta.dtype)
-            total = self._kernels.sum_losses_of_network_often(samples, network, theta, rule, scratch, times)
+            total = self._kernels.sum_losses_of_network(samples, network, theta, rule, scratch, times)
         return total
 
     def _seconds_of_pass(self, chunk: Chunk) -> float:
@@ -217,7 +218,7 @@ class FusedEngine(Engine):
         return self._pass
 
     def _network(self, dtype: np.dtype[Any]) -> Any:
-        return self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._saved_places)
+        return self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._saved_places)
 
     def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Return memory for the results of ``count`` updates, and working memory."""
@@ -227,7 +228,10 @@ class FusedEngine(Engine):
             np.empty((count if save_at.parameters else 0, size), dtype),
             np.empty((count if save_at.gradients else 0, size), dtype),
         )
-        return saved, self._kernels.Scratch(np.empty(size, dtype), *np.empty((3, self._units), dtype))
+        if self._scratch is None or self._scratch.gradient.dtype != dtype:
+            units = self._units if len(self._layers) > 1 else 0
+            self._scratch = self._kernels.new_scratch(size, units, dtype)
+        return saved, self._scratch
 
     def _room_for_losses(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return the next slice of a shared buffer, which is freed with its last slice."""

@@ -32,10 +32,8 @@ FEWEST_FUSED_UPDATES = 1_500
 _FEWEST_COMPILED_UPDATES = 15_000
 # Multiply-adds that take autograd as long as all else in an update. Updates with more of them count accordingly.
 _WORK_OF_SMALL_UPDATE = 300_000
-# Multiply-adds in an update of an MLP from which on torch's matrix products are faster than compiled loops, which
-# evaluate nonlinear activations one by one.
-_MOST_WORK, _MOST_CURVED_WORK = 1_000_000, 500_000
-_STRAIGHT = (nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Identity)
+# Multiply-adds in an update of an MLP, and weights, from which on torch's products, in several threads, are faster.
+_MOST_WORK, _MOST_WEIGHTS = 50_000_000, 1_000_000
 
 _HOOKS_OF_GRADIENTS = (
     "on_before_zero_grad",
@@ -208,9 +206,8 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
     small_updates = updates * (1 + work_of(network, loader.variant.batch_size) / _WORK_OF_SMALL_UPDATE)
     if small_updates < fewest_updates:
         return f"{updates:.0f} updates are over before compiled ones would be loaded"
-    straight = all(isinstance(part, _STRAIGHT) for part in network.children())
-    most = math.inf if isinstance(network, nn.Linear) else _MOST_WORK if straight else _MOST_CURVED_WORK
-    if work_of(network, loader.variant.batch_size) > most:
+    is_large = work_of(network, loader.variant.batch_size) > _MOST_WORK or work_of(network, 1) > _MOST_WEIGHTS
+    if is_large and not isinstance(network, nn.Linear):
         return "torch's matrix products are faster for so large updates"
     if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
         return f"{updates:.0f} updates are over before they would be compiled, and compiled code cannot be kept"

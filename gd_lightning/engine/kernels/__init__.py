@@ -1,6 +1,7 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this package imports Numba."""
 
 from gd_lightning.engine.kernels.arithmetic import PLACES, choose_loss, loss_of
+from gd_lightning.engine.kernels.blocks import network_of, new_scratch, sum_losses_of_network
 from gd_lightning.engine.kernels.dispatch import carry_out
 from gd_lightning.engine.kernels.epochs import carry_out_linear_epochs, carry_out_network_epochs
 from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
@@ -11,12 +12,7 @@ from gd_lightning.engine.kernels.linear import (
     sum_losses,
     sum_losses_often,
 )
-from gd_lightning.engine.kernels.network import (
-    carry_out_network,
-    forward,
-    sum_losses_of_network,
-    sum_losses_of_network_often,
-)
+from gd_lightning.engine.kernels.network import carry_out_network
 from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rule, Samples, Saved, Scratch, Span, State
 
 __all__ = [
@@ -38,12 +34,12 @@ __all__ = [
     "carry_out_network",
     "carry_out_network_epochs",
     "choose_loss",
-    "forward",
     "loss_of",
+    "network_of",
+    "new_scratch",
     "sum_errors",
     "sum_errors_of_network",
     "sum_losses",
     "sum_losses_of_network",
-    "sum_losses_of_network_often",
     "sum_losses_often",
 ]

@@ -47,6 +47,19 @@ def short_dot(a: Array, b: Array) -> Number:
 
 
 @inlined
+def layer_at(layers: Array, at: int) -> tuple[int, ...]:
+    """Return a row of ``layers`` as a tuple; unpacking the array row would check its length each time."""
+    return layers[at, 0], layers[at, 1], layers[at, 2], layers[at, 3], layers[at, 4], layers[at, 5], layers[at, 6]
+
+
+@inlined
+def first_output(layers: Array) -> int:
+    """Return the first output of a network among the units of all layers."""
+    at: int = layers[-1, 4] + layers[-1, 0]
+    return at
+
+
+@inlined
 def add_scaled(a: Array, scale: Number, b: Array) -> None:
     """Add ``scale * b`` to a, in place."""
     for i in range(len(a)):

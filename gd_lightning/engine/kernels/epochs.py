@@ -9,9 +9,10 @@ import math
 from typing import NamedTuple
 
 from gd_lightning.engine.compiling import inlined, outer
+from gd_lightning.engine.kernels.blocks import sum_losses_of_network
 from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
 from gd_lightning.engine.kernels.linear import carry_out_linear, sum_losses
-from gd_lightning.engine.kernels.network import carry_out_network, sum_losses_of_network
+from gd_lightning.engine.kernels.network import carry_out_network
 from gd_lightning.engine.kernels.structures import (
     Array,
     Epochs,
@@ -100,7 +101,7 @@ def carry_out_network_epochs(
         made = _behind(made, span, part, updates, count, suspected)
         if made.within == epochs.per_epoch and made.updates < span.updates:
             if made.epoch < len(epochs.measured):
-                total = sum_losses_of_network(samples, network, state.theta, rule, scratch)
+                total = sum_losses_of_network(samples, network, state.theta, rule, scratch, 1)
                 made = _at_end(made, total / (len(samples.y) * samples.y.shape[1]), saved, epochs)
             if made.epoch < len(epochs.held_out.sums) - 1:
                 sum_errors_of_network(epochs.held_out, network, state.theta, rule, scratch, made.epoch)

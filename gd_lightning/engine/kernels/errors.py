@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from gd_lightning.engine.compiling import outer, summing
-from gd_lightning.engine.kernels.arithmetic import dot, loss_of
-from gd_lightning.engine.kernels.network import forward
-from gd_lightning.engine.kernels.structures import Array, HeldOut, Network, Rule, Scratch
+from gd_lightning.engine.kernels.arithmetic import dot, first_output, loss_of
+from gd_lightning.engine.kernels.blocks import SAMPLES, block_of, predict
+from gd_lightning.engine.kernels.structures import Array, HeldOut, Network, Rule, Samples, Scratch
 
 
 @outer
@@ -38,22 +38,23 @@ def sum_errors_of_network(
     held_out: HeldOut, network: Network, theta: Array, rule: Rule, scratch: Scratch, at: int
 ) -> None:
     """Sum the errors of a multilayer perceptron in the same way."""
-    samples, outputs, delta = len(held_out.x), held_out.y.shape[1], np.float64(rule.huber_delta)
-    last, part = len(scratch.values) - outputs, held_out.sums[-1]
+    samples, delta, part = len(held_out.x), np.float64(rule.huber_delta), held_out.sums[-1]
+    stored = Samples(held_out.x, held_out.y, network.places[:0])
     held_out.sums[at, :] = 0
     for begin in range(0, samples, held_out.batch_size):
         part[:] = 0
-        for row in range(begin, min(begin + held_out.batch_size, samples)):
-            for d in range(held_out.x.shape[1]):
-                scratch.values[d] = held_out.x[row, d]
-            for layer in range(len(network.layers)):
-                forward(network, layer, theta, scratch)
-            for k in range(outputs):
-                error = np.float64(scratch.values[last + k]) - np.float64(held_out.y[row, k])
-                part[0] += loss_of(error, rule.loss, delta)[0]
-                part[1] += error * error
-                part[2] += abs(error)
-                part[3 + k] += error * error
+        end = min(begin + held_out.batch_size, samples)
+        for first in range(begin, end, SAMPLES):
+            block = block_of(first, min(first + SAMPLES, end), theta.itemsize)
+            predict(stored, block, network, theta, scratch)
+            for k in range(held_out.y.shape[1]):
+                unit = (first_output(network.layers) + k) * block.stride
+                for s in range(block.samples):
+                    error = np.float64(scratch.values[unit + s]) - np.float64(held_out.y[first + s, k])
+                    part[0] += loss_of(error, rule.loss, delta)[0]
+                    part[1] += error * error
+                    part[2] += abs(error)
+                    part[3 + k] += error * error
         for i in range(len(part)):
             held_out.sums[at, i] += part[i]
 

@@ -23,6 +23,14 @@ class Samples(NamedTuple):
     rows: Array
 
 
+class Calls(NamedTuple):
+    """Addresses of compiled functions, in this process; 0 where a network needs none."""
+
+    activate: int
+    add_product: int
+    add_dots: int
+
+
 class Network(NamedTuple):
     """The layers of a network, int64, and the positions of its parameters in torch's order.
 
@@ -35,6 +43,7 @@ class Network(NamedTuple):
     layers: Array
     shapes: Array
     places: Array
+    calls: Calls
 
 
 class State(NamedTuple):
@@ -113,7 +122,10 @@ class Saved(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Gradient, (P,); per unit, (U,): value, derivative of the activation, and delta (derivative of the loss)."""
+    """Gradient, (P,), and for each unit value, derivative of the activation, and delta (derivative of the loss).
+
+    These are for one sample, or for a block of them; see :func:`new_scratch`.
+    """
 
     gradient: Array
     values: Array

@@ -62,10 +62,10 @@ class FusedPopulation(Population):
     def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""
         dtype = task.x.numpy().dtype
-        network = self._kernels.Network(self._layers, np.array(self._shapes, dtype), self._places[:0])
+        network = self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._places[:0])
         starts = np.ascontiguousarray(task.starts.to(task.x).numpy()[:, self._places])
-        no_epoch = self._shared(task, np.empty((1, 0, 0), np.int64), 0)
-        first = [self._compiled.measure(no_epoch, network, start, self._units) for start in starts]
+        no_epoch, scratch = self._shared(task, np.empty((1, 1, 0), np.int64), 0), self._scratch(dtype)
+        first = [self._compiled.measure(no_epoch, network, start, scratch) for start in starts]
         ends = Ends.none(task, len(members))
         ends.losses[:, 0] = ends.last[:] = np.array(first)[members.start]
         theta = starts[members.start]
@@ -80,11 +80,16 @@ class FusedPopulation(Population):
                 rows = _rows(task, seeds, range(epoch, min(epoch + at_once, task.epochs)))
                 shared = self._shared(task, rows, epoch)
                 _in_threads(
-                    lambda part, *common: self._compiled.train(part, *common, self._units),
+                    lambda part, *common: self._compiled.train(part, *common, self._scratch(dtype)),
                     (shared, network, settings, states), chosen, ends.updates, progress,
                 )  # fmt: skip
         ends.parameters[:, torch.from_numpy(self._places)] = torch.from_numpy(theta)
         return ends
+
+    def _scratch(self, dtype: np.dtype[Any]) -> Any:
+        """Return working memory for a thread."""
+        units = self._units if len(self._layers) > 1 else 0
+        return self._kernels.new_scratch(len(self._places), units, dtype)
 
     def _shared(self, task: TrainingTask, rows: NDArray[np.int64], epoch: int) -> Any:
         x, y = task.x.contiguous().numpy(), task.y.contiguous().numpy()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gd_lightning.engine.compiling import allocating
+from gd_lightning.engine.compiling import allocating, outer
 from gd_lightning.engine.kernels import (
     Network,
     Rule,
@@ -23,8 +23,8 @@ from gd_lightning.engine.kernels import (
     Span,
     State,
     carry_out,
-    forward,
-    loss_of,
+    sum_losses,
+    sum_losses_of_network,
 )
 
 Array = NDArray[Any]
@@ -72,35 +72,31 @@ class MemberStates(NamedTuple):
     diverged: Array
 
 
-@allocating
-def measure(task: SharedTask, network: Network, theta: Array, units: int) -> float:
+@outer
+def measure(task: SharedTask, network: Network, theta: Array, scratch: Scratch) -> float:
     """Return the train loss of a member, summed in float64.
 
     Args:
         task: The samples.
         network: Its layers.
         theta: Its parameters.
-        units: U.
+        scratch: Uninitialised working memory.
     """
-    samples, outputs, dtype = task.x.shape[0], task.y.shape[1], theta.dtype
-    values, derivatives = np.empty(units, dtype), np.empty(units, dtype)
-    scratch = Scratch(theta, values, derivatives, derivatives)
-    last, delta = units - outputs, np.float64(task.huber_delta)
-    total = 0.0
-    for row in range(samples):
-        for d in range(task.x.shape[1]):
-            values[d] = task.x[row, d]
-        for layer in range(len(network.layers)):
-            forward(network, layer, theta, scratch)
-        for k in range(outputs):
-            total += loss_of(np.float64(values[last + k]) - np.float64(task.y[row, k]), task.loss, delta)[0]
-    mean: float = total / (samples * outputs)
+    samples, rule = (
+        Samples(task.x, task.y, task.rows[0, 0, :0]),
+        Rule(task.loss, task.huber_delta, 0.0, 0.0, False, 0.0),
+    )
+    if len(network.layers) == 1:
+        total = sum_losses(samples, theta, rule)
+    else:
+        total = sum_losses_of_network(samples, network, theta, rule, scratch, 1)
+    mean: float = total / (task.y.shape[0] * task.y.shape[1])
     return mean
 
 
 @allocating
 def train(
-    members: Array, task: SharedTask, network: Network, settings: Settings, states: MemberStates, units: int
+    members: Array, task: SharedTask, network: Network, settings: Settings, states: MemberStates, scratch: Scratch
 ) -> None:
     """Train some members for the epochs in ``task.rows``.
 
@@ -110,12 +106,11 @@ def train(
         network: The layers.
         settings: The settings of all members.
         states: The state of all members; only that of the chosen ones is changed.
-        units: U.
+        scratch: Uninitialised working memory.
     """
     n, size, dtype = task.x.shape[0], states.theta.shape[1], states.theta.dtype
-    nothing, buffers = np.empty((0, size), dtype), np.empty((3, units), dtype)
+    nothing = np.empty((0, size), dtype)
     saved = Saved(np.empty(n, dtype), nothing, nothing)
-    scratch = Scratch(np.empty(size, dtype), buffers[0], buffers[1], buffers[2])
     for m in members:
         for e in range(task.rows.shape[1]):
             if task.stops and states.diverged[m]:
@@ -152,7 +147,7 @@ def train_epoch(
         made += count
         states.updates[m] += count
         # The updates ended early at a check, or this is the end of the epoch.
-        loss = measure(task, network, state.theta, len(scratch.values))
+        loss = measure(task, network, state.theta, scratch)
         states.last[m] = loss
         states.diverged[m] = not (loss <= bound and np.isfinite(saved.losses[saves - 1]))
         if task.stops and states.diverged[m]:

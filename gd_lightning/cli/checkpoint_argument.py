@@ -45,6 +45,13 @@ class EarlierRun:
         """What a person calls it."""
         return str(self.directory or self.checkpoint)
 
+    def has_other_table(self, path: str | None) -> bool:
+        """Whether the run was trained on a table that is not at this path."""
+        problem = self.settings.get("data", {}).get("problem")
+        arguments = problem.get("init_args") if isinstance(problem, dict) else None
+        own = arguments.get("path") if isinstance(arguments, dict) else None
+        return path is not None and own is not None and path != own
+
     @property
     def goes_on_in_place(self) -> bool:
         """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""

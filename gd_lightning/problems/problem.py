@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,6 +145,17 @@ class Problem(ABC):
     @property
     def target_names(self) -> Sequence[str] | None:
         """Names of the K targets, or None."""
+        return None
+
+    def rows_as_given(self, path: str | Path | None = None) -> Iterator[tuple[Sequence[object], bool]] | None:
+        """Return the rows of a table with its cells as they were given; None where there is no table.
+
+        Args:
+            path: Another table with the columns of the features; None: that of this problem.
+
+        Returns:
+            The names of all columns; then each row, and whether it is used.
+        """
         return None
 
     def read_inputs(self, path: str | Path) -> Tensor:

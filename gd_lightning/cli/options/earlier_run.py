@@ -11,6 +11,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.tracking.yaml_and_json import plain_copy
 
 # A run is the same run, whatever these are.
+_PATH = "data.problem.path"
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 
 
@@ -42,10 +43,24 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
         compared = set(settings) & set(made_with) - _FREE_OPTIONS
         comparable = {key: value for key, value in settings.items() if key in compared}
         for option, value, before in differences(comparable, made_with, f"{section}."):
+            if option == _PATH and stage != "fit":
+                continue  # another table is judged, or predicted
             raise InputError(
                 f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
                 "out, or train anew without --ckpt_path"
             )
+
+
+def take_whole_table(options: Namespace, run: EarlierRun) -> None:
+    """Have another table than that of a run judged as a whole, at once: its rows have not been trained on.
+
+    Args:
+        options: The options of ``validate``, ``test`` or ``predict``.
+        run: The run.
+    """
+    problem = plain_copy(options.data.as_dict()).get("problem") or {}
+    if run.has_other_table((problem.get("init_args") or {}).get("path")):
+        options.data.val_size, options.data.test_size, options.data.batch_size = None, 0, "full"
 
 
 def refuse_fewer_epochs(epochs: int | None, run: EarlierRun) -> None:

@@ -26,6 +26,7 @@ from gd_lightning.cli.options.earlier_run import (
     refuse_fewer_epochs,
     refuse_to_diverge_again,
     settings_for,
+    take_whole_table,
 )
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import subcommands_of
@@ -120,6 +121,8 @@ class ParsedOptions:
         refuse_another_run(stage, self.values, run)
         if stage == "fit":
             refuse_to_diverge_again(self.values, run)
+        else:
+            take_whole_table(self.values, run)
 
     def _with(self, *first: str) -> list[str]:
         """Return the arguments with others before those of the subcommand."""
@@ -139,7 +142,7 @@ def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
     """
     rewritten = _rewritten(list(_flags_as_options(arguments)))
     with no_programs():
-        return _settled(parser, rewritten)
+        return _settled(parser, _with_problem_of_the_run(rewritten))
 
 
 def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
@@ -181,6 +184,30 @@ def _rewritten(arguments: list[str]) -> list[str]:
     at = next((i for i, argument in enumerate(arguments, start=1) if argument in EXAMPLES), 0)
     own = _REWRITTEN.get(arguments[at - 1], list) if at else list
     return [*arguments[:at], *own(arguments[at:])]
+
+
+def _with_problem_of_the_run(arguments: list[str]) -> list[str]:
+    """Return the arguments with the class of the problem of the run that ``--ckpt_path`` names.
+
+    Options of the problem, such as the path of another table, cannot be parsed without it.
+    """
+    names = {argument.partition("=")[0] for argument in arguments}
+    path, root = (_value_of(name, arguments) for name in ("--ckpt_path", "--trainer.default_root_dir"))
+    if path is None or "--data.problem" in names or not any(name.startswith("--data.problem.") for name in names):
+        return arguments
+    problem = find_run(path, Path(root or ".") / LOGS, to_continue=False).settings.get("data", {}).get("problem", {})
+    at = next((i for i, argument in enumerate(arguments, start=1) if argument in EXAMPLES), 0)
+    chosen = ["--data.problem", str(problem["class_path"])] if "class_path" in problem else []
+    return [*arguments[:at], *chosen, *arguments[at:]]
+
+
+def _value_of(name: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of an option among arguments; None where it is not there."""
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        option, is_one, value = argument.partition("=")
+        if option == name:
+            return value if is_one else following
+    return None
 
 
 def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Namespace:

@@ -39,7 +39,9 @@ def judge(
         return
     held_out = data.held_out(stage)
     samples = f"{held_out} held-out samples"
-    if not held_out:
+    if run.has_other_table(getattr(data.problem, "path", None)):
+        samples = f"the {len(data.train)} samples of {data.problem.label}"
+    elif not held_out:
         samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
     print(f"{in_one_line(run.name)}, on {samples}:")
     print(aligned([[name, number(value)] for name, value in results.items()]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -42,14 +44,39 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
 
 
 def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
-    """Return features and predictions as CSV, with the targets where they are known."""
-    x, y = data.prediction_inputs(), data.prediction_targets()
+    """Return the rows of a table as they were given, with the predictions behind them, as CSV.
+
+    A row that is left out for a missing value has none. Of data without a table there are the features and, where they
+    are known, the targets.
+    """
     targets = list(data.problem.target_names or _numbered("y", predictions.shape[1]))
-    header = [*(data.problem.feature_names or _numbered("x", x.shape[1])), *(f"predicted_{name}" for name in targets)]
+    names = [f"predicted_{name}" for name in targets]
+    rows = data.problem.rows_as_given(data.predict_inputs)
+    if rows is not None:
+        return csv_text(_with_predictions(rows, names, predictions.double().tolist()))
+    x, y = data.prediction_inputs(), data.prediction_targets()
+    header = [*(data.problem.feature_names or _numbered("x", x.shape[1])), *names]
     columns = [x, predictions.to(x)]
     if y is not None:
         header, columns = [*header, *targets], [*columns, y]
     return csv_text([header, *torch.cat(columns, dim=1).tolist()])
+
+
+def _with_predictions(
+    rows: Iterator[tuple[Sequence[object], bool]], names: Sequence[str], predictions: Sequence[Sequence[float]]
+) -> Iterator[Sequence[object]]:
+    """Yield the header and each row with its predictions; a column that is there already keeps its name."""
+    header, _ = next(rows)
+    yield [*header, *(_new(name, header) for name in names)]
+    values = iter(predictions)
+    for cells, is_used in rows:
+        yield [*cells, *(next(values) if is_used else [None] * len(names))]
+
+
+def _new(name: str, header: Sequence[object]) -> str:
+    """Return a name that no column has: with a number, where one has it."""
+    others = (f"{name}_{i}" for i in count(2))
+    return name if name not in header else next(other for other in others if other not in header)
 
 
 def _numbered(letter: str, count: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,16 @@ class RunReport:
                 irreducible_loss=problem.irreducible_loss if problem is not None and has_noise else None,
                 said=said,
                 weights=weights,
+                features=_listed(None if problem is None else problem.feature_names),
+                targets=_listed(None if problem is None else problem.target_names),
                 **engine,
             )
 
         return make_summary
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def _engine_of(module: LightningModule) -> dict[str, str]:

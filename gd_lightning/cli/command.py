@@ -42,6 +42,7 @@ from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.cli.subcommands.compare_options import CompareOptions
+from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.evaluation import judge
 from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
@@ -119,6 +120,7 @@ class Command(OpenCLI):
         self._made = [] if made is None else made
         self._named = NamedClasses()
         self._member_directory: Path | None = None  # of a run of a comparison
+        self._has_said_what_was_read = False
         self._is_tried = False  # a run of a comparison, before the first one is trained
         check_launcher()
         distrust()
@@ -248,6 +250,8 @@ class Command(OpenCLI):
     def fit(self) -> None:
         """Train: check the data before anything is written, then name the run."""
         check_fit(self.trainer, self.model, self.datamodule)
+        if not self._is_member:
+            say_what_was_read(self.datamodule)
         if self.model.hparams["engine"] == "fused" and (missing := why_no_numba()):
             warn(NOT_THERE.format(missing))
         options, run = self.options.values, self.options.run
@@ -282,6 +286,8 @@ class Command(OpenCLI):
         options = self.options.values
         with precision_of_run(options.trainer.precision):
             epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
+            if not options.json:
+                say_what_was_read(self.datamodule)
             made = make_plan(self.model, self.datamodule, epochs)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
         show(made, options.json, logs if options.map else None)
@@ -307,6 +313,9 @@ class Command(OpenCLI):
         tried = self._member(parse_options(self.options.parser, ["fit", *arguments]), None)
         with precision_of_run(tried.options.values.trainer.precision):
             check_fit(tried.trainer, tried.model, tried.datamodule)
+            if not self._has_said_what_was_read:
+                say_what_was_read(tried.datamodule)
+                self._has_said_what_was_read = True
             with self._named.refusals_in_a_run():
                 make_one_update(tried.trainer, tried.model, tried.datamodule)
         return tried.config

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.errors import DataWarning, InputError
@@ -105,7 +104,10 @@ class Table(Problem):
         if isinstance(found, np.memmap) and found.filename is not None and before is not None:
             self._file = MappedFile(path, found, before)
         n_features = len(columns.feature_names)
-        return self._tensor(found[:, :n_features]), self._tensor(found[:, n_features:])
+        x, y = found[:, :n_features], found[:, n_features:]
+        if not self._mapped:
+            x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+        return torch.from_numpy(x), torch.from_numpy(y)
 
     @property
     def mapped(self) -> bool:
@@ -173,9 +175,6 @@ class Table(Problem):
         from gd_lightning.problems.table_files import open_table
 
         return open_table(self.path, self.header)
-
-    def _tensor(self, columns: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(columns if self._mapped else np.ascontiguousarray(columns))
 
     def _choose(self, table: NamedColumns) -> TableColumns:
         """Choose features and targets, and say what is left out."""

@@ -97,7 +97,7 @@ _OTHERS: dict[str, Check] = {
     **{name: optional(text) for name in ("variant", "engine", "engine_reason", "description", "prediction", "weights")},
     **dict.fromkeys(("parameters", "least_squares", "truth", "measures"), _PARAMETERS),
     "measured_at": optional(named(whole)),
-    "undetermined": optional(listed(text)),
+    **dict.fromkeys(("undetermined", "features", "targets"), optional(listed(text))),
     _SUMMARY_VERSION: whole,
 }
 _SUMMARY = fields({"outcome": _outcome, "reason": text}, _OTHERS)

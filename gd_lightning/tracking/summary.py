@@ -51,6 +51,8 @@ class RunSummary:
         weights: Whose weights the run ends with, such as "averaged by StochasticWeightAveraging"; empty for those of
             the last update.
         undetermined: Names of the parameters that the training data do not determine: others make the same predictions.
+        features: Names of the features; None where they have none.
+        targets: Names of the targets; None where they have none.
     """
 
     variant: str | None
@@ -81,6 +83,8 @@ class RunSummary:
     measured_at: dict[str, int] = field(default_factory=dict)
     weights: str = ""
     undetermined: list[str] = field(default_factory=list)
+    features: list[str] | None = None
+    targets: list[str] | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -215,7 +219,8 @@ def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
     """Return what there is to say of a run, each with its label."""
     per_update = f" ({1e6 * summary.seconds / summary.updates:.3g} microseconds an update)" if summary.updates else ""
     engine = f"{summary.engine}{', because ' * bool(summary.engine_reason)}{summary.engine_reason}"
-    facts = [
+    facts = [("target", _columns(summary))] if summary.targets and summary.features else []
+    facts += [
         ("updates", f"{summary.updates:,} in {summary.epochs:g} epochs, {summary.samples:,} samples"),
         ("training time", f"{summary.seconds:.3g} s{per_update}"),
         ("engine", engine),
@@ -232,6 +237,15 @@ def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))
     facts += [(name.replace("_", " "), _with_update(summary, name)) for name in summary.measures]
     return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
+
+
+def _columns(summary: RunSummary) -> str:
+    """Say which targets are predicted from which features."""
+    parts = []
+    for names in (summary.targets or [], summary.features or []):
+        hidden = len(names) - _SHOWN_PARAMETERS
+        parts.append(", ".join(names[:_SHOWN_PARAMETERS]) + (f" and {hidden} more" if hidden > 0 else ""))
+    return " from ".join(parts)
 
 
 def _with_update(summary: RunSummary, name: str) -> str:

@@ -305,7 +305,7 @@ def test_predictions_on_a_table_of_new_inputs(command_line: CommandLine, tmp_pat
     run = command_line.fit(*table, "--data.standardize", "true", "--model.lr", "0.5", "--trainer.max_epochs", "3")
     assert json.loads((run / "summary.json").read_text())["parameters"] == pytest.approx({"w": 2, "b": 10}, rel=1e-5)
     assert command_line("predict", "--ckpt_path", run, "--data.predict_inputs", tmp_path / "new.csv") == 0
-    assert (run / "predictions.csv").read_text().splitlines()[0] == "hours,predicted_score"
+    assert (run / "predictions.csv").read_text().splitlines()[0] == "name,hours,predicted_score"
     with (run / "predictions.csv").open() as lines:
         assert [float(row["predicted_score"]) for row in csv.DictReader(lines)] == pytest.approx([30, 50], rel=1e-5)
 

@@ -50,6 +50,6 @@ def test_files_directories_and_columns_have_any_name(command_line: CommandLine, 
     for stage in ("test", "predict"):
         assert command_line(stage, "--ckpt_path", run) == 0, command_line.err
     header = (run / "predictions.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert header == f"{name},predicted_y\U0001f680,y\U0001f680"
+    assert header == f"{name},y\U0001f680,predicted_y\U0001f680"
     vary = ["--vary", "model.lr=0.01,0.02", "--seeds", "1", "--trainer.max_epochs", "1"]
     assert command_line("compare", *data, *vary) == 0, command_line.err

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
@@ -37,9 +38,12 @@ def judge(
     (results,) = measure(model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False)
     if not trainer.is_global_zero:
         return
+    say_what_was_read(data)
     held_out = data.held_out(stage)
     samples = f"{held_out} held-out samples"
-    if run.has_other_table(getattr(data.problem, "path", None)):
+    path = getattr(data.problem, "path", None)
+    is_other = run.has_other_table(path)
+    if is_other:
         samples = f"the {len(data.train)} samples of {data.problem.label}"
     elif not held_out:
         samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
@@ -48,7 +52,8 @@ def judge(
     if run.directory is not None:
         assert run.checkpoint is not None
         about = {"checkpoint": run.checkpoint.name, "samples": held_out or len(data.train), "held_out": bool(held_out)}
-        _write(run.directory, stage, {**about, **results})
+        table = {"table": path} if is_other else {}
+        _write(run.directory, stage, {**about, **table, **results})
 
 
 def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.cli.shown_paths import files_shown
+from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.subcommands.workers import check_workers, pool
 from gd_lightning.cli.terminal import warn
@@ -76,6 +77,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     make_trial_step({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
     grid = Grid.of(given, module, data, count)
     _warn_of_repetitions(given, data.variant.train_samples)
+    say_what_was_read(data)
     seeds = tuple((config.seed_everything + i, config.data.seed + i) for i in range(count))
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)

@@ -112,7 +112,7 @@ def test_another_table_is_judged_as_a_whole(
 def test_rows_that_are_left_out_have_no_prediction(command_line: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("predicted_y,x,y\n1,1,2\n2,NA,4\n3,3,6\n4,4,9\n")
-    options = ["--data.problem", "Table", "--data.problem.path", path, "--data.problem.features", "x"]
+    options: list[str | Path] = ["--data.problem", "Table", "--data.problem.path", path, "--data.problem.features", "x"]
     run = command_line.fit(*options, "--data.problem.missing", "drop", "--trainer.max_epochs", "2")
     assert "3 of 4 rows of " in command_line.out.splitlines()[0]
     assert command_line("predict", "--ckpt_path", run) == 0

@@ -1,4 +1,4 @@
-"""Signals that ask the program to end: at once while it is loaded, and by an exception once it works (layer 0)."""
+"""Handling of SIGINT, SIGTERM and SIGHUP: the program exits at once while it loads; later, they raise (layer 0)."""
 
 from __future__ import annotations
 

@@ -162,12 +162,12 @@ class BatchLoader(DataLoader[Pair]):
         samples = state.get("samples")
         if type(samples) is not int or not 0 <= samples <= self.variant.samples_per_epoch:
             raise InputError(
-                f"cannot continue an epoch of {self.variant.samples_per_epoch} samples behind {kind_of(samples)}; "
-                "continue with the data of the checkpoint"
+                f"cannot continue within an epoch after {kind_of(samples)} samples, because an epoch has "
+                f"{self.variant.samples_per_epoch}; continue with the data of the checkpoint"
             )
         if samples % self.variant.batch_size and samples != self.variant.samples_per_epoch:
             raise InputError(
-                f"cannot continue an epoch of batch_size {self.variant.batch_size} behind {samples} samples, because "
-                "they are no whole batches; continue with the batch_size of the checkpoint"
+                f"cannot continue within an epoch after {samples} samples, because that is no multiple of batch_size "
+                f"{self.variant.batch_size}; continue with the batch_size of the checkpoint"
             )
         self._consumed = self._resume_at = samples

@@ -47,7 +47,7 @@ _FINER = 5e-4  # with momentum, with which it can be far below the limit
 
 @dataclass(frozen=True, eq=False)
 class DrawnBatches:
-    """What comes of updates whose batches are drawn, at any batch size and learning rate.
+    """Stability and expected losses of updates with drawn batches, at any batch size and learning rate.
 
     Limits, and floors of batches of one size, are exact; curves, and what a short last batch changes, to three digits
     where the loss has many directions, as :class:`ReducedUpdates` has them.
@@ -55,8 +55,8 @@ class DrawnBatches:
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        rule: How an update moves, but for its learning rate.
-        replacement: Whether a batch may hold a sample twice.
+        rule: The update rule; its learning rate is not used.
+        replacement: Whether the samples of a batch are drawn with replacement.
         small: How many numbers of a state are so few that all are followed; see :class:`ReducedUpdates`.
 
     Example:

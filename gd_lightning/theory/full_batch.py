@@ -5,7 +5,8 @@ In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD
     v <- mu v + lam d,    d <- d - lr v            (momentum mu)
     v <- mu v + lam d,    d <- d - lr (lam d + mu v)    (Nesterov, with the new v)
 
-so every statement follows from a 2 by 2 matrix a direction. Sources: Polyak, USSR Comp. Math. 4 (1964); Nesterov,
+so every statement follows from one 2 by 2 matrix per direction. Sources: Polyak, Some methods of speeding up the
+convergence of iteration methods, USSR Comp. Math. 4 (1964), https://doi.org/10.1016/0041-5553(64)90137-5; Nesterov,
 Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017), https://doi.org/10.23915/distill.00006.
 
 Letters: R directions, K outputs, T updates.
@@ -36,7 +37,7 @@ def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
 
     Args:
         lambda_max: Largest eigenvalue of the Hessian of the loss.
-        rule: How an update moves, with momentum mu.
+        rule: The update rule, with momentum mu.
 
     Example:
         >>> round(largest_stable_lr(16.67068), 5), round(largest_stable_lr(1, UpdateRule(momentum=0.9)), 9)
@@ -46,16 +47,16 @@ def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
 
 
 def best_lr(lambda_min: float, lambda_max: float, rule: UpdateRule = PLAIN) -> float:
-    """Return the learning rate that shrinks the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
+    """Return the learning rate that reduces the error fastest, 2 (1 + mu) / (lambda_min + lambda_max).
 
     The roots of an update, z^2 - (1 + mu - lr lam) z + mu = 0, are as large at lr lam as at 2 (1 + mu) - lr lam, so the
-    best learning rate is where the outer eigenvalues lie evenly about the middle. With Nesterov's, it
-    is searched for, to six digits.
+    best learning rate is where the smallest and the largest eigenvalue are equally far from the middle. With Nesterov's
+    momentum it is found by a search, to six digits.
 
     Args:
         lambda_min: Smallest eigenvalue of the Hessian that is not 0.
         lambda_max: Largest eigenvalue.
-        rule: How an update moves.
+        rule: The update rule.
     """
     if rule.nesterov:
         outer = torch.tensor([lambda_min, lambda_max], dtype=torch.float64)
@@ -65,7 +66,7 @@ def best_lr(lambda_min: float, lambda_max: float, rule: UpdateRule = PLAIN) -> f
 
 
 def best_heavy_ball(lambda_min: float, lambda_max: float) -> UpdateRule:
-    """Return learning rate and momentum that shrink the error fastest.
+    """Return the learning rate and momentum that reduce the error fastest.
 
     lr = 4 / (sqrt(lambda_max) + sqrt(lambda_min))^2 and mu = ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^2, with kappa the
     condition number. Source: Polyak (1964).
@@ -78,8 +79,8 @@ def contraction(eigenvalues: Tensor, rule: UpdateRule) -> float:
     """Return the factor by which an update shrinks the error in the long run; 1 or more where it does not.
 
     Args:
-        eigenvalues: Of the Hessian, shape (R,).
-        rule: How an update moves.
+        eigenvalues: Eigenvalues of the Hessian, shape (R,).
+        rule: The update rule.
 
     Returns:
         The largest modulus of the eigenvalues of the update.
@@ -95,7 +96,7 @@ def predicted_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, updates:
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        rule: How an update moves.
+        rule: The update rule.
         updates: T.
     """
     error = loss.error(start)
@@ -122,13 +123,13 @@ def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess:
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
-        rule: How an update moves.
+        rule: The update rule.
         excess: How far above the least-squares loss, in units of the loss; more than 0.
 
     Returns:
-        A whole number, and ``inf`` where the loss is never so small. With momentum the loss may swing: from so
-        many updates on it stays so small, but may have been before. Of more than a million, with momentum, it is an
-        upper bound.
+        A whole number, and ``inf`` where the loss is never so small. With momentum the loss may oscillate: from so
+        many updates on it stays so small, but it may have been so before. With momentum, a result above a million is
+        an upper bound.
     """
     error = loss.error(start)
     if excess >= loss.excess(error):
@@ -206,8 +207,8 @@ def update_matrices(eigenvalues: Tensor, rule: UpdateRule) -> Tensor:
     """Return the matrix of an update on (d, v) in each direction, shape (R, 2, 2).
 
     Args:
-        eigenvalues: Of the Hessian, shape (R,).
-        rule: How an update moves.
+        eigenvalues: Eigenvalues of the Hessian, shape (R,).
+        rule: The update rule.
     """
     lam, mu = eigenvalues.double(), torch.full_like(eigenvalues, rule.momentum, dtype=torch.float64)
     step = rule.lr * (1 + mu if rule.nesterov else 1)

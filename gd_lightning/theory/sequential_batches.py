@@ -4,7 +4,7 @@ An update with batch b takes the error d to (I - lr H_b) d + lr g_b, so an epoch
 decides whether epochs shrink the distance to the fixed point of the map. The largest norm of the products that lead to
 E says how much an error may grow within an epoch, even where every epoch shrinks it. Source, for the epoch as one map:
 Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
-Processing 67 (2019).
+Processing 67 (2019), https://arxiv.org/abs/1803.07964.
 
 With momentum, d stands for error and velocity, (d, v), which an update moves as in ``full_batch.py``.
 
@@ -49,7 +49,7 @@ class SequentialEpoch:
 
         Args:
             loss: The loss on the training set, its rows in the order of the samples.
-            rule: How an update moves.
+            rule: The update rule.
             variant: The batches of an epoch.
         """
         momentum = rule.momentum

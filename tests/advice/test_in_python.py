@@ -339,7 +339,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: PrintUpdates(0)),
         [_recorded(lambda: PrintUpdates(1))],
     ),
-    "cannot continue an epoch of batch_size {}": (
+    "because that is no multiple of batch_size {}": (
         _alone(lambda: _loader(4, 3)),
         [_alone(lambda: _loader(3, 3))],
     ),
@@ -608,7 +608,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _data_of(_STRANGER),
         [_data_of(_STRANGER, problem=FourPoints())],
     ),
-    "behind {}; continue with the data of the checkpoint": (
+    "because an epoch has {}; continue with the data of the checkpoint": (
         _alone(lambda: _loader(2, 8)),
         [_alone(lambda: _loader(2, 4))],
     ),

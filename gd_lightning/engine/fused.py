@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -35,6 +35,9 @@ _MOST_MEASURED = 1 << 22
 _PIECE = 1 << 24
 """Bytes of a piece of memory that losses are saved in. For large pieces NumPy asks for large pages; to get as much in
 small ones can take longer than the updates."""
+
+_PASSES_OF_COLUMNS = 4
+"""Passes over the samples from which on a copy of the features, one after the other, saves more time than it takes."""
 
 _DENSE = 4
 """Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
@@ -75,6 +78,7 @@ class FusedEngine(Engine):
         self._free = np.empty(0)
         self._scratch: Any = None
         self._pass: float | None = None
+        self._kept: _Kept | None = None
 
     def prepare(self, chunk: Chunk) -> None:
         """Compile the code for such chunks, or load it from the cache; both take longer than most chunks."""
@@ -200,11 +204,11 @@ class FusedEngine(Engine):
         """Return the loss, summed over samples and outputs; the sum is repeated ``times`` times for timing."""
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        samples, rule = self._arrays(x, y), self._rule(group)
+        samples, rule, (_, scratch) = self._arrays(x, y), self._rule(group), self._room(SaveAt(), 0, theta.dtype)
         if len(self._layers) == 1:
-            total: float = self._kernels.sum_losses_often(samples, theta, rule, times)
+            total: float = self._kernels.sum_losses_often(samples, theta, rule, scratch.group, times)
         else:
-            network, (_, scratch) = self._network(theta.dtype), self._room(SaveAt(), 0, theta.dtype)
+            network = self._network(theta.dtype)
             total = self._kernels.sum_losses_of_network(samples, network, theta, rule, scratch, times)
         return total
 
@@ -254,11 +258,31 @@ class FusedEngine(Engine):
             raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
         if rows is not None and len(rows) < samples * -(-chunk.stop // chunk.per_epoch):
             raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
-        return self._arrays(x, y, rows)
+        arrays = self._arrays(x, y, rows)
+        return arrays._replace(columns=self._columns_of(chunk, arrays.x)) if self._reads_columns(chunk) else arrays
+
+    def _reads_columns(self, chunk: Chunk) -> bool:
+        """Whether the features are read one after the other, in updates or in measuring the train loss."""
+        is_read = chunk.ends is not None or (chunk.rows is None and chunk.variant.batch_size > 1)
+        return is_read and len(self._layers) == 1 and 1 < chunk.x.shape[1] < self._kernels.SHORT
+
+    def _columns_of(self, chunk: Chunk, x: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of the features, one after the other, where that is worth it; else an empty array."""
+        passes = chunk.updates * chunk.variant.batch_size / max(1, len(x))
+        if chunk.variant.batch_size * x.shape[1] < _LARGE:
+            return x.T.ravel() if passes >= _PASSES_OF_COLUMNS else x.reshape(-1)[:0]
+        # Chunks of so large batches are few updates, so the copy is kept as long as the features are the same.
+        if self._kept is None or self._kept.x is not chunk.x or self._kept.version != chunk.x._version:
+            self._kept = _Kept(chunk.x, chunk.x._version, x.reshape(-1)[:0])
+        self._kept.passes += passes
+        if not len(self._kept.columns) and self._kept.passes >= _PASSES_OF_COLUMNS:
+            self._kept.columns = x.T.ravel()
+        return self._kept.columns
 
     def _arrays(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> Any:
         order = np.empty(0, np.int64) if rows is None else rows.contiguous().numpy()
-        return self._kernels.Samples(x.contiguous().numpy(), y.contiguous().numpy(), order)
+        features = x.contiguous().numpy()
+        return self._kernels.Samples(features, y.contiguous().numpy(), order, features.reshape(-1)[:0])
 
     def _kernel(self, chunk: Chunk) -> Any:
         if len(self._layers) > 1:
@@ -296,6 +320,16 @@ class FusedEngine(Engine):
         for array in arrays:
             array[...] = flat[at : at + array.size].reshape(array.shape)
             at += array.size
+
+
+@dataclass
+class _Kept:
+    """Features x, their version when they were first read, a copy of them one after the other, and passes over them."""
+
+    x: Tensor
+    version: int
+    columns: NDArray[Any]
+    passes: float = 0.0
 
 
 class Layout(NamedTuple):

@@ -1,6 +1,6 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this package imports Numba."""
 
-from gd_lightning.engine.kernels.arithmetic import PLACES, choose_loss, loss_of
+from gd_lightning.engine.kernels.arithmetic import PLACES, SHORT, choose_loss, loss_of
 from gd_lightning.engine.kernels.blocks import network_of, new_scratch, sum_losses_of_network
 from gd_lightning.engine.kernels.dispatch import carry_out
 from gd_lightning.engine.kernels.epochs import carry_out_linear_epochs, carry_out_network_epochs
@@ -18,6 +18,7 @@ from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rul
 __all__ = [
     "BLOCK",
     "PLACES",
+    "SHORT",
     "Epochs",
     "HeldOut",
     "Network",

@@ -15,6 +15,7 @@ import numpy as np
 from gd_lightning.engine.compiling import REGISTER, inlined, leaf, merged, outer, summing
 from gd_lightning.engine.kernels.activations import IDENTITY, activate
 from gd_lightning.engine.kernels.arithmetic import first_output, layer_at, loss_of
+from gd_lightning.engine.kernels.groups import ROOM
 from gd_lightning.engine.kernels.products import add_dots, add_product
 from gd_lightning.engine.kernels.structures import Array, Calls, Network, Number, Rule, Samples, Scratch
 
@@ -37,7 +38,8 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
     together = np.empty(3 * size + vector, dtype)
     # A vector that reaches over the end of a line of the cache takes twice the time.
     begin = -together.ctypes.data % REGISTER // dtype.itemsize
-    return Scratch(np.empty(parameters, dtype), *together[begin : begin + 3 * size].reshape(3, size))
+    of_units = together[begin : begin + 3 * size].reshape(3, size)
+    return Scratch(np.empty(parameters, dtype), *of_units, np.empty(ROOM, dtype))
 
 
 def network_of(layers: Array, shapes: Array, places: Array) -> Network:
@@ -86,7 +88,11 @@ def sum_losses_of_network(
 
     The sum is made several times, once or to measure how long it takes in compiled code.
     """
-    total, delta, stored = 0.0, np.float64(rule.huber_delta), Samples(samples.x, samples.y, samples.rows[:0])
+    total, delta, stored = (
+        0.0,
+        np.float64(rule.huber_delta),
+        Samples(samples.x, samples.y, samples.rows[:0], samples.columns),
+    )
     for _ in range(times):
         total = 0.0
         for begin in range(0, len(samples.x), SAMPLES):

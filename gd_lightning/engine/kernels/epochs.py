@@ -62,14 +62,14 @@ def carry_out_linear_epochs(
     while made.updates < span.updates and not made.is_over:
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
         updates, count, suspected = carry_out_linear(
-            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples]),
+            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples], samples.columns),
             network, state, lrs[at.lr : at.lr + part.updates], rule, part,
             Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
         )  # fmt: skip
         made = _behind(made, span, part, updates, count, suspected)
         if made.within == epochs.per_epoch and made.updates < span.updates:
             if made.epoch < len(epochs.measured):
-                loss = sum_losses(samples, state.theta, rule) / (len(samples.y) * samples.y.shape[1])
+                loss = sum_losses(samples, state.theta, rule, scratch.group) / (len(samples.y) * samples.y.shape[1])
                 made = _at_end(made, loss, saved, epochs)
             if made.epoch < len(epochs.held_out.sums) - 1:
                 sum_errors(epochs.held_out, state.theta, rule, made.epoch)
@@ -94,7 +94,7 @@ def carry_out_network_epochs(
     while made.updates < span.updates and not made.is_over:
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
         updates, count, suspected = carry_out_network(
-            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples]),
+            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples], samples.columns),
             network, state, lrs[at.lr : at.lr + part.updates], rule, part,
             Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
         )  # fmt: skip

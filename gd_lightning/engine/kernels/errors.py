@@ -39,7 +39,7 @@ def sum_errors_of_network(
 ) -> None:
     """Sum the errors of a multilayer perceptron in the same way."""
     samples, delta, part = len(held_out.x), np.float64(rule.huber_delta), held_out.sums[-1]
-    stored = Samples(held_out.x, held_out.y, network.places[:0])
+    stored = Samples(held_out.x, held_out.y, network.places[:0], theta[:0])
     held_out.sums[at, :] = 0
     for begin in range(0, samples, held_out.batch_size):
         part[:] = 0

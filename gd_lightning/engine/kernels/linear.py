@@ -12,6 +12,7 @@ import numpy as np
 
 from gd_lightning.engine.compiling import allocating, leaf, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
+from gd_lightning.engine.kernels.groups import FEWEST, MOST_SHUFFLED, ROOM, add_groups, sum_losses_of_groups
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import begin, end_update, leave
 
@@ -39,7 +40,7 @@ def carry_out_linear(
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
         scratch.gradient[:] = 0
-        total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule)
+        total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule, scratch.group)
         progress = end_update(
             update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
         )
@@ -88,10 +89,10 @@ def _carry_out_large(
 @parallel
 def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Array, totals: Array, rule: Rule) -> None:
     for block in numba.prange((stop - start - 1) // BLOCK + 1):
-        sums[block, :] = 0
+        sums[block, :], group = 0, np.empty(ROOM, theta.dtype)
         begin = start + block * BLOCK
         end = min(begin + BLOCK, stop)
-        totals[block] = _add_linear(samples, begin, end, stop - start, theta, sums[block], rule)
+        totals[block] = _add_linear(samples, begin, end, stop - start, theta, sums[block], rule, group)
 
 
 @leaf
@@ -190,11 +191,16 @@ def _carry_out_plane(
 
 @leaf
 def _add_linear(
-    samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule
+    samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule, group: Array
 ) -> Number:
     """Add a linear network's gradient over some of a batch of ``count`` samples; returns their summed loss."""
     number, features, outputs = theta.dtype.type, samples.x.shape[1], samples.y.shape[1]
-    if features == 1 and outputs == 1:
+    is_line = features == 1 and outputs == 1
+    # The samples of a line in stored order lie next to each other as they are.
+    in_groups = features <= MOST_SHUFFLED if len(samples.rows) > 0 else features < SHORT and not is_line
+    if count >= FEWEST and in_groups:
+        return add_groups(samples, start, stop, count, theta, gradient, rule, group)
+    if is_line:
         return _add_line(samples, start, stop, count, theta, gradient, rule)
     is_shuffled, has_bias, bias = len(samples.rows) > 0, len(theta) > features * outputs, features * outputs
     total, delta, share = number(0), number(rule.huber_delta), number(1) / number(count * outputs)
@@ -236,19 +242,21 @@ def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array,
 
 
 @outer
-def sum_losses(samples: Samples, theta: Array, rule: Rule) -> float:
+def sum_losses(samples: Samples, theta: Array, rule: Rule, group: Array) -> float:
     """Return the loss of a linear network, summed in float64 over outputs and samples in stored order."""
     if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
         return _sum_losses_of_line(samples, theta, rule)
+    if samples.x.shape[1] < SHORT:
+        return sum_losses_of_groups(samples, theta, rule, group)
     return _sum_losses_of_linear(samples, theta, rule)
 
 
 @outer
-def sum_losses_often(samples: Samples, theta: Array, rule: Rule, times: int) -> float:
+def sum_losses_often(samples: Samples, theta: Array, rule: Rule, group: Array, times: int) -> float:
     """Sum the losses several times, to measure how long it takes in compiled code; returns the last sum."""
     total = 0.0
     for _ in range(times):
-        total = sum_losses(samples, theta, rule)
+        total = sum_losses(samples, theta, rule, group)
     return total
 
 

@@ -16,11 +16,15 @@ Number = Any  # of the run's precision
 
 
 class Samples(NamedTuple):
-    """Features, shape (N, D), targets, shape (N, K), and order, int64, shape (N,), or (0,) for the stored order."""
+    """Features, shape (N, D), targets, shape (N, K), and order, int64, shape (N,), or (0,) for the stored order.
+
+    ``columns``, shape (D * N,): the features, one after the other, of all samples; shape (0,) if not there.
+    """
 
     x: Array
     y: Array
     rows: Array
+    columns: Array
 
 
 class Calls(NamedTuple):
@@ -124,10 +128,12 @@ class Saved(NamedTuple):
 class Scratch(NamedTuple):
     """Gradient, (P,), and for each unit value, derivative of the activation, and delta (derivative of the loss).
 
-    These are for one sample, or for a block of them; see :func:`new_scratch`.
+    These are for one sample, or for a block of them; see :func:`new_scratch`. ``group``: room for the features and
+    errors of a group of samples of a linear network.
     """
 
     gradient: Array
     values: Array
     derivatives: Array
     deltas: Array
+    group: Array

@@ -83,11 +83,11 @@ def measure(task: SharedTask, network: Network, theta: Array, scratch: Scratch) 
         scratch: Uninitialised working memory.
     """
     samples, rule = (
-        Samples(task.x, task.y, task.rows[0, 0, :0]),
+        Samples(task.x, task.y, task.rows[0, 0, :0], theta[:0]),
         Rule(task.loss, task.huber_delta, 0.0, 0.0, False, 0.0),
     )
     if len(network.layers) == 1:
-        total = sum_losses(samples, theta, rule)
+        total = sum_losses(samples, theta, rule, scratch.group)
     else:
         total = sum_losses_of_network(samples, network, theta, rule, scratch, 1)
     mean: float = total / (task.y.shape[0] * task.y.shape[1])
@@ -135,7 +135,7 @@ def train_epoch(
     lr = settings.lr[m : m + 1].astype(states.theta.dtype)
     penalties = settings.l1[m], settings.weight_decay[m]
     rule = Rule(task.loss, task.huber_delta, penalties[0], settings.momentum[m], settings.nesterov[m], penalties[1])
-    samples = Samples(task.x, task.y, task.rows[settings.order[m], e])
+    samples = Samples(task.x, task.y, task.rows[settings.order[m], e], lr[:0])
     state = State(states.theta[m], states.velocity[m])
     updates, made, suspected = n // b if task.drop_last else (n - 1) // b + 1, 0, False
     while made < updates:

@@ -1,0 +1,119 @@
+"""Compiled gradients of linear networks with few features, over groups of samples held feature by feature.
+
+Where the samples of a group lie next to each other, feature by feature, the compiler takes several of them at once. The
+sums are those of each group, in the order of the groups: they depend on the batch alone.
+
+Letters: N samples, D features, K outputs, B batch, S samples of a group.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gd_lightning.engine.compiling import inlined, leaf, summing
+from gd_lightning.engine.kernels.arithmetic import SHORT, dot, loss_of
+from gd_lightning.engine.kernels.structures import Array, Number, Rule, Samples
+
+GROUP = 64
+"""S."""
+
+FEWEST = 32
+"""Samples of a batch from which on groups take less time than single samples."""
+
+MOST_SHUFFLED = 8
+"""Features up to which this is so where the samples of a group are gathered."""
+
+ROOM = SHORT * GROUP
+"""Numbers that the features and errors of a group take at most: of more features, there are no groups."""
+
+
+@leaf
+def add_groups(
+    samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule, group: Array
+) -> Number:
+    """Add a linear network's gradient over some of a batch of ``count`` samples; returns their summed loss."""
+    number, features, outputs = theta.dtype.type, samples.x.shape[1], samples.y.shape[1]
+    has_bias, is_shuffled = len(theta) > features * outputs, len(samples.rows) > 0
+    has_columns = len(samples.columns) > 0 and not is_shuffled
+    total, share = number(0), number(1) / number(count * outputs)
+    errors, columns, stride = group[features * GROUP :], samples.columns if has_columns else group, GROUP
+    if has_columns:
+        stride = len(samples.x)
+    for begin in range(start, stop, GROUP):
+        size, first = min(GROUP, stop - begin), begin if has_columns else 0
+        if is_shuffled:
+            for s in range(size):
+                _take(samples.x[samples.rows[begin + s]], s, group)
+        elif not has_columns:
+            for s in range(size):
+                _take(samples.x[begin + s], s, group)
+        for k in range(outputs):
+            bias = theta[features * outputs + k] if has_bias else number(0)
+            for s in range(size):
+                errors[s] = bias - samples.y[samples.rows[begin + s] if is_shuffled else begin + s, k]
+            for d in range(features):
+                _add_product(errors, theta[k * features + d], columns[d * stride + first :], size)
+            loss, slope = _slopes(errors, size, rule, share)
+            total += loss
+            for d in range(features):
+                at = d * stride + first
+                gradient[k * features + d] += dot(errors[:size], columns[at : at + size])
+            if has_bias:
+                gradient[features * outputs + k] += slope
+    return total
+
+
+@leaf
+def sum_losses_of_groups(samples: Samples, theta: Array, rule: Rule, group: Array) -> float:
+    """Return the loss of a linear network with few features, summed in float64 over outputs and samples as stored."""
+    number, features, outputs, n = theta.dtype.type, samples.x.shape[1], samples.y.shape[1], len(samples.x)
+    has_bias, has_columns, total = len(theta) > features * outputs, len(samples.columns) > 0, 0.0
+    predictions, columns, stride = group[features * GROUP :], samples.columns if has_columns else group, GROUP
+    if has_columns:
+        stride = n
+    for begin in range(0, n, GROUP):
+        size, first = min(GROUP, n - begin), begin if has_columns else 0
+        if not has_columns:
+            for s in range(size):
+                _take(samples.x[begin + s], s, group)
+        for k in range(outputs):
+            bias = theta[features * outputs + k] if has_bias else number(0)
+            for s in range(size):
+                predictions[s] = bias
+            for d in range(features):
+                _add_product(predictions, theta[k * features + d], columns[d * stride + first :], size)
+            total += _losses(predictions, samples.y, begin, size, k, rule)
+    return total
+
+
+@inlined
+def _take(x: Array, s: int, group: Array) -> None:
+    for d in range(len(x)):
+        group[d * GROUP + s] = x[d]
+
+
+@inlined
+def _add_product(errors: Array, weight: Number, column: Array, size: int) -> None:
+    for s in range(size):
+        errors[s] += weight * column[s]
+
+
+@summing
+def _slopes(errors: Array, size: int, rule: Rule, share: Number) -> tuple[Number, Number]:
+    """Replace errors by the derivatives of their mean loss; returns the sums of losses and of derivatives."""
+    number = errors.dtype.type
+    total, slopes, delta = number(0), number(0), number(rule.huber_delta)
+    for s in range(size):
+        loss, slope = loss_of(errors[s], rule.loss, delta)
+        total += loss
+        slopes += slope
+        errors[s] = slope * share
+    return total, slopes * share
+
+
+@summing
+def _losses(predictions: Array, y: Array, begin: int, size: int, k: int, rule: Rule) -> float:
+    total, delta = 0.0, np.float64(rule.huber_delta)
+    for s in range(size):
+        total += loss_of(np.float64(predictions[s]) - np.float64(y[begin + s, k]), rule.loss, delta)[0]
+    return total

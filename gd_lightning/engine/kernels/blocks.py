@@ -39,7 +39,7 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
     # A vector that reaches over the end of a line of the cache takes twice the time.
     begin = -together.ctypes.data % REGISTER // dtype.itemsize
     of_units = together[begin : begin + 3 * size].reshape(3, size)
-    return Scratch(np.empty(parameters, dtype), *of_units, np.empty(ROOM, dtype))
+    return Scratch(np.empty(parameters, dtype), of_units[0], of_units[1], of_units[2], np.empty(ROOM, dtype))
 
 
 def network_of(layers: Array, shapes: Array, places: Array) -> Network:
@@ -88,11 +88,8 @@ def sum_losses_of_network(
 
     The sum is made several times, once or to measure how long it takes in compiled code.
     """
-    total, delta, stored = (
-        0.0,
-        np.float64(rule.huber_delta),
-        Samples(samples.x, samples.y, samples.rows[:0], samples.columns),
-    )
+    total, delta = 0.0, np.float64(rule.huber_delta)
+    stored = Samples(samples.x, samples.y, samples.rows[:0], samples.columns)
     for _ in range(times):
         total = 0.0
         for begin in range(0, len(samples.x), SAMPLES):

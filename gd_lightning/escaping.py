@@ -12,6 +12,7 @@ from collections.abc import Iterable
 _OBEYED = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # What a spreadsheet program takes for a formula, and what a cell with such a beginning is written as.
 _FORMULA, _QUOTED = re.compile(r"'*[=+\-@\t\r]"), re.compile(r"'+[=+\-@\t\r]")
 
@@ -34,6 +35,18 @@ def in_one_line(text: str) -> str:
         height\nin cm
     """
     return visible(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text can be written as UTF-8: it has no half of a pair of surrogates.
+
+    A name of a file that is no UTF-8 becomes such a text, and so does what JSON, YAML and pickles can write.
+
+    Example:
+        >>> is_unicode("\U0001f600"), is_unicode("\udcff")
+        (True, False)
+    """
+    return not _SURROGATE.search(text)
 
 
 def as_cell(value: object) -> object:

@@ -140,6 +140,15 @@ def can_stop_early(trainer: Trainer) -> bool:
     return trainer.fit_loop._can_stop_early
 
 
+def seconds_between_validations(trainer: Trainer) -> float | None:
+    """Return how often a Trainer validates by the clock; None where it does so by its ``val_check_interval``.
+
+    Where that was a time, a Trainer has no attribute of this name.
+    """
+    has_interval = hasattr(trainer, "val_check_interval")
+    return None if has_interval else trainer._val_check_time_interval  # type: ignore[attr-defined]
+
+
 def detects_anomalies(trainer: Trainer) -> bool:
     """Whether a Trainer was told to look for anomalies in gradients."""
     return trainer._detect_anomaly

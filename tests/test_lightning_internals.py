@@ -136,6 +136,11 @@ def test_anomalies_are_looked_for(make_trainer: MakeTrainer, detects: bool) -> N
     assert internals.detects_anomalies(trainer) == detects
 
 
+@pytest.mark.parametrize(("interval", "seconds"), [("00:00:01:30", 90), ({"minutes": 1}, 60), (1, None), (0.5, None)])
+def test_the_seconds_between_validations(make_trainer: MakeTrainer, interval: Any, seconds: float | None) -> None:
+    assert internals.seconds_between_validations(make_trainer(val_check_interval=interval)) == seconds
+
+
 @pytest.mark.parametrize("injects", [False, True])
 def test_samplers_are_injected(make_trainer: MakeTrainer, injects: bool) -> None:
     assert internals.injects_samplers(make_trainer(use_distributed_sampler=injects)) == injects

@@ -14,14 +14,19 @@ from typing import Any
 import numpy as np
 
 from gd_lightning.cli.terminal import warn
-from gd_lightning.errors import DataWarning
+from gd_lightning.errors import DataWarning, first_line
 from gd_lightning.experiments.quiet import quiet_lightning
 
 
-def _say_nothing_of_the_disk(args: threading.ExceptHookArgs) -> None:
-    """Leave an error of TensorBoard's writing thread to its next call in the main thread, which raises it again."""
-    if not isinstance(args.exc_value, OSError):
-        threading.__excepthook__(args)
+def _say_of_a_thread(args: threading.ExceptHookArgs) -> None:
+    """Say in one line what ended a thread of a library.
+
+    An error of TensorBoard's writing thread, of the disk, is left to its next call in the main thread, which raises it
+    again.
+    """
+    if args.exc_value is not None and not isinstance(args.exc_value, (OSError, SystemExit)):
+        name = "" if args.thread is None else f" {args.thread.name}"
+        warn(f"the thread{name} ended, because of {type(args.exc_value).__name__}: {first_line(args.exc_value)}")
 
 
 def _in_one_line(others: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +50,7 @@ def quiet() -> Iterator[None]:
     with quiet_lightning(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("always", category=DataWarning)
         warnings.showwarning = _in_one_line(warnings.showwarning)
-        thread_hook, threading.excepthook = threading.excepthook, _say_nothing_of_the_disk
+        thread_hook, threading.excepthook = threading.excepthook, _say_of_a_thread
         try:
             yield
         finally:

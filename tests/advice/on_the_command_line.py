@@ -196,6 +196,8 @@ def materials() -> None:
         "path_as_config.yaml": "config: mapping.yaml\n",
         "no_train.yaml": "subcommand: train\n",
         "fit.yaml": "subcommand: fit\n",
+        "nothing_varied.yaml": "vary: {model.lr: []}\n",
+        "varied.yaml": "vary: {model.lr: [0.01]}\n",
         "null_lr.yaml": "model: {l1: null}\n",
         "broken.yaml": "model: [1, 2\n",
     }
@@ -234,6 +236,21 @@ def materials() -> None:
 # By a part of the message as it stands in the source.
 ADVICE: dict[str, Advice] = {
     # What is given, whatever for
+    "{} is no text in UTF-8": advice(
+        f"fit --recorder.title a\udcff {ONE_EPOCH}", f"fit --recorder.title aÿ {ONE_EPOCH}"
+    ),
+    "digits, where float64 ends; give a smaller one": advice(
+        f"plan --model.lr 1{400 * '0'}", f"plan --map false --model.lr 1{40 * '0'}"
+    ),
+    "as the arguments of {}, because they have names; give a mapping": advice(
+        f"fit --optimizer '{{class_path: Adam, init_args: 0.1}}' {ONE_EPOCH}",
+        f"fit --optimizer '{{class_path: Adam, init_args: {{lr: 0.1}}}}' {ONE_EPOCH}",
+        f"fit --optimizer '{{class_path: Adam}}' {ONE_EPOCH}",
+    ),
+    "{} seconds, because that is no time; give a longer one": advice(
+        f"fit --trainer.val_check_interval 00:00:00:00 {ONE_EPOCH}",
+        f"fit --trainer.val_check_interval 00:00:00:01 {ONE_EPOCH}",
+    ),
     "{} has a NUL in it; leave it out": advice("fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"),
     "{} is a pipe, which can be read once at most; give a file": advice(
         "fit --config pipe.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"
@@ -748,10 +765,6 @@ ADVICE: dict[str, Advice] = {
         "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",
         f"fit --model.initialization '{{weight: 1}}' {ONE_EPOCH}",
     ),
-    "its arguments cannot be used ({}); give a mapping of them as init_args": advice(
-        "fit --data.problem '{class_path: Sine, init_args: [3]}'",
-        f"fit --data.problem '{{class_path: Sine, init_args: {{seed: 3}}}}' {ONE_EPOCH}",
-    ),
     # Plan
     "because the statements hold for SGD at a constant learning rate; leave it out": advice(
         "plan --optimizer Adam", "plan --map false"
@@ -800,6 +813,12 @@ ADVICE: dict[str, Advice] = {
         before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/config.yaml"),
     ),
     # Compare
+    "cannot compare with {} {}, because it is empty; leave it out": advice(
+        "compare --lrs []", f"compare --batch_sizes full --seeds 1 {ONE_EPOCH}"
+    ),
+    "cannot vary {} over {}; give the name of an option and a list": advice(
+        "compare --config nothing_varied.yaml", f"compare --config varied.yaml --seeds 1 {ONE_EPOCH}"
+    ),
     "cannot vary {}; write an option and its values": advice(
         "compare --vary model.lr", f"compare --vary model.lr=0.01,0.1 --seeds 1 {ONE_EPOCH}"
     ),

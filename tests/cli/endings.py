@@ -27,6 +27,7 @@ SECONDS = 30  # of the processor, within which each has to end
 WAITING = 120  # seconds by the clock, for what computes nothing; a machine that is busy is no hang
 # Threads that are nobody's run: of tqdm one for the process, and of Lightning one that ends by itself.
 _PASSING = ("TMonitor", "_ChildProcessObserver")
+_ENDING = 5.0  # seconds that a thread has which was told to end
 
 
 def prepare(directory: Path) -> dict[str, bytes]:
@@ -120,6 +121,13 @@ def surroundings() -> dict[str, object]:
     }
 
 
+def _wait_for_threads(before: list[threading.Thread]) -> None:
+    """Wait until those that were told to end have ended: a refreshing thread of rich is not waited for by rich."""
+    for thread in threading.enumerate():
+        if thread not in before and _kind(thread) not in _PASSING:
+            thread.join(_ENDING)
+
+
 def _kind(thread: threading.Thread) -> str:
     return type(thread).__name__
 
@@ -182,7 +190,7 @@ def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, st
         Path(name).write_bytes(content)
     found, before = tree(), dict(os.environ)
     os.environ.update(tried.variables)
-    around = surroundings()
+    around, threads = surroundings(), threading.enumerate()
     read()
     wrong: list[str] = []
     code: object = None
@@ -193,6 +201,7 @@ def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, st
         wrong.append("hangs")
     except BaseException as error:
         wrong.append(f"raises {type(error).__name__}: {error}")
+    _wait_for_threads(threads)
     out, err = read()
     for name, value in surroundings().items():
         if value != around[name]:

@@ -17,12 +17,15 @@ from jsonargparse.typing import register_type
 
 from gd_lightning.cli.options.jsonargparse_internals import yaml_reader
 from gd_lightning.errors import InputError
+from gd_lightning.escaping import is_unicode
 from gd_lightning.tracking.renamed_classes import with_present_names
 from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told
 
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80
 _TAG = "tag:yaml.org,2002:"
+# A whole number beyond float64, with which Python refuses to compute as soon as it meets a float.
+_TOO_LARGE = re.compile(r"(?<![\w.])[-+]?(?:[1-9](?:_?[0-9]){308,}|0b[01]{1024,}|0x[0-9a-fA-F]{256,})(?![\w.])")
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
 # YAML 1.1 takes 1:30 for 90, 017 for 15 and 1__0 for 10. These are numbers as YAML 1.2 and Python read them.
 _NUMBERS = {
@@ -85,6 +88,7 @@ def read(text: str) -> Any:
     Raises:
         ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
             themselves without end, or are too many.
+        InputError: A class is given arguments that are no mapping from names.
     """
     with reason_told():
         check_yaml(text, _why_unreadable)
@@ -92,7 +96,25 @@ def read(text: str) -> Any:
         value = yaml.load(text, Loader=_reader())  # a child of the safe one
         # What jsonargparse takes for text again, such as {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
-        return get_loader("yaml")(text) if is_text else value
+        value = get_loader("yaml")(text) if is_text else value
+    _refuse_no_arguments(value)
+    return value
+
+
+def _refuse_no_arguments(value: Any) -> None:
+    """Refuse what is given as the arguments of a class and is no mapping from names, on which jsonargparse stumbles."""
+    if isinstance(value, dict):
+        for key in {"init_args", "dict_kwargs"} & set(value):
+            given = value[key]
+            if not (isinstance(given, dict) and all(isinstance(name, str) and name for name in given)):
+                shown = json.dumps(given, default=str)[:_LONGEST_SHOWN]
+                of = value.get("class_path", "a class")
+                raise InputError(
+                    f"cannot use {shown} as the arguments of {of}, because they have names; give a mapping as {key}, "
+                    "or leave it out"
+                )
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_no_arguments(item)
 
 
 def text_of(values: Any) -> str:
@@ -119,7 +141,7 @@ def refuse_unreadable(arguments: Iterable[str]) -> None:
         arguments: Of the command line.
 
     Raises:
-        InputError: One of them has a NUL in it, or names a pipe.
+        InputError: One of them is no text in UTF-8, has a NUL or a whole number beyond float64 in it, or names a pipe.
     """
     for argument in arguments:
         name, has_value, value = argument.partition("=")
@@ -128,9 +150,13 @@ def refuse_unreadable(arguments: Iterable[str]) -> None:
 
 
 def _why_unreadable(text: str) -> str:
+    shown = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:_LONGEST_SHOWN]
     if "\0" in text:
-        shown = text.replace("\0", "\\0")[:_LONGEST_SHOWN]
         return f"{shown!r} has a NUL in it; leave it out"
+    if not is_unicode(text):
+        return f"{shown!r} is no text in UTF-8, in which files are written; give it another name"
+    if found := _TOO_LARGE.search(text):
+        return f"{found[0][:_LONGEST_SHOWN]!r}... has more than 308 digits, where float64 ends; give a smaller one"
     try:
         is_pipe = Path(text).is_fifo()
     except (OSError, ValueError):

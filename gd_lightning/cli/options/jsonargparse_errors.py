@@ -93,6 +93,8 @@ def _unusable(key: str, lines: list[str]) -> str:
             return _unusable(inner_key, inner or lines[:number])
     reports = [line.strip().removeprefix("- ") for line in lines]
     for report in reports:
+        if report.startswith("cannot "):  # said by this program, to a reader of values
+            return report
         if found := re.match(r"there is no option (\S*); (?:did you mean (.*)\?)?", report):
             hint = f"did you mean {key}.{found[2]}?" if found[2] else "see --help for what there is"
             return f"there is no option {key}.{found[1]}; {hint}"
@@ -210,6 +212,4 @@ def _reason(reports: list[str], expected: str) -> str | None:
         return f"{found[1]} may not be named in a config; use it in Python"
     if re.search(r"Unexpected import path format|No module named|(?:module|type object) '.*' has no attribute", text):
         return "it cannot be imported; check its name and where it is installed"
-    if found := re.search(r"Problem with given class_path .*:\n(.*)", text):
-        return f"its arguments cannot be used ({_short(found[1])}); give a mapping of them as init_args"
     return None

@@ -15,7 +15,7 @@ from gd_lightning.cli.options.config_text import MODE, read, register
 from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
 from gd_lightning.cli.program import as_typed, typed
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.tracking.yaml_and_json import ConfigError
 
 DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
@@ -63,6 +63,15 @@ class Parser(LightningArgumentParser):
             parsed: Namespace = super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
             raise InputError("cannot read what is given as a config, because it is no text in UTF-8") from error
+        except (InputError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            # Only what is given can make jsonargparse stumble; the parser of a nested class reports to its parent's.
+            if not self.exit_on_error:
+                raise
+            raise InputError(
+                f"cannot use what is given, because {first_line(error)}; see --help for what there is"
+            ) from error
         return parsed
 
     def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:

@@ -48,6 +48,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     if (share := this_share()) is not None:
         share.carry_out(command)
         return
+    _refuse_nothing(options)
     check(options["claims"] or {})
     check_workers("compare", options["workers"])
     if options["target"] is not None and not 0 <= options["target"] < math.inf:
@@ -57,6 +58,16 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         _compare_runs(command, options, words)
     else:
         _compare_variants(command, options, words)
+
+
+def _refuse_nothing(options: Mapping[str, Any]) -> None:
+    """Refuse what has no value to compare, and what is varied without a name; null is not given."""
+    for name in ("runs", "batch_sizes", "lrs", "vary"):
+        if options[name] in ([], {}, ""):
+            raise InputError(f"cannot compare with {name} {options[name]!r}, because it is empty; leave it out")
+    for name, values in options["vary"].items() if isinstance(options["vary"], Mapping) else ():
+        if not (isinstance(name, str) and values):
+            raise InputError(f"cannot vary {name!r} over {values}; give the name of an option and a list of values")
 
 
 def _compare_runs(command: Trains, options: Mapping[str, Any], words: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.lightning_internals import seconds_between_validations
 from gd_lightning.module import RegressionModule
 
 _NOTHING_KEPT = {"profiler": None, "enable_checkpointing": False, "enable_model_summary": False}
@@ -44,7 +45,8 @@ def make_one_update(trainer: Trainer, module: RegressionModule, data: Regression
     """
     trainer.fit_loop.max_epochs = trainer.limit_train_batches = 1
     trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0
-    if isinstance(trainer.val_check_interval, int) and trainer.check_val_every_n_epoch is not None:
+    is_by_updates = seconds_between_validations(trainer) is None and isinstance(trainer.val_check_interval, int)
+    if is_by_updates and trainer.check_val_every_n_epoch is not None:
         trainer.val_check_interval = 1.0  # so many updates are not made
     lines = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     lines.addFilter(_nothing)

@@ -39,6 +39,8 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
         [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0]
     """
     parts, found = _parts(given), list[float]()
+    if not parts:
+        raise _unusable(name, given, "it has no value", f"give numbers, as in {_EXAMPLES}")
     for i, part in enumerate(parts):
         if str(part).strip() == _AND_SO_ON:
             end = [_number(name, each, full) for each in parts[i + 1 : i + 2]]

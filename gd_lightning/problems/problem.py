@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +37,9 @@ class Problem(ABC):
                 return x, x**3
     """
 
-    holds_data: ClassVar[bool] = False
+    # Without a type: jsonargparse looks the names in it up in the module of each problem that inherits it, and where
+    # one is missing takes any value for the problem's own arguments.
+    holds_data = False
     """Whether the data themselves are among the arguments of the constructor, and so in no checkpoint."""
 
     @abstractmethod

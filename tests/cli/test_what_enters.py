@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gd_lightning.cli import BAD_INPUT, COMPLETED
+from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED
 from gd_lightning.cli.framework_messages import quiet
 from tests.conftest import CommandLine
 
@@ -153,6 +153,18 @@ def test_a_comparison_of_nothing(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str, value: str, way: str
 ) -> None:
     _refused(command_line, _given("compare", name, value, way, monkeypatch), "cannot")
+
+
+@pytest.mark.parametrize(
+    ("problem", "argument"),
+    [
+        *(("Sine", "periods"), ("Parabola", "noise"), ("SteepLine", "seed"), ("NoisyLine", "noise")),
+        *(("LinearProblem", "n_features"), ("tests.cli.test_one_line.Named", "targets")),
+    ],
+)
+def test_an_argument_of_a_problem_of_another_type(command_line: CommandLine, problem: str, argument: str) -> None:
+    given = [f"--data.problem={problem}", f"--data.problem.{argument}=log("]
+    _refused(command_line, ["plan", *given], f"cannot use log( as data.problem.{argument}; give")
 
 
 @pytest.mark.parametrize("interval", ["00:00:00:01", pytest.param("{seconds: 1}", marks=pytest.mark.slow)])

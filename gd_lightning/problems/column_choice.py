@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +103,10 @@ class _Choice:
         left_out, unclear = ({}, []) if all_named or with_row_numbers else row_numbers(table, self.found)
         self.left_out = {name: why for name, why in left_out.items() if name not in asked}
         names = [name for name in candidates if name not in self.left_out]
-        self.targets = self.targets or [name for name in names if name not in self.features][-1:]
-        self.features = self.features or [name for name in names if name not in self.targets]
+        chosen = set(self.features)
+        self.targets = self.targets or [name for name in names if name not in chosen][-1:]
+        chosen = set(self.targets)
+        self.features = self.features or [name for name in names if name not in chosen]
         self._refuse_none()
         self._refuse_unnamed(unclear, asked)
 
@@ -114,7 +117,7 @@ class _Choice:
 
     def _refuse_contradictions(self) -> None:
         asked, label = [*self.features, *self.targets], self.table.label
-        if twice := sorted({name for name in asked if asked.count(name) > 1}):
+        if twice := sorted(name for name, count in Counter(asked).items() if count > 1):
             raise InputError(f"cannot use column {twice[0]!r} of {label} twice; name it once, in features or targets")
         if both := [name for name in asked if name in self.exclude]:
             raise InputError(

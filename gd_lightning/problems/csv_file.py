@@ -26,7 +26,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.problems.dialect import Dialect, dialect_of, records
 from gd_lightning.problems.named_columns import NamedColumns
 
-_BLOCK = 2**20  # bytes
+_BLOCK, _BLOCK_PER_COLUMN, _LARGEST_BLOCK = 2**20, 2**14, 2**26  # bytes; a block has thousands of rows if it can
 _END = "\x1a"  # in each cell of a row that is put behind the last one: it is missing where quotes stay open
 
 
@@ -85,7 +85,7 @@ class CsvFile(NamedColumns):
                     _WithEnd(file, f"\n{dialect.separator.join([_END] * self._width)}\n".encode(dialect.encoding)),
                     csv.ReadOptions(
                         use_threads=False,
-                        block_size=_BLOCK,
+                        block_size=min(max(_BLOCK, self._width * _BLOCK_PER_COLUMN), _LARGEST_BLOCK),
                         skip_rows=dialect.first_line - 1,
                         column_names=names,
                         encoding=dialect.encoding.replace("utf-8-sig", "utf8"),

@@ -138,9 +138,9 @@ def _encoding(file: BinaryIO) -> tuple[str, bool]:
             begin = False
             # Comments above the rows are skipped with the names.
             rows = re.search(rb"(?:^|[\r\n])[ \t]*[^#\s]", chunk)
-            has_comments = _COMMENT.search(chunk, rows.start() if rows else 0) is not None
+            has_comments = b"#" in chunk and _COMMENT.search(chunk, rows.start() if rows else 0) is not None
         else:
-            has_comments = has_comments or _COMMENT.search(chunk) is not None
+            has_comments = has_comments or (b"#" in chunk and _COMMENT.search(chunk) is not None)
         if encoding == "utf-8":
             try:
                 decoder.decode(chunk)

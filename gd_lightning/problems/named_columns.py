@@ -39,6 +39,7 @@ class NamedColumns(ABC):
         self, label: str, header: Sequence[str], index: Sequence[str] = (), decimal: str | None = None
     ) -> None:
         self.label, self.header, self.index, self.decimal = label, list(header), set(index), decimal
+        self._known = set(header)
         self.repeated = {name for name, count in Counter(header).items() if count > 1}
         """Those that stand several times, so that nobody can tell which column is meant."""
         self.names = [name for name in header if name not in self.repeated]
@@ -83,7 +84,7 @@ class NamedColumns(ABC):
             InputError: There is no such column, or several have that name.
         """
         name = str(given)
-        if name not in self.header:
+        if name not in self._known:
             try:
                 name = self.header[int(name)]
             except (ValueError, IndexError):

@@ -55,7 +55,7 @@ class Arrays(Problem):
     ) -> None:
         self.x, of_x = numbers_of(x, "x")
         self.y, of_y = numbers_of(y, "y")
-        self.has_column = is_frame(y) or len(getattr(y, "shape", ())) == 2
+        self.has_column = is_frame(y) or np.ndim(y) == 2
         """Whether the targets are given as columns, and not as a vector."""
         if len(self.x) != len(self.y):
             raise InputError(

@@ -12,6 +12,7 @@ from gd_lightning.cli.options.config_text import read
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.module import saved_limits
+from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
@@ -110,8 +111,24 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
         check_continuable(checkpoint, path)
     has_config = directory is not None and os.path.lexists(directory / CONFIG)
     settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint, path)
+    _refuse_arrays(settings, path)
     data = checkpoint.get(RegressionDataModule.__qualname__, {})
     return EarlierRun(path, directory, settings, data, _epochs(checkpoint) if to_continue else 0, saved_at)
+
+
+def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
+    """Refuse a run whose data were given in Python.
+
+    Raises:
+        InputError: They were.
+    """
+    problem = (settings.get("data") or {}).get("problem")
+    named = problem.get("class_path") if isinstance(problem, dict) and not problem.get("init_args") else None
+    if named in [f"{kind.__module__}.{kind.__qualname__}" for kind in (Arrays, Frame)]:
+        raise InputError(
+            f"cannot use {path} on the command line, because no checkpoint holds the arrays that a run was trained on; "
+            "use fit(..., ckpt_path=...) or load(...).predict in Python"
+        )
 
 
 def _epochs(checkpoint: dict[str, Any]) -> int:

@@ -20,6 +20,7 @@ EXEMPT = {
     "Numba keeps no compiled code of a package that is in an archive; install it": "installs a package",
     "; install that version": "it is of a later version, which is not there yet: tests/cli/test_damaged_checkpoints.py",
     "without openpyxl; install it": "installs a package",
+    "no checkpoint holds the arrays that a run was trained on; use fit": "tests/experiments/test_single_run.py",
     "no checkpoint holds the arrays of a run; give problem=": "tests/advice/test_with_arrays.py",
     "there are several of that name; give one of {}": "a second class of that name would be there for all other tests",
     "cannot go on without {0}; give it, or see --help": "no option of the program is required",

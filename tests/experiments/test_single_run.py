@@ -143,6 +143,19 @@ def test_columns_of_new_rows_become_features_as_those_of_the_training(tmp_path: 
         run.predict({**new, "color": ["black", "red"]})
 
 
+@pytest.mark.parametrize("given", [(X, Y), FRAME])
+def test_a_run_on_arrays_is_none_of_the_command_line(command_line: CommandLine, tmp_path: Path, given: Any) -> None:
+    place = fit(given, **OPTIONS).save(tmp_path / "run")
+    for stage in ("fit", "test", "predict"):
+        assert command_line(stage, "--ckpt_path", place) == 2
+        assert (
+            "no checkpoint holds the arrays that a run was trained on; use fit(..., ckpt_path=...)" in command_line.err
+        )
+        assert command_line.err.count("\n") == 1
+    assert fit(given, ckpt_path=place, epochs=7).summary.epochs == 7
+    assert load(place).predict(X).shape == (30,)
+
+
 class Wide(nn.Module):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()

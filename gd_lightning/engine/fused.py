@@ -1,4 +1,4 @@
-"""Updates in compiled code: plain SGD of linear and multilayer-perceptron networks on the CPU, without autograd.
+"""Updates in compiled code: linear and multilayer-perceptron networks on the CPU, without autograd.
 
 Letters: N samples, D features, K outputs, P parameters, R saved updates, L layers.
 """
@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, SaveAt, Trace
 from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
+from gd_lightning.engine.optimizer_state import buffer_names, buffers, keep_state, settings_of, steps_of
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss
 from gd_lightning.torch_internals import note_step
@@ -48,7 +49,7 @@ class FusedEngine(Engine):
 
     Args:
         network: The network to train, for which :func:`why_not_fused` returns "".
-        optimizer: Its SGD; settings are read from it at each chunk, and momentum buffers are stored in it.
+        optimizer: Its optimiser; settings are read from it at each chunk, and buffers are stored in it.
         loss: The name of the loss.
         huber_delta: Absolute error at which the Huber loss becomes linear.
         l1: Coefficient of the L1 penalty on the weights; biases are not penalised.
@@ -85,8 +86,8 @@ class FusedEngine(Engine):
         group = self._optimizer.param_groups[0]
         samples = self._samples(chunk, group["params"][0].dtype)
         dtype = samples.x.dtype
-        state = self._kernels.State(*np.zeros((2, len(self._places)), dtype))
-        settings = np.zeros(1, dtype), self._rule(group), self._span(chunk)._replace(updates=0)
+        state = self._kernels.State(*np.zeros((3, len(self._places)), dtype), np.zeros(1, np.int64))
+        settings = np.zeros(1, dtype), self._rule(), self._span(chunk)._replace(updates=0)
         room = self._room(SaveAt(), 0, dtype)
         ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
         self._kernel(chunk)(samples, self._network(dtype), state, *settings, *room, ends)
@@ -98,18 +99,17 @@ class FusedEngine(Engine):
             return Trace(0, Record(chunk.y.new_empty(0)), chunk.check.is_needed and chunk.check.suspected)
         group = self._optimizer.param_groups[0]
         parameters: list[nn.Parameter] = group["params"]
-        buffers = _buffers(self._optimizer, parameters) if group["momentum"] else []
+        found = [buffers(self._optimizer, parameters, name) for name in buffer_names(self._optimizer)]
         # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
-        of_parameters, of_buffers = ([tensor.detach().numpy() for tensor in part] for part in (parameters, buffers))
-        theta = self._read(of_parameters)
-        state = self._kernels.State(theta, self._read(of_buffers) if buffers else np.empty(0, theta.dtype))
-        trace = self._make(chunk, state)
-        self._write(theta, of_parameters)
-        if buffers:
-            self._write(state.velocity, of_buffers)
-            for parameter, buffer in zip(parameters, buffers, strict=True):
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer
-        for tensor in (*parameters, *buffers):
+        shared = [[tensor.detach().numpy() for tensor in part] for part in [list[Tensor](parameters), *found]]
+        dtype = shared[0][0].dtype
+        numbers = [self._read(part) if part else np.empty(0, dtype) for part in shared]
+        trace = self._make(chunk, self._kernels.State(*numbers, np.array([steps_of(self._optimizer)])))
+        for of_part, part in zip(numbers, shared, strict=True):
+            if part:
+                self._write(of_part, part)
+        keep_state(self._optimizer, parameters, found, trace.updates)
+        for tensor in (*parameters, *found[0], *found[1]):
             tensor.grad = None
             increment_version(tensor)
         if chunk.lrs is not None:
@@ -124,7 +124,7 @@ class FusedEngine(Engine):
         samples, network = self._samples(chunk, group["params"][0].dtype), self._network(dtype)
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
             lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
-        rule, span, kernel = self._rule(group), self._span(chunk), self._kernel(chunk)
+        rule, span, kernel = self._rule(), self._span(chunk), self._kernel(chunk)
         within = (chunk.stop - 1) // chunk.per_epoch
         measured = np.empty(within if chunk.ends is not None and chunk.ends.measure is not None else 0)
         held_out = self._held_out(None if chunk.ends is None else chunk.ends.held_out, within, dtype)
@@ -138,7 +138,7 @@ class FusedEngine(Engine):
 
         record: Record | Callable[[], Record]
         if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
-            begin = state.theta.copy(), state.velocity.copy()
+            begin = [part.copy() for part in state]
             alone = replace(save_at, parameters=False, gradients=False)
             updates, count, suspected, last = make(state, span, alone, 1, (measured, held_out))
 
@@ -179,7 +179,7 @@ class FusedEngine(Engine):
             return None
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        compiled, rule = self._held_out(held_out, 1, theta.dtype), self._rule(group)
+        compiled, rule = self._held_out(held_out, 1, theta.dtype), self._rule()
         if len(self._layers) == 1:
             self._kernels.sum_errors(compiled, theta, rule, 0)
         else:
@@ -204,7 +204,7 @@ class FusedEngine(Engine):
         """Return the loss, summed over samples and outputs; the sum is repeated ``times`` times for timing."""
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        samples, rule, (_, scratch) = self._arrays(x, y), self._rule(group), self._room(SaveAt(), 0, theta.dtype)
+        samples, rule, (_, scratch) = self._arrays(x, y), self._rule(), self._room(SaveAt(), 0, theta.dtype)
         if len(self._layers) == 1:
             total: float = self._kernels.sum_losses_often(samples, theta, rule, scratch.group, times)
         else:
@@ -296,10 +296,8 @@ class FusedEngine(Engine):
         low, high = (-math.inf, math.inf) if chunk.ends is None else (chunk.ends.low, chunk.ends.high)
         return self._kernels.Epochs(chunk.per_epoch, chunk.variant.train_samples, measured, low, high, held_out)
 
-    def _rule(self, group: dict[str, Any]) -> Any:
-        momentum, weight_decay = float(group["momentum"]), float(group["weight_decay"])
-        of_loss = self._loss, self._huber_delta, self._l1
-        return self._kernels.Rule(*of_loss, momentum, bool(group["nesterov"]), weight_decay)
+    def _rule(self) -> Any:
+        return self._kernels.Rule(self._loss, self._huber_delta, self._l1, *settings_of(self._optimizer))
 
     def _span(self, chunk: Chunk) -> Any:
         save_at, check, variant = chunk.save_at, chunk.check, chunk.variant
@@ -370,15 +368,6 @@ def layout_of(network: nn.Module) -> Layout:
             layers[-1][-1] = ACTIVATIONS.index(type(part))
             shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
     return Layout(np.array(layers, np.int64), shapes, np.concatenate(places), unit + layers[-1][1])
-
-
-def _buffers(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return the momentum buffers; from zeros, torch's first step comes about as well: the gradient alone."""
-    buffers = [optimizer.state[parameter].get("momentum_buffer") for parameter in parameters]
-    return [
-        torch.zeros_like(parameter, requires_grad=False) if buffer is None else buffer
-        for parameter, buffer in zip(parameters, buffers, strict=True)
-    ]
 
 
 def _is_dense(chunk: Chunk) -> bool:

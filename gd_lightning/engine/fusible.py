@@ -12,8 +12,9 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
+from gd_lightning.engine.optimizer_state import OPTIMIZERS, UNKNOWN_SETTINGS, why_not_state
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.torch_internals import has_global_hooks, has_gradient_hooks, has_hooks, has_plain_weights
 
@@ -40,7 +41,7 @@ def why_not_fused(network: nn.Module, optimizer: Optimizer) -> str:
 
     Example:
         >>> network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        >>> why_not_fused(network, SGD(network.parameters()))
+        >>> why_not_fused(network, torch.optim.SGD(network.parameters()))
         'the network has dropout'
     """
     return why_not_fused_network(network) or _why_not_optimizer(network, optimizer)
@@ -130,17 +131,17 @@ def why_not_parameters(network: nn.Module) -> str:
 
 
 def _why_not_optimizer(network: nn.Module, optimizer: Optimizer) -> str:
-    if type(optimizer) is not SGD:
-        return f"{type(optimizer).__name__} is not plain SGD"
+    if type(optimizer) not in OPTIMIZERS:
+        return f"{type(optimizer).__name__} is none of {', '.join(kind.__name__ for kind in OPTIMIZERS)}"
     if has_hooks(vars(optimizer)):
         return "a hook is registered on the optimiser"
     step = vars(optimizer).get("step")  # torch's schedulers put one there, which notes that it was called
-    if step is not None and getattr(step, "__wrapped__", None) is not SGD.step:
+    if step is not None and getattr(step, "__wrapped__", None) is not type(optimizer).step:
         return "the step of the optimiser was replaced"
     groups = [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
     if groups != [[id(parameter) for parameter in network.parameters()]]:
         return "the optimiser does not have exactly the network's parameters, in one group"
-    for setting in ("dampening", "maximize", "differentiable"):
-        if optimizer.param_groups[0][setting]:
-            return f"SGD has {setting}"
-    return ""
+    for setting in UNKNOWN_SETTINGS:
+        if optimizer.param_groups[0].get(setting):
+            return f"{type(optimizer).__name__} has {setting}"
+    return why_not_state(optimizer)

@@ -8,7 +8,6 @@ from typing import Any, cast
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.optim import SGD
 
 from gd_lightning.engine import (
     AutogradEngine,
@@ -98,7 +97,6 @@ class RunEngine:
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
         else:
-            assert isinstance(optimizer, SGD)
             engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
             take, taken = self._as_network_takes_them, self._features
         if samples.mapped or samples.device != module.device:

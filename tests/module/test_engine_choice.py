@@ -140,7 +140,7 @@ def test_every_engine_makes_the_same_run(
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "torch.optim.Adam": {},
+    "torch.optim.NAdam": {},
     "torch.optim.RMSprop": {"momentum": 0.5},
     "torch.optim.LBFGS": {"max_iter": 3},  # which asks for the gradient three times an update; the first is recorded
 }
@@ -282,7 +282,14 @@ class OwnBatches(RegressionDataModule):
         (RegressionModule, {}, [Timer({"hours": 1})], {}, "", True),
         (RegressionModule, {"dropout": 0.1, "hidden_sizes": [4]}, [], {}, "the network has dropout", True),
         (RegressionModule, {"hidden_sizes": [2000, 2000]}, [], {}, "torch's matrix products are faster", True),
-        (RegressionModule, {"optimizer": {"class_path": "torch.optim.Adam"}}, [], {}, "Adam is not plain SGD", True),
+        (
+            RegressionModule,
+            {"optimizer": {"class_path": "torch.optim.NAdam"}},
+            [],
+            {},
+            "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad",
+            True,
+        ),
         (RegressionModule, {"engine": "autograd"}, [], {}, "it was asked for", True),
         (RegressionModule, {}, [], {"max_epochs": 3}, "300 updates are over before compiled ones", True),
         (OwnForward, {}, [], {}, "OwnForward has a forward of its own", True),
@@ -381,7 +388,7 @@ def test_batches_that_a_data_module_changes_are_left_to_lightning(make_trainer: 
 @pytest.mark.parametrize(
     ("of_module", "callbacks", "message"),
     [
-        ({"optimizer": {"class_path": "torch.optim.Adam"}}, [], "Adam is not plain SGD"),
+        ({"optimizer": {"class_path": "torch.optim.NAdam"}}, [], "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad"),
         ({}, [PrintUpdates()], "PrintUpdates looks at the gradients"),
     ],
 )

@@ -14,10 +14,12 @@ from gd_lightning.engine.kernels.linear import (
 )
 from gd_lightning.engine.kernels.network import carry_out_network
 from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rule, Samples, Saved, Scratch, Span, State
+from gd_lightning.engine.kernels.updates import SGD
 
 __all__ = [
     "BLOCK",
     "PLACES",
+    "SGD",
     "SHORT",
     "Epochs",
     "HeldOut",

@@ -14,7 +14,7 @@ from gd_lightning.engine.compiling import allocating, leaf, outer, parallel, sum
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
 from gd_lightning.engine.kernels.groups import FEWEST, MOST_SHUFFLED, ROOM, add_groups, sum_losses_of_groups
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
-from gd_lightning.engine.kernels.updates import begin, end_update, leave
+from gd_lightning.engine.kernels.updates import SGD, begin, end_update, leave
 
 BLOCK = 2048
 """Samples whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
@@ -25,7 +25,7 @@ def carry_out_linear(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a linear network; compiled separately from MLP updates to halve the compile time."""
-    is_plain = rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
+    is_plain = rule.optimizer == SGD and rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
     if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
         if samples.x.shape[1] > 1:
             return _carry_out_plane(samples, network, state, lrs, rule, span, saved, scratch)

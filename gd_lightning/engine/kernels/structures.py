@@ -51,21 +51,31 @@ class Network(NamedTuple):
 
 
 class State(NamedTuple):
-    """Parameters, (P,), and momentum buffers, (P,), initially zero, or (0,) without momentum; changed in place."""
+    """Parameters, (P,), first and second buffers, (P,), and the number of steps, int64, (1,); changed in place.
+
+    The buffers are momentum or mean gradient, and mean or sum of squared gradients; (0,) if the optimiser has none.
+    """
 
     theta: Array
     velocity: Array
+    squares: Array
+    steps: Array
 
 
 class Rule(NamedTuple):
-    """Loss (one of the numbers above), penalties, and the settings of torch's SGD."""
+    """Loss (one of the numbers above), penalties, and the settings of the optimiser; see ``settings_of``."""
 
     loss: int
     huber_delta: float
     l1: float
+    optimizer: int
     momentum: float
     nesterov: bool
     weight_decay: float
+    squares_decay: float
+    eps: float
+    lr_decay: float
+    is_decoupled: bool
 
 
 class Span(NamedTuple):

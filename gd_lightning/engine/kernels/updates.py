@@ -1,15 +1,20 @@
-"""The end of every compiled update: the SGD step, saving of results, and the divergence check.
+"""The end of every compiled update: the step of the optimiser, saving of results, and the divergence check.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from gd_lightning.engine.compiling import inlined
+import numpy as np
+
+from gd_lightning.engine.compiling import inlined, leaf
 from gd_lightning.engine.kernels.arithmetic import add_scaled
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Saved, Span, State
+
+SGD, ADAM, ADAM_W, RMS_PROP, ADAGRAD = range(5)
 
 
 class Progress(NamedTuple):
@@ -34,7 +39,7 @@ def end_update(
     update: int, total: Number, count: int, network: Network, state: State, gradient: Array, lrs: Array, rule: Rule,
     span: Span, saved: Saved, progress: Progress,
 ) -> Progress:  # fmt: skip
-    """Make the SGD step, save and check if due; returns the progress after this update."""
+    """Make the step, save and check if due; returns the progress after this update."""
     outputs = network.layers[-1, 1]
     _step(network.layers, state, gradient, lrs[0 if len(lrs) == 1 else update], rule)
     loss = total / state.theta.dtype.type(count * outputs)
@@ -84,13 +89,17 @@ def _scatter(numbers: Array, places: Array, into: Array) -> None:
 
 @inlined
 def _step(layers: Array, state: State, gradient: Array, lr: Number, rule: Rule) -> None:
-    """Add the derivative of the l1 penalty to the gradient, and step as torch's SGD does."""
+    """Add the derivative of the l1 penalty to the gradient, and step as torch's optimisers do."""
     theta, velocity, number = state.theta, state.velocity, state.theta.dtype.type
     if rule.l1 != 0:
         l1 = number(rule.l1)
         for layer in range(len(layers)):
             for p in range(layers[layer, 2], layers[layer, 2] + layers[layer, 0] * layers[layer, 1]):
                 gradient[p] += l1 if theta[p] > 0 else -l1 if theta[p] < 0 else number(0)
+    if rule.optimizer != SGD:
+        state.steps[0] += 1
+        _step_by_squares(state, gradient, lr, rule)
+        return
     if rule.momentum == 0 and rule.weight_decay == 0:
         add_scaled(theta, -lr, gradient)
         return
@@ -103,3 +112,35 @@ def _step(layers: Array, state: State, gradient: Array, lr: Number, rule: Rule) 
             velocity[p] = momentum * velocity[p] + direction
             direction = direction + momentum * velocity[p] if rule.nesterov else velocity[p]
         theta[p] -= lr * direction
+
+
+@leaf
+def _step_by_squares(state: State, gradient: Array, lr: Number, rule: Rule) -> None:
+    """Step by gradients that are divided by the root of their mean or summed squares, with torch's formulas."""
+    theta, first, squares, number = state.theta, state.velocity, state.squares, state.theta.dtype.type
+    step, is_adam, has_first = np.float64(state.steps[0]), rule.optimizer <= ADAM_W, len(state.velocity) > 0
+    rate, root = np.float64(lr), 1.0
+    if is_adam:
+        rate /= 1.0 - rule.momentum**step
+        root = math.sqrt(1.0 - rule.squares_decay**step)
+    elif rule.optimizer == ADAGRAD:
+        rate /= 1.0 + (step - 1.0) * rule.lr_decay
+    kept = number(1.0 - np.float64(lr) * rule.weight_decay) if rule.is_decoupled else number(1)
+    decay = number(0) if rule.is_decoupled else number(rule.weight_decay)
+    momentum, share, scale = number(rule.momentum), number(1.0 - rule.momentum), number(root)
+    old, new = number(rule.squares_decay), number(1.0 - rule.squares_decay)
+    if rule.optimizer == ADAGRAD:
+        old, new = number(1), number(1)
+    eps, size = number(rule.eps), number(rate)
+    for p in range(len(theta)):
+        g = gradient[p] + decay * theta[p]
+        squares[p] = old * squares[p] + new * g * g
+        divisor = math.sqrt(squares[p]) / scale + eps
+        direction = g / divisor
+        if is_adam:
+            first[p] += share * (g - first[p])
+            direction = first[p] / divisor
+        elif has_first:
+            first[p] = momentum * first[p] + direction
+            direction = first[p]
+        theta[p] = kept * theta[p] - size * direction

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gd_lightning.engine.compiling import allocating, outer
 from gd_lightning.engine.kernels import (
+    SGD,
     Network,
     Rule,
     Samples,
@@ -84,7 +85,7 @@ def measure(task: SharedTask, network: Network, theta: Array, scratch: Scratch) 
     """
     samples, rule = (
         Samples(task.x, task.y, task.rows[0, 0, :0], theta[:0]),
-        Rule(task.loss, task.huber_delta, 0.0, 0.0, False, 0.0),
+        Rule(task.loss, task.huber_delta, 0.0, SGD, 0.0, False, 0.0, 0.0, 0.0, 0.0, False),
     )
     if len(network.layers) == 1:
         total = sum_losses(samples, theta, rule, scratch.group)
@@ -134,9 +135,12 @@ def train_epoch(
     n, b, bound = task.x.shape[0], settings.batch_size[m], settings.bound[m]
     lr = settings.lr[m : m + 1].astype(states.theta.dtype)
     penalties = settings.l1[m], settings.weight_decay[m]
-    rule = Rule(task.loss, task.huber_delta, penalties[0], settings.momentum[m], settings.nesterov[m], penalties[1])
+    rule = Rule(
+        task.loss, task.huber_delta, penalties[0], SGD, settings.momentum[m], settings.nesterov[m], penalties[1],
+        0.0, 0.0, 0.0, False,
+    )  # fmt: skip
     samples = Samples(task.x, task.y, task.rows[settings.order[m], e], lr[:0])
-    state = State(states.theta[m], states.velocity[m])
+    state = State(states.theta[m], states.velocity[m], states.velocity[m, :0], task.rows[0, 0, :0])
     updates, made, suspected = n // b if task.drop_last else (n - 1) // b + 1, 0, False
     while made < updates:
         left = updates - made

@@ -83,12 +83,14 @@ def keep_state(
         found: The first and second buffers of the parameters; none of those that it does not have.
         steps: How many steps were made.
     """
+    names = buffer_names(optimizer)
+    if not any(names):  # of plain SGD, torch keeps nothing
+        return
     for at, parameter in enumerate(parameters):
         state: dict[str, Any] = optimizer.state[parameter]
         if not isinstance(optimizer, SGD):
             state["step"] = state.get("step", torch.tensor(0.0)) + steps
         # In torch's order, which a checkpoint keeps.
-        names = buffer_names(optimizer)
         for name, of_parameters in sorted(
             zip(names, found, strict=True), key=lambda pair: pair[0] == "momentum_buffer"
         ):

@@ -321,7 +321,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _summaries(table: NamedColumns, names: list[str], counted: set[str]) -> dict[str, ColumnSummary]:
     found = {name: ColumnSummary(name, name in counted, keeps=nameless(name)) for name in names}
-    for arrays in table.blocks(names):
+    for arrays in table.blocks(names) if names else ():
         for name, array in zip(names, arrays, strict=True):
             found[name].add(array, table.decimal)
     return found

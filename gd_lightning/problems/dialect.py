@@ -109,6 +109,11 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
         encoding, has_comments = _encoding(file)
     with open_file() as file:
         text = codecs.getincrementaldecoder(encoding)().decode(file.read(_SAMPLE))
+    if "\0" in text:
+        raise InputError(
+            f"cannot read the table {label}, because it has bytes of 0, as UTF-16 without its mark has; save it "
+            "as UTF-8"
+        )
     if len(text) * 4 > _SAMPLE and "\n" in text:
         text = text[: text.rindex("\n") + 1]  # the last line may be cut
     lines = text.splitlines(keepends=True)

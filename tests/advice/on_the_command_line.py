@@ -210,6 +210,7 @@ def materials() -> None:
         with zipfile.ZipFile(name, "w") as packed:
             for member in members:
                 packed.write(member)
+    Path("wide_letters.csv").write_bytes(texts["good.csv"].encode("utf-16-le"))
     Path("latin.yaml").write_bytes("# é\nmodel: {lr: 0.1}\n".encode("latin-1"))
     Path("utf.yaml").write_text("# é\nmodel: {lr: 0.1}\n", encoding="utf-8")
     np.savez("text.npz", x=np.array(["a", "b", "c"]), y=np.arange(3.0), z=np.arange(3.0))
@@ -444,6 +445,9 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} good.csv --data.problem.features [a] --data.problem.exclude [a]",
         f"fit {TABLE} good.csv --data.problem.features [a] --model.lr 0.001 {ONE_EPOCH}",
         f"fit {TABLE} good.csv --data.problem.exclude [a] --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "as UTF-16 without its mark has; save it as UTF-8": advice(
+        f"fit {TABLE} wide_letters.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
     ),
     "the folder holds no .parquet files; give a file": advice(
         f"fit {TABLE} empty_folder", f"fit {TABLE} folder {ONE_EPOCH}", f"fit {TABLE} folder/part.parquet {ONE_EPOCH}"

@@ -103,6 +103,8 @@ BAD = {
     "empty": ("", "no rows"),
     "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the first line 2"),
     "twice": ("a,a,b\n1,2,3\n", "column 'a' .*several columns have that name"),
+    "no names at all": (",,\n1,2,3\n", "no column is left"),
+    "UTF-16 without a mark": ("a\0,\0y\0\n\0", "bytes of 0, as UTF-16"),
     "target twice": ("b,a,a\n1,2,3\n", "column 'a' .*several columns have that name"),
     "no name twice": ("a,,,b\n1,2,3,4\n", "column '' .*several columns have that name"),
     "quotes that stay open": ('a,b,n\n1,2,"x\n3,4,y\n', "quotes that open in line 2 are never closed"),

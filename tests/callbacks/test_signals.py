@@ -124,7 +124,7 @@ def test_signals_that_are_ignored_or_handled_stay_so() -> None:
 STAGES = {
     "parsing": "gd_lightning.cli.command.Command.parse_arguments",
     "data": "gd_lightning.data.RegressionDataModule.setup",
-    "plan": "gd_lightning.cli.command.plan",
+    "plan": "gd_lightning.cli.command.make_plan",
     "sweep": "gd_lightning.cli.subcommands.sweep.SweepTask.train",
     "compare": "gd_lightning.cli.subcommands.compare.CompareTask.results",
     "end": "gd_lightning.cli.subcommands.fit.print_run",

@@ -72,7 +72,7 @@ def test_followed_to_the_letter_it_adds_a_problem_and_its_test(tmp_path: Path) -
     )
     _insert(tests, "    problems.Parabola(),", "    problems.Staircase(),\n")
     tests.write_text(f"{tests.read_text(encoding='utf-8')}\n\n{ITS_TEST}", encoding="utf-8")
-    _insert(tmp_path / "README.md", "`Sine`, `LinearProblem`", "`Staircase`, ")
+    _insert(tmp_path / "docs" / "command_line.md", "`Sine`, `LinearProblem`", "`Staircase`, ")
     files = [str(tests), str(tmp_path / "tests" / "test_structure.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *files]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)

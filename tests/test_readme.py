@@ -1,4 +1,4 @@
-"""The README: its commands and its example run, its pictures are made by the project."""
+"""The README and the pages of docs/ on its use: commands and examples run, pictures are made by the project."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -21,11 +22,19 @@ from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.plots.style import save_png
 from tests.conftest import CONFIGS, ROOT, CommandLine
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("command_line", "python", "architecture")),
+    )
+}
+README = PAGES[ROOT / "README.md"]
+ALL = "\n".join(PAGES.values())
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+    return re.findall(rf"```{language}\n(.*?)```", ALL, re.S)
 
 
 def _in_a_clone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +59,9 @@ def test_every_command_of_the_readme_works(
 ) -> None:
     _in_a_clone(tmp_path, monkeypatch)
     commands = [command for block in _blocks("bash") for command in _commands(block)]
-    assert len(commands) == 13
-    for command in commands:
+    different = {shlex.join(command): command for command in commands}
+    assert len(different) >= 13
+    for command in different.values():
         if "--trainer.devices" not in command:
             assert gd_lightning.main(_shortened(command)) == 0, capfd.readouterr().err
 
@@ -96,7 +106,7 @@ def test_the_two_commands_are_those_of_ci() -> None:
 def test_the_example_of_the_readme_works_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    example, in_one_line = _blocks("python")
+    _, example, in_one_line = _blocks("python")
     (tmp_path / "example.py").write_text(f"{example}\nimport gd_lightning\n{in_one_line}")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py", run_name="__main__")
@@ -111,10 +121,29 @@ def test_the_example_of_the_readme_works_and_prints_what_it_says(
     assert {"curves.png", "history.csv", "checkpoints"} <= {path.name for path in run.iterdir()}
 
 
+def test_the_ten_lines_of_python_train_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """The solution is that of NumPy, by least squares."""
+    scope: dict[str, Any] = {}
+    exec(_blocks("python")[0], scope)
+    assert "use lr" in capsys.readouterr().out
+    x, y = scope["x"], scope["y"]
+    design = np.column_stack([x, np.ones(len(x))])
+    solution = np.linalg.lstsq(design, y, rcond=None)[0]
+    assert scope["run"].history.last("train_loss") == pytest.approx(((design @ solution - y) ** 2).mean(), rel=0.02)
+    assert scope["run"].predict([[1.0, 2.0]]) == pytest.approx(np.array([1, 2, 1]) @ solution[:, None], abs=0.05)
+
+
+def test_what_the_first_command_prints_is_shown(command_line: CommandLine) -> None:
+    (shown,) = re.findall(r"```text\n(epoch .*?)```", README, re.S)
+    assert command_line("fit") == 0
+    printed = {" ".join(line.split()) for line in command_line.out.splitlines()}
+    assert {" ".join(line.split()) for line in shown.splitlines()} - {"..."} <= printed
+
+
 def test_the_plan_of_the_readme_is_what_plan_prints(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (shown,) = _blocks("text")
+    (shown,) = set(re.findall(r"```text\n( +batch_size.*?)```", ALL, re.S))
     monkeypatch.chdir(tmp_path)
     assert gd_lightning.main(["plan", "--data.batch_size", "1", "--model.lr", "0.1"]) == 0
     printed = capfd.readouterr().out.splitlines()
@@ -122,15 +151,20 @@ def test_the_plan_of_the_readme_is_what_plan_prints(
 
 
 def test_the_layers_of_the_readme_are_the_packages() -> None:
-    named = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", README.split("## Architecture")[1].split("##")[0]))
+    named = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", PAGES[ROOT / "docs" / "architecture.md"]))
     folders = {path.name for path in (ROOT / "gd_lightning").iterdir() if (path / "__init__.py").exists()}
     files = {path.stem for path in (ROOT / "gd_lightning").glob("*.py")} - {"__init__"}
     assert named == folders | files
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
-def test_links_of_the_readme_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 130
 
 
 # Matplotlib 3.10 sets out the parts of a figure in other places.
@@ -155,7 +189,7 @@ def test_the_picture_of_the_readme_is_made_by_the_project(command_line: CommandL
 @drawn_by_another
 def test_the_map_of_the_readme_is_what_plan_draws(command_line: CommandLine) -> None:
     """With GD_LIGHTNING_SCREENSHOTS=docs, it is written anew."""
-    (options,) = re.findall(r"This is `plan (.*)`:", README)
+    (options,) = re.findall(r"This is `plan (.*)`:", ALL)
     assert command_line("plan", *shlex.split(options)) == 0
     (path,) = command_line.runs
     drawn, shown = path.read_bytes(), ROOT / "docs" / "map.png"

@@ -1,0 +1,167 @@
+"""How Sphinx builds the site from this directory; pages that are made from code go to ``reference/generated``."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import html
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))  # the package that stands beside these pages, whichever is installed
+
+import gd_lightning  # noqa: E402
+
+project = "gd_lightning"
+author = "The gd_lightning authors"
+copyright = author  # noqa: A001  # the name that Sphinx reads
+version = release = gd_lightning.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["build", "**.ipynb_checkpoints"]
+html_theme = "furo"
+html_title = f"gd_lightning {version}"
+html_copy_source = False
+
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3  # links such as page.md#a-heading
+nb_execution_mode = "force"
+nb_execution_in_temp = True  # what a tutorial writes is not left among the pages
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_output_stderr = "warn"  # a cell that warns fails the build, too
+nb_execution_show_tb = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures have them; docstrings say what they mean
+autodoc_default_options = {"members": True}
+html_math_renderer = "mathml"
+
+COMMANDS = ("fit", "plan", "compare", "sweep", "validate", "test", "predict")
+GENERATED = DOCS / "reference" / "generated"
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register the renderer of formulas and the pages that are made from code."""
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
+    app.connect("builder-inited", lambda _: _write_pages())
+    return {"parallel_read_safe": True}
+
+
+def _inline_math(translator: Any, node: nodes.math) -> None:
+    """Write a formula as MathML, which browsers draw by themselves: MathJax would be loaded from elsewhere."""
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block_math(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def _write_pages() -> None:
+    """Write the pages that are made from code, those alone that differ from what is there."""
+    pages = {"api.md": _api(), "configs.md": _configs()}
+    pages |= {f"{command}.md": _options(command) for command in COMMANDS}
+    GENERATED.mkdir(exist_ok=True)
+    for path in GENERATED.iterdir():
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        path = GENERATED / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def _public() -> Iterator[tuple[str, list[str]]]:
+    """Give the public names by the part of the package that they come from, in the order of the stub."""
+    stub = ast.parse((ROOT / "gd_lightning" / "__init__.pyi").read_text(encoding="utf-8"))
+    parts: dict[str, list[str]] = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            part = f"{node.module}".split(".")[1]
+            parts.setdefault(part, []).extend(alias.name for alias in node.names)
+    yield from parts.items()
+
+
+def _api() -> str:
+    lines = ["# Public names", "", "All are imported from `gd_lightning`.", ""]
+    for part, names in _public():
+        lines += [f"## {part}", ""]
+        for name in names:
+            directive = "autoclass" if inspect.isclass(getattr(gd_lightning, name)) else "autofunction"
+            lines += [f"### {name}", "", "```{eval-rst}", f".. {directive}:: gd_lightning.{name}", "```", ""]
+    return "\n".join(lines)
+
+
+def _configs() -> str:
+    lines = [
+        "# Configs",
+        "",
+        "`fit --config configs/NAME.yaml` takes the first ones, `compare --config` the experiments.",
+        "",
+    ]
+    for title, folder in (("Runs", ROOT / "configs"), ("Experiments", ROOT / "configs" / "experiments")):
+        lines += [f"## {title}", ""]
+        for path in sorted(folder.glob("*.yaml")):
+            include = Path(os.path.relpath(path, GENERATED)).as_posix()
+            lines += [f"### {path.stem}", "", f"```{{literalinclude}} {include}", ":language: yaml", "```", ""]
+    return "\n".join(lines)
+
+
+def _help(command: str) -> str:
+    """Return what ``--help`` of a subcommand prints, one line for each text of an option."""
+    printed = io.StringIO()
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100000"
+    try:
+        with contextlib.redirect_stdout(printed):
+            code = gd_lightning.main([command, "--help"])
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    if code:
+        raise RuntimeError(f"`{command} --help` ends with exit code {code}")
+    return printed.getvalue().replace("\\x08", "")  # a backspace of jsonargparse, as the terminal shows it
+
+
+def _options(command: str) -> str:
+    """Return the page of a subcommand: its examples, then its options in their groups."""
+    examples, _, rest = _help(command).partition("\nusage: ")
+    lines = [f"# {command}", "", "```text", examples.strip(), "```", ""]
+    variable = ""
+    for line in rest.splitlines()[1:]:
+        text = line.strip()
+        if line and not line.startswith(" ") and text.endswith(":"):
+            lines += ["", f"## {text[:-1].capitalize() if text == 'options:' else text[:-1]}", ""]
+        elif text.startswith("ARG:"):
+            option, _, said = re.sub(r" {2,}", "\n", text.removeprefix("ARG:").strip()).partition("\n")
+            lines += ["", f"`{option}`", *([f": {_escaped(said)}"] if said else [])]
+            variable = ""
+        elif text.startswith("ENV:"):
+            variable = text.removeprefix("ENV:").strip()
+            variable, _, said = re.sub(r" {2,}", "\n", variable).partition("\n")
+            lines += [f": {_escaped(said)} Environment: `{variable}`" if said else f": Environment: `{variable}`"]
+        elif text:
+            lines.append(f": {_escaped(text)}" if line.startswith("   ") else f"\n{_escaped(text)}\n")
+    return "\n".join([*lines, ""])
+
+
+def _escaped(text: str) -> str:
+    """Return a text of help as Markdown that shows it as it is, and roles of docstrings as code."""
+    text = re.sub(r":(?:\w+:)?\w+:`~?([^`]+)`", r"``\1``", text)
+    parts = re.split(r"(``?[^`]+``?)", html.unescape(text))
+    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]{}$#|])", r"\\\1", part) for part in parts)

@@ -1,0 +1,99 @@
+"""The site that is built from docs/: no warning, no cell that fails, no link that leads nowhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+THEORY = (DOCS / "theory.md").read_text(encoding="utf-8")
+TUTORIALS = sorted(path for path in (DOCS / "tutorials").glob("*.md") if path.stem != "index")
+
+
+class _Page(HTMLParser):
+    """The places and the links of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.places.update(filter(None, [given.get("id")]))
+        self.links.update(filter(None, [given.get("href"), given.get("src")]))
+
+
+def _broken_links(site: Path) -> Iterator[str]:
+    pages = {path.resolve(): _Page(path) for path in site.rglob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            if not target.exists() or (target in pages and url.fragment and url.fragment not in pages[target].places):
+                yield f"{path.relative_to(site.resolve())}: {link}"
+
+
+@pytest.mark.slow
+def test_it_builds_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx", reason="the site is built where its extra, docs, is installed")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(_broken_links(site)) == []
+    for tutorial in TUTORIALS:
+        page = (site / "tutorials" / f"{tutorial.stem}.html").read_text(encoding="utf-8")
+        assert "cell_output" in page
+        assert "Traceback" not in page
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.html").write_text('<p id="there">')
+    links = ["other.html#there", "other.html", "https://example.org/none", "other.html#nowhere", "none.html", "#none"]
+    (tmp_path / "index.html").write_text("".join(f'<a href="{link}">' for link in links))
+    assert sorted(_broken_links(tmp_path)) == [f"index.html: {link}" for link in ("#none", "none.html", links[3])]
+
+
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", THEORY))))
+def test_the_tests_that_theory_names_are_there(named: str) -> None:
+    path, name = named.split("::")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_each_statement_of_theory_has_its_code_source_and_proof() -> None:
+    statements = re.split(r"^## ", THEORY, flags=re.M)[1:]
+    assert len(statements) >= 10
+    for statement in statements:
+        title = statement.partition("\n")[0]
+        for part in ("- In code: `", "- Source: ", "- Proved by: `tests/"):
+            assert statement.count(part) == 1, f"{title}: {part}"
+        for path in re.findall(r"`(gd_lightning/[\w/]+\.py)`", statement):
+            assert (ROOT / path).is_file(), f"{title}: {path}"
+        for names, path in re.findall(r"((?:`\w+`(?: and )?)+) in `(gd_lightning/[\w/]+\.py)`", statement):
+            source = (ROOT / path).read_text(encoding="utf-8")
+            for name in re.findall(r"\w+", names.replace(" and ", " ")):
+                assert re.search(rf"^(?:def|class) {name}\b", source, re.M), f"{title}: {name} in {path}"
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_cells_are_python(tutorial: Path) -> None:
+    """Short of the build, which runs them."""
+    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags: .*\n\n)?(.*?)```", tutorial.read_text("utf-8"), re.S)
+    assert cells
+    for cell in cells:
+        ast.parse(cell)

@@ -26,10 +26,12 @@ def _rooms() -> dict[str, str]:
 def __getattr__(name: str) -> object:
     if name == "__all__":
         return ["__version__", *_rooms()]
-    if name.startswith("__") or name not in _rooms():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name == "sklearn":  # an extra, and so none of the names of `from gd_lightning import *`
+        return importlib.import_module(f"{__name__}.sklearn")
+    if name.startswith("__") or name not in _rooms():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_rooms()[name]), name)
     globals()[name] = value  # the next access does not come here
     return value

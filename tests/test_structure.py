@@ -52,6 +52,7 @@ LAYERS = {
     "data": 4,
     "callbacks": 5,
     "experiments": 6,
+    "sklearn": 5,
     "cli": 7,
     "__main__": 7,
 }

@@ -206,12 +206,22 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
     small_updates = updates * (1 + work_of(network, loader.variant.batch_size) / _WORK_OF_SMALL_UPDATE)
     if small_updates < fewest_updates:
         return f"{updates:.0f} updates are over before compiled ones would be loaded"
-    is_large = work_of(network, loader.variant.batch_size) > _MOST_WORK or work_of(network, 1) > _MOST_WEIGHTS
-    if is_large and not isinstance(network, nn.Linear):
+    if is_faster_by_torch(network, loader.variant.batch_size):
         return "torch's matrix products are faster for so large updates"
     if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
         return f"{updates:.0f} updates are over before they would be compiled, and compiled code cannot be kept"
     return ""
+
+
+def is_faster_by_torch(network: nn.Module, batch_size: int) -> bool:
+    """Whether torch's matrix products take less time for an update than compiled loops.
+
+    Args:
+        network: The network to train.
+        batch_size: B.
+    """
+    is_large = work_of(network, batch_size) > _MOST_WORK or work_of(network, 1) > _MOST_WEIGHTS
+    return is_large and not isinstance(network, nn.Linear)
 
 
 def own_method(part: object, base: type, names: Iterable[str]) -> str:

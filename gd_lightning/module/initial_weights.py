@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
-from gd_lightning.models import LinearRegressor, Standardize, from_seed, given_start, set_parameters
+from gd_lightning.models import LinearRegressor, MLPRegressor, Standardize, from_seed, given_start, set_parameters
 from gd_lightning.problems import Problem
 from gd_lightning.random_numbers import start_seed
 
@@ -55,6 +55,20 @@ class Start:
 
 def _values_of(network: nn.Module) -> itertools.chain[Tensor]:
     return itertools.chain(network.parameters(), network.buffers())
+
+
+def plain_network(options: Mapping[str, Any], in_features: int, out_features: int) -> nn.Module:
+    """Return the linear regressor or perceptron that options of a module describe, with the weights that torch draws.
+
+    Args:
+        options: Hyperparameters of the module.
+        in_features: D.
+        out_features: K.
+    """
+    if not options["hidden_sizes"]:
+        return LinearRegressor(in_features, out_features, options["bias"])
+    of_layers = (options[name] for name in ("hidden_sizes", "activation", "bias", "dropout"))
+    return MLPRegressor(in_features, out_features, *of_layers)
 
 
 def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize | None, problem: object) -> None:

@@ -17,7 +17,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import ModuleWithQuickHooks, judge_as_without_stop
 from gd_lightning.losses import check_prediction
-from gd_lightning.models import LinearRegressor, MLPRegressor, Standardize, from_seed, initialize
+from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
 from gd_lightning.module.checkpoints import (
     check_callbacks,
     check_optimizers,
@@ -27,7 +27,7 @@ from gd_lightning.module.checkpoints import (
     refuse_other_options,
     sizes_in,
 )
-from gd_lightning.module.initial_weights import Start, set_start
+from gd_lightning.module.initial_weights import Start, plain_network, set_start
 from gd_lightning.module.resume import resume_position, save_position, settle_position
 from gd_lightning.module.trainer_checks import check_early_copies, check_trainer
 from gd_lightning.random_numbers import start_seed
@@ -81,10 +81,7 @@ class NetworkModule(ModuleWithQuickHooks):
         options = self.hparams
         if self._make_network is not None:
             return self._make_network(in_features, out_features)
-        if not options["hidden_sizes"]:
-            return LinearRegressor(in_features, out_features, options["bias"])
-        of_layers = (options[name] for name in ("hidden_sizes", "activation", "bias", "dropout"))
-        return MLPRegressor(in_features, out_features, *of_layers)
+        return plain_network(options, in_features, out_features)
 
     def configure_model(self) -> None:
         """Make the network, unless it exists: Lightning calls this after the set-up of data and callbacks.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gd_lightning.engine import overflow_to_nan
@@ -108,7 +108,11 @@ def weight_in_mean(trainer: Trainer | None, y: Tensor, batch_idx: int, local: in
 
 def penalized(batch_loss: Tensor, module: LightningModule) -> Tensor:
     """Return the batch loss plus the L1 penalty on a module's weights, if it has one; biases are not penalised."""
-    l1 = module.hparams["l1"]
+    return with_l1(batch_loss, module, module.hparams["l1"])
+
+
+def with_l1(batch_loss: Tensor, module: nn.Module, l1: float) -> Tensor:
+    """Return the batch loss plus an L1 penalty on the weights of a module; biases are not penalised."""
     if not l1:
         return batch_loss
     weights = [p for name, p in module.named_parameters() if p.ndim > 1]

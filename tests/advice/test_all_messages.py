@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.advice import on_the_command_line, test_in_python, test_with_arrays, test_with_runs
+from tests.advice import on_the_command_line, test_in_python, test_with_arrays, test_with_runs, test_with_sklearn
 from tests.advice.messages import messages
 
 # Parts of messages that nothing here can bring about or follow, and why.
@@ -47,6 +47,7 @@ def test_every_advice_is_followed() -> None:
         **test_in_python.ADVICE,
         **test_with_arrays.ADVICE,
         **test_with_runs.ADVICE,
+        **test_with_sklearn.ADVICE,
         **EXEMPT,
     }
     missing = [f"{place}: {text}" for text, place in messages().items() if not any(part in text for part in followed)]
@@ -59,6 +60,7 @@ def test_no_part_is_of_a_message_that_is_gone() -> None:
         *test_in_python.ADVICE,
         *test_with_arrays.ADVICE,
         *test_with_runs.ADVICE,
+        *test_with_sklearn.ADVICE,
         *EXEMPT,
     ]
     assert [part for part in parts if not any(part in text for text in messages())] == []

@@ -1,0 +1,51 @@
+"""Samples with weights, and the layer that standardises their features.
+
+Letters: N samples, D features, K targets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gd_lightning.models import Standardize
+
+
+class WeightedSamples(NamedTuple):
+    """Samples, with features in original units or as a network takes them.
+
+    Args:
+        x: Features, shape (N, D).
+        y: Targets, shape (N, K).
+        weights: Weights of the samples, of mean 1 before any are held out, shape (N, 1); None: all have the same.
+    """
+
+    x: Tensor
+    y: Tensor
+    weights: Tensor | None = None
+
+    def subset(self, rows: Tensor) -> WeightedSamples:
+        """Return the samples in these rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return WeightedSamples(self.x[rows], self.y[rows], weights)
+
+
+def standardization(samples: WeightedSamples, centred: bool) -> Standardize:
+    """Return the layer that standardises features, by their weighted mean and std.
+
+    Args:
+        samples: The samples, features in original units, float64.
+        centred: Whether means are subtracted; see :meth:`Standardize.fit`.
+    """
+    x, _, weights = samples
+    layer = Standardize.fit(lambda: [x], centred)
+    if weights is None:
+        return layer
+    shares = weights / weights.sum()
+    mean = (shares * x).sum(dim=0) if centred else torch.zeros_like(layer.mean)
+    std = (shares * (x - mean).square()).sum(dim=0).sqrt()
+    # A constant feature is found by its values, not by what rounding leaves of its variance.
+    constant = (x == x[:1]).all(dim=0) if centred else std == 0
+    return Standardize(torch.where(constant, layer.mean, mean), torch.where(constant, torch.ones_like(std), std))

@@ -1,0 +1,59 @@
+"""Checks of what an estimator is given, by the functions of scikit-learn that its versions have.
+
+Letters: N samples, D features, K targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import validation
+
+from gd_lightning.errors import InputError
+
+
+def validated(estimator: Any, x: Any, reset: bool) -> NDArray[np.float64]:
+    """Return features as float64, shape (N, D).
+
+    Args:
+        estimator: The estimator, which takes number and names of the features, or compares them.
+        x: What it is given.
+        reset: Whether it takes them.
+
+    Raises:
+        ValueError: They are no finite numbers, or other features than before.
+    """
+    features: NDArray[np.float64] = _validate(estimator, x, dtype=np.float64, reset=reset)
+    return features
+
+
+def validated_pair(estimator: Any, x: Any, y: Any, reset: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return features of shape (N, D) and targets of shape (N,) or (N, K) as float64; arguments as for one alone."""
+    options = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "reset": reset}
+    features, targets = _validate(estimator, x, y, **options)
+    return features, targets.astype(np.float64)
+
+
+def validated_weights(given: Any, samples: int) -> NDArray[np.float64]:
+    """Return weights of samples as float64, shape (N,).
+
+    Raises:
+        InputError: They are not one finite number from 0 for each sample, or all are 0.
+    """
+    weights = np.asarray(given, dtype=np.float64)
+    weights = np.full(samples, weights) if weights.ndim == 0 else weights
+    if weights.shape != (samples,):
+        raise InputError(f"cannot weigh {samples} samples by weights of shape {weights.shape}; give one for each")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise InputError("cannot use sample_weight, because a weight is below 0 or not finite; use numbers from 0")
+    if not weights.any():
+        raise InputError("cannot use sample_weight, because all weights are zero; give a sample a weight above 0")
+    return weights
+
+
+def _validate(estimator: Any, *given: Any, **options: Any) -> Any:
+    if hasattr(validation, "validate_data"):  # since 1.6
+        return validation.validate_data(estimator, *given, **options)
+    return estimator._validate_data(*given, **options)

@@ -1,0 +1,120 @@
+"""The estimator for scikit-learn, against the Trainer's runs, closed forms, and scikit-learn's own checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+
+import gd_lightning
+from gd_lightning.sklearn import GradientDescentRegressor
+
+Array = NDArray[np.float64]
+
+
+def _data(n: int = 60, d: int = 3, seed: int = 0) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) * [1.0, 10.0, 0.1][:d] + 2
+    return x, x @ np.array([1.0, -0.2, 5.0])[:d] + 3 + 0.1 * rng.normal(size=n)
+
+
+def _parameters(module: torch.nn.Module) -> Array:
+    values: Array = torch.cat([each.detach().flatten() for each in module.parameters()]).double().numpy()
+    return values
+
+
+SAME: dict[str, dict[str, Any]] = {
+    "full": {"batch_size": "full"},
+    "mini-batch": {"batch_size": 16},
+    "stochastic with momentum": {"batch_size": 1, "lr": 0.005, "momentum": 0.5, "nesterov": True},
+    "penalties": {"batch_size": 7, "weight_decay": 0.1, "l1": 0.05, "drop_last": True},
+    "with replacement": {"batch_size": 8, "order": "with_replacement", "loss": "huber"},
+    "in order": {"batch_size": 8, "order": "sequential", "loss": "mae", "initialization": "zero"},
+    "as they are": {"batch_size": 8, "lr": 0.001, "standardize": False},
+    "given start": {"batch_size": 8, "initialization": {"weight": [1.0, 2.0, 3.0], "bias": 1.0}},
+    "perceptron": {"batch_size": 8, "lr": 0.02, "hidden_sizes": [5, 4], "activation": "tanh"},
+    "dropout": {"batch_size": 8, "lr": 0.02, "hidden_sizes": [8], "dropout": 0.2},
+    "adam": {"batch_size": 8, "lr": 0.02, "optimizer": "Adam", "initialization": "xavier"},
+    "no bias": {"batch_size": 8, "bias": False, "val_size": 0.25},
+    "schedule": {"batch_size": 8, "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ExponentialLR",
+                                                   "init_args": {"gamma": 0.5}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "64-true") for name in SAME), *((name, "32-true") for name in ("mini-batch", "perceptron", "dropout"))],
+)
+def test_a_fit_ends_where_a_run_of_the_trainer_ends(name: str, precision: str) -> None:
+    """The same weights, bit for bit where the same engine makes the updates."""
+    x, y = _data()
+    options: dict[str, Any] = {"standardize": True, "epochs": 3, "engine": "autograd", **SAME[name]}
+    run = gd_lightning.fit((x, y), seed=5, precision=precision, **options)
+    fitted = GradientDescentRegressor(random_state=5, precision=precision, **options).fit(x, y)
+    assert np.array_equal(_parameters(fitted.network_), _parameters(run.module))
+    losses = run.history["train_loss"][~np.isnan(run.history["train_loss"])]
+    assert np.allclose(fitted.history_["train_loss"], losses, rtol=1e-6)
+    assert np.allclose(fitted.predict(x), run.predict(x), rtol=1e-12 if precision == "64-true" else 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # they are scikit-learn's, of checks that need pandas or an option of its own
+def test_the_checks_of_scikit_learn_pass() -> None:
+    """``check_estimator`` raises at the first of its checks that fails."""
+    estimator_checks.check_estimator(GradientDescentRegressor())
+    estimator_checks.check_estimator(GradientDescentRegressor(epochs=50, momentum=0.5, bias=True, engine="autograd"))
+
+
+def test_a_linear_function_is_that_of_least_squares() -> None:
+    """Many epochs end at the least squares; weights are those of repeated samples."""
+    x, y = _data()
+    counts = np.random.default_rng(1).integers(0, 4, len(x))
+    repeated = np.repeat(x, counts, axis=0), np.repeat(y, counts)
+    for weights, exact in ((None, LinearRegression().fit(x, y)), (counts, LinearRegression().fit(*repeated))):
+        fitted = GradientDescentRegressor(epochs=2000).fit(x, y, sample_weight=weights)
+        assert np.allclose(fitted.coef_, exact.coef_, rtol=1e-8)
+        assert fitted.intercept_ == pytest.approx(exact.intercept_, rel=1e-8)
+        assert np.allclose(fitted.predict(x), exact.predict(x), rtol=1e-8)
+
+
+@pytest.mark.parametrize("batch_size", ["full", 7, 1])
+def test_weights_scale_the_loss_of_each_sample(batch_size: Any) -> None:
+    """Against updates written out in NumPy: the gradient of a batch is the mean of w / mean(w) times the samples'."""
+    x, y = _data()
+    weights = np.random.default_rng(1).integers(0, 4, len(x)) / 3
+    options: dict[str, Any] = {"lr": 0.002, "epochs": 3, "order": "sequential", "initialization": "zero"}
+    fitted = GradientDescentRegressor(batch_size, standardize=False, **options).fit(x, y, sample_weight=weights)
+    x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
+    design, theta, w = np.column_stack([x, np.ones(len(x))]), np.zeros(4), weights / weights.mean()
+    size = len(x) if batch_size == "full" else batch_size
+    losses = []
+    for _ in range(3):
+        for at in range(0, len(x), size):
+            part = slice(at, at + size)
+            errors = w[part] * (design[part] @ theta - y[part])
+            theta = theta - 0.002 * 2 * design[part].T @ errors / len(errors)
+        losses.append(np.average((design @ theta - y) ** 2, weights=weights))
+    assert np.allclose([*fitted.coef_, fitted.intercept_], theta, rtol=1e-12)
+    assert np.allclose(fitted.loss_curve_, losses, rtol=1e-12)
+
+
+def test_it_works_in_a_grid_search_of_a_pipeline() -> None:
+    x, y = _data()
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), GradientDescentRegressor(batch_size=8, epochs=5)),
+        {"gradientdescentregressor__lr": [1e-4, 0.05, 1e9], "gradientdescentregressor__momentum": [0.0, 0.5]},
+        error_score=-1.0,
+    )
+    with pytest.warns(FitFailedWarning, match="use a smaller lr"):
+        search.fit(x, y)
+    assert search.best_params_["gradientdescentregressor__lr"] == 0.05
+    assert search.best_score_ > 0.99
+    assert cross_val_score(GradientDescentRegressor(hidden_sizes=(8,), lr=0.02), x, y).min() > 0.8

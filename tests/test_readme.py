@@ -106,7 +106,7 @@ def test_the_two_commands_are_those_of_ci() -> None:
 def test_the_example_of_the_readme_works_and_prints_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    _, example, in_one_line = _blocks("python")
+    _, example, in_one_line, _ = _blocks("python")
     (tmp_path / "example.py").write_text(f"{example}\nimport gd_lightning\n{in_one_line}")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py", run_name="__main__")

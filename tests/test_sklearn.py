@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.utils import estimator_checks
 
 import gd_lightning
 from gd_lightning.sklearn import GradientDescentRegressor
+from tests.conftest import ROOT
 
 Array = NDArray[np.float64]
 
@@ -118,3 +120,10 @@ def test_it_works_in_a_grid_search_of_a_pipeline() -> None:
     assert search.best_params_["gradientdescentregressor__lr"] == 0.05
     assert search.best_score_ > 0.99
     assert cross_val_score(GradientDescentRegressor(hidden_sizes=(8,), lr=0.02), x, y).min() > 0.8
+
+
+def test_the_example_of_the_documentation_works() -> None:
+    (example,) = re.findall(r"```python\n(from sklearn.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
+    scope: dict[str, Any] = dict(zip("xy", _data(), strict=True))
+    exec(example, scope)
+    assert scope["search"].best_score_ > 0.99

@@ -183,9 +183,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             X: Features, shape (N, D).
         """
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError(
-                f"cannot predict, because this {type(self).__name__} is not fitted yet; call fit first"
-            )
+            raise NotFittedError(f"cannot predict, because {type(self).__name__} is not fitted yet; call fit first")
         x = torch.tensor(validated(self, X, reset=False))
         predicted: NDArray[Any] = self._learner.predict(x).double().numpy()
         return predicted if self._has_columns else predicted[:, 0]

@@ -191,7 +191,9 @@ class HistoryRecorder(Callback):
             at_ends = self.measurements.within(trainer, module, chunk, trace, is_interrupted=True)
             self.rows.add_chunk(trainer, chunk, trace, at_ends)
 
-        return replace(request, save_at=self.rows.begin_chunk(trainer), interrupted=add)
+        left = self.rows.limit.epochs_left(trainer.global_step, int(trainer.num_training_batches))
+        epochs = min(request.epochs, left)
+        return replace(request, save_at=self.rows.begin_chunk(trainer), epochs=epochs, interrupted=add)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Save the parameters and gradients before the update."""

@@ -65,13 +65,22 @@ class RowLimit:
             of_updates: Names of the columns recorded per update; the other columns are measurements.
         """
         if self.is_due(update):
-            while self.is_due(update):
-                self.every *= 2
-            self.thins = True
-            history.thin(self.every, of_updates)
-            self._last_kept = _newest_updates(history, math.inf)
+            self.widen(history, update, of_updates)
         elif self.removes_ends and history.last("update") == update:
             self._decide_on_newest(history, update, of_updates)
+
+    def widen(self, history: History, update: int, of_updates: Collection[str]) -> None:
+        """Double the interval as often as it is due before the update that follows, and remove rows accordingly."""
+        while self.is_due(update):
+            self.every *= 2
+        self.thins = True
+        history.thin(self.every, of_updates)
+        self._last_kept = _newest_updates(history, math.inf)
+
+    def epochs_left(self, update: int, per_epoch: int) -> float:
+        """Return how many epochs pass from an update on until the interval is doubled; at least one."""
+        left = math.inf if self._is_fixed else (2 * self.most * self.every + 1 - update) // per_epoch
+        return max(1, left)
 
     def is_due(self, update: int) -> bool:
         """Whether the interval is doubled before the next update."""

@@ -100,7 +100,7 @@ class RunReport:
         self._summary = summary = make()
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            write_text(self._directory / HISTORY, history.to_csv())
+            write_text(self._directory / HISTORY, history.csv_pieces())
             write_json(self._directory / SUMMARY, summary.as_dict())
         card = run_card(summary, self._title or title_of(trainer))
         self._loggers.finish(history, _results(summary), card, trainer.global_step)

@@ -6,6 +6,7 @@ Letters: E ends of epochs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,17 +116,21 @@ class UpdateRows:
 
     def begin_chunk(self, trainer: Trainer) -> SaveAt:
         """Return which updates of the coming chunk are to be saved."""
-        done, path = trainer.global_step, self.path
+        path = self.path
         self._lr = learning_rate(trainer)
-        self._begin = Begin(done, trainer.current_epoch, self._watch.seconds, self._lr)
+        self._begin = Begin(trainer.global_step, trainer.current_epoch, self._watch.seconds, self._lr)
         self._save_at = SaveAt(
-            start=-(done + 1) % self.limit.every,
+            start=self._first_recorded(),
             every=self.limit.every,
             last=trainer.is_last_batch,
             parameters=path is not None and (path.names_parameters or path.has_optimum),
             gradients=path is not None and path.names_gradients,
         )
         return self._save_at
+
+    def _first_recorded(self) -> int:
+        """Return the position in the chunk of its first update that is recorded."""
+        return -(self._begin.update + 1) % self.limit.every
 
     def add_chunk(self, trainer: Trainer, chunk: Chunk, trace: Trace, at_ends: AtEnds) -> None:
         """Add the rows of a chunk.
@@ -139,6 +144,10 @@ class UpdateRows:
         self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))
         if chunk.lrs is not None:
             self._lr = float(chunk.lrs[trace.updates - 1])
+        last_begin = self._begin.update + trace.updates - 1
+        if self.limit.is_due(last_begin):  # before there are more rows than it leaves
+            self.limit.widen(self.history, last_begin, self.of_updates)
+            self._save_at = replace(self._save_at, start=self._first_recorded(), every=self.limit.every)
         epochs, in_epoch = chunk.place(trace.updates)
         self.move_to(trainer, in_epoch, self._begin.epoch + epochs)
         positions = chunk.saved_positions(self._save_at, trace.updates)

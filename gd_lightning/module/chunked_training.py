@@ -22,6 +22,7 @@ from gd_lightning.variants import Variant
 _SECONDS = 0.1
 _GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
 _MOST_KEPT = 10_000_000  # numbers that a chunk may leave
+_MOST_ORDERED = 2**21  # samples whose order a chunk holds
 _MOST_MEASURED = 20_000  # epochs of a chunk at whose ends something is measured: to record it takes longer than they
 _ROUND = 100  # chunks end at multiples of it, where nothing else ends them
 
@@ -164,6 +165,8 @@ class Chunks:
         is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
         fitting = min(self._length, self._most) // chunk.per_epoch
         measures = max((request.measures for request in requests), default=0)
+        if chunk.rows is not None:
+            fitting = min(fitting, _MOST_ORDERED // len(chunk.rows))
         if measures:
             fitting = min(fitting, _MOST_MEASURED)
         if self._one_by_one or not is_whole or fitting < 2 or not self.engine.can_span_epochs(chunk, measures):

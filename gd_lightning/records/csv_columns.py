@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,21 +15,19 @@ from gd_lightning.escaping import csv_text, from_cell
 from gd_lightning.records.columns import Column
 
 
-def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> str:
-    """Return columns as CSV: a header, then one line a row; a missing value is an empty cell.
+def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[str]:
+    """Yield columns as CSV, in pieces: a header, then one line a row; a missing value is an empty cell.
 
     Args:
         columns: By their names.
         rows: How many rows there are.
         at_once: How many rows are turned into text at a time.
     """
-    out = io.StringIO()
-    out.write(csv_text([list(columns)]))
+    yield csv_text([list(columns)])
     for start in range(0, rows, at_once):
         numbers = np.arange(start, min(start + at_once, rows))
         cells = [_cells(*column.find(numbers), len(numbers)) for column in columns.values()]
-        out.writelines(f"{','.join(row)}\n" for row in zip(*cells, strict=True))
-    return out.getvalue()
+        yield "".join(f"{','.join(row)}\n" for row in zip(*cells, strict=True))
 
 
 def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,10 @@ class History(LazyTable):
             rows_at_once: How many rows are turned into text at a time: a cell as a text takes ten times the memory of
                 its number.
         """
+        return "".join(self.csv_pieces(rows_at_once))
+
+    def csv_pieces(self, rows_at_once: int = 2_048) -> Iterator[str]:
+        """Yield what :meth:`to_csv` returns in pieces of so many rows, so that a file takes no memory."""
         self._settle()
         return to_csv(self._columns, self._length, rows_at_once)
 

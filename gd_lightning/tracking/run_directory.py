@@ -266,11 +266,12 @@ def write_once(path: Path, values: Mapping[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: neither a reader nor a crash leaves or sees a part of it."""
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write a text, or pieces of one, atomically: neither a reader nor a crash leaves or sees a part of the file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -20,12 +20,14 @@ from gd_lightning import (
     History,
     HistoryRecorder,
     InputError,
+    LinearProblem,
     LossPlateau,
     RegressionDataModule,
     RegressionModule,
     SteepLine,
 )
 from gd_lightning.callbacks.row_limit import RowLimit
+from gd_lightning.engine import ChunkRequest
 from gd_lightning.tracking.other_loggers import LoggerWriter
 from tests.conftest import MakeTrainer
 
@@ -168,6 +170,61 @@ def test_the_rows_of_a_run_of_unknown_length_are_among_those_of_all_updates(
     assert len(some) < len(everything)
     for row in _rows(some):
         assert row == {name: by_update[row["update"]][name] for name in row}
+
+
+class CountsHeldRows(Callback):
+    """Keeps how many rows the history has at most, and how long chunks are; ends a run whose length is not known."""
+
+    max_chunk_seconds = math.inf
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.most, self.updates = epochs, 0, [0]
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        return ChunkRequest(epochs=self.epochs - trainer.current_epoch)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        (recorder,) = (each for each in trainer.callbacks if isinstance(each, HistoryRecorder))  # type: ignore[attr-defined]
+        self.most = max(self.most, len(recorder.history))
+        self.updates.append(trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+@pytest.mark.parametrize(("samples", "batch_size", "epochs"), [(900, 1, 1), (40, 1, 20), (30, "full", 800)])
+def test_a_chunk_that_reaches_beyond_the_bound_adds_no_more_rows_than_single_updates(
+    make_trainer: MakeTrainer, samples: int, batch_size: Any, epochs: int
+) -> None:
+    """Within an epoch, over several, and where each epoch is one update."""
+    pytest.importorskip("numba", reason="the fused engine is compiled by numba")
+    found = {}
+    for engine in ("fused", "autograd"):
+        counts, recorder = CountsHeldRows(epochs), HistoryRecorder(max_rows=MOST)
+        module = RegressionModule(lr=0.001, engine=engine)
+        data = RegressionDataModule(LinearProblem(n_samples=samples, n_features=1), batch_size=batch_size)
+        trainer = make_trainer(callbacks=[recorder, counts], max_epochs=-1)
+        trainer.fit(module, data)
+        assert engine == "autograd" or max(np.diff(counts.updates)) > 2
+        assert counts.most <= 4 * MOST + 2
+        found[engine] = recorder.history["update"].tolist()
+    assert found["fused"] == found["autograd"]
+
+
+def test_a_chunk_holds_the_orders_of_a_bounded_number_of_samples(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba", reason="the fused engine is compiled by numba")
+    ends = []
+    for most in (2**21, 100):  # samples
+        monkeypatch.setattr("gd_lightning.module.chunked_training._MOST_ORDERED", most)
+        counts, module = CountsHeldRows(20), RegressionModule(lr=0.001, engine="fused")
+        data = RegressionDataModule(LinearProblem(n_samples=40), batch_size=10)
+        make_trainer(callbacks=[HistoryRecorder(), counts], max_epochs=-1).fit(module, data)
+        longest = max(np.diff(counts.updates))
+        assert longest > 8 if most > 100 else longest == 8
+        ends.append([value.tolist() for value in module.parameters()])
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.slow

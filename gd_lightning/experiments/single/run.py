@@ -119,7 +119,7 @@ class Run:
         place = Path(directory)
         (place / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
         self.save_checkpoint(place / LAST_CHECKPOINT)
-        write_text(place / HISTORY, self.history.to_csv())
+        write_text(place / HISTORY, self.history.csv_pieces())
         write_json(place / SUMMARY, self.summary.as_dict())
         save_png(place / CURVES, pixels(self.plot()))
         return place

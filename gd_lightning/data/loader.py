@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from gd_lightning.data.order import EpochOrder, Order, comes_as_it_lies
 from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
+from gd_lightning.engine.orders import prepare_to_draw
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.tracking.schema import kind_of
@@ -119,6 +120,11 @@ class BatchLoader(DataLoader[Pair]):
             if self.epoch_order.epoch != epoch:
                 epoch, rows = self.epoch_order.epoch, self._rows()
         return rows, update
+
+    def prepare_orders(self) -> None:
+        """Compile the code that draws the orders of many epochs, or load it, if it will be used."""
+        if not comes_as_it_lies(self.epoch_order.order, self.variant):
+            prepare_to_draw(self.epoch_order.n)
 
     def _rows(self) -> Tensor | None:
         """Return the order of the epoch; None for the stored order."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from gd_lightning.engine.orders import draw_orders
 from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
 
@@ -39,7 +40,7 @@ def epoch_order(order: Order, n: int, seed: int, epoch: int) -> Tensor:
 
 
 def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int) -> Tensor:
-    """Return the rows of several epochs, concatenated; for small n four times faster than one by one.
+    """Return the rows of several epochs, concatenated; for small n much faster than one by one.
 
     Args:
         order: As for :func:`epoch_order`.
@@ -53,14 +54,7 @@ def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int) -> Te
     """
     if order == "sequential":
         return torch.arange(n).repeat(epochs)
-    rows, generator = torch.empty(epochs, n, dtype=torch.int64), torch.Generator()
-    for row, state in zip(rows, _seeds(seed, first, epochs), strict=True):
-        generator.manual_seed(state)
-        if order == "shuffled":
-            torch.randperm(n, generator=generator, out=row)
-        else:
-            torch.randint(n, (n,), generator=generator, out=row)
-    return rows.flatten()
+    return draw_orders(_seeds(seed, first, epochs), n, order == "shuffled").flatten()
 
 
 def _seeds(seed: int, first: int, epochs: int) -> list[int]:

@@ -75,6 +75,8 @@ class Chunks:
         A checkpoint that is written, whenever it is, takes the samples before it."""
         self._most = int(max(1, min(_MOST_KEPT // (numbers + 1), engine.max_updates)))
         engine.prepare(Chunk(x, y, None, self._variant, 0, 0))
+        if engine.name == "fused" and not one_by_one:
+            loader.prepare_orders()
 
     def next(self, rows: Tensor | None, update: int) -> Chunk:
         """Plan the chunk that begins at an update of the epoch; Lightning is about to fetch it as one batch.
@@ -178,7 +180,8 @@ class Chunks:
         if chunk.rows is None or epochs == 1:
             return chunk.rows
         order = self._loader.epoch_order
-        return torch.cat([chunk.rows, order.rows_of(order.epoch + 1, epochs - 1).to(chunk.rows.device)])
+        # The first epoch is drawn again: to copy the others behind it takes longer.
+        return order.rows_of(order.epoch, epochs).to(chunk.rows.device)  # type: ignore[no-any-return]
 
     # How long
 

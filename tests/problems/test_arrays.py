@@ -49,7 +49,7 @@ NO_PANDAS = "a library of other people's, whose frames come as those of tests/pr
         (pa.table({"a": X[:, 0], "b": X[:, 1]}), pa.array(Y[:, 0])),
         (PandasLike({"a": X[:, 0], "b": X[:, 1]}, ["a", 1]), Y),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 @pytest.mark.filterwarnings("error")
 def test_numbers_of_every_kind_are_the_samples(x: Any, y: Any) -> None:

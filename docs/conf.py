@@ -33,6 +33,9 @@ exclude_patterns = ["build", "**.ipynb_checkpoints"]
 html_theme = "furo"
 html_title = f"gd_lightning {version}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+smartquotes = False  # values of options are shown as they are typed
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3  # links such as page.md#a-heading
@@ -40,9 +43,11 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True  # what a tutorial writes is not left among the pages
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_merge_streams = True  # what one cell prints stands together
 nb_output_stderr = "warn"  # a cell that warns fails the build, too
 nb_execution_show_tb = True
 
+napoleon_use_rtype = False  # docstrings say what is returned, and signatures its type
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures have them; docstrings say what they mean
 autodoc_default_options = {"members": True}
@@ -142,19 +147,14 @@ def _options(command: str) -> str:
     """Return the page of a subcommand: its examples, then its options in their groups."""
     examples, _, rest = _help(command).partition("\nusage: ")
     lines = [f"# {command}", "", "```text", examples.strip(), "```", ""]
-    variable = ""
     for line in rest.splitlines()[1:]:
         text = line.strip()
         if line and not line.startswith(" ") and text.endswith(":"):
-            lines += ["", f"## {text[:-1].capitalize() if text == 'options:' else text[:-1]}", ""]
-        elif text.startswith("ARG:"):
-            option, _, said = re.sub(r" {2,}", "\n", text.removeprefix("ARG:").strip()).partition("\n")
-            lines += ["", f"`{option}`", *([f": {_escaped(said)}"] if said else [])]
-            variable = ""
-        elif text.startswith("ENV:"):
-            variable = text.removeprefix("ENV:").strip()
-            variable, _, said = re.sub(r" {2,}", "\n", variable).partition("\n")
-            lines += [f": {_escaped(said)} Environment: `{variable}`" if said else f": Environment: `{variable}`"]
+            lines += ["", f"## {'Options' if text == 'options:' else text[:-1]}", ""]
+        elif text.startswith(("ARG:", "ENV:")):
+            name, _, said = re.sub(r" {2,}", "\n", text[4:].strip()).partition("\n")
+            lines += ["", f"`{name}`"] if text.startswith("ARG:") else [f": In the environment `{name}`."]
+            lines += [f": {_escaped(said)}"] if said else []
         elif text:
             lines.append(f": {_escaped(text)}" if line.startswith("   ") else f"\n{_escaped(text)}\n")
     return "\n".join([*lines, ""])

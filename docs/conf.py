@@ -101,12 +101,24 @@ def _public() -> Iterator[tuple[str, list[str]]]:
 
 
 def _api() -> str:
-    lines = ["# Public names", "", "All are imported from `gd_lightning`.", ""]
+    lines = ["# Public names", "", "All but the last are imported from `gd_lightning`.", ""]
     for part, names in _public():
         lines += [f"## {part}", ""]
         for name in names:
             directive = "autoclass" if inspect.isclass(getattr(gd_lightning, name)) else "autofunction"
             lines += [f"### {name}", "", "```{eval-rst}", f".. {directive}:: gd_lightning.{name}", "```", ""]
+    estimator = "gd_lightning.sklearn.GradientDescentRegressor"
+    lines += [
+        "## sklearn",
+        "",
+        f"### {estimator}",
+        "",
+        "```{eval-rst}",
+        f".. autoclass:: {estimator}",
+        "   :no-members:",
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gd_lightning.callbacks.directories import directory_of
@@ -60,6 +60,23 @@ class LastCheckpoint(Checkpoint):
         """Make all checkpoints of the run atomic."""
         if stage == "fit" and type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckedCheckpoints):
             trainer.strategy.checkpoint_io = WholeCheckpoints()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let ``ModelCheckpoint`` know what it has kept, also where the run's directory is given by another path now.
+
+        It forgets what was best where its directory is not, letter by letter, the one that it was.
+        """
+        directory = directory_of(trainer)
+        if directory is None or trainer.ckpt_path is None:
+            return
+        if Path(trainer.ckpt_path).resolve() != (directory / LAST_CHECKPOINT).resolve():
+            return  # it goes on in another directory, from which the files of this one are not removed
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            if not isinstance(callback, ModelCheckpoint) or not state or callback.dirpath is None:
+                continue
+            if Path(callback.dirpath).resolve().is_relative_to(directory.resolve()):
+                _move(state, str(callback.dirpath))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the start, so that a run killed early can be repeated, and check that the checkpoint can be loaded.
@@ -126,6 +143,19 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)  # type: ignore[arg-type]  # typed for ModelCheckpoint
+
+
+def _move(state: dict[str, Any], directory: str) -> None:
+    """Give the paths in a ``ModelCheckpoint``'s state the directory in which the files are now."""
+    before, state["dirpath"] = str(state["dirpath"]), directory
+
+    def moved(path: str) -> str:
+        is_inside = path and Path(path).is_relative_to(before)
+        return str(Path(directory) / Path(path).relative_to(before)) if is_inside else path
+
+    for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[name] = moved(state[name])
+    state["best_k_models"] = {moved(path): value for path, value in state["best_k_models"].items()}
 
 
 def _is_sound(trainer: Trainer) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from gd_lightning.callbacks.best_checkpoint import best_of
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath, Optimum
 from gd_lightning.callbacks.loggers import RunLoggers
@@ -123,6 +124,7 @@ class RunReport:
         is_linear = path is not None and linear_network(module) is not None
         has_optimum, has_noise = is_linear and has_least_squares(module), is_squared_error(module)
         engine = _engine_of(module)
+        best = best_of(trainer, history, self._directory) if trainer.is_global_zero else None
 
         def make_summary() -> RunSummary:
             optimum = path.optimum if path is not None and is_linear else None
@@ -141,6 +143,7 @@ class RunReport:
                 weights=weights,
                 features=_listed(None if problem is None else problem.feature_names),
                 targets=_listed(None if problem is None else problem.target_names),
+                best_checkpoint=best,
                 **engine,
             )
 

@@ -14,11 +14,14 @@ from gd_lightning.errors import InputError
 from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
+from gd_lightning.tracking.best_checkpoint import best_checkpoint
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
+
+BEST = "best"  # of the checkpoints of a run
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class EarlierRun:
 def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     """Find a run by its directory, a checkpoint file, or ``last``, the newest run.
 
+    ``best`` is the best checkpoint of the newest run, and ``RUN/best`` that of another one.
+
     Args:
         given: What a person gave as ``--ckpt_path``.
         logs: Where runs are.
@@ -84,24 +89,14 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     Raises:
         InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
     """
-    if given == "last" and not Path(given).exists():
-        newest = last_checkpoint(logs)
-        if newest is None:
-            raise InputError(f"cannot find the last run, because {logs} holds none; train first, or give its path")
-        path = newest
-    else:
-        path = Path(given)
-        if path.is_dir():
-            path = path / LAST_CHECKPOINT
-            config = Path(given) / CONFIG
-            if not path.exists() and os.path.lexists(config):
-                return EarlierRun(None, Path(given), _from_config(config))
-        if not path.is_file():
-            raise InputError(
-                f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
-                "file, or last"
-            )
-    directory = path.parent.parent if path.parent.name == CHECKPOINTS else None
+    path, directory = _checkpoint_of(given, logs)
+    if directory == Path(given) and not path.exists() and os.path.lexists(directory / CONFIG):
+        return EarlierRun(None, directory, _from_config(directory / CONFIG))
+    if not path.is_file():
+        raise InputError(
+            f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
+            "file, last, or best"
+        )
     saved_at = path.stat().st_mtime_ns
     checkpoint = read_checkpoint(path)
     if not is_checkpoint(checkpoint):
@@ -109,8 +104,8 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     check_checkpoint(checkpoint, path)
     if to_continue:
         check_continuable(checkpoint, path)
-    has_config = directory is not None and os.path.lexists(directory / CONFIG)
-    settings = _from_config(path.parent.parent / CONFIG) if has_config else _from_checkpoint(checkpoint, path)
+    config = None if directory is None or not os.path.lexists(directory / CONFIG) else directory / CONFIG
+    settings = _from_checkpoint(checkpoint, path) if config is None else _from_config(config)
     _refuse_arrays(settings, path)
     data = checkpoint.get(RegressionDataModule.__qualname__, {})
     return EarlierRun(path, directory, settings, data, _epochs(checkpoint) if to_continue else 0, saved_at)
@@ -129,6 +124,22 @@ def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
             f"cannot use {path} on the command line, because no checkpoint holds the arrays that a run was trained on; "
             "use fit(..., ckpt_path=...) or load(...).predict in Python"
         )
+
+
+def _checkpoint_of(given: str, logs: Path) -> tuple[Path, Path | None]:
+    """Return the checkpoint that is meant, which need not exist, and the directory of its run, where it has one."""
+    path = Path(given)
+    if given in ("last", BEST) and not path.exists():
+        newest = last_checkpoint(logs)
+        if newest is None:
+            raise InputError(f"cannot find the {given} run, because {logs} holds none; train first, or give its path")
+        run = newest.parent.parent
+        return (newest if given == "last" else best_checkpoint(run)), run
+    if path.name == BEST and path.parent.is_dir() and not path.exists():
+        return best_checkpoint(path.parent), path.parent
+    if path.is_dir():
+        return path / LAST_CHECKPOINT, path
+    return path, path.parent.parent if path.parent.name == CHECKPOINTS else None
 
 
 def _epochs(checkpoint: dict[str, Any]) -> int:

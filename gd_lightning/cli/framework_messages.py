@@ -55,3 +55,11 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             threading.excepthook = thread_hook
+
+
+@contextmanager
+def weights_alone() -> Iterator[None]:
+    """Say nothing of callbacks whose state a checkpoint holds, where its weights are all that is used of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")
+        yield

@@ -17,6 +17,28 @@ FINAL = "final_"
 """How columns begin that hold what was measured at weights that a callback put in place at the end of training."""
 
 
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint with the best monitored value of a run.
+
+    Args:
+        path: Its file, seen from the directory of the run where it lies in it.
+        monitor: What was monitored, such as val_loss.
+        value: The best value, at the weights of this checkpoint.
+        epoch: Epochs made when it was written; a fraction within one.
+        update: Optimiser steps made when it was written.
+    """
+
+    path: str
+    monitor: str
+    value: float
+    epoch: float
+    update: int
+
+    def __str__(self) -> str:
+        return f"{self.monitor} {number(self.value)} after epoch {self.epoch:g}, in {self.path}"
+
+
 @dataclass
 class RunSummary:
     """A run in twenty lines; the attributes, and the version of the schema, are the keys of ``summary.json``.
@@ -53,6 +75,7 @@ class RunSummary:
         undetermined: Names of the parameters that the training data do not determine: others make the same predictions.
         features: Names of the features; None where they have none.
         targets: Names of the targets; None where they have none.
+        best_checkpoint: What ``ModelCheckpoint`` has kept as the best; None where it has kept nothing.
     """
 
     variant: str | None
@@ -85,6 +108,7 @@ class RunSummary:
     undetermined: list[str] = field(default_factory=list)
     features: list[str] | None = None
     targets: list[str] | None = None
+    best_checkpoint: BestCheckpoint | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -232,6 +256,8 @@ def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts[-1] = (facts[-1][0], f"{facts[-1][1]}, noise {number(summary.irreducible_loss)}")
     if summary.weights:
         facts.append(("weights", summary.weights))
+    if summary.best_checkpoint is not None:
+        facts.append(("best weights", str(summary.best_checkpoint)))
     if summary.prediction:
         at_the_end = summary.train_loss_predicted if summary.outcome != Outcome.DIVERGED else None
         facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))

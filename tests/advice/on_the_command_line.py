@@ -19,6 +19,10 @@ from gd_lightning import Problem
 TABLE = "--data.problem Table --data.problem.path"
 OWN = "tests.advice.on_the_command_line"
 ONE_EPOCH = "--trainer.max_epochs 1"
+KEEPS_THE_BEST = (
+    "--data.val_size 0.2 --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val_loss "
+    "--trainer.callbacks.filename best"
+)
 CSV_LOGGER = "--trainer.logger CSVLogger --trainer.logger.save_dir logs"
 
 
@@ -792,6 +796,27 @@ ADVICE: dict[str, Advice] = {
         "test --ckpt_path RUN/checkpoints/last.ckpt",
         "test --ckpt_path last",
         before=f"fit {ONE_EPOCH}",
+    ),
+    "because it kept none; train with --data.val_size 0.2": advice(
+        "test --ckpt_path best",
+        "fit --data.val_size 0.2 --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val_loss "
+        + ONE_EPOCH,
+        "test --ckpt_path best",
+        before=f"fit {ONE_EPOCH}",
+    ),
+    "because {} is gone; give another one": advice(
+        "test --ckpt_path RUN/best",
+        "test --ckpt_path RUN",
+        before=(
+            f"fit {KEEPS_THE_BEST} {ONE_EPOCH}",
+            "remove RUN/checkpoints/best.ckpt",
+        ),
+    ),
+    "because it has not ended; continue it with fit --ckpt_path": advice(
+        "test --ckpt_path RUN/best",
+        "fit --ckpt_path RUN",
+        "test --ckpt_path RUN/best",
+        before=(f"fit {KEEPS_THE_BEST} {ONE_EPOCH} --trainer.logger false", "remove RUN/summary.json"),
     ),
     "because it is no checkpoint of gd_lightning; give another one": advice(
         "test --ckpt_path other.ckpt", "test --ckpt_path RUN", before=f"fit {ONE_EPOCH}"

@@ -27,12 +27,38 @@ from gd_lightning.tracking.run_directory import claimed
 from gd_lightning.tracking.run_files import read_summary
 from tests.conftest import TIMEOUT, CommandLine
 
-SHORT = ("--batch_sizes", "full,50", "--seeds", "2", "--lrs", "0.01", "--trainer.max_epochs", "2")
-# Runs of a second each, at least.
-LONG = (
+MANY = (
     *("--vary", "model.lr=0.001,0.002,0.003", "--data.batch_size", "1", "--model.engine", "autograd"),
-    *("--seeds", "2", "--trainer.max_epochs", "40"),
+    *("--seeds", "2", "--trainer.max_epochs", "3"),
 )
+SHORT = ("--batch_sizes", "full,50", "--seeds", "2", "--lrs", "0.01", "--trainer.max_epochs", "2")
+MEETING = '''
+import errno, multiprocessing, os, time
+from pathlib import Path
+from lightning.pytorch import Callback
+from gd_lightning import InputError
+
+ERRORS = {"full": OSError(errno.ENOSPC, "No space left on device"), "refused": InputError("cannot do so"),
+          "fault": ZeroDivisionError("one by zero")}
+
+class Meets(Callback):
+    """Has each process say within its first run that it trains, and wait until it is told to go on."""
+    def __init__(self, path: str, fails_with: str = "") -> None:
+        self.path, self.fails_with = Path(path), fails_with
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.global_step == 1:
+            return  # a trial of the options
+        is_worker = multiprocessing.parent_process() is not None
+        if is_worker and self.fails_with:
+            raise ERRORS[self.fails_with]
+        (self.path / ("worker" if is_worker else "command") / str(os.getpid())).touch()
+        end = time.monotonic() + 120
+        while not (self.path / "go_on").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        while self.fails_with and multiprocessing.active_children():
+            time.sleep(0.01)
+        time.sleep(0.2 * bool(self.fails_with))  # what the worker has said is read
+'''
 
 
 @dataclass(frozen=True)
@@ -189,112 +215,123 @@ def test_a_class_that_no_process_can_import_is_refused(tmp_path: Path, capfd: py
     assert gd_lightning.main(arguments, Own) == 0
 
 
-def _start(directory: Path, *options: str, path: Path | None = None) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{path or ''}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "gd_lightning", "compare", *options, "--directory", str(directory)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=directory.parent
-    )
+class _Meeting:
+    """Commands in processes of their own, which wait within their first run until they are told to go on.
+
+    Args:
+        root: An empty directory, which has the module with the callback that does so.
+        fails_with: What the callback raises in a worker.
+    """
+
+    def __init__(self, root: Path, fails_with: str = "") -> None:
+        self.root, self.directory = root, root / "compared"
+        (root / "meeting.py").write_text(MEETING)
+        for kind in ("worker", "command"):
+            (root / kind).mkdir()
+        given = {"class_path": "meeting.Meets", "init_args": {"path": str(root), "fails_with": fails_with}}
+        self.options = (*MANY, "--trainer.callbacks", json.dumps([given]))
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        environment = {**os.environ, "PYTHONPATH": f"{self.root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        command = [sys.executable, "-m", "gd_lightning", "compare", *self.options, "--directory", str(self.directory)]
+        return subprocess.Popen(
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=self.root,
+        )
+
+    def those_that_train(self, kind: str, count: int, *commands: subprocess.Popen[str]) -> list[int]:
+        """Wait until a number of workers or commands train; returns the numbers of their processes."""
+        end = time.monotonic() + TIMEOUT
+        while len(found := list((self.root / kind).iterdir())) < count:
+            for command in commands:
+                assert command.poll() is None, command.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        return [int(path.name) for path in found]
+
+    def go_on(self) -> None:
+        """Let all of them go on."""
+        (self.root / "go_on").touch()
 
 
-def _workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes that a process has started and that train; another one of Python counts their semaphores."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == process.pid and "spawn_main" in (path / "cmdline").read_text():
-                found.append(int(path.name))
-        except OSError:  # it has ended
-            continue
-    return found
-
-
-def _until_a_worker_trains(process: subprocess.Popen[str], directory: Path) -> int:
-    """Wait until two runs have begun; returns the worker, which trains one of them."""
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end and process.poll() is None:
-        begun = [path for path in directory.glob("*/config.yaml") if not (path.parent / "summary.json").is_file()]
-        if len(begun) > 1:
-            (worker,) = _workers_of(process)
-            return worker
-        time.sleep(0.02)
-    raise AssertionError(process.communicate()[1])
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Return the directory of a long comparison by one process, and how many seconds it took."""
-    directory, began = tmp_path_factory.mktemp("alone") / "alone", time.perf_counter()
-    process = _start(directory, *LONG)
-    assert process.communicate(timeout=TIMEOUT)[1] == ""
-    return directory, time.perf_counter() - began
+def _check_alone(directory: Path, command_line: CommandLine) -> None:
+    """Compare the runs in a directory with those of this process."""
+    alone = command_line.root / "alone"
+    assert command_line("compare", *MANY, "--directory", alone) == 0, command_line.err
+    _check_same(alone, directory)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of another one are read there")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_runs_of_a_worker_that_is_ended_are_made_by_the_other(
-    tmp_path: Path, alone: tuple[Path, float], number: int
+    tmp_path: Path, command_line: CommandLine, number: int
 ) -> None:
-    process = _start(tmp_path / "two", *LONG, "--workers", "2")
-    os.kill(_until_a_worker_trains(process, tmp_path / "two"), number)
-    _, errors = process.communicate(timeout=2 * TIMEOUT)
+    meeting = _Meeting(tmp_path)
+    process = meeting.start("--workers", "2")
+    (worker,) = meeting.those_that_train("worker", 1, process)
+    meeting.those_that_train("command", 1, process)
+    os.kill(worker, number)
+    meeting.go_on()
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     line = f"gd_lightning: warning: a worker was ended by {signal.Signals(number).name}; its runs are trained by"
     assert errors.startswith(line)
     assert len(errors.splitlines()) == 1
-    _check_same(alone[0], tmp_path / "two")
+    _check_alone(meeting.directory, command_line)
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # Where nobody takes up its exit code, a process that has ended keeps its number.
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the processes of another one are read there")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_workers_end_with_the_command_and_it_goes_on_from_there(
-    tmp_path: Path, alone: tuple[Path, float], number: int, code: int
+    tmp_path: Path, command_line: CommandLine, number: int, code: int
 ) -> None:
-    process = _start(tmp_path / "two", *LONG, "--workers", "2")
-    worker = _until_a_worker_trains(process, tmp_path / "two")
+    meeting = _Meeting(tmp_path)
+    process = meeting.start("--workers", "2")
+    (worker,) = meeting.those_that_train("worker", 1, process)
+    meeting.those_that_train("command", 1, process)
     process.send_signal(number)
+    meeting.go_on()
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == code
     assert len(errors.splitlines()) == (number != signal.SIGKILL)
     end = time.monotonic() + TIMEOUT
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists()
-    again = _start(tmp_path / "two", *LONG)
-    assert again.communicate(timeout=2 * TIMEOUT)[1] == ""
+    while _is_there(worker):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    again = meeting.start()
+    assert again.communicate(timeout=TIMEOUT)[1] == ""
     assert again.returncode == 0
-    _check_same(alone[0], tmp_path / "two")
+    _check_alone(meeting.directory, command_line)
 
 
 @pytest.mark.slow
-def test_two_commands_over_one_directory_share_its_runs(tmp_path: Path, alone: tuple[Path, float]) -> None:
-    processes = [_start(tmp_path / "shared", *LONG) for _ in range(2)]
-    said = [process.communicate(timeout=2 * TIMEOUT) for process in processes]
+def test_two_commands_over_one_directory_share_its_runs(tmp_path: Path, command_line: CommandLine) -> None:
+    meeting = _Meeting(tmp_path)
+    processes = [meeting.start() for _ in range(2)]
+    meeting.those_that_train("command", 2, *processes)
+    meeting.go_on()
+    said = [process.communicate(timeout=TIMEOUT) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert all("model.lr" in out or "lr 0.001" in out for out, _ in said)
-    _check_same(alone[0], tmp_path / "shared")
-    starts = {path.parent.name for path in (tmp_path / "shared").glob("*/events*")}
-    assert len(list((tmp_path / "shared").glob("*/events*"))) == len(starts)  # each was begun once
-    assert not (tmp_path / "shared" / ".claims").exists()
-
-
-FAULTS = '''
-import errno, multiprocessing
-from lightning.pytorch import Callback
-from gd_lightning import InputError
-
-class Fails(Callback):
-    """Fails in a worker alone."""
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-    def on_train_epoch_end(self, trainer, pl_module):
-        if multiprocessing.parent_process() is not None:
-            raise {"full": OSError(errno.ENOSPC, "No space left on device"), "refused": InputError("cannot do so"),
-                   "fault": ZeroDivisionError("one by zero")}[self.kind]
-'''
+    assert all("lr 0.001" in out for out, _ in said)
+    _check_alone(meeting.directory, command_line)
+    events = [path.parent.name for path in meeting.directory.glob("*seed*/events*")]
+    assert len(events) == len(set(events)) == 6  # each was begun once
+    assert not (meeting.directory / ".claims").exists()
 
 
 @pytest.mark.slow
@@ -303,17 +340,16 @@ class Fails(Callback):
     [
         ("full", 1, "cannot go on, because of no space left on device"),
         ("refused", 2, "cannot do so"),
-        ("fault", 1, "because of a fault in faults.py"),
+        ("fault", 1, "because of a fault in on_train_epoch_end of meeting.py"),
     ],
 )
 def test_what_fails_in_a_worker_ends_the_command_as_in_its_own_process(
     tmp_path: Path, kind: str, code: int, message: str
 ) -> None:
-    (tmp_path / "faults.py").write_text(FAULTS)
-    callback = json.dumps([{"class_path": "faults.Fails", "init_args": {"kind": kind}}])
-    options = (*LONG[:-1], "100", "--trainer.callbacks", callback, "--workers", "2")
-    process = _start(tmp_path / "two", *options, path=tmp_path)
-    _, errors = process.communicate(timeout=2 * TIMEOUT)
+    meeting = _Meeting(tmp_path, fails_with=kind)
+    meeting.go_on()
+    process = meeting.start("--workers", "2")
+    _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == code, errors
     (line,) = errors.splitlines()
     assert message in line

@@ -19,10 +19,11 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.tracking.yaml_and_json import ConfigError
 
 DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
-# Lightning's own text names what is refused here, such as best: no run has a checkpoint of that name.
+# Lightning's own text names what is refused here, such as hpc.
 _HELP = {
     "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
-    "file, or last, which is the newest run in lightning_logs."
+    "file, last, which is the newest run in lightning_logs, or best (RUN/best of another run), the checkpoint with the "
+    "best value that a ModelCheckpoint of it has monitored."
 }
 
 

@@ -46,10 +46,10 @@ class CompareOptions:
             columns: Names of other figures to show, such as [distance_to_truth, val_r2]; table.csv has all of them.
             claims: What somebody claims, each with what it expects of the figures, such as {"0.1 is faster than 0.01":
                 "epochs_to_target: lr 0.1 < lr 0.01"}; whether it agrees is said with the findings.
-            workers: How many processes train at the same time, with a share of the threads each; the runs are those of
-                one. Another process takes seconds to start, so that more than one pays from some ten seconds of
-                training. The same command, started again while it runs, also on another machine with the same
-                directory, takes part.
+            workers: How many processes train at the same time, with a share of the threads each; the numbers are those
+                of one process of as many threads. Another process takes seconds to start, so that more than one pays
+                from some ten seconds of training. The same command, started again while it runs, also on another
+                machine with the same directory, takes part.
         """
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
@@ -35,7 +36,8 @@ def judge(
         stage: For what samples were held out.
     """
     measure = trainer.validate if stage == "validate" else trainer.test
-    (results,) = measure(model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False)
+    with weights_alone():
+        (results,) = measure(model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, verbose=False)
     if not trainer.is_global_zero:
         return
     say_what_was_read(data)

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gd_lightning.cli.checkpoint_argument import EarlierRun
+from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import csv_text, in_one_line
 from gd_lightning.module import RegressionModule
@@ -26,9 +27,10 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
         data: What it predicts from.
         run: The run.
     """
-    batches = trainer.predict(
-        model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
-    )
+    with weights_alone():
+        batches = trainer.predict(
+            model, datamodule=data, ckpt_path=str(run.checkpoint), weights_only=True, return_predictions=True
+        )
     assert batches is not None
     if not trainer.is_global_zero:
         return

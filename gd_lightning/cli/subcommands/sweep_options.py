@@ -46,9 +46,10 @@ class SweepOptions:
             seeds: From how many seeds each combination is trained: the configured one and those that follow. A seed
                 changes the start, and the order of samples.
             directory: Where the results go; null: a new directory in lightning_logs.
-            workers: How many processes train at the same time, with a share of the threads each; the runs are those of
-                one. They take seconds to start, and compiled runs use all threads of one process already: several pay
-                where a sweep takes longer than some ten seconds and is batched, or trained one by one.
+            workers: How many processes train at the same time, with a share of the threads each; the numbers are those
+                of one process of as many threads. They take seconds to start, and compiled runs use all threads of one
+                process already: several pay where a sweep takes longer than some ten seconds and is batched, or trained
+                one by one.
         """
 
 

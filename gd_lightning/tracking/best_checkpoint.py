@@ -1,0 +1,36 @@
+"""The best checkpoint of a run, as ``summary.json`` names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import SUMMARY
+from gd_lightning.tracking.run_files import read_summary
+
+
+def best_checkpoint(run: Path) -> Path:
+    """Return the checkpoint with the best monitored value of a run.
+
+    Args:
+        run: Its directory.
+
+    Raises:
+        InputError: The run has not ended, has kept none, or it is gone.
+    """
+    summary = read_summary(run / SUMMARY)
+    if summary is None:
+        raise InputError(
+            f"cannot find the best checkpoint of {run}, because it has not ended; continue it with fit "
+            f"--ckpt_path {run}"
+        )
+    best = summary.get("best_checkpoint")
+    name = best.get("path") if isinstance(best, dict) else None
+    if not isinstance(name, str):
+        raise InputError(
+            f"cannot find the best checkpoint of {run}, because it kept none; train with --data.val_size 0.2 "
+            "--trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val_loss"
+        )
+    if not (run / name).is_file():
+        raise InputError(f"cannot find the best checkpoint of {run}, because {name} is gone; give another one")
+    return run / name

@@ -18,7 +18,7 @@ def _rooms() -> dict[str, str]:
         import pkgutil
 
         stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")  # also of a package in a zip archive
-        imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+        imports = (node for node in stub.body if isinstance(node, ast.ImportFrom) and node.module != __name__)
         _ROOMS.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
     return _ROOMS
 

@@ -1,5 +1,6 @@
 """The public names of gd_lightning, listed once: ``__init__.py`` reads them from here."""
 
+from gd_lightning import sklearn as sklearn
 from gd_lightning.affine import Affine as Affine
 from gd_lightning.affine import least_squares as least_squares
 from gd_lightning.callbacks import ExcessBelow as ExcessBelow

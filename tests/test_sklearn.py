@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -17,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 import gd_lightning
+from gd_lightning.engine import why_no_numba
 from gd_lightning.sklearn import GradientDescentRegressor
 from tests.conftest import ROOT
 
@@ -127,3 +132,107 @@ def test_the_example_of_the_documentation_works() -> None:
     scope: dict[str, Any] = dict(zip("xy", _data(), strict=True))
     exec(example, scope)
     assert scope["search"].best_score_ > 0.99
+
+
+def test_the_compiled_updates_are_those_of_a_run() -> None:
+    if reason := why_no_numba():
+        pytest.skip(reason)
+    x, y = _data()
+    for options in ({"batch_size": 7}, {"hidden_sizes": [5], "lr": 0.02, "batch_size": 16}):
+        given: dict[str, Any] = {"standardize": True, "epochs": 4, "engine": "fused", **options}
+        run = gd_lightning.fit((x, y), precision="64-true", **given)
+        fitted = GradientDescentRegressor(**given).fit(x, y)
+        assert np.array_equal(_parameters(fitted.network_), _parameters(run.module))
+        by_default = GradientDescentRegressor(**{**given, "engine": "auto"}).fit(x, y)
+        assert np.array_equal(_parameters(fitted.network_), _parameters(by_default.network_))
+
+
+CONTINUED: dict[str, dict[str, Any]] = {
+    "plain": {"batch_size": 7},
+    "momentum": {"batch_size": 16, "momentum": 0.9, "lr": 0.02},
+    "adam": {"batch_size": 16, "optimizer": "Adam"},
+    "dropout": {"batch_size": 16, "lr": 0.02, "hidden_sizes": (6,), "dropout": 0.3},
+    "schedule": {"batch_size": 16, "lr_scheduler": SAME["schedule"]["lr_scheduler"]},
+    "average": {"batch_size": 16, "average": True},
+}
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+def test_what_goes_on_ends_where_it_had_ended_in_one(name: str) -> None:
+    """Three ways to six epochs: one fit, two warm ones with a copy by pickle between, and one after the other."""
+    x, y = _data()
+    at_once = GradientDescentRegressor(epochs=6, **CONTINUED[name]).fit(x, y)
+    warm = GradientDescentRegressor(epochs=3, warm_start=True, **CONTINUED[name]).fit(x, y)
+    again = pickle.loads(pickle.dumps(warm)).fit(x, y)
+    partly = GradientDescentRegressor(**CONTINUED[name])
+    for _ in range(6):
+        partly.partial_fit(x, y)
+    for other in (again, partly):
+        assert np.allclose(other.predict(x), at_once.predict(x), rtol=1e-12)
+    assert not np.allclose(warm.predict(x), at_once.predict(x), rtol=1e-6)
+    assert again.loss_curve_ == pytest.approx(at_once.loss_curve_[3:], rel=1e-10)
+    assert again.history_["epoch"].tolist() == [3, 4, 5, 6]
+
+
+def test_a_warm_start_takes_another_learning_rate() -> None:
+    x, y = _data()
+    warm = GradientDescentRegressor(epochs=1, warm_start=True, standardize=False, lr=0.001).fit(x, y)
+    theta = np.array([*warm.coef_, warm.intercept_])
+    warm.set_params(lr=0.002).fit(x, y)
+    design = np.column_stack([x, np.ones(len(x))])
+    step = 0.002 * 2 * design.T @ (design @ theta - y) / len(x)
+    assert np.allclose([*warm.coef_, warm.intercept_], theta - step, rtol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["auto", "autograd"])
+def test_the_average_is_that_of_the_parameters_after_all_updates(engine: Any) -> None:
+    """Against stochastic updates written out in NumPy."""
+    x, y = _data(20)
+    options: dict[str, Any] = {"lr": 0.002, "epochs": 3, "order": "sequential", "initialization": "zero"}
+    fitted = GradientDescentRegressor(1, standardize=False, average=True, engine=engine, **options).fit(x, y)
+    design, theta, iterates = np.column_stack([x, np.ones(len(x))]), np.zeros(4), []
+    for row, target in [*zip(design, y, strict=True)] * 3:
+        theta = theta - 0.002 * 2 * (row @ theta - target) * row
+        iterates.append(theta)
+    mean = np.mean(iterates, axis=0)
+    assert np.allclose([*fitted.coef_, fitted.intercept_], mean, rtol=1e-10)
+    assert np.allclose(fitted.predict(x), design @ mean, rtol=1e-10)
+
+
+def test_early_stopping_ends_with_the_weights_of_the_lowest_loss() -> None:
+    """It ends where Lightning's EarlyStopping does, at the weights of a fit of as many epochs as were best."""
+    x, y = _data(40, 3)
+    y = y + np.random.default_rng(3).normal(size=40)
+    options: dict[str, Any] = {"batch_size": 4, "lr": 0.05, "val_size": 0.3, "epochs": 60, "engine": "autograd"}
+    fitted = GradientDescentRegressor(early_stopping=True, patience=4, **options).fit(x, y)
+    stopping = EarlyStopping("val_loss", patience=4)
+    run = gd_lightning.fit((x, y), standardize=True, precision="64-true", callbacks=[stopping], **options)
+    assert fitted.n_iter_ == run.history.last("epoch") < 60
+    assert fitted.best_epoch_ == int(np.argmin(fitted.validation_curve_)) + 1 < fitted.n_iter_
+    shorter = GradientDescentRegressor(**{**options, "epochs": fitted.best_epoch_}).fit(x, y)
+    assert np.array_equal(fitted.predict(x), shorter.predict(x))
+    # Without samples of validation, the train loss is watched.
+    fitted = GradientDescentRegressor(early_stopping=True, min_delta=0.1).fit(x, y)
+    assert fitted.n_iter_ < 100
+    assert min(fitted.loss_curve_) == fitted.loss_curve_[fitted.best_epoch_ - 1]
+
+
+def test_several_targets_and_a_network_of_ones_own() -> None:
+    x, y = _data()
+    both = np.column_stack([y, -2 * y])
+    exact = LinearRegression().fit(x, both)
+    fitted = GradientDescentRegressor(epochs=1000).fit(x, both)
+    assert np.allclose(fitted.coef_, exact.coef_, rtol=1e-8)
+    assert np.allclose(fitted.intercept_, exact.intercept_, rtol=1e-8)
+    given = torch.nn.Linear(3, 2).double()
+    before = _parameters(given)
+    for network in (torch.nn.Linear, given):
+        own = clone(GradientDescentRegressor(epochs=1000, network=network)).fit(x, both)
+        assert np.allclose(own.predict(x), exact.predict(x), rtol=1e-6)
+        assert not hasattr(own, "coef_")
+    assert np.array_equal(_parameters(given), before)
+
+
+def test_it_is_there_without_an_import_of_its_own() -> None:
+    assert gd_lightning.sklearn.GradientDescentRegressor is GradientDescentRegressor
+    assert "sklearn" not in importlib.import_module("gd_lightning").__all__

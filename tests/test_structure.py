@@ -144,7 +144,8 @@ def _fresh(code: str) -> str:
 
 def test_importing_the_package_is_light_and_changes_nothing() -> None:
     loaded = _fresh(
-        "import sys, gd_lightning; print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'lightning'})"
+        "import sys, gd_lightning;"
+        "print({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'lightning', 'sklearn'})"
     )
     assert loaded.strip() == "set()"
     code = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -54,14 +54,12 @@ def sections(
         >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})
         {'data': {'batch_size': 16}, 'model': {'momentum': 0.9, 'lr': 0.1}, 'trainer': {'max_epochs': 5}}
     """
-    given = {"data": dict(data or {}), "model": dict(model or {}), "trainer": dict(trainer or {})}
+    given = {name: _section(name, own) for name, own in {"data": data, "model": model, "trainer": trainer}.items()}
     for option, value in options.items():
         name = "max_epochs" if option == "epochs" else option
         section = next((section for section, names in _names().items() if name in names), None)
         if section is None:
-            known = ["epochs", *(each for names in _names().values() for each in names)]
-            near = difflib.get_close_matches(option, known, 1)
-            raise InputError(f"there is no option {option!r}; use {near[0] if near else 'one of ' + ', '.join(known)}")
+            raise _unknown(option, ["epochs", *(each for names in _names().values() for each in names)])
         if name in given[section]:
             raise InputError(f"cannot take {option} twice; give it once, by its name or in {section}")
         given[section][name] = value
@@ -69,6 +67,25 @@ def sections(
         if isinstance(spec := given["model"].get(name), str):
             given["model"][name] = {"class_path": spec if "." in spec else f"{module}.{spec}"}
     return {section: as_python(values) for section, values in given.items()}
+
+
+def _section(section: str, given: object) -> dict[str, Any]:
+    """Return the options of a section, all of which it has."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"cannot use {given!r} as options of {section}; give them by their names, as in {section}={{}}"
+        )
+    for option in given:
+        if option not in _names()[section]:
+            raise _unknown(option, _names()[section])
+    return dict(given)
+
+
+def _unknown(option: object, known: Sequence[str]) -> InputError:
+    near = difflib.get_close_matches(str(option), known, 1)
+    return InputError(f"there is no option {option!r}; use {near[0] if near else 'one of ' + ', '.join(known)}")
 
 
 @cache

@@ -252,6 +252,17 @@ def _opened(path: Path, access: int) -> int:
                 raise
 
 
+def as_path(given: object) -> Path:
+    """Return what was given as a path.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"cannot use {str(given)[:50]!r} as a path, because it is no text; give a directory's name")
+    return Path(given)
+
+
 def write_once(path: Path, values: Mapping[str, Any]) -> None:
     """Write values as JSON unless the file is there: of several processes that do so at the same time, one does."""
     part = path.with_name(f".{path.name}.{os.getpid()}.new")

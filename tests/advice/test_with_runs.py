@@ -47,6 +47,14 @@ def _with_library(there: bool) -> Do:
 # Of each message, a part, what brings it about, and what does as it says.
 ADVICE: dict[str, tuple[Do, Do]] = {
     "there is no option {}; use {}": (lambda _: _fit(larning_rate=1), lambda _: _fit(batch_size=1)),
+    "as options of {}; give them by their names": (
+        lambda _: _fit(model=[0.1]),
+        lambda _: _fit(model={}),
+    ),
+    "because it is no text; give a directory's name": (
+        lambda _: _fit(directory=3),
+        lambda path: _fit(directory=str(path / "named")),
+    ),
     "cannot take {} twice; give it once": (
         lambda _: _fit(momentum=0.5, model={"momentum": 0.1}),
         lambda _: _fit(model={"momentum": 0.1}),

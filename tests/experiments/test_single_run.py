@@ -309,3 +309,38 @@ def test_a_diverged_run_says_so() -> None:
         run = fit(SteepLine(), lr=10.0, epochs=40, callbacks=StopOnDivergence())
     assert run.history.outcome == "diverged"
     assert run.summary.largest_stable_lr is not None
+
+
+NO_PATHS: list[Any] = [3, b"runs", np.ones((2, 2)), ["runs"], object()]
+
+
+@pytest.mark.parametrize("given", NO_PATHS)
+def test_what_is_no_path_is_refused_in_a_sentence(given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls = (
+        lambda: load(given),
+        lambda: fit(epochs=1, directory=given),
+        lambda: fit(epochs=1, ckpt_path=given),
+        lambda: compare(batch_sizes=["full"], seeds=1, directory=given),
+        lambda: sweep(lrs=[0.1], seeds=1, directory=given),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match="as a path, because"):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("section", ["data", "model", "trainer"])
+@pytest.mark.parametrize("given", [3, "lr", [0.1], {"nope": 1}, {1: 2}, {"problem": None}])
+def test_what_a_section_of_options_lacks_is_refused_in_a_sentence(section: str, given: Any) -> None:
+    for call in (fit, plan, compare, sweep):
+        if section == "trainer" and call is sweep:
+            continue  # it has none
+        with pytest.raises(InputError, match=r"as options of|there is no option"):
+            call(**{section: given})
+
+
+@pytest.mark.parametrize("target", [float("nan"), float("inf"), -1.0, "low"])
+def test_a_target_that_is_no_train_loss_is_refused(target: Any) -> None:
+    with pytest.raises(InputError, match="is no train loss"):
+        compare(batch_sizes=["full"], seeds=1, target=target)

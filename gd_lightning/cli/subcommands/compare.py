@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from gd_lightning.cli.subcommands.workers import Workers, check_workers, this_sh
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import CompareTask, Comparison, MemberResult, Report
 from gd_lightning.experiments.comparison.claims import check
+from gd_lightning.experiments.comparison.members import check_target
 from gd_lightning.experiments.comparison.table import check_columns
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.tracking.run_directory import LOGS, in_turn
@@ -51,8 +51,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     _refuse_nothing(options)
     check(options["claims"] or {})
     check_workers("compare", options["workers"])
-    if options["target"] is not None and not 0 <= options["target"] < math.inf:
-        raise InputError(f"target {options['target']} is no train loss; use a number from 0, or null")
+    check_target(options["target"])
     words = {"columns": options["columns"] or (), "claims": options["claims"] or {}}
     if options["runs"]:
         _compare_runs(command, options, words)

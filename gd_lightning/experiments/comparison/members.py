@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -63,6 +64,16 @@ def check_seeds(seeds: int) -> None:
     """
     if seeds < 1:
         raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
+
+
+def check_target(target: float | None) -> None:
+    """Refuse a train loss to reach that is none.
+
+    Raises:
+        InputError: It is below 0, infinite or nan.
+    """
+    if target is not None and not (isinstance(target, (int, float)) and 0 <= target < math.inf):
+        raise InputError(f"target {target} is no train loss; use a number from 0, or null")
 
 
 def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = ()) -> str:

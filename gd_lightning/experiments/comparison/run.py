@@ -28,6 +28,7 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.comparison.members import (
     Setting,
     check_seeds,
+    check_target,
     combinations,
     name_of,
     usual_batch_sizes,
@@ -45,7 +46,7 @@ from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
 from gd_lightning.theory import stable_lr
-from gd_lightning.tracking.run_directory import HISTORY
+from gd_lightning.tracking.run_directory import HISTORY, as_path
 from gd_lightning.tracking.run_reader import FinishedRun
 from gd_lightning.variants import BatchSize, Variant
 
@@ -91,7 +92,7 @@ def compare(
     Raises:
         InputError: Something cannot be compared.
     """
-    given = sections(options, data, model, trainer)
+    given, directory = sections(options, data, model, trainer), None if directory is None else as_path(directory)
     given["trainer"] = {"max_epochs": 20, **given["trainer"]}
     made, varied = taken_problem(problem, given["data"]), as_python(dict(vary or {}))
     request = _Request(made, given, as_python(batch_sizes), as_python(lrs), varied)
@@ -222,6 +223,7 @@ class _Request:
     def task(self, seeds: int, directory: str | Path | None, target: float | None) -> CompareTask[TrainerMember]:
         """Return the comparison, after a trial of each variant."""
         check_seeds(seeds)
+        check_target(target)
         copies = own_copy(
             {"problem": self.problem, **self.options, **self.vary}
         )  # what cannot be copied is found first

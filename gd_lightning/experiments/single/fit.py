@@ -27,7 +27,7 @@ from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, is_taken, last_checkpoint
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_path, is_taken, last_checkpoint
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.summary import RunSummary
 
@@ -83,7 +83,7 @@ def _train(
     Raises:
         InputError: The directory has other files in it, or the options train nothing.
     """
-    place = None if directory is None else Path(directory)
+    place = None if directory is None else as_path(directory)
     if place is not None and checkpoint != place / LAST_CHECKPOINT and is_taken(place):
         raise InputError(f"cannot train in {place}, because it has other files in it; use another name")
     recorder = HistoryRecorder()
@@ -138,7 +138,7 @@ def load(run: str | Path, network: Any = None) -> Run:
 
 def _checkpoint(run: str | Path) -> Path:
     """Return the checkpoint of a run."""
-    path = Path(run)
+    path = as_path(run)
     if str(run) == "last" and not path.exists():
         newest = last_checkpoint(Path(LOGS))
         if newest is None:

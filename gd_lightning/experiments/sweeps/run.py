@@ -69,6 +69,7 @@ from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator, starting_from
 from gd_lightning.records.divergence import DIVERGENCE_FACTOR
+from gd_lightning.tracking.run_directory import as_path
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
@@ -116,12 +117,13 @@ def sweep(
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
     fixed, seeds = sections(options, data, model), as_python(seeds)
+    directory = None if directory is None else as_path(directory)
     of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
     module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
     grid = Grid.of(values, module, of_data, seeds)
     task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device)
     report = task.train(module, of_data, executor=executor)
-    return report if directory is None else report.save(Path(directory))
+    return report if directory is None else report.save(directory)
 
 
 def _epochs(trainer: dict[str, Any]) -> int:

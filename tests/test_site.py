@@ -52,7 +52,7 @@ def test_it_builds_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path
     pytest.importorskip("sphinx", reason="the site is built where its extra, docs, is installed")
     site = tmp_path / "site"
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(site)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(_broken_links(site)) == []
     for tutorial in TUTORIALS:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gd_lightning.data.order import Order, epoch_order
+from gd_lightning.data.order import Order, epoch_orders
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import Ends, Members, TrainingTask
 from gd_lightning.errors import StartError
@@ -186,8 +186,8 @@ class Trial:
         is_in_order = self.order == "sequential" or size == len(samples)
         seeds = range(1 if is_in_order else self._orders)
 
-        def order_of(seed: int, epoch: int) -> Tensor | None:
-            return None if is_in_order else epoch_order(self.order, len(samples), self.seed + seed, epoch)
+        def order_of(seed: int, epoch: int, epochs: int) -> Tensor | None:
+            return None if is_in_order else epoch_orders(self.order, len(samples), self.seed + seed, epoch, epochs)
 
         starts = torch.cat([each.detach().flatten() for each in network.parameters()])[None]
         task = TrainingTask(samples.x, samples.y, starts, order_of, epochs, self.drop_last)

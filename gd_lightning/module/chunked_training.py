@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
+from gd_lightning.engine.orders import MOST_SAMPLES
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
 from gd_lightning.module.schedules import Schedules
@@ -180,8 +181,9 @@ class Chunks:
         if chunk.rows is None or epochs == 1:
             return chunk.rows
         order = self._loader.epoch_order
-        # The first epoch is drawn again: to copy the others behind it takes longer.
-        return order.rows_of(order.epoch, epochs).to(chunk.rows.device)  # type: ignore[no-any-return]
+        if order.n <= MOST_SAMPLES:  # to copy many orders behind the first takes longer than to draw it again
+            return order.rows_of(order.epoch, epochs).to(chunk.rows.device)  # type: ignore[no-any-return]
+        return torch.cat([chunk.rows, order.rows_of(order.epoch + 1, epochs - 1).to(chunk.rows.device)])
 
     # How long
 

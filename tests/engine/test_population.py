@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.engine import (
     AutogradEngine,
     BatchedPopulation,
@@ -86,9 +86,9 @@ def _course(make: Callable[[], nn.Module], epochs: int = 3, drop_last: bool = Fa
     return TrainingTask(x, y, starts, _shuffled(n), epochs, drop_last)
 
 
-def _shuffled(n: int) -> Callable[[int, int], Tensor | None]:
+def _shuffled(n: int) -> Callable[[int, int, int], Tensor | None]:
     # Order 3 is the given one.
-    return lambda seed, epoch: None if seed == 3 else epoch_order("shuffled", n, seed, epoch)
+    return lambda seed, epoch, epochs: None if seed == 3 else epoch_orders("shuffled", n, seed, epoch, epochs)
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning import RegressionModule
-from gd_lightning.data import Samples, epoch_order
+from gd_lightning.data import Samples
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Trial
@@ -49,7 +50,7 @@ def _train(module: RegressionModule, samples: Samples, batch_size: int, lrs: lis
     """Return which runs diverge, as ``fit`` says: a loss that is not finite is part of that."""
     assert module.network is not None
     start = torch.cat([each.detach().flatten() for each in module.network.parameters()])
-    orders = lambda seed, epoch: epoch_order("shuffled", len(samples), seed, epoch)  # noqa: E731
+    orders = lambda seed, epoch, epochs: epoch_orders("shuffled", len(samples), seed, epoch, epochs)  # noqa: E731
     task = TrainingTask(samples.x, samples.y, start[None], orders, epochs)
     names = ("momentum", "nesterov", "weight_decay", "l1")
     members = Members.of(lrs, batch_size, **{name: module.hparams[name] for name in names})

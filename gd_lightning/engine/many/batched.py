@@ -71,7 +71,7 @@ class BatchedPopulation(Population):
                 _Group(self._network, task, members, chosen[here], order_of[here], design, ends, self.numbers_at_once)
             )
         for epoch in range(task.epochs):
-            ordered = _in_orders(samples, [task.orders(int(seed), epoch) for seed in orders])
+            ordered = _in_orders(samples, [task.orders(int(seed), epoch, 1) for seed in orders])
             for group in groups:
                 with one_thread_if(group.numbers < _WORTH_THREADS):
                     group.train_epoch(epoch, ordered, progress)

@@ -113,11 +113,12 @@ class FusedPopulation(Population):
 
 def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:
     """Return the rows of each order in some epochs, shape (O, E, N), or (O, E, 0) for the stored order."""
-    found = [[task.orders(int(seed), epoch) for epoch in epochs] for seed in seeds]
-    if all(rows is None for of_seed in found for rows in of_seed):
+    found = [task.orders(int(seed), epochs.start, len(epochs)) for seed in seeds]
+    if all(rows is None for rows in found):
         return np.empty((len(seeds), len(epochs), 0), np.int64)
-    as_they_lie = np.arange(len(task.x))
-    return np.stack([[as_they_lie if rows is None else rows.numpy() for rows in of_seed] for of_seed in found])
+    shape = len(epochs), len(task.x)
+    as_they_lie = np.broadcast_to(np.arange(len(task.x)), shape)
+    return np.stack([as_they_lie if rows is None else rows.numpy().reshape(shape) for rows in found])
 
 
 def _in_threads(

@@ -23,7 +23,7 @@ from gd_lightning.variants import Variant
 CHECK_EVERY = 100
 """Updates between two checks at the batch losses of a member, as in a run alone."""
 
-Orders = Callable[[int, int], Tensor | None]
+Orders = Callable[[int, int, int], Tensor | None]
 Progress = Callable[[int], object]
 
 
@@ -95,7 +95,8 @@ class TrainingTask:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         starts: Parameters before the first update, in the order of ``parameters()``, shape (S, P).
-        orders: Function of (seed, epoch) that returns the rows in order, shape (N,), int64; None: the stored order.
+        orders: Function of (seed, epoch, epochs) that returns the rows in the order of so many epochs, from this one
+            on, shape (epochs * N,), int64; None: the stored order.
         epochs: E.
         drop_last: Whether a short last batch is left out.
         divergence_factor: A train loss above this multiple of the one before the first update has diverged.
@@ -248,7 +249,7 @@ def _train_alone(
     bound = float(task.bounds(ends.first[member : member + 1])[0])
 
     for epoch in range(task.epochs):
-        rows = None if task.as_they_lie(variant) else task.orders(int(members.order[member]), epoch)
+        rows = None if task.as_they_lie(variant) else task.orders(int(members.order[member]), epoch, 1)
         made, suspected = 0, False
         while made < variant.updates_per_epoch:
             check = DivergenceCheck()

@@ -33,7 +33,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.data.order import Order, comes_as_it_lies, epoch_order
+from gd_lightning.data.order import Order, comes_as_it_lies, epoch_orders
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import (
     AutogradEngine,
@@ -243,14 +243,16 @@ class SweepTask:
 
 @dataclass(frozen=True)
 class _Orders:
-    """The order in which members visit the samples, as a function of the index of their seed and the epoch."""
+    """The order in which members visit the samples, as a function of the index of their seed and the epochs."""
 
     order: Order
     samples: int
     seeds: tuple[int, ...]
 
-    def __call__(self, seed: int, epoch: int) -> Tensor | None:
-        return None if self.order == "sequential" else epoch_order(self.order, self.samples, self.seeds[seed], epoch)
+    def __call__(self, seed: int, epoch: int, epochs: int) -> Tensor | None:
+        if self.order == "sequential":
+            return None
+        return epoch_orders(self.order, self.samples, self.seeds[seed], epoch, epochs)
 
 
 def train_members(

@@ -25,8 +25,9 @@ from tests.conftest import share_parsers
 
 SECONDS = 30  # of the processor, within which each has to end
 WAITING = 120  # seconds by the clock, for what computes nothing; a machine that is busy is no hang
-# Threads that are nobody's run: of tqdm one for the process, and of Lightning one that ends by itself.
-_PASSING = ("TMonitor", "_ChildProcessObserver")
+# Threads that are nobody's run: of tqdm and of multiprocessing, which lends tensors to other processes, one for the
+# process each, and of Lightning one that ends by itself.
+_PASSING = ("TMonitor", "_ChildProcessObserver", "resource sharer")
 _ENDING = 5.0  # seconds that a thread has which was told to end
 
 
@@ -129,7 +130,7 @@ def _wait_for_threads(before: list[threading.Thread]) -> None:
 
 
 def _kind(thread: threading.Thread) -> str:
-    return type(thread).__name__
+    return "resource sharer" if thread.name.endswith("(_serve)") else type(thread).__name__
 
 
 def _umask() -> int:

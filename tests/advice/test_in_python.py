@@ -386,14 +386,14 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
     ),
     "cannot use engine fused, because {}; use engine auto or autograd": (
         lambda make_trainer, _: _fit(
-            make_trainer, model={"engine": "fused", "optimizer": {"class_path": "torch.optim.Adam"}}
+            make_trainer, model={"engine": "fused", "optimizer": {"class_path": "torch.optim.NAdam"}}
         ),
         [
             lambda make_trainer, _: _fit(
-                make_trainer, model={"engine": "auto", "optimizer": {"class_path": "torch.optim.Adam"}}
+                make_trainer, model={"engine": "auto", "optimizer": {"class_path": "torch.optim.NAdam"}}
             ),
             lambda make_trainer, _: _fit(
-                make_trainer, model={"engine": "autograd", "optimizer": {"class_path": "torch.optim.Adam"}}
+                make_trainer, model={"engine": "autograd", "optimizer": {"class_path": "torch.optim.NAdam"}}
             ),
         ],
     ),

@@ -21,7 +21,7 @@ def _run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
         return 0, ""
     code = gd_lightning.main(words)
     out, err = capfd.readouterr()
-    return code, err + out
+    return code, err or out  # what was read of a table is said before a message
 
 
 def _newest_run(word: str) -> str:

@@ -213,8 +213,8 @@ def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--data.batch_size" in shown
         if "--ckpt_path" in shown:
             described = " ".join(shown[shown.index("--ckpt_path CKPT_PATH") :].split("(type")[0].split())
-            assert "or last, which is the newest run" in described
-            assert not {"best", "hpc", "registry", "URL"} & set(re.findall(r"\w+", described)), "these are refused"
+            assert "last, which is the newest run" in described
+            assert not {"hpc", "registry", "URL"} & set(re.findall(r"\w+", described)), "these are refused"
 
 
 def test_one_number_means_the_learning_rate(command_line: CommandLine) -> None:

@@ -55,11 +55,17 @@ def _follow(command: str, match: re.Match[str], capfd: pytest.CaptureFixture[str
     assert code == 0, f"{command}: {said}"
 
 
-# Those that take a second each, for the comparison that follows; one comparison a day is enough.
+# Those that take a second each, for the comparison or the plan of a network that follows; one of each is enough.
 LONG = [
-    part
-    for part in ADVICE
-    if "compare " in ADVICE[part].followed[0] and part != "cannot vary {}; write an option and its values"
+    *(
+        "scale the features and the targets, or choose another initialization",
+        "cannot plan from this start, because {}; use {}",
+    ),
+    *(
+        part
+        for part in ADVICE
+        if "compare " in ADVICE[part].followed[0] and part != "cannot vary {}; write an option and its values"
+    ),
 ]
 
 

@@ -109,7 +109,9 @@ def test_without_a_best_it_is_refused(command_line: CommandLine) -> None:
     assert "cannot find a checkpoint at" in refused(run / "checkpoints" / "nothing.ckpt")
 
 
-@pytest.mark.parametrize("way", ["as it was given", "seen from elsewhere", "moved"])
+@pytest.mark.parametrize(
+    "way", ["as it was given", *(pytest.param(way, marks=pytest.mark.slow) for way in ("seen from elsewhere", "moved"))]
+)
 def test_a_run_that_goes_on_still_knows_its_best(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:

@@ -254,7 +254,8 @@ def test_a_full_disk_ends_a_run_in_one_line(small_disk: Path, free: int) -> None
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="an administrator can write everywhere without setpriv")
-@pytest.mark.parametrize("name", [pytest.param(".", marks=pytest.mark.slow), "lightning_logs"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [".", "lightning_logs"])
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "lightning_logs").mkdir()
     locked = tmp_path / name

@@ -65,7 +65,10 @@ class Enumerated:
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize(("batch_size", "replacement"), [(1, True), (2, True), (3, True), (2, False), (4, False)])
+@pytest.mark.parametrize(
+    ("batch_size", "replacement"),
+    [(1, True), (2, True), (2, False), (4, False), pytest.param(3, True, marks=pytest.mark.slow)],
+)
 def test_by_enumeration(batch_size: int, replacement: bool, outputs: int) -> None:
     small = Enumerated(batch_size, replacement, outputs)
     lr = 0.2

@@ -249,7 +249,10 @@ def test_a_wide_run_that_diverges_is_explained(
     assert f"is above {limit:.4g}, the limit for batch_size 2" in summary["reason"]
 
 
-@pytest.mark.parametrize("options", [["plan"], ["compare", "--batch_sizes", "full,2", "--seeds", "1"], ["sweep"]])
+@pytest.mark.parametrize(
+    "options",
+    [["plan"], pytest.param(["compare", "--batch_sizes", "full,2", "--seeds", "1"], marks=pytest.mark.slow), ["sweep"]],
+)
 def test_every_subcommand_takes_a_wide_table(
     command_line: CommandLine, table: Callable[[int, int], list[str]], options: list[str]
 ) -> None:

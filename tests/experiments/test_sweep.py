@@ -202,6 +202,7 @@ def test_parts_of_an_executor_end_at_the_same_bits(
     options: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if engine == "fused":
+        pytest.importorskip("numba", reason="the fused engine is compiled by numba")
         monkeypatch.setattr("gd_lightning.engine.many.choice._LOADING", 0.0)
     given: dict[str, Any] = {"lrs": [0.01, 0.1, 10.0], "seeds": 2, "max_epochs": 2, **options}
     here, there = sweep(Parabola(), **given), sweep(Parabola(), **given, executor=Pickling())

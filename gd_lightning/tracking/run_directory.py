@@ -90,6 +90,17 @@ def claim_file(parent: Path, name: str, ending: str) -> Path:
     return _claim(parent, name, ending, lambda file: file.touch(exist_ok=False))
 
 
+@contextmanager
+def new_file(parent: Path, name: str, ending: str) -> Iterator[Path]:
+    """Claim a file as :func:`claim_file` does, to be written; where that fails, it is removed again."""
+    path = claim_file(parent, name, ending)
+    try:
+        yield path
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def _claim(parent: Path, name: str, ending: str, make: Callable[[Path], None]) -> Path:
     while True:
         parent.mkdir(parents=True, exist_ok=True)

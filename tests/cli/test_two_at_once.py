@@ -205,7 +205,7 @@ def test_two_runs(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, mo
     _check_whole(command_line.root)
 
 
-@pytest.mark.parametrize("moment", ["claim_file", "write_text"])
+@pytest.mark.parametrize("moment", ["new_file", "write_text"])
 def test_two_predictions(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     run = command_line.fit(*SHORT)
     command = ("predict", "--ckpt_path", run)

@@ -15,7 +15,7 @@ from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import claim_file, write_json
+from gd_lightning.tracking.run_directory import new_file, write_json
 from gd_lightning.tracking.summary import aligned, number
 
 
@@ -61,11 +61,7 @@ def judge(
 def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:
     """Write values into a file that did not exist before; where that is impossible, they have been printed."""
     try:
-        file = claim_file(directory, stage, ".json")
-        try:
+        with new_file(directory, stage, ".json") as file:
             write_json(file, values)
-        except BaseException:
-            file.unlink()
-            raise
     except OSError as error:
         warn(f"the metrics could not be written into {directory}, because of {(error.strerror or str(error)).lower()}")

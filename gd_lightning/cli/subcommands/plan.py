@@ -14,7 +14,7 @@ from gd_lightning.escaping import in_one_line
 from gd_lightning.experiments import LocalPlan, Plan
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.plots.style import pixels, save_png
-from gd_lightning.tracking.run_directory import claim_file
+from gd_lightning.tracking.run_directory import new_file
 
 
 class PlanOptions:
@@ -62,10 +62,6 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
 
 def _write_picture(image: NDArray[np.uint8], logs: Path, name: str) -> Path:
     """Write a picture beside the runs, into a file of its own or none; returns it as seen from here."""
-    path = claim_file(logs, name, ".png")
-    try:
+    with new_file(logs, name, ".png") as path:
         save_png(path, image)
-    except BaseException:
-        path.unlink()
-        raise
     return from_here(path)

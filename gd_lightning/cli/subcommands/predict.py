@@ -15,7 +15,7 @@ from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import csv_text, in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import claim_file, write_text
+from gd_lightning.tracking.run_directory import new_file, write_text
 
 
 def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModule, run: EarlierRun) -> None:
@@ -36,12 +36,8 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
         return
     predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
     text = predictions_csv(data, predictions)
-    file = claim_file(run.directory or Path(), "predictions", ".csv")
-    try:
+    with new_file(run.directory or Path(), "predictions", ".csv") as file:
         write_text(file, text)
-    except BaseException:
-        file.unlink()
-        raise
     print(in_one_line(f"{len(predictions)} predictions of {run.name} in {file}"))
 
 

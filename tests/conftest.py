@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 import gd_lightning
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
-from gd_lightning.engine.compiled_code import Announced
+from gd_lightning.engine.compilation_notice import Announced
 
 # Each core has tests of its own; threads that share them make small tensors many times slower.
 torch.set_num_threads(1)

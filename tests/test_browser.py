@@ -25,7 +25,7 @@ import pytest
 import gd_lightning
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import History
-from gd_lightning.tracking.tensorboard.groups import write_aggregate
+from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
 from tests.conftest import CONFIGS
 
 HOST = "127.0.0.1"

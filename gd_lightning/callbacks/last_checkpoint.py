@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gd_lightning.callbacks.directories import directory_of
-from gd_lightning.callbacks.divergence import StopOnDivergence
+from gd_lightning.callbacks.stop_on_divergence import StopOnDivergence
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
 from gd_lightning.module import CheckedCheckpoints, WholeCheckpoints, is_at_its_end

@@ -15,7 +15,7 @@ from gd_lightning.random_numbers import start_seed
 from gd_lightning.records.history import History
 from gd_lightning.tracking.mlflow import MLflowWriter
 from gd_lightning.tracking.other_loggers import LoggerWriter
-from gd_lightning.tracking.tensorboard.run import HistoryWriter
+from gd_lightning.tracking.tensorboard.history_writer import HistoryWriter
 from gd_lightning.variants import Variant
 
 

@@ -17,7 +17,8 @@ from gd_lightning.callbacks.trainer_info import problem_of, title_of
 from gd_lightning.callbacks.update_rows import UpdateRows
 from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, linear_network
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.run_directory import HISTORY, SUMMARY, write_json, write_text
+from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.run_directory import HISTORY, SUMMARY
 from gd_lightning.tracking.summary import RunSummary, run_card, summarize
 from gd_lightning.variants import Variant
 

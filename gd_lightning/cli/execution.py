@@ -31,7 +31,8 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import visible
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
-from gd_lightning.tracking.run_directory import claim_file, write_text
+from gd_lightning.tracking.atomic_writes import write_text
+from gd_lightning.tracking.run_directory import claim_file
 
 _LONGEST = 600  # characters of a message
 _BRIEF = 150  # characters of what an unexpected error says

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import has_version, next_version, set_version
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember, write_text
+from gd_lightning.tracking.atomic_writes import write_text
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember
 from gd_lightning.tracking.run_files import with_header
 
 

@@ -13,7 +13,7 @@ from gd_lightning.engine.chunk import (
     SaveAt,
     Trace,
 )
-from gd_lightning.engine.compiled_code import announcing_compilation, keeps_compiled_code
+from gd_lightning.engine.compilation_notice import announcing_compilation, keeps_compiled_code
 from gd_lightning.engine.fused import FusedEngine
 from gd_lightning.engine.fusible import why_no_numba, why_not_fused, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from gd_lightning.errors import InputError
 from gd_lightning.plain_numbers import as_python
-from gd_lightning.problems.array_numbers import as_array, as_numbers
+from gd_lightning.problems.exact_numbers import as_array, as_numbers
 from gd_lightning.problems.frames import DataFrame, Frame, columns_of, frame_inputs, is_frame
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.tables import Names, Table

@@ -127,7 +127,7 @@ class Table(Problem):
     @property
     def description(self) -> str:
         """What was read, in one line: rows, columns and what they are taken for; "" before that."""
-        from gd_lightning.problems.column_choice import described
+        from gd_lightning.problems.table_description import described
 
         if self._columns is None or not self._rows:
             return ""

@@ -1,22 +1,16 @@
-"""Run directories: names, exclusive creation, locking, and atomic writing of files."""
+"""Run directories: their names and files, and exclusive creation."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.variants import Variant
-
-if sys.platform != "win32":
-    import fcntl
 
 HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
     "history.csv",
@@ -34,7 +28,6 @@ LOGS = "lightning_logs"
 _ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
 
 _TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
-_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file is opened that is there to be locked
 _LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
 
 
@@ -186,83 +179,6 @@ def last_checkpoint(logs: Path) -> Path | None:
     return max(checkpoints, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
-@contextmanager
-def held(directory: Path, together: bool = False) -> Iterator[None]:
-    """Let no other process write into a directory meanwhile; a process that is killed leaves nothing behind.
-
-    Args:
-        directory: Which is there.
-        together: Whether processes that ask for the same may write there at the same time.
-
-    Raises:
-        InputError: Another process is writing there.
-    """
-    with _locked(directory, os.O_RDONLY, together, wait=False) as ours:
-        if not ours:
-            raise InputError(
-                f"cannot write into {directory}, because another process does; wait until it has ended, or use another "
-                "directory"
-            )
-        yield
-
-
-@contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is within this for the same directory, or the same empty file, which is made."""
-    with _locked(path, os.O_RDONLY if path.is_dir() else _EMPTY_FILE, together=False, wait=True):
-        yield
-
-
-@contextmanager
-def claimed(file: Path) -> Iterator[bool]:
-    """Claim what an empty file stands for, if no other process has; a process that is killed gives its claims up.
-
-    It is a file of its own, since network file systems lock only what can be written to, as no directory can.
-
-    Args:
-        file: Made with its directory, where it is not there.
-
-    Yields:
-        Whether it is this process's now.
-    """
-    with _locked(file, _EMPTY_FILE, together=False, wait=False) as ours:
-        yield ours
-
-
-@contextmanager
-def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[bool]:
-    """Lock a file or directory until the end or the death of this process; yields whether it could be locked.
-
-    Where the system or the file system has no locks, every process may go on.
-    """
-    if sys.platform == "win32":  # it has no locks of this kind
-        yield True
-        return
-    handle, ours = _opened(path, access), True
-    try:
-        kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
-        try:
-            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            ours = False
-        except OSError:  # a file system without locks
-            pass
-        yield ours
-    finally:
-        os.close(handle)
-
-
-def _opened(path: Path, access: int) -> int:
-    while True:
-        if access == _EMPTY_FILE:
-            path.parent.mkdir(exist_ok=True)
-        try:
-            return os.open(path, access, 0o666)
-        except FileNotFoundError:  # a process that is done with all files has removed the directory
-            if access != _EMPTY_FILE or not path.parent.parent.is_dir():
-                raise
-
-
 def as_path(given: object) -> Path:
     """Return what was given as a path.
 
@@ -272,41 +188,3 @@ def as_path(given: object) -> Path:
     if not isinstance(given, (str, os.PathLike)):
         raise InputError(f"cannot use {str(given)[:50]!r} as a path, because it is no text; give a directory's name")
     return Path(given)
-
-
-def write_once(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON unless the file is there: of several processes that do so at the same time, one does."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_json(part, values)
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str | Iterable[str]) -> None:
-    """Write a text, or pieces of one, atomically: neither a reader nor a crash leaves or sees a part of the file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as strict JSON; numbers that are not finite, which it lacks, become strings such as "nan"."""
-    write_text(path, json.dumps(_strict(values), indent=2) + "\n")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

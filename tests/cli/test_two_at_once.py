@@ -20,7 +20,8 @@ from gd_lightning import History
 from gd_lightning.cli.saved_config import settle_version
 from gd_lightning.tracking import run_directory
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.run_directory import claim_directory, claim_file, claim_within, held
+from gd_lightning.tracking.locks import held
+from gd_lightning.tracking.run_directory import claim_directory, claim_file, claim_within
 from tests.conftest import ROOT, TIMEOUT, CommandLine
 
 SHORT = ("--trainer.max_epochs", "2")

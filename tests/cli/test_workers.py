@@ -23,7 +23,7 @@ import gd_lightning
 from gd_lightning import History
 from gd_lightning.cli.subcommands import workers
 from gd_lightning.experiments import CompareTask, MemberResult
-from gd_lightning.tracking.run_directory import claimed
+from gd_lightning.tracking.locks import claimed
 from gd_lightning.tracking.run_files import read_summary
 from tests.conftest import TIMEOUT, CommandLine
 

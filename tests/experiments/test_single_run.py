@@ -248,7 +248,7 @@ def test_a_history_becomes_a_frame(library: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gd_lightning.experiments.notebooks.png_bytes", lambda _: b"a picture")
+    monkeypatch.setattr("gd_lightning.experiments.html_report.png_bytes", lambda _: b"a picture")
     shown: list[Any] = [
         fit((X, Y), **OPTIONS),
         plan((X, Y), **OPTIONS),

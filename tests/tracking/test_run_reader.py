@@ -23,7 +23,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_reader import FinishedRun, find_runs, read_run
-from gd_lightning.tracking.tensorboard.groups import write_aggregate
+from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
 from tests.conftest import MakeTrainer
 
 

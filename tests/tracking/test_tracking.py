@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.run_directory import claim_directory, claim_file, free_name, run_name, write_json, write_text
+from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.run_directory import claim_directory, claim_file, free_name, run_name
 from gd_lightning.tracking.summary import epoch_table, milestones, run_card, run_report, summarize
 from gd_lightning.variants import Variant
 

@@ -20,7 +20,8 @@ from gd_lightning.experiments.comparison.claims import check
 from gd_lightning.experiments.comparison.members import check_target
 from gd_lightning.experiments.comparison.table import check_columns
 from gd_lightning.float64 import precision_of_run
-from gd_lightning.tracking.run_directory import LOGS, in_turn
+from gd_lightning.tracking.locks import in_turn
+from gd_lightning.tracking.run_directory import LOGS
 from gd_lightning.tracking.run_reader import find_runs, read_run
 
 # One process, whose runs leave all their files.

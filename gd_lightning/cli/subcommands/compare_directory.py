@@ -11,16 +11,9 @@ from typing import Any
 
 from gd_lightning.errors import InputError
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.run_directory import (
-    SUMMARY,
-    claim_directory,
-    held,
-    in_turn,
-    is_taken,
-    missing_directories,
-    remove_empty,
-    write_once,
-)
+from gd_lightning.tracking.atomic_writes import write_once
+from gd_lightning.tracking.locks import held, in_turn
+from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, missing_directories, remove_empty
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
 

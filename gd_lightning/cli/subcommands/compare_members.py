@@ -30,7 +30,8 @@ from gd_lightning.experiments.comparison.task import MemberResult
 from gd_lightning.module import RegressionModule
 from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, claimed
+from gd_lightning.tracking.locks import claimed
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.yaml_and_json import plain_copy
 from gd_lightning.variants import BatchSize, Variant

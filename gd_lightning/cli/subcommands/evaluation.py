@@ -15,7 +15,8 @@ from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import new_file, write_json
+from gd_lightning.tracking.atomic_writes import write_json
+from gd_lightning.tracking.run_directory import new_file
 from gd_lightning.tracking.summary import aligned, number
 
 

@@ -14,15 +14,8 @@ from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.run_directory import (
-    EVENTS,
-    LOGS,
-    claim_directory,
-    forget,
-    held,
-    missing_directories,
-    remove_empty,
-)
+from gd_lightning.tracking.locks import held
+from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, forget, missing_directories, remove_empty
 
 
 class FitFiles:

@@ -15,7 +15,8 @@ from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import csv_text, in_one_line
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import new_file, write_text
+from gd_lightning.tracking.atomic_writes import write_text
+from gd_lightning.tracking.run_directory import new_file
 
 
 def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModule, run: EarlierRun) -> None:

@@ -25,7 +25,9 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.sweeps.ranges import written_twice
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, held, is_taken, write_text
+from gd_lightning.tracking.atomic_writes import write_text
+from gd_lightning.tracking.locks import held
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, is_taken
 
 # What would change runs that have no Trainer.
 _NEEDED: dict[str, tuple[Any, ...]] = {

@@ -17,7 +17,7 @@ from gd_lightning.engine.kernels.structures import Array, Number, Rule, Samples
 GROUP = 64
 """S."""
 
-FEWEST = 32
+FEWEST_IN_GROUPS = 32
 """Samples of a batch from which on groups take less time than single samples."""
 
 MOST_SHUFFLED = 8

@@ -12,7 +12,7 @@ import numpy as np
 
 from gd_lightning.engine.compiling import allocating, leaf, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
-from gd_lightning.engine.kernels.groups import FEWEST, MOST_SHUFFLED, ROOM, add_groups, sum_losses_of_groups
+from gd_lightning.engine.kernels.groups import FEWEST_IN_GROUPS, MOST_SHUFFLED, ROOM, add_groups, sum_losses_of_groups
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import SGD, begin, end_update, leave
 
@@ -198,7 +198,7 @@ def _add_linear(
     is_line = features == 1 and outputs == 1
     # The samples of a line in stored order lie next to each other as they are.
     in_groups = features <= MOST_SHUFFLED if len(samples.rows) > 0 else features < SHORT and not is_line
-    if count >= FEWEST and in_groups:
+    if count >= FEWEST_IN_GROUPS and in_groups:
         return add_groups(samples, start, stop, count, theta, gradient, rule, group)
     if is_line:
         return _add_line(samples, start, stop, count, theta, gradient, rule)

@@ -14,7 +14,7 @@ from gd_lightning.engine.kernels.updates import begin, end_update
 
 _activate = activate.call
 
-FEWEST = 8
+FEWEST_IN_BLOCKS = 8
 """Batch size from which on matrix products take less time than loops."""
 
 
@@ -23,7 +23,7 @@ def carry_out_network(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a multilayer perceptron."""
-    in_blocks, progress = span.batch_size >= FEWEST, begin(span)
+    in_blocks, progress = span.batch_size >= FEWEST_IN_BLOCKS, begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)

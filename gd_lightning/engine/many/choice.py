@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gd_lightning.engine.compiled_code import keeps_compiled_code
+from gd_lightning.engine.compilation_notice import keeps_compiled_code
 from gd_lightning.engine.fusible import parts_of, why_not_fused_network, work_of
 from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.fused import FusedPopulation

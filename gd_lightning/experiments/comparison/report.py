@@ -16,13 +16,14 @@ from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows, table_cells
-from gd_lightning.experiments.notebooks import as_html
+from gd_lightning.experiments.html_report import as_html
 from gd_lightning.plots.comparison.figure import comparison_figure
 from gd_lightning.plots.style import pixels, png_bytes, save_png, save_svg
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
-from gd_lightning.tracking.run_directory import HISTORY, write_json, write_text
-from gd_lightning.tracking.tensorboard.groups import write_aggregate
+from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.run_directory import HISTORY
+from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
 
 _MOST_DRAWN = 8  # groups in one picture
 _NO_PANELS = ProblemPanels()

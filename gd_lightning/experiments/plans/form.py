@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from matplotlib.figure import Figure
 
 from gd_lightning.escaping import in_one_line
-from gd_lightning.experiments.notebooks import as_html
+from gd_lightning.experiments.html_report import as_html
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.variants import Variant
 

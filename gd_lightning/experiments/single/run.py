@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from gd_lightning.data.samples import PIECE
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.notebooks import as_html
+from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
 from gd_lightning.module import RegressionModule
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
 from gd_lightning.problems import inputs_of
 from gd_lightning.records.history import History
+from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.run_directory import (
     CURVES,
     HISTORY,
@@ -31,8 +32,6 @@ from gd_lightning.tracking.run_directory import (
     as_path,
     claim_directory,
     is_taken,
-    write_json,
-    write_text,
 )
 from gd_lightning.tracking.summary import RunSummary, parameter_rows, run_facts, run_report
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
-from gd_lightning.experiments.notebooks import as_html
+from gd_lightning.experiments.html_report import as_html
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.plots.style import pixels, png_bytes, save_png
@@ -26,7 +26,7 @@ from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.records.groups import Values, sample_std
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.run_directory import write_json, write_text
+from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.tracking.tensorboard.hparams import MOST_SETTINGS, write_settings
 from gd_lightning.variants import Variant

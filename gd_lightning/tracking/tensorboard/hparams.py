@@ -16,7 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.tensorboard.groups import AGGREGATE_ENDING
+from gd_lightning.tracking.tensorboard.groups_of_runs import AGGREGATE_ENDING
 
 SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed", "outcome")
 RESULTS = (

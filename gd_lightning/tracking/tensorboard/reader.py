@@ -18,7 +18,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.records.history import History
 from gd_lightning.tracking.run_directory import EVENTS, HISTORY
-from gd_lightning.tracking.tensorboard.groups import AGGREGATE_ENDING
+from gd_lightning.tracking.tensorboard.groups_of_runs import AGGREGATE_ENDING
 
 # Those with an axis are of runs of ours that were killed, and left no history.csv.
 _TRAIN_TAGS = ("train_loss", "train_loss_epoch", "train/loss", "updates/train_loss", "train_loss_step", "loss")

@@ -1,12 +1,4 @@
-"""Writing the history of a run to TensorBoard: each quantity against each axis, in a tag family per axis.
-
-TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
-different batch sizes overlay in the family of the axis that they are to be compared on:
-
-- ``updates/...``, ``samples/...``: the number of optimiser steps, or of training samples consumed;
-- ``epochs/...``: whole epochs, for what is measured at their ends;
-- ``microseconds/...``: training time; the *relative* axis of the other families is training time as well.
-"""
+"""Writing the history of a run to TensorBoard: each quantity against each axis, in a tag family per axis."""
 
 from __future__ import annotations
 
@@ -21,19 +13,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.records.history import AXES, PREDICTED, History, Outcome
+from gd_lightning.records.history import PREDICTED, History, Outcome
 from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import EVENTS
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
-
-_OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
-
-# Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis.
-_LAYOUT = {
-    "train loss, measured and predicted": {
-        axis: ["Multiline", [rf"{axis}/train_loss(_predicted)?$"]] for axis in ("epochs", "updates", "samples")
-    }
-}
+from gd_lightning.tracking.tensorboard.tags import LAYOUT, OWN_TAGS, steps_of, tags_of
 
 
 class HistoryWriter:
@@ -62,7 +46,7 @@ class HistoryWriter:
             to_the_end: Write the newest row in any case; it is the last one.
         """
         if not self._has_layout and len(history.measured(PREDICTED)):
-            self._writer.add_custom_scalars(_LAYOUT)
+            self._writer.add_custom_scalars(LAYOUT)
             self._has_layout = True
         for row in self.rows.new(history, to_the_end):
             self._write_row(row)
@@ -85,17 +69,9 @@ class HistoryWriter:
             file_writer.add_event(event, step=event.step, walltime=event.wall_time)
 
     def _write_row(self, row: Mapping[str, float]) -> None:
-        measured = {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}
-        steps = {
-            "updates": row["update"],
-            "samples": row["samples"],
-            "microseconds": round(row["seconds"] * 1e6),
-        }
-        if row["epoch"] == int(row["epoch"]):
-            steps["epochs"] = row["epoch"]
-        for axis, step in steps.items():
+        for axis, step in steps_of(row).items():
             # One event holds all values of a row on an axis: several times faster than add_scalar for each.
-            values = [Summary.Value(tag=f"{axis}/{name}", simple_value=value) for name, value in measured.items()]
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in tags_of(row, axis).items()]
             file_writer = self._writer._get_file_writer()
             file_writer.add_summary(Summary(value=values), int(step), walltime=self._started + row["seconds"])
 
@@ -131,7 +107,7 @@ def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
             continue
         try:
             for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
-                foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
+                foreign = [value for value in event.summary.value if not value.tag.startswith(OWN_TAGS)]
                 if foreign and event.step < before:
                     yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))
         except Exception as error:  # whatever a damaged file makes the reader stumble on

@@ -21,8 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import PREDICTED, History, Outcome
 from gd_lightning.tracking.logged_rows import POINTS
-from gd_lightning.tracking.tensorboard.groups import write_aggregate
-from gd_lightning.tracking.tensorboard.run import HistoryWriter
+from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
+from gd_lightning.tracking.tensorboard.history_writer import HistoryWriter
 
 AXES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 

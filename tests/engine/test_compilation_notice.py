@@ -15,13 +15,13 @@ import pytest
 from lightning.pytorch import Trainer
 
 from gd_lightning import RegressionDataModule, RegressionModule, SteepLine
-from gd_lightning.engine import announcing_compilation, compiled_code
-from gd_lightning.engine.compiled_code import FROM_ARCHIVE, IN_EACH_PROCESS, ONCE, Announced, keeps_compiled_code
+from gd_lightning.engine import announcing_compilation, compilation_notice
+from gd_lightning.engine.compilation_notice import FROM_ARCHIVE, IN_EACH_PROCESS, ONCE, Announced, keeps_compiled_code
 from tests.conftest import MakeTrainer
 
 pytest.importorskip("numba", reason="the fused engine is compiled by numba")
 
-PACKAGE = Path(compiled_code.__file__).parents[1]
+PACKAGE = Path(compilation_notice.__file__).parents[1]
 Double = Callable[[str], Any]
 
 
@@ -112,9 +112,11 @@ def test_it_is_said_why_code_is_compiled_in_each_process(
     compiled_double: Double, monkeypatch: pytest.MonkeyPatch, is_kept: bool, is_in_archive: bool, sentence: str
 ) -> None:
     monkeypatch.setattr(Announced, "already", False)
-    monkeypatch.setattr(compiled_code, "keeps_compiled_code", lambda: is_kept)
+    monkeypatch.setattr(compilation_notice, "keeps_compiled_code", lambda: is_kept)
     if is_in_archive:
-        monkeypatch.setattr(compiled_code, "__file__", "gd_lightning.whl/gd_lightning/engine/compiled_code.py")
+        monkeypatch.setattr(
+            compilation_notice, "__file__", "gd_lightning.whl/gd_lightning/engine/compilation_notice.py"
+        )
     said: list[str] = []
     with announcing_compilation(said.append):
         compiled_double("stamp")(4)

@@ -1,0 +1,93 @@
+"""Locks of directories and files, by which processes that write at the same time wait for each other or are refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gd_lightning.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file is opened that is there to be locked
+
+
+@contextmanager
+def held(directory: Path, together: bool = False) -> Iterator[None]:
+    """Let no other process write into a directory meanwhile; a process that is killed leaves nothing behind.
+
+    Args:
+        directory: Which is there.
+        together: Whether processes that ask for the same may write there at the same time.
+
+    Raises:
+        InputError: Another process is writing there.
+    """
+    with _locked(directory, os.O_RDONLY, together, wait=False) as ours:
+        if not ours:
+            raise InputError(
+                f"cannot write into {directory}, because another process does; wait until it has ended, or use another "
+                "directory"
+            )
+        yield
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is within this for the same directory, or the same empty file, which is made."""
+    with _locked(path, os.O_RDONLY if path.is_dir() else _EMPTY_FILE, together=False, wait=True):
+        yield
+
+
+@contextmanager
+def claimed(file: Path) -> Iterator[bool]:
+    """Claim what an empty file stands for, if no other process has; a process that is killed gives its claims up.
+
+    It is a file of its own, since network file systems lock only what can be written to, as no directory can.
+
+    Args:
+        file: Made with its directory, where it is not there.
+
+    Yields:
+        Whether it is this process's now.
+    """
+    with _locked(file, _EMPTY_FILE, together=False, wait=False) as ours:
+        yield ours
+
+
+@contextmanager
+def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[bool]:
+    """Lock a file or directory until the end or the death of this process; yields whether it could be locked.
+
+    Where the system or the file system has no locks, every process may go on.
+    """
+    if sys.platform == "win32":  # it has no locks of this kind
+        yield True
+        return
+    handle, ours = _opened(path, access), True
+    try:
+        kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
+        try:
+            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            ours = False
+        except OSError:  # a file system without locks
+            pass
+        yield ours
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path, access: int) -> int:
+    while True:
+        if access == _EMPTY_FILE:
+            path.parent.mkdir(exist_ok=True)
+        try:
+            return os.open(path, access, 0o666)
+        except FileNotFoundError:  # a process that is done with all files has removed the directory
+            if access != _EMPTY_FILE or not path.parent.parent.is_dir():
+                raise

@@ -1,0 +1,37 @@
+"""Tags under which TensorBoard shows the history of a run, and the steps against which it draws them.
+
+TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
+different batch sizes overlay in the family of the axis that they are to be compared on:
+
+- ``updates/...``, ``samples/...``: the number of optimiser steps, or of training samples consumed;
+- ``epochs/...``: whole epochs, for what is measured at their ends;
+- ``microseconds/...``: training time; the *relative* axis of the other families is training time as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gd_lightning.records.history import AXES
+
+OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
+
+LAYOUT = {
+    "train loss, measured and predicted": {
+        axis: ["Multiline", [rf"{axis}/train_loss(_predicted)?$"]] for axis in ("epochs", "updates", "samples")
+    }
+}
+"""Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis."""
+
+
+def steps_of(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the whole number against which TensorBoard draws a row of a history, by axis."""
+    steps = {"updates": row["update"], "samples": row["samples"], "microseconds": round(row["seconds"] * 1e6)}
+    if row["epoch"] == int(row["epoch"]):
+        steps["epochs"] = row["epoch"]
+    return steps
+
+
+def tags_of(row: Mapping[str, float], axis: str) -> dict[str, float]:
+    """Return what was measured in a row of a history, by its tag on an axis."""
+    return {f"{axis}/{name}": value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}

@@ -168,10 +168,11 @@ class Forecast(Measuring):
         """The forecast as attributes of the run's summary; {} without a forecast."""
         if self.outcome is None or self._predictor is None:
             return {"prediction": self._left_out} if self._left_out else self._said_before
+        of_decay = self._predictor.loss.lowest - self._predictor.loss.least_squares
         return {
             "prediction": in_words(self._predictor, self.outcome),
             "largest_stable_lr": self.outcome.largest_stable_lr,
-            "predicted_floor": self.outcome.floor,
+            "predicted_floor": self.outcome.floor + of_decay,
         }
 
     @one_thread_if(True)

@@ -111,7 +111,7 @@ def _predictor(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
         bias=start.bias is not None,
         most=most,
-    )
+    ).with_weight_decay(module.hparams["weight_decay"])
 
     def rounding(rule: UpdateRule) -> float:
         x, y = _some(pieces, variant.train_samples)

@@ -30,7 +30,7 @@ def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
     With a momentum of 1 or more no learning rate is stable, and the formulas do not hold.
     """
     network, options = linear_network(module), module.hparams
-    others = ("optimizer", "lr_scheduler", "weight_decay", "l1")
+    others = ("optimizer", "lr_scheduler", "l1")
     if not is_squared_error(module) or any(options[name] for name in others) or options["momentum"] >= 1:
         return None
     if network is None or own_method(module, RegressionModule, _UPDATES):

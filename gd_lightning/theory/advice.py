@@ -59,7 +59,7 @@ def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
         'lr 0.5 is above 0.2143, the limit for batch_size 3 on these data; use lr 0.1 (2 epochs).'
     """
     found = remedies(predictor, outcome)
-    said = [f"{_options(remedy)}{_result(remedy)}" for remedy in found]
+    said = [f"{_options(remedy)}{_result(predictor, remedy)}" for remedy in found]
     if found and _is_noisy(predictor, outcome):
         said.append("let it fall with an lr_scheduler")
     if not said:
@@ -160,7 +160,7 @@ def _to_be_faster(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
 
 def _with_momentum(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
     """Yield the best momentum for batch gradient descent, if that helps much."""
-    ideal = best_heavy_ball(predictor.loss.lambda_min, predictor.loss.lambda_max).momentum
+    ideal = best_heavy_ball(predictor.loss.flattest, predictor.loss.sharpest).momentum
     digits = max(2, math.ceil(-math.log10(1 - ideal)) + 1) if ideal < 1 - 1e-9 else 9
     momentum = math.floor(ideal * 10**digits) / 10**digits
     if momentum == predictor.rule.momentum:
@@ -241,7 +241,7 @@ def _complaint(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
         why = "" if _is_noisy(predictor, outcome) else " by rounding"
         return (
-            f"With {batch}, {lr} ends {outcome.floor:.2g} above the least-squares loss{why}, more than the target of "
+            f"With {batch}, {lr} ends {outcome.floor:.2g} above {predictor.reference}{why}, more than the target of "
             f"{predictor.target:.2g}"
         )
     if outcome.verdict is Verdict.SLOW:
@@ -263,13 +263,13 @@ def _options(remedy: Remedy) -> str:
     return " and ".join(words)
 
 
-def _result(remedy: Remedy) -> str:
+def _result(predictor: OutcomePredictor, remedy: Remedy) -> str:
     """Return the outcome of a remedy, in parentheses."""
     row = remedy.outcome
     if "trainer.max_epochs" in remedy.options:
         return ""
     if row.verdict is Verdict.REACHES_ITS_FLOOR:
-        return f" (ends {row.floor:.2g} above the least-squares loss)"
+        return f" (ends {row.floor:.2g} above {predictor.reference})"
     # The whole set has no floor; drawn with replacement, N samples have one.
     is_exact = row.growth is not None or (row.variant.name == "batch" and row.floor == 0)
     about = "" if is_exact else "about "
@@ -286,8 +286,8 @@ def in_words(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     if outcome.verdict is Verdict.DIVERGES:
         return f"{outcome.verdict}{how}"
     if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
-        return f"{outcome.verdict}, {outcome.floor:.3g} above the least-squares loss{how}"
-    there = f"{predictor.target:.2g} above the least-squares loss after {epochs_in_words(outcome)} epochs"
+        return f"{outcome.verdict}, {outcome.floor:.3g} above {predictor.reference}{how}"
+    there = f"{predictor.target:.2g} above {predictor.reference} after {epochs_in_words(outcome)} epochs"
     return f"{outcome.verdict}, {there}{how}"
 
 

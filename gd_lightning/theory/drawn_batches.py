@@ -112,7 +112,7 @@ class DrawnBatches:
         return float(self._reduced.observe @ settled(epoch))
 
     def floor(self, lr: float, variant: Variant) -> float:
-        """Return how far above the least-squares loss the expected train loss stays at a constant learning rate.
+        """Return how far above the lowest loss the expected train loss stays at a constant learning rate.
 
         It is that at the ends of epochs. A short last batch is noisier than the others, and counts.
 
@@ -137,7 +137,7 @@ class DrawnBatches:
         return self._moment_limits.floor(lr, self.spread(variant.batch_size))
 
     def excess(self, lr: float, variant: Variant, epochs: int) -> float:
-        """Return how far above the least-squares loss the expected train loss is after some epochs."""
+        """Return how far above the lowest loss the expected train loss is after some epochs."""
         state = torch.linalg.matrix_power(self._epoch(lr, variant), epochs) @ self._reduced.start
         return float(self._reduced.observe @ state)
 
@@ -146,7 +146,7 @@ class DrawnBatches:
         epoch, states = self._epoch(lr, variant), [self._reduced.start]
         for _ in range(epochs):
             states.append(epoch @ states[-1])
-        return self.loss.least_squares + torch.stack(states) @ self._reduced.observe
+        return self.loss.lowest + torch.stack(states) @ self._reduced.observe
 
     def spread(self, batch_size: int) -> float:
         """Return the variance of a batch's mean in units of one sample's."""

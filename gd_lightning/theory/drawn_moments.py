@@ -8,12 +8,14 @@ second moments M_ij = E[(d_i, v_i)' (d_j, v_j)] and the mean m move by
     M_ij <- A_i M_ij A_j' + s (2 / K)^2 Q_ij c c',    Q = F F'M_dd - G M_dd G + noise,    m_i <- A_i m_i
 
 with s the variance of a batch's mean in units of one sample's, F F'M the mean over all samples of z z'M z z', and the
-noise that of the residuals. Only the pairs i <= j are held. Where M grows by a factor x an update, M_dd = f o F F'M_dd,
-f_ij being s (2 / K)^2 times the first entry of (x - A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd)^-1 (c (x) c). The
-map keeps matrices positive semidefinite, so its spectral radius is an eigenvalue, and the largest one of F'f F falls as
-x rises: updates are stable if and only if it is below one at x = 1 and the mean is stable. F'f F is symmetric, with as
-many rows as there are samples or pairs. Without momentum, 2 lr / K is stable below one over the largest eigenvalue of
-L^-1 R, where L M = G M + M G and R M = G M G + s (F F'M - G M G).
+noise that of the residuals. With weight decay, the error is that about the minimum of what is descended, the matrices
+A_i are those of its curvature, and Q has the covariances of samples where their means are not 0. Only the pairs i <= j
+are held. Where M grows by a factor x an update, M_dd = f o F F'M_dd, f_ij being s (2 / K)^2 times the first entry of (x
+- A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd)^-1 (c (x) c). The map keeps matrices positive semidefinite, so its
+spectral radius is an eigenvalue, and the largest one of F'f F falls as x rises: updates are stable if and only if it is
+below one at x = 1 and the mean is stable. F'f F is symmetric, with as many rows as there are samples or pairs. Without
+momentum, lr is stable below one over the largest eigenvalue of L^-1 R, where L M = C M + M C and R M = C M C + s (2 /
+K)^2 (F F'M - G M G), C being the curvatures.
 
 Sources: Defossez and Bach, Averaged least-mean-squares, AISTATS 2015, https://arxiv.org/abs/1412.0156; Krein and
 Rutman, Linear operators leaving invariant a cone, AMS Translations 26 (1950); Can, Gurbuzbalaban and Zhu, Accelerated
@@ -70,7 +72,9 @@ class Moments:
     def observation(self) -> Tensor:
         """What makes the excess of a state."""
         found = torch.zeros_like(self.state(self.loss.optimum))
-        found[: len(self.products.gram)] = self.products.packed(torch.diag(self.loss.eigenvalues / 2))
+        second, mean = self.parts(found)
+        second[0] = self.products.packed(torch.diag(self.loss.eigenvalues / 2))
+        mean[0] = self.loss.eigenvalues[:, None] * self.loss.pull
         return found
 
     @cached_property
@@ -119,16 +123,16 @@ class Moments:
         It is made of one matrix a direction, lambda without momentum. With momentum it is the solution Q of
         Q - A'Q A = C times a number, C being the energy of error and velocity.
         """
-        lam = self.loss.eigenvalues
+        lam = self.loss.curvatures
         weights = lam[:, None, None]
         if self.rule.momentum:
             # Of an error that does not decay, Q would be infinite.
-            lam = lam.clamp(min=_SLOWEST * self.loss.lambda_max)
+            lam = lam.clamp(min=_SLOWEST * self.loss.sharpest)
             maps = update_matrices(lam, self.rule.at(lr))
             energy = torch.diag_embed(torch.stack([lam, torch.full_like(lam, lr)], dim=1)).flatten(1)
             pairs = torch.einsum("iac,ibd->icdab", maps, maps).flatten(3).flatten(1, 2)
             found = torch.linalg.solve(torch.eye(4, dtype=torch.float64) - pairs, energy).unflatten(1, (2, 2))
-            weights = found * (self.loss.eigenvalues / found[:, 0, 0])[:, None, None]
+            weights = found * (self.loss.curvatures / found[:, 0, 0])[:, None, None]
         return torch.cat([self._mapped(states, weights), states[..., -1:]], dim=-1)
 
     def update(self, lr: float, spread: float) -> Callable[[Tensor], Tensor]:
@@ -147,7 +151,7 @@ class Moments:
 
     def maps(self, lr: float) -> Tensor:
         """Return A, shape (R, b, b)."""
-        return update_matrices(self.loss.eigenvalues, self.rule.at(lr))[:, : self.block, : self.block]
+        return update_matrices(self.loss.curvatures, self.rule.at(lr))[:, : self.block, : self.block]
 
     def _mapped(self, states: Tensor, maps: Tensor) -> Tensor:
         """Return all numbers of states but the last, (..., n - 1), after matrices of shape (R, b, b) on directions."""

@@ -101,30 +101,31 @@ def predicted_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, updates:
     """
     error = loss.error(start)
     if rule.momentum == 0:
-        factors = 1 - rule.lr * loss.eigenvalues
+        factors = 1 - rule.lr * loss.curvatures
         # The powers of one direction after another: all at once would be T * R numbers.
         steps = torch.arange(updates + 1, dtype=torch.float64)
         excess = torch.zeros(updates + 1, dtype=torch.float64)
-        for factor, eigenvalue, squared in zip(factors, loss.eigenvalues, error.square().sum(dim=1), strict=True):
-            excess += eigenvalue / 2 * squared * (factor * factor) ** steps
-        return loss.least_squares + excess
-    update = update_matrices(loss.eigenvalues, rule)
+        for factor, *weights in zip(factors, *_weights(loss, error), strict=True):
+            for power, weight in enumerate(weights, 1):
+                excess += weight * (factor**power) ** steps if weight else 0.0
+        return loss.lowest + excess
+    update = update_matrices(loss.curvatures, rule)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
     errors = [error]
     for _ in range(updates):
         state = update @ state
         errors.append(state[:, 0])
-    return loss.least_squares + torch.stack([loss.excess(error) for error in errors])
+    return loss.lowest + loss.excess(torch.stack(errors))
 
 
 def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess: float) -> float:
-    """Return how many updates of batch gradient descent bring the loss to the least-squares loss plus an excess.
+    """Return how many updates of batch gradient descent bring the loss to the lowest loss plus an excess.
 
     Args:
         loss: The loss on the training set.
         start: The parameters before the first update.
         rule: The update rule.
-        excess: How far above the least-squares loss, in units of the loss; more than 0.
+        excess: How far above the lowest loss, in units of the loss; more than 0.
 
     Returns:
         A whole number, and ``inf`` where the loss is never so small. With momentum the loss may oscillate: from so
@@ -132,12 +133,11 @@ def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess:
         an upper bound.
     """
     error = loss.error(start)
-    if excess >= loss.excess(error):
+    if excess >= loss.excess(error) and not loss.weight_decay:  # with it, the loss can rise above its start
         return 0
-    if not rule.lr < largest_stable_lr(loss.lambda_max, rule):
+    if not rule.lr < largest_stable_lr(loss.sharpest, rule):
         return math.inf
-    modes = _Modes.of(loss.eigenvalues, rule)
-    weights = loss.eigenvalues / 2 * error.square().sum(dim=1)
+    modes, weights = _Modes.of(loss.curvatures, rule), _weights(loss, error)
     high = 1.0
     while modes.bound(weights, high) > excess:
         if high >= _MOST_UPDATES:
@@ -183,18 +183,27 @@ class _Modes:
         shares = torch.stack([(w[1] - first) / (w[1] - w[0]), (first - w[0]) / (w[1] - w[0])])
         return cls(_log1m(w), shares)
 
-    def excess(self, weights: Tensor, times: Tensor) -> Tensor:
-        """Return the sum over directions of weight times d_t^2, shape of ``times``."""
+    def excess(self, weights: tuple[Tensor, Tensor], times: Tensor) -> Tensor:
+        """Return the sum over directions of weights times d_t and d_t^2, shape of ``times``."""
         total = torch.zeros_like(times)
-        for weight, logarithms, shares in zip(weights, self.logarithms.T, self.shares.T, strict=True):
-            modes = shares[:, None] * (logarithms[:, None] * times).exp()
-            total += weight * modes.sum(dim=0).real.square()
+        for linear, squared, logarithms, shares in zip(*weights, self.logarithms.T, self.shares.T, strict=True):
+            error = (shares[:, None] * (logarithms[:, None] * times).exp()).sum(dim=0).real
+            total += error * (linear + squared * error)
         return total
 
-    def bound(self, weights: Tensor, time: float) -> float:
+    def bound(self, weights: tuple[Tensor, Tensor], time: float) -> float:
         """Return what falls in time and is nowhere below :meth:`excess`."""
         sizes = (self.shares.abs() * (self.logarithms.real * time).exp()).sum(dim=0)
-        return (weights * sizes.square()).sum().item()
+        return (sizes * (weights[0].abs() + weights[1] * sizes)).sum().item()
+
+
+def _weights(loss: LinearLoss, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what makes the excess of a direction's error and its square, in units of errors at the start, shape (R,).
+
+    The first is 0 without weight decay.
+    """
+    linear = loss.eigenvalues * (loss.pull * error).sum(dim=1)
+    return linear, loss.eigenvalues / 2 * error.square().sum(dim=1)
 
 
 def _log1m(w: Tensor) -> Tensor:

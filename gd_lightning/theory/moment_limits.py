@@ -75,19 +75,20 @@ class MomentLimits:
 
     @property
     def _limit_of_the_mean(self) -> float:
-        return largest_stable_lr(self.moments.loss.lambda_max, self.moments.rule)
+        return largest_stable_lr(self.moments.loss.sharpest, self.moments.rule)
 
     def _limit_without_momentum(self, spread: float) -> float:
-        """Return K / 2 over the largest eigenvalue of L^-1 R."""
-        products, loss = self.moments.products, self.moments.loss
+        """Return one over the largest eigenvalue of L^-1 R."""
+        products, curvatures = self.moments.products, self.moments.loss.curvatures
         i, j = products.pairs
-        scale = ((loss.eigenvalues[i] + loss.eigenvalues[j]) * (loss.n_outputs / 2)).rsqrt()
+        scale, strength = (curvatures[i] + curvatures[j]).rsqrt(), self._strength(spread)
+        of_mean = curvatures[i] * curvatures[j] - strength * products.gram
 
         def apply(m: Tensor) -> Tensor:
             m = scale * m
-            return scale * ((1 - spread) * products.gram * m + spread * products.up(products.down(m)))
+            return scale * (of_mean * m + strength * products.up(products.down(m)))
 
-        return loss.n_outputs / (2 * largest_eigenvalue(apply, products.identity))
+        return 1 / largest_eigenvalue(apply, products.identity)
 
     def _radius(self, lr: float, spread: float) -> float:
         """Return the largest eigenvalue of F'f F at x = 1."""

@@ -178,7 +178,7 @@ def _of_drawn(predictor: OutcomePredictor, sizes: list[int]) -> Iterator[Boundar
 
 def _of_batch(predictor: OutcomePredictor) -> Boundaries:
     loss, rule = predictor.loss, predictor.rule
-    limit = largest_stable_lr(loss.lambda_max, rule)
+    limit = largest_stable_lr(loss.sharpest, rule)
 
     def lateness(lr: float) -> float:
         epochs = updates_to_excess(loss, predictor.start, rule.at(lr), predictor.target)
@@ -186,7 +186,7 @@ def _of_batch(predictor: OutcomePredictor) -> Boundaries:
 
     endless = predictor.max_epochs == math.inf or predictor.excess_at_start <= predictor.target
     fast = (0.0, limit) if endless else _interval(lateness, limit)
-    best = best_lr(loss.lambda_min, loss.lambda_max, rule)
+    best = best_lr(loss.flattest, loss.sharpest, rule)
     return Boundaries(loss.n_samples, *fast, limit, limit, limit, best)
 
 

@@ -65,7 +65,8 @@ class PredictedOutcome:
         lr: The learning rate of the run.
         epochs: Number of epochs until the excess stays below the target, an estimate for mini-batches above 10,000;
             ``inf`` if the target is not reached.
-        floor: The excess, the loss above the least-squares loss, at which the run ends; ``inf`` if it diverges.
+        floor: The excess, the loss above the lowest, at which the run ends; ``inf`` if it diverges. The lowest is the
+            least-squares loss, or with weight decay the train loss at the minimum of what is descended.
         verdict: The outcome in a word.
         growth: For the sequential order, the factor by which the error can grow within an epoch; None for others.
         rounding: The part of the floor that is due to rounding alone, if that keeps it above the target; else 0.
@@ -125,22 +126,28 @@ class OutcomePredictor:
 
     @cached_property
     def excess_at_start(self) -> float:
-        """The excess, the loss above the least-squares loss, before the first update."""
+        """The excess, the loss above the lowest, before the first update."""
         return self.loss.excess(self.loss.error(self.start)).item()
 
     @property
     def target(self) -> float:
         """The excess at which a run has converged.
 
-        It is 1 % of the least-squares loss or, if that is less than a millionth of the loss of the best constant, a
-        ten-thousandth of the latter. So with a bias, R2 is within 0.01 of that of the least-squares solution, wherever
-        the run starts.
+        It is 1 % of the lowest loss, the least-squares loss unless there is weight decay, or, if that is less than a
+        millionth of the loss of the best constant, a ten-thousandth of the latter. So with a bias, R2 is within 0.01 of
+        that of the least-squares solution, wherever the run starts.
         """
         constant = self.loss.constant
         scale = constant if constant > _CONSTANT * self.excess_at_start else self.excess_at_start
-        if self.loss.least_squares > _NO_SCALE * scale:
-            return _CONVERGED * self.loss.least_squares
+        if self.loss.lowest > _NO_SCALE * scale:
+            return _CONVERGED * self.loss.lowest
         return max(_CONVERGED_IF_NO_SCALE * scale, sys.float_info.min)
+
+    @property
+    def reference(self) -> str:
+        """What the excess is counted from, in words."""
+        decay = self.loss.weight_decay
+        return f"the loss that weight_decay {decay:g} leads to" if decay else "the least-squares loss"
 
     @property
     def knows_the_order(self) -> bool:
@@ -188,7 +195,7 @@ class OutcomePredictor:
         """Return the learning rate below which a batch size is stable; for mini-batches, drawn with replacement."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
-            return largest_stable_lr(self.loss.lambda_max, self.rule)
+            return largest_stable_lr(self.loss.sharpest, self.rule)
         self._refuse_too_many_directions(variant)
         return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
@@ -196,7 +203,7 @@ class OutcomePredictor:
         """Return the learning rate that reduces the error fastest; for mini-batches, drawn with replacement."""
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
-            return best_lr(self.loss.lambda_min, self.loss.lambda_max, self.rule)
+            return best_lr(self.loss.flattest, self.loss.sharpest, self.rule)
         self._refuse_too_many_directions(variant)
         return self.drawn_batches.best_lr(variant.batch_size)
 
@@ -228,7 +235,7 @@ class OutcomePredictor:
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             # A run that ends above both its start and the best constant is not called stable.
-            bearable = max(self.excess_at_start, self.loss.constant - self.loss.least_squares, self.target)
+            bearable = max(self.excess_at_start, self.loss.constant - self.loss.lowest, self.target)
             floor = epoch.floor if epoch.floor < bearable else math.inf
             epochs = self._epochs(lambda horizon: epoch.predicted_losses(self.start, horizon), floor, lr, variant)
             return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
@@ -262,7 +269,7 @@ class OutcomePredictor:
         if floor > self.target:
             return math.inf
         for horizon in _EPOCHS_PREDICTED:
-            above = (~(losses_of(horizon) - self.loss.least_squares <= self.target)).nonzero()
+            above = (~(losses_of(horizon) - self.loss.lowest <= self.target)).nonzero()
             epochs = int(above[-1, 0]) + 1 if len(above) else 0
             # With momentum the loss oscillates: it must stay below the target for as long as it took.
             if epochs <= (horizon / 2 if self.rule.momentum and horizon < MOST_EPOCHS else horizon):

@@ -35,6 +35,7 @@ class LinearLoss:
         least_squares: Its loss: no linear regressor has a smaller one on these data.
         constant: The loss of the best constant, the variance of the targets about their mean: where R2 is 0.
         n_samples: N.
+        weight_decay: What updates add to the gradient for each unit of a parameter; see :meth:`with_weight_decay`.
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
@@ -51,6 +52,7 @@ class LinearLoss:
     least_squares: float
     constant: float
     n_samples: int
+    weight_decay: float = 0.0
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, bias: bool = True) -> LinearLoss:
@@ -112,6 +114,45 @@ class LinearLoss:
         kept = drawn_evenly(len(self.rows), most)
         return self if kept is None else replace(self, rows=self.rows[kept], residuals=self.residuals[kept])
 
+    def with_weight_decay(self, weight_decay: float) -> LinearLoss:
+        """Return the same loss as updates with weight decay descend it.
+
+        What is descended is then the loss plus w / 2 times the squares of all parameters. In the direction of an
+        eigenvector its curvature is lam + w, and its minimum is at p = -w theta* / (lam + w) from the least-squares
+        solution theta*. Errors, residuals and the excess are those about this minimum. Source: Hoerl and Kennard, Ridge
+        regression, Technometrics 12 (1970), https://doi.org/10.1080/00401706.1970.10488634.
+
+        Args:
+            weight_decay: w, 0 or more.
+        """
+        other = replace(self, weight_decay=weight_decay)
+        return replace(other, residuals=self.residuals + self.rows @ (self.pull - other.pull))
+
+    @property
+    def curvatures(self) -> Tensor:
+        """Eigenvalues of the Hessian of what is descended, with the weight decay, ascending, shape (R,)."""
+        return self.eigenvalues + self.weight_decay
+
+    @property
+    def pull(self) -> Tensor:
+        """What is added by weight decay to the least-squares solution, in the directions, shape (R, K)."""
+        solution = self.directions.T @ _stacked(self.optimum)
+        return -(self.weight_decay / self.curvatures)[:, None] * solution
+
+    @property
+    def lowest(self) -> float:
+        """The train loss at the minimum of what is descended; without weight decay, the least-squares loss."""
+        return self.least_squares + (self.eigenvalues[:, None] * self.pull.square()).sum().item() / 2
+
+    @property
+    def minimum(self) -> Affine:
+        """The minimum of what is descended; without weight decay, the least-squares solution."""
+        if not self.weight_decay:
+            return self.optimum
+        features = self.optimum.weight.shape[1]
+        found = self.directions @ (self.directions.T @ _stacked(self.optimum) + self.pull)
+        return Affine(found[:features].T, None if self.optimum.bias is None else found[features])
+
     @property
     def is_thinned(self) -> bool:
         """Whether it has fewer rows than there are samples."""
@@ -142,12 +183,24 @@ class LinearLoss:
         """Largest over smallest eigenvalue that is not 0."""
         return self.lambda_max / self.lambda_min
 
+    @property
+    def sharpest(self) -> float:
+        """Largest curvature of what is descended."""
+        return self.lambda_max + self.weight_decay
+
+    @property
+    def flattest(self) -> float:
+        """Smallest curvature of what is descended, in the directions of the data."""
+        return self.lambda_min + self.weight_decay
+
     def error(self, affine: Affine) -> Tensor:
-        """Return the parameters less the optimum in the directions of the eigenvectors, shape (R, K)."""
-        return self.directions.T @ (_stacked(affine) - _stacked(self.optimum))
+        """Return the parameters less the minimum in the directions of the eigenvectors, shape (R, K)."""
+        return self.directions.T @ (_stacked(affine) - _stacked(self.optimum)) - self.pull
 
     def excess(self, error: Tensor) -> Tensor:
-        """Return the loss above the least-squares loss, delta' H delta / 2 summed over outputs.
+        """Return the train loss above the lowest, delta' H delta / 2 + delta' H p summed over outputs.
+
+        With weight decay it can be negative: the lowest is that at the minimum of what is descended.
 
         Args:
             error: As :meth:`error` returns it, shape (..., R, K).
@@ -155,7 +208,8 @@ class LinearLoss:
         Returns:
             Shape (...).
         """
-        return (self.eigenvalues[:, None] * error.square()).sum(dim=(-2, -1)) / 2
+        found: Tensor = (self.eigenvalues[:, None] * error * (error / 2 + self.pull)).sum(dim=(-2, -1))
+        return found
 
 
 def _stacked(affine: Affine) -> Tensor:

@@ -139,7 +139,7 @@ def _states(moments: Moments, state: Tensor) -> Tensor:
         limit = limits.largest_stable_lr(1 / size)
         for share in _SHARES_WITH_MOMENTUM if moments.rule.momentum else _SHARES:
             lr = share * limit
-            slowest = min(lr * moments.loss.lambda_min, 0.1)
+            slowest = min(lr * moments.loss.flattest, 0.1)
             many = min(_SHIFTS, 2 + math.ceil(-2 * math.log10(slowest)))
             seen += [limits.resolved(state, lr, 1 / size, 1 + slowest ** (i / (many - 1))) for i in range(many)]
     return torch.stack(seen)

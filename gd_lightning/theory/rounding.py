@@ -83,7 +83,7 @@ class Rounding:
             Shape (P,), in original units and in the order of ``Affine.flat``, from 0 to what the precision holds (7.2
             or 16). Where a parameter is 0 up to rounding in float64, digits behind the point.
         """
-        size = self._in_original_units(self.loss.optimum).flat().abs()
+        size = self._in_original_units(self.loss.minimum).flat().abs()
         size = torch.where(size <= _NOTHING * self.std(torch.float64), torch.ones_like(size), size)
         error = _MEDIAN * self.std(dtype) / size
         return -error.clamp(torch.finfo(dtype).eps / 2, 1).log10()
@@ -92,7 +92,7 @@ class Rounding:
         """Return the standard deviation of the error of each parameter in original units, shape (P,), as ``digits``."""
         loss, n_features = self.loss, self.x.shape[1]
         back = self._back(loss.directions)
-        solve, stays = back / loss.eigenvalues, back * self._left()
+        solve, stays = back / loss.curvatures, back * self._left()
         variances = []
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]
@@ -109,17 +109,17 @@ class Rounding:
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
-            moved = noise.diagonal() / loss.eigenvalues.square()
+            moved = noise.diagonal() / loss.curvatures.square()
             stalled = loss.directions.T.square() @ (3 * _variance(theta, dtype)) * self._left().square()
             excess += (loss.eigenvalues * (moved + stalled)).sum().item() / 2
         return excess
 
     @property
     def _theta(self) -> Tensor:
-        """The least-squares solution as the regressor has it, weights then bias, shape (C, K)."""
-        optimum = self.loss.optimum
-        weight = optimum.weight.T
-        return weight if optimum.bias is None else torch.cat([weight, optimum.bias[None]])
+        """The minimum that is descended to as the regressor has it, weights then bias, shape (C, K)."""
+        minimum = self.loss.minimum
+        weight = minimum.weight.T
+        return weight if minimum.bias is None else torch.cat([weight, minimum.bias[None]])
 
     def _in_original_units(self, affine: Affine) -> Affine:
         return affine if self.layer is None else affine.in_original_units(self.layer.mean, self.layer.scale)
@@ -133,7 +133,7 @@ class Rounding:
 
     def _left(self) -> Tensor:
         """Return what stays of an error in each direction where steps round to nothing, in half ulps, shape (R,)."""
-        t = self.rule.lr * self.loss.eigenvalues
+        t = self.rule.lr * self.loss.curvatures
         limit = largest_stable_lr(1.0, self.rule)
         moves = torch.minimum(t / (1 - self.rule.momentum), 2 - 2 * t / limit).clamp(max=1)
         stays = 1 - moves

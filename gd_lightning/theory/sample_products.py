@@ -60,8 +60,17 @@ class SampleProducts:
 
     @cached_property
     def noise(self) -> Tensor:
-        """The mean of |e|^2 z z' over all samples, shape (S,)."""
-        return self.weighted(self.loss.residuals.square().sum(dim=1))
+        """The covariance of z e' over all samples, summed over outputs, shape (S,).
+
+        At the least-squares solution the mean of z e' is 0; with weight decay it is not, at the minimum.
+        """
+        mean = self.mean_of_residuals
+        return self.weighted(self.loss.residuals.square().sum(dim=1)) - self.packed(mean @ mean.T)
+
+    @cached_property
+    def mean_of_residuals(self) -> Tensor:
+        """The mean of z e' over all samples, -G p, shape (R, K)."""
+        return -(self.loss.n_outputs / 2 * self.loss.eigenvalues)[:, None] * self.loss.pull
 
     def weighted(self, weights: Tensor) -> Tensor:
         """Return the mean of w z z' over all samples, for w of shape (N,)."""
@@ -93,10 +102,13 @@ class SampleProducts:
         return unit * vectors * values.clamp(min=0).sqrt(), unit * crossed / len(self.loss.rows)
 
     def crossed(self, mean: Tensor) -> Tensor:
-        """Return the mean over samples of z z' times z'm e, shape (S,), for m of shape (R, K)."""
+        """Return the covariance of z z'm and z e over samples, shape (S,), for m of shape (R, K)."""
         if self._sums is not None:
-            return self._sums[1] @ mean.flatten()
-        return self.weighted((self.loss.rows @ mean * self.loss.residuals).sum(dim=1))
+            found = self._sums[1] @ mean.flatten()
+        else:
+            found = self.weighted((self.loss.rows @ mean * self.loss.residuals).sum(dim=1))
+        moved = (self.loss.n_outputs / 2 * self.loss.eigenvalues)[:, None] * mean @ self.mean_of_residuals.T
+        return found - self.packed(moved + moved.T) / 2
 
     def down(self, m: Tensor) -> Tensor:
         """Return F'm, z'M z / sqrt(N) of each sample where F is not small, for m of shape (S,)."""

@@ -6,7 +6,9 @@ E says how much an error may grow within an epoch, even where every epoch shrink
 Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
 Processing 67 (2019), https://arxiv.org/abs/1803.07964.
 
-With momentum, d stands for error and velocity, (d, v), which an update moves as in ``full_batch.py``.
+With weight decay w, an update adds lr (w d - H p), d being the error about the minimum of what is descended, and p what
+the decay adds to the least-squares solution. With momentum, d stands for error and velocity, (d, v), which an update
+moves as in ``full_batch.py``.
 
 Letters: N samples, K outputs, R directions.
 """
@@ -59,13 +61,14 @@ class SequentialEpoch:
         error, velocity = state[:directions], state[directions:]
         updates = variant.updates_per_epoch
         looks = set(torch.linspace(1, updates, min(updates, _NORMS)).round().long().tolist())
-        growth = 1.0
+        growth, at_minimum = 1.0, -loss.eigenvalues[:, None] * loss.pull  # the gradient of the decay, there
         for index in range(updates):
             batch = slice(variant.samples_at(index), variant.samples_at(index + 1))
             rows, residuals = loss.rows[batch], loss.residuals[batch]
             wrong = rows @ error
             wrong[:, size:] -= residuals
-            step = (2 / (loss.n_outputs * len(rows))) * (rows.T @ wrong)
+            step = (2 / (loss.n_outputs * len(rows))) * (rows.T @ wrong) + loss.weight_decay * error
+            step[:, size:] += at_minimum
             if momentum:
                 velocity = momentum * velocity + step
                 step = step + momentum * velocity if rule.nesterov else velocity
@@ -82,7 +85,7 @@ class SequentialEpoch:
 
     @property
     def floor(self) -> float:
-        """How far above the least-squares loss epochs end, at the fixed point of the map; ``inf`` where unstable."""
+        """How far above the lowest loss epochs end, at the fixed point of the map; ``inf`` where unstable."""
         if self.contraction >= 1:
             return float("inf")
         fixed = torch.linalg.solve(torch.eye(len(self.matrix), dtype=torch.float64) - self.matrix, self.shift)
@@ -96,4 +99,4 @@ class SequentialEpoch:
         for _ in range(epochs):
             state = self.matrix @ state + self.shift
             errors.append(state[: len(error)])
-        return self.loss.least_squares + self.loss.excess(torch.stack(errors))
+        return self.loss.lowest + self.loss.excess(torch.stack(errors))

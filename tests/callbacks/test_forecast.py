@@ -132,7 +132,7 @@ def _table(path: Path, feature: float = 1.0, target: float = 1.0) -> list[str]:
 
 @pytest.mark.parametrize("scale", [1e3, 1e18])
 @pytest.mark.parametrize(
-    "options", [["--model.hidden_sizes", "[4]"], ["--model.weight_decay", "0.01"], ["--model.hidden_sizes", "[4,4]"]]
+    "options", [["--model.hidden_sizes", "[4]"], ["--model.l1", "0.01"], ["--model.hidden_sizes", "[4,4]"]]
 )
 def test_where_no_theory_explains_a_divergence_the_feature_far_from_standardised_is_named(
     command_line: CommandLine, tmp_path: Path, options: list[str], scale: float

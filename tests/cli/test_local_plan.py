@@ -177,10 +177,10 @@ def test_of_a_linear_regressor_the_limit_of_all_samples_is_exact(
     capfd: Capture, options: list[str], factor: float
 ) -> None:
     loss = LinearLoss.of(*gd_lightning.SteepLine().sample())
-    found = _plan(capfd, "--model.weight_decay", "0.25", *options)
+    found = _plan(capfd, "--model.weight_decay", "0.25", "--model.l1", "1e-3", *options)
     assert found["sharpness"] == pytest.approx(loss.lambda_max + 0.25, rel=1e-6)
     assert found["rows"][0]["local_limit_lr"] == pytest.approx(factor / (loss.lambda_max + 0.25), rel=1e-6)
-    out = _said(capfd, "--model.weight_decay", "0.25", *options)
+    out = _said(capfd, "--model.weight_decay", "0.25", "--model.l1", "1e-3", *options)
     assert "is the same everywhere: what is said of the full batch holds for the whole run" in out
     assert "weight_decay is part of sharpness and beta." in out
     assert ("without momentum" in out) == bool(options)

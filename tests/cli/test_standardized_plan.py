@@ -67,8 +67,8 @@ def _learns(command_line: CommandLine, *options: str) -> bool:
         pytest.param(1e6, [*MLP, "--model.momentum", "0.5"], marks=pytest.mark.slow),
         pytest.param(1e6, [*MLP, "--model.bias", "false"], marks=pytest.mark.slow),
         pytest.param(1e3, [*MLP, "--model.loss", "huber"], marks=pytest.mark.slow),
-        (1e12, ["--model.weight_decay", "0.01"]),
-        (1e3, ["--model.weight_decay", "0.01", "--model.initialization", "{weight: 0.5, bias: 0}"]),
+        (1e12, ["--model.l1", "0.01"]),
+        (1e3, ["--model.l1", "0.01", "--model.initialization", "{weight: 0.5, bias: 0}"]),
     ],
 )
 def test_standardised_features_come_first_with_the_limit_that_then_holds(

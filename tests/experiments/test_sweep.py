@@ -25,6 +25,7 @@ from gd_lightning import (
 )
 from gd_lightning.experiments import Grid, SweepReport, SweepTask
 from gd_lightning.plots.style import pixels
+from gd_lightning.theory import LinearLoss
 from tests.conftest import MakeTrainer
 from tests.experiments.pickling import Pickling
 
@@ -101,7 +102,10 @@ def test_the_limit_of_theory_parts_what_diverges() -> None:
     assert report.diverged[1, 3].all()
     assert report.diverged[0, 2].all()
     rows = sweep(lrs=0.1, batch_sizes="full", weight_decays="0,0.1", seeds=1, max_epochs=1).rows
-    assert [np.isnan(row.limit) for row in rows] == [False, True]  # theory knows no penalties
+    curvature = LinearLoss.of(*SteepLine().sample()).lambda_max  # which weight decay adds to
+    assert [row.limit for row in rows] == pytest.approx([2 / curvature, 2 / (curvature + 0.1)])
+    rows = sweep(lrs=0.1, batch_sizes="full", l1s="0,0.1", seeds=1, max_epochs=1).rows
+    assert [np.isnan(row.limit) for row in rows] == [False, True]  # theory knows no L1 penalty
 
 
 def test_rates_that_seeds_do_not_tell_from_the_best_are_as_good() -> None:

@@ -179,6 +179,7 @@ class Plan(PlanForm[PredictedOutcome]):
         loss = self.predictor.loss
         return {
             "least_squares_loss": loss.least_squares,
+            "lowest_loss": loss.lowest,
             "constant_loss": loss.constant,
             "lambda_min": loss.lambda_min,
             "lambda_max": loss.lambda_max,
@@ -201,6 +202,7 @@ class Plan(PlanForm[PredictedOutcome]):
         return (
             f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "
             f"(condition number {loss.condition_number:.4g}), least-squares loss {loss.least_squares:.6g}"
+            + (f"; weight_decay {loss.weight_decay:g} leads to {loss.lowest:.6g}" if loss.weight_decay else "")
         )
 
     @property
@@ -218,7 +220,7 @@ class Plan(PlanForm[PredictedOutcome]):
     def explanations(self) -> list[str]:
         """What the columns mean, and what the statements hold for, in lines."""
         return [
-            f"epochs  until the train loss is {self.predictor.target:.3g} above the least-squares loss",
+            f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
             "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
             *self._notes(),
         ]
@@ -263,9 +265,10 @@ class Plan(PlanForm[PredictedOutcome]):
             lower = "; shuffled samples leave a lower floor" if self.order == "shuffled" else ""
             notes = [f"Mini-batches: expected values, as if drawn with replacement{lower}."]
         if self.digits:
+            where = "minimum with weight decay" if self.predictor.loss.weight_decay else "least squares"
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [
-                "digits  of the least squares that rounding leaves a batch run, in the end:",
+                f"digits  of the {where} that rounding leaves a batch run, in the end:",
                 f"        {shown}",
                 *notes,
             ]

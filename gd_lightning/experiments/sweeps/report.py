@@ -89,7 +89,7 @@ class SweepReport:
         updates: Updates made.
         diverged: Whether a run diverged.
         least_squares: The least train loss of each seed, shape (S,); nan for other than linear regressors.
-        limits: The largest stable learning rate of theory by batch size and momentum, where it is known.
+        limits: The largest stable learning rate of theory by batch size, momentum and weight decay, where known.
         engine: How the runs were carried out.
         seconds: How long that took.
     """
@@ -105,7 +105,7 @@ class SweepReport:
     updates: NDArray[np.int64]
     diverged: NDArray[np.bool_]
     least_squares: Values
-    limits: Mapping[tuple[int, float], float]
+    limits: Mapping[tuple[int, float, float], float]
     engine: str
     seconds: float
 
@@ -165,10 +165,10 @@ class SweepReport:
         return self.grid.lr[best - below], self.grid.lr[best + above]
 
     def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
-        """Return the largest stable learning rate; nan where theory says nothing, as of penalties."""
-        if others["weight_decay"] or others["l1"]:
+        """Return the largest stable learning rate; nan where theory says nothing, as of an L1 penalty."""
+        if others["l1"]:
             return math.nan
-        return self.limits.get((batch_size, others["momentum"]), math.nan)
+        return self.limits.get((batch_size, others["momentum"], others["weight_decay"]), math.nan)
 
     # On the terminal
 

@@ -412,18 +412,19 @@ def _least_squares(seed: _Seed) -> float:
     return least_squares_of(network, module.standardize, samples).loss
 
 
-def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float], float]:
-    """Return the largest stable learning rate at each batch size and momentum, where theory knows it."""
+def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float, float], float]:
+    """Return the largest stable lr at each batch size, momentum and weight decay, where theory knows it."""
     module, data = copy.deepcopy(seed.module), seed.data
     nesterov = module.hparams["nesterov"]
     module.hparams.update(momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
     if quadratic_network(module) is None:
         return {}
-    limits: dict[tuple[int, float], float] = {}
+    limits: dict[tuple[int, float, float], float] = {}
     with contextlib.suppress(*NOT_COMPUTABLE):
         plain = predictor_of(module, data.train.pieces, data.variant, max_epochs)
         told = [size for size in grid.batch_size if plain.can_predict(Variant.of(size, data.variant.train_samples))]
-        for momentum in [each for each in grid.momentum if each < 1]:
-            predictor = plain.changed(rule=UpdateRule(momentum=momentum, nesterov=nesterov))
-            limits |= {(size, momentum): predictor.largest_stable_lr(size) for size in told}
+        for momentum, decay in itertools.product([each for each in grid.momentum if each < 1], grid.weight_decay):
+            rule, loss = UpdateRule(momentum=momentum, nesterov=nesterov), plain.loss.with_weight_decay(decay)
+            predictor = plain.changed(rule=rule, loss=loss)
+            limits |= {(size, momentum, decay): predictor.largest_stable_lr(size) for size in told}
     return limits

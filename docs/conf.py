@@ -138,21 +138,21 @@ def _configs() -> str:
 
 
 def _help(command: str) -> str:
-    """Return what ``--help`` of a subcommand prints, one line for each text of an option."""
+    """Return what ``--help-all`` of a subcommand prints, one line for each text of an option."""
     printed = io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100000"
     try:
         with contextlib.redirect_stdout(printed):
-            code = gd_lightning.main([command, "--help"])
+            code = gd_lightning.main([command, "--help-all"])
     finally:
         if before is None:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
     if code:
-        raise RuntimeError(f"`{command} --help` ends with exit code {code}")
-    return printed.getvalue().replace("\\x08", "")  # a backspace of jsonargparse, as the terminal shows it
+        raise RuntimeError(f"`{command} --help-all` ends with exit code {code}")
+    return printed.getvalue()
 
 
 def _options(command: str) -> str:
@@ -163,10 +163,9 @@ def _options(command: str) -> str:
         text = line.strip()
         if line and not line.startswith(" ") and text.endswith(":"):
             lines += ["", f"## {'Options' if text == 'options:' else text[:-1]}", ""]
-        elif text.startswith(("ARG:", "ENV:")):
-            name, _, said = re.sub(r" {2,}", "\n", text[4:].strip()).partition("\n")
-            lines += ["", f"`{name}`"] if text.startswith("ARG:") else [f": In the environment `{name}`."]
-            lines += [f": {_escaped(said)}"] if said else []
+        elif re.match(r"  -", line):
+            name, _, said = re.sub(r" {2,}", "\n", text).partition("\n")
+            lines += ["", f"`{name}`", *([f": {_escaped(said)}"] if said else [])]
         elif text:
             lines.append(f": {_escaped(text)}" if line.startswith("   ") else f"\n{_escaped(text)}\n")
     return "\n".join([*lines, ""])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gd_lightning.cli.exit_codes import COMPLETED, CTRL_C
+from gd_lightning.cli.options.short_help import quick_help
 from gd_lightning.cli.program import Program, running
 from gd_lightning.cli.terminal import any_terminal
 from gd_lightning.signals import end_at_once
@@ -46,6 +47,9 @@ def main(
             from gd_lightning import __version__
 
             print(f"gd_lightning {__version__}")
+            return COMPLETED
+        if (text := quick_help(given)) is not None:
+            print(text, end="")
             return COMPLETED
         try:
             from gd_lightning.cli.execution import execute

@@ -365,7 +365,7 @@ def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
         "description": "Gradient descent where batch_size is the algorithm; SUBCOMMAND --help for its options.",
         "default_env": True,
         **{
-            name: {"examples": EXAMPLES[name], "usage": f"{typed()} {name} [options]", "default_env": True}
+            name: {"stage": name, "usage": f"{typed()} {name} [options]", "description": None, "default_env": True}
             for name in subcommands
         },
     }

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def test_a_parser_that_was_used_says_what_a_new_one_says(
         "compare --data.problem Sine --model.lr 1 --print_config": 0,
     }.items():
         assert command_line(*command.split()) == code, command_line.err
-    asked = ("fit", "--help"), ("fit", "--print_config"), ("compare", "--print_config")
+    asked = ("fit", "--help-all"), ("fit", "--print_config"), ("compare", "--print_config")
     said = []
     for _ in range(2):
         assert [gd_lightning.main([*arguments]) for arguments in asked] == [0, 0, 0]
@@ -203,18 +202,6 @@ def test_version_and_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["trainer"]["max_epochs"] == 20
     assert config["data"]["problem"]["class_path"].endswith("SteepLine")
-
-
-def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for stage, text in EXAMPLES.items():
-        assert gd_lightning.main([stage, "--help"]) == 0
-        shown = capsys.readouterr().out
-        assert shown.startswith(text)
-        assert "--data.batch_size" in shown
-        if "--ckpt_path" in shown:
-            described = " ".join(shown[shown.index("--ckpt_path CKPT_PATH") :].split("(type")[0].split())
-            assert "last, which is the newest run" in described
-            assert not {"hpc", "registry", "URL"} & set(re.findall(r"\w+", described)), "these are refused"
 
 
 def test_one_number_means_the_learning_rate(command_line: CommandLine) -> None:

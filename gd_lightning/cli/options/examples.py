@@ -20,7 +20,7 @@ Train a regressor by gradient descent. Examples:
       see all runs
 """,
     "plan": """\
-Say before training which learning rates are stable, how fast they are, and what noise they leave. Examples:
+Say before training which learning rates are stable, how fast they are, what noise they leave. Examples:
 
   python -m gd_lightning plan --model.lr 0.1
       the steep line, with batches of all sizes
@@ -32,7 +32,7 @@ Say before training which learning rates are stable, how fast they are, and what
       your own data, for a program
 """,
     "compare": """\
-Train variants side by side, from the same start on the same data, and compare them; or compare finished runs. Examples:
+Train variants side by side, from the same start on the same data, or compare finished runs. Examples:
 
   python -m gd_lightning compare
       the steep line by batch, mini-batch and stochastic gradient descent, from three seeds each

@@ -1,4 +1,4 @@
-"""The argument parser: short usage, examples first in the help, checked configs, and errors of one line."""
+"""The argument parser: short usage and help, checked configs, and errors of one line."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gd_lightning.cli.options.config_text import MODE, read, register
+from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
+from gd_lightning.cli.options.parser_help import HELP_ALL, PrintHelpAll, describe, help_of, in_plain_words
 from gd_lightning.cli.program import as_typed, typed
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.tracking.yaml_and_json import ConfigError
 
 DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
-# Lightning's own text names what is refused here, such as hpc.
-_HELP = {
-    "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
-    "file, last, which is the newest run in lightning_logs, or best (RUN/best of another run), the checkpoint with the "
-    "best value that a ModelCheckpoint of it has monitored."
-}
 
 
 class Parser(LightningArgumentParser):
-    """A ``LightningArgumentParser`` for people; ``examples`` is a text that its help begins with."""
+    """A ``LightningArgumentParser`` for people; ``stage`` is the subcommand that it parses, if it is one of ours."""
 
     default_problem = ""
 
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
-        self.examples = examples
+    def __init__(self, *args: Any, stage: str = "", **kwargs: Any) -> None:
+        self.stage = stage
         register()
         super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
+        if stage:
+            self.add_argument(HELP_ALL, action=PrintHelpAll)
 
     def choose_problem(self, class_path: str) -> None:
         """Make a problem the default."""
@@ -43,16 +41,22 @@ class Parser(LightningArgumentParser):
         self.set_defaults({"data.problem": {"class_path": class_path}})
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add the arguments of a method, and describe them as this program takes them."""
+        """Add the arguments of a method, the last that there are, and describe all as this program takes them."""
         added: list[str] = super().add_method_arguments(*args, **kwargs)
-        for action in actions_of(self):
-            action.help = _HELP.get(action.dest, action.help)
+        describe(self, self.stage)
         return added
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """Return the examples, then the options."""
-        text = super().format_help(*args, **kwargs)
-        return f"{as_typed(self.examples)}\n{text}" if self.examples else text
+        """Return the examples and the options that matter."""
+        return help_of(self, self.stage) if self.stage else super().format_help(*args, **kwargs)
+
+    def full_help(self) -> str:
+        """Return the help with every option."""
+        self.default_env = False  # else each option has a line more, with the name of a variable
+        try:
+            return f"{as_typed(EXAMPLES[self.stage])}\n{in_plain_words(super().format_help())}"
+        finally:
+            self.default_env = True
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # as its base class
         """Parse the arguments, and the files that they name.

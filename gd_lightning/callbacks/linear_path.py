@@ -14,15 +14,50 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gd_lightning.affine import Affine, least_squares_over, parameter_names, scatter_over
+from gd_lightning.affine import Affine, fitted_to, folded, parameter_names, scatter_over
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
 from gd_lightning.identifiability import undetermined
 from gd_lightning.models import LinearRegressor, Standardize
-from gd_lightning.module import RegressionModule, linear_network
+from gd_lightning.module import RegressionModule, has_least_squares, linear_network
 from gd_lightning.problems import Problem
+from gd_lightning.records.history import BY_UPDATE
 
+_MOST_PRODUCTS = 10_000  # of a train loss that is computed from parameters: more would take longer than the run
 _MOST_NAMED = 24  # with more parameters, only the distance to the least-squares solution is recorded
+
+
+class SquaredError(NamedTuple):
+    """The mean squared error of affine functions on a training set, from what :func:`~gd_lightning.affine.folded` has.
+
+    With the triangular factor T of features and targets side by side, split into R and S, it is the sum of the squares
+    of S - R W', over N, and of those of what W and b leave of the means, over K. No product of the data is formed, so
+    it is as exact as a pass over the data in float64.
+
+    Args:
+        n: N.
+        means: Of features and targets, shape (D + K,); 0 where the function has no intercept.
+        triangle: T, shape (rows, D + K).
+    """
+
+    n: int
+    means: Tensor
+    triangle: Tensor
+
+    def __call__(self, weights: Tensor, biases: Tensor) -> Tensor:
+        """Return the errors of R functions, shape (R,).
+
+        Args:
+            weights: Shape (R, K, D), float64.
+            biases: Shape (R, K); (R, 0) of functions without intercept.
+        """
+        n_features = weights.shape[2]
+        design, targets = self.triangle[:, :n_features], self.triangle[:, n_features:]
+        scattered = (targets.T - weights @ design.T).square().sum(dim=(1, 2)) / self.n
+        left = self.means[n_features:] - weights @ self.means[:n_features]
+        left = left - biases if biases.shape[1] else left
+        errors: Tensor = (scattered + left.square().sum(dim=1)) / weights.shape[1]
+        return errors
 
 
 class Optimum(NamedTuple):
@@ -31,6 +66,8 @@ class Optimum(NamedTuple):
     affine: Affine
     loss: float
     constant_loss: float
+    squared_error: SquaredError
+    """Of functions of what the network is given, which may be standardised features."""
 
 
 @torch.no_grad()
@@ -42,12 +79,14 @@ def least_squares_of(network: LinearRegressor, layer: Standardize | None, sample
         layer: The layer that standardises its features, if any.
         samples: The training samples.
     """
-    affine, loss = least_squares_over(
-        lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()),
-        bias=network.affine().bias is not None,
+    has_bias = network.affine().bias is not None
+    factors = folded(
+        lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()), has_bias
     )
+    affine, loss = fitted_to(*factors, samples.in_features, has_bias)
     constant_loss = scatter_over(y for _, y in samples.pieces()) / (len(samples) * samples.out_features)
-    return Optimum(affine if layer is None else affine.in_original_units(layer.mean, layer.scale), loss, constant_loss)
+    affine = affine if layer is None else affine.in_original_units(layer.mean, layer.scale)
+    return Optimum(affine, loss, constant_loss, SquaredError(*factors))
 
 
 class LinearPath:
@@ -67,6 +106,11 @@ class LinearPath:
         self.features = None if problem is None else problem.feature_names
         self.targets = None if problem is None else problem.target_names
         self._is_plain = linear_network(module) is not None
+        outputs, inputs = network.weight.shape
+        is_small = outputs * inputs * (outputs + inputs) <= _MOST_PRODUCTS
+        # Of the full batch, the train loss is measured after each update.
+        self.knows_train_loss = is_small and has_least_squares(module) and _updates_per_epoch(loader) > 1
+        """Whether the train loss after each recorded update is computed from its parameters."""
         # A regressor without bias on centred features has an intercept in original units.
         is_centred = self._standardize is not None and self._standardize.centers
         has_bias = network.affine().bias is not None or is_centred
@@ -147,10 +191,12 @@ class LinearPath:
         names = list(self.names) if self.names_parameters else []
         if self.names_gradients and with_gradients:
             names += [f"grad_{name}" for name in self.names]
-        return [*names, "distance_to_least_squares"] if self.has_optimum else names
+        if self.has_optimum:
+            names.append("distance_to_least_squares")
+        return [*names, BY_UPDATE] if self.knows_train_loss else names
 
     def columns(self, parameters: Tensor, gradients: Tensor | None = None) -> dict[str, NDArray[np.float64]]:
-        """Return columns of parameters in original units, their distance to the least-squares solution, and gradients.
+        """Return columns: parameters in original units, their distance to the least squares, gradients, train loss.
 
         Args:
             parameters: Shape (R, P), float64.
@@ -162,6 +208,7 @@ class LinearPath:
         rows, (n_targets, n_features) = len(parameters), self._network.weight.shape
         weights = parameters[:, : n_targets * n_features].reshape(rows, n_targets, n_features)
         biases = parameters[:, n_targets * n_features :]
+        in_network = weights, biases
         if self._standardize is not None:
             weights = weights / self._standardize.scale.cpu().double()
             shift = weights @ self._standardize.mean.cpu().double()
@@ -175,4 +222,11 @@ class LinearPath:
             columns |= zip((f"grad_{name}" for name in self.names), gradients.T.numpy(), strict=True)
         if self.optimum is not None:
             columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).numpy()
+            if self.knows_train_loss:
+                columns[BY_UPDATE] = self.optimum.squared_error(*in_network).numpy()
         return columns
+
+
+def _updates_per_epoch(loader: object) -> int:
+    """Return how many updates an epoch makes; 0 where the data are not in memory or in a mapped file."""
+    return int(loader.variant.updates_per_epoch) if isinstance(loader, BatchLoader) else 0

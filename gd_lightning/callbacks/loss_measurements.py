@@ -26,6 +26,7 @@ from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.lightning_internals import validates_here
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule, Validation, own_method
+from gd_lightning.records.history import BY_UPDATE
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.summary import FINAL, number
 
@@ -132,6 +133,15 @@ class Measurements:
     def measure_train_loss(self, trainer: Trainer, module: LightningModule) -> None:
         """Add only the train loss."""
         self._measure_losses(trainer, module, {"train_loss": trainer.train_dataloader})
+
+    def measure_by_update(self, trainer: Trainer, module: LightningModule) -> None:
+        """Add the train loss for curves, where no criterion looks at it."""
+        self._rows.add_present(trainer)
+        history = self._rows.history
+        if history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
+            measured = self._measured(trainer, module, {"train_loss": trainer.train_dataloader})
+            if measured:
+                history.add_to_last_row({BY_UPDATE: measured["train_loss"]})
 
     def begin_validation(self, trainer: Trainer) -> None:
         """Note why Lightning validates."""

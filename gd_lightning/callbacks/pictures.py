@@ -2,38 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from numpy.typing import NDArray
 from torch import Tensor
 
+from gd_lightning.callbacks.recorded_path import RecordedPath
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.trainer_info import problem_of
+from gd_lightning.callbacks.trainer_info import problem_of, validation_loader
 from gd_lightning.data import BatchLoader
+from gd_lightning.data.samples import Samples
+from gd_lightning.engine import ChunkRequest
 from gd_lightning.measures import unchanged
 from gd_lightning.module import has_least_squares
+from gd_lightning.plots.loss_plane import draw_plane
+from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals, has_visible_points
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
-from gd_lightning.plots.style import PANEL_WIDTH, new_figure, pixels, save_png
+from gd_lightning.plots.style import PANEL_HEIGHT, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
 
 Panel = tuple[str, Callable[[Axes], None]]
 
+_IN_A_ROW = 3  # panels; four stand two by two
+
 
 class Pictures(Callback):
-    """Draws the loss curves, the fit over the data (one feature) and the loss surface with the path (two parameters).
+    """Draws the losses, what a run fitted, and the loss surface with the path of the parameters.
+
+    Of one feature and one target, the fitted function is drawn over the data; of several, what is predicted against
+    what is true, and the residuals. The surface is that over weight and bias of a line, and of other networks of at
+    most 50,000 parameters that over a plane through start, end and path.
 
     It draws the history of the :class:`HistoryRecorder` among the Trainer's callbacks, which must come before it.
     """
 
+    max_chunk_seconds = math.inf
+    updates_between_hooks: int = 0
+    """After how many updates a point of the path is recorded; 0: none is."""
+
     def __init__(self) -> None:
         self._is_drawn = False
+        self._path: RecordedPath | None = None
+        self._continued = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset the state of an earlier run."""
-        self._is_drawn = False
+        self._is_drawn, self._continued = False, trainer.global_step > 0
+        self._path = RecordedPath.of(trainer, pl_module)
+        self.updates_between_hooks = 0 if self._path is None else self._path.every
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Allow chunks of any number of epochs, up to the next point of the path."""
+        return ChunkRequest()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record the path, now and then."""
+        if self._path is not None and trainer.global_step % self._path.every == 0:
+            self._path.add(trainer.global_step)
+            self.updates_between_hooks = self._path.every
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw a run that ended."""
@@ -50,40 +86,99 @@ class Pictures(Callback):
         recorder = next((callback for callback in callbacks if isinstance(callback, HistoryRecorder)), None)
         if recorder is None or recorder.summary is None or recorder.directory is None or not trainer.is_global_zero:
             return
-        panels = list(_panels(trainer, pl_module, recorder))
-        figure = new_figure(len(panels))
-        parts = figure.subfigures(1, len(panels), squeeze=False)[0]
-        for part, (_, draw) in zip(parts, panels, strict=True):
+        panels = list(self._panels(trainer, pl_module, recorder))
+        columns = len(panels) if len(panels) <= _IN_A_ROW else -(-len(panels) // 2)
+        rows = -(-len(panels) // columns)
+        figure = new_figure(columns)
+        figure.set_figheight(PANEL_HEIGHT * rows)
+        parts: list[SubFigure] = figure.subfigures(rows, columns, squeeze=False).ravel().tolist()
+        for part, (_, draw) in zip(parts, panels, strict=False):
             draw(part.subplots())
         image = pixels(figure)
         save_png(recorder.directory / CURVES, image)
-        width = round(PANEL_WIDTH * figure.dpi)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for i, (tag, _) in enumerate(panels):
-                    part = image[:, i * width : (i + 1) * width]
-                    logger.experiment.add_image(tag, part, trainer.global_step, dataformats="HWC")
+                for (tag, _), panel in zip(panels, _split(image, rows, columns), strict=False):
+                    logger.experiment.add_image(tag, panel, trainer.global_step, dataformats="HWC")
+
+    def _panels(self, trainer: Trainer, module: LightningModule, recorder: HistoryRecorder) -> Iterator[Panel]:
+        history, summary, loader = recorder.history, recorder.summary, trainer.train_dataloader
+        assert summary is not None
+        variant = summary.variant
+        yield "losses", lambda axes: draw_losses(axes, history, variant, summary.least_squares_loss)
+        if not isinstance(loader, BatchLoader):
+            return
+        samples = loader.samples
+        if (samples.in_features, samples.out_features) == (1, 1):
+            yield _fit_panel(trainer, module, samples)
+            best = summary.least_squares
+            if best is not None and len(best) == 2 and has_least_squares(module):
+                weight, bias = best
+                names = (weight, bias)
+                if weight in history and bias in history:
+                    surface = Surface.of_squared_error(map(as_columns, samples.pieces()), (best[weight], best[bias]))
+                    w, b = history[weight], history[bias]
+                    yield "loss surface", lambda axes: draw_surface(axes, surface, w, b, variant, names)
+        else:
+            yield from _prediction_panels(trainer, module, samples)
+        plane = None if self._path is None or history.has_diverged else self._end_of_path(trainer).plane()
+        if self._path is not None and plane is not None:
+            losses, start = self._path.losses(plane, module, samples), "continued" if self._continued else "start"
+            yield "loss surface", lambda axes: draw_plane(axes, plane, losses, variant, start)
+
+    def _end_of_path(self, trainer: Trainer) -> RecordedPath:
+        assert self._path is not None
+        self._path.add(trainer.global_step)
+        return self._path
 
 
-def _panels(trainer: Trainer, pl_module: LightningModule, recorder: HistoryRecorder) -> list[Panel]:
-    history, summary, loader = recorder.history, recorder.summary, trainer.train_dataloader
-    assert summary is not None
-    variant = summary.variant
-    panels: list[Panel] = [("losses", lambda axes: draw_losses(axes, history, variant, summary.least_squares_loss))]
-    if not isinstance(loader, BatchLoader) or (loader.samples.in_features, loader.samples.out_features) != (1, 1):
-        return panels
-    samples = loader.samples
-    x, y = as_columns(samples.take(slice(None, None, -(-len(samples) // DRAWN_SAMPLES))))
-    predict = prediction_of(pl_module, samples.x_dtype)
+def _split(image: NDArray[np.uint8], rows: int, columns: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the panels of a picture, row by row."""
+    for row in np.array_split(image, rows, axis=0):
+        yield from np.array_split(row, columns, axis=1)
+
+
+def _names(trainer: Trainer, samples: Samples) -> tuple[list[str], list[str]]:
+    """Return the names of features and targets; x and y where they have none."""
     problem = problem_of(trainer)
+    features = None if problem is None else problem.feature_names
+    targets = None if problem is None else problem.target_names
+    of_targets = ["y"] if samples.out_features == 1 else [f"y {k}" for k in range(samples.out_features)]
+    return list(features or ["x"]), list(targets or of_targets)
+
+
+def _fit_panel(trainer: Trainer, module: LightningModule, samples: Samples) -> Panel:
+    x, y = as_columns(samples.take(_drawn(samples)))
+    predict, problem = prediction_of(module, samples.x_dtype), problem_of(trainer)
     truth = None if problem is None else problem.function(torch.from_numpy(fit_grid(x))[:, None])
     true_values = None if truth is None else truth[:, 0].numpy()
-    panels.append(("data and fit", lambda axes: draw_fit(axes, x, y, predict, true_values)))
-    best = summary.least_squares
-    if best is not None and set(best) == {"w", "b"} and has_least_squares(pl_module):
-        surface = Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"]))
-        panels.append(("loss surface", lambda axes: draw_surface(axes, surface, history["w"], history["b"], variant)))
-    return panels
+    (feature, *_), (target, *_) = _names(trainer, samples)
+    return "data and fit", lambda axes: draw_fit(axes, x, y, predict, true_values, (feature, target))
+
+
+def _prediction_panels(trainer: Trainer, module: LightningModule, samples: Samples) -> Iterator[Panel]:
+    """Yield what is predicted against what is true, and the residuals, unless all of it is far off."""
+    held_out, targets = validation_loader(trainer), _names(trainer, samples)[1]
+    of_sets = {"train": samples}
+    if isinstance(held_out, BatchLoader):
+        of_sets["validation"] = held_out.samples
+    sets = [Judged(name, *_judged(module, each)) for name, each in of_sets.items()]
+    sets = comparable([each for each in sets if each.true.shape == each.predicted.shape and each.true.size])
+    if sets and has_visible_points(sets):
+        yield "predicted against true", lambda axes: draw_predicted(axes, sets, targets)
+        yield "residuals", lambda axes: draw_residuals(axes, sets, targets)
+
+
+def _judged(module: LightningModule, samples: Samples) -> tuple[Values, Values]:
+    """Return what is true and what is predicted of samples at equal distances, shape (n, K) each."""
+    x, y = samples.take(_drawn(samples))
+    with unchanged(module, module.device):
+        predicted = module(x.to(module.device)).double().cpu().numpy()
+    return y.double().cpu().numpy(), predicted
+
+
+def _drawn(samples: Samples) -> slice:
+    return slice(None, None, -(-len(samples) // DRAWN_SAMPLES))
 
 
 def prediction_of(module: LightningModule, dtype: torch.dtype) -> Callable[[Values], Values]:

@@ -56,6 +56,9 @@ class HistoryRecorder(Callback):
         every_n_updates: How often an update is recorded; auto: as often as max_rows allows.
         title: What the run is called in its run card; null: the name of the problem.
         max_rows: How many updates auto records at most; twice as many where the length of the run is not known.
+        train_loss_every: How often the train loss is measured within epochs, in updates; each time is a pass over the
+            training set. auto: never, and of linear regressors with the loss mse it is computed from the parameters
+            that are recorded, whatever is given here.
 
     Raises:
         InputError: An interval or a number of rows is below 1.
@@ -68,6 +71,8 @@ class HistoryRecorder(Callback):
     """
 
     max_chunk_seconds = math.inf
+    updates_between_hooks: int = 0
+    """After how many updates a chunk ends, so that there is a hook; 0: it may be of any length."""
     takes_validations_from_trace = True
     """Validations of epochs within a chunk are read from its trace, and their hooks are not needed."""
     rows: UpdateRows
@@ -78,14 +83,23 @@ class HistoryRecorder(Callback):
     """Writes the history, and the summary at the end."""
 
     def __init__(
-        self, every_n_updates: int | Literal["auto"] = "auto", title: str | None = None, max_rows: int = 20_000
+        self,
+        every_n_updates: int | Literal["auto"] = "auto",
+        title: str | None = None,
+        max_rows: int = 20_000,
+        train_loss_every: int | Literal["auto"] = "auto",
     ) -> None:
-        every_n_updates, max_rows = as_python(every_n_updates), as_python(max_rows)
+        every_n_updates, max_rows, train_loss_every = map(as_python, (every_n_updates, max_rows, train_loss_every))
         if every_n_updates != "auto" and every_n_updates < 1:
             raise InputError(f"cannot record every {every_n_updates} updates; use auto or a whole number from 1")
         if max_rows < 1:
             raise InputError(f"cannot record at most {max_rows} updates; use a whole number from 1")
+        if train_loss_every != "auto" and train_loss_every < 1:
+            raise InputError(
+                f"cannot measure the train loss every {train_loss_every} updates; use auto or a whole number from 1"
+            )
         self.every_n_updates = every_n_updates
+        self.train_loss_every = train_loss_every
         self.title = title
         self.max_rows = max_rows
         self.history = History()
@@ -129,6 +143,8 @@ class HistoryRecorder(Callback):
         path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
         every = None if self.every_n_updates == "auto" else self.every_n_updates
         limit = RowLimit(float(trainer.estimated_stepping_batches), self.max_rows, every)
+        is_known = self.train_loss_every == "auto" or (path is not None and path.knows_train_loss)
+        self.updates_between_hooks = 0 if is_known else int(self.train_loss_every)
         samples = 0 if self.variant is None else self.variant.train_samples
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         self.rows = UpdateRows(trainer, self.history, path, self.variant, limit, self.watch)
@@ -207,6 +223,11 @@ class HistoryRecorder(Callback):
             self.rows.add_update(trainer, batch_loss(outputs), batch_idx + 1)
         else:
             self.rows.add_chunk(trainer, *carried, self.measurements.within(trainer, pl_module, *carried))
+        every = self.updates_between_hooks
+        if every and not (trainer.global_step % every or trainer.is_last_batch):  # there, it is measured anyway
+            self.watch.stop()
+            self.measurements.measure_by_update(trainer, pl_module)
+            self.watch.start()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the stopwatch: validation does not count as training."""

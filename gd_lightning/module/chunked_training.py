@@ -172,6 +172,8 @@ class Chunks:
             fitting = min(fitting, _MOST_ORDERED // len(chunk.rows))
         if measures:
             fitting = min(fitting, _MOST_MEASURED)
+        if (until_hook := self._until_hook()) < math.inf:
+            fitting = min(fitting, max(1, int(until_hook) // chunk.per_epoch))
         if self._one_by_one or not is_whole or fitting < 2 or not self.engine.can_span_epochs(chunk, measures):
             return 1
         return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))
@@ -195,7 +197,7 @@ class Chunks:
         updates = min(self._length, self._most)
         if updates > _ROUND:
             updates -= (trainer.global_step + updates) % _ROUND
-        updates = min(updates, int(trainer.num_training_batches) - update)
+        updates = int(min(updates, int(trainer.num_training_batches) - update, self._until_hook()))
         if trainer.max_steps != -1:
             updates = min(updates, trainer.max_steps - trainer.global_step)
         if trainer.enable_validation and math.isfinite(every := float(trainer.val_check_batch or math.inf)):
@@ -203,6 +205,13 @@ class Chunks:
             counted = update if trainer.check_val_every_n_epoch is not None else epoch_loop.total_batch_idx + 1
             updates = min(updates, int(every) - counted % int(every))
         return max(1, updates)
+
+    def _until_hook(self) -> float:
+        """Return after how many updates, at most, a callback needs its hook."""
+        step = self._trainer.global_step
+        callbacks = self._trainer.callbacks  # type: ignore[attr-defined]
+        every = [getattr(callback, "updates_between_hooks", 0) for callback in callbacks]
+        return min((each - step % each for each in every if each), default=math.inf)
 
     def _learn_from(self, trace: Trace, seconds: float) -> None:
         fitting = int(trace.updates * self._seconds / max(seconds, 1e-9))

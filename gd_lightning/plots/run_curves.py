@@ -5,25 +5,45 @@ Letters: N samples, of which each has one feature and one target here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, UNKNOWN_VARIANT_COLOR, VARIANT_COLORS
-from gd_lightning.records.history import PREDICTED, History
+from gd_lightning.plots.style import (
+    DATA_COLOR,
+    TRUTH_COLOR,
+    UNKNOWN_VARIANT_COLOR,
+    VALIDATION_COLOR,
+    VARIANT_COLORS,
+    add_legend,
+    darkened,
+    short,
+    write_plainly,
+)
+from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
 
 Values = NDArray[np.float64]
 
 DRAWN_SAMPLES = 2000  # more points only blacken the picture
 _GRID = 80  # points along each axis of a loss surface
+_PARTS = 700  # of a curve, of which the lowest and the highest point are drawn
+_MOST_MARKED, _MARKED = 50, 21  # points of a curve that are all marked, else so many
+_FAR = 10.0  # ranges of the data: a function that far off is not drawn
+_BELOW = 10.0  # times below the lowest train loss: single batch losses below are not shown
+_LARGEST = 1e150  # that matplotlib can scale
 
 
 def draw_losses(axes: Axes, history: History, variant: str | None, floor: float | None = None) -> None:
-    """Draw batch loss, train loss and its prediction against updates, on a logarithmic scale where the values allow it.
+    """Draw batch loss, train loss, its prediction and validation loss against updates.
+
+    The scale is logarithmic where the values allow it. What is shown is set by what was measured: a prediction that
+    goes beyond leaves the picture.
 
     Args:
         axes: Where to.
@@ -32,34 +52,114 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
         floor: The smallest train loss that can be reached, drawn as a thin line.
     """
     color = VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
-    shown: list[Values] = []
-    if "batch_loss" in history:
-        updates, losses = history.series("batch_loss")
+    batch, train, validation = (_drawable(history, name) for name in ("batch_loss", "train_loss", "val_loss"))
+    if len(batch[0]):
         # The batch loss of update u was computed at the weights before it, where the train loss stands at u - 1.
-        shown.append(_finite(losses))
-        axes.plot(updates - 1, _no_infinity(losses), color=color, alpha=0.35, linewidth=0.8, label="batch loss")
+        axes.plot(*envelope(batch[0] - 1, batch[1]), color=color, alpha=0.35, linewidth=0.8, label="batch loss")
+    if len(train[0]):
+        axes.plot(*envelope(*train), color=color, linewidth=1.4, label="train loss")
+        _draw_measured(axes, history, color)
+    if len(validation[0]):
+        style: dict[str, Any] = {"color": VALIDATION_COLOR, "linestyle": "--", "linewidth": 1.2, "marker": "^"}
+        style |= {"markersize": 3.5, "markerfacecolor": "white", "markevery": _some(len(validation[0]))}
+        axes.plot(*validation, label="validation loss", **style)
+    if PREDICTED in history:
+        # On top of the measured curve, so that both are seen where one lies on the other.
+        predicted = _drawable(history, PREDICTED)
+        axes.plot(*predicted, color="black", linestyle=":", linewidth=1.5, label="predicted")
+    if floor is not None and floor > 0:
+        axes.axhline(floor, color=TRUTH_COLOR, linewidth=1.0, linestyle="-.", label="least squares")
+    _set_loss_axis(axes, batch[1], np.concatenate([train[1], validation[1]]), floor)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    end = float(history.last("update")) if len(history) else 1.0
+    axes.set(xlabel="updates", ylabel="loss", xlim=(-0.03 * end, 1.03 * end) if end else None)
+    axes.set_title(f"{variant or ''} gradient descent: loss".strip(), fontsize="medium")
+    add_legend(axes)
+
+
+def _drawable(history: History, name: str) -> tuple[Values, Values]:
+    updates, losses = history.curve(name) if name in history else (np.empty(0), np.empty(0))
+    return updates, _no_infinity(losses)
+
+
+def _draw_measured(axes: Axes, history: History, color: str) -> None:
+    """Mark where the train loss was measured, and where a run left what can be drawn."""
     if "train_loss" in history:
         updates, losses = history.series("train_loss")
-        shown.append(_finite(losses))
-        marker = "o" if len(updates) <= 50 else None
-        axes.plot(updates, _no_infinity(losses), color=color, marker=marker, markersize=3, label="train loss")
-    if PREDICTED in history:
-        updates, losses = history.series(PREDICTED)
-        # On top of the measured curve, so that both are seen where one lies on the other.
-        axes.plot(updates, _no_infinity(losses), color="black", linestyle=":", linewidth=1.5, label="predicted")
-    if floor is not None and floor > 0:
-        axes.axhline(floor, color=TRUTH_COLOR, linewidth=0.8, linestyle="--", label="least squares")
-    values = np.concatenate(shown) if shown else np.empty(0)
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+        marks: dict[str, Any] = {"color": darkened(color), "linestyle": "none", "marker": "o", "markersize": 3}
+        if BY_UPDATE in history:
+            some = _some(len(updates))
+            axes.plot(updates[some], _no_infinity(losses)[some], label="measured", **marks)
+        elif len(updates) <= _MOST_MARKED:
+            axes.plot(updates, _no_infinity(losses), **marks)
+    if history.has_diverged:
+        updates, losses = history.curve("train_loss")
+        drawn = np.flatnonzero(np.isfinite(_no_infinity(losses)))[-1:]
+        axes.plot(updates[drawn], losses[drawn], "x", color="black", markersize=8, markeredgewidth=2, label="diverged")
+
+
+def _some(count: int) -> list[int]:
+    """Return which of so many points are marked: all of few, else some at equal distances, the last among them."""
+    return (
+        list(range(count)) if count <= _MOST_MARKED else np.linspace(0, count - 1, _MARKED).round().astype(int).tolist()
+    )
+
+
+def _set_loss_axis(axes: Axes, batch: Values, losses: Values, floor: float | None) -> None:
+    """Choose scale and limits by what was measured; of batch losses, single small ones may leave the picture."""
+    batch, losses = _finite(batch), _finite(losses)
+    losses = losses if len(losses) else batch
+    values = np.concatenate([batch, losses])
+    if not len(values):
+        return
+    if losses.min() > 0 and values.max() > 10 * losses.min():
+        usual = np.quantile(batch[batch > 0], 0.05) if (batch > 0).any() else math.inf
+        low = min(float(losses.min()), max(usual, losses.min() / _BELOW))
+        low = floor if floor is not None and low / 1e3 < floor < low else low
+        margin = 10 ** (0.05 * max(math.log10(values.max() / low), 1.0))
         axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("updates")
-    axes.set_ylabel("loss")
-    axes.set_title(f"{variant or ''} gradient descent: loss".strip())
-    axes.legend(fontsize="small")
+        write_plainly(axes.yaxis)
+        axes.set_ylim(low / margin, values.max() * margin)
+        return
+    low = float(values.min())
+    high = max(float(losses.max()), float(np.quantile(values, 0.9)))
+    if (span := high - low) > 0:
+        axes.set_ylim(low - 0.05 * span, high + 0.15 * span)
 
 
-def draw_fit(axes: Axes, x: Values, y: Values, predict: Callable[[Values], Values], truth: Values | None) -> None:
+def envelope(x: Values, y: Values) -> tuple[Values, Values]:
+    """Return the points of a curve that are seen: of each of many parts its first, lowest and highest point.
+
+    Args:
+        x: Where, ascending, shape (points,).
+        y: The values, shape (points,).
+
+    Example:
+        >>> x, y = envelope(np.arange(9e4), np.arange(9e4) % 1000)
+        >>> len(x) < 2_500, float(y.min()), float(y.max())
+        (True, 0.0, 999.0)
+    """
+    per_part = -(-len(x) // _PARTS)
+    if per_part <= 3:
+        return x, y
+    whole = len(x) // per_part * per_part
+    parts = y[:whole].reshape(-1, per_part)
+    starts = np.arange(len(parts)) * per_part
+    # A part without a number has no lowest one.
+    lowest, highest = np.where(np.isnan(parts), math.inf, parts), np.where(np.isnan(parts), -math.inf, parts)
+    places = [starts, starts + lowest.argmin(axis=1), starts + highest.argmax(axis=1), np.arange(whole, len(x))]
+    chosen = np.unique(np.concatenate(places))
+    return x[chosen], y[chosen]
+
+
+def draw_fit(
+    axes: Axes,
+    x: Values,
+    y: Values,
+    predict: Callable[[Values], Values],
+    truth: Values | None,
+    names: tuple[str, str] = ("x", "y"),
+) -> None:
     """Draw data, fitted function and true function.
 
     Args:
@@ -68,22 +168,25 @@ def draw_fit(axes: Axes, x: Values, y: Values, predict: Callable[[Values], Value
         y: Targets, shape (N,).
         predict: The fitted function, from shape (n,) to (n,).
         truth: Values of the true function on 200 equidistant points over the range of x, or None.
+        names: Of feature and target.
     """
     every = -(-len(x) // DRAWN_SAMPLES)
     axes.scatter(x[::every], y[::every], s=8, color=DATA_COLOR, label="data")
     grid = fit_grid(x)
     if truth is not None:
         axes.plot(grid, truth, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="truth")
-    fitted = predict(grid)
-    if np.isfinite(fitted).all():
-        axes.plot(grid, fitted, color="black", linewidth=1.2, label="fitted")
+    fitted, spread = predict(grid), float(np.ptp(y)) or 1.0
+    if (np.abs(fitted - y.mean()) < _FAR * spread).all():
+        axes.plot(grid, fitted, color="black", linewidth=1.4, label="fitted")
+    else:
+        axes.plot([], [], "x", color="black", label="fitted: too far off")
     # A diverged fit would flatten the data to a line.
-    spread = float(np.ptp(y)) or 1.0
-    axes.set_ylim(y.min() - spread, y.max() + spread) if np.abs(fitted - y.mean()).max() > 2 * spread else None
-    axes.set_xlabel("x")
-    axes.set_ylabel("y")
-    axes.set_title("data and fit")
-    axes.legend(fontsize="small")
+    low, high = axes.get_ylim()
+    axes.set(
+        ylim=(max(low, y.min() - spread), min(high, y.max() + spread)), xlabel=short(names[0]), ylabel=short(names[1])
+    )
+    axes.set_title("data and fit", fontsize="medium")
+    add_legend(axes)
 
 
 def fit_grid(x: Values) -> Values:
@@ -124,8 +227,10 @@ class Surface:
         return cls(loss, minimum)
 
 
-def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: str | None) -> None:
-    """Draw the loss over weight and bias as contours, with the path of the parameters.
+def draw_surface(
+    axes: Axes, surface: Surface, w: Values, b: Values, variant: str | None, names: tuple[str, str] = ("w", "b")
+) -> None:
+    """Draw the loss over weight and bias as contours, with the path of the parameters up to where it leaves them.
 
     Args:
         axes: Where to.
@@ -133,14 +238,48 @@ def draw_surface(axes: Axes, surface: Surface, w: Values, b: Values, variant: st
         w: Weight after each recorded update, shape (rows,).
         b: Bias after each recorded update, shape (rows,).
         variant: The variant, for the colour of the path; None if unknown.
+        names: Of weight and bias.
     """
     draw_contours(axes, surface, w, b)
-    marker, color = "o" if len(w) <= 50 else None, VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
-    path_w, path_b = _no_infinity(w), _no_infinity(b)
-    axes.plot(path_w, path_b, color=color, marker=marker, markersize=3, linewidth=1, label="path")
+    color = VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
+    if not draw_path(axes, w, b, color=color, marker="o"):
+        axes.plot([], [], "x", color=darkened(color), markeredgewidth=1.8, label="leaves the picture")
     draw_start_and_minimum(axes, surface, w[0], b[0])
-    axes.set_title("train loss and path of the parameters")
-    axes.legend(fontsize="small")
+    axes.set(xlabel=short(names[0]), ylabel=short(names[1]))
+    axes.set_title("train loss and path", fontsize="medium")
+    add_legend(axes)
+
+
+def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str) -> bool:
+    """Draw a path within the limits of a panel; one that ends beyond them, up to where it first leaves.
+
+    Returns:
+        Whether it ends within them.
+    """
+    path, limits = np.stack([w, b], axis=1), np.array([axes.get_xlim(), axes.get_ylim()])
+    inside: NDArray[np.bool_] = np.all((path >= limits[:, 0]) & (path <= limits[:, 1]), axis=1)
+    is_whole = bool(inside[-1])
+    if not is_whole:
+        end = int(np.argmin(inside))
+        path, beyond = path[:end], path[end]
+        if end > 0 and np.isfinite(beyond).all():
+            path = np.vstack([path, _crossing(path[-1], beyond, limits)])
+    few = list(range(len(path))) if len(path) <= _MOST_MARKED else [len(path) - 1]
+    style: dict[str, Any] = {"color": color}
+    if is_whole:
+        style |= {"marker": marker, "markersize": 4, "markevery": few}
+    axes.plot(*np.where(np.abs(path) < _LARGEST, path, np.nan).T, linewidth=1, label="path", **style)
+    if not is_whole:
+        axes.plot(*path[-1:].T, "x", color=darkened(color), markersize=7, markeredgewidth=1.8, clip_on=False)
+    return is_whole
+
+
+def _crossing(within: Values, beyond: Values, limits: Values) -> Values:
+    """Return where the way from a point within limits of shape (2, 2) to one beyond them leaves."""
+    edges, moves = np.where(beyond > within, limits[:, 1], limits[:, 0]), beyond != within
+    parts = (edges - within)[moves] / (beyond - within)[moves]
+    point: Values = within + parts.min() * (beyond - within)
+    return point
 
 
 def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
@@ -183,4 +322,4 @@ def _finite(values: Values) -> Values:
 
 def _no_infinity(values: Values) -> Values:
     """Return values with gaps where they are not finite or beyond what matplotlib can scale."""
-    return np.where(np.abs(values) < 1e150, values, np.nan)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.text import Text
@@ -27,11 +29,12 @@ VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D
 UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
+VALIDATION_COLOR = "#333333"
 
 MARKERS = "oD^svPhp"
 """Of groups and curves; no "x", which marks divergence, and no "*", which marks the least squares."""
 
-PANEL_WIDTH, PANEL_HEIGHT = 4.8, 3.8  # inches
+PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.85  # inches: small, so that letters are large where a page shows three of them
 # 700 pixels a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels where the ratio is not whole.
 DPI = 700 / PANEL_WIDTH
 
@@ -68,6 +71,35 @@ def _texts(artist: Artist) -> Iterator[Text]:
 def legend_label(text: str) -> str:
     """Return a name as the label of an entry of a legend, of which Matplotlib leaves out those that begin with _."""
     return f" {text}" if text.startswith("_") else text
+
+
+def add_legend(axes: Axes) -> None:
+    """Add a legend that takes little of a small panel, where there is something to name."""
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(fontsize=7.5, handlelength=1.8, labelspacing=0.25, borderpad=0.35, framealpha=0.85)
+
+
+def short(text: str, most: int = 32) -> str:
+    """Return a name as it fits beside an axis or in a legend.
+
+    Example:
+        >>> short("the distance of the longest of all trips")
+        'the distance o...t of all trips'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+def mixed(color: str, grey: float, part: float) -> str:
+    """Return a colour mixed with so large a part of a grey, from 0, black, to 1, white."""
+    red, green, blue = (channel + part * (grey - channel) for channel in to_rgb(color))
+    return to_hex((red, green, blue))
+
+
+def darkened(color: str) -> str:
+    """Return the dark shade of a colour, for what is drawn on top of a curve, and for text."""
+    return mixed(color, 0.0, 0.45)
 
 
 def new_figure(panels: int) -> Figure:

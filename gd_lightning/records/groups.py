@@ -87,19 +87,21 @@ class Group:
             column: The measure, such as ``train_loss``.
             axis: update, epoch, samples or seconds.
         """
-        points: dict[float, list[tuple[float, float]]] = {}
-        for history in self.sound:
-            if column in history:
-                updates, values = history.series(column)
-                for update, x, value in zip(updates, history.series(column, axis)[0], values, strict=True):
-                    points.setdefault(update, []).append((x, value))
-        rows = [np.array(points[update]).T for update in sorted(points)]
-        return Band(
-            np.array([x.mean() for x, _ in rows]),
-            np.array([values.mean() for _, values in rows]),
-            np.array([sample_std(values) for _, values in rows]),
-            np.array([len(values) for _, values in rows], dtype=np.int64),
-        )
+        runs = [(*history.curve(column), history.curve(column, axis)[0]) for history in self.sound if column in history]
+        if not runs:
+            return Band(np.empty(0), np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
+        updates, values, x = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+        found, place, count = np.unique(updates, return_inverse=True, return_counts=True)
+
+        def sums(numbers: Values) -> Values:
+            summed: Values = np.bincount(place, numbers, len(found)).astype(np.float64)
+            return summed
+
+        mean = sums(values) / count
+        squares = sums(np.square(values - mean[place]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            std = np.where(count > 1, np.sqrt(squares / (count - 1)), math.nan)
+        return Band(sums(x) / count, mean, std, count)
 
     def start(self, column: str = "train_loss") -> Values:
         """Return a measure before the first update of each run, nan where it was not measured, shape (runs,)."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
-from gd_lightning.records.columns import Column
+from gd_lightning.records.columns import Column, union
 from gd_lightning.records.csv_columns import read_csv, to_csv
 from gd_lightning.records.divergence import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.lazy_table import LazyTable
@@ -21,6 +22,8 @@ from gd_lightning.records.lazy_table import LazyTable
 AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
 PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theory predicts it
+BY_UPDATE = "train_loss_by_update"
+"""The column beside train_loss of the train loss within epochs: criteria and tables go by the one at their ends."""
 
 
 class Outcome(str, Enum):
@@ -87,6 +90,18 @@ class History(LazyTable):
         column = self._columns[name]
         behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()
         return behind
+
+    def curve(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return a column as it is drawn: as :meth:`series`, and the train loss with that within epochs."""
+        if name != "train_loss" or BY_UPDATE not in self:
+            return self.series(name, axis)
+        self._settle()
+        known = [self._columns[each] for each in (BY_UPDATE, "train_loss") if each in self]
+        rows = union([column.rows for column in known])
+        values = np.empty(len(rows))
+        for column in known:  # what was measured comes last
+            values[np.searchsorted(rows, column.rows)] = column.values
+        return self._columns[axis].dense(len(self))[rows], values
 
     def thin(self, every: int, of_updates: Collection[str]) -> None:
         """Remove rows so that their number is bounded, and each quantity stays where it is measured seldom.

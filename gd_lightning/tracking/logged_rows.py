@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gd_lightning.records.history import History
+from gd_lightning.records.history import BY_UPDATE, History
 
 POINTS = 500
 """Points per series, so that writing them does not take longer than the training; the history has all of them."""
@@ -41,7 +41,8 @@ class LoggedRows:
         at_ends = at_ends[_is_in_turn(history["epoch"][at_ends].astype(int), self._epochs)]
         in_turn = start + np.flatnonzero(_is_in_turn(updates[start:], self._updates))
         last = [len(history) - 1] if to_the_end and start < len(history) else []
-        yield from history.rows_at(np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)])))
+        chosen = np.unique(np.concatenate([at_ends, in_turn, np.array(last, dtype=np.int64)]))
+        yield from map(_with_one_train_loss, history.rows_at(chosen))
         self._written = max(self._written, history.last("update"))
         self._count = self._in_turn(self._written, history.last("epoch"))
 
@@ -51,6 +52,12 @@ class LoggedRows:
 
     def _in_turn(self, update: float, epoch: float) -> float:
         return _number_in_turn(update, self._updates) + _number_in_turn(epoch, self._epochs)
+
+
+def _with_one_train_loss(row: dict[str, float]) -> Mapping[str, float]:
+    """Return a row with the train loss under one name, whether it was measured there or is known otherwise."""
+    within = row.pop(BY_UPDATE, None)
+    return row if within is None else {"train_loss": within, **row}
 
 
 def _is_in_turn(numbers: NDArray[Any], expected: float) -> NDArray[np.bool_]:

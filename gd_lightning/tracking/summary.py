@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gd_lightning.escaping import in_one_line
-from gd_lightning.records.history import LEADING_COLUMNS, PREDICTED, History, Outcome
+from gd_lightning.records.history import BY_UPDATE, LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.tracking.schema import VERSION
 from gd_lightning.variants import Variant
 
@@ -134,7 +134,8 @@ def summarize(
         said: What was predicted: other fields of the summary.
         known: Other fields of the summary, such as ``parameters`` and ``truth``.
     """
-    last, measures, earlier = _measured(history, bool(weights), {PREDICTED, *(known.get("parameters") or {})})
+    special = {PREDICTED, BY_UPDATE, *(known.get("parameters") or {})}
+    last, measures, earlier = _measured(history, bool(weights), special)
     return RunSummary(
         **_of_variant(variant),
         updates=int(history.last("update")),

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from gd_lightning import History, HistoryRecorder, LastCheckpoint, RegressionDataModule, RegressionModule, compare
 from gd_lightning.errors import InputError
 from gd_lightning.problems import SteepLine, Table
+from gd_lightning.records.history import BY_UPDATE
 from tests.conftest import CommandLine, MakeTrainer, StartOthers
 
 wandb: Any = pytest.importorskip("wandb", reason="the loggers of other programs are extras of the tests")
@@ -74,14 +75,12 @@ def _fit(
 
 def _check(logged: Logged, history: History, settings: dict[str, str]) -> None:
     """Compare with the history, whose every row the loggers of a short run have, and with the settings."""
-    columns = [
-        name for name in history.columns if name not in ("update", "samples", "epoch", "seconds", "grad_w", "grad_b")
-    ]
+    others = ("update", "samples", "epoch", "seconds", "grad_w", "grad_b", BY_UPDATE)
+    columns = [name for name in history.columns if name not in others]
     assert {"train_loss", "val_loss", "batch_loss", "lr", "w", "b", "val_mse"} <= set(columns)
     assert set(columns) <= set(logged.series) <= {*columns, "samples", "epoch", "seconds"}
     for name in columns:
-        measured = history.measured(name)
-        expected = dict(zip(history["update"][measured], history[name][measured], strict=True))
+        expected = dict(zip(*history.curve(name), strict=True))
         assert logged.series[name] == pytest.approx(expected, rel=1e-6), name
     assert logged.settings.items() >= settings.items()
     assert logged.results["final/train_loss"] == pytest.approx(history.last("train_loss"), rel=1e-6)
@@ -164,8 +163,7 @@ def _without_wandb(text: str) -> str:
 
 
 def _check_last(logged: Logged, history: History) -> None:
-    ends = history.measured("train_loss")
-    expected = dict(zip(history["update"][ends], history["train_loss"][ends], strict=True))
+    expected = dict(zip(*history.curve("train_loss"), strict=True))
     assert logged.series["train_loss"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -195,11 +193,9 @@ def test_a_run_of_mlflow_is_added_to(make_trainer: MakeTrainer, tmp_path: Path) 
     recorder = _fit(make_trainer, [again], epochs=5, ckpt_path=directory / "checkpoints" / "last.ckpt")
     assert recorder.directory == directory
     client = again.experiment
-    ends = recorder.history.measured("train_loss")
     logged = client.get_metric_history(first.run_id, "train_loss")
     assert [(each.step, each.value) for each in logged] == [
-        (update, pytest.approx(loss))
-        for update, loss in zip(recorder.history["update"][ends], recorder.history["train_loss"][ends], strict=True)
+        (update, pytest.approx(loss)) for update, loss in zip(*recorder.history.curve("train_loss"), strict=True)
     ]
     another = MLFlowLogger(tracking_uri=f"file:{tmp_path}/mlflow", run_id=first.run_id)
     with pytest.raises(InputError, match=r"made with order shuffled, and this run with sequential; leave run_id out"):

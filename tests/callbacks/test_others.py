@@ -118,7 +118,7 @@ def test_showing_steps_changes_nothing_and_shows_the_loss_without_penalty(
 
 
 @pytest.mark.usefixtures("pictures")
-@pytest.mark.parametrize(("problem", "hidden_sizes", "panels"), [(SteepLine(), [], 3), (Parabola(), [3], 2)])
+@pytest.mark.parametrize(("problem", "hidden_sizes", "panels"), [(SteepLine(), [], 3), (Parabola(), [3], 3)])
 def test_pictures_are_drawn(
     make_trainer: MakeTrainer, tmp_path: Path, problem: Problem, hidden_sizes: list[int], panels: int
 ) -> None:

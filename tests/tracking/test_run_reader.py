@@ -170,7 +170,7 @@ def test_our_own_runs_are_read_whole(make_trainer: MakeTrainer, tmp_path: Path) 
     (directory / "history.csv").unlink()  # as of a run that was killed
     killed = read_run(directory)
     assert killed.source == "updates/train_loss of TensorBoard event files"
-    updates, losses = recorder.history.series("train_loss")
+    updates, losses = recorder.history.curve("train_loss")
     assert killed.history["update"].tolist() == updates.tolist()
     np.testing.assert_allclose(killed.history["train_loss"], losses, rtol=1e-6)
 

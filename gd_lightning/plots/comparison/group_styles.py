@@ -6,10 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from gd_lightning.plots.style import MARKERS, UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, legend_label
+from gd_lightning.plots.style import (
+    MARKERS,
+    UNKNOWN_VARIANT_COLOR,
+    VARIANT_COLORS,
+    darkened,
+    legend_label,
+    mixed,
+)
 from gd_lightning.records.groups import Group
 
 _DARKEST, _LIGHTEST = 0.35, 0.6  # how much of the colour is left at one end, how much white there is at the other
@@ -34,7 +41,7 @@ class GroupStyle:
     @property
     def dark(self) -> str:
         """The colour darkened, for what is drawn on top of the group's own curve, and for text."""
-        return _mixed(self.color, 0.0, 0.45)
+        return darkened(self.color)
 
     def handle(self, group: Group) -> Line2D:
         """Return a line for the legend; it looks as the group does, and says how many of its runs diverged."""
@@ -72,13 +79,8 @@ def shades(color: str, count: int) -> list[str]:
 def _shade(color: str, lightness: float) -> str:
     """Mix with black below one half, with white above."""
     if lightness <= 0.5:
-        return _mixed(color, 0.0, (1 - _DARKEST) * (1 - 2 * lightness))
-    return _mixed(color, 1.0, _LIGHTEST * (2 * lightness - 1))
-
-
-def _mixed(color: str, grey: float, part: float) -> str:
-    red, green, blue = (channel + part * (grey - channel) for channel in to_rgb(color))
-    return to_hex((red, green, blue))
+        return mixed(color, 0.0, (1 - _DARKEST) * (1 - 2 * lightness))
+    return mixed(color, 1.0, _LIGHTEST * (2 * lightness - 1))
 
 
 def divergence_note(group: Group) -> str:

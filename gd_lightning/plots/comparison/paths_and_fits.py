@@ -11,7 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from gd_lightning.plots.comparison.group_styles import GroupStyle
-from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, draw_contours, draw_start_and_minimum, fit_grid
+from gd_lightning.plots.run_curves import (
+    DRAWN_SAMPLES,
+    Surface,
+    draw_contours,
+    draw_path,
+    draw_start_and_minimum,
+    fit_grid,
+)
 from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import Outcome
@@ -38,39 +45,10 @@ def draw_paths(axes: Axes, surface: Surface, groups: Sequence[Group], styles: Se
     w_shown, b_shown = (np.concatenate(values) for values in zip(*counted, strict=True))
     draw_contours(axes, surface, w_shown, b_shown)
     # The longest path is the most tangled one: it lies below the others.
-    for run, style, w, b in sorted(paths, key=lambda path: -len(path[2])):
-        draw = _draw_path_out if run.outcome is Outcome.DIVERGED else _draw_path
-        draw(axes, w, b, style)
+    for _, style, w, b in sorted(paths, key=lambda path: -len(path[2])):
+        draw_path(axes, w, b, color=style.color, marker=style.marker)
     draw_start_and_minimum(axes, surface, w_shown[0], b_shown[0])
     axes.set_title("train loss and paths of the parameters")
-
-
-def _draw_path(axes: Axes, w: Values, b: Values, style: GroupStyle) -> None:
-    marked = range(len(w)) if len(w) <= 50 else [len(w) - 1]
-    finite = np.isfinite(w) & np.isfinite(b)
-    w, b = np.where(finite, w, np.nan), np.where(finite, b, np.nan)
-    axes.plot(w, b, color=style.color, marker=style.marker, markersize=4, markevery=list(marked), linewidth=1)
-
-
-def _draw_path_out(axes: Axes, w: Values, b: Values, style: GroupStyle) -> None:
-    """Draw a path up to where it leaves the panel."""
-    path, limits = np.stack([w, b], axis=1), np.array([axes.get_xlim(), axes.get_ylim()])
-    inside = ((path >= limits[:, 0]) & (path <= limits[:, 1])).all(axis=1)
-    end = len(path) if inside.all() else int(np.argmin(inside))
-    shown = path[:end]
-    if 0 < end < len(path) and np.isfinite(path[end]).all():
-        shown = np.vstack([shown, _crossing(path[end - 1], path[end], limits)])
-    axes.plot(*shown.T, color=style.color, linewidth=1)
-    axes.plot(*shown[-1:].T, "x", color=style.dark, markersize=7, markeredgewidth=1.8, clip_on=False)
-
-
-def _crossing(within: Values, beyond: Values, limits: Values) -> Values:
-    """Return where the way from a point within limits of shape (2, 2) to one beyond them leaves."""
-    edges = np.where(beyond > within, limits[:, 1], limits[:, 0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = (edges - within) / (beyond - within)
-    point: Values = within + np.nanmin(parts) * (beyond - within)
-    return point
 
 
 def draw_fits(

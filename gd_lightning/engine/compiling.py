@@ -21,6 +21,7 @@ from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic as numba_intrinsic
+from numba.np.numpy_support import as_dtype
 
 intrinsic: Callable[[Callable[..., Any]], Any] = numba_intrinsic
 """Makes compiled code of a function that writes it; Numba publishes no types."""
@@ -128,63 +129,83 @@ def is_kept(dispatcher: Any) -> bool:
 # does nothing else: what is saved, or where a chunk is cut, must not change how an update is rounded.
 _SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
 # Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
-_INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Division is that of NumPy: Python's exception would need a branch, which keeps a loop out of vector registers.
+_INNER: dict[str, Any] = {
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+}
 summing = compiler(fastmath=_SUMS, forceinline=True, **_INNER)
 inlined = compiler(fastmath=_ELSE, forceinline=True, **_INNER)
 merged = compiler(fastmath=_ELSE, inline="always", **_INNER)
 leaf = compiler(fastmath=_ELSE, **_INNER)
-outer = compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True)
-allocating = compiler(fastmath=_ELSE, no_cfunc_wrapper=True)
-parallel = compiler(fastmath=_ELSE, parallel=True)
+outer = compiler(fastmath=_ELSE, _nrt=False, no_cfunc_wrapper=True, error_model="numpy")
+allocating = compiler(fastmath=_ELSE, no_cfunc_wrapper=True, error_model="numpy")
+parallel = compiler(fastmath=_ELSE, parallel=True, error_model="numpy")
 
 
-# As NumPy divides by zero: Python's exception would need a branch, which keeps a loop out of vector registers.
-dividing = compiler(fastmath=_ELSE, error_model="numpy", **_INNER)
-dividing_inlined = compiler(fastmath=_ELSE, error_model="numpy", forceinline=True, **_INNER)
-
-
-class CompiledApart:
-    """A function of arrays and numbers that others call by its address, as one that they are linked with.
+class Signature:
+    """Of functions that others call by their address, as ones that they are linked with.
 
     Numba compiles what a function calls again with each function that calls it, and with each that calls that one.
+    What is called by its address is compiled once, and where it is first used.
 
     Args:
-        function: Changes arrays, and returns nothing.
-        kinds: Of its arguments: a for an array, n for a number of the same type, i for an index.
+        examples: Returns arguments as the functions take them, for some precision; the first one has an array of it.
+        result: The type of what they return.
     """
 
-    def __init__(self, function: Callable[..., None], kinds: str) -> None:
-        self.compiled: Any = dividing(function)
-        self._kinds = kinds
+    def __init__(self, examples: Callable[[np.dtype[Any]], tuple[Any, ...]], result: Any = types.none) -> None:
+        self._examples, self._result = examples, result
         self.call: Any = self._make_call()
-        """Compiled code that calls the function, given its address and a tuple of its arguments."""
+        """Compiled code that calls such a function, given its address and a tuple of its arguments."""
 
-    def address(self, dtype: np.dtype[Any]) -> int:
-        """Return the address of the function for arrays of some type, in this process."""
-        signature = self._signature(numba.from_dtype(dtype))
-        self.compiled.compile(signature)
-        compiled = self.compiled.overloads[signature]
-        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
-
-    def _signature(self, number: Any) -> tuple[Any, ...]:
-        known = {"a": types.Array(number, 1, "C"), "n": number, "i": types.int64}
-        return tuple(known[kind] for kind in self._kinds)
+    def arguments(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the types of the arguments, for some precision."""
+        return tuple(numba.typeof(example) for example in self._examples(dtype))
 
     def _make_call(self) -> Any:
         @intrinsic
         def call(typing: Any, address: Any, arguments: Any) -> Any:
-            expected = self._signature(arguments[0].dtype)
+            first = arguments[0]
+            while not isinstance(first, types.Array):
+                first = first.types[0]
+            expected = self.arguments(as_dtype(first.dtype))
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                kind = context.call_conv.get_function_type(types.none, expected)
+                kind = context.call_conv.get_function_type(self._result, expected)
                 function = builder.inttoptr(values[0], kind.as_pointer())
                 given = [
                     context.cast(builder, builder.extract_value(values[1], at), arguments[at], expected[at])
                     for at in range(len(expected))
                 ]
-                context.call_conv.call_function(builder, function, types.none, expected, given)
-                return context.get_dummy_value()
+                _, result = context.call_conv.call_function(builder, function, self._result, expected, given)
+                return context.get_dummy_value() if self._result is types.none else result
 
-            return types.none(types.int64, arguments), generate
+            return self._result(types.int64, arguments), generate
 
         return call
+
+
+class CompiledApart:
+    """A function that others call by its address.
+
+    Args:
+        function: Raises nothing.
+        signature: Of its arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
+        self.compiled: Any = leaf(function)
+        self._signature = signature
+        self._addresses: dict[np.dtype[Any], int] = {}
+
+    def address(self, dtype: np.dtype[Any]) -> int:
+        """Return the address of the function for some precision, in this process."""
+        if dtype not in self._addresses:
+            signature = self._signature.arguments(dtype)
+            self.compiled.compile(signature)
+            compiled = self.compiled.overloads[signature]
+            self._addresses[dtype] = int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+        return self._addresses[dtype]

@@ -87,10 +87,11 @@ class FusedEngine(Engine):
         samples = self._samples(chunk, group["params"][0].dtype)
         dtype = samples.x.dtype
         state = self._kernels.State(*np.zeros((3, len(self._places)), dtype), np.zeros(1, np.int64))
-        settings = np.zeros(1, dtype), self._rule(), self._span(chunk)._replace(updates=0)
-        room = self._room(SaveAt(), 0, dtype)
+        rule, span, room = self._rule(), self._span(chunk), self._room(SaveAt(), 1, dtype)
         ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
-        self._kernel(chunk)(samples, self._network(dtype), state, *settings, *room, ends)
+        for keeps in (0, 1):  # losses; code for one of them may be other code
+            network = self._network(chunk, dtype, rule, span, self._room(SaveAt(), keeps, dtype)[0])
+        self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
 
     def carry_out(self, chunk: Chunk) -> Trace:
@@ -121,7 +122,7 @@ class FusedEngine(Engine):
         """Make the updates of a chunk from a state, which is changed."""
         group, save_at = self._optimizer.param_groups[0], chunk.save_at
         dtype = state.theta.dtype
-        samples, network = self._samples(chunk, group["params"][0].dtype), self._network(dtype)
+        samples = self._samples(chunk, group["params"][0].dtype)
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
             lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
         rule, span, kernel = self._rule(), self._span(chunk), self._kernel(chunk)
@@ -131,16 +132,16 @@ class FusedEngine(Engine):
 
         def make(state: Any, span: Any, save_at: SaveAt, room: int, ends: Any) -> tuple[int, int, bool, Record]:
             saved, scratch = self._room(save_at, room, dtype)
-            epochs = self._epochs(chunk, *ends)
+            epochs, network = self._epochs(chunk, *ends), self._network(chunk, dtype, rule, span, saved)
             updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
             losses, *path = (torch.from_numpy(array[:count]) for array in saved)
             return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
 
         record: Record | Callable[[], Record]
-        if (save_at.parameters or save_at.gradients) and _is_dense(chunk):
+        first, room = _saves(chunk)
+        if first is not save_at:
             begin = [part.copy() for part in state]
-            alone = replace(save_at, parameters=False, gradients=False)
-            updates, count, suspected, last = make(state, span, alone, 1, (measured, held_out))
+            updates, count, suspected, last = make(state, span, first, room, (measured, held_out))
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
@@ -149,7 +150,7 @@ class FusedEngine(Engine):
                 same = span._replace(updates=updates, save_last=is_saved, is_checked=False)
                 return make(again, same, save_at, count, (measured[:0], self._held_out(None, 0, dtype)))[3]
         else:
-            updates, count, suspected, record = make(state, span, save_at, chunk.saves(), (measured, held_out))
+            updates, count, suspected, record = make(state, span, save_at, room, (measured, held_out))
             last = record
         last_loss = last.losses[-1] if count else None
         ended = min(within, (chunk.first + updates) // chunk.per_epoch)
@@ -179,12 +180,9 @@ class FusedEngine(Engine):
             return None
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        compiled, rule = self._held_out(held_out, 1, theta.dtype), self._rule()
-        if len(self._layers) == 1:
-            self._kernels.sum_errors(compiled, theta, rule, 0)
-        else:
-            scratch = self._room(SaveAt(), 0, theta.dtype)[1]
-            self._kernels.sum_errors_of_network(compiled, self._network(theta.dtype), theta, rule, scratch, 0)
+        compiled, scratch = self._held_out(held_out, 1, theta.dtype), self._room(SaveAt(), 0, theta.dtype)[1]
+        network = self._kernels.validating(self._layout(theta.dtype))
+        self._kernels.sum_errors_once(compiled, network, theta, self._rule(), scratch, 0)
         sums: NDArray[np.float64] = compiled.sums[0]
         return sums
 
@@ -205,11 +203,8 @@ class FusedEngine(Engine):
         group = self._optimizer.param_groups[0]
         theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
         samples, rule, (_, scratch) = self._arrays(x, y), self._rule(), self._room(SaveAt(), 0, theta.dtype)
-        if len(self._layers) == 1:
-            total: float = self._kernels.sum_losses_often(samples, theta, rule, scratch.group, times)
-        else:
-            network = self._network(theta.dtype)
-            total = self._kernels.sum_losses_of_network(samples, network, theta, rule, scratch, times)
+        network = self._kernels.measuring(self._layout(theta.dtype))
+        total: float = self._kernels.sum_losses_often(samples, network, theta, rule, scratch, times)
         return total
 
     def _seconds_of_pass(self, chunk: Chunk) -> float:
@@ -221,8 +216,20 @@ class FusedEngine(Engine):
             self._pass = (time.perf_counter() - begun) / times
         return self._pass
 
-    def _network(self, dtype: np.dtype[Any]) -> Any:
-        return self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._saved_places)
+    def _layout(self, dtype: np.dtype[Any], update: Any = None) -> Any:
+        return self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._saved_places, update)
+
+    def _network(self, chunk: Chunk, dtype: np.dtype[Any], rule: Any, span: Any, saved: Any) -> Any:
+        """Return the network for compiled code, with the functions that it calls for a chunk."""
+        if self._is_large(chunk):  # the threads call what they are compiled with
+            return self._layout(dtype)
+        update = self._kernels.update_of(self._layers, rule, chunk.variant.batch_size)
+        network = self._layout(dtype, self._kernels.without_records(update, rule, span, saved))
+        if chunk.ends is not None and chunk.ends.measure is not None:
+            network = self._kernels.measuring(network)
+        if chunk.ends is not None and chunk.ends.held_out is not None:
+            network = self._kernels.validating(network)
+        return network
 
     def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
         """Return memory for the results of ``count`` updates, and working memory."""
@@ -285,11 +292,13 @@ class FusedEngine(Engine):
         return self._kernels.Samples(features, y.contiguous().numpy(), order, features.reshape(-1)[:0])
 
     def _kernel(self, chunk: Chunk) -> Any:
-        if len(self._layers) > 1:
-            return self._kernels.carry_out_network_epochs
-        if chunk.variant.batch_size * chunk.x.shape[1] < _LARGE:
-            return self._kernels.carry_out_linear_epochs
-        return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
+        if self._is_large(chunk):
+            return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
+        return self._kernels.carry_out_epochs
+
+    def _is_large(self, chunk: Chunk) -> bool:
+        """Whether several threads make an update."""
+        return len(self._layers) == 1 and chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE
 
     def _epochs(self, chunk: Chunk, measured: NDArray[np.float64], held_out: Any) -> Any:
         """Return the arguments of the compiled code for the ends of epochs."""
@@ -370,6 +379,13 @@ def layout_of(network: nn.Module) -> Layout:
     return Layout(np.array(layers, np.int64), shapes, np.concatenate(places), unit + layers[-1][1])
 
 
-def _is_dense(chunk: Chunk) -> bool:
-    """Whether saving the results of updates takes longer than the updates themselves."""
-    return chunk.save_at.every <= _DENSE and chunk.variant.batch_size <= _DENSE
+def _saves(chunk: Chunk) -> tuple[SaveAt, int]:
+    """Return what is saved at first, and how many losses there is room for; the rest is computed again when read.
+
+    It is where saving the results of updates takes longer than the updates themselves.
+    """
+    save_at = chunk.save_at
+    is_dense = save_at.every <= _DENSE and chunk.variant.batch_size <= _DENSE
+    if is_dense and (save_at.parameters or save_at.gradients):
+        return replace(save_at, parameters=False, gradients=False), 1
+    return save_at, chunk.saves()

@@ -1,26 +1,22 @@
 """Compiled updates of linear and multilayer-perceptron networks; importing this package imports Numba."""
 
 from gd_lightning.engine.kernels.arithmetic import PLACES, SHORT, choose_loss, loss_of
-from gd_lightning.engine.kernels.blocks import network_of, new_scratch, sum_losses_of_network
-from gd_lightning.engine.kernels.dispatch import carry_out
-from gd_lightning.engine.kernels.epochs import carry_out_linear_epochs, carry_out_network_epochs
-from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
-from gd_lightning.engine.kernels.linear import (
-    BLOCK,
-    carry_out_in_threads,
-    carry_out_linear,
-    sum_losses,
-    sum_losses_often,
-)
-from gd_lightning.engine.kernels.network import carry_out_network
+from gd_lightning.engine.kernels.blocks import new_scratch
+from gd_lightning.engine.kernels.dispatch import measuring, network_of, update_of, validating, without_records
+from gd_lightning.engine.kernels.epochs import carry_out_epochs
+from gd_lightning.engine.kernels.errors import sum_errors_once
+from gd_lightning.engine.kernels.linear import BLOCK, carry_out_in_threads, sum_losses_often
+from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import SGD
 
 __all__ = [
     "BLOCK",
+    "LOSSES",
     "PLACES",
     "SGD",
     "SHORT",
+    "UPDATE",
     "Epochs",
     "HeldOut",
     "Network",
@@ -30,19 +26,16 @@ __all__ = [
     "Scratch",
     "Span",
     "State",
-    "carry_out",
+    "carry_out_epochs",
     "carry_out_in_threads",
-    "carry_out_linear",
-    "carry_out_linear_epochs",
-    "carry_out_network",
-    "carry_out_network_epochs",
     "choose_loss",
     "loss_of",
+    "measuring",
     "network_of",
     "new_scratch",
-    "sum_errors",
-    "sum_errors_of_network",
-    "sum_losses",
-    "sum_losses_of_network",
+    "sum_errors_once",
     "sum_losses_often",
+    "update_of",
+    "validating",
+    "without_records",
 ]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 
-from gd_lightning.engine.compiling import CompiledApart, dividing_inlined
+from gd_lightning.engine.compiling import CompiledApart, inlined
+from gd_lightning.engine.kernels.signatures import ACTIVATION
 from gd_lightning.engine.kernels.structures import Array, Number
 from gd_lightning.engine.kernels.vectors import polynomial, power_of_two
 
@@ -36,7 +37,7 @@ _log_of_scaled_erfc = polynomial(
 
 
 def _activate(values: Array, derivatives: Array, begin: int, count: int, activation: int, shape: Number) -> None:
-    """Replace sums of units by activations other than the identity, and compute their derivatives.
+    """Replace sums of units by activations other than the identity and ReLU, and compute their derivatives.
 
     Args:
         values: Sums of all units; changed.
@@ -47,11 +48,7 @@ def _activate(values: Array, derivatives: Array, begin: int, count: int, activat
         shape: Slope or alpha.
     """
     z, d = values[begin : begin + count], derivatives[begin : begin + count]
-    if activation == RELU:
-        for u in range(count):
-            d[u] = 0 if z[u] <= 0 else 1
-            z[u] = 0 if z[u] <= 0 else z[u]
-    elif activation == LEAKY_RELU:
+    if activation == LEAKY_RELU:
         for u in range(count):
             d[u] = 1 if z[u] > 0 else shape
             z[u] = z[u] if z[u] > 0 else shape * z[u]
@@ -75,10 +72,19 @@ def _activate(values: Array, derivatives: Array, begin: int, count: int, activat
             z[u], d[u] = _tanh(z[u])
 
 
-activate = CompiledApart(_activate, "aaiiin")
+activate = CompiledApart(_activate, ACTIVATION)
 
 
-@dividing_inlined
+@inlined
+def rectify(values: Array, derivatives: Array, begin: int, count: int) -> None:
+    """Replace sums of units by their ReLU in the same way; of few units, a call would take longer."""
+    z, d = values[begin : begin + count], derivatives[begin : begin + count]
+    for u in range(count):
+        d[u] = 0 if z[u] <= 0 else 1
+        z[u] = 0 if z[u] <= 0 else z[u]
+
+
+@inlined
 def _exponential(x: Number) -> tuple[Number, Number]:
     """Return exp(x) and exp(x) - 1; what would be smaller than all normal numbers is one of the smallest of them."""
     number = type(x)
@@ -92,13 +98,13 @@ def _exponential(x: Number) -> tuple[Number, Number]:
     return number(2) * (half + half * less), number(2) * (half * less + (half - number(0.5)))
 
 
-@dividing_inlined
+@inlined
 def _elu(z: Number, alpha: Number) -> tuple[Number, Number]:
     exp, expm1 = _exponential(z)
     return (z, type(z)(1)) if z > 0 else (alpha * expm1, alpha * exp)
 
 
-@dividing_inlined
+@inlined
 def _gelu(z: Number) -> tuple[Number, Number]:
     number = type(z)
     x = abs(z) * number(math.sqrt(0.5))
@@ -108,14 +114,14 @@ def _gelu(z: Number) -> tuple[Number, Number]:
     return z * below, below + z * (_exponential(-x * x)[0] * number(1 / math.sqrt(2 * math.pi)))
 
 
-@dividing_inlined
+@inlined
 def _silu(z: Number) -> tuple[Number, Number]:
     one = type(z)(1)
     sigmoid = one / (one + _exponential(-z)[0])
     return z * sigmoid, sigmoid * (one + z * (one - sigmoid))
 
 
-@dividing_inlined
+@inlined
 def _softplus(z: Number) -> tuple[Number, Number]:
     number, one = type(z), type(z)(1)
     exp = _exponential(-abs(z))[0]
@@ -125,14 +131,14 @@ def _softplus(z: Number) -> tuple[Number, Number]:
     return (z, one) if z > 20 else (value, slope)
 
 
-@dividing_inlined
+@inlined
 def _sigmoid(z: Number) -> tuple[Number, Number]:
     one = type(z)(1)
     value = one / (one + _exponential(-z)[0])
     return value, value * (one - value)
 
 
-@dividing_inlined
+@inlined
 def _tanh(z: Number) -> tuple[Number, Number]:
     number, one = type(z), type(z)(1)
     expm1 = _exponential(number(-2) * abs(z))[1]

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gd_lightning.engine.compiling import REGISTER, inlined, leaf, merged, outer, summing
-from gd_lightning.engine.kernels.activations import IDENTITY, activate
+from gd_lightning.engine.compiling import REGISTER, CompiledApart, inlined, leaf, merged, summing
+from gd_lightning.engine.kernels.activations import IDENTITY, RELU, rectify
 from gd_lightning.engine.kernels.arithmetic import first_output, layer_at, loss_of
 from gd_lightning.engine.kernels.groups import ROOM
-from gd_lightning.engine.kernels.products import add_dots, add_product
-from gd_lightning.engine.kernels.structures import Array, Calls, Network, Number, Rule, Samples, Scratch
+from gd_lightning.engine.kernels.signatures import ACTIVATION, DOTS, LOSSES, PRODUCT
+from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Scratch
 
-_add_product, _add_dots, _activate = add_product.call, add_dots.call, activate.call
+_add_product, _add_dots, _activate = PRODUCT.call, DOTS.call, ACTIVATION.call
 
 SAMPLES = 256
 """The most samples of a block: enough for most of the time to be that of products, few enough to stay in the cache."""
@@ -40,19 +40,6 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
     begin = -together.ctypes.data % REGISTER // dtype.itemsize
     of_units = together[begin : begin + 3 * size].reshape(3, size)
     return Scratch(np.empty(parameters, dtype), of_units[0], of_units[1], of_units[2], np.empty(ROOM, dtype))
-
-
-def network_of(layers: Array, shapes: Array, places: Array) -> Network:
-    """Return the arguments of compiled code that describe a network, and the functions that it calls by their address.
-
-    Args:
-        layers: See :class:`Network`.
-        shapes: See there; in the precision of the run.
-        places: See there.
-    """
-    functions = (activate, add_product, add_dots) if len(layers) > 1 else ()
-    addresses = [function.address(shapes.dtype) for function in functions]
-    return Network(layers, shapes, places, Calls(*addresses) if addresses else Calls(0, 0, 0))
 
 
 class _Block(NamedTuple):
@@ -80,27 +67,21 @@ def add_blocks(
     return total
 
 
-@outer
-def sum_losses_of_network(
-    samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch, times: int
-) -> float:
-    """Return the loss of a multilayer perceptron, summed in float64 over outputs and samples in stored order.
-
-    The sum is made several times, once or to measure how long it takes in compiled code.
-    """
+def _sum_losses_of_network(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
     total, delta = 0.0, np.float64(rule.huber_delta)
     stored = Samples(samples.x, samples.y, samples.rows[:0], samples.columns)
-    for _ in range(times):
-        total = 0.0
-        for begin in range(0, len(samples.x), SAMPLES):
-            block = block_of(begin, min(begin + SAMPLES, len(samples.x)), theta.itemsize)
-            predict(stored, block, network, theta, scratch)
-            at = first_output(network.layers) * block.stride
-            for k in range(samples.y.shape[1]):
-                for s in range(block.samples):
-                    error = np.float64(scratch.values[at + k * block.stride + s]) - np.float64(samples.y[begin + s, k])
-                    total += loss_of(error, rule.loss, delta)[0]
+    for begin in range(0, len(samples.x), SAMPLES):
+        block = block_of(begin, min(begin + SAMPLES, len(samples.x)), theta.itemsize)
+        predict(stored, block, network, theta, scratch)
+        at = first_output(network.layers) * block.stride
+        for k in range(samples.y.shape[1]):
+            for s in range(block.samples):
+                error = np.float64(scratch.values[at + k * block.stride + s]) - np.float64(samples.y[begin + s, k])
+                total += loss_of(error, rule.loss, delta)[0]
     return total
+
+
+sum_losses_of_network = CompiledApart(_sum_losses_of_network, LOSSES)
 
 
 @inlined
@@ -133,7 +114,9 @@ def predict(samples: Samples, block: _Block, network: Network, theta: Array, scr
             network.calls.add_product,
             (values, above, theta, weight, values, below, stride, row, column, outputs, inputs, vectors, lanes),
         )
-        if activation != IDENTITY:
+        if activation == RELU:
+            rectify(values, scratch.derivatives, above, outputs * stride)
+        elif activation != IDENTITY:
             units = values, scratch.derivatives, above, outputs * stride, activation, network.shapes[layer]
             _activate(network.calls.activate, units)
 

@@ -1,38 +1,94 @@
-"""Choice of the kernel that fits a network and a batch size; importing this module imports Numba.
-
-:func:`carry_out` takes arrays and numbers alone, so that compiled functions can call it as well, from many
-threads at once.
+"""Choice of the compiled functions that fit a network and a batch size; importing this module imports Numba.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
 """
 
 from __future__ import annotations
 
-from gd_lightning.engine.compiling import outer
-from gd_lightning.engine.kernels.linear import carry_out_linear
-from gd_lightning.engine.kernels.network import carry_out_network
-from gd_lightning.engine.kernels.structures import Array, Network, Rule, Samples, Saved, Scratch, Span, State
+from gd_lightning.engine.compiling import CompiledApart
+from gd_lightning.engine.kernels.activations import RELU, activate
+from gd_lightning.engine.kernels.arithmetic import MSE, SHORT
+from gd_lightning.engine.kernels.blocks import sum_losses_of_network
+from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
+from gd_lightning.engine.kernels.groups import sum_losses_of_groups
+from gd_lightning.engine.kernels.linear import (
+    batches,
+    line,
+    line_densely,
+    plane,
+    sum_losses_of_line,
+    sum_losses_of_linear,
+)
+from gd_lightning.engine.kernels.network import FEWEST_IN_BLOCKS, network_in_blocks, network_in_loops
+from gd_lightning.engine.kernels.products import add_dots, add_product
+from gd_lightning.engine.kernels.structures import Array, Calls, Network, Rule, Saved, Span
+from gd_lightning.engine.kernels.updates import SGD
 
 
-@outer
-def carry_out(
-    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
-) -> tuple[int, int, bool]:
-    """Make updates of a network, one after the other, in one thread.
+def network_of(layers: Array, shapes: Array, places: Array, update: CompiledApart | None = None) -> Network:
+    """Return the arguments of compiled code that describe a network, and the functions that it calls by their address.
 
     Args:
-        samples: The training samples.
-        network: The layers.
-        state: Parameters and momentum buffers, changed in place.
-        lrs: Learning rates, shape (updates,), or (1,) for all.
-        rule: Loss, penalties and settings of SGD.
-        span: The range of updates, and which of them are saved.
-        saved: Arrays that receive losses, parameters and gradients.
-        scratch: Uninitialised working memory.
-
-    Returns:
-        Number of updates made, number of updates saved, and whether divergence is suspected.
+        layers: See :class:`Network`.
+        shapes: See there; in the precision of the run.
+        places: See there.
+        update: Makes the updates, if any are made; see :func:`update_of`.
     """
-    if len(network.layers) == 1:
-        return carry_out_linear(samples, network, state, lrs, rule, span, saved, scratch)
-    return carry_out_network(samples, network, state, lrs, rule, span, saved, scratch)
+    dtype, calls = shapes.dtype, Calls()
+    if len(layers) > 1:
+        calls = calls._replace(add_product=add_product.address(dtype), add_dots=add_dots.address(dtype))
+        if (layers[:, 6] > RELU).any():  # behind it are those that are called
+            calls = calls._replace(activate=activate.address(dtype))
+    if update is not None:
+        calls = calls._replace(update=update.address(dtype))
+    return Network(layers, shapes, places, calls)
+
+
+def measuring(network: Network) -> Network:
+    """Return a network whose train loss is measured, too; see ``LOSSES``."""
+    inputs, outputs = network.layers[0, 0], network.layers[-1, 1]
+    if len(network.layers) > 1:
+        function = sum_losses_of_network
+    elif inputs == outputs == 1:
+        function = sum_losses_of_line
+    else:
+        function = sum_losses_of_groups if inputs < SHORT else sum_losses_of_linear
+    return network._replace(calls=network.calls._replace(sum_losses=function.address(network.shapes.dtype)))
+
+
+def validating(network: Network) -> Network:
+    """Return a network that is validated, too; see ``ERRORS``."""
+    function = sum_errors if len(network.layers) == 1 else sum_errors_of_network
+    return network._replace(calls=network.calls._replace(sum_errors=function.address(network.shapes.dtype)))
+
+
+def update_of(layers: Array, rule: Rule, batch_size: int) -> CompiledApart:
+    """Return what makes updates; see ``UPDATE``.
+
+    Args:
+        layers: See :class:`Network`.
+        rule: The settings of the optimiser.
+        batch_size: B.
+    """
+    if len(layers) > 1:
+        return network_in_blocks if batch_size >= FEWEST_IN_BLOCKS else network_in_loops
+    is_plain = rule.optimizer == SGD and rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
+    if is_plain and layers[0, 1] == 1 and batch_size == 1:
+        return line if layers[0, 0] == 1 else plane
+    return batches
+
+
+def without_records(update: CompiledApart, rule: Rule, span: Span, saved: Saved) -> CompiledApart:
+    """Return what makes the same updates in less time, where less is saved than could be.
+
+    Args:
+        update: What makes the updates.
+        rule: The loss.
+        span: The updates.
+        saved: Arrays that receive losses, parameters and gradients.
+    """
+    keeps_last = len(saved.losses) == 1 and len(saved.parameters) == len(saved.gradients) == 0
+    is_each = span.save_start == 0 and span.save_every == 1
+    is_last = span.save_start >= span.updates - 1 and not span.is_checked
+    is_dense = update is line and rule.loss == MSE and keeps_last and (is_each or is_last)
+    return line_densely if is_dense else update

@@ -9,10 +9,7 @@ import math
 from typing import NamedTuple
 
 from gd_lightning.engine.compiling import inlined, outer
-from gd_lightning.engine.kernels.blocks import sum_losses_of_network
-from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
-from gd_lightning.engine.kernels.linear import carry_out_linear, sum_losses
-from gd_lightning.engine.kernels.network import carry_out_network
+from gd_lightning.engine.kernels.signatures import ERRORS, LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import (
     Array,
     Epochs,
@@ -24,6 +21,8 @@ from gd_lightning.engine.kernels.structures import (
     Span,
     State,
 )
+
+_make_updates, _sum_losses, _sum_errors = UPDATE.call, LOSSES.call, ERRORS.call
 
 
 class _Made(NamedTuple):
@@ -46,7 +45,7 @@ class _Begins(NamedTuple):
 
 
 @outer
-def carry_out_linear_epochs(
+def carry_out_epochs(
     samples: Samples,
     network: Network,
     state: State,
@@ -57,54 +56,25 @@ def carry_out_linear_epochs(
     scratch: Scratch,
     epochs: Epochs,
 ) -> tuple[int, int, bool]:
-    """Make updates of a linear network over one or several epochs; ``carry_out`` makes them within one."""
-    made = _begin(span)
+    """Make updates over one or several epochs, as ``network.calls.update`` makes them within one; see ``UPDATE``."""
+    made, calls = _begin(span), network.calls
     while made.updates < span.updates and not made.is_over:
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
-        updates, count, suspected = carry_out_linear(
-            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples], samples.columns),
-            network, state, lrs[at.lr : at.lr + part.updates], rule, part,
-            Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
-        )  # fmt: skip
+        rows = samples.rows[at.row : at.row + epochs.samples]
+        of_epoch = Samples(samples.x, samples.y, rows, samples.columns)
+        room = Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :])
+        updates, count, suspected = _make_updates(
+            calls.update,
+            (of_epoch, network, state, lrs[at.lr : at.lr + part.updates], rule, part, room, scratch),
+        )
         made = _behind(made, span, part, updates, count, suspected)
         if made.within == epochs.per_epoch and made.updates < span.updates:
             if made.epoch < len(epochs.measured):
-                loss = sum_losses(samples, state.theta, rule, scratch.group) / (len(samples.y) * samples.y.shape[1])
-                made = _at_end(made, loss, saved, epochs)
-            if made.epoch < len(epochs.held_out.sums) - 1:
-                sum_errors(epochs.held_out, state.theta, rule, made.epoch)
-            made = _next_epoch(made)
-    return made.updates, made.saved, made.suspected and span.is_checked
-
-
-@outer
-def carry_out_network_epochs(
-    samples: Samples,
-    network: Network,
-    state: State,
-    lrs: Array,
-    rule: Rule,
-    span: Span,
-    saved: Saved,
-    scratch: Scratch,
-    epochs: Epochs,
-) -> tuple[int, int, bool]:
-    """Make updates of a multilayer perceptron over one or several epochs; ``carry_out`` makes them within one."""
-    made = _begin(span)
-    while made.updates < span.updates and not made.is_over:
-        part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
-        updates, count, suspected = carry_out_network(
-            Samples(samples.x, samples.y, samples.rows[at.row : at.row + epochs.samples], samples.columns),
-            network, state, lrs[at.lr : at.lr + part.updates], rule, part,
-            Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :]), scratch,
-        )  # fmt: skip
-        made = _behind(made, span, part, updates, count, suspected)
-        if made.within == epochs.per_epoch and made.updates < span.updates:
-            if made.epoch < len(epochs.measured):
-                total = sum_losses_of_network(samples, network, state.theta, rule, scratch, 1)
+                total = _sum_losses(calls.sum_losses, (samples, network, state.theta, rule, scratch))
                 made = _at_end(made, total / (len(samples.y) * samples.y.shape[1]), saved, epochs)
             if made.epoch < len(epochs.held_out.sums) - 1:
-                sum_errors_of_network(epochs.held_out, network, state.theta, rule, scratch, made.epoch)
+                errors = epochs.held_out, network, state.theta, rule, scratch, made.epoch
+                _sum_errors(calls.sum_errors, errors)
             made = _next_epoch(made)
     return made.updates, made.saved, made.suspected and span.is_checked
 

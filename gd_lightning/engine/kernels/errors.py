@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from gd_lightning.engine.compiling import outer, summing
+from gd_lightning.engine.compiling import CompiledApart, outer, summing
 from gd_lightning.engine.kernels.arithmetic import dot, first_output, loss_of
 from gd_lightning.engine.kernels.blocks import SAMPLES, block_of, predict
+from gd_lightning.engine.kernels.signatures import ERRORS
 from gd_lightning.engine.kernels.structures import Array, HeldOut, Network, Rule, Samples, Scratch
+
+_sum = ERRORS.call
 
 
 @outer
-def sum_errors(held_out: HeldOut, theta: Array, rule: Rule, at: int) -> None:
+def sum_errors_once(held_out: HeldOut, network: Network, theta: Array, rule: Rule, scratch: Scratch, at: int) -> None:
+    """Sum the errors of a network; see ``ERRORS``."""
+    _sum(network.calls.sum_errors, (held_out, network, theta, rule, scratch, at))
+
+
+def _sum_errors(held_out: HeldOut, network: Network, theta: Array, rule: Rule, scratch: Scratch, at: int) -> None:
     """Sum the errors of a linear network into a row of ``held_out.sums``, batch by batch, as they are validated."""
     samples, is_line = len(held_out.x), held_out.x.shape[1] == 1 and held_out.y.shape[1] == 1
     held_out.sums[at, :] = 0
@@ -33,8 +41,7 @@ def sum_errors(held_out: HeldOut, theta: Array, rule: Rule, at: int) -> None:
             held_out.sums[at, i] += part[i]
 
 
-@outer
-def sum_errors_of_network(
+def _sum_errors_of_network(
     held_out: HeldOut, network: Network, theta: Array, rule: Rule, scratch: Scratch, at: int
 ) -> None:
     """Sum the errors of a multilayer perceptron in the same way."""
@@ -86,3 +93,7 @@ def _add_errors_of_linear(held_out: HeldOut, begin: int, end: int, theta: Array,
             part[1] += error * error
             part[2] += abs(error)
             part[3 + k] += error * error
+
+
+sum_errors = CompiledApart(_sum_errors, ERRORS)
+sum_errors_of_network = CompiledApart(_sum_errors_of_network, ERRORS)

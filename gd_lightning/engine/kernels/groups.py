@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gd_lightning.engine.compiling import inlined, leaf, summing
+from gd_lightning.engine.compiling import CompiledApart, inlined, leaf, summing
 from gd_lightning.engine.kernels.arithmetic import SHORT, dot, loss_of
-from gd_lightning.engine.kernels.structures import Array, Number, Rule, Samples
+from gd_lightning.engine.kernels.signatures import LOSSES
+from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Scratch
 
 GROUP = 64
 """S."""
@@ -63,11 +64,10 @@ def add_groups(
     return total
 
 
-@leaf
-def sum_losses_of_groups(samples: Samples, theta: Array, rule: Rule, group: Array) -> float:
-    """Return the loss of a linear network with few features, summed in float64 over outputs and samples as stored."""
+def _sum_losses_of_groups(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
     number, features, outputs, n = theta.dtype.type, samples.x.shape[1], samples.y.shape[1], len(samples.x)
     has_bias, has_columns, total = len(theta) > features * outputs, len(samples.columns) > 0, 0.0
+    group = scratch.group
     predictions, columns, stride = group[features * GROUP :], samples.columns if has_columns else group, GROUP
     if has_columns:
         stride = n
@@ -84,6 +84,9 @@ def sum_losses_of_groups(samples: Samples, theta: Array, rule: Rule, group: Arra
                 _add_product(predictions, theta[k * features + d], columns[d * stride + first :], size)
             total += _losses(predictions, samples.y, begin, size, k, rule)
     return total
+
+
+sum_losses_of_groups = CompiledApart(_sum_losses_of_groups, LOSSES)
 
 
 @inlined

@@ -10,31 +10,23 @@ from typing import Any
 import numba
 import numpy as np
 
-from gd_lightning.engine.compiling import allocating, leaf, outer, parallel, summing
+from gd_lightning.engine.compiling import CompiledApart, allocating, leaf, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
-from gd_lightning.engine.kernels.groups import FEWEST_IN_GROUPS, MOST_SHUFFLED, ROOM, add_groups, sum_losses_of_groups
+from gd_lightning.engine.kernels.groups import FEWEST_IN_GROUPS, MOST_SHUFFLED, ROOM, add_groups
+from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
-from gd_lightning.engine.kernels.updates import SGD, begin, end_update, leave
+from gd_lightning.engine.kernels.updates import begin, end_update, leave
+
+_sum_losses = LOSSES.call
 
 BLOCK = 2048
 """Samples whose gradient is one partial sum of a large batch: the sum is the same, however many threads share it."""
 
 
-@outer
-def carry_out_linear(
+def _carry_out_batches(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
-    """Make updates of a linear network; compiled separately from MLP updates to halve the compile time."""
-    is_plain = rule.optimizer == SGD and rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
-    if is_plain and samples.y.shape[1] == 1 and span.batch_size == 1:
-        if samples.x.shape[1] > 1:
-            return _carry_out_plane(samples, network, state, lrs, rule, span, saved, scratch)
-        if rule.loss == MSE and len(saved.losses) == 1 and len(saved.parameters) == len(saved.gradients) == 0:
-            if span.save_start == 0 and span.save_every == 1:
-                return _carry_out_line_densely(samples, state, lrs, span, saved.losses)
-            if span.save_start >= span.updates - 1 and not span.is_checked:
-                return _carry_out_line_densely(samples, state, lrs, span, saved.losses)[0], 1, False
-        return _carry_out_line(samples, network, state, lrs, rule, span, saved, scratch)
+    """Make updates of a linear network."""
     progress = begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
@@ -95,7 +87,6 @@ def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Arr
         totals[block] = _add_linear(samples, begin, end, stop - start, theta, sums[block], rule, group)
 
 
-@leaf
 def _carry_out_line(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
@@ -125,11 +116,12 @@ def _carry_out_line(
     return span.updates, progress.saved, progress.suspected and span.is_checked
 
 
-@leaf
 def _carry_out_line_densely(
-    samples: Samples, state: State, lrs: Array, span: Span, losses: Array
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make such updates for the squared error, saving only the last loss; checks see the loss of each update.
+
+    It is for spans of which every update is saved, or the last one alone and none is checked.
 
     The compiler unswitches a loop on loop-invariant conditions, but on two of them at most.
     """
@@ -153,13 +145,12 @@ def _carry_out_line_densely(
         if suspected and made == check:
             break
         check += span.check_every
-    theta[0], losses[0] = weight, loss
+    theta[0], saved.losses[0] = weight, loss
     if has_bias:
         theta[1] = bias
-    return made, made, suspected and span.is_checked
+    return made, made if span.save_start == 0 and span.save_every == 1 else 1, suspected and span.is_checked
 
 
-@leaf
 def _carry_out_plane(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
@@ -242,26 +233,22 @@ def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array,
 
 
 @outer
-def sum_losses(samples: Samples, theta: Array, rule: Rule, group: Array) -> float:
-    """Return the loss of a linear network, summed in float64 over outputs and samples in stored order."""
-    if samples.x.shape[1] == 1 and samples.y.shape[1] == 1:
-        return _sum_losses_of_line(samples, theta, rule)
-    if samples.x.shape[1] < SHORT:
-        return sum_losses_of_groups(samples, theta, rule, group)
-    return _sum_losses_of_linear(samples, theta, rule)
-
-
-@outer
-def sum_losses_often(samples: Samples, theta: Array, rule: Rule, group: Array, times: int) -> float:
+def sum_losses_often(
+    samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch, times: int
+) -> float:
     """Sum the losses several times, to measure how long it takes in compiled code; returns the last sum."""
     total = 0.0
     for _ in range(times):
-        total = sum_losses(samples, theta, rule, group)
+        total = _sum_losses(network.calls.sum_losses, (samples, network, theta, rule, scratch))
     return total
 
 
+def _sum_losses_of_line(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
+    return _sum_along_line(samples, theta, rule)
+
+
 @summing
-def _sum_losses_of_line(samples: Samples, theta: Array, rule: Rule) -> float:
+def _sum_along_line(samples: Samples, theta: Array, rule: Rule) -> float:
     number, total = theta.dtype.type, 0.0
     weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), np.float64(rule.huber_delta)
     for row in range(len(samples.x)):
@@ -270,8 +257,7 @@ def _sum_losses_of_line(samples: Samples, theta: Array, rule: Rule) -> float:
     return total
 
 
-@leaf
-def _sum_losses_of_linear(samples: Samples, theta: Array, rule: Rule) -> float:
+def _sum_losses_of_linear(samples: Samples, network: Network, theta: Array, rule: Rule, scratch: Scratch) -> float:
     total, features, outputs = 0.0, samples.x.shape[1], samples.y.shape[1]
     delta, bias, has_bias = np.float64(rule.huber_delta), features * outputs, len(theta) > features * outputs
     for row in range(len(samples.x)):
@@ -281,3 +267,9 @@ def _sum_losses_of_linear(samples: Samples, theta: Array, rule: Rule) -> float:
                 prediction += theta[bias + k]
             total += loss_of(np.float64(prediction) - np.float64(samples.y[row, k]), rule.loss, delta)[0]
     return total
+
+
+line, line_densely = CompiledApart(_carry_out_line, UPDATE), CompiledApart(_carry_out_line_densely, UPDATE)
+plane, batches = CompiledApart(_carry_out_plane, UPDATE), CompiledApart(_carry_out_batches, UPDATE)
+sum_losses_of_line = CompiledApart(_sum_losses_of_line, LOSSES)
+sum_losses_of_linear = CompiledApart(_sum_losses_of_linear, LOSSES)

@@ -5,33 +5,48 @@ Letters: N samples, D features, K outputs, B batch, P parameters, R saved update
 
 from __future__ import annotations
 
-from gd_lightning.engine.compiling import inlined, merged
-from gd_lightning.engine.kernels.activations import IDENTITY, RELU, activate
+from gd_lightning.engine.compiling import CompiledApart, inlined, merged
+from gd_lightning.engine.kernels.activations import IDENTITY, RELU, rectify
 from gd_lightning.engine.kernels.arithmetic import add_scaled, dot, first_output, layer_at, loss_of
 from gd_lightning.engine.kernels.blocks import add_blocks
+from gd_lightning.engine.kernels.signatures import ACTIVATION, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import begin, end_update
 
-_activate = activate.call
+_activate = ACTIVATION.call
 
 FEWEST_IN_BLOCKS = 8
 """Batch size from which on matrix products take less time than loops."""
 
 
-@merged
-def carry_out_network(
+def _carry_out_in_loops(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
-    """Make updates of a multilayer perceptron."""
-    in_blocks, progress = span.batch_size >= FEWEST_IN_BLOCKS, begin(span)
+    """Make updates of a multilayer perceptron from small batches."""
+    progress = begin(span)
     for update in range(span.updates):
         start = (span.first + update) * span.batch_size
         stop = min(start + span.batch_size, span.samples)
         scratch.gradient[:] = 0
-        if in_blocks:
-            total = add_blocks(samples, start, stop, stop - start, network, state.theta, scratch, rule)
-        else:
-            total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
+        total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
+        progress = end_update(
+            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
+        )
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
+def _carry_out_in_blocks(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make updates of a multilayer perceptron by matrix products."""
+    progress = begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        scratch.gradient[:] = 0
+        total = add_blocks(samples, start, stop, stop - start, network, state.theta, scratch, rule)
         progress = end_update(
             update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
         )
@@ -77,11 +92,8 @@ def _forward(network: Network, layer: int, theta: Array, scratch: Scratch) -> No
     else:
         for j in range(outputs):
             out[j] += dot(theta[weight + j * inputs : weight + (j + 1) * inputs], into)
-    if activation == RELU:  # a call would take longer than the usual one
-        derivative = scratch.derivatives[above:]
-        for j in range(outputs):
-            derivative[j] = 0 if out[j] <= 0 else 1
-            out[j] = 0 if out[j] <= 0 else out[j]
+    if activation == RELU:
+        rectify(scratch.values, scratch.derivatives, above, outputs)
     elif activation != IDENTITY:
         units = scratch.values, scratch.derivatives, above, outputs, activation, network.shapes[layer]
         _activate(network.calls.activate, units)
@@ -112,3 +124,7 @@ def _backward(network: Network, layer: int, theta: Array, scratch: Scratch) -> N
         add_scaled(gradient[begin:end], delta[j], into)
         if layer > 0:
             add_scaled(below, delta[j], theta[begin:end])
+
+
+network_in_loops = CompiledApart(_carry_out_in_loops, UPDATE)
+network_in_blocks = CompiledApart(_carry_out_in_blocks, UPDATE)

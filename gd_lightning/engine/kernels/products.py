@@ -8,6 +8,7 @@ Letters: L numbers of a vector register.
 from __future__ import annotations
 
 from gd_lightning.engine.compiling import CompiledApart
+from gd_lightning.engine.kernels.signatures import DOTS, PRODUCT
 from gd_lightning.engine.kernels.structures import Array
 from gd_lightning.engine.kernels.vectors import dots_tile, product_tile
 
@@ -67,5 +68,5 @@ def _add_dots(
             _dots_of_1(out, at, a, a_at + row * stride, b, b_begin, stride, vectors)
 
 
-add_product = CompiledApart(_add_product, "aiaiai" + 7 * "i")
-add_dots = CompiledApart(_add_dots, "aiaiai" + 4 * "i")
+add_product = CompiledApart(_add_product, PRODUCT)
+add_dots = CompiledApart(_add_dots, DOTS)

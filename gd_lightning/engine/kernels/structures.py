@@ -28,11 +28,14 @@ class Samples(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """Addresses of compiled functions, in this process; 0 where a network needs none."""
+    """Addresses of compiled functions, in this process; 0 for those that are not needed."""
 
-    activate: int
-    add_product: int
-    add_dots: int
+    activate: int = 0
+    add_product: int = 0
+    add_dots: int = 0
+    update: int = 0
+    sum_losses: int = 0
+    sum_errors: int = 0
 
 
 class Network(NamedTuple):

@@ -62,7 +62,8 @@ class FusedPopulation(Population):
     def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""
         dtype = task.x.numpy().dtype
-        network = self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._places[:0])
+        shapes = np.array(self._shapes, dtype)
+        network = self._kernels.measuring(self._kernels.network_of(self._layers, shapes, self._places[:0]))
         starts = np.ascontiguousarray(task.starts.to(task.x).numpy()[:, self._places])
         no_epoch, scratch = self._shared(task, np.empty((1, 1, 0), np.int64), 0), self._scratch(dtype)
         first = [self._compiled.measure(no_epoch, network, start, scratch) for start in starts]
@@ -108,7 +109,17 @@ class FusedPopulation(Population):
             l1=members.l1,
             order=np.zeros(len(members), np.int64),
             bound=task.bounds(first),
+            make_updates=self._addresses(members, dtype),
         )
+
+    def _addresses(self, members: Members, dtype: np.dtype[Any]) -> NDArray[np.int64]:
+        """Return the addresses of what makes the updates of each member, shape (M,)."""
+        settings = zip(members.momentum, members.weight_decay, members.l1, members.batch_size, strict=True)
+        addresses = np.empty(len(members), np.int64)
+        for m, (momentum, decay, l1, batch_size) in enumerate(settings):
+            rule = self._kernels.Rule(0, 1.0, l1, self._kernels.SGD, momentum, False, decay, 0.0, 0.0, 0.0, False)
+            addresses[m] = self._kernels.update_of(self._layers, rule, batch_size).address(dtype)
+        return addresses
 
 
 def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArray[np.int64]:

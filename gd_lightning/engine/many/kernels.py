@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from gd_lightning.engine.compiling import allocating, outer
 from gd_lightning.engine.kernels import (
+    LOSSES,
     SGD,
+    UPDATE,
     Network,
     Rule,
     Samples,
@@ -23,16 +25,18 @@ from gd_lightning.engine.kernels import (
     Scratch,
     Span,
     State,
-    carry_out,
-    sum_losses,
-    sum_losses_of_network,
 )
+
+_make_updates, _sum_losses = UPDATE.call, LOSSES.call
 
 Array = NDArray[Any]
 
 
 class Settings(NamedTuple):
-    """The settings of the members, shape (M,) each; lr in the precision of the runs, ``order`` an index below O."""
+    """The settings of the members, shape (M,) each.
+
+    lr is in the precision of the runs, ``order`` an index below O, ``make_updates`` the address of a compiled function.
+    """
 
     lr: Array
     batch_size: Array
@@ -42,6 +46,7 @@ class Settings(NamedTuple):
     l1: Array
     order: Array
     bound: Array
+    make_updates: Array
 
 
 class SharedTask(NamedTuple):
@@ -87,10 +92,7 @@ def measure(task: SharedTask, network: Network, theta: Array, scratch: Scratch) 
         Samples(task.x, task.y, task.rows[0, 0, :0], theta[:0]),
         Rule(task.loss, task.huber_delta, 0.0, SGD, 0.0, False, 0.0, 0.0, 0.0, 0.0, False),
     )
-    if len(network.layers) == 1:
-        total = sum_losses(samples, theta, rule, scratch.group)
-    else:
-        total = sum_losses_of_network(samples, network, theta, rule, scratch, 1)
+    total = _sum_losses(network.calls.sum_losses, (samples, network, theta, rule, scratch))
     mean: float = total / (task.y.shape[0] * task.y.shape[1])
     return mean
 
@@ -147,7 +149,9 @@ def train_epoch(
         to_check = task.check_every - states.updates[m] % task.check_every
         save_start = 0 if task.stops else left - 1
         span = Span(made, left, b, n, save_start, 1, True, task.stops, to_check, task.check_every, bound, suspected)
-        count, saves, suspected = carry_out(samples, network, state, lr, rule, span, saved, scratch)
+        count, saves, suspected = _make_updates(
+            settings.make_updates[m], (samples, network, state, lr, rule, span, saved, scratch)
+        )
         made += count
         states.updates[m] += count
         # The updates ended early at a check, or this is the end of the epoch.

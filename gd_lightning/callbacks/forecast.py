@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import reduce
 from typing import Any
 
@@ -59,13 +59,21 @@ class Forecast(Measuring):
     Args:
         announce: Function called with the warning; None: a Python warning.
         max_seconds: Approximate time limit; None: the estimated time of training, between 0.5 and 5 seconds.
+        waiting: Returns a context in which the forecast is made before the first update, such as
+            :func:`~gd_lightning.callbacks.progress.waiting`.
     """
 
     max_predicted_epochs: int = 2**15
     """The most epochs that are predicted one by one."""
 
-    def __init__(self, announce: Callable[[str], None] | None = None, max_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        announce: Callable[[str], None] | None = None,
+        max_seconds: float | None = None,
+        waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self.max_seconds = max_seconds
+        self._waiting = waiting
         self.announce = rank_zero_warn if announce is None else announce
         self.outcome: PredictedOutcome | None = None
         """The predicted outcome of the run; None if theory does not apply or takes too long."""
@@ -199,7 +207,8 @@ class Forecast(Measuring):
             return
         self._is_asked = True
         try:
-            self._ask_theory(trainer, pl_module)
+            with self._waiting():
+                self._ask_theory(trainer, pl_module)
         except NOT_COMPUTABLE:
             self._predictor = self.outcome = None
 

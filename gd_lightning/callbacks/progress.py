@@ -1,20 +1,84 @@
-"""A progress bar that only long runs show."""
+"""What a terminal shows of long computations: progress bars of runs, and a line of what has no steps to count.
+
+Where standard error is no terminal, nothing is written.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from gd_lightning.callbacks.chunk_rows import carried_out
 
+_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
+_EVERY = 0.2  # seconds between two losses that are shown
+_WAIT = 2.0  # seconds of a computation after which a line says what it does
+
+
+def progress_bar(total: float, unit: str, *, delay: float = 0.0, **options: Any) -> tqdm[Any]:
+    """Return a bar with the number of steps a second and the time left, which only a terminal shows.
+
+    Args:
+        total: How many steps there are; ``inf`` if that is not known.
+        unit: What a step is called, with a space before it.
+        delay: Seconds after which the bar appears.
+        options: Others of ``tqdm``.
+    """
+    is_known = math.isfinite(total)
+    form = {"total": total, "bar_format": _BAR} if is_known else {}
+    shown = {"unit": unit, "unit_scale": True, "dynamic_ncols": True, "leave": False, "delay": delay}
+    return tqdm(disable=not _is_terminal(), **{**shown, **form, **options})
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def waiting(what: str, delay: float = _WAIT) -> Iterator[Callable[[str], None]]:
+    """Show what is computed meanwhile, and for how long, on a terminal after a delay.
+
+    Args:
+        what: What is computed.
+        delay: Seconds after which the line appears.
+
+    Yields:
+        A function that is told what comes next.
+    """
+    if not _is_terminal():
+        yield lambda _: None
+        return
+    parts, is_over, begun = [what], threading.Event(), time.time()
+
+    def show() -> None:
+        if is_over.wait(delay):
+            return
+        with tqdm(bar_format="{desc}, {elapsed}", leave=False, dynamic_ncols=True) as line:
+            line.start_t = begun
+            while not is_over.wait(_EVERY):
+                line.set_description_str(": ".join(parts))
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield lambda part: parts.__setitem__(slice(1, None), [part])
+    finally:
+        is_over.set()
+        thread.join()
+
 
 class LongRunProgress(ProgressBar):
-    """One progress bar over all updates of a run, shown on a terminal after a delay.
+    """One progress bar over all updates of a run, with its losses, shown on a terminal after a delay.
 
     Args:
         delay: Seconds after which the bar appears.
@@ -26,6 +90,7 @@ class LongRunProgress(ProgressBar):
         super().__init__()
         self.delay = delay
         self._bar: tqdm[Any] | None = None
+        self._shown_at = 0.0
 
     def disable(self) -> None:
         """Disable the bar; Lightning calls this on all processes except the first."""
@@ -33,24 +98,22 @@ class LongRunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
-        if math.isfinite(self.delay) and sys.stderr is not None and sys.stderr.isatty():
+        if math.isfinite(self.delay):
             total = float(trainer.estimated_stepping_batches)
-            self._bar = tqdm(
-                total=total if math.isfinite(total) else None,
-                unit=" updates",
-                delay=self.delay,
-                initial=trainer.global_step,
-                dynamic_ncols=True,
-                leave=False,
-            )
+            self._bar = progress_bar(total, " updates", delay=self.delay, initial=trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count an update, or those of a chunk."""
-        if self._bar is not None:
-            carried = carried_out(outputs)
-            self._bar.update(1 if carried is None else carried[1].updates)
+        if self._bar is None or self._bar.disable:
+            return
+        carried = carried_out(outputs)
+        if (now := time.monotonic()) - self._shown_at > _EVERY:
+            self._shown_at = now
+            last = carried[1].last_loss if carried is not None else _loss_in(outputs)
+            self._bar.set_postfix_str(_losses(trainer.callback_metrics, last), refresh=False)
+        self._bar.update(1 if carried is None else carried[1].updates)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the bar."""
@@ -64,3 +127,16 @@ class LongRunProgress(ProgressBar):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _loss_in(outputs: Any) -> Any:
+    """Return the batch loss in what a training step has returned; None where there is none."""
+    if isinstance(outputs, Mapping):
+        return outputs.get("batch_loss", outputs.get("loss"))
+    return outputs
+
+
+def _losses(metrics: Mapping[str, Any], batch_loss: Any) -> str:
+    """Write the newest train loss, which is known at the ends of epochs, and the loss of the last batch."""
+    named = {"train loss": metrics.get("train_loss"), "batch loss": batch_loss}
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in named.items() if isinstance(value, torch.Tensor))

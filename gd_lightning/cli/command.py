@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from gd_lightning.callbacks import EndedBySignal, HistoryRecorder, LastCheckpoint, StopOnDivergence
 from gd_lightning.callbacks.loggers import end_runs
+from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.lightning_cli import OpenCLI
 from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
@@ -288,7 +289,8 @@ class Command(OpenCLI):
             epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
             if not options.json:
                 say_what_was_read(self.datamodule)
-            made = make_plan(self.model, self.datamodule, epochs)
+            with waiting("plan") as begins:
+                made = make_plan(self.model, self.datamodule, epochs, begins)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
         show(made, options.json, logs if options.map else None)
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from gd_lightning import (
     FourPoints,
     HistoryRecorder,
     LastCheckpoint,
-    LongRunProgress,
     NoisyLine,
     Parabola,
     Pictures,
@@ -137,19 +134,3 @@ def test_a_diverged_run_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) 
         trainer = make_trainer(callbacks=[HistoryRecorder(), Pictures()], max_epochs=60, logs=True)
         trainer.fit(RegressionModule(lr=lr), RegressionDataModule(SteepLine()))
         assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(("delay", "shown"), [(0.0, True), (60.0, False)])
-def test_a_bar_shows_on_long_runs_only(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, delay: float, shown: bool
-) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    options = {"callbacks": [LongRunProgress(delay)], "max_epochs": 200, "enable_progress_bar": True}
-    make_trainer(**options).fit(RegressionModule(lr=0.01), RegressionDataModule(SteepLine(), batch_size=50))
-    assert ("updates" in terminal.getvalue()) is shown

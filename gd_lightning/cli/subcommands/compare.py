@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from tqdm import tqdm
 
+from gd_lightning.callbacks.progress import progress_bar
 from gd_lightning.cli.shown_paths import files_shown
 from gd_lightning.cli.subcommands.compare_directory import CLAIMS, own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember, FitVariants, Trains
@@ -104,7 +104,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
 def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) -> None:
     """Train what is not finished, and show what there is, also where it is interrupted."""
     interruption: BaseException | None = None
-    with tqdm(total=len(task.members), unit=" runs", disable=None, leave=False, dynamic_ncols=True) as bar:
+    with progress_bar(len(task.members), " runs", unit_scale=False) as bar:
         results = list[MemberResult]()
 
         def begins(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -22,6 +23,7 @@ from gd_lightning.callbacks import (
     StopOnSignal,
     TimeLimit,
 )
+from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
@@ -50,7 +52,7 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
     Args:
         options: The options of fit, with what was made of their classes.
         added: What a person adds.
-        is_member: Whether it is a run of a comparison, which has neither pictures nor a progress bar of its own.
+        is_member: Whether it is a run of a comparison, which has no pictures of its own.
         begun: When the command began, by ``time.monotonic()``.
 
     Raises:
@@ -62,14 +64,14 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
         )
     own: list[Callback] = []
     if not any(isinstance(callback, Forecast) for callback in added):
-        own.append(Forecast((lambda _: None) if is_member else warn))
+        own.append(Forecast((lambda _: None) if is_member else warn, waiting=partial(waiting, "forecast")))
     if options.trainer.max_time is not None:
         with refusals_of(TimeLimit):
             own.append(TimeLimit(options.trainer.max_time, begun))
     own += [StopOnDivergence(options.on_divergence, options.divergence_factor), StopOnSignal()]
     own.append(GradientVariance() if is_member else Pictures())
     has_bar = any(isinstance(callback, ProgressBar) for callback in added)
-    if not (is_member or options.trainer.barebones or has_bar):
+    if not (options.trainer.barebones or has_bar):
         own.append(LongRunProgress())
     if options.trainer.enable_checkpointing is not False:
         own.append(options.checkpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gd_lightning.callbacks.progress import waiting
 from gd_lightning.cli.shown_paths import from_here
 from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import first_line
@@ -46,7 +47,9 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
     if logs is not None and isinstance(made, Plan):
         try:
             name = f"plan-{made.title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
-            map_file = _write_picture(pixels(made.plot()), logs, name)
+            with waiting("map"):
+                drawn = pixels(made.plot())
+            map_file = _write_picture(drawn, logs, name)
         except OSError as error:
             failure = error
         except NOT_COMPUTABLE as error:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from jsonargparse import Namespace
-from tqdm import tqdm
 
+from gd_lightning.callbacks.progress import progress_bar
 from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.options.parsing import ParsedOptions
-from gd_lightning.cli.shown_paths import files_shown
+from gd_lightning.cli.shown_paths import files_shown, shown
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.subcommands.workers import check_workers, pool
@@ -24,6 +24,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.sweeps.ranges import written_twice
+from gd_lightning.experiments.sweeps.report import RUNS, SweepReport, save_runs
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
@@ -84,17 +85,26 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     stops = config.on_divergence == "stop"
     task = SweepTask(grid, seeds, trainer.max_epochs, _device(trainer.accelerator), config.divergence_factor, stops)
     with contextlib.nullcontext() if options["directory"] is None else _empty(Path(options["directory"])) as chosen:
-        bar = tqdm(total=task.updates(data), unit=" updates", unit_scale=True, disable=None, leave=False)
+
+        def directory() -> Path:
+            return chosen or claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{name}")
+
+        def keep(report: SweepReport) -> None:
+            bar.close()
+            where = directory()
+            print(f"finished     {save_runs(report, where)}; they are in {shown(where / RUNS)}", flush=True)
+
+        name, updates = type(data.problem).__name__, task.updates(data)
+        bar = progress_bar(updates, " updates")
         with bar, pool(options["workers"]) as executor:
-            report = task.train(module, data, bar.update, executor)
+            report = task.train(module, data, bar.update, executor, keep)
         try:
-            logs = Path(trainer.default_root_dir or ".") / LOGS
-            directory = chosen or claim_directory(logs, f"sweep-{report.title}")
-            report.save(directory)
-            write_text(directory / CONFIG, command.options.text())
+            where = directory()
+            report.save(where)
+            write_text(where / CONFIG, command.options.text())
         finally:
             print(report, flush=True)  # where the disk is full, at least this is there
-    print(files_shown(directory, "hparams"))
+    print(files_shown(where, "hparams"))
 
 
 def _refuse_what_needs_a_trainer(trainer: Namespace) -> None:

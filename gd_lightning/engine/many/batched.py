@@ -44,9 +44,11 @@ class BatchedPopulation(Population):
         self._network = stacked(network, loss, huber_delta)
 
     @torch.no_grad()
-    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(
+        self, task: TrainingTask, members: Members, progress: Progress = say_nothing, ends: Ends | None = None
+    ) -> Ends:
         """Train all members to their ends."""
-        ends = Ends.none(task, len(members))
+        ends = Ends.none(task, len(members)) if ends is None else ends
         design = self._network.design(task.x)
         at_once = max(1, self.numbers_in_orders // (design.numel() + task.y.numel()))
         for chosen in members.by_orders(at_once):

@@ -59,7 +59,9 @@ class FusedPopulation(Population):
         self._layers, self._shapes, self._places, self._units = layout_of(network)
         self._loss, self._huber_delta = kernels.PLACES[loss], float(huber_delta)
 
-    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(
+        self, task: TrainingTask, members: Members, progress: Progress = say_nothing, ends: Ends | None = None
+    ) -> Ends:
         """Train all members to their ends, in as many threads as torch has."""
         dtype = task.x.numpy().dtype
         shapes = np.array(self._shapes, dtype)
@@ -67,7 +69,7 @@ class FusedPopulation(Population):
         starts = np.ascontiguousarray(task.starts.to(task.x).numpy()[:, self._places])
         no_epoch, scratch = self._shared(task, np.empty((1, 1, 0), np.int64), 0), self._scratch(dtype)
         first = [self._compiled.measure(no_epoch, network, start, scratch) for start in starts]
-        ends = Ends.none(task, len(members))
+        ends = Ends.none(task, len(members)) if ends is None else ends
         ends.losses[:, 0] = ends.last[:] = np.array(first)[members.start]
         theta = starts[members.start]
         velocity = np.zeros_like(theta) if members.momentum.any() else np.empty((len(theta), 0), dtype)

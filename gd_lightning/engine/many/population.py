@@ -192,13 +192,16 @@ class Population(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(
+        self, task: TrainingTask, members: Members, progress: Progress = say_nothing, ends: Ends | None = None
+    ) -> Ends:
         """Train all members to their ends.
 
         Args:
             task: Data, starts, orders and limits that all members share.
             members: The settings of the members.
             progress: Called now and then with the number of updates made since the last call.
+            ends: Where the results go, so that those of interrupted runs are there, too; None: new ones.
         """
 
 
@@ -231,9 +234,11 @@ class OneByOne(Population):
     def __init__(self, make: Callable[[TrainingTask, Members, int], Single]) -> None:
         self._make = make
 
-    def train(self, task: TrainingTask, members: Members, progress: Progress = say_nothing) -> Ends:
+    def train(
+        self, task: TrainingTask, members: Members, progress: Progress = say_nothing, ends: Ends | None = None
+    ) -> Ends:
         """Train all members to their ends."""
-        ends = Ends.none(task, len(members))
+        ends = Ends.none(task, len(members)) if ends is None else ends
         for member in range(len(members)):
             single = self._make(task, members, member)
             _train_alone(single, task, members, member, ends, progress)
@@ -260,10 +265,10 @@ def _train_alone(
             chunk = Chunk(task.x, task.y, rows, variant, made, last, save_at=SaveAt(), check=check)
             trace = single.engine.carry_out(chunk)
             made, suspected = made + trace.updates, trace.suspected
-            ends.updates[member] += trace.updates
-            progress(trace.updates)
             # The updates ended early at a check, or this is the end of the epoch.
             ends.last[member] = single.measure()
+            ends.updates[member] += trace.updates
+            progress(trace.updates)
             is_sound = ends.last[member] <= bound and math.isfinite(trace.last_loss.item())
             ends.diverged[member] = not is_sound
             if task.stops and not is_sound:

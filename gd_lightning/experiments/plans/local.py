@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
+Begins = Callable[[str], object]
 _FEWEST = 1000  # samples, however many parameters there are
 _NUMBERS_OF_JACOBIANS = 10**7  # single samples times parameters
 _HOPELESS = 1e4  # times lower a limit than with standardised features: not worth a word beside these
@@ -37,13 +38,16 @@ _AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
 _JACOBIANS_AT_ONCE = 2**20  # numbers of them
 
 
-def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize]) -> LocalPlan:
+def local_plan(
+    module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize], begins: Begins = lambda _: None
+) -> LocalPlan:
     """Make a plan of the start, and of that on standardised features where these may help.
 
     Args:
         module: With its network made, and the learning rate that is asked about.
         data: With the batch size that is asked about.
         sizes: The batch sizes to show, largest first, the configured one among them.
+        begins: Is told which part begins.
 
     Raises:
         InputError: Nothing can be said of these options.
@@ -54,14 +58,14 @@ def local_plan(module: RegressionModule, data: RegressionDataModule, sizes: Iter
         : [Variant.of(size, len(data.train)).batch_size for size in sizes].index(data.variant.batch_size) + 1
     ]
     try:
-        made = _plan_as_it_is(module, data, sizes)
+        made = _plan_as_it_is(module, data, sizes, begins)
     except StartError as error:
-        cure = _standardized(module, data, needed)
+        cure = _standardized(module, data, needed, begins)
         if cure is None:
             raise
         raise InputError(f"cannot plan from this start, because {error.cause}; use {cure.options()}") from error
     if made.curvature.has_limit:
-        cure = _standardized(module, data, needed)
+        cure = _standardized(module, data, needed, begins)
         if cure is not None and cure.limit >= MUCH * made.configured.limit:
             return dataclasses.replace(made, standardized=cure)
     return made
@@ -85,7 +89,9 @@ class Standardized:
         return f"{STANDARDIZE} and lr {self.lr}, since the limit is then {self.limit:.4g}{other}"
 
 
-def _standardized(module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize]) -> Standardized | None:
+def _standardized(
+    module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
+) -> Standardized | None:
     """Plan on standardised features; None where they are, or do not change much, or nothing can be said of them."""
     if data.standardize or module.standardize is not None:
         return None
@@ -96,15 +102,23 @@ def _standardized(module: RegressionModule, data: RegressionDataModule, sizes: l
     layer = other.standardization(centred)
     assert layer is not None
     try:
-        made = _plan_as_it_is(standardized_module(module, layer, data.problem), other, sizes)
+        made = _plan_as_it_is(
+            standardized_module(module, layer, data.problem),
+            other,
+            sizes,
+            begins,
+        )
     except StartError:
         return None
     row = made.configured
     return None if row.limit == math.inf else Standardized(row.limit, rounded(made.safe_lr))
 
 
-def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize]) -> LocalPlan:
+def _plan_as_it_is(
+    module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
+) -> LocalPlan:
     """Make a plan of the start."""
+    begins("curvature at the start")
     options, network = module.hparams, module.network
     assert network is not None
     if obstacle := module.needs_whole_batches:
@@ -130,18 +144,19 @@ def _plan_as_it_is(module: RegressionModule, data: RegressionDataModule, sizes: 
     if has_least_squares(module) or not curvature.has_limit:
         rows, tried = [curvature.outcome(variant, options["lr"]) for variant in variants], None
     else:
-        rows, tried = _try(trial, curvature, variants)
+        rows, tried = _try(trial, curvature, variants, begins)
     title, samples = type(data.problem).__name__, (len(taken), len(drawn))
     return LocalPlan(title, curvature, data.variant, rows, samples, _notes(module), tried)
 
 
 def _try(
-    trial: Trial, curvature: LocalCurvature, variants: Iterable[Variant]
+    trial: Trial, curvature: LocalCurvature, variants: Iterable[Variant], begins: Begins
 ) -> tuple[list[LocalOutcome], list[Tried]]:
     """Return what is said of variants, largest batches first, and what was tried for it."""
     options, rows, tried = trial.module.hparams, [], []
     guess, at_most, grows = curvature.limit(Variant.of("full", 1)), math.inf, math.inf
     for variant in variants:
+        begins(f"trial of batch_size {variant.batch_size}")
         found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
         if not is_squared_error(trial.module):
             at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging

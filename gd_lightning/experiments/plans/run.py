@@ -16,7 +16,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.experiments.plans.form import PlanForm
-from gd_lightning.experiments.plans.local import LocalPlan, local_plan
+from gd_lightning.experiments.plans.local import Begins, LocalPlan, local_plan
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.plots.outcome_map import draw_map
@@ -78,13 +78,16 @@ def plan(
 
 
 @one_thread_if(True)
-def make_plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
+def make_plan(
+    module: RegressionModule, data: RegressionDataModule, max_epochs: float, begins: Begins = lambda _: None
+) -> Plan | LocalPlan:
     """Make a plan: of the whole run where the loss is quadratic, else of its start.
 
     Args:
         module: With the learning rate that is asked about; its network is made for the data.
         data: With the batch size that is asked about.
         max_epochs: How many epochs the run would have.
+        begins: Is told which part begins.
 
     Raises:
         InputError: Nothing can be said of these options.
@@ -92,7 +95,7 @@ def make_plan(module: RegressionModule, data: RegressionDataModule, max_epochs: 
     module.configure_for(data)
     _refuse_other_updates(module)
     try:
-        return _plan(module, data, max_epochs)
+        return _plan(module, data, max_epochs, begins)
     except NOT_COMPUTABLE as error:
         raise InputError(
             f"cannot plan with these numbers, because theory comes to some beyond float64 ({first_line(error)[:100]}); "
@@ -100,16 +103,21 @@ def make_plan(module: RegressionModule, data: RegressionDataModule, max_epochs: 
         ) from error
 
 
-def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float) -> Plan | LocalPlan:
+def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: float, begins: Begins) -> Plan | LocalPlan:
     sizes = list(_batch_sizes(data.variant))
     if quadratic_network(module) is None:
-        return local_plan(module, data, sizes)
+        return local_plan(module, data, sizes, begins)
+    begins("eigenvalues of the Hessian")
     predictor = predictor_of(
         module, data.train.pieces, data.variant, max_epochs, order=data.order, problem=data.problem
     )
     asked, n = data.variant.batch_size, data.variant.train_samples
     told = [size for size in sizes if size == asked or predictor.can_predict(Variant.of(size, n))]
-    rows = [predictor.predict(size, module.hparams["lr"]) for size in told]
+    rows = []
+    for size in told:
+        begins(f"batch_size {size}")
+        rows.append(predictor.predict(size, module.hparams["lr"]))
+    begins("what rounding leaves")
     title = type(data.problem).__name__
     return Plan(title, predictor, data.variant, rows, data.order, _digits(module, data, predictor, rows[0]))
 

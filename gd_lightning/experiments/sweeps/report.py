@@ -228,14 +228,14 @@ class SweepReport:
     def save(self, directory: Path) -> SweepReport:
         """Write tables, map and TensorBoard's HParams into a directory; returns the report."""
         directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / RUNS, rows_as_csv(self._runs()))
+        write_text(directory / RUNS, rows_as_csv(self.runs()))
         write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
         write_json(directory / CONTENT, self.to_dict())
         save_png(directory / MAP, pixels(self.plot()))
         write_settings(directory / "hparams", self._settings())
         return self
 
-    def _runs(self) -> Iterator[dict[str, Any]]:
+    def runs(self) -> Iterator[dict[str, Any]]:
         """Yield the settings and the end of each run."""
         axes = [getattr(self.grid, name) for name in Grid.AXES]
         results = (self.updates, self.first, self.last, self.excess, self.diverged)
@@ -243,14 +243,17 @@ class SweepReport:
         for (*settings, seed), (updates, first, last, excess, diverged) in zip(
             itertools.product(*axes, self.seeds), ends, strict=True
         ):
+            named = dict(zip(Grid.AXES, settings, strict=True))
+            whole = replace(self.variant, batch_size=int(named["batch_size"])).updates_per_epoch * self.max_epochs
+            is_over = Outcome.COMPLETED if updates == whole else Outcome.INTERRUPTED
             yield {
-                **dict(zip(Grid.AXES, settings, strict=True)),
+                **named,
                 "seed": seed,
                 "updates": updates,
                 "train_loss_first": first,
                 "train_loss": last,
                 "excess": None if math.isnan(excess) else excess,
-                "outcome": str(Outcome.DIVERGED if diverged else Outcome.COMPLETED),
+                "outcome": str(Outcome.DIVERGED if diverged else is_over),
             }
 
     def to_dict(self) -> dict[str, Any]:
@@ -381,3 +384,12 @@ def _flat(row: SweepRow) -> dict[str, Any]:
         "runs": row.runs,
     }
     return without_nan(flat)
+
+
+def save_runs(report: SweepReport, directory: Path) -> str:
+    """Write the runs of an interrupted sweep that have begun into a directory; returns how many have ended."""
+    directory.mkdir(parents=True, exist_ok=True)
+    begun = [run for run in report.runs() if run["updates"]]
+    write_text(directory / RUNS, rows_as_csv(begun))
+    ended = sum(run["outcome"] != Outcome.INTERRUPTED for run in begun)
+    return f"{ended:,} of {report.last.size:,} runs, and {len(begun) - ended:,} in part"

@@ -53,7 +53,7 @@ from gd_lightning.experiments.executors import carried_out
 from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
-from gd_lightning.experiments.sweeps.report import SweepReport
+from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.losses import Loss
 from gd_lightning.measures import mean_loss_over, unchanged
@@ -122,8 +122,11 @@ def sweep(
     module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
     grid = Grid.of(values, module, of_data, seeds)
     task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device)
-    report = task.train(module, of_data, executor=executor)
-    return report if directory is None else report.save(directory)
+    if directory is None:
+        return task.train(module, of_data, executor=executor)
+    return task.train(module, of_data, executor=executor, keep=functools.partial(save_runs, directory=directory)).save(
+        directory
+    )
 
 
 def _epochs(trainer: dict[str, Any]) -> int:
@@ -179,6 +182,7 @@ class SweepTask:
         data: RegressionDataModule,
         progress: Progress = lambda _: None,
         executor: Executor | None = None,
+        keep: Callable[[SweepReport], object] = lambda _: None,
     ) -> SweepReport:
         """Train all runs.
 
@@ -187,6 +191,7 @@ class SweepTask:
             data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
             executor: Trains parts of the runs at the same time; None: this process.
+            keep: Is given what there is where a signal ends the training.
 
         Raises:
             InputError: These options cannot be swept.
@@ -200,10 +205,27 @@ class SweepTask:
             )
         seeds = [_Seed.of(module, data, *each) for each in self.seeds]
         # A split that is drawn differs from seed to seed, and members share their data.
-        parts = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
-        least_squares = [_least_squares(part[0]) for part in parts for _ in part]
-        began = time.perf_counter()
-        trained = [self._train_part(part, progress, executor) for part in parts]
+        shared = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
+        report = functools.partial(self._report, data, seeds[0], [_least_squares(part[0]) for part in shared])
+        parts = [self._part(part) for part in shared]
+        began, engine, ends = time.perf_counter(), "", [Ends.none(task, len(members)) for _, task, members in parts]
+        try:
+            for part, found in zip(parts, ends, strict=True):
+                engine = train_members(*part, progress, executor, found)[1]
+        except (KeyboardInterrupt, SystemExit):  # the exception for another signal is such, too
+            keep(report(ends, engine, time.perf_counter() - began))
+            raise
+        return report(ends, engine, time.perf_counter() - began)
+
+    def _report(
+        self,
+        data: RegressionDataModule,
+        first: _Seed,
+        least_squares: Sequence[float],
+        ends: Sequence[Ends],
+        engine: str,
+        seconds: float,
+    ) -> SweepReport:
         return SweepReport(
             title=type(data.problem).__name__,
             grid=self.grid,
@@ -211,11 +233,11 @@ class SweepTask:
             max_epochs=self.max_epochs,
             variant=data.variant,
             order=data.order,
-            least_squares=np.array(least_squares),
-            engine=trained[0][1],
-            seconds=time.perf_counter() - began,
-            limits=_limits(self.grid, seeds[0], self.max_epochs),
-            **self._gathered([ends for ends, _ in trained]),
+            least_squares=np.repeat(least_squares, len(self.seeds) // len(least_squares)),
+            engine=engine,
+            seconds=seconds,
+            limits=_limits(self.grid, first, self.max_epochs),
+            **self._gathered(ends),
         )
 
     def _gathered(self, parts: Sequence[Ends]) -> dict[str, NDArray[Any]]:
@@ -225,8 +247,8 @@ class SweepTask:
             for name in ("first", "last", "updates", "diverged")
         }
 
-    def _train_part(self, seeds: Sequence[_Seed], progress: Progress, executor: Executor | None) -> tuple[Ends, str]:
-        """Train the runs of seeds that share their data; returns their ends, and how they were carried out."""
+    def _part(self, seeds: Sequence[_Seed]) -> tuple[list[tuple[RegressionModule, int]], TrainingTask, Members]:
+        """Return how the runs of seeds start that share their data, what they have in common, and their settings."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
 
@@ -238,7 +260,7 @@ class SweepTask:
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)
-        return train_members([(each.module, each.seed) for each in seeds], task, members, progress, executor)
+        return [(each.module, each.seed) for each in seeds], task, members
 
 
 @dataclass(frozen=True)
@@ -261,6 +283,7 @@ def train_members(
     members: Members,
     progress: Progress = lambda _: None,
     executor: Executor | None = None,
+    ends: Ends | None = None,
 ) -> tuple[Ends, str]:
     """Carry out runs of a module in the way that is expected to take the least time.
 
@@ -270,6 +293,7 @@ def train_members(
         members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
         executor: Trains parts of the members at the same time; None: this process trains all.
+        ends: Where the ends go, also of what is interrupted; None: new ones.
 
     Returns:
         Their ends, and how they were carried out.
@@ -285,12 +309,12 @@ def train_members(
         assert module.network is not None
         kind = type(fastest_population(module.network, *_loss_of(module), task, members))
     whole = _Part(tuple(starts), task, members, kind)
+    ends = Ends.none(task, len(members)) if ends is None else ends
     if executor is None:
-        ends = whole.train(progress)
+        whole.train(progress, ends)
     else:
         where = _parts(members, kind)
         parts = [dataclasses.replace(whole, members=members[rows]) for rows in where]
-        ends = Ends.none(task, len(members))
         for rows, found in zip(where, carried_out(executor, _Part.train, parts), strict=True):
             ends.set(rows, found)
             progress(int(found.updates.sum()))
@@ -327,7 +351,7 @@ class _Part:
     members: Members
     kind: type[Population]
 
-    def train(self, progress: Progress = lambda _: None) -> Ends:
+    def train(self, progress: Progress = lambda _: None, ends: Ends | None = None) -> Ends:
         """Train the members to their ends."""
         module, seed = self.starts[0]
         population: Population = OneByOne(lambda *member: _alone(self.starts, *member))
@@ -336,7 +360,7 @@ class _Part:
             population = made(module.network, *_loss_of(module))
         devices = [self.task.x.device] if self.task.x.is_cuda else []
         with announcing_compilation(rank_zero_info, population.name), own_generator(seed, devices):
-            return population.train(self.task, self.members, progress)
+            return population.train(self.task, self.members, progress, ends)
 
 
 @dataclass(frozen=True)

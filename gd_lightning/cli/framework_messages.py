@@ -5,6 +5,7 @@ Nothing here happens at import or in Python use: only the command line enters :f
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import numpy as np
 from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import DataWarning, first_line
 from gd_lightning.experiments.quiet import quiet_lightning
+
+_NO_STAGES = "6"  # above the levels of errors and of stages
 
 
 def _say_of_a_thread(args: threading.ExceptHookArgs) -> None:
@@ -48,6 +51,8 @@ def quiet() -> Iterator[None]:
     """Leave the known noise out while the command line runs."""
     # Whether numbers leave float64 is said by how a run ends, and not by where in a picture they did.
     with quiet_lightning(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # torch's profiler says on standard error where it starts and stops; it reads the level when it starts first.
+        os.environ.setdefault("KINETO_LOG_LEVEL", _NO_STAGES)
         warnings.filterwarnings("always", category=DataWarning)
         warnings.showwarning = _in_one_line(warnings.showwarning)
         thread_hook, threading.excepthook = threading.excepthook, _say_of_a_thread

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
 
@@ -28,6 +29,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
+TRAINS_NOTHING = "these options train nothing; leave out what limits the run to no update"
 _COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # of a data frame or table
 _CLASSES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 
@@ -48,7 +50,7 @@ def sections(
         trainer: Options of Lightning's ``Trainer``.
 
     Raises:
-        InputError: There is no such option, or one is given twice.
+        InputError: There is no such option, one is given twice, or one of the Trainer cannot be used.
 
     Example:
         >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})
@@ -66,7 +68,10 @@ def sections(
     for name, module in _CLASSES.items():
         if isinstance(spec := given["model"].get(name), str):
             given["model"][name] = {"class_path": spec if "." in spec else f"{module}.{spec}"}
-    return {section: as_python(values) for section, values in given.items()}
+    plain = {section: as_python(values) for section, values in given.items()}
+    # What a function makes for each run of a comparison is checked when it is made.
+    check_trainer_options({name: value for name, value in plain["trainer"].items() if not inspect.isroutine(value)})
+    return plain
 
 
 def _section(section: str, given: object) -> dict[str, Any]:

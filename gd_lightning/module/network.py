@@ -29,10 +29,11 @@ from gd_lightning.module.checkpoints import (
 )
 from gd_lightning.module.initial_weights import Start, plain_network, set_start
 from gd_lightning.module.resume import resume_position, save_position, settle_position
-from gd_lightning.module.trainer_checks import check_early_copies, check_trainer
+from gd_lightning.module.trainer_checks import check_early_copies, check_trainer, check_validation
 from gd_lightning.random_numbers import start_seed
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_weights, weights_mismatch
+from gd_lightning.variants import Variant
 
 _GIVEN_NETWORK, _COLUMNS = "given_network", "gd_lightning_columns"  # keys of checkpoints
 NetworkFactory = Callable[[int, int], nn.Module]
@@ -126,6 +127,8 @@ class NetworkModule(ModuleWithQuickHooks):
         fits = trainer.state.fn == "fit"
         if fits:
             check_trainer(trainer)
+            if isinstance(variant := getattr(data, "variant", None), Variant):
+                check_validation(trainer, variant)
         # Lightning sets the default dtype of the run around configure_model only.
         with trainer.precision_plugin.module_init_context():
             self._configure(data)

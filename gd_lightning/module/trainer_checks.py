@@ -11,7 +11,8 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from lightning.pytorch.strategies.xla import XLAStrategy
 
 from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import forks, skips_backward
+from gd_lightning.lightning_internals import forks, seconds_between_validations, skips_backward
+from gd_lightning.variants import Variant
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -92,6 +93,33 @@ def check_strategy(trainer: Trainer) -> None:
         raise InputError(
             f"cannot train with {type(strategy).__name__}, because it does not leave a whole network on each device; "
             'use strategy="ddp", or devices=1'
+        )
+
+
+def check_validation(trainer: Trainer, variant: Variant) -> None:
+    """Refuse an interval between validations that Lightning would misuse, or refuse after the run has begun.
+
+    Args:
+        trainer: The Trainer, which is about to train.
+        variant: How many updates an epoch has.
+
+    Raises:
+        InputError: The Trainer has such an interval.
+    """
+    seconds = seconds_between_validations(trainer)
+    if seconds is not None:
+        if seconds <= 0:
+            raise InputError(
+                f"cannot validate at intervals of {seconds:g} seconds, because that is no time; give a longer one as "
+                "trainer.val_check_interval"
+            )
+        return
+    every, validates = trainer.val_check_interval, (trainer.limit_val_batches or 0) > 0
+    in_epochs = isinstance(every, int) and trainer.check_val_every_n_epoch is not None
+    if in_epochs and validates and every > variant.updates_per_epoch:
+        raise InputError(
+            f"cannot validate every {every} updates, because an epoch has {variant.updates_per_epoch}; use a smaller "
+            "trainer.val_check_interval, or leave it out"
         )
 
 

@@ -5,9 +5,11 @@ Letters: N rows, C columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +43,8 @@ class NpyFile(NumpyColumns):
 
     def __init__(self, path: Path) -> None:
         # Copied on write, so that nothing can change the file, and torch may take it for its own.
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        with _objects_refused(path, lambda: path.open("rb")):
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
             raise unreadable(path, "it holds several arrays; rename it to end with .npz")
@@ -74,7 +77,9 @@ class NpzFile(NumpyColumns):
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
                 raise unreadable(path, "it holds a single array; rename it to end with .npy")
-            for name, array in arrays.items():
+            for name in arrays.files:
+                with _objects_refused(path, partial(arrays.zip.open, f"{name}.npy")):
+                    array = arrays[name]
                 if not isinstance(array, np.ndarray):
                     raise unreadable(path, f"what it holds as {name!r} is no array; leave it out")
                 _check_shape(array, name, path)
@@ -93,6 +98,33 @@ class NpzFile(NumpyColumns):
                 f"cannot read the table {path}, because its columns have different lengths: {sorted(lengths)}"
             )
         super().__init__(path, found)
+
+
+@contextmanager
+def _objects_refused(path: Path, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> Iterator[None]:
+    """Say of an array whose reading NumPy refuses that it holds objects, if it does.
+
+    Args:
+        path: The table.
+        opened: Opens the array anew.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if _holds_objects(opened):
+            raise unreadable(path, "it holds Python objects; save an array of numbers") from error
+        raise
+
+
+def _holds_objects(opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> bool:
+    with suppress(Exception), opened() as file:  # what is damaged otherwise is said by NumPy
+        is_old = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if is_old else np.lib.format.read_array_header_2_0
+        return bool(read(file)[2].hasobject)
+    return False
 
 
 def _check_shape(array: Array, name: str, path: Path) -> None:

@@ -633,7 +633,11 @@ ADVICE: dict[str, Advice] = {
     "is more than trainer.max_{} {}; give one that fits": advice(
         "fit --trainer.max_epochs 1 --trainer.min_epochs 2", "fit --trainer.max_epochs 1 --trainer.min_epochs 1"
     ),
-    "trainer.val_check_interval 0; give a part of an epoch, or 1": advice(
+    "cannot validate every {} epochs with trainer.check_val_every_n_epoch null; give a whole number": advice(
+        "fit --trainer.val_check_interval 0.5 --trainer.check_val_every_n_epoch null --data.val_size 9",
+        f"fit --trainer.val_check_interval 1 --trainer.check_val_every_n_epoch null --data.val_size 9 {ONE_EPOCH}",
+    ),
+    "trainer.val_check_interval {}; give a part of an epoch up to 1.0, or a whole number": advice(
         "fit --trainer.val_check_interval 0 --data.val_size 9",
         f"fit --trainer.val_check_interval 0.5 --data.val_size 9 --data.batch_size 10 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Sto
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import FSDPStrategy
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -40,6 +42,7 @@ from gd_lightning import (
     TimeBudget,
     Variant,
     compare,
+    fit,
 )
 from gd_lightning.engine import Chunk, FusedEngine
 from gd_lightning.engine.many.batched import BatchedPopulation
@@ -74,6 +77,11 @@ def _fit(
 
 def _recorded(callback: Any, **options: Any) -> Do:
     return lambda make_trainer, _: _fit(make_trainer, HistoryRecorder(), callback(), **options)
+
+
+def _table_of(path: Path, array: NDArray[Any]) -> object:
+    np.save(path / "table.npy", array, allow_pickle=True)
+    return Table(str(path / "table.npy"), targets=["1"]).sample()
 
 
 def _alone(do: Callable[[], object]) -> Do:
@@ -291,6 +299,18 @@ _NO_SUCH_ARGUMENT: dict[str, Any] = {"init_args": {"n": 1}}
 # By a part of the message as it stands in the source: what brings it about, and what follows its advice.
 _MISSING: tuple[Literal["drop", "mean"] | None, ...] = ("drop", "mean", None)
 ADVICE: dict[str, tuple[Do, list[Do]]] = {
+    "cannot use {} as {} of the Trainer; give {}": (
+        _alone(lambda: fit(max_epochs="1")),
+        [_alone(lambda: fit(max_epochs=1)), _alone(lambda: fit(max_epochs=None, max_steps=1))],
+    ),
+    "cannot train with these options of the Trainer, because it says: {}; give others": (
+        _alone(lambda: fit(max_epochs=1, profiler="nope")),
+        [_alone(lambda: fit(max_epochs=1, profiler="simple"))],
+    ),
+    "it holds Python objects; save an array of numbers": (
+        lambda _, path: _table_of(path, np.array([[1, {}], [2, "b"]], dtype=object)),
+        [lambda _, path: [_table_of(path, np.array(rows)) for rows in ([[1.5, 2], [3, 4]], [[1, 2], [3, 4]])]],
+    ),
     "because the train loss of these data cannot be measured; give data that have a length": (
         _recorded(lambda: LossBelow(0.1), data=DataLoader(Endless(), batch_size=2), module=Own()),
         [_recorded(lambda: LossBelow(0.1), data=_pairs(), module=Own())],

@@ -246,9 +246,13 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
-    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="cannot read the table"):
-        _read(tmp_path / "objects.npy")
+    objects = np.array([{"a": 1}], dtype=object)
+    np.save(tmp_path / "objects.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "objects.npz", x=np.zeros(1), y=objects)
+    np.savez(tmp_path / "fields.npz", x=np.zeros(1), y=np.zeros(1, dtype=[("a", "f8"), ("b", "O")]))
+    for name in ("objects.npy", "objects.npz", "fields.npz"):
+        with pytest.raises(InputError, match=r"cannot read .* because it holds Python objects; save an array"):
+            _read(tmp_path / name)
 
 
 def test_excel_without_openpyxl_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -15,18 +14,9 @@ from jsonargparse import ArgumentParser, Namespace
 from gd_lightning.cli.options.jsonargparse_errors import in_words
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, type_of
 from gd_lightning.errors import InputError
+from gd_lightning.module.trainer_options import check_limits
 
 _LARGEST_SEED = 2**32 - 1
-_LOWEST = {
-    "max_epochs": (-1, "a number of epochs, or -1 for no limit"),
-    "max_steps": (-1, "a number of updates, or -1 for no limit"),
-    "min_epochs": (0, "a number of epochs"),
-    "min_steps": (0, "a number of updates"),
-    "check_val_every_n_epoch": (1, "a number of epochs"),
-    "log_every_n_steps": (0, "a number of updates"),
-    "num_sanity_val_steps": (-1, "a number of batches, or -1 for all"),
-    "gradient_clip_val": (0, "a bound of 0 or more"),
-}
 # Class names of callbacks that would override batch_size or model.lr, and what they would do.
 _CALLBACKS = {
     "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
@@ -188,15 +178,7 @@ def _check_trainer(trainer: Namespace) -> None:
         raise InputError(
             "trainer.max_epochs null leaves open when to stop; give a number of epochs, or -1 for no limit"
         )
-    for name, (lowest, what) in _LOWEST.items():
-        if (value := trainer[name]) is not None and not lowest <= value < math.inf:
-            raise InputError(f"cannot use {value} as trainer.{name}; give {what}")
-    for name in ("epochs", "steps"):
-        least, most = trainer[f"min_{name}"], trainer[f"max_{name}"]
-        if least is not None and -1 < most < least:
-            raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
-    if trainer.val_check_interval in (0, 0.0):
-        raise InputError("cannot validate at intervals of trainer.val_check_interval 0; give a part of an epoch, or 1")
+    check_limits(vars(trainer))
     profiler = getattr(trainer.profiler, "class_path", trainer.profiler)
     if str(profiler).rpartition(".")[2] in ("xla", "XLAProfiler") and not find_spec("torch_xla"):
         raise InputError("cannot profile with xla, because torch_xla is not installed; use simple as trainer.profiler")

@@ -34,12 +34,11 @@ from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import seconds_between_validations
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
 from gd_lightning.tracking.summary import epoch_table, run_report
-from gd_lightning.variants import Variant
 
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 _LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
@@ -98,28 +97,9 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
             f"cannot share {variant.train_samples} training samples among {trainer.world_size} processes; use "
             "fewer trainer.devices"
         )
-    _check_validation(trainer, variant)
+    check_validation(trainer, variant)
     options = {name: model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
     make_trial_step(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
-
-
-def _check_validation(trainer: Trainer, variant: Variant) -> None:
-    """Refuse an interval between validations that Lightning would misuse, or refuse after the run has begun."""
-    seconds = seconds_between_validations(trainer)
-    if seconds is not None:
-        if seconds <= 0:
-            raise InputError(
-                f"cannot validate at intervals of {seconds:g} seconds, because that is no time; give a longer one as "
-                "trainer.val_check_interval"
-            )
-        return
-    every, validates = trainer.val_check_interval, (trainer.limit_val_batches or 0) > 0
-    in_epochs = isinstance(every, int) and trainer.check_val_every_n_epoch is not None
-    if in_epochs and validates and every > variant.updates_per_epoch:
-        raise InputError(
-            f"cannot validate every {every} updates, because an epoch has {variant.updates_per_epoch}; use a smaller "
-            "trainer.val_check_interval, or leave it out"
-        )
 
 
 def fit(

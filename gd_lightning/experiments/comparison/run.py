@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
@@ -37,10 +37,11 @@ from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
-from gd_lightning.experiments.options import TRAINER_DEFAULTS, sections, taken_problem
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
 from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
+from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.random_numbers import own_generator
@@ -139,8 +140,9 @@ class TrainerMember:
         trainer = {**self.options["trainer"], "logger": False}  # a function that makes one would begin it
         with own_generator(self.seed):
             options, added, module, data = self._made({**self.options, "trainer": trainer})
-            tried = Trainer(**trial_options(options, [HistoryRecorder(), *added, StopOnDivergence()]))
-            make_one_update(tried, module, data)
+            tried = make_trainer(trial_options(options, [HistoryRecorder(), *added, StopOnDivergence()]))
+            with refusals_of_lightning():
+                make_one_update(tried, module, data)
 
     def train(self) -> MemberResult:
         """Train the member.
@@ -155,13 +157,15 @@ class TrainerMember:
             if self.directory is not None:
                 logger = TensorBoardLogger(self.directory, "", self.name, default_hp_metric=False)
                 options = {"logger": logger, **options}
-            trainer = Trainer(**{"logger": False, **options, "callbacks": [recorder, *added, *others]})
+            trainer = make_trainer({"logger": False, **options, "callbacks": [recorder, *added, *others]})
             try:
                 trainer.fit(module, data)
             finally:
                 end_runs(trainer.loggers)
-        if recorder.summary is None or recorder.history.outcome is Outcome.INTERRUPTED:
+        if trainer.interrupted or recorder.history.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
+        if recorder.summary is None:
+            raise InputError(TRAINS_NOTHING)
         given = {f"{name}.{key}": value for name in ("data", "model") for key, value in self.options[name].items()}
         settings = {**self.changed, **given, **self.changed, "data.seed": self.seed}
         run = FinishedRun(self.name, recorder.history, HISTORY, dataclasses.asdict(recorder.summary), settings)

@@ -17,11 +17,12 @@ from gd_lightning.callbacks.directories import choose_directory
 from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.options import TRAINER_DEFAULTS, sections, taken_problem
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
 from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.experiments.single.run import Run, copied_from
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
+from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
@@ -91,12 +92,12 @@ def _train(
         module = RegressionModule(**given["model"])
         trainer = _trainer(given["trainer"], recorder, place)
         try:
-            with _interruptible():
+            with _interruptible(), refusals_of_lightning():
                 trainer.fit(module, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finally:
             end_runs(trainer.loggers)
     if recorder.summary is None:
-        raise InputError("these options train nothing; leave out what limits the run to no update")
+        raise InputError(TRAINS_NOTHING)
     return Run(
         recorder.history,
         recorder.summary,
@@ -183,7 +184,7 @@ def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: P
         given = {"logger": TensorBoardLogger(directory.parent, "", directory.name, default_hp_metric=False), **given}
         callbacks += [Pictures(), LastCheckpoint()]
         given["enable_checkpointing"] = True
-    trainer = Trainer(**{"logger": False, **given, "callbacks": callbacks})
+    trainer = make_trainer({"logger": False, **given, "callbacks": callbacks})
     if directory is not None:
         choose_directory(trainer, directory)
     return trainer

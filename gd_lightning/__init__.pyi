@@ -22,8 +22,10 @@ from gd_lightning.data import RegressionDataModule as RegressionDataModule
 from gd_lightning.data import Samples as Samples
 from gd_lightning.errors import InputError as InputError
 from gd_lightning.errors import ShapeError as ShapeError
+from gd_lightning.experiments import Exploration as Exploration
 from gd_lightning.experiments import Run as Run
 from gd_lightning.experiments import compare as compare
+from gd_lightning.experiments import explore as explore
 from gd_lightning.experiments import fit as fit
 from gd_lightning.experiments import load as load
 from gd_lightning.experiments import plan as plan

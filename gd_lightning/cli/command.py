@@ -45,6 +45,7 @@ from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.evaluation import judge
+from gd_lightning.cli.subcommands.explore import ExploreOptions, command_of, is_complete, write_page
 from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.subcommands.plan import PlanOptions, show
@@ -54,7 +55,7 @@ from gd_lightning.cli.subcommands.sweep_options import SweepOptions
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
-from gd_lightning.experiments import make_plan
+from gd_lightning.experiments import make_exploration, make_plan
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
@@ -84,11 +85,12 @@ _SUBCOMMANDS: dict[str, set[str]] = {
     "plan": set(),
     "compare": set(),
     "sweep": set(),
+    "explore": set(),
 }
-_WITHOUT_TRAINER = ("plan", "compare", "sweep")  # or with one for each run
+_WITHOUT_TRAINER = ("plan", "compare", "sweep", "explore")  # or with one for each run
 
 
-class OwnSubcommands(PlanOptions, CompareOptions, SweepOptions, Trainer):
+class OwnSubcommands(PlanOptions, CompareOptions, SweepOptions, ExploreOptions, Trainer):
     """A Trainer beside whose methods LightningCLI finds the options of this package's own subcommands."""
 
 
@@ -293,6 +295,18 @@ class Command(OpenCLI):
                 made = make_plan(self.model, self.datamodule, epochs, begins)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
         show(made, options.json, logs if options.map else None)
+
+    def explore(self) -> None:
+        """Make a page that trains in the browser what the options describe."""
+        options, typed_options = self.options.values, self.options.arguments
+        with precision_of_run(options.trainer.precision):
+            epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
+            say_what_was_read(self.datamodule)
+            command = command_of(typed_options)
+            made = make_exploration(
+                self.model, self.datamodule, epochs, command, is_complete=is_complete(typed_options)
+            )
+        write_page(made, options.file, Path(options.trainer.default_root_dir or ".") / LOGS)
 
     def sweep(self) -> None:
         """Train every combination of some settings."""

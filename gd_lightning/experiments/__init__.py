@@ -13,6 +13,9 @@ from gd_lightning.experiments.comparison.table import as_values as as_values
 from gd_lightning.experiments.comparison.table import rows as rows
 from gd_lightning.experiments.comparison.task import CompareTask as CompareTask
 from gd_lightning.experiments.comparison.task import MemberResult as MemberResult
+from gd_lightning.experiments.exploration import Exploration as Exploration
+from gd_lightning.experiments.exploration import explore as explore
+from gd_lightning.experiments.exploration import make_exploration as make_exploration
 from gd_lightning.experiments.lr_trial import Trial as Trial
 from gd_lightning.experiments.lr_trial import Tried as Tried
 from gd_lightning.experiments.plans.local import LocalPlan as LocalPlan

@@ -55,6 +55,16 @@ Train every combination of some settings, many runs at once, and map what they c
   python -m gd_lightning sweep --config configs/parabola_mini_batch.yaml --model.lr 'log(0.01,1,9)' --model.l1 0,0.01
       what a config describes, at several learning rates, with and without a penalty
 """,
+    "explore": """\
+Make a page for the browser on which learning rate, batch size, momentum and start of a line are moved. Examples:
+
+  python -m gd_lightning explore
+      the steep line
+  python -m gd_lightning explore --data.problem ExamScores --data.standardize true --file explore.html
+      another line, into a file of your choice
+  python -m gd_lightning explore --data.problem Table --data.problem.path scores.csv --data.standardize true
+      your own data of one feature
+""",
     "validate": """\
 Judge a run on the samples that were held out for validation. Example:
 

@@ -38,7 +38,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import LOGS
 
-_TRAINING = ("fit", "plan", "compare", "sweep")  # subcommands whose options are those of a training run
+_TRAINING = ("fit", "plan", "compare", "sweep", "explore")  # subcommands whose options are those of a training run
 _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
 
 

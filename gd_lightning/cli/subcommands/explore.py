@@ -1,0 +1,85 @@
+"""``explore`` on the command line: its options, and where its page goes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gd_lightning.cli.program import typed
+from gd_lightning.cli.shown_paths import shown
+from gd_lightning.errors import InputError
+from gd_lightning.experiments import Exploration
+from gd_lightning.tracking.run_directory import is_taken, new_file
+
+# Options that the page sets, or that are its own: they are left out of the command that trains the same run.
+_SET = (
+    *("data.batch_size", "data.order", "data.seed", "model.lr", "model.momentum", "model.nesterov"),
+    *("trainer.max_epochs", "trainer.default_root_dir", "file"),
+)
+
+
+class ExploreOptions:
+    """Where the subcommand's own options are found; there is no Trainer."""
+
+    def explore(self, file: str | None = None) -> None:
+        """Make a page for the browser on which learning rate, batch size, momentum and start of a line are moved.
+
+        Args:
+            file: Where the page goes, such as explore.html; null: a new file in lightning_logs.
+        """
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """Return the command that trains what is explored, without the options that the page sets.
+
+    Args:
+        arguments: Those of ``explore``.
+
+    Example:
+        >>> command_of(["explore", "--model.lr", "0.2", "--data.problem=FourPoints", "--file", "a.html"])
+        'python -m gd_lightning fit --data.problem=FourPoints'
+    """
+    return f"{typed()} fit {shlex.join(_others(arguments))}".strip()
+
+
+def is_complete(arguments: Sequence[str]) -> bool:
+    """Whether what the command does not name has its default: there is no config that could set it."""
+    return not any(argument.partition("=")[0] == "--config" for argument in arguments)
+
+
+def _others(arguments: Sequence[str]) -> Iterator[str]:
+    is_value_left_out = False
+    for argument in arguments:
+        name, has_value, _ = argument.partition("=")
+        if argument.startswith("--"):
+            is_set = name[2:] in _SET
+            is_value_left_out = is_set and not has_value
+            if not is_set:
+                yield argument
+        elif is_value_left_out:
+            is_value_left_out = False
+        elif argument != "explore":
+            yield argument
+
+
+def write_page(made: Exploration, file: str | None, logs: Path) -> None:
+    """Write the page, and say where it is.
+
+    Args:
+        made: The page.
+        file: Where it goes; None: a new file in the directory of runs.
+        logs: The directory of runs.
+
+    Raises:
+        InputError: There is a file already.
+    """
+    if file is None:
+        with new_file(logs, f"explore-{made.title}", ".html") as path:
+            made.save(path)
+    else:
+        path = Path(file)
+        if is_taken(path):
+            raise InputError(f"cannot write the page to {file}, because that is there already; give another name")
+        made.save(path)
+    print(f"page  {shown(path)}\n\nopen it in a browser; it needs no network, and nothing of this program")

@@ -1,0 +1,53 @@
+"""Putting an HTML page together, of a template, scripts and data that are files of this package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from gd_lightning.escaping import in_one_line
+
+
+def html_page(template: str, scripts: Sequence[str], title: str, content: Mapping[str, Any]) -> str:
+    r"""Return a page as one text, which loads nothing from elsewhere.
+
+    Args:
+        template: The name of the template, a file beside this one.
+        scripts: Names of JavaScript files, in the order in which they are run.
+        title: The title of the page.
+        content: Plain values without infinities, which the scripts read from the element ``content``.
+
+    Example:
+        >>> page = html_page("explore.html", ["panels.js"], "a < b", {"name": "</script>"})
+        >>> "<title>a &lt; b</title>" in page, '{"name":"\u003c/script>"}' in page
+        (True, True)
+    """
+    # In a script, < could begin the end of it; JSON has another way to write it.
+    data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "title": escape(in_one_line(title)),
+        "style": _text("page.css"),
+        "script": "\n".join(map(_text, scripts)),
+        "content": data,
+    }
+    return Template(_text(template)).substitute(parts)
+
+
+def in_notebook(page: str, title: str, height: int = 820) -> str:
+    """Return a page as a frame of another one, such as a notebook.
+
+    Args:
+        page: The page.
+        title: What the frame is called.
+        height: Its height in pixels.
+    """
+    frame = f'title="{escape(in_one_line(title))}" width="100%" height="{height}" style="border: 0"'
+    return f'<iframe {frame} srcdoc="{escape(page)}"></iframe>'
+
+
+def _text(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

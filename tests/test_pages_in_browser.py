@@ -1,0 +1,190 @@
+"""What the pages of `explore` and of animations compute and show, in a real browser: headless Chromium."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gd_lightning import SteepLine, explore, fit
+from gd_lightning.affine import Affine
+from gd_lightning.theory import LinearLoss, OutcomePredictor
+from gd_lightning.update_rule import UpdateRule
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install chromium"),
+]
+
+X, Y = SteepLine().sample()
+OWN = {"size": np.array([1.0, 2.0, 4.0, 3.0, 7.0, 5.5, 6.0]), "price": np.array([2.0, 1.0, 3.0, 5.0, 8.0, 6.0, 8.5])}
+
+
+# What a person does with the inputs of the page.
+MOVE = """
+const move = moved => {
+  for (const [id, value] of Object.entries(moved)) {
+    const field = document.getElementById(id);
+    if (field.type === 'checkbox') field.checked = value; else field.value = value;
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+  }
+};
+const text = selector => document.querySelector(selector).textContent;
+"""
+
+# The result goes into the document, which the browser prints.
+RESULT = """
+<script>
+window.faults = [];
+window.addEventListener('error', event => window.faults.push(event.message));
+setTimeout(() => {
+  const given = %s;
+  const result = (() => {%s})();
+  document.body.innerHTML = '<pre id="result"></pre>';
+  document.getElementById('result').textContent = JSON.stringify({result, faults: window.faults});
+}, 300);
+</script>
+"""
+
+
+class Browser:
+    """Opens pages in headless Chromium, each in a process of its own, with a window of 1280 x 800."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def run(self, page: str, script: str, given: object = None) -> Any:
+        """Run JavaScript in a page that has been shown; returns what it returns. ``given`` is a value that it gets."""
+        file = self._directory / "page.html"
+        file.write_text(page + RESULT % (json.dumps(given), MOVE + script), encoding="utf-8")
+        shown = ("--window-size=1280,800", "--virtual-time-budget=5000", "--dump-dom", f"file://{file}")
+        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={self._directory / 'profile'}", *shown]
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        found = re.search(r'<pre id="result">(.*?)</pre>', printed, re.S)
+        assert found is not None, printed[-2000:]
+        answer = json.loads(html.unescape(found[1]))
+        assert answer["faults"] == []
+        return answer["result"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    return Browser(tmp_path_factory.mktemp("pages"))
+
+
+def test_the_slider_of_the_learning_rate_crosses_the_limit(browser: Browser) -> None:
+    found = browser.run(
+        explore(epochs=200).html(),
+        """return given.map(inputs => {
+          move(inputs);
+          const {loss} = explored.path;
+          const shown = document.getElementById('lr').value;
+          return [shown, text('#verdict strong'), loss[loss.length - 1] < loss[0], text('#limit strong')];
+        })""",
+        [{"lr": "0.12"}, {"lr": "0.119"}, {"lr": "0.1"}, {"batch-number": 1}],
+    )
+    assert found == [
+        ["0.12", "Diverges", False, "0.11997"],
+        ["0.119", "Converges slowly", True, "0.11997"],
+        ["0.1", "Converges", True, "0.11997"],
+        ["0.1", "Diverges", False, "0.064183"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "options"),
+    [
+        (None, {"batch_size": "full", "lr": 0.1}),
+        (None, {"batch_size": "full", "lr": 0.05, "momentum": 0.9}),
+        (None, {"batch_size": 16, "lr": 0.04, "order": "sequential"}),
+        (None, {"batch_size": 16, "lr": 0.04, "drop_last": True}),
+        (None, {"batch_size": 1, "lr": 0.01, "momentum": 0.5, "nesterov": True, "seed": 4}),
+        (None, {"batch_size": 10, "lr": 0.05, "order": "with_replacement"}),
+        (OWN, {"batch_size": 2, "lr": 0.02, "initialization": {"weight": 0.25, "bias": -1.5}}),
+        (OWN, {"batch_size": 3, "lr": 0.1, "standardize": True, "initialization": "zero"}),
+    ],
+)
+def test_a_path_is_that_of_fit(browser: Browser, problem: Any, options: dict[str, Any]) -> None:
+    path, units = browser.run(explore(problem, epochs=8, **options).html(), "return [explored.path, problem.units]")
+    history = fit(problem, epochs=8, trainer={"precision": "64-true"}, **options).history
+    w, b = np.array(path["w"]), np.array(path["b"])
+    np.testing.assert_allclose(w / units["scale"], history["w"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(b - w * units["mean"] / units["scale"], history["b"], rtol=1e-6, atol=1e-6)
+    updates, losses = history.series("train_loss")
+    np.testing.assert_allclose(np.array(path["loss"])[updates.astype(int)], losses, rtol=1e-9)
+    assert path["samples"] == history["samples"].tolist()
+
+
+def test_limit_floor_and_epochs_are_those_of_the_theory(browser: Browser) -> None:
+    loss, start = LinearLoss.of(X.double(), Y.double()), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    orders, sizes, lrs = ("sequential", "shuffled", "with_replacement"), (100, 16, 10, 1), (0.12, 0.119, 0.05, 0.01)
+    rules = ((0.0, False), (0.9, False), (0.5, True))
+    names = ("order", "batchSize", "lr", "momentum", "nesterov")
+    cases = [(*case, *rule) for *case, rule in itertools.product(orders, sizes, lrs, rules)]
+    script = "return given.map(asked => explored.theory.outcome({...explored.settings, ...asked}))"
+    asked = [dict(zip(names, case, strict=True)) for case in cases]
+    for case, found in zip(cases, browser.run(explore().html(), script, asked), strict=True):
+        order, size, lr, momentum, nesterov = case
+        predictor = OutcomePredictor(
+            *(loss, start, 20, UpdateRule(momentum=momentum, nesterov=nesterov), order == "sequential"),
+            with_replacement=order == "with_replacement",
+        )
+        expected = predictor.predict(size, lr)
+        # JSON has no infinity.
+        limit, floor, epochs = (
+            math.inf if found[name] is None else found[name] for name in ("limit", "floor", "epochs")
+        )
+        assert limit == pytest.approx(expected.largest_stable_lr, rel=1e-6), case
+        assert floor == pytest.approx(expected.floor, rel=1e-5, abs=1e-12), case
+        assert (epochs, found["verdict"]) == (expected.epochs, expected.verdict.value), case
+        count = min(len(found["losses"]), 21)
+        curve = predictor.losses(size, lr, 20)[:count].tolist()
+        assert found["losses"][:count] == pytest.approx(curve, rel=1e-5), case
+
+
+def test_the_start_follows_the_pointer_and_everything_the_keyboard(browser: Browser) -> None:
+    script = """
+      const canvas = document.getElementById('surface'), box = canvas.getBoundingClientRect();
+      canvas.setPointerCapture = () => {};
+      const middle = {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2, buttons: 1};
+      canvas.dispatchEvent(new PointerEvent('pointerdown', middle));
+      const fields = [...document.querySelectorAll('input, select, button')];
+      return {
+        start: [explored.settings.w, explored.settings.b],
+        command: text('#command'),
+        reached: fields.every(field => field.tabIndex === 0),
+        named: fields.every(field => field.labels?.length || field.ariaLabel || field.textContent),
+      }"""
+    found = browser.run(explore().html(), script)
+    (w, b), command = found["start"], found["command"]
+    assert abs(w + 5) < 3
+    assert abs(b) < 10
+    assert f'initialization={{"weight": {w:g}, "bias": {b:g}}}' in command
+    assert found["reached"]
+    assert found["named"]
+
+
+def test_the_page_fits_on_one_screen_and_has_no_faults(browser: Browser) -> None:
+    script = """
+      const page = document.documentElement, size = [page.scrollWidth, page.scrollHeight];
+      for (const order of ['sequential', 'shuffled', 'with_replacement']) for (const momentum of [0, 0.9])
+        for (const size of [1, 7, 100]) {
+          move({order, 'momentum-number': momentum, 'batch-number': size, nesterov: true, seed: 5});
+        }
+      return [size, [window.innerWidth, window.innerHeight]]"""
+    (width, height), (shown_width, shown_height) = browser.run(explore().html(), script)
+    assert (width, height) == (shown_width, shown_height)
+    assert shown_height <= 800

@@ -53,7 +53,7 @@ autodoc_typehints = "none"  # signatures have them; docstrings say what they mea
 autodoc_default_options = {"members": True}
 html_math_renderer = "mathml"
 
-COMMANDS = ("fit", "plan", "compare", "sweep", "validate", "test", "predict")
+COMMANDS = ("fit", "plan", "compare", "sweep", "explore", "validate", "test", "predict")
 GENERATED = DOCS / "reference" / "generated"
 
 

@@ -73,7 +73,7 @@ class Exploration:
         return file
 
     def __repr__(self) -> str:
-        return f"<Exploration of {self.title}: a page for a browser; save(path) writes it>"
+        return f"<Exploration of {self.title}: a page for a browser, which save(path) writes>"
 
     def _repr_html_(self) -> str:
         """Return the page for a notebook."""
@@ -107,7 +107,7 @@ def explore(
 
     Example:
         >>> explore(batch_size=10, lr=0.05)
-        <Exploration of SteepLine: a page for a browser; save(path) writes it>
+        <Exploration of SteepLine: a page for a browser, which save(path) writes>
     """
     given = sections(options, data, model, trainer)
     of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])

@@ -961,6 +961,9 @@ ADVICE: dict[str, Advice] = {
         "sweep --model.lr log(1e-4,1,9000) --data.batch_size 1,2,3,4,5,6,7,8,9,10 --model.momentum linear(0,0.9,90)",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
     ),
+    "cannot write the page to {}, because that is there already; give another name": advice(
+        "explore --file page.html", "explore --file other.html", before="explore --file page.html"
+    ),
     "cannot sweep one value of each option; give several": advice(
         "sweep --model.lr 0.1 --data.batch_size full",
         f"sweep --model.lr log(1e-4,1,40) --data.batch_size full --seeds 1 {ONE_EPOCH}",

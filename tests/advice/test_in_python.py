@@ -29,6 +29,7 @@ from gd_lightning import (
     HistoryRecorder,
     InputError,
     LastCheckpoint,
+    LinearProblem,
     LossBelow,
     LossPlateau,
     PrintUpdates,
@@ -42,6 +43,7 @@ from gd_lightning import (
     TimeBudget,
     Variant,
     compare,
+    explore,
     fit,
 )
 from gd_lightning.engine import Chunk, FusedEngine
@@ -314,6 +316,34 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
     "because the train loss of these data cannot be measured; give data that have a length": (
         _recorded(lambda: LossBelow(0.1), data=DataLoader(Endless(), batch_size=2), module=Own()),
         [_recorded(lambda: LossBelow(0.1), data=_pairs(), module=Own())],
+    ),
+    "shows a line over one feature; give one feature and one target": (
+        _alone(lambda: explore(LinearProblem(n_features=2))),
+        [_alone(lambda: explore(LinearProblem(n_features=1)))],
+    ),
+    "of a slider; give at most {}, for example by a larger val_size": (
+        _alone(lambda: explore(LinearProblem(n_samples=10_100, n_features=1))),
+        [_alone(lambda: explore(LinearProblem(n_samples=10_100, n_features=1), val_size=0.1))],
+    ),
+    "cannot explore this module": (
+        _alone(lambda: explore(loss="mae")),
+        [_alone(explore)],
+    ),
+    "cannot explore a line without bias": (_alone(lambda: explore(bias=False)), [_alone(explore)]),
+    "values of the feature are {}; give data in which it varies": (
+        _alone(lambda: explore(([2.0, 2.0], [1.0, 2.0]))),
+        [_alone(lambda: explore(([2.0, 3.0], [1.0, 2.0])))],
+    ),
+    "squares of their numbers are beyond float64; set standardize, or give": (
+        _alone(lambda: explore(([1e90, 3e90], [1.0, 2.0]), precision="64-true")),
+        [
+            _alone(lambda: explore(([1e90, 3e90], [1.0, 2.0]), precision="64-true", standardize=True)),
+            _alone(lambda: explore(([1.0, 3.0], [1.0, 2.0]), precision="64-true")),
+        ],
+    ),
+    "cannot write a page to {}, because that is a directory; give the name of a file": (
+        lambda _, directory: explore().save(directory),
+        [lambda _, directory: explore().save(directory / "page.html")],
     ),
     "missing {} is unknown; use drop, mean or null": (
         lambda *_: Table("table.csv", missing="median"),  # type: ignore[arg-type]

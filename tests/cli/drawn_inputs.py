@@ -19,7 +19,7 @@ from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.cli.options.trusted import _classes
 
-STAGES = ("fit", "validate", "test", "predict", "plan", "compare", "sweep")
+STAGES = ("fit", "validate", "test", "predict", "plan", "compare", "sweep", "explore")
 VALUES = (
     *("", " ", "[]", "{}", "null", "~", "nan", ".nan", "inf", ".inf", "-.inf", "-1", "-0.0", "0", "1", "2", "0.5"),
     *("1e39", "1e300", "1e-320", "-1e300", str(2**31), str(2**32), str(2**63), "1" + 400 * "0", "1e400", "1e3"),
@@ -52,6 +52,7 @@ BASE: dict[str, list[str]] = {
     "plan": ["--trainer.max_epochs=1", "--map=false"],
     "compare": ["--trainer.max_epochs=1", "--seeds=1", "--batch_sizes=full,50"],
     "sweep": ["--trainer.max_epochs=1", "--seeds=1", "--lrs=0.1,0.01", "--batch_sizes=full"],
+    "explore": ["--trainer.max_epochs=1"],
     "validate": ["--ckpt_path=run"],
     "test": ["--ckpt_path=run"],
     "predict": ["--ckpt_path=run"],

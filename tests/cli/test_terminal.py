@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[list[str], int, list[str]]] = {
         ["*/table.csv", "*/compare.json", "*/*/history.csv"],
     ),
     "plan": (["plan"], 0, ["plan-*.png"]),
+    "explore": (["explore"], 0, ["explore-*.html"]),
     "version": (["--version"], 0, []),
     "help": (["fit", "--help"], 0, []),
     "bad input": (["fit", "--model.lr", "nope"], 2, []),

@@ -58,7 +58,7 @@ def test_twenty_thousand_inputs_are_followed_or_refused_in_one_line(
 
 
 def test_the_walk_knows_what_the_parsers_know() -> None:
-    assert set(STAGES) == {"fit", "validate", "test", "predict", "plan", "compare", "sweep"}
+    assert set(STAGES) == {"fit", "validate", "test", "predict", "plan", "compare", "sweep", "explore"}
     for stage, own in (("fit", "model.lr"), ("plan", "map"), ("compare", "vary"), ("sweep", "l1s")):
         assert own in options(stage)
     known = pluggable("fit")

@@ -57,6 +57,7 @@ _OWN: dict[str, tuple[Option, ...]] = {
         Option("directory", "DIR", "where the results go; a new directory if it is not given"),
         Option("workers", "N", "how many processes train at the same time", "1"),
     ),
+    "explore": (Option("file", "FILE", "where the page goes; a new file in lightning_logs if not given"),),
 }
 _DATA = (
     Option("data.problem", "CLASS", "SteepLine, Parabola, Table, ..., or your own class", "SteepLine"),

@@ -23,7 +23,7 @@ def html_page(template: str, scripts: Sequence[str], title: str, content: Mappin
 
     Example:
         >>> page = html_page("explore.html", ["panels.js"], "a < b", {"name": "</script>"})
-        >>> "<title>a &lt; b</title>" in page, '{"name":"\u003c/script>"}' in page
+        >>> "<title>a &lt; b</title>" in page, '"name":"\\u003c/script>"' in page
         (True, True)
     """
     # In a script, < could begin the end of it; JSON has another way to write it.

@@ -143,7 +143,7 @@ def test_limit_floor_and_epochs_are_those_of_the_theory(browser: Browser) -> Non
     orders, sizes, lrs = ("sequential", "shuffled", "with_replacement"), (100, 16, 10, 1), (0.12, 0.119, 0.05, 0.01)
     rules = ((0.0, False), (0.9, False), (0.5, True))
     names = ("order", "batchSize", "lr", "momentum", "nesterov")
-    cases = [(*case, *rule) for *case, rule in itertools.product(orders, sizes, lrs, rules)]
+    cases = [(order, size, lr, *rule) for order, size, lr, rule in itertools.product(orders, sizes, lrs, rules)]
     script = "return given.map(asked => explored.theory.outcome({...explored.settings, ...asked}))"
     asked = [dict(zip(names, case, strict=True)) for case in cases]
     for case, found in zip(cases, browser.run(explore().html(), script, asked), strict=True):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import runpy
+import shlex
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import CONFIGS, ROOT
 
 TIMEOUT = 300
 
@@ -86,6 +90,87 @@ def test_the_wheel_works_from_an_empty_directory(environment: Path, tmp_path: Pa
     )
     assert int(_run(environment, "-c", pages.format(["descent.js", "panels.js", "explore.js"]), cwd=tmp_path)) > 30_000
     assert _run(environment.parent / "gd-lightning", "--version", cwd=tmp_path).startswith("gd_lightning ")
+
+
+def _wheel(environment: Path) -> Path:
+    (wheel,) = environment.parent.parent.parent.glob("gd_lightning-*.whl")
+    return wheel
+
+
+def test_the_wheel_has_the_configs_as_they_are_and_no_link_that_leads_nowhere(environment: Path) -> None:
+    with zipfile.ZipFile(_wheel(environment)) as archive:
+        shipped = {
+            name.removeprefix("gd_lightning/configs/"): archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("gd_lightning/configs/")
+        }
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    assert shipped == {path.relative_to(CONFIGS).as_posix(): path.read_bytes() for path in CONFIGS.rglob("*.yaml")}
+    description = metadata.partition("\n\n")[2]
+    assert "gradient-descent laboratory" in description
+    for target in re.findall(r"\]\(([^)]*)\)", description):
+        assert target.startswith("https://"), target
+
+
+# It is no module of a package, but part of the build.
+MADE = runpy.run_path(str(ROOT / "docs" / "package_metadata.py"))
+address_in, long_description = MADE["address_in"], MADE["long_description"]
+README_TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_links_of_the_long_description_lead_to_the_address_of_the_repository() -> None:
+    address = address_in("title: x\nrepository-code: 'https://example.org/gd/'\n")
+    assert address == "https://example.org/gd"
+    assert address_in("# Add `repository-code: https://...` here") == ""
+    text = long_description(README_TEXT, address)
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", README_TEXT)
+    assert len(links) > 10
+    for image, target in links:
+        assert f"({address}/{'raw' if image else 'blob'}/main/{target})" in text
+    assert not re.search(r"\]\((?!https://)", text)
+    nameless = long_description(README_TEXT, "")
+    assert "](" not in nameless
+    assert "Architecture, contributing, security, changes." in nameless
+
+
+@pytest.mark.slow
+def test_what_is_built_twice_is_the_same_file_and_passes_the_checks_of_pypi(tmp_path: Path) -> None:
+    """The wheel of the source distribution is that of the repository, too."""
+    for tool in ("build", "twine"):
+        pytest.importorskip(tool, reason="a release is checked where its extra, release, is installed")
+    for name in ("first", "second"):
+        _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / name, ROOT, cwd=tmp_path)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert len(files) == 2
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()}
+    direct = tmp_path / "direct"
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", direct, ROOT, cwd=tmp_path)
+    assert {path.name: path.read_bytes() for path in direct.iterdir()}.items() <= files.items()
+    shown = _run(sys.executable, "-m", "twine", "check", "--strict", *(tmp_path / "first").iterdir(), cwd=tmp_path)
+    assert shown.count("PASSED") == 2
+
+
+@pytest.mark.slow
+def test_the_package_is_imported_and_trains_from_the_archive_itself(environment: Path, tmp_path: Path) -> None:
+    wheel = _wheel(environment)
+    code = (
+        f"import sys; sys.path.insert(0, {str(wheel)!r}); import gd_lightning; print(gd_lightning.__file__);"
+        "sys.exit(gd_lightning.main(['fit', '--config', 'mini_batch']))"
+    )
+    shown = _run(environment, "-c", code, cwd=tmp_path)
+    assert shown.startswith(str(wheel))
+    assert "batch_size 16 of 100 samples" in shown
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work_from_the_wheel_in_an_empty_directory(
+    environment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "scores.csv").write_text("hours,score\n10,480\n20,520\n30,710\n40,680\n50,790\n")  # one's own
+    commands = [shlex.split(found) for found in re.findall(r"python -m gd_lightning (\w+.*)", README_TEXT)]
+    assert len(commands) >= 6
+    for command in ([], *commands, ["fit", "--config", "noisy_line"], ["fit", "--config", "configs/batch.yaml"]):
+        _run(environment, "-m", "gd_lightning", *(command or ["fit"]), cwd=tmp_path)
 
 
 PROJECT = '''

@@ -40,6 +40,7 @@ LAYERS = {
     "random_numbers": 0,
     "signals": 0,
     "torch_internals": 0,
+    "versions": 0,
     "problems": 1,
     "models": 1,
     "measures": 2,
@@ -74,6 +75,7 @@ LOWEST = [
     "torch_internals",
     "affine",
     "records",
+    "versions",
 ]
 COMPILED = tuple(f"gd_lightning.engine.{name}" for name in ("compiling", "fusible", "kernels", "many.kernels"))
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

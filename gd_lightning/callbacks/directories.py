@@ -10,7 +10,14 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, claim_directory, claim_within, inside
+from gd_lightning.tracking.run_directory import (
+    LAST_CHECKPOINT,
+    LOGS,
+    claim_directory,
+    claim_within,
+    inside,
+    is_name_of_a_directory,
+)
 
 _CHOSEN: WeakKeyDictionary[Trainer, Path] = WeakKeyDictionary()
 _TOLD: WeakKeyDictionary[Trainer, tuple[list[Logger], Path | None]] = WeakKeyDictionary()
@@ -50,7 +57,7 @@ def check_names(logger: Logger) -> None:
     given = {"name": logger.name, "version": vars(logger).get("_version"), "sub_dir": getattr(logger, "sub_dir", None)}
     for kind, value in given.items():
         name = str(value or "")
-        if inside(Path(), name) != Path(name):
+        if not is_name_of_a_directory(name):
             raise InputError(
                 f"cannot log with {kind} {name!r}, because no directory in save_dir can have it: it leads out, is too "
                 "long, or cannot be printed; use another one"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from gd_lightning.errors import InputError
 
 _PART = ".part"
+_ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -55,8 +58,17 @@ def clear_parts(directory: Path) -> None:
     """Remove temporary files of a process that was killed while writing."""
     for part in directory.glob(f".*{_PART}"):
         process = part.name.split(".")[-2]
-        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+        if not (process.isdigit() and _may_write(int(process), part)):
             part.unlink(missing_ok=True)
+
+
+def _may_write(process: int, part: Path) -> bool:
+    """Whether a process may be writing a file: it runs, as Linux tells; elsewhere, the file is of the last hour."""
+    if platform.system() == "Linux":
+        return Path(f"/proc/{process}").exists()
+    with contextlib.suppress(OSError):
+        return time.time() - part.stat().st_mtime < _ABANDONED
+    return False
 
 
 def read_checkpoint(path: Path) -> Any:

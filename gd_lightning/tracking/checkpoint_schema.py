@@ -44,6 +44,7 @@ from gd_lightning.tracking.schema import (
     values,
     whole,
 )
+from gd_lightning.versions import versions
 
 _KEY = "gd_lightning_schema"  # of checkpoints
 _RECORD, _POSITION = "gd_lightning_record", "gd_lightning_position"
@@ -57,7 +58,7 @@ _CONTINUED = (
 def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint that says what it holds, to be written."""
     parts = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
-    return {**checkpoint, _KEY: {"version": VERSION, "parts": parts}}
+    return {**checkpoint, _KEY: {"version": VERSION, "parts": parts, "versions": versions()}}
 
 
 def check_checkpoint(checkpoint: Any, path: Path) -> None:
@@ -261,7 +262,7 @@ _FOR_ANY_USE = fields(
         "given_network": optional(text),
         "gd_lightning_columns": optional(_columns),
         "RegressionDataModule": values,  # what is no fingerprint of data there is taken for none
-        _KEY: fields({"version": positive, "parts": named(values)}),
+        _KEY: fields({"version": positive, "parts": named(values)}, {"versions": named(text)}),
     },
 )
 

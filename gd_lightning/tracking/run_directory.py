@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ _ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the 
 
 _TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
 _LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
+_RESERVED = re.compile(r'[<>:"/\\|?*]+')  # on Windows
+_DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])")
 
 
 def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
@@ -95,6 +98,7 @@ def new_file(parent: Path, name: str, ending: str) -> Iterator[Path]:
 
 
 def _claim(parent: Path, name: str, ending: str, make: Callable[[Path], None]) -> Path:
+    name = portable_name(name)
     while True:
         parent.mkdir(parents=True, exist_ok=True)
         path = parent / free_name(parent, name, ending)
@@ -135,19 +139,46 @@ def claim_within(parent: Path, name: str) -> Path:
     return claim_directory(parent, name)
 
 
+def portable_name(name: str, otherwise: str = "run") -> str:
+    r"""Return a name of a file or directory that Windows has, too, where it is one at all.
+
+    Windows reserves characters and the names of devices, whatever ending these have, and drops spaces and full stops at
+    the end. What is too long for a file system is cut.
+
+    Args:
+        name: Any text, without an ending that is added to it.
+        otherwise: The name of what has none.
+
+    Source:
+        https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+
+    Example:
+        >>> portable_name("lr 0.1: a/b?"), portable_name("aux.csv"), portable_name("...")
+        ('lr 0.1- a-b-', '_aux.csv', 'run')
+    """
+    plain = "".join(letter if letter.isprintable() else "-" for letter in _RESERVED.sub("-", name))
+    short = plain.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore").lstrip().rstrip(" .")
+    return f"_{short}" if _DEVICES.fullmatch(short.partition(".")[0].rstrip()) else short or otherwise
+
+
 def inside(parent: Path, name: str) -> Path:
     r"""Return the directory of a name in another one, whatever the name has in it.
 
-    Slashes part it. What would lead out of the parent is left out, as are characters that cannot be printed; what is
-    too long for a file system is cut.
+    Slashes part it. What would lead out of the parent is left out; the rest is as :func:`portable_name` has it.
 
     Example:
-        >>> inside(Path("logs"), "/../a/./b\n").as_posix()
-        'logs/a/b'
+        >>> inside(Path("logs"), "/../a:1/./b").as_posix()
+        'logs/a-1/b'
     """
+    return parent.joinpath(*(portable_name(part) for part in name.split("/") if part.strip() not in ("", ".", "..")))
+
+
+def is_name_of_a_directory(name: str) -> bool:
+    """Whether a name that a person gives, in which slashes part it, can be that of a directory within another one."""
     parts = ("".join(letter for letter in part if letter.isprintable()) for part in name.split("/"))
     short = (part.encode("utf-8")[:_LONGEST_NAME].decode("utf-8", "ignore") for part in parts)
-    return parent.joinpath(*(part for part in short if part not in ("", ".", "..")))
+    is_one = Path(*(part for part in short if part not in ("", ".", ".."))) == Path(name)
+    return is_one and (os.name != "nt" or inside(Path(), name) == Path(name))
 
 
 def remember(directory: Path, logs: Path) -> None:

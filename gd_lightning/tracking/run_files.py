@@ -24,6 +24,7 @@ from gd_lightning.tracking.schema import (
     whole,
 )
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_json_file, read_text
+from gd_lightning.versions import versions
 
 _HEADER = "# gd_lightning schema "
 _SUMMARY_VERSION = "schema"
@@ -58,8 +59,9 @@ def read_summary(path: Path) -> dict[str, Any] | None:
 
 
 def with_header(config: str) -> str:
-    """Return a config, as text, that says which version of a run's files it is of."""
-    return f"{_HEADER}{VERSION}\n{config}"
+    """Return a config, as text, that says in comments which versions of a run's files and of the program it is of."""
+    written_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{_HEADER}{VERSION}\n# written by {written_by}\n{config}"
 
 
 def check_header(path: Path) -> None:

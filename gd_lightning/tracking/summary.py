@@ -11,6 +11,7 @@ from gd_lightning.escaping import in_one_line
 from gd_lightning.records.history import BY_UPDATE, LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.tracking.schema import VERSION
 from gd_lightning.variants import Variant
+from gd_lightning.versions import versions
 
 Parameters = dict[str, float]
 FINAL = "final_"
@@ -41,7 +42,7 @@ class BestCheckpoint:
 
 @dataclass
 class RunSummary:
-    """A run in twenty lines; the attributes, and the version of the schema, are the keys of ``summary.json``.
+    """A run in twenty lines; the attributes, and the versions of schema and program, are the keys of ``summary.json``.
 
     Args:
         variant: batch, mini-batch or stochastic; None, as the two below, for data without a length.
@@ -112,7 +113,7 @@ class RunSummary:
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
-        return {"schema": VERSION, **asdict(self)}
+        return {"schema": VERSION, "versions": versions(), **asdict(self)}
 
 
 def summarize(

@@ -14,7 +14,7 @@ Train a regressor by gradient descent. Examples:
       your own data: the last column is predicted from the others
   python -m gd_lightning fit --optimizer Adam --optimizer.lr 0.05 --trainer.max_epochs 100
       another optimiser of torch
-  python -m gd_lightning fit --config configs/noisy_line.yaml --trainer.precision 64-true
+  python -m gd_lightning fit --config noisy_line --trainer.precision 64-true
       a config, and what differs from it
   tensorboard --logdir lightning_logs
       see all runs
@@ -24,9 +24,9 @@ Say before training which learning rates are stable, how fast they are, what noi
 
   python -m gd_lightning plan --model.lr 0.1
       the steep line, with batches of all sizes
-  python -m gd_lightning plan --config configs/stochastic_diverging.yaml
+  python -m gd_lightning plan --config stochastic_diverging
       what a config will come to
-  python -m gd_lightning plan --config configs/parabola_mini_batch.yaml --model.lr 0.4
+  python -m gd_lightning plan --config parabola_mini_batch --model.lr 0.4
       a multilayer perceptron: what holds at its start
   python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --data.standardize true --json
       your own data, for a program
@@ -40,7 +40,7 @@ Train variants side by side, from the same start on the same data, or compare fi
       each with the learning rate that suits it best
   python -m gd_lightning compare --vary model.lr=0.001,0.01,0.1,1
       any other option instead
-  python -m gd_lightning compare --config configs/parabola_batch.yaml --batch_sizes full,16,1
+  python -m gd_lightning compare --config parabola_batch --batch_sizes full,16,1
       what a config describes, by all variants
   python -m gd_lightning compare lightning_logs
       all runs that are there, of this or of another Lightning project
@@ -52,7 +52,7 @@ Train every combination of some settings, many runs at once, and map what they c
       the steep line at 40 learning rates with 8 batch sizes, from three seeds each
   python -m gd_lightning sweep --model.lr 'log(1e-3,0.3,25)' --data.batch_size 1,2,4,...,full --seeds 5
       ranges of your own: log(first,last,count), linear(first,last,count), or the beginning of a series
-  python -m gd_lightning sweep --config configs/parabola_mini_batch.yaml --model.lr 'log(0.01,1,9)' --model.l1 0,0.01
+  python -m gd_lightning sweep --config parabola_mini_batch --model.lr 'log(0.01,1,9)' --model.l1 0,0.01
       what a config describes, at several learning rates, with and without a penalty
 """,
     "explore": """\

@@ -31,6 +31,7 @@ from gd_lightning.cli.options.earlier_run import (
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import subcommands_of
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser, options_of
+from gd_lightning.cli.options.shipped_configs import with_shipped_configs
 from gd_lightning.cli.options.trusted import no_programs
 from gd_lightning.cli.subcommands.compare_options import with_own_options
 from gd_lightning.cli.subcommands.sweep_options import settle_grids, with_grids
@@ -140,7 +141,7 @@ def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
     Raises:
         InputError: One of them cannot be used.
     """
-    rewritten = _rewritten(list(_flags_as_options(arguments)))
+    rewritten = _rewritten(list(with_shipped_configs(list(_flags_as_options(arguments)))))
     with no_programs():
         return _settled(parser, _with_problem_of_the_run(rewritten))
 

@@ -89,7 +89,7 @@ _TRAINING = (
 )
 _CKPT = Option("ckpt_path", "RUN", "a directory of a run, a checkpoint, last or best")
 _CONFIG = (
-    Option("config", "FILE", "options from a YAML file; later files win"),
+    Option("config", "FILE", "a YAML file, or a config of the package such as noisy_line"),
     Option("print_config", "", "print all options with their values, and end"),
 )
 _TRAINED = {

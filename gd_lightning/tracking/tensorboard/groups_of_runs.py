@@ -13,7 +13,6 @@ address that opens Custom Scalars ends with ``#custom_scalars``.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -38,7 +37,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.tracking.logged_rows import POINTS
-from gd_lightning.tracking.run_directory import first_free
+from gd_lightning.tracking.run_directory import first_free, portable_name
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"
@@ -99,7 +98,7 @@ def _directory_names(labels: Iterable[str]) -> list[str]:
     """Return a name for each label that every file system allows and tells from the others."""
     names: list[str] = []
     for label in labels:
-        plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "-", label)[:_LONGEST_NAME].strip(" .") or "group"
+        plain = portable_name(label[:_LONGEST_NAME], "group")
         names.append(first_free(plain, lambda name: name.casefold() in map(str.casefold, names)))
     return names
 

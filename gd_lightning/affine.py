@@ -76,6 +76,21 @@ class Affine:
         bias = weight @ center if self.bias is None else self.bias.detach().cpu().double() + weight @ center
         return Affine(weight * scale.cpu().double(), bias)
 
+    def times_plus(self, scale: Tensor, mean: Tensor) -> Affine:
+        """Return the function with ``scale * value + mean`` as its value, in float64.
+
+        It gives targets in original units where this one gives standardised ones.
+
+        Args:
+            scale: Of each output, shape (K,).
+            mean: Of each output, shape (K,).
+        """
+        scale, mean = scale.cpu().double(), mean.cpu().double()
+        weight = self.weight.detach().cpu().double() * scale[:, None]
+        if self.bias is None:
+            return Affine(weight, mean if mean.any() else None)
+        return Affine(weight, self.bias.detach().cpu().double() * scale + mean)
+
 
 def parameter_names(
     n_features: int,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gd_lightning.errors import InputError, ShapeError
+from gd_lightning.float64 import in_float64
 
 Loss = Literal["mse", "mae", "huber"]
 
@@ -34,6 +35,7 @@ class LossForms:
             it: it may use ``abs``, comparisons and the module ``math``.
         is_squared_error: Whether the exact theory of least squares holds for it.
         curvature: What is to be known about its curvature, as a sentence of a plan; empty where there is nothing.
+        degree: With errors, and delta, a times as large, the loss is a**degree times as large.
     """
 
     elementwise: Callable[[Tensor, Tensor, float], Tensor]
@@ -41,6 +43,7 @@ class LossForms:
     value_and_slope: Callable[[Any, Any], tuple[Any, Any]]
     is_squared_error: bool = False
     curvature: str = ""
+    degree: int = 2
 
 
 def _squared(error: Any, delta: Any) -> tuple[Any, Any]:
@@ -84,6 +87,7 @@ LOSSES: dict[str, LossForms] = {
         elementwise=lambda prediction, target, delta: F.l1_loss(prediction, target, reduction="none"),
         slope=lambda error, delta: error.sign(),
         value_and_slope=_absolute,
+        degree=1,
         curvature="mae has no curvature but that of the network: its gradient stays large to the end.",
     ),
     "huber": LossForms(
@@ -169,6 +173,39 @@ def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_de
     """
     check_shapes(prediction, target)
     return forms_of(loss).elementwise(prediction, target, huber_delta).sum()
+
+
+def summed_loss_in_units(
+    prediction: Tensor, target: Tensor, scale: Tensor, loss: Loss = "mse", huber_delta: float = 1.0
+) -> Tensor:
+    """Sum the loss of standardised predictions and targets in the units of the targets, for reports; no gradient.
+
+    Where an error e of target k is s_k e in its units, it is the loss of the errors s_k e; that of ``huber`` becomes
+    linear at ``huber_delta`` standard deviations, which is s_k times ``huber_delta`` there.
+
+    Args:
+        prediction: Predictions, standardised, shape (B, K).
+        target: Targets, standardised, shape (B, K).
+        scale: s, what the targets were divided by, shape (K,), float64.
+        loss: Which loss.
+        huber_delta: As for :func:`summed_loss`, in units of the standardised targets.
+
+    Returns:
+        A scalar tensor, float64.
+
+    Raises:
+        ShapeError: The shapes differ.
+        InputError: The loss is unknown.
+
+    Example:
+        >>> one, two = torch.tensor([[1.0, 1.0]]), torch.tensor([10.0, 2.0], dtype=torch.float64)
+        >>> summed_loss_in_units(one, 0 * one, two).item()
+        104.0
+    """
+    check_shapes(prediction, target)
+    forms = forms_of(loss)
+    each = in_float64(forms.elementwise(prediction, target, huber_delta))
+    return (each * scale.to(each.device) ** forms.degree).sum()
 
 
 def mean_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:

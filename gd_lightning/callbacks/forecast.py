@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,9 +51,9 @@ class Forecast(Measuring):
     diverged run is reported with cause and remedy. Training is not affected.
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
-    :class:`~gd_lightning.RegressionDataModule`; elsewhere it only names features that
-    are far from standardised as a likely cause of divergence. A forecast that would take longer than the training, or
-    than 5 seconds, is skipped, as the summary then states. After epoch 32,768 the prediction is constant if it has
+    :class:`~gd_lightning.RegressionDataModule`; elsewhere it only names a feature or target that is far from
+    standardised, at the start and as a likely cause of divergence. A forecast that would take longer than the training,
+    or than 5 seconds, is skipped, as the summary then states. After epoch 32,768 the prediction is constant if it has
     settled, else missing.
 
     Args:
@@ -115,6 +115,14 @@ class Forecast(Measuring):
             assert self._predictor is not None
             with suppress(*NOT_COMPUTABLE):
                 self.announce(advice(self._predictor, self.outcome))
+        elif self._predictor is None and trainer.global_step == 0 and trainer.is_global_zero:
+            problem, loader = problem_of(trainer), trainer.train_dataloader
+            if problem is not None and problem.is_read and isinstance(loader, BatchLoader):
+                raw = _raw_column(pl_module, loader.samples, problem)
+                if raw is not None and learning_rate(trainer) > raw.limit and not pl_module.hparams["optimizer"]:
+                    self.announce(
+                        f"lr {learning_rate(trainer):g} is likely to be far too large for {raw}; use {STANDARDIZE}"
+                    )
 
     # Called by the recorder
 
@@ -196,7 +204,9 @@ class Forecast(Measuring):
         if not isinstance(loader, BatchLoader):
             return ""
         if predictor is None or not predictor.can_predict(loader.variant):
-            return _cause_in_features(pl_module, loader.samples, problem_of(trainer))
+            raw = _raw_column(pl_module, loader.samples, problem_of(trainer))
+            cure = f"use {STANDARDIZE}, and a smaller lr if it diverges even so"
+            return "" if raw is None else f"the likely cause is {raw}; {cure}"
         outcome = self.outcome or predictor.predict(loader.variant.batch_size, learning_rate(trainer))
         return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 
@@ -267,27 +277,41 @@ def _has_settled(losses: Tensor) -> bool:
     return bool(last.max() - last.min() <= _SETTLED * last.max())
 
 
-def _cause_in_features(module: LightningModule, samples: Samples, problem: Problem | None) -> str:
-    """Return a sentence on the feature that likely caused a divergence without a theory; "" if there is none.
+class _RawColumn(NamedTuple):
+    """A column that is far from standardised, in words, and a learning rate above which runs are likely to diverge."""
 
-    Such a feature is far from standardised, and farther than the targets, which might be the cause instead.
+    words: str
+    limit: float
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def _raw_column(module: LightningModule, samples: Samples, problem: Problem | None) -> _RawColumn | None:
+    """Return the column that is farthest from standardised, as far as that makes a run diverge; None if there is none.
+
+    The curvature grows with the square of a feature. Targets do not change that of a linear regressor; the gradients of
+    a perceptron grow with them.
     """
-    is_raw = isinstance(module, RegressionModule) and module.standardize is None
-    if not is_raw or not isinstance(module.network, (LinearRegressor, MLPRegressor)):  # another may standardise itself
-        return ""
-    features, targets = (
-        reduce(Moments.merged, (Moments.of(pair[which]) for pair in samples.pieces())) for which in (0, 1)
-    )
-    sizes = torch.hypot(features.mean, features.std)
-    worst = int(sizes.argmax())
-    if sizes[worst] < _FAR or sizes[worst] < torch.hypot(targets.mean, targets.std).max():
-        return ""
-    names = None if problem is None else problem.feature_names
-    return (
-        f"the likely cause is the feature {f'x{worst}' if names is None else names[worst]!r}, with mean "
-        f"{features.mean[worst].item():.3g} and standard deviation {features.std[worst].item():.3g} instead of about 0 "
-        f"and 1; use {STANDARDIZE}, and a smaller lr if it diverges even so"
-    )
+    if not isinstance(module, RegressionModule) or not isinstance(module.network, (LinearRegressor, MLPRegressor)):
+        return None  # another may standardise itself
+    moments = [reduce(Moments.merged, (Moments.of(pair[which]) for pair in samples.pieces())) for which in (0, 1)]
+    names = (None, None) if problem is None else (problem.feature_names, problem.target_names)
+    layers, found = (module.standardize, module.standardize_targets), list[tuple[float, _RawColumn]]()
+    for which in range(1 if isinstance(module.network, LinearRegressor) else 2):
+        of, sizes = moments[which], torch.hypot(moments[which].mean, moments[which].std)
+        worst = int(sizes.argmax())
+        size = sizes[worst].item()
+        if layers[which] is not None or size < _FAR:
+            continue
+        own = names[which]
+        name = repr("xy"[which] + str(worst) if own is None else own[worst])
+        words = (
+            f"the {('feature', 'target')[which]} {name}, with mean {of.mean[worst].item():.3g} and standard deviation "
+            f"{of.std[worst].item():.3g} instead of about 0 and 1"
+        )
+        found.append((size, _RawColumn(words, 1 / size**2 if which == 0 else 1 / size)))
+    return max(found, default=(0.0, None), key=lambda each: each[0])[1]
 
 
 def _plain_network(

@@ -103,6 +103,7 @@ class LinearPath:
         self, module: RegressionModule, network: LinearRegressor, loader: object, problem: Problem | None
     ) -> None:
         self._network, self._standardize, self._loader = network, module.standardize, loader
+        self._targets = module.standardize_targets
         self.features = None if problem is None else problem.feature_names
         self.targets = None if problem is None else problem.target_names
         self._is_plain = linear_network(module) is not None
@@ -179,8 +180,8 @@ class LinearPath:
 
     @property
     def names_gradients(self) -> bool:
-        """Whether gradients are recorded; not with standardised features, as parameters are in original units."""
-        return self.names_parameters and self._standardize is None
+        """Whether gradients are recorded; not of standardised samples, as parameters are in original units."""
+        return self.names_parameters and self._standardize is None and self._targets is None
 
     def held(self, parameters: Tensor) -> int:
         """Return how many numbers are kept in memory for parameters, shape (R, P), until columns are computed."""
@@ -208,7 +209,10 @@ class LinearPath:
         rows, (n_targets, n_features) = len(parameters), self._network.weight.shape
         weights = parameters[:, : n_targets * n_features].reshape(rows, n_targets, n_features)
         biases = parameters[:, n_targets * n_features :]
-        in_network = weights, biases
+        if self._targets is not None:
+            scale, mean = self._targets.scale.cpu().double(), self._targets.mean.cpu().double()
+            weights, biases = weights * scale[:, None], biases * scale + mean if biases.shape[1] else biases
+        of_features = weights, biases
         if self._standardize is not None:
             weights = weights / self._standardize.scale.cpu().double()
             shift = weights @ self._standardize.mean.cpu().double()
@@ -223,7 +227,7 @@ class LinearPath:
         if self.optimum is not None:
             columns["distance_to_least_squares"] = (flat - self.optimum.affine.flat()).norm(dim=1).numpy()
             if self.knows_train_loss:
-                columns[BY_UPDATE] = self.optimum.squared_error(*in_network).numpy()
+                columns[BY_UPDATE] = self.optimum.squared_error(*of_features).numpy()
         return columns
 
 

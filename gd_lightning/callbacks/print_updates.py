@@ -63,8 +63,10 @@ class PrintUpdates(Callback):
         after = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
         with unchanged(pl_module, pl_module.device):
             predictions = torch.func.functional_call(pl_module, self._before, (x[:_SHOWN],))
-        standardized = getattr(pl_module, "standardize", None) is not None
-        print(f"update {trainer.global_step}, from {samples} samples{', with standardised features' * standardized}")
+        layers = {"features": "standardize", "targets": "standardize_targets"}
+        parts = [part for part, name in layers.items() if getattr(pl_module, name, None) is not None]
+        standardized = f", with standardised {' and '.join(parts)}" if parts else ""
+        print(f"update {trainer.global_step}, from {samples} samples{standardized}")
         print(f"  predictions  {_row(predictions)}")
         print(f"  targets      {_row(y[:_SHOWN])}")
         print(f"  batch loss   {number(None if loss is None else loss.item())}")

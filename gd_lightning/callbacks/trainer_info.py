@@ -86,7 +86,12 @@ def _has_pairs(dataset: object) -> bool:
 
 
 def loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function that sums the loss of a module over samples and outputs; by default the squared error."""
+    """Return the function that sums the loss that updates minimise over samples and outputs.
+
+    It takes predictions and targets in original units; by default it is the squared error.
+    """
+    if isinstance(module, RegressionModule):
+        return module.trained_loss
     loss: Callable[[Tensor, Tensor], Tensor] = getattr(module, "summed_loss", summed_squared_error)
     return loss
 

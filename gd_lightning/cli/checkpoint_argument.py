@@ -11,17 +11,16 @@ from typing import Any
 from gd_lightning.cli.options.config_text import read
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
+from gd_lightning.models import standardized_before
 from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.best_checkpoint import best_checkpoint
+from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
-
-BEST = "best"  # of the checkpoints of a run
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,10 @@ def _from_config(path: Path) -> dict[str, Any]:
 
 
 def _from_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    given, data = checkpoint["hyper_parameters"], checkpoint.get("datamodule_hyper_parameters", {})
     check_options_in(checkpoint, path)
+    given, data = checkpoint["hyper_parameters"], dict(checkpoint.get("datamodule_hyper_parameters", {}))
+    if "standardize" in data:
+        data["standardize"] = standardized_before(data["standardize"])
     model = {key: value for key, value in given.items() if value is not None}
     # The model's copies of what the command line takes beside it.
     chosen = {name: model.pop(name) for name in ("optimizer", "lr_scheduler") if name in model}

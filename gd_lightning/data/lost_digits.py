@@ -16,6 +16,7 @@ from gd_lightning.float64 import Moments, in_float64
 _MOST = 1e-3  # rounding error over standard deviation, above which a column is named
 _ROWS = 65_536  # that are converted at a time
 _SHOWN = 5
+_ADVICE = "use --data.standardize both, or train in float64 with --trainer.precision 64-true"
 
 
 def lost_digits(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -60,28 +61,21 @@ def check_digits(
         InputError: Rounding makes a column constant.
     """
     lost: dict[str, float] = {}
-    in_targets = False
     for (values, dtype), named in zip((features, targets), names, strict=True):
         if torch.finfo(dtype).eps <= torch.finfo(values.dtype).eps:
             continue
-        is_target = values is targets[0]
         errors, is_constant = lost_digits(values, dtype)
         for name, error, constant in zip(named, errors.tolist(), is_constant.tolist(), strict=True):
             if constant:
                 raise InputError(
                     f"cannot train on column {name!r} in float32, because its values are all the same number there; "
-                    f"{_advice(is_target)}"
+                    f"{_ADVICE}"
                 )
             if error > _MOST:
-                lost[name], in_targets = error, in_targets or is_target
+                lost[name] = error
     if not lost:
         return ""
     shown = ", ".join(f"{name!r}" for name in list(lost)[:_SHOWN]) + ", ..." * (len(lost) > _SHOWN)
     few, verb = ("column", "loses") if len(lost) == 1 else ("columns", "lose")
     share = f"{max(lost.values()):.1%} of the standard deviation"
-    return f"{few} {shown} {verb} digits in float32: rounding alone is {share}; {_advice(in_targets)}"
-
-
-def _advice(in_targets: bool) -> str:
-    double = "train in float64 with --trainer.precision 64-true"
-    return f"{double}" if in_targets else f"use --data.standardize true, or {double}"
+    return f"{few} {shown} {verb} digits in float32: rounding alone is {share}; {_ADVICE}"

@@ -20,6 +20,7 @@ from gd_lightning.data.problem_data import ProblemDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.lightning_internals import frame_without_callers
+from gd_lightning.models import Standardized, standardized_before
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, Problem, ProblemLike, as_problem, problem_class
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
@@ -65,9 +66,11 @@ class RegressionDataModule(ProblemDataModule):
             problem itself prescribes, or none.
         test_size: Part of the data for test, a fraction below 1 or a number of samples.
         seed: Seed of the split and of the order.
-        standardize: Bring each feature to mean 0 and std 1, by statistics of the training set, as the first
-            layer of the model; parameters are still reported in original units. Features of a model without biases are
-            only scaled, to a mean square of 1: to centre them would force its prediction at their mean to be 0.
+        standardize: Bring each feature, and each target, to mean 0 and std 1, by statistics of the training set, in
+            the first and the last layer of the model: features, targets, both (or true), or none (or false). Null: both
+            for tables, arrays and frames, none for other problems. Losses, metrics, predictions and parameters are
+            reported in original units. For a model without biases both are only scaled, to a mean square of 1: to
+            centre features would force its prediction at their mean to be 0.
         micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large
             batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
@@ -100,7 +103,7 @@ class RegressionDataModule(ProblemDataModule):
         val_size: int | float | None = None,
         test_size: int | float = 0,
         seed: int = 0,
-        standardize: bool = False,
+        standardize: Standardized | bool | None = None,
         micro_batch_size: int | None = None,
         predict_inputs: str | None = None,
         targets: Names | None = None,
@@ -111,12 +114,14 @@ class RegressionDataModule(ProblemDataModule):
         super().__init__(
             problem, predict_inputs, *(given[name] for name in ("val_size", "test_size", "seed", "standardize"))
         )
+        given["standardize"] = self.standardize
         _check_options(order, given["seed"], given["micro_batch_size"])
         self.batch_size: BatchSize = given["batch_size"]
         self.order: Order = order
         self.drop_last: bool = given["drop_last"]
         self.micro_batch_size: int | None = given["micro_batch_size"]
         self._limit_val_batches: int | float | None = None
+        self._is_asked = standardize is not None
         class_path = f"{type(problem).__module__}.{type(problem).__qualname__}"
         saved = {"problem": {"class_path": class_path, "init_args": problem.hyperparameters()}}
         # The recorder fills TensorBoard's HParams tab, with the results beside them.
@@ -131,6 +136,7 @@ class RegressionDataModule(ProblemDataModule):
         self.teardown(stage)  # an exception may have ended the last run before its teardown
         if self._needs_new_inputs_only:
             return
+        self._check_standardized()
         Variant.of(self.batch_size, len(self.train), self.drop_last)  # refuses a batch size that does not fit
         if stage == "fit" and self.trainer is not None and not self.held_out("validate"):
             # Without validation data there is nothing to validate on, and Lightning warns of an empty loader.
@@ -142,7 +148,6 @@ class RegressionDataModule(ProblemDataModule):
             model.configure_for(self)
         # Errors of the loaders are raised here: after an exception while Lightning fetches a loader, DataLoader stays
         # patched with methods that keep a reference to every attribute set.
-        self._check_standardized()
         process_of(self.trainer)
         if stage == "fit":
             self._in_micro_batches()
@@ -163,8 +168,8 @@ class RegressionDataModule(ProblemDataModule):
         return other
 
     def standardized(self) -> RegressionDataModule:
-        """Return the same data with the option ``standardize``."""
-        return self._with("standardize", True)
+        """Return the same data with standardised features and targets."""
+        return self._with("standardize", "both")
 
     def _with(self, name: str, value: Any) -> RegressionDataModule:
         other = copy.copy(self)
@@ -237,14 +242,18 @@ class RegressionDataModule(ProblemDataModule):
         return not obstacle
 
     def _check_standardized(self) -> None:
-        """Refuse to train a model without a standardising layer on data that ask for one."""
+        """Refuse to train a model without standardising layers on data that ask for them; by default there are none."""
         model = model_of(self.trainer)
-        if self.standardize and model is not None and not hasattr(model, "standardize"):
-            raise InputError(
-                f"cannot standardize for {type(model).__name__}, because only a RegressionModule takes the layer from "
-                "the data; set standardize to false, and make Standardize.fit(lambda: [data.train.x]) the first layer "
-                "of your network"
-            )
+        if self.standardize == "none" or model is None or hasattr(model, "standardize"):
+            return
+        if not self._is_asked:
+            self.standardize = self.hparams["standardize"] = "none"
+            return
+        raise InputError(
+            f"cannot standardize for {type(model).__name__}, because only a RegressionModule takes the layer from "
+            "the data; set standardize to none, and make Standardize.fit(lambda: [data.train.x]) the first layer "
+            "of your network"
+        )
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is no choice
@@ -262,8 +271,11 @@ class RegressionDataModule(ProblemDataModule):
         """
         checkpoint = read_checkpoint(Path(checkpoint_path))
         check_checkpoint(checkpoint, Path(checkpoint_path))
+        options = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if "standardize" in options:
+            kwargs.setdefault("standardize", standardized_before(options["standardize"]))
         if "problem" not in kwargs:
-            saved = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}).get("problem")
+            saved = options.get("problem")
             if saved is None:
                 raise InputError(
                     f"cannot make the data again, because {checkpoint_path} does not name the problem; give problem="

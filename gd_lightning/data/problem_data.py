@@ -18,7 +18,7 @@ from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.placement import device_of, loaded, model_of, precision_of
 from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_samples
 from gd_lightning.errors import DataWarning, InputError
-from gd_lightning.models import Standardize
+from gd_lightning.models import Standardize, Standardized, standardized_by
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.schema import is_plain
 
@@ -34,7 +34,7 @@ class ProblemDataModule(LightningDataModule):
         val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
         seed: Seed of the split.
-        standardize: Whether the model is to standardise features.
+        standardize: As :class:`~gd_lightning.RegressionDataModule` takes it.
     """
 
     max_loaded_bytes: int | None = None
@@ -47,14 +47,15 @@ class ProblemDataModule(LightningDataModule):
         val_size: int | float | None,
         test_size: int | float,
         seed: int,
-        standardize: bool,
+        standardize: Standardized | bool | None,
     ) -> None:
         super().__init__()
         self.problem = problem
         self.val_size, self.test_size, self.seed = val_size, test_size, seed
-        self.standardize = standardize
+        self.standardize: Standardized = standardized_by(standardize, "both" if problem.is_read else "none")
+        """What the model is to standardise."""
         self.predict_inputs = predict_inputs
-        self._parts: dict[tuple[torch.dtype, bool], Parts] = {}
+        self._parts: dict[tuple[torch.dtype, bool, bool], Parts] = {}
         self._fingerprint: Fingerprint | None = None
         self._fingerprint_of_run: Fingerprint | None = None
 
@@ -67,7 +68,7 @@ class ProblemDataModule(LightningDataModule):
 
     def parts_in(self, dtype: torch.dtype) -> Parts:
         """Return the samples for training, validation and test in a given precision."""
-        key = dtype, self._has_full_x()
+        key = dtype, *self._is_full()
         if key not in self._parts:
             samples = self._draw(*key)
             if samples.lost_digits:
@@ -91,20 +92,30 @@ class ProblemDataModule(LightningDataModule):
         """Whether the seed decides which samples are held out."""
         return bool(self.val_size or self.test_size)
 
-    def _draw(self, dtype: torch.dtype, full_x: bool) -> Samples:
+    def _draw(self, dtype: torch.dtype, full_x: bool, full_y: bool) -> Samples:
         """Load the data, and refuse data that differ from those of the continued or evaluated run."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
         self._refuse_other_data()
-        return in_precision(self.problem, x, y, dtype, full_x)
+        return in_precision(self.problem, x, y, dtype, full_x, full_y)
 
-    def _has_full_x(self) -> bool:
-        """Whether float64 features stay in float64, because the standardising layer converts them.
+    @property
+    def standardized_parts(self) -> frozenset[str]:
+        """What the model is asked to standardise: features, targets, both or nothing."""
+        both = frozenset(("features", "targets"))
+        return both if self.standardize == "both" else both & {self.standardize}
+
+    def _is_full(self) -> tuple[bool, bool]:
+        """Whether float64 features, and targets, stay in float64, because a standardising layer converts them.
 
         A model with a standardising layer may also be given data without the option ``standardize``.
         """
-        is_standardized = self.standardize or getattr(model_of(self.trainer), "standardize", None) is not None
-        return is_standardized and device_of(self.trainer).type != "mps"  # which has no float64
+        model, has_float64 = model_of(self.trainer), device_of(self.trainer).type != "mps"
+        x, y = (
+            has_float64 and (part in self.standardized_parts or getattr(model, layer, None) is not None)
+            for part, layer in (("features", "standardize"), ("targets", "standardize_targets"))
+        )
+        return x, y
 
     @property
     def in_features(self) -> int:
@@ -126,9 +137,16 @@ class ProblemDataModule(LightningDataModule):
         Args:
             centred: Whether the means are subtracted; not for a model without biases.
         """
-        if not self.standardize or self._needs_new_inputs_only:
+        return self._layer("features", 0, centred)
+
+    def standardization_of_targets(self, centred: bool = True) -> Standardize | None:
+        """Return the layer that standardises targets, as :meth:`standardization` does for features."""
+        return self._layer("targets", 1, centred)
+
+    def _layer(self, part: str, place: int, centred: bool) -> Standardize | None:
+        if part not in self.standardized_parts or self._needs_new_inputs_only:
             return None
-        return Standardize.fit(lambda: (x for x, _ in self.train.pieces()), centred)
+        return Standardize.fit(lambda: (pair[place] for pair in self.train.pieces()), centred)
 
     # Columns, and the data of a run
 
@@ -209,9 +227,9 @@ class ProblemDataModule(LightningDataModule):
             InputError: The file cannot be read, lacks a feature, or has a row that is not finite in this precision.
         """
         if self.predict_inputs is None:
-            return self._draw(precision_of(self.trainer), self._has_full_x()).x
+            return self._draw(precision_of(self.trainer), *self._is_full()).x
         x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), precision_of(self.trainer)
-        x = x.to(torch.promote_types(x.dtype, dtype) if self._has_full_x() else dtype)
+        x = x.to(torch.promote_types(x.dtype, dtype) if self._is_full()[0] else dtype)
         finite = torch.isfinite(x).all(dim=1)
         if not finite.all():
             row = int((~finite).nonzero()[0]) + 1
@@ -223,7 +241,7 @@ class ProblemDataModule(LightningDataModule):
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets of the inputs to predict at, shape (N, K); None for other inputs than the problem's."""
-        return self._draw(precision_of(self.trainer), self._has_full_x()).y if self.predict_inputs is None else None
+        return self._draw(precision_of(self.trainer), *self._is_full()).y if self.predict_inputs is None else None
 
 
 def _are_names(value: Any) -> bool:

@@ -30,7 +30,7 @@ class Samples(Dataset[Pair]):
     Args:
         x: Features, shape (M, D).
         y: Targets, shape (M, K).
-        dtype: The dtype of the values; None: unchanged.
+        dtype: The dtype of the values, of the targets where ``x_dtype`` is given; None: unchanged.
         mapped: Whether x and y are mapped from a file.
         rows: Indices of the N samples among the M rows; None: all.
         x_dtype: The dtype of the features, if it differs from that of the targets.
@@ -184,7 +184,9 @@ def draw_pair(problem: Problem) -> Pair:
     return x, y
 
 
-def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, full_x: bool = False) -> Samples:
+def in_precision(
+    problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, full_x: bool = False, full_y: bool = False
+) -> Samples:
     """Convert the data of a problem.
 
     Args:
@@ -193,14 +195,16 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
         y: Targets, shape (N, K).
         dtype: The precision.
         full_x: Whether float64 features stay in float64, to be standardised before they are converted.
+        full_y: Whether float64 targets do.
 
     Raises:
         InputError: A value is not finite in this precision, or rounding makes a column constant.
     """
     name = type(problem).__name__
     x_dtype = torch.promote_types(x.dtype, dtype) if full_x else dtype
+    y_dtype = torch.promote_types(y.dtype, dtype) if full_y else dtype
     check = problem.check_source if problem.mapped else None
-    samples, start = Samples(x, y, dtype, problem.mapped, x_dtype=x_dtype, check=check), 0
+    samples, start = Samples(x, y, y_dtype, problem.mapped, x_dtype=x_dtype, check=check), 0
     for pair in samples.pieces():
         for letter, values in zip("xy", pair, strict=True):
             finite = torch.isfinite(values)  # a large float64 may be infinite in float32
@@ -208,7 +212,7 @@ def in_precision(problem: Problem, x: Tensor, y: Tensor, dtype: torch.dtype, ful
                 row = start + int((~finite).any(dim=1).nonzero()[0])
                 raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
         start += len(pair[0])
-    samples.lost_digits = check_digits((x, x_dtype), (y, dtype), _names(problem, x, y))
+    samples.lost_digits = check_digits((x, x_dtype), (y, y_dtype), _names(problem, x, y))
     return samples
 
 

@@ -21,6 +21,7 @@ from gd_lightning.engine.many.choice import fastest_population
 from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.engine.many.population import Ends, Members, OneByOne, Population, Single, TrainingTask
 from gd_lightning.engine.sources import EngineInMemory, EngineOnFile
+from gd_lightning.engine.units import EngineInUnits
 
 __all__ = [
     "AutogradEngine",
@@ -32,6 +33,7 @@ __all__ = [
     "Ends",
     "Engine",
     "EngineInMemory",
+    "EngineInUnits",
     "EngineOnFile",
     "EpochEnds",
     "FusedEngine",

@@ -163,7 +163,7 @@ class Trial:
     def _check_start(self, batch: Pair) -> None:
         """Refuse a start whose loss overflows the precision of the run: no learning rate would help."""
         with unchanged(self.module, self.samples.device):
-            loss = self.module.summed_loss(self.module(batch[0]), batch[1]).item()
+            loss = self.module.trained_loss(self.module(batch[0]), batch[1]).item()
         if not math.isfinite(loss):
             raise StartError(
                 f"the loss of a batch is {loss:g} in {batch[1].dtype}",

@@ -1,12 +1,13 @@
-"""Standardisation of features, as the first layer of a model.
+"""Standardisation of features, as the first layer of a model, and of targets, as its last one.
 
-Letters: B samples, D features.
+Letters: B samples, D features, K targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,46 @@ from torch import Tensor, nn
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import Moments, moved_only
 
+Standardized = Literal["features", "targets", "both", "none"]
+"""What a run standardises."""
+
+_WORDS: tuple[Standardized, ...] = ("features", "targets", "both", "none")
+
+
+def standardized_by(option: object, default: Standardized = "none") -> Standardized:
+    """Return what the option ``standardize`` asks for.
+
+    Args:
+        option: A word; true for both, false for none, None for the default.
+        default: What is standardised where nothing is said.
+
+    Raises:
+        InputError: It is something else.
+
+    Example:
+        >>> standardized_by(True), standardized_by("targets"), standardized_by(None)
+        ('both', 'targets', 'none')
+    """
+    if option is None:
+        return default
+    if isinstance(option, bool):
+        return "both" if option else "none"
+    for word in _WORDS:
+        if option == word:
+            return word
+    raise InputError(f"cannot standardize {option!r}; use features, targets, both or none")
+
+
+def standardized_before(option: object) -> object:
+    """Return what the option meant in runs of earlier versions, where it was true or false and spoke of features."""
+    return option if not isinstance(option, bool) else "features" if option else "none"
+
 
 class Standardize(nn.Module):
     """x -> (x - mean) / scale, with statistics that are saved in the checkpoint and never trained.
 
     A model with this layer takes features in their original units everywhere: in training, in ``predict``, and in
-    another project that loads its checkpoint.
+    another project that loads its checkpoint. Behind the network, :meth:`original` undoes what it does to targets.
 
     The statistics are float64 for ever, and what they are applied to is computed in float64: a mean such as that of
     Unix times, 1.7e9, would be wrong by 64 in float32. The result has the precision that the layer, like any other,
@@ -83,10 +118,20 @@ class Standardize(nn.Module):
         """Standardise x of shape (B, D), in float64 and where the statistics are."""
         return (x.to(self.mean.device).double() - self.mean) / self.scale
 
+    def original(self, z: Tensor) -> Tensor:
+        """Return standardised values z of shape (B, K) in original units, in float64 where their device has it."""
+        dtype = torch.float32 if z.device.type == "mps" else torch.float64
+        return (z.to(self.mean.device).double() * self.scale + self.mean).to(z.device, dtype)
+
     @property
     def centers(self) -> bool:
         """Whether anything is subtracted from the features."""
         return bool(self.mean.any())
+
+    @property
+    def has_one_scale(self) -> bool:
+        """Whether all columns are divided by the same number."""
+        return bool((self.scale == self.scale[:1]).all())
 
     @property
     def largest_gain(self) -> float:

@@ -1,7 +1,7 @@
 """The ``LightningModule``, and how it continues a run (layer 4)."""
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
-from gd_lightning.module.engine_choice import NOT_THERE, own_method
+from gd_lightning.module.engine_choice import NOT_THERE, own_method, why_no_factor
 from gd_lightning.module.options import check_options
 from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
 from gd_lightning.module.regression import RegressionModule
@@ -33,4 +33,5 @@ __all__ = [
     "quadratic_network",
     "saved_limits",
     "standardized_module",
+    "why_no_factor",
 ]

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim import Optimizer
 
 from gd_lightning.errors import InputError
+from gd_lightning.models import standardized_before
 from gd_lightning.tracking.checkpoint_file import read_checkpoint, way_out, write_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
 from gd_lightning.tracking.schema import is_plain, kind_of
@@ -106,7 +107,9 @@ def refuse_other_options(checkpoint: Mapping[str, Any], *options: Mapping[str, A
         InputError: An option has changed, or cannot be compared.
     """
     for given, key in zip(options, ("hyper_parameters", "datamodule_hyper_parameters"), strict=True):
-        before = checkpoint.get(key, {})
+        before = dict(checkpoint.get(key, {}))
+        if "standardize" in before:
+            before["standardize"] = standardized_before(before["standardize"])
         for name in sorted(set(given) & set(before) - _FREE):
             # Tensors, which a damaged checkpoint may hold, are no options.
             if not (is_plain(before[name]) and given[name] == before[name]):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
 from gd_lightning.engine.orders import MOST_SAMPLES
+from gd_lightning.micro_batches import Pair
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
 from gd_lightning.module.schedules import Schedules
@@ -42,7 +43,7 @@ class Chunks:
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
         plain: A module class whose hooks do not need single epochs.
-        taken: From features as they are, shape (N, D), to those that the engine takes.
+        taken: From features and targets as they are to those that the engine takes.
         seconds: How long a chunk may take, if that is less than a tenth of a second.
         one_by_one: Whether each update is a chunk of its own.
     """
@@ -55,7 +56,7 @@ class Chunks:
         y: Tensor,
         numbers: int,
         plain: type[LightningModule],
-        taken: Callable[[Tensor], Tensor],
+        taken: Callable[[Tensor, Tensor], Pair],
         seconds: float = _SECONDS,
         one_by_one: bool = False,
     ) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from gd_lightning.engine import EngineOnFile, keeps_compiled_code, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
-from gd_lightning.models import LinearRegressor
+from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module.schedules import why_not_ahead
 from gd_lightning.torch_internals import has_hooks
 
@@ -186,11 +186,14 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
     """Return the reason why the updates cannot be compiled; "" if they can be."""
     if own := own_method(module, plain, ("forward", "summed_loss")):
         return f"{type(module).__name__} has a {own} of its own"
-    network, layer = module.network, module.standardize
+    targets: Any = module.standardize_targets
+    network, layers = module.network, [module.standardize, targets]
     assert isinstance(network, nn.Module)
-    around = [module] if layer is None else [module, layer]
-    if any(has_hooks(vars(part)) for part in around) or "forward" in vars(around[-1]):
+    around = [part for part in layers if isinstance(part, nn.Module)]
+    if any(has_hooks(vars(part)) for part in [module, *around]) or any("forward" in vars(part) for part in around):
         return "a hook is registered around the network"
+    if reason := why_no_factor(targets):
+        return reason
     return why_not_fused(network, trainer.optimizers[0])
 
 
@@ -211,6 +214,15 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
     if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
         return f"{updates:.0f} updates are over before they would be compiled, and compiled code cannot be kept"
     return ""
+
+
+def why_no_factor(layer: Standardize | None) -> str:
+    """Return the reason why the reported loss is not the trained one times a factor; "" if it is.
+
+    Args:
+        layer: The layer that standardises targets, if any.
+    """
+    return "" if layer is None or layer.has_one_scale else "each of several targets is standardised by its own scale"
 
 
 def is_faster_by_torch(network: nn.Module, batch_size: int) -> bool:

@@ -15,7 +15,7 @@ from gd_lightning.torch_internals import contents, has_global_hooks, has_gradien
 
 _OPTIONS = ("loss", "huber_delta", "l1")
 _SETTINGS = ("momentum", "dampening", "nesterov", "maximize", "differentiable", "weight_decay")
-_TRAINED = ("network", "standardize")
+_TRAINED = ("network", "standardize", "standardize_targets")
 _SIMPLE = frozenset((bool, int, float, str))
 
 

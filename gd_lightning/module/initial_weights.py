@@ -71,13 +71,48 @@ def plain_network(options: Mapping[str, Any], in_features: int, out_features: in
     return MLPRegressor(in_features, out_features, *of_layers)
 
 
-def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize | None, problem: object) -> None:
+def in_original_units(affine: Affine, features: Standardize | None, targets: Standardize | None) -> Affine:
+    """Return the parameters of a linear network as those of features and targets in original units.
+
+    Args:
+        affine: Those of the network.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
+    """
+    if features is not None:
+        affine = affine.in_original_units(features.mean, features.scale)
+    return affine if targets is None else affine.times_plus(targets.scale, targets.mean)
+
+
+def of_network(affine: Affine, features: Standardize | None, targets: Standardize | None) -> Affine:
+    """Return what a linear network has to have for these parameters in original units.
+
+    It is the inverse of :func:`in_original_units`.
+
+    Args:
+        affine: The parameters in original units.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
+    """
+    if targets is not None:
+        affine = affine.times_plus(1 / targets.scale, -targets.mean / targets.scale)
+    return affine if features is None else affine.in_standardized_units(features.mean, features.scale)
+
+
+def set_start(
+    network: nn.Module,
+    options: Mapping[str, Any],
+    features: Standardize | None,
+    targets: Standardize | None,
+    problem: object,
+) -> None:
     """Set given or prescribed initial values, which are in original units, in full precision.
 
     Args:
         network: The network, changed in place if there are such values.
         options: Hyperparameters of the module: ``initialization`` and ``bias``.
-        layer: The layer that standardises the features, if any.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
         problem: The problem, which may prescribe initial values.
 
     Raises:
@@ -97,7 +132,7 @@ def set_start(network: nn.Module, options: Mapping[str, Any], layer: Standardize
             start = Affine(start.weight)
     if start is not None:
         assert isinstance(network, LinearRegressor)
-        if layer is not None:
+        if features is not None or targets is not None:
             weight = start.weight.broadcast_to(network.weight.shape)
-            start = Affine(weight, start.bias).in_standardized_units(layer.mean, layer.scale)
+            start = of_network(Affine(weight, start.bias), features, targets)
         set_parameters(network, start)

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import ModuleWithQuickHooks, judge_as_without_stop
-from gd_lightning.losses import check_prediction
+from gd_lightning.losses import check_prediction, check_shapes
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
 from gd_lightning.module.checkpoints import (
     check_callbacks,
@@ -27,7 +27,7 @@ from gd_lightning.module.checkpoints import (
     refuse_other_options,
     sizes_in,
 )
-from gd_lightning.module.initial_weights import Start, plain_network, set_start
+from gd_lightning.module.initial_weights import Start, in_original_units, plain_network, set_start
 from gd_lightning.module.resume import resume_position, save_position, settle_position
 from gd_lightning.module.trainer_checks import check_early_copies, check_trainer, check_validation
 from gd_lightning.random_numbers import start_seed
@@ -66,6 +66,8 @@ class NetworkModule(ModuleWithQuickHooks):
         self._stop_metrics: dict[str, Tensor] | None = None  # where the run stopped within an epoch
         self.network: nn.Module | None = network if isinstance(network, nn.Module) else None
         self.standardize: Standardize | None = None
+        self.standardize_targets: Standardize | None = None
+        """What standardises the targets that the network is trained on; predictions are in original units."""
 
     # The network
 
@@ -134,11 +136,13 @@ class NetworkModule(ModuleWithQuickHooks):
             self._configure(data)
             if fits and not self._given_network:
                 self.to(torch.get_default_dtype())  # it may have trained in another precision
-        if fits and self.standardize is None and getattr(data, "standardize", False) and self.network is not None:
-            raise InputError(
-                "cannot standardize for this model, because its weights are those of features as they are; set "
-                "standardize to false, or make a new module"
-            )
+        layers = {"features": self.standardize, "targets": self.standardize_targets}
+        for part in sorted(getattr(data, "standardized_parts", ())) if fits and self.network is not None else ():
+            if layers[part] is None:
+                raise InputError(
+                    f"cannot standardize for this model, because its weights are those of {part} as they are; set "
+                    "standardize to none, or make a new module"
+                )
 
     def _take_sizes(self, data: Any) -> None:
         """Take D and K from data, and select columns of later data by the names that the weights belong to."""
@@ -165,7 +169,10 @@ class NetworkModule(ModuleWithQuickHooks):
         # Later data, such as a test set, do not change how this model standardises features.
         if not self._configured and hasattr(data, "standardization"):
             # Centring the features of a model without biases would force its prediction at their mean to 0.
-            self.standardize = data.standardization(**({} if self.hparams["bias"] else {"centred": False}))
+            centred: dict[str, bool] = {} if self.hparams["bias"] else {"centred": False}
+            self.standardize = data.standardization(**centred)
+            if hasattr(data, "standardization_of_targets"):
+                self.standardize_targets = data.standardization_of_targets(**centred)
         if self._start is not None and self.network is not None:
             self._start.draw_again(self.network, self._initialized_network)
         makes = self.network is None and None not in (self.hparams["in_features"], self.hparams["out_features"])
@@ -173,9 +180,11 @@ class NetworkModule(ModuleWithQuickHooks):
             self.network = from_seed(self._initialized_network, start_seed())
         if self.network is not None and (makes or self._start is not None):
             self.to(dtype)
-            set_start(self.network, self.hparams, self.standardize, getattr(data, "problem", None))
-        if self.standardize is not None:
-            self.standardize.to(dtype)
+            layers = self.standardize, self.standardize_targets
+            set_start(self.network, self.hparams, *layers, getattr(data, "problem", None))
+        for layer in (self.standardize, self.standardize_targets):
+            if layer is not None:
+                layer.to(dtype)
         if self.network is not None and next(self.network.parameters(), None) is None:
             raise InputError(
                 f"cannot train {type(self.network).__name__}, because it has no parameters; give a network that has "
@@ -203,39 +212,52 @@ class NetworkModule(ModuleWithQuickHooks):
     # Predictions
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict from features x of shape (B, D) in original units; returns (B, K).
+        """Predict from features x of shape (B, D); returns (B, K). Both are in original units.
+
+        Of a model that standardises its targets, predictions are float64: in float32 those of targets with a mean far
+        from 0 would lose digits.
 
         Raises:
             InputError: There is no network yet.
             ShapeError: The output of the network is not a tensor.
         """
+        prediction = self.prediction_of_network(x)
+        return prediction if self.standardize_targets is None else self.standardize_targets.original(prediction)
+
+    def prediction_of_network(self, x: Tensor) -> Tensor:
+        """Predict as the network does, which may be trained on standardised targets; see :meth:`forward`."""
         if self.network is None:
             raise InputError(
                 "cannot predict before the network is made; train first, or give in_features and out_features"
             )
         prediction: Tensor = self.network(self.features_of_network(x))
         check_prediction(prediction)
+        if self.standardize_targets is not None:
+            check_shapes(prediction, prediction.new_empty(len(x), len(self.standardize_targets.scale)))
         return prediction
 
     def features_of_network(self, x: Tensor) -> Tensor:
         """Return the input of the network for features x of shape (N, D) in original units."""
-        assert self.network is not None
         # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
-        own = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), x.dtype)
         if self.standardize is not None:
-            return self.standardize.standardized(x).to(x.device, own)
-        return x.to(own) if x.is_floating_point() else x
+            return self.standardize.standardized(x).to(x.device, self._own_dtype(x))
+        return x.to(self._own_dtype(x)) if x.is_floating_point() else x
+
+    def targets_of_network(self, y: Tensor) -> Tensor:
+        """Return what the network is to return for targets y, or predictions, of shape (N, K) in original units."""
+        layer = self.standardize_targets
+        return y if layer is None else layer.standardized(y).to(y.device, self._own_dtype(y))
+
+    def _own_dtype(self, values: Tensor) -> torch.dtype:
+        """Return the precision of the network; that of these values if it has no parameters."""
+        assert self.network is not None
+        return next((p.dtype for p in self.network.parameters() if p.is_floating_point()), values.dtype)
 
     def affine(self) -> Affine | None:
         """Return the parameters of a linear regressor in original units; None for other networks."""
         if not isinstance(self.network, LinearRegressor):
             return None
-        affine = self.network.affine()
-        return (
-            affine
-            if self.standardize is None
-            else affine.in_original_units(self.standardize.mean, self.standardize.scale)
-        )
+        return in_original_units(self.network.affine(), self.standardize, self.standardize_targets)
 
     # Weights and checkpoints
 
@@ -283,10 +305,11 @@ class NetworkModule(ModuleWithQuickHooks):
         return super().load_state_dict(state_dict, strict, assign)
 
     def _take_standardization(self, state: Mapping[str, Any]) -> None:
-        """Make the standardising layer if the state contains one; its values are loaded with the state."""
-        mean, scale = state.get("standardize.mean"), state.get("standardize.scale")
-        if self.standardize is None and isinstance(mean, Tensor) and isinstance(scale, Tensor):
-            self.standardize = Standardize(mean.clone(), scale.clone())
+        """Make the standardising layers that the state contains; their values are loaded with the state."""
+        for name in ("standardize", "standardize_targets"):
+            mean, scale = state.get(f"{name}.mean"), state.get(f"{name}.scale")
+            if getattr(self, name) is None and isinstance(mean, Tensor) and isinstance(scale, Tensor):
+                setattr(self, name, Standardize(mean.clone(), scale.clone()))
 
     @classmethod
     def load_from_checkpoint(
@@ -327,7 +350,7 @@ class NetworkModule(ModuleWithQuickHooks):
         drop_functions(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make network and standardising layer, in the precision of the checkpoint, so that its tensors can be loaded.
+        """Make network and standardising layers, in the precision of the checkpoint, so that its tensors can be loaded.
 
         Raises:
             InputError: The network was passed in, and is missing now; or a run is continued with other options; or the
@@ -346,7 +369,8 @@ class NetworkModule(ModuleWithQuickHooks):
         # A subclass need not take the sizes as arguments; they are known all the same.
         sizes = sizes_in(checkpoint)
         if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
-            self.network = self.standardize = None  # they were made for the columns that the data have now
+            # They were made for the columns that the data have now.
+            self.network = self.standardize = self.standardize_targets = None
             self._configured = False
             data: Any = getattr(self._trainer, "datamodule", None)
             if _COLUMNS not in checkpoint and hasattr(data, "take_row_numbers"):

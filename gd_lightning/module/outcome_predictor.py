@@ -12,11 +12,14 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.float64 import in_float64
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, Standardize, set_parameters
+from gd_lightning.module.initial_weights import in_original_units, of_network
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.module.theory_conditions import quadratic_network
 from gd_lightning.problems import Problem
@@ -67,26 +70,33 @@ def predictor_of(
     predictor = partial(_predictor, module, pieces, variant, max_epochs, order, most)
 
     def standardized() -> OutcomePredictor:
-        layer = Standardize.fit(lambda: (x for x, _ in pieces()))
+        layers = Standardize.fit(lambda: (x for x, _ in pieces())), Standardize.fit(lambda: (y for _, y in pieces()))
         is_given = problem is not None and _is_given(module, problem)
-        return predictor(layer, start.in_standardized_units(layer.mean, layer.scale) if is_given else start)
+        return predictor(*layers, of_network(module_affine(start), *layers) if is_given else start)
+
+    def module_affine(affine: Affine) -> Affine:
+        return in_original_units(affine, module.standardize, module.standardize_targets)
 
     is_asked = problem is not None and module.standardize is None and now.bias is not None
-    return replace(predictor(module.standardize, start), standardized=standardized if is_asked else None)
+    own = predictor(module.standardize, module.standardize_targets, start)
+    return replace(own, standardized=standardized if is_asked else None)
 
 
-def standardized_module(module: RegressionModule, layer: Standardize, problem: Problem) -> RegressionModule:
-    """Return a copy of a module with the start that it would have on standardised features.
+def standardized_module(
+    module: RegressionModule, layers: tuple[Standardize, Standardize], problem: Problem
+) -> RegressionModule:
+    """Return a copy of a module with the start that it would have on standardised features and targets.
 
     Args:
         module: The module at its start, with a network for features that are not standardised.
-        layer: The layer that standardises features.
+        layers: The layers that standardise features and targets.
         problem: The problem that the data come from.
     """
     other = copy.deepcopy(module)
-    other.standardize = layer
+    other.standardize, other.standardize_targets = layers
     if isinstance(other.network, LinearRegressor) and _is_given(module, problem):
-        set_parameters(other.network, other.network.affine().in_standardized_units(layer.mean, layer.scale))
+        affine = in_original_units(other.network.affine(), None, module.standardize_targets)
+        set_parameters(other.network, of_network(affine, *layers))
     return other
 
 
@@ -104,18 +114,28 @@ def _predictor(
     order: str,
     most: int,
     layer: Standardize | None,
+    targets: Standardize | None,
     start: Affine,
 ) -> OutcomePredictor:
-    """Return the predictor on features standardised by a layer, or on original ones if it is None."""
+    """Return the predictor on features and targets standardised by layers, or on original ones where there are none.
+
+    Gradient descent on the squared error of targets that are divided by numbers takes the same steps as on targets
+    that are not, with parameters that are so many times as large: all outputs have the same curvature. So it is enough
+    to subtract the means of the targets, and losses are in original units, also those of several targets.
+    """
+    if targets is not None:
+        start = start.times_plus(targets.scale, torch.zeros_like(targets.mean))
+        pieces = partial(_centred, pieces, targets.mean)
     loss = LinearLoss.over(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),
         bias=start.bias is not None,
         most=most,
     ).with_weight_decay(module.hparams["weight_decay"])
+    dtype = next(module.parameters()).dtype
 
     def rounding(rule: UpdateRule) -> float:
         x, y = _some(pieces, variant.train_samples)
-        return Rounding(loss, x, y, rule, layer).excess(y.dtype)
+        return Rounding(loss, x, y, rule, layer).excess(dtype if targets is not None else y.dtype)
 
     return OutcomePredictor(
         loss,
@@ -127,6 +147,11 @@ def _predictor(
         drop_last=variant.drop_last,
         rounding=rounding,
     )
+
+
+def _centred(pieces: Callable[[], Iterable[Pair]], mean: Tensor) -> Iterable[Pair]:
+    """Yield samples whose targets are less their means, in float64."""
+    return ((x, in_float64(y) - mean.to(in_float64(y).device)) for x, y in pieces())
 
 
 def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from gd_lightning.engine import Chunk
 from gd_lightning.float64 import in_float64
 from gd_lightning.lightning_internals import frame_without_callers, run_without_backward
-from gd_lightning.losses import Loss, summed_loss
+from gd_lightning.losses import Loss, summed_loss, summed_loss_in_units
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Scheme
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, Decision, EngineChoice, own_method
@@ -29,7 +30,7 @@ from gd_lightning.module.trainer_checks import check_accumulation
 from gd_lightning.module.training_step import UpdateState, descend_parts, penalized, weight_in_mean
 from gd_lightning.module.validation import Validation
 from gd_lightning.threads import is_little, one_thread_if
-from gd_lightning.torch_internals import mixes_samples
+from gd_lightning.torch_internals import has_global_hooks, has_hooks, mixes_samples
 
 
 class RegressionModule(NetworkModule):
@@ -51,7 +52,8 @@ class RegressionModule(NetworkModule):
         l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update, whatever its batch size. Biases
             are not penalised.
         loss: mse (squared error, no factor 1/2), mae (absolute error) or huber; means over samples and outputs.
-        huber_delta: Absolute error at which the Huber loss becomes linear, in units of the targets.
+        huber_delta: Absolute error at which the Huber loss becomes linear, in units of the targets that are trained on:
+            in standard deviations of each where targets are standardised.
         hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.
         activation: Activation of the hidden layers.
         bias: Whether layers have biases; without them the prediction at x = 0 is 0, with standardised features, too.
@@ -118,17 +120,54 @@ class RegressionModule(NetworkModule):
     # The loss
 
     def summed_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss summed over samples and outputs of predictions and targets (B, K), without penalties."""
+        """Return the loss summed over samples and outputs of predictions and targets (B, K), without penalties.
+
+        In training, where targets are standardised, both are in these units.
+        """
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
     def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the summed loss in float64, for reports, so that squares and sums lose no digits of the residuals.
 
-        A ``summed_loss`` overridden in a subclass receives the tensors unconverted.
+        Predictions and targets are in original units, and so is the loss; see :func:`summed_loss_in_units`. A
+        ``summed_loss`` overridden in a subclass receives the tensors unconverted.
         """
         if own_method(self, RegressionModule, ["summed_loss"]):
             return self.summed_loss(prediction, target)
-        return self.summed_loss(in_float64(prediction), in_float64(target))
+        prediction, target, layer = in_float64(prediction), in_float64(target), self.standardize_targets
+        if layer is None:
+            return self.summed_loss(prediction, target)
+        scale, options = layer.scale.to(prediction.device), self.hparams
+        return summed_loss_in_units(prediction / scale, target / scale, scale, options["loss"], options["huber_delta"])
+
+    def trained_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the summed loss that updates minimise, from predictions and targets in original units, (B, K).
+
+        It is :meth:`summed_loss` where targets are not standardised, else that of the standardised ones.
+        """
+        return self.summed_loss(self.targets_of_network(prediction), self.targets_of_network(target))
+
+    def summed_losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss that an update minimises, and the one that is reported, in original units.
+
+        Args:
+            x: Features, shape (B, D).
+            y: Targets, shape (B, K).
+        """
+        layer = self.standardize_targets
+        if layer is None:
+            trained = self.summed_loss(self(x), y)
+            return trained, trained
+        target = self.targets_of_network(y)
+        is_plain = not (own_method(self, RegressionModule, ["forward"]) or has_hooks(vars(self)) or has_global_hooks())
+        prediction = self.prediction_of_network(x) if is_plain else self.targets_of_network(self(x))
+        trained = self.summed_loss(prediction, target)
+        if own_method(self, RegressionModule, ["summed_loss"]):
+            with torch.no_grad():
+                return trained, self.summed_loss(layer.original(prediction), y)
+        options = self.hparams
+        of_loss = options["loss"], options["huber_delta"]
+        return trained, summed_loss_in_units(prediction.detach(), target, layer.scale, *of_loss)
 
     def train_loss(self) -> float | None:
         """Return the mean loss over all training samples at the current weights, computed by compiled code.
@@ -173,7 +212,7 @@ class RegressionModule(NetworkModule):
         is_known = isinstance(self.network, (LinearRegressor, MLPRegressor))
         is_known = is_known and not own_method(self, RegressionModule, ("forward", "summed_loss"))
         if not is_known and not own_method(self, RegressionModule, ("training_step",)):
-            try_update(self, self.summed_loss)
+            try_update(self, self.trained_loss)
         self._updates.engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:
@@ -202,16 +241,18 @@ class RegressionModule(NetworkModule):
                 return updates.engine.carry_out(batch)
             batch = batch.batch(0)  # of one update, planned before the engine was chosen again
         if isinstance(batch, MicroBatches):
-            batch_loss, updates.has_earlier_gradients = descend_parts(self, self.summed_loss, batch, batch_idx)
-            loss = penalized(batch_loss, self)
+            loss, batch_loss, updates.has_earlier_gradients = descend_parts(self, self.summed_losses, batch, batch_idx)
+            loss = penalized(loss, self)
         else:
             loss, batch_loss = self.losses_of_update(*batch, batch_idx)
         return {"loss": loss, "batch_loss": updates.batch_loss(batch_loss)}
 
     def losses_of_update(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise over samples x (B, D) and y (B, K), and the batch loss in it."""
-        batch_loss = self.summed_loss(self(x), y) * weight_in_mean(self._trainer, y, batch_idx)
-        return penalized(batch_loss, self), batch_loss
+        """Return the loss to minimise over samples x (B, D) and y (B, K), and the batch loss, in original units."""
+        weight = weight_in_mean(self._trainer, y, batch_idx)
+        trained, reported = self.summed_losses(x, y)
+        loss = trained * weight
+        return penalized(loss, self), loss if reported is trained else reported * weight
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Clear the gradients, except those of earlier parts of the same batch."""

@@ -14,11 +14,14 @@ from gd_lightning.engine import (
     Chunk,
     Engine,
     EngineInMemory,
+    EngineInUnits,
     EngineOnFile,
     FusedEngine,
     announcing_compilation,
 )
+from gd_lightning.losses import Loss, forms_of
 from gd_lightning.micro_batches import Pair
+from gd_lightning.models import Standardize
 from gd_lightning.module.chunked_training import Chunks
 from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
 from gd_lightning.module.engine_conditions import Conditions
@@ -98,12 +101,16 @@ class RunEngine:
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
         else:
             engine = FusedEngine(network, optimizer, options["loss"], options["huber_delta"], options["l1"])
-            take, taken = self._as_network_takes_them, self._features
+            take, taken = self._as_network_takes_them, self._of_network
+            layer = cast("Standardize | None", module.standardize_targets)
+            if layer is not None:
+                engine = in_units(engine, layer, options["loss"])
         if samples.mapped or samples.device != module.device:
             engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.row_bytes)
             x, y = samples.lazily()
         else:
-            converts = decision.engine == "fused" and module.standardize is not None
+            layers = module.standardize, module.standardize_targets
+            converts = decision.engine == "fused" and any(layer is not None for layer in layers)
             at_once = _CONVERTED_AT_ONCE if converts else len(samples)
             engine = EngineInMemory(engine, take, len(samples), at_once)
             x, y = samples.x, samples.y
@@ -118,13 +125,11 @@ class RunEngine:
         return x.to(self._module.device), y.to(self._module.device)
 
     def _as_network_takes_them(self, where: slice | Tensor) -> Pair:
-        x, y = self._taken(where)
-        return self._features(x), y.contiguous()
+        return self._of_network(*self._taken(where))
 
-    def _features(self, x: Tensor) -> Tensor:
+    def _of_network(self, x: Tensor, y: Tensor) -> Pair:
         module: Any = self._module
-        features: Tensor = module.features_of_network(x).contiguous()
-        return features
+        return module.features_of_network(x).contiguous(), module.targets_of_network(y).contiguous()
 
     # The source of the loader's chunks
 
@@ -177,5 +182,16 @@ class RunEngine:
         self._hand_out()
 
 
-def _as_they_are(x: Tensor) -> Tensor:
-    return x
+def in_units(engine: Engine, layer: Standardize, loss: Loss) -> Engine:
+    """Return an engine that reports in the units of targets what another one measures of standardised ones.
+
+    Args:
+        engine: Trains on standardised targets.
+        layer: The layer that standardises them, all by one number.
+        loss: The name of the loss.
+    """
+    return EngineInUnits(engine, layer.scale[0].item(), forms_of(loss).degree)
+
+
+def _as_they_are(x: Tensor, y: Tensor) -> Pair:
+    return x, y

@@ -48,7 +48,7 @@ def linear_network(module: LightningModule) -> LinearRegressor | None:
     """Return the network if its predictions are known to be an unrestricted linear function, else None."""
     if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
         return None
-    network, parts = module.network, [module, module.network, module.standardize]
+    network, parts = module.network, [module, module.network, module.standardize, module.standardize_targets]
     if not isinstance(network, LinearRegressor) or own_method(network, nn.Linear, ("forward",)):
         return None
     if has_global_hooks() or any(part is not None and has_hooks(vars(part)) for part in parts):

@@ -19,7 +19,7 @@ from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.variants import Variant
 
-SummedLoss = Callable[[Tensor, Tensor], Tensor]
+SummedLosses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -57,18 +57,19 @@ class UpdateState:
 
 
 def descend_parts(
-    module: LightningModule, summed_loss: SummedLoss, batch: MicroBatches, batch_idx: int
-) -> tuple[Tensor, bool]:
+    module: LightningModule, summed_losses: SummedLosses, batch: MicroBatches, batch_idx: int
+) -> tuple[Tensor, Tensor, bool]:
     """Compute the gradients of all parts of a batch but the last, one part after the other.
 
     Args:
         module: The module whose parameters receive the gradients.
-        summed_loss: Function of predictions and targets that returns the summed loss.
+        summed_losses: Function of features and targets that returns the summed loss to minimise, and the reported one.
         batch: The micro-batches.
         batch_idx: Index of the batch in the epoch.
 
     Returns:
-        The batch loss, attached to the graph of the last part only, and whether there were other parts.
+        The loss to minimise, attached to the graph of the last part only; the batch loss; and whether there were other
+        parts.
     """
     trainer = module.trainer
     optimizer = trainer.optimizers[0]
@@ -76,7 +77,8 @@ def descend_parts(
     earlier = None
     for i in range(batch.count):
         x, y = batch.part(i)
-        part = summed_loss(module(x), y) * weight_in_mean(trainer, y, batch_idx, batch.samples)
+        weight = weight_in_mean(trainer, y, batch_idx, batch.samples)
+        part, reported = (summed * weight for summed in summed_losses(x, y))
         if i == batch.count - 1:
             break
         # The strategy scales the loss if the precision requires it. Gradients are not synchronised among processes
@@ -84,8 +86,9 @@ def descend_parts(
         # that is set up after the training step, for the last part.
         with torch.autocast(module.device.type, enabled=False):
             trainer.strategy.backward(part, optimizer)
-        earlier = part.detach() if earlier is None else earlier + part.detach()
-    return (part, False) if earlier is None else (part + earlier, True)
+        made = part.detach(), reported.detach()
+        earlier = made if earlier is None else (earlier[0] + made[0], earlier[1] + made[1])
+    return (part, reported, False) if earlier is None else (part + earlier[0], reported + earlier[1], True)
 
 
 def weight_in_mean(trainer: Trainer | None, y: Tensor, batch_idx: int, local: int | None = None) -> float:

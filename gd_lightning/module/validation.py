@@ -41,11 +41,11 @@ class Validation:
         trainer: The Trainer, which has loaded its samples for validation.
         module: The module that it trains, whose validation is that of the plain module class.
         engine: The engine of the run.
-        taken: From features as they are, shape (N, D), to those that the engine takes.
+        taken: From features and targets as they are to those that the engine takes.
     """
 
     def __init__(
-        self, trainer: Trainer, module: LightningModule, engine: Engine, taken: Callable[[Tensor], Tensor]
+        self, trainer: Trainer, module: LightningModule, engine: Engine, taken: Callable[[Tensor, Tensor], Pair]
     ) -> None:
         self._trainer, self._module, self._engine, self._taken = trainer, module, engine, taken
         self.loader = loader_of(trainer)
@@ -54,9 +54,7 @@ class Validation:
             with one_thread_if(is_little(module, len(y))):
                 r2.update(y, y)
         self._r2, self._count = r2, self.loader.samples.y.numel()
-        x, y = self.loader.samples.x, self.loader.samples.y
-        size = self.loader.variant.batch_size
-        self.held_out = HeldOut(taken(x).contiguous(), y.contiguous(), size, self._sum_errors)
+        self.held_out = self._held_out(self.loader.samples.x, self.loader.samples.y)
 
     def loss(self) -> float:
         """Return the loss at the current weights, a mean over all samples and outputs."""
@@ -67,8 +65,11 @@ class Validation:
         """Return the sums of errors of a batch; None if the engine has no faster way than the module."""
         if self._engine.name == "autograd":
             return None
-        batch = HeldOut(self._taken(x), y.contiguous(), self.held_out.batch_size, self._sum_errors)
-        return self._engine.sum_errors(batch)
+        return self._engine.sum_errors(self._held_out(x, y))
+
+    def _held_out(self, x: Tensor, y: Tensor) -> HeldOut:
+        x, y = self._taken(x, y)
+        return HeldOut(x.contiguous(), y.contiguous(), self.loader.variant.batch_size, self._sum_errors)
 
     def give(self, trace: Trace) -> None:
         """Give the measures at the ends of epochs within a chunk to its trace, and the newest ones to Lightning.

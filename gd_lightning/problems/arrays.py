@@ -48,7 +48,7 @@ class Arrays(Problem):
         [(3, 2), (3, 1)]
     """
 
-    holds_data = True
+    holds_data = is_read = True
 
     def __init__(
         self, x: Any, y: Any, feature_names: Sequence[str] | None = None, target_names: Sequence[str] | None = None
@@ -76,11 +76,6 @@ class Arrays(Problem):
     def sample(self) -> tuple[Tensor, Tensor]:
         """Return x of shape (N, D) and y of shape (N, K), float32 where they are given so, else float64."""
         return self.x, self.y
-
-    @property
-    def is_read(self) -> bool:
-        """True: the values are given."""
-        return True
 
     @property
     def label(self) -> str:

@@ -41,6 +41,10 @@ class Problem(ABC):
     # one is missing takes any value for the problem's own arguments.
     holds_data = False
     """Whether the data themselves are among the arguments of the constructor, and so in no checkpoint."""
+    is_read = False
+    """Whether the values of :meth:`sample` are read, not computed: they have the same bits on every machine.
+
+    They come in any units, and are standardised where nothing else is said; what is computed is not."""
 
     @abstractmethod
     def sample(self) -> tuple[Tensor, Tensor]:
@@ -95,11 +99,6 @@ class Problem(ABC):
             OSError: It cannot.
         """
         return
-
-    @property
-    def is_read(self) -> bool:
-        """Whether the values of :meth:`sample` are read, not computed: they have the same bits on every machine."""
-        return False
 
     @property
     def label(self) -> str:

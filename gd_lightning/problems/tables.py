@@ -53,6 +53,8 @@ class Table(Problem):
     map_above: int = 16 * 2**20
     """A table of more bytes than these is mapped."""
 
+    is_read = True
+
     def __init__(
         self,
         path: str,
@@ -113,11 +115,6 @@ class Table(Problem):
     def mapped(self) -> bool:
         """Whether the file is mapped because it is large; known once it is read."""
         return self._mapped
-
-    @property
-    def is_read(self) -> bool:
-        """True."""
-        return True
 
     @property
     def label(self) -> str:

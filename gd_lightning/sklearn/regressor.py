@@ -21,7 +21,7 @@ from gd_lightning.data.order import ORDERS, Order
 from gd_lightning.data.samples import split_rows
 from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
-from gd_lightning.models import Activation, Scheme
+from gd_lightning.models import Activation, Scheme, Standardized, standardized_by
 from gd_lightning.module.engine_choice import EngineChoice
 from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
@@ -40,7 +40,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     It has the options of :class:`~gd_lightning.RegressionDataModule` and :class:`~gd_lightning.RegressionModule` by
     their names, and ends where :func:`~gd_lightning.fit` ends with the same options. Their defaults differ in
-    ``standardize``, ``precision`` and ``epochs``; and where ``engine`` is auto, updates are compiled wherever they can
+    ``precision`` and ``epochs``; and where ``engine`` is auto, updates are compiled wherever they can
     be, because an estimator is fitted many times.
 
     Args:
@@ -52,7 +52,8 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter.
         l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update.
         loss: mse (no factor 1/2), mae or huber; means over samples and outputs.
-        huber_delta: Absolute error at which the Huber loss becomes linear.
+        huber_delta: Absolute error at which the Huber loss becomes linear, in standard deviations of each target where
+            targets are standardised.
         hidden_sizes: Widths of the hidden layers of a perceptron; empty for a linear function.
         activation: Activation of the hidden layers.
         bias: Whether layers have biases.
@@ -64,7 +65,8 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         lr_scheduler: A scheduler of torch that is stepped at each epoch's end, in the same forms.
         order: shuffled, sequential, or with_replacement.
         drop_last: Leave out the last batch of an epoch where it would be shorter than the others.
-        standardize: Bring each feature to mean 0 and std 1; coefficients are those of the features as they are.
+        standardize: Bring each feature, or each target, to mean 0 and std 1: features, targets, both (or True), or none
+            (or False). Coefficients, losses and predictions are in original units.
         val_size: Samples that are held out for validation, a fraction below 1 or a number of samples.
         early_stopping: End a fit whose loss no longer falls, with the weights of the lowest loss: that of validation,
             or the train loss where none is held out.
@@ -87,7 +89,8 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         best_epoch_: After which epoch of the fit the weights are those that it ended with: with early_stopping, those
             of the lowest loss, else the last ones.
         history_: A :class:`~gd_lightning.History` of the last fit.
-        network_: The network, a torch module; its input are standardised features where ``standardize`` is set.
+        network_: The network, a torch module; its input are standardised features, and its output standardised
+            targets, where ``standardize`` says so.
         n_features_in_: D.
         feature_names_in_: Names of the features, where X is a data frame.
 
@@ -120,7 +123,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         lr_scheduler: str | ClassSpec | None = None,
         order: Order = "shuffled",
         drop_last: bool = False,
-        standardize: bool = True,
+        standardize: Standardized | bool = "both",
         val_size: float = 0.0,
         early_stopping: bool = False,
         patience: int = 10,
@@ -164,7 +167,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GradientDescentRegressor:  # noqa: N803
         """Train one more epoch, on these samples; of fewer than ``batch_size``, it is one update.
 
-        The first call standardises features by its samples, and later ones take the same units.
+        The first call standardises features and targets by its samples, and later ones take the same units.
 
         Args:
             X: Features, shape (N, D).
@@ -276,9 +279,13 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return plain_options(given)
 
     def _new_learner(self, options: dict[str, Any], samples: WeightedSamples, seed: int) -> Learner:
-        layer = standardization(samples, centred=options["bias"]) if self.standardize else None
+        asked, centred = standardized_by(self.standardize, "both"), options["bias"]
+        features, targets = (
+            standardization(values, samples.weights, centred) if asked in ("both", part) else None
+            for part, values in (("features", samples.x), ("targets", samples.y))
+        )
         network = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self.network
-        return Learner(options, layer, network, seed, _PRECISIONS[self.precision])
+        return Learner(options, features, targets, network, seed, _PRECISIONS[self.precision])
 
     def _epochs(self, samples: int, seed: int, is_partial: bool) -> Epochs:
         size = self.batch_size

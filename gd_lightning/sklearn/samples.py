@@ -1,4 +1,4 @@
-"""Samples with weights, and the layer that standardises their features.
+"""Samples with weights, and the layers that standardise their features and targets.
 
 Letters: N samples, D features, K targets.
 """
@@ -32,20 +32,20 @@ class WeightedSamples(NamedTuple):
         return WeightedSamples(self.x[rows], self.y[rows], weights)
 
 
-def standardization(samples: WeightedSamples, centred: bool) -> Standardize:
-    """Return the layer that standardises features, by their weighted mean and std.
+def standardization(x: Tensor, weights: Tensor | None, centred: bool) -> Standardize:
+    """Return the layer that standardises features or targets, by their weighted mean and std.
 
     Args:
-        samples: The samples, features in original units, float64.
+        x: Of the samples, in original units, float64, shape (N, D).
+        weights: As of the samples.
         centred: Whether means are subtracted; see :meth:`Standardize.fit`.
     """
-    x, _, weights = samples
     layer = Standardize.fit(lambda: [x], centred)
     if weights is None:
         return layer
     shares = weights / weights.sum()
     mean = (shares * x).sum(dim=0) if centred else torch.zeros_like(layer.mean)
     std = (shares * (x - mean).square()).sum(dim=0).sqrt()
-    # A constant feature is found by its values, not by what rounding leaves of its variance.
+    # A constant column is found by its values, not by what rounding leaves of its variance.
     constant = (x == x[:1]).all(dim=0) if centred else std == 0
     return Standardize(torch.where(constant, layer.mean, mean), torch.where(constant, torch.ones_like(std), std))

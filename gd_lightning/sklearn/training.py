@@ -36,9 +36,10 @@ from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.losses import forms_of, summed_loss
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
-from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, is_faster_by_torch
-from gd_lightning.module.initial_weights import plain_network, set_start
+from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, is_faster_by_torch, why_no_factor
+from gd_lightning.module.initial_weights import in_original_units, plain_network, set_start
 from gd_lightning.module.optimizers import make_optimizers
+from gd_lightning.module.run_engine import in_units
 from gd_lightning.module.training_step import with_l1
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.divergence import DIVERGENCE_FACTOR, is_beyond
@@ -129,7 +130,8 @@ class Learner:
 
     Args:
         options: All options of a :class:`~gd_lightning.RegressionModule`, checked.
-        standardize: The layer that standardises features; None: they are taken as they are.
+        features: The layer that standardises features; None: they are taken as they are.
+        targets: The layer that standardises targets, in the same way.
         network: A network of one's own, or what makes it from D and K; None: the one that the options describe.
         seed: Seed of the initial weights, and of what is drawn in training.
         dtype: The precision.
@@ -141,12 +143,14 @@ class Learner:
     def __init__(
         self,
         options: Mapping[str, Any],
-        standardize: Standardize | None = None,
+        features: Standardize | None = None,
+        targets: Standardize | None = None,
         network: nn.Module | Callable[[int, int], nn.Module] | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.options, self.standardize, self.seed = options, standardize, seed
+        self.options, self.seed = options, seed
+        self.of_features, self.of_targets = features, targets
 
         def initialized() -> nn.Module:
             sizes = options["in_features"], options["out_features"]
@@ -157,7 +161,7 @@ class Learner:
 
         self.network = network if isinstance(network, nn.Module) else from_seed(initialized, seed)
         self.network.to(dtype)
-        set_start(self.network, options, standardize, None)
+        set_start(self.network, options, features, targets, None)
         made: Any = make_optimizers(self.network, options)
         self.optimizer: Optimizer = made if isinstance(made, Optimizer) else made["optimizer"]
         self.scheduler: Any = None if isinstance(made, Optimizer) else made["lr_scheduler"]["scheduler"]
@@ -178,13 +182,14 @@ class Learner:
 
     def features(self, x: Tensor) -> Tensor:
         """Return the input of the network for features in original units, float64, shape (N, D)."""
-        return (x if self.standardize is None else self.standardize.standardized(x)).to(self.dtype)
+        return (x if self.of_features is None else self.of_features.standardized(x)).to(self.dtype)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return predictions, shape (N, K), from features in original units, float64, shape (N, D)."""
-        network = self.predictor
+        network, layer = self.predictor, self.of_targets
         with _evaluated(network):
-            return torch.cat([network(self.features(part)) for part in x.split(_PIECE)])
+            found = torch.cat([network(self.features(part)) for part in x.split(_PIECE)])
+        return found if layer is None else layer.original(found)
 
     @property
     def predictor(self) -> nn.Module:
@@ -195,15 +200,15 @@ class Learner:
         """Return the parameters of a linear function in original units; None for other networks."""
         if not isinstance(self.predictor, LinearRegressor):
             return None
-        affine, layer = self.predictor.affine(), self.standardize
-        return affine if layer is None else affine.in_original_units(layer.mean, layer.scale)
+        return in_original_units(self.predictor.affine(), self.of_features, self.of_targets)
 
     # Training
 
     def taken(self, samples: WeightedSamples) -> WeightedSamples:
-        """Return samples as the network takes them, from those with features in original units, float64."""
+        """Return samples as the network takes them, from those in original units, float64."""
         weights = None if samples.weights is None else samples.weights.to(self.dtype)
-        return WeightedSamples(self.features(samples.x).contiguous(), samples.y.to(self.dtype).contiguous(), weights)
+        y = samples.y if self.of_targets is None else self.of_targets.standardized(samples.y)
+        return WeightedSamples(self.features(samples.x).contiguous(), y.to(self.dtype).contiguous(), weights)
 
     def change(self, options: Mapping[str, Any]) -> None:
         """Go on with other options.
@@ -265,7 +270,7 @@ class Learner:
         """Choose what makes the updates: wherever it can be, compiled code, since estimators are fitted many times."""
         options, weights = self.options, samples.weights
         reason = "each sample has a weight of its own" if weights is not None else ""
-        reason = reason or why_not_fused(self.network, self.optimizer)
+        reason = reason or why_not_fused(self.network, self.optimizer) or why_no_factor(self.of_targets)
         if epochs.engine == "fused" and reason:
             raise InputError(f"cannot fuse updates, because {reason}; use the engine auto")
         is_fused = epochs.engine == "fused"
@@ -275,11 +280,13 @@ class Learner:
                 updates >= FEWEST_FUSED_UPDATES or keeps_compiled_code()
             )
         if is_fused:
-            return FusedEngine(self.network, self.optimizer, *(options[name] for name in ("loss", "huber_delta", "l1")))
+            of_loss = (options[name] for name in ("loss", "huber_delta", "l1"))
+            engine = FusedEngine(self.network, self.optimizer, *of_loss)
+            return engine if self.of_targets is None else in_units(engine, self.of_targets, options["loss"])
         return AutogradEngine(self._losses, self.optimizer, self.network.parameters())
 
     def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise and the batch loss; weights stand in a last column of y."""
+        """Return the loss to minimise and the batch loss, which nobody reads; weights stand in a last column of y."""
         outputs, options = self.options["out_features"], self.options
         prediction, of_loss = self.network(x), (options["loss"], options["huber_delta"])
         if y.shape[1] == outputs:
@@ -294,12 +301,13 @@ class Learner:
         x, y, weights = samples
         if weights is None and (loss := engine.mean_loss(x, y)) is not None:
             return loss
-        form, delta = forms_of(self.options["loss"]).elementwise, self.options["huber_delta"]
+        forms, delta = forms_of(self.options["loss"]), self.options["huber_delta"]
+        factors = 1.0 if self.of_targets is None else self.of_targets.scale**forms.degree
         total = 0.0
         with _evaluated(self.network):
             for at in range(0, len(x), _PIECE):
                 part = slice(at, at + _PIECE)
-                each = form(in_float64(self.network(x[part])), in_float64(y[part]), delta)
+                each = forms.elementwise(in_float64(self.network(x[part])), in_float64(y[part]), delta) * factors
                 total += (each if weights is None else each * weights[part].double()).sum().item()
         return total / y.numel() if weights is None else total / (weights.double().sum().item() * y.shape[1])
 

@@ -18,9 +18,9 @@ SAFE = 0.8  # the part of a stability limit that is advised
 MUCH = 10.0  # the factor, in condition number and in epochs, by which standardising or momentum must help to be advised
 _TRIES = 40
 # How options are written in advice, on the command line and in Python.
-STANDARDIZE = "--data.standardize true (in Python RegressionDataModule(standardize=True))"
+STANDARDIZE = '--data.standardize both (in Python RegressionDataModule(standardize="both"))'
 _WRITTEN = {
-    ("data.standardize", True): STANDARDIZE,
+    ("data.standardize", "both"): STANDARDIZE,
     ("data.drop_last", True): "drop_last",
     ("trainer.precision", "64-true"): 'precision 64-true (--trainer.precision, in Python Trainer(precision="64-true"))',
 }
@@ -173,7 +173,7 @@ def _with_momentum(predictor: OutcomePredictor, outcome: PredictedOutcome) -> It
 
 
 def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
-    """Yield standardised features with a learning rate for them, if that takes far fewer epochs."""
+    """Yield standardised features and targets with a learning rate for them, if that takes far fewer epochs."""
     if predictor.standardized is None or predictor.loss.condition_number < MUCH:
         return
     other, size = predictor.standardized(), outcome.variant.batch_size
@@ -181,7 +181,7 @@ def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
         return
     remedy, plain = _quiet(other, size, stable_lr(other, size, SAFE)), _plainly(predictor, outcome)
     if remedy is not None and remedy.outcome.epochs * MUCH <= (math.inf if plain is None else plain.epochs):
-        yield Remedy({"data.standardize": True, **remedy.options}, remedy.outcome, instead=plain)
+        yield Remedy({"data.standardize": "both", **remedy.options}, remedy.outcome, instead=plain)
 
 
 def _plainly(predictor: OutcomePredictor, outcome: PredictedOutcome) -> PredictedOutcome | None:

@@ -8,6 +8,9 @@ from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import SUMMARY
 from gd_lightning.tracking.run_files import read_summary
 
+BEST = "best"
+"""What names the best checkpoint of the newest run, or, behind its directory, of a run."""
+
 
 def best_checkpoint(run: Path) -> Path:
     """Return the checkpoint with the best monitored value of a run.

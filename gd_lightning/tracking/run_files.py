@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gd_lightning.errors import InputError
+from gd_lightning.models import standardized_before
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.schema import (
     VERSION,
@@ -28,6 +29,7 @@ from gd_lightning.versions import versions
 
 _HEADER = "# gd_lightning schema "
 _SUMMARY_VERSION = "schema"
+_SPEAKS_OF_FEATURES = 1  # the last version where the option standardize is true or false
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
@@ -71,8 +73,26 @@ def check_header(path: Path) -> None:
         InputError: It is one.
         ConfigError: It cannot be read.
     """
-    found = re.match(rf"{_HEADER}(\d{{1,9}})$", read_text(path), re.M)
-    refuse_later(None if found is None else int(found[1]), f"read {path}")
+    refuse_later(_version_of(read_text(path)), f"read {path}")
+
+
+def _version_of(text: str) -> int | None:
+    """Return which version of a run's files a config, as text, is of; None where it does not say so."""
+    found = re.match(rf"{_HEADER}(\d{{1,9}})$", text, re.M)
+    return None if found is None else int(found[1])
+
+
+def with_present_options(config: Any, text: str) -> Any:
+    """Return the config of a run with options that meant something else in earlier versions as they are meant now.
+
+    Args:
+        config: What was read of it.
+        text: The same as text, with its header.
+    """
+    version, data = _version_of(text), config.get("data") if isinstance(config, dict) else None
+    if version is None or version > _SPEAKS_OF_FEATURES or not isinstance(data, dict) or "standardize" not in data:
+        return config
+    return {**config, "data": {**data, "standardize": standardized_before(data["standardize"])}}
 
 
 def _strict_number(value: Any, where: str) -> None:

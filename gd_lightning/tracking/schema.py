@@ -15,7 +15,7 @@ from gd_lightning.tracking.yaml_and_json import DEEPEST, MOST_VALUES
 Check = Callable[[Any, str], None]
 """Raises :class:`MismatchError` where a value, found at a place such as ``loops.fit_loop``, is not what is expected."""
 
-VERSION = 1
+VERSION = 2
 """Of checkpoints and of the files of a run; one that is higher is of a later version of this package."""
 
 _LARGEST = 2**63

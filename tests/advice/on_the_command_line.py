@@ -421,7 +421,8 @@ ADVICE: dict[str, Advice] = {
     "because no launcher says how many there are; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
     "is no number of processes; remove": advice("fit", f"fit {ONE_EPOCH}", TORCHELASTIC_RUN_ID="left"),
     "give lrs, or standardize the data": advice(
-        f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full",
+        f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full "
+        "--data.standardize none",
         f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",
     ),
     # Tables
@@ -520,7 +521,7 @@ ADVICE: dict[str, Advice] = {
     "is not finite in {}; correct it, or leave it out": advice(
         "predict --ckpt_path RUN --data.predict_inputs beyond.csv",
         "predict --ckpt_path RUN --data.predict_inputs good.csv",
-        before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
+        before=f"fit {TABLE} good.csv --data.standardize none --model.lr 0.001 {ONE_EPOCH}",
     ),
     "because no column is left for features or targets{}; name them": advice(
         f"fit {TABLE} numbered.csv",
@@ -768,10 +769,6 @@ ADVICE: dict[str, Advice] = {
     "scale the features and the targets, or choose another initialization": advice(
         f"plan {TABLE} vast.csv --model.hidden_sizes [3] --trainer.precision 64-true",
         f"plan {TABLE} good.csv --model.hidden_sizes [3] --trainer.precision 64-true --map false",
-    ),
-    "scale the targets, or choose another initialization": advice(
-        f"plan {TABLE} huge_targets.csv --model.hidden_sizes [3]",
-        f"plan {TABLE} good.csv --model.hidden_sizes [3] --map false",
     ),
     "because no class is expected there; give a value": advice(
         "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",

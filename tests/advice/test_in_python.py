@@ -49,7 +49,7 @@ from gd_lightning import (
 from gd_lightning.engine import Chunk, FusedEngine
 from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.fused import FusedPopulation
-from gd_lightning.experiments import sweep
+from gd_lightning.experiments import plan, sweep
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.run import SweepTask
@@ -218,6 +218,12 @@ class SizedPairs(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         return _pairs()
+
+
+def _huge(in_features: int, out_features: int) -> nn.Module:
+    network = nn.Linear(in_features, out_features)
+    nn.init.constant_(network.weight, 1e30)
+    return network
 
 
 def _standardized_own(make_trainer: MakeTrainer, _: Path) -> None:
@@ -552,7 +558,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
     ),
     "because only a RegressionModule takes the layer from the data": (
         lambda make_trainer, _: _fit(
-            make_trainer, data=RegressionDataModule(FourPoints(), standardize=True), module=Own()
+            make_trainer, data=RegressionDataModule(FourPoints(), standardize="both"), module=Own()
         ),
         [_standardized_own],
     ),
@@ -583,13 +589,21 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: _swept(RegressionModule(lr_scheduler=PLATEAU))),
         [_alone(lambda: _compared(None, model={"lr_scheduler": PLATEAU}))],
     ),
-    "because its weights are those of features as they are; set standardize to false, or make a new module": (
+    "; use features, targets, both or none": (
+        _alone(lambda: RegressionDataModule(FourPoints(), standardize="all")),  # type: ignore[arg-type]
+        [_alone(lambda: RegressionDataModule(FourPoints(), standardize="both"))],
+    ),
+    "scale the targets, or choose another initialization": (
+        _alone(lambda: plan(FourPoints(), network=_huge)),
+        [_alone(lambda: plan(FourPoints(), network=nn.Linear))],
+    ),
+    "because its weights are those of {} as they are; set standardize to none, or make a new module": (
         lambda make_trainer, _: _fit(
-            make_trainer, module=_loaded(), data=RegressionDataModule(FourPoints(), standardize=True)
+            make_trainer, module=_loaded(), data=RegressionDataModule(FourPoints(), standardize="both")
         ),
         [
             lambda make_trainer, _: _fit(make_trainer, module=_loaded()),
-            lambda make_trainer, _: _fit(make_trainer, data=RegressionDataModule(FourPoints(), standardize=True)),
+            lambda make_trainer, _: _fit(make_trainer, data=RegressionDataModule(FourPoints(), standardize="both")),
         ],
     ),
     "cannot predict before the network is made; train first, or give in_features and out_features": (

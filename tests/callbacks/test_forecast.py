@@ -121,13 +121,14 @@ def test_what_takes_too_long_is_left_out_and_explained_where_it_diverges(make_tr
 
 
 def _table(path: Path, feature: float = 1.0, target: float = 1.0) -> list[str]:
-    """Write two features, of which one has this scale, and targets of another; return the options that use them."""
+    """Write two features, of which one has this scale, and targets of another; return the options that use them raw."""
     x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
     y = target * torch.tanh(x[:, 0] + x[:, 1])
     x[:, 1] = feature * (3 + x[:, 1])
     rows = [f"{a:.6g},{b:.6g},{c:.6g}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True)]
     path.write_text("\n".join(["small,large,y", *rows]))
-    return ["--data.problem", "Table", "--data.problem.path", str(path), "--trainer.max_epochs", "20"]
+    raw = ["--data.standardize", "none"]
+    return ["--data.problem", "Table", "--data.problem.path", str(path), "--trainer.max_epochs", "20", *raw]
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e18])
@@ -141,7 +142,7 @@ def test_where_no_theory_explains_a_divergence_the_feature_far_from_standardised
     run = command_line.fit(*options, code=3)
     reason = json.loads((run / "summary.json").read_text())["reason"]
     assert re.search(r"the likely cause is the feature 'large', with mean [23]\S+ and standard deviation \S+", reason)
-    assert "; use --data.standardize true (in Python RegressionDataModule(standardize=True)), and a smaller" in reason
+    assert '; use --data.standardize both (in Python RegressionDataModule(standardize="both")), and a smaller' in reason
     summary = json.loads((command_line.fit(*options, "--data.standardize", "true") / "summary.json").read_text())
     assert summary["train_loss_last"] < summary["train_loss_first"]
 
@@ -150,13 +151,12 @@ def test_where_no_theory_explains_a_divergence_the_feature_far_from_standardised
     ("feature", "target", "options"),
     [
         (1.0, 1.0, ["--model.lr", "1e9"]),
-        (1.0, 1e6, ["--model.lr", "10"]),
-        (1e3, 1e6, ["--model.lr", "1"]),
         (1e3, 1.0, ["--model.lr", "1e9", "--data.standardize", "true"]),
+        (1.0, 1e6, ["--model.lr", "1e9", "--data.standardize", "targets"]),
         (1e3, 1.0, ["--model.network", "tests.module.test_regression.Quadratic"]),
     ],
 )
-def test_where_the_cause_may_be_another_no_feature_is_named(
+def test_where_the_cause_may_be_another_no_column_is_named(
     command_line: CommandLine, tmp_path: Path, feature: float, target: float, options: list[str]
 ) -> None:
     network = [] if "--model.network" in options else ["--model.hidden_sizes", "[4]"]
@@ -164,6 +164,14 @@ def test_where_the_cause_may_be_another_no_feature_is_named(
     summary = json.loads((run / "summary.json").read_text())
     assert summary["outcome"] == "diverged"
     assert "likely cause" not in summary["reason"]
+
+
+@pytest.mark.parametrize("feature", [1.0, 1e3])
+def test_targets_far_from_standardised_are_named(command_line: CommandLine, tmp_path: Path, feature: float) -> None:
+    options = [*_table(tmp_path / "table.csv", feature, 1e6), "--model.hidden_sizes", "[4]", "--model.lr", "10"]
+    reason = json.loads((command_line.fit(*options, code=3) / "summary.json").read_text())["reason"]
+    assert "the likely cause is the target 'y', with mean" in reason
+    assert "use --data.standardize both" in reason
 
 
 def test_the_curve_is_in_tensorboard_beside_the_measured_one(command_line: CommandLine) -> None:
@@ -239,9 +247,9 @@ def test_the_advice_on_a_raw_table_works_when_it_is_followed(
     area, rooms = random.normal(1500, 400, size=80), random.normal(3, 1, size=80)
     rows = np.stack([area, rooms, 0.3 * area + 20 * rooms + random.normal(0, 30, size=80)], axis=1)
     np.savetxt(path := tmp_path / "houses.csv", rows, delimiter=",", header="area,rooms,price", comments="")
-    table: list[str | Path] = ["--data.problem", "Table", "--data.problem.path", path]
+    table: list[str | Path] = ["--data.problem", "Table", "--data.problem.path", path, "--data.standardize", "none"]
     run = command_line.fit(*table, code=3)
-    named = "use --data.standardize true (in Python RegressionDataModule(standardize=True)) and lr "
+    named = 'use --data.standardize both (in Python RegressionDataModule(standardize="both")) and lr '
     assert command_line.err.count(named) == 1
     assert named in json.loads((run / "summary.json").read_text())["reason"]
     assert command_line("plan", *table, "--map", "false", "--json") == 0

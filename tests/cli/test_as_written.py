@@ -89,7 +89,7 @@ def test_durations_numbers_and_words_are_what_they_were(
     )
     run = command_line.fit("--config", "words.yaml", "--recorder.title", "on")
     made = yaml.safe_load((run / "config.yaml").read_text())
-    assert made["data"]["standardize"] is True
+    assert made["data"]["standardize"] == "both"
     assert made["data"]["seed"] == 10
     assert made["trainer"]["max_time"] == "1:00:00:00"
     assert made["trainer"]["max_epochs"] == 2

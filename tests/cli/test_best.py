@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+import gd_lightning
 from gd_lightning import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from tests.conftest import CommandLine
@@ -128,3 +130,32 @@ def test_a_run_that_goes_on_still_knows_its_best(
     assert command_line("fit", "--ckpt_path", given, "--trainer.max_epochs", "6") == 0, command_line.err
     assert _best(run) == whole
     assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_python_loads_and_continues_the_best(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = command_line.fit(*NOISY, *KEEPS, "val_loss")
+    monkeypatch.chdir(command_line.root)
+    state = read_checkpoint(run / _best(run)["path"])["state_dict"]
+    for name in ("best", run / "best"):
+        loaded = gd_lightning.load(name)
+        assert all(torch.equal(value, state[key]) for key, value in loaded.module.state_dict().items())
+        assert (Path(loaded.directory or "").resolve(), loaded.summary.updates) == (run.resolve(), _last(run))
+    kept = ModelCheckpoint(monitor="val_loss")
+    again = gd_lightning.fit(
+        ckpt_path="best",
+        epochs=int(_best(run)["epoch"]) + 1,
+        directory=tmp_path / "again",
+        trainer={"callbacks": [kept]},
+    )
+    assert again.history.last("epoch") == _best(run)["epoch"] + 1
+    for name in ("best", tmp_path / "nowhere"):
+        monkeypatch.chdir(tmp_path if name != "best" else tmp_path.parent)
+        with pytest.raises(gd_lightning.InputError, match="cannot find"):
+            gd_lightning.load(name)
+
+
+def _last(run: Path) -> float:
+    return History.from_run(run).last("update")

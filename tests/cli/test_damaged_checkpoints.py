@@ -188,9 +188,9 @@ def test_an_older_checkpoint_is_read_and_checked(command_line: CommandLine) -> N
 
 def test_a_checkpoint_of_a_later_version_is_refused_by_name(command_line: CommandLine) -> None:
     use = Damaged(command_line, "test")
-    later = {**use.state, SCHEMA: {"version": 2, "other": "things"}}
+    later = {**use.state, SCHEMA: {"version": 3, "other": "things"}}
     assert use.use(later) == 2
-    assert "a later version of gd_lightning has written it (schema 2, and this one knows 1)" in command_line.err
+    assert "a later version of gd_lightning has written it (schema 3, and this one knows 2)" in command_line.err
     assert command_line.err.count("\n") == 1
     for to_continue in (False, True):
         assert "a later version of gd_lightning" in use.refusal(later, to_continue)

@@ -14,13 +14,14 @@ import torch
 
 from gd_lightning import RegressionDataModule, RegressionModule, Standardize
 from gd_lightning.experiments import Trial
+from gd_lightning.models import Standardized
 from gd_lightning.module import standardized_module
 from gd_lightning.problems import LinearProblem, Problem, SteepLine
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CommandLine
 
 ADVICE = re.compile(
-    r"use --data\.standardize true \(in Python RegressionDataModule\(standardize=True\)\) and lr (\S+), "
+    r"use --data\.standardize both \(in Python RegressionDataModule\(standardize=\"both\"\)\) and lr (\S+), "
     r"since the limit is then (\d[^\s,]*\d)(?: instead of (\d[^\s,]*\d))?"
 )
 MLP = ["--model.hidden_sizes", "[4]"]
@@ -33,12 +34,12 @@ def _short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _table(path: Path, scale: float, mean: float = 3.0, target: float = 1.0) -> list[str]:
-    """Write two features of a scale, and targets of another, and return the options that use them."""
+    """Write two features of a scale, and targets of another, and return the options that use them raw."""
     z = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double()
     y, x = target * (torch.tanh(z[:, :1] + z[:, 1:]) + 0.2 * z[:, 1:]), scale * (mean + z)
     rows = [",".join(f"{value:.8g}" for value in row) for row in torch.cat([x, y], dim=1).tolist()]
     path.write_text("\n".join(["a,b,y", *rows]))
-    return ["--data.problem", "Table", "--data.problem.path", str(path)]
+    return ["--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "none"]
 
 
 def _planned(command_line: CommandLine, *options: str) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def test_where_features_as_they_are_are_hopeless_nothing_else_is_advised(
         advice = _planned(command_line, *farther, *MLP, "--model.lr", lr)["advice"]
         assert others not in advice
         assert re.fullmatch(
-            r".*; use --data\.standardize true [^,]*, since the limit is then \S+ instead of \S+", advice
+            r".*; use --data\.standardize both [^,]*, since the limit is then \S+ instead of \S+", advice
         )
 
 
@@ -141,8 +142,11 @@ def test_a_gradient_beyond_the_precision_because_of_the_features(command_line: C
 def test_a_start_beyond_the_precision_because_of_the_targets(
     command_line: CommandLine, tmp_path: Path, scale: float
 ) -> None:
-    assert command_line("plan", *_table(tmp_path / "targets.csv", scale, target=1e25), *MLP) == 2
-    assert command_line.err.endswith("; scale the targets, or choose another initialization\n")
+    options = [*_table(tmp_path / "targets.csv", scale, target=1e25), *MLP]
+    assert command_line("plan", *options) == 2
+    advice = ADVICE.search(command_line.err)
+    assert advice is not None
+    assert _learns(command_line, *options, "--data.standardize", "both", "--model.lr", advice[1])
 
 
 @pytest.mark.parametrize(
@@ -158,15 +162,20 @@ def test_a_start_beyond_the_precision_because_of_the_targets(
 )
 def test_the_start_is_that_of_a_run_on_standardised_features(problem: Problem, options: dict[str, Any]) -> None:
     modules = []
-    for standardize in (False, True):
+    words: list[Standardized] = ["none", "both"]
+    for standardize in words:
         torch.manual_seed(0)
         data = RegressionDataModule(problem, standardize=standardize)
         modules.append(RegressionModule(**options))
         modules[-1].configure_for(data)
-    layer = data.standardization(options.get("bias", True))
-    assert layer is not None
+    layers = data.standardization(options.get("bias", True)), data.standardization_of_targets(options.get("bias", True))
+    assert layers[0] is not None
+    assert layers[1] is not None
     raw = {name: value.clone() for name, value in modules[0].state_dict().items()}
-    found, expected = standardized_module(modules[0], layer, problem).state_dict(), modules[1].state_dict()
+    found, expected = (
+        standardized_module(modules[0], (layers[0], layers[1]), problem).state_dict(),
+        modules[1].state_dict(),
+    )
     assert found.keys() == expected.keys()
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-6)

@@ -231,7 +231,7 @@ def test_weights_that_were_set_are_where_training_starts(
     make_trainer(max_epochs=1, precision=precision, callbacks=[recorder]).fit(module, RegressionDataModule(NoisyLine()))
     assert [recorder.history.first(name) for name in ("w", "b")] == [3.0, 3.0]
     standardized = RegressionDataModule(NoisyLine(), standardize=True)
-    with pytest.raises(InputError, match="set standardize to false, or make a new module"):
+    with pytest.raises(InputError, match="set standardize to none, or make a new module"):
         make_trainer(max_epochs=1).fit(module, standardized)
     make_trainer(max_epochs=1).fit(RegressionModule(in_features=1, out_features=1), standardized)
 

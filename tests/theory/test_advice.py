@@ -135,7 +135,7 @@ def test_standardised_features_come_first_where_they_save_most_of_the_epochs() -
         assert remedy.options["data.standardize"] is True
         assert remedy.outcome.epochs < 40
         said = advice(predictor, outcome)
-        named = "use --data.standardize true (in Python RegressionDataModule(standardize=True)) and lr "
+        named = 'use --data.standardize both (in Python RegressionDataModule(standardize="both")) and lr '
         assert named in said
         assert remedy.instead is not None
         assert f"{remedy.outcome.epochs:.0f} epoch" in said

@@ -35,7 +35,7 @@ HOSTILE: dict[str, bytes] = {
     "a key twice": b'{"outcome": "completed", "outcome": "stopped", "reason": ""}',
     "values that contain themselves": b"a: &a [*a]",
     "an object": b"!!python/object/apply:os.system [true]",
-    "a later version": b'# gd_lightning schema 2\n{"schema": 2, "model": {}, "data": {}, "trainer": {}}',
+    "a later version": b'# gd_lightning schema 3\n{"schema": 3, "model": {}, "data": {}, "trainer": {}}',
 }
 READERS = {
     "yaml.load",
@@ -100,7 +100,7 @@ FIT = ["--data.batch_size", "20", "--trainer.max_epochs", "2"]
 def test_a_damaged_config_is_one_line_for_every_command(command_line: CommandLine) -> None:
     run = command_line.fit(*FIT)
     config = run / "config.yaml"
-    assert config.read_text().startswith("# gd_lightning schema 1\n")
+    assert config.read_text().startswith("# gd_lightning schema 2\n")
     sound, files = config.read_text(), sorted(run.rglob("*"))
     cases = [*HOSTILE.values(), sound[:200].encode(), sound.replace("lr: 0.1", "lr: [").encode()]
     for number, content in enumerate(cases):

@@ -19,6 +19,7 @@ from gd_lightning.cli.options.jsonargparse_internals import yaml_reader
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import is_unicode
 from gd_lightning.tracking.renamed_classes import with_present_names
+from gd_lightning.tracking.run_files import with_present_options
 from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told
 
 MODE = "checked_yaml"
@@ -97,6 +98,7 @@ def read(text: str) -> Any:
         # What jsonargparse takes for text again, such as {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
         value = get_loader("yaml")(text) if is_text else value
+    value = with_present_options(value, text)
     _refuse_no_arguments(value)
     return value
 

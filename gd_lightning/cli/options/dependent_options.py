@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from gd_lightning.errors import InputError
+from gd_lightning.models import standardized_by
 
 
 def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], default: object) -> None:
@@ -42,14 +43,29 @@ def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], def
 
 
 def _default_lr(class_path: str) -> object:
-    """Return the default lr of an optimiser, which the parser has imported."""
+    """Return the default lr of an optimiser."""
+    return signature(_imported(class_path)).parameters["lr"].default
+
+
+def _imported(class_path: str) -> Any:
+    """Return a class, which the parser has imported."""
     module, _, name = class_path.rpartition(".")
-    return signature(getattr(sys.modules[module], name)).parameters["lr"].default
+    return getattr(sys.modules[module], name)
 
 
 def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
     """Return the class that was chosen as the plain values that a checkpoint holds."""
     return None if chosen is None else chosen.as_dict()
+
+
+def settle_standardize(data: Namespace) -> None:
+    """Write what is standardised as the word for it, as it stands in the config of a run.
+
+    Args:
+        data: The options of the data; changed.
+    """
+    cls = _imported(data.problem.class_path)
+    data.standardize = standardized_by(data.standardize, "both" if getattr(cls, "is_read", None) is True else "none")
 
 
 def settle_length(trainer: Namespace, given: Callable[[], Namespace]) -> None:

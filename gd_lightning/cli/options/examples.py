@@ -10,7 +10,7 @@ Train a regressor by gradient descent. Examples:
       the same by stochastic gradient descent
   python -m gd_lightning fit --data.problem Parabola --data.batch_size 16 --model.hidden_sizes [10] --model.lr 0.2
       a curve, by mini-batch gradient descent on a multilayer perceptron
-  python -m gd_lightning fit --data.problem Table --data.problem.path scores.csv --data.standardize true
+  python -m gd_lightning fit --data.problem Table --data.problem.path scores.csv
       your own data: the last column is predicted from the others
   python -m gd_lightning fit --optimizer Adam --optimizer.lr 0.05 --trainer.max_epochs 100
       another optimiser of torch
@@ -28,7 +28,7 @@ Say before training which learning rates are stable, how fast they are, what noi
       what a config will come to
   python -m gd_lightning plan --config parabola_mini_batch --model.lr 0.4
       a multilayer perceptron: what holds at its start
-  python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --data.standardize true --json
+  python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --json
       your own data, for a program
 """,
     "compare": """\

@@ -20,7 +20,7 @@ from gd_lightning.cli.options.checks import (
     refuse_unknown_variables,
 )
 from gd_lightning.cli.options.config_text import text_of
-from gd_lightning.cli.options.dependent_options import settle_learning_rate, settle_length
+from gd_lightning.cli.options.dependent_options import settle_learning_rate, settle_length, settle_standardize
 from gd_lightning.cli.options.earlier_run import (
     refuse_another_run,
     refuse_fewer_epochs,
@@ -163,6 +163,7 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
     refuse_null(parsed.stage_parser, values)
     if stage == "sweep":
         settle_grids(values, parsed.given)
+    settle_standardize(values.data)
     if stage in _TRAINING:
         settle_learning_rate(values, lambda: parsed.given, parsed.stage_parser.get_default("model.lr"))
         settle_length(values.trainer, lambda: parsed.given)

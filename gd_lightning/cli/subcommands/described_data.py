@@ -1,10 +1,17 @@
-"""The line at the start of a command that says which rows and columns of a table were read, and as what."""
+"""The line at the start of a command that says what was read of a table, as what, and what is standardised."""
 
 from __future__ import annotations
 
 from gd_lightning.cli.processes import is_first_process
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
+
+_STANDARDIZED = {
+    "both": "features and targets are standardised",
+    "features": "features are standardised, targets are not",
+    "targets": "targets are standardised, features are not",
+    "none": "nothing is standardised",
+}
 
 
 def say_what_was_read(data: RegressionDataModule) -> None:
@@ -14,4 +21,5 @@ def say_what_was_read(data: RegressionDataModule) -> None:
         data: The data; they are read.
     """
     if is_first_process() and data.problem.description:
-        print(in_one_line(data.problem.description), end="\n\n", flush=True)
+        said = f"{data.problem.description}; {_STANDARDIZED[data.standardize]}"
+        print(in_one_line(said), end="\n\n", flush=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
@@ -16,7 +16,7 @@ from gd_lightning.errors import InputError, StartError
 from gd_lightning.experiments.lr_trial import Trial, Tried
 from gd_lightning.experiments.plans.form import PlanForm
 from gd_lightning.losses import forms_of
-from gd_lightning.models import Standardize
+from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
     has_least_squares,
@@ -92,18 +92,19 @@ class Standardized:
 def _standardized(
     module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
 ) -> Standardized | None:
-    """Plan on standardised features; None where they are, or do not change much, or nothing can be said of them."""
-    if data.standardize or module.standardize is not None:
+    """Plan on standardised samples; None where they are, or do not change much, or nothing can be said of them."""
+    if module.standardize is not None and module.standardize_targets is not None:
         return None
     centred = bool(module.hparams["bias"])
-    if Standardize.fit(lambda: (x for x, _ in data.train.pieces()), centred).largest_gain < MUCH:
-        return None
     other = data.standardized()
-    layer = other.standardization(centred)
-    assert layer is not None
+    layers = other.standardization(centred), other.standardization_of_targets(centred)
+    assert layers[0] is not None
+    assert layers[1] is not None
+    if max(layer.largest_gain for layer in layers if layer is not None) < MUCH:
+        return None
     try:
         made = _plan_as_it_is(
-            standardized_module(module, layer, data.problem),
+            standardized_module(module, (layers[0], layers[1]), data.problem),
             other,
             sizes,
             begins,
@@ -128,7 +129,7 @@ def _plan_as_it_is(
     taken = _thinned(data.train, max(_FEWEST, LocalPlan.most_numbers // max(1, sum(shape.numel() for shape in shapes))))
     loss = NetworkLoss(
         _predictor_of(module),
-        module.summed_loss,
+        _loss_of(module),
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
     drawn = _thinned(taken, max(1, min(LocalPlan.most_jacobians, _NUMBERS_OF_JACOBIANS // loss.n_parameters)))
@@ -145,8 +146,12 @@ def _plan_as_it_is(
         rows, tried = [curvature.outcome(variant, options["lr"]) for variant in variants], None
     else:
         rows, tried = _try(trial, curvature, variants, begins)
+    train_loss = curvature.loss
+    if module.standardize_targets is not None:
+        with unchanged(module, taken.device):
+            train_loss = mean_loss_over(taken.pieces(), module, module.measured_loss)
     title, samples = type(data.problem).__name__, (len(taken), len(drawn))
-    return LocalPlan(title, curvature, data.variant, rows, samples, _notes(module), tried)
+    return LocalPlan(title, curvature, data.variant, rows, samples, _notes(module), train_loss, tried)
 
 
 def _try(
@@ -176,6 +181,17 @@ def _predictor_of(module: RegressionModule) -> nn.Module:
     if own_method(module, RegressionModule, ("forward",)):
         return module
     return module.network if module.standardize is None else nn.Sequential(module.standardize, module.network)
+
+
+def _loss_of(module: RegressionModule) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the summed loss that updates minimise, from what the predictor returns and targets in original units."""
+    layer = module.standardize_targets
+    if layer is None:
+        return module.summed_loss
+    is_own = bool(own_method(module, RegressionModule, ("forward",)))  # which returns predictions in original units
+    return lambda prediction, target: module.summed_loss(
+        layer.standardized(prediction) if is_own else prediction, layer.standardized(target)
+    )
 
 
 def _thinned(samples: Samples, most: int) -> Samples:
@@ -214,6 +230,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         rows: One predicted outcome per batch size, including the configured one.
         samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
         notes: What the options have to do with the statements.
+        train_loss: That of the start, in the units of the targets.
         tried: What was tried for each row; None where nothing was.
         standardized: What holds on standardised features, where the limit is far higher there; else None.
     """
@@ -231,6 +248,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
     rows: list[LocalOutcome]
     samples: tuple[int, int]
     notes: list[str]
+    train_loss: float
     tried: list[Tried] | None = None
     standardized: Standardized | None = None
 
@@ -245,7 +263,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         ]
         return {
             "local": True,
-            "train_loss": found.loss,
+            "train_loss": self.train_loss,
             "gradient_norm": found.gradient_norm,
             "sharpness": found.sharpness,
             "largest_sample_curvature": found.sample_curvature,
@@ -274,7 +292,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         found = self.curvature
         return (
             f"{self.variant.train_samples} training samples; local statements, at the start: train loss "
-            f"{found.loss:.6g}, sharpness {found.sharpness:.6g}, beta {found.sample_curvature:.6g}, noise scale "
+            f"{self.train_loss:.6g}, sharpness {found.sharpness:.6g}, beta {found.sample_curvature:.6g}, noise scale "
             f"{found.noise_scale:.4g}"
         )
 

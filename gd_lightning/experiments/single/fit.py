@@ -26,6 +26,7 @@ from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightn
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
+from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_path, is_taken, last_checkpoint
@@ -50,7 +51,8 @@ def fit(
             the problem of the run that is continued.
         directory: Where its files go, such as ``lightning_logs/NAME``; None: nowhere, see :meth:`Run.save`.
         ckpt_path: A run to go on with: its directory, a checkpoint file, or last, the newest run in
-            ``lightning_logs``. Options that are not given are those of the run.
+            ``lightning_logs``; best is the best checkpoint that a ModelCheckpoint of that run kept, ``RUN/best`` that
+            of another one. Options that are not given are those of the run.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
@@ -69,7 +71,7 @@ def fit(
     if ckpt_path is None:
         of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
         return _train(of_data, given, directory)
-    path = _checkpoint(ckpt_path)
+    path, _ = _checkpoint(ckpt_path)
     return _train(_continued(path, problem, given), given, directory, path)
 
 
@@ -114,14 +116,15 @@ def load(run: str | Path, network: Any = None) -> Run:
     """Return a run that was trained before, by its files.
 
     Args:
-        run: Its directory, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``.
+        run: Its directory, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``. With best,
+            or ``lightning_logs/NAME/best``, the module has the weights of the best checkpoint that a ModelCheckpoint
+            kept.
         network: The network of your own that it was trained with, if it was: a module, a class or a function.
 
     Raises:
         InputError: There is no such run, or it has not ended, or a file of it is damaged.
     """
-    path = _checkpoint(run)
-    directory = path.parent.parent
+    path, directory = _checkpoint(run)
     summary = read_summary(directory / SUMMARY)
     if summary is None:
         raise InputError(
@@ -137,21 +140,24 @@ def load(run: str | Path, network: Any = None) -> Run:
     return Run(history, RunSummary(**known), module, title, directory, copied_from(path), columns)
 
 
-def _checkpoint(run: str | Path) -> Path:
-    """Return the checkpoint of a run."""
+def _checkpoint(run: str | Path) -> tuple[Path, Path]:
+    """Return the checkpoint of a run, and its directory."""
     path = as_path(run)
-    if str(run) == "last" and not path.exists():
+    if str(run) in ("last", BEST) and not path.exists():
         newest = last_checkpoint(Path(LOGS))
         if newest is None:
-            raise InputError(f"cannot find the last run, because {LOGS} holds none; train first, or give its path")
-        return newest
+            raise InputError(f"cannot find the {run} run, because {LOGS} holds none; train first, or give its path")
+        directory = newest.parent.parent
+        return newest if str(run) == "last" else best_checkpoint(directory), directory
+    if path.name == BEST and path.parent.is_dir() and not path.exists():
+        return best_checkpoint(path.parent), path.parent
     path = path / LAST_CHECKPOINT if path.is_dir() else path
     if not path.is_file():
         raise InputError(
             f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
-            "or last"
+            "last, or best"
         )
-    return path
+    return path, path.parent.parent
 
 
 def _title(checkpoint: Mapping[str, Any]) -> str:

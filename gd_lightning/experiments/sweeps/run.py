@@ -55,7 +55,7 @@ from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.losses import Loss
+from gd_lightning.losses import Loss, forms_of
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import (
     RegressionModule,
@@ -64,6 +64,7 @@ from gd_lightning.module import (
     own_method,
     predictor_of,
     quadratic_network,
+    why_no_factor,
 )
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
@@ -302,8 +303,8 @@ def train_members(
         InputError: The runs need a Trainer.
     """
     module, reason = starts[0][0], why_one_by_one(starts[0][0])
-    if not reason and module.standardize is not None:
-        task = dataclasses.replace(task, x=copy.deepcopy(module.standardize).to(task.x.device)(task.x))
+    if not reason:
+        task = _standardized(task, module)
     kind: type[Population] = OneByOne
     if not reason:
         assert module.network is not None
@@ -319,6 +320,14 @@ def train_members(
             ends.set(rows, found)
             progress(int(found.updates.sum()))
     return ends, f"{kind.name}, because {reason}" if reason else kind.name
+
+
+def _standardized(task: TrainingTask, module: RegressionModule) -> TrainingTask:
+    """Return a task with the samples as the network of a module takes them."""
+    if module.standardize is None and module.standardize_targets is None:
+        return task
+    module = copy.deepcopy(module).to(task.x.device)
+    return dataclasses.replace(task, x=module.features_of_network(task.x), y=module.targets_of_network(task.y))
 
 
 def _loss_of(module: RegressionModule) -> tuple[Loss, float]:
@@ -359,8 +368,16 @@ class _Part:
             made: Any = self.kind
             population = made(module.network, *_loss_of(module))
         devices = [self.task.x.device] if self.task.x.is_cuda else []
-        with announcing_compilation(rank_zero_info, population.name), own_generator(seed, devices):
-            return population.train(self.task, self.members, progress, ends)
+        ends = Ends.none(self.task, len(self.members)) if ends is None else ends
+        try:
+            with announcing_compilation(rank_zero_info, population.name), own_generator(seed, devices):
+                return population.train(self.task, self.members, progress, ends)
+        finally:
+            layer = module.standardize_targets
+            if layer is not None and self.kind is not OneByOne:  # which measures in the units of the targets itself
+                factor = layer.scale[0].item() ** forms_of(module.hparams["loss"]).degree
+                for losses in (ends.losses, ends.last):
+                    losses *= factor
 
 
 @dataclass(frozen=True)
@@ -390,7 +407,7 @@ def why_one_by_one(module: RegressionModule) -> str:
         if spec := module.hparams[option]:
             return f"{str(spec['class_path']).rpartition('.')[2]} is not plain SGD"
     assert module.network is not None
-    return why_not_stacked(module.network)
+    return why_not_stacked(module.network) or why_no_factor(module.standardize_targets)
 
 
 def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, members: Members, member: int) -> Single:

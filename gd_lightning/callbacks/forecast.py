@@ -22,6 +22,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
+from gd_lightning.errors import InputError
 from gd_lightning.float64 import NOT_COMPUTABLE, Moments
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
@@ -37,6 +38,7 @@ _UNNOTICED, _LONGEST, _LONGEST_TO_EXPLAIN = 0.5, 5.0, 10.0  # seconds
 _MOST_SEQUENTIAL = 2e6  # N C up to which the sequential order is followed sample by sample
 _MOST_UPDATES = 20_000  # in an epoch that is followed update by update
 _FIRST_EPOCHS = 64
+_SECONDS_FOLLOWED, _FOLLOWED = 3e-5, 1024  # of an update with a learning rate of its own, and epochs with such, at most
 _LAST_EPOCHS, _SETTLED = 100, 1e-13  # relative change over so many epochs below which a prediction is constant
 _FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
@@ -87,6 +89,7 @@ class Forecast(Measuring):
         self._left_out = ""
         self._predictor: OutcomePredictor | None = None
         self._losses = torch.empty(0)
+        self._rates = np.empty(0)
         self._holds = True
 
     # Trainer hooks, in the order of their calls
@@ -145,12 +148,27 @@ class Forecast(Measuring):
             return {}
         per_epoch, found = self.outcome.variant.updates_per_epoch, np.full(len(updates), np.nan)
         is_plain = _plain_network(trainer, trainer.train_dataloader, pl_module, lr=None) is not None
-        changed = np.flatnonzero((lrs != pl_module.hparams["lr"]) | (not is_plain))
+        changed = np.flatnonzero(~self._are_expected(updates, lrs) | (not is_plain))
         held = int(changed[0]) if len(changed) else len(updates)
         ends = np.flatnonzero(updates[:held] % per_epoch == 0)
         found[ends] = self._predicted(updates[ends] // per_epoch)
         self._holds = self._holds and not len(changed)  # otherwise a callback has changed the learning rate
         return {PREDICTED: found}
+
+    def _are_expected(self, updates: NDArray[np.int64], lrs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether learning rates after updates are those of the prediction: of that update or of the next."""
+        assert self.outcome is not None
+        assert self._predictor is not None
+        if (schedule := self._predictor.schedule) is None or not len(updates):
+            return lrs == self.outcome.lr
+        per_epoch, last = self.outcome.variant.updates_per_epoch, int(updates[-1])
+        if len(self._rates) < last + 2:
+            epochs = self._epochs_ahead(last // per_epoch + 1)
+            rates = schedule(self.outcome.lr, per_epoch, epochs).expand(-1, per_epoch).flatten()
+            self._rates = np.append(rates.numpy(), rates[-1])
+        after = np.minimum(updates, len(self._rates) - 1)
+        found: NDArray[np.bool_] = (lrs == self._rates[after]) | (lrs == self._rates[np.maximum(after - 1, 0)])
+        return found | (updates >= self._predictor.max_epochs * per_epoch)  # the rate after the run moves nothing
 
     def _predicted(self, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the predictions after epochs in ascending order; nan if unavailable."""
@@ -172,12 +190,19 @@ class Forecast(Measuring):
         """Compute predictions up to twice an epoch; returns whether this is possible."""
         assert self.outcome is not None
         assert self._predictor is not None
-        epochs = min(max(2 * epoch, _FIRST_EPOCHS), self.max_predicted_epochs)
+        epochs = min(self._epochs_ahead(epoch), self.max_predicted_epochs)
         try:
             self._losses = self._predictor.losses(self.outcome.variant.batch_size, self.outcome.lr, epochs)
         except NOT_COMPUTABLE:
             self._holds = False
         return self._holds
+
+    def _epochs_ahead(self, epoch: int) -> int:
+        """Return how many epochs are predicted at once; a scheduler may have no learning rate after the run."""
+        epochs = max(2 * epoch, _FIRST_EPOCHS)
+        if self._predictor is None or self._predictor.schedule is None or self._predictor.max_epochs == math.inf:
+            return epochs
+        return min(epochs, math.ceil(self._predictor.max_epochs))
 
     @property
     def said(self) -> dict[str, Any]:
@@ -207,7 +232,7 @@ class Forecast(Measuring):
             raw = _raw_column(pl_module, loader.samples, problem_of(trainer))
             cure = f"use {STANDARDIZE}, and a smaller lr if it diverges even so"
             return "" if raw is None else f"the likely cause is {raw}; {cure}"
-        outcome = self.outcome or predictor.predict(loader.variant.batch_size, learning_rate(trainer))
+        outcome = self.outcome or predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
         return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 
     @one_thread_if(True)
@@ -221,6 +246,9 @@ class Forecast(Measuring):
                 self._ask_theory(trainer, pl_module)
         except NOT_COMPUTABLE:
             self._predictor = self.outcome = None
+        except InputError:  # of learning rates that change
+            self._predictor = self.outcome = None
+            self._left_out = "nothing, because its learning rates change too often, or are unknown to its end; ask plan"
 
     def _ask_theory(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader
@@ -231,7 +259,7 @@ class Forecast(Measuring):
         if self._predictor is None or self._start is None or not isinstance(loader, BatchLoader):
             return
         if self._predictor.can_predict(loader.variant):
-            self.outcome = self._predictor.predict(loader.variant.batch_size, learning_rate(trainer))
+            self.outcome = self._predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
 
     def _predictor_of(
         self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None
@@ -247,6 +275,8 @@ class Forecast(Measuring):
         epochs = most_epochs(trainer.max_epochs, trainer.max_steps, variant)
         is_whole = variant.name == "batch" and loader.epoch_order.order != "with_replacement"
         seconds = seconds_to_predict(variant, columns, is_whole, pl_module.hparams["momentum"])
+        if trainer.lr_scheduler_configs:
+            seconds += _SECONDS_FOLLOWED * variant.updates_per_epoch * min(epochs, _FOLLOWED)
         if max_seconds is None:
             max_seconds = min(max(_seconds_of_training(variant, columns, epochs), _UNNOTICED), _LONGEST)
         if seconds > max_seconds:
@@ -327,10 +357,16 @@ def _plain_network(
     """
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None
-    whole, same_lr = trainer.num_training_batches == len(loader), lr in (None, module.hparams["lr"])
+    same_lr = lr in (None, module.hparams["lr"]) or bool(trainer.lr_scheduler_configs)
+    whole = trainer.num_training_batches == len(loader)
     if not (whole and same_lr) or trainer.gradient_clip_val:
         return None
     return quadratic_network(module)
+
+
+def _configured_lr(trainer: Trainer, module: LightningModule) -> float:
+    """Return the learning rate that a scheduler changes, or without one that in force."""
+    return float(module.hparams["lr"]) if trainer.lr_scheduler_configs else learning_rate(trainer)
 
 
 def _like(affine: Affine, flat: Tensor) -> Affine:

@@ -2,6 +2,7 @@
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method, why_no_factor
+from gd_lightning.module.learning_rates import stepped_rates
 from gd_lightning.module.options import check_options
 from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
 from gd_lightning.module.regression import RegressionModule
@@ -33,5 +34,6 @@ __all__ = [
     "quadratic_network",
     "saved_limits",
     "standardized_module",
+    "stepped_rates",
     "why_no_factor",
 ]

@@ -20,6 +20,7 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, Standardize, set_parameters
 from gd_lightning.module.initial_weights import in_original_units, of_network
+from gd_lightning.module.learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.module.theory_conditions import quadratic_network
 from gd_lightning.problems import Problem
@@ -32,7 +33,7 @@ _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 _NOT_QUADRATIC = (
     "cannot predict the outcome of this module, because its loss is not quadratic in its parameters, or is not "
-    "descended by SGD at a constant learning rate; use a linear regressor, the loss mse and SGD alone"
+    "descended by SGD at learning rates that are known before; use a linear regressor, the loss mse and SGD alone"
 )
 
 
@@ -146,6 +147,7 @@ def _predictor(
         with_replacement=order == "with_replacement",
         drop_last=variant.drop_last,
         rounding=rounding,
+        schedule=stepped_rates(module),
     )
 
 

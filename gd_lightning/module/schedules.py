@@ -25,18 +25,18 @@ def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
     unit = "update" if interval == "step" else "epoch"
     if any(config.reduce_on_plateau for config in configs):
         return f"a scheduler looks at single {unit}s"
-    if any(_changes_more_than_lr(config.scheduler) for config in configs):
+    if any(changes_more_than_lr(config.scheduler) for config in configs):
         return f"a scheduler may change more than the learning rate at every {unit}"
     if configs and len(trainer.optimizers[0].param_groups) > 1:
         return f"several learning rates change at every {unit}"
     return ""
 
 
-def _changes_more_than_lr(scheduler: object) -> bool:
+def changes_more_than_lr(scheduler: object) -> bool:
     """Whether a scheduler may change more than the learning rate, as schedulers that cycle the momentum do."""
     if type(scheduler).__module__ != lr_scheduler.__name__ or getattr(scheduler, "cycle_momentum", False):
         return True
-    return any(map(_changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
+    return any(map(changes_more_than_lr, getattr(scheduler, "_schedulers", ())))
 
 
 class Schedules:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.torch_internals import has_global_hooks, has_hooks
 
 # Methods that define loss and updates; a subclass that overrides one is outside the theory.
 _LOSS = ("forward", "summed_loss", "training_step")
 _UPDATES = (
-    "configure_optimizers",
     "optimizer_step",
     "optimizer_zero_grad",
     "backward",
@@ -25,17 +26,24 @@ _UPDATES = (
 
 
 def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
-    """Return the network if the loss is quadratic in its parameters and minimised by SGD with one lr, else None.
+    """Return the network if the loss is quadratic in its parameters and minimised by SGD, else None.
 
-    With a momentum of 1 or more no learning rate is stable, and the formulas do not hold.
+    The learning rate may change by a scheduler that can be stepped ahead. With a momentum of 1 or more no learning
+    rate is stable, and the formulas do not hold.
     """
     network, options = linear_network(module), module.hparams
-    others = ("optimizer", "lr_scheduler", "l1")
+    others = ("optimizer", "l1")
     if not is_squared_error(module) or any(options[name] for name in others) or options["momentum"] >= 1:
         return None
     if network is None or own_method(module, RegressionModule, _UPDATES):
         return None
-    return network if all(parameter.requires_grad for parameter in network.parameters()) else None
+    if not all(parameter.requires_grad for parameter in network.parameters()):
+        return None
+    try:
+        stepped_rates(module)
+    except InputError:
+        return None
+    return network
 
 
 def is_squared_error(module: LightningModule) -> bool:

@@ -10,6 +10,7 @@ from gd_lightning.theory.advice import epochs_in_words as epochs_in_words
 from gd_lightning.theory.advice import in_words as in_words
 from gd_lightning.theory.advice import remedies as remedies
 from gd_lightning.theory.advice import stable_lr as stable_lr
+from gd_lightning.theory.changing_rates import Schedule as Schedule
 from gd_lightning.theory.critical_batch_size import Interpolation as Interpolation
 from gd_lightning.theory.critical_batch_size import share_of_variance as share_of_variance
 from gd_lightning.theory.drawn_batches import DrawnBatches as DrawnBatches

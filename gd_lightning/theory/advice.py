@@ -17,6 +17,7 @@ from gd_lightning.update_rule import UpdateRule
 SAFE = 0.8  # the part of a stability limit that is advised
 MUCH = 10.0  # the factor, in condition number and in epochs, by which standardising or momentum must help to be advised
 _TRIES = 40
+_SCHEDULED_TRIES = 12  # learning rates, each half of the one before
 # How options are written in advice, on the command line and in Python.
 STANDARDIZE = '--data.standardize both (in Python RegressionDataModule(standardize="both"))'
 _WRITTEN = {
@@ -60,7 +61,7 @@ def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     """
     found = remedies(predictor, outcome)
     said = [f"{_options(remedy)}{_result(predictor, remedy)}" for remedy in found]
-    if found and _is_noisy(predictor, outcome):
+    if found and _is_noisy(predictor, outcome) and predictor.schedule is None:
         said.append("let it fall with an lr_scheduler")
     if not said:
         return f"{_complaint(predictor, outcome)}."
@@ -77,6 +78,8 @@ def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Rem
     is_well = outcome.verdict is Verdict.CONVERGES and outcome.epochs <= MOST_EPOCHS
     if is_well:
         return []
+    if predictor.schedule is not None:
+        return _with_schedule(predictor, outcome)
     found = list(_standardized(predictor, outcome))
     if found and found[0].instead is not None and found[0].instead.epochs > MOST_EPOCHS:
         return found  # everything else takes too long
@@ -103,6 +106,15 @@ def stable_lr(predictor: OutcomePredictor, batch_size: int, part: float = 1.0) -
             break
         lr *= SAFE
     return lr
+
+
+def _with_schedule(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Remedy]:
+    """Return the learning rate with which a run with a schedule ends lowest, if that is much lower."""
+    size, largest = outcome.variant.batch_size, outcome.largest_rate or outcome.lr
+    safe = SAFE * outcome.largest_stable_lr * outcome.lr / largest  # of most schedules rates are in proportion to lr
+    found = [_with_lr(predictor, size, safe / 2**place) for place in range(_SCHEDULED_TRIES)]
+    best = min(found, key=lambda remedy: remedy.outcome.floor)
+    return [best] if best.outcome.floor < SAFE * outcome.floor else []
 
 
 def _to_be_stable(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
@@ -230,6 +242,8 @@ def _is_noisy(predictor: OutcomePredictor, outcome: PredictedOutcome) -> bool:
 
 def _complaint(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     batch, lr = f"batch_size {outcome.variant.batch_size}", f"lr {outcome.lr:g}"
+    if outcome.largest_rate is not None:
+        return _complaint_of_schedule(predictor, outcome, f"{batch}, {lr}")
     if outcome.verdict is Verdict.DIVERGES:
         if outcome.lr >= outcome.largest_stable_lr:
             return f"{lr} is above {outcome.largest_stable_lr:.4g}, the limit for {batch} on these data"
@@ -247,6 +261,19 @@ def _complaint(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     if outcome.verdict is Verdict.SLOW:
         return f"With {batch}, {lr} takes {epochs_in_words(outcome)} epochs, and the run has {predictor.max_epochs:g}"
     return f"With {batch}, {lr} has converged after {epochs_in_words(outcome)} epochs: train"
+
+
+def _complaint_of_schedule(predictor: OutcomePredictor, outcome: PredictedOutcome, said: str) -> str:
+    if outcome.verdict is Verdict.DIVERGES:
+        assert outcome.largest_rate is not None
+        limit, largest = outcome.largest_stable_lr, outcome.largest_rate
+        is_above = "above" if largest >= limit else "near"
+        rate = f"whose largest rate {largest:.4g} is {is_above} the limit {limit:.4g}"
+        return f"{said} diverges with its lr_scheduler, {rate}"
+    if outcome.verdict is Verdict.CONVERGES:
+        return f"With {said} and its lr_scheduler have converged after {epochs_in_words(outcome)} epochs: train"
+    target = f"more than the target of {predictor.target:.2g}"
+    return f"With {said} and its lr_scheduler end {outcome.floor:.2g} above {predictor.reference}, {target}"
 
 
 def _options(remedy: Remedy) -> str:
@@ -268,7 +295,7 @@ def _result(predictor: OutcomePredictor, remedy: Remedy) -> str:
     row = remedy.outcome
     if "trainer.max_epochs" in remedy.options:
         return ""
-    if row.verdict is Verdict.REACHES_ITS_FLOOR:
+    if row.verdict is Verdict.REACHES_ITS_FLOOR or row.floor > predictor.target:
         return f" (ends {row.floor:.2g} above {predictor.reference})"
     # The whole set has no floor; drawn with replacement, N samples have one.
     is_exact = row.growth is not None or (row.variant.name == "batch" and row.floor == 0)
@@ -285,7 +312,7 @@ def in_words(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
         how += f", estimated from {len(predictor.drawn.rows):,} of them"
     if outcome.verdict is Verdict.DIVERGES:
         return f"{outcome.verdict}{how}"
-    if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
+    if outcome.verdict is Verdict.REACHES_ITS_FLOOR or outcome.floor > predictor.target:
         return f"{outcome.verdict}, {outcome.floor:.3g} above {predictor.reference}{how}"
     there = f"{predictor.target:.2g} above {predictor.reference} after {epochs_in_words(outcome)} epochs"
     return f"{outcome.verdict}, {there}{how}"

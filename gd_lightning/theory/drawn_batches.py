@@ -141,10 +141,24 @@ class DrawnBatches:
         state = torch.linalg.matrix_power(self._epoch(lr, variant), epochs) @ self._reduced.start
         return float(self._reduced.observe @ state)
 
-    def expected_losses(self, lr: float, variant: Variant, epochs: int) -> Tensor:
-        """Return the expected train loss before the first and after every epoch, shape (epochs + 1,)."""
-        epoch, states = self._epoch(lr, variant), [self._reduced.start]
-        for _ in range(epochs):
+    def expected_losses(self, lr: float | Tensor, variant: Variant, epochs: int) -> Tensor:
+        """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
+
+        Args:
+            lr: The learning rate, or those of a run as a :data:`~gd_lightning.theory.changing_rates.Schedule` gives
+                them, shape (epochs, 1) or (epochs, updates per epoch).
+            variant: The batches of an epoch.
+            epochs: The number of epochs.
+        """
+        states, rate, epoch = [self._reduced.start], math.nan, torch.empty(0)
+        rates = lr if isinstance(lr, Tensor) else torch.full((epochs, 1), lr, dtype=torch.float64)
+        for of_epoch in rates:
+            if len(of_epoch) > 1:
+                states.append(self._followed(states[-1], of_epoch.tolist(), variant))
+                continue
+            if rate != of_epoch.item():
+                rate = of_epoch.item()
+                epoch = self._epoch(rate, variant)
             states.append(epoch @ states[-1])
         return self.loss.lowest + torch.stack(states) @ self._reduced.observe
 
@@ -160,6 +174,12 @@ class DrawnBatches:
                 update = self._reduced.update(lr, self.spread(size))
                 product = torch.linalg.matrix_power(update, count) @ product
         return product
+
+    def _followed(self, state: Tensor, rates: list[float], variant: Variant) -> Tensor:
+        """Return a reduced state after an epoch whose updates have learning rates of their own."""
+        for index, rate in enumerate(rates):
+            state = self._reduced.update(rate, self.spread(variant.size_of(index))) @ state
+        return state
 
     @cached_property
     def moments(self) -> Moments:

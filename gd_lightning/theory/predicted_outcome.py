@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.theory.changing_rates import MOST_UPDATES, Schedule, followed_losses, refuse_too_many
 from gd_lightning.theory.drawn_batches import DrawnBatches
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.numerics.searches import smallest_whole
@@ -31,6 +32,7 @@ _EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)  # each number only if the target is
 # A run has converged when its excess is at most the first of these, as a part of the least-squares loss. Below the
 # second, as a part of the loss of the best constant, a least-squares loss is no scale, and the third counts instead.
 _CONVERGED, _NO_SCALE, _CONVERGED_IF_NO_SCALE = 0.01, 1e-6, 1e-4
+_DIVERGED = 1e6  # times the excess of the start, at which a run is stopped
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # Second moments of drawn batches are computed from a subsample where all samples would take minutes: from at most
 # N R^2 numbers for R directions, or N S^2 where products of samples are summed up for S pairs of directions.
@@ -70,6 +72,7 @@ class PredictedOutcome:
         verdict: The outcome in a word.
         growth: For the sequential order, the factor by which the error can grow within an epoch; None for others.
         rounding: The part of the floor that is due to rounding alone, if that keeps it above the target; else 0.
+        largest_rate: The largest learning rate of a schedule; None for a constant one.
     """
 
     variant: Variant
@@ -81,6 +84,7 @@ class PredictedOutcome:
     verdict: Verdict
     growth: float | None = None
     rounding: float = 0.0
+    largest_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class OutcomePredictor:
         with_replacement: Whether samples are drawn with replacement; then a batch of N is not the whole set either.
         rounding: Returns the excess that rounding leaves under an update rule; None: rounding is neglected.
         standardized: Returns the predictor of the same run on standardised features; None if there is none.
+        schedule: Gives the learning rates of a run; None for a constant one. Limits are then those of its largest rate,
+            and the floor is the excess at which the run ends.
 
     Example:
         >>> import torch
@@ -118,6 +124,7 @@ class OutcomePredictor:
     with_replacement: bool = False
     rounding: Callable[[UpdateRule], float] | None = None
     standardized: Callable[[], OutcomePredictor] | None = None
+    schedule: Schedule | None = None
 
     @cached_property
     def drawn(self) -> LinearLoss:
@@ -163,7 +170,14 @@ class OutcomePredictor:
         return variant.name == "batch" and not self.with_replacement
 
     def can_predict(self, variant: Variant) -> bool:
-        """Whether there is a prediction for this batch size; for mini-batches, up to some number of directions."""
+        """Whether there is a prediction for this batch size; for mini-batches, up to some number of directions.
+
+        With a schedule, updates that must be followed one after the other may be too many.
+        """
+        if self.schedule is not None and (self.is_exact(variant) or self.schedule(1.0, 2, 1).shape[1] > 1):
+            epochs = min(self.max_epochs, _EPOCHS_PREDICTED[1])
+            if variant.updates_per_epoch * epochs > MOST_UPDATES:
+                return False
         return self.is_whole(variant) or len(self.loss.eigenvalues) <= _MOST_DIRECTIONS
 
     def losses(self, batch_size: BatchSize, lr: float, epochs: int) -> Tensor:
@@ -175,9 +189,12 @@ class OutcomePredictor:
             InputError: There is no prediction for this batch size.
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        if not self.is_whole(variant):
+            self._refuse_too_many_directions(variant)
+        if self.schedule is not None:
+            return self._scheduled_losses(variant, self.schedule(lr, variant.updates_per_epoch, epochs))
         if self.is_whole(variant):
             return predicted_losses(self.loss, self.start, self.rule.at(lr), epochs)
-        self._refuse_too_many_directions(variant)
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             return epoch.predicted_losses(self.start, epochs)
@@ -220,8 +237,8 @@ class OutcomePredictor:
         row = self._without_rounding(batch_size, lr)
         if self.rounding is None or row.verdict not in (Verdict.CONVERGES, Verdict.SLOW):
             return row
-        left = self.rounding(self.rule.at(lr))
-        if row.floor + left <= self.target:
+        left = self.rounding(self.rule.at(row.largest_rate or lr))
+        if row.floor + left <= self.target or row.floor > self.target:
             return row
         floor, verdict = row.floor + left, Verdict.REACHES_ITS_FLOOR
         return replace(row, epochs=math.inf, floor=floor, verdict=verdict, rounding=left)
@@ -229,6 +246,8 @@ class OutcomePredictor:
     def _without_rounding(self, batch_size: BatchSize, lr: float) -> PredictedOutcome:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
+        if self.schedule is not None:
+            return self._scheduled(variant, limit, best, lr, self.schedule)
         if self.is_whole(variant):
             epochs = updates_to_excess(self.loss, self.start, self.rule.at(lr), self.target)
             return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
@@ -244,6 +263,35 @@ class OutcomePredictor:
         epochs = self._epochs(lambda horizon: drawn.expected_losses(lr, variant, horizon), floor, lr, variant)
         return self._judged(variant, limit, best, lr, epochs, floor)
 
+    def _scheduled_losses(self, variant: Variant, rates: Tensor) -> Tensor:
+        """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,)."""
+        if self.is_whole(variant) or self.knows_the_order:
+            return followed_losses(self.loss, self.start, self.rule, variant, rates)
+        if rates.shape[1] > 1:
+            refuse_too_many(rates, variant)
+        return self.drawn_batches.expected_losses(rates, variant, len(rates))
+
+    def _scheduled(
+        self, variant: Variant, limit: float, best: float, lr: float, schedule: Schedule
+    ) -> PredictedOutcome:
+        """Return the predicted outcome of a run with a schedule, by its whole curve."""
+        horizon = int(min(self.max_epochs, _EPOCHS_PREDICTED[1]))
+        rates = schedule(lr, variant.updates_per_epoch, horizon)
+        excess = self._scheduled_losses(variant, rates) - self.loss.lowest
+        bearable = max(self.excess_at_start, self.loss.constant - self.loss.lowest, self.target)
+        is_finite = bool(excess.isfinite().all())
+        if not is_finite or excess[-1] > bearable or excess.max() > _DIVERGED * bearable:
+            floor, epochs, verdict = math.inf, math.inf, Verdict.DIVERGES
+        else:
+            above = (excess > self.target).nonzero()
+            floor, epochs = excess[-1].item(), int(above[-1, 0]) + 1 if len(above) else 0
+            verdict = Verdict.CONVERGES
+            if epochs > horizon:
+                epochs, last = math.inf, rates[-1, -1].item()
+                is_noisy = not self.is_exact(variant) and self.drawn_batches.floor(last, variant) > self.target
+                verdict = Verdict.REACHES_ITS_FLOOR if is_noisy else Verdict.SLOW
+        return PredictedOutcome(variant, limit, best, lr, epochs, floor, verdict, largest_rate=rates.max().item())
+
     def changed(self, **changes: Any) -> OutcomePredictor:
         """Return the predictor of the same run with other arguments; computed moments are shared if they still hold."""
         other = replace(self, **changes)
@@ -257,7 +305,7 @@ class OutcomePredictor:
         return DrawnBatches(self.drawn, self.start, self.rule)
 
     def _refuse_too_many_directions(self, variant: Variant) -> None:
-        if not self.can_predict(variant):
+        if len(self.loss.eigenvalues) > _MOST_DIRECTIONS:
             raise InputError(
                 f"cannot predict the outcome of batch_size {variant.batch_size}, because that of mini-batches is "
                 f"computed in up to {_MOST_DIRECTIONS} directions, and these data vary in "

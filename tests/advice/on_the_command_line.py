@@ -239,6 +239,16 @@ def materials() -> None:
 
 
 # By a part of the message as it stands in the source.
+ONE_CYCLE = (
+    "--lr_scheduler OneCycleLR --lr_scheduler.max_lr 0.1 --lr_scheduler.total_steps 5 "
+    "--lr_scheduler.cycle_momentum false"
+)
+STEPS = "--lr_scheduler StepLR --lr_scheduler.step_size 5"
+MANY_UPDATES = (
+    "--data.problem LinearProblem --data.problem.n_samples 300 --data.order sequential --data.batch_size 1 "
+    "--trainer.max_epochs 1000 --map false"
+)
+
 ADVICE: dict[str, Advice] = {
     # What is given, whatever for
     "{} is no text in UTF-8": advice(
@@ -775,8 +785,25 @@ ADVICE: dict[str, Advice] = {
         f"fit --model.initialization '{{weight: 1}}' {ONE_EPOCH}",
     ),
     # Plan
-    "because the statements hold for SGD at a constant learning rate; leave it out": advice(
-        "plan --optimizer Adam", "plan --map false"
+    "because the statements hold for SGD; leave it out": advice("plan --optimizer Adam", "plan --map false"),
+    "because the statements on a loss that is not quadratic hold for SGD at a constant learning rate; leave it": advice(
+        "plan --model.hidden_sizes [3] --lr_scheduler StepLR --lr_scheduler.step_size 5",
+        "plan --model.hidden_sizes [3] --map false",
+    ),
+    "and a scheduler that leaves them as they are (cycle_momentum false)": advice(
+        "plan --lr_scheduler CyclicLR --lr_scheduler.base_lr 0.01 --lr_scheduler.max_lr 0.1",
+        "plan --lr_scheduler CyclicLR --lr_scheduler.base_lr 0.01 --lr_scheduler.max_lr 0.1 "
+        "--lr_scheduler.cycle_momentum false",
+    ),
+    "cannot predict the learning rates of {}, because": advice(
+        "plan --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor train_loss",
+        "plan --lr_scheduler StepLR --lr_scheduler.step_size 5",
+    ),
+    "has no learning rate after epoch {}; use as many epochs as it is made for": advice(
+        f"plan {ONE_CYCLE}", f"plan {ONE_CYCLE} --trainer.max_epochs 5"
+    ),
+    "that are followed; use fewer epochs, or a constant lr": advice(
+        f"plan {MANY_UPDATES} {STEPS}", f"plan {MANY_UPDATES} {STEPS} --trainer.max_epochs 10", f"plan {MANY_UPDATES}"
     ),
     "because from 1 on no learning rate lets the error shrink; use a momentum below 1": advice(
         "plan --model.momentum 1", "plan --model.momentum 0.9 --map false"

@@ -44,7 +44,7 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
     map_file, failure = None, None
     if not json:
         print(made, flush=True)
-    if logs is not None and isinstance(made, Plan):
+    if logs is not None and not made.why_no_map:
         try:
             name = f"plan-{made.title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
             with waiting("map"):

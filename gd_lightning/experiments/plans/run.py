@@ -18,7 +18,7 @@ from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.experiments.plans.form import PlanForm
 from gd_lightning.experiments.plans.local import Begins, LocalPlan, local_plan
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
-from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
+from gd_lightning.module import RegressionModule, predictor_of, quadratic_network, stepped_rates
 from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator
@@ -149,11 +149,16 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
 
 def _refuse_other_updates(module: RegressionModule) -> None:
     """Refuse updates other than those of SGD at one learning rate."""
-    for option, what in (("optimizer", "another optimizer than SGD"), ("lr_scheduler", "an lr_scheduler")):
-        if module.hparams[option]:
-            raise InputError(
-                f"cannot plan for {what}, because the statements hold for SGD at a constant learning rate; leave it out"
-            )
+    if module.hparams["optimizer"]:
+        raise InputError(
+            "cannot plan for another optimizer than SGD, because the statements hold for SGD; leave it out"
+        )
+    if module.hparams["lr_scheduler"] and quadratic_network(module) is None:
+        stepped_rates(module)  # says so of a scheduler that cannot be stepped ahead
+        raise InputError(
+            "cannot plan for an lr_scheduler here, because the statements on a loss that is not quadratic hold for SGD "
+            "at a constant learning rate; leave it out"
+        )
     if module.hparams["momentum"] >= 1:
         raise InputError(
             f"cannot plan with momentum {module.hparams['momentum']:g}, because from 1 on no learning rate lets the "
@@ -229,7 +234,9 @@ class Plan(PlanForm[PredictedOutcome]):
         """What the columns mean, and what the statements hold for, in lines."""
         return [
             f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
-            "floor   how far above it the noise of the batches, or rounding, keeps the train loss",
+            "floor   how far above it the noise of the batches, or rounding, keeps the train loss"
+            if self.predictor.schedule is None
+            else "floor   how far above it the run ends; its largest lr must stay below the largest stable one",
             *self._notes(),
         ]
 
@@ -240,11 +247,20 @@ class Plan(PlanForm[PredictedOutcome]):
 
     @property
     def why_no_map(self) -> str:
-        """Empty: there is a map."""
-        return ""
+        """Empty unless the learning rate changes: the map is of constant ones."""
+        return "" if self.predictor.schedule is None else "its learning rate changes, and a map is of constant ones"
 
     def plot(self) -> Figure:
-        """Draw the map of outcomes with the configured run on it."""
+        """Draw the map of outcomes with the configured run on it.
+
+        Raises:
+            InputError: There is no map.
+        """
+        if self.why_no_map:
+            raise InputError(
+                f"cannot draw a map of outcomes, because {self.why_no_map}; use to_dict(), or sweep to train many "
+                "settings"
+            )
         row, epochs = self.configured, self.predictor.max_epochs
         length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
         lines = [f"{self.title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]

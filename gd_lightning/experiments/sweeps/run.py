@@ -458,7 +458,7 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float, 
     module, data = copy.deepcopy(seed.module), seed.data
     nesterov = module.hparams["nesterov"]
     module.hparams.update(momentum=0.0, nesterov=False, weight_decay=0.0, l1=0.0)
-    if quadratic_network(module) is None:
+    if quadratic_network(module) is None or module.hparams["lr_scheduler"]:
         return {}
     limits: dict[tuple[int, float, float], float] = {}
     with contextlib.suppress(*NOT_COMPUTABLE):

@@ -14,6 +14,7 @@ from gd_lightning.callbacks import LossBelow as LossBelow
 from gd_lightning.callbacks import LossPlateau as LossPlateau
 from gd_lightning.callbacks import Pictures as Pictures
 from gd_lightning.callbacks import PrintUpdates as PrintUpdates
+from gd_lightning.callbacks import SharpnessMonitor as SharpnessMonitor
 from gd_lightning.callbacks import StopOnDivergence as StopOnDivergence
 from gd_lightning.callbacks import TimeBudget as TimeBudget
 from gd_lightning.cli import main as main

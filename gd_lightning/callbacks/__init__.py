@@ -8,6 +8,7 @@ from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.print_updates import PrintUpdates
 from gd_lightning.callbacks.progress import LongRunProgress
 from gd_lightning.callbacks.recorder import HistoryRecorder
+from gd_lightning.callbacks.sharpness_monitor import SharpnessMonitor
 from gd_lightning.callbacks.stop_on_divergence import StopOnDivergence
 from gd_lightning.callbacks.stop_on_signal import EndedBySignal, StopOnSignal, raise_for_signal
 from gd_lightning.callbacks.stopping import ExcessBelow, GradientNormBelow, LossBelow, LossPlateau, TimeBudget
@@ -27,6 +28,7 @@ __all__ = [
     "LossPlateau",
     "Pictures",
     "PrintUpdates",
+    "SharpnessMonitor",
     "StopOnDivergence",
     "StopOnSignal",
     "TimeBudget",

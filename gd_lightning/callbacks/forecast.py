@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.callbacks.divergence_cause import Weights, cause_in_curvature, weights_of
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
@@ -90,6 +91,7 @@ class Forecast(Measuring):
         self._predictor: OutcomePredictor | None = None
         self._losses = torch.empty(0)
         self._rates = np.empty(0)
+        self._weights: list[tuple[str, Weights]] = []
         self._holds = True
 
     # Trainer hooks, in the order of their calls
@@ -132,8 +134,17 @@ class Forecast(Measuring):
     @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return the predicted train loss at an epoch's end."""
+        self._ask(trainer, pl_module)
+        if self._predictor is None and isinstance(pl_module, RegressionModule):
+            self._keep_weights(pl_module)
         at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
         return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
+
+    def _keep_weights(self, module: RegressionModule) -> None:
+        """Keep the weights of the start and of the last two measurements, the newer of which may have diverged."""
+        if (weights := weights_of(module)) is not None:
+            when = "at its last weights before" if self._weights else "at the start"
+            self._weights = [*self._weights[:1], *self._weights[1:][-1:], (when, weights)]
 
     def measure_at(
         self,
@@ -160,7 +171,8 @@ class Forecast(Measuring):
         assert self.outcome is not None
         assert self._predictor is not None
         if (schedule := self._predictor.schedule) is None or not len(updates):
-            return lrs == self.outcome.lr
+            same: NDArray[np.bool_] = lrs == self.outcome.lr
+            return same
         per_epoch, last = self.outcome.variant.updates_per_epoch, int(updates[-1])
         if len(self._rates) < last + 2:
             epochs = self._epochs_ahead(last // per_epoch + 1)
@@ -231,7 +243,9 @@ class Forecast(Measuring):
         if predictor is None or not predictor.can_predict(loader.variant):
             raw = _raw_column(pl_module, loader.samples, problem_of(trainer))
             cure = f"use {STANDARDIZE}, and a smaller lr if it diverges even so"
-            return "" if raw is None else f"the likely cause is {raw}; {cure}"
+            if raw is not None:
+                return f"the likely cause is {raw}; {cure}"
+            return cause_in_curvature(trainer, pl_module, self._weights[:-1] or self._weights)
         outcome = self.outcome or predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
         return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 

@@ -26,6 +26,7 @@ from gd_lightning.module import has_least_squares
 from gd_lightning.plots.loss_plane import draw_plane
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals, has_visible_points
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
+from gd_lightning.plots.sharpness import draw_sharpness
 from gd_lightning.plots.style import PANEL_HEIGHT, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
 
@@ -106,6 +107,8 @@ class Pictures(Callback):
         assert summary is not None
         variant = summary.variant
         yield "losses", lambda axes: draw_losses(axes, history, variant, summary.least_squares_loss)
+        if "sharpness" in history:
+            yield "sharpness", lambda axes: draw_sharpness(axes, history)
         if not isinstance(loader, BatchLoader):
             return
         samples = loader.samples

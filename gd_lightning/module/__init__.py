@@ -11,7 +11,9 @@ from gd_lightning.module.theory_conditions import (
     has_least_squares,
     is_squared_error,
     linear_network,
+    predicting_part,
     quadratic_network,
+    trained_loss_of,
 )
 from gd_lightning.module.trainer_checks import check_processes, check_strategy
 from gd_lightning.module.validation import Validation
@@ -30,10 +32,12 @@ __all__ = [
     "is_squared_error",
     "linear_network",
     "own_method",
+    "predicting_part",
     "predictor_of",
     "quadratic_network",
     "saved_limits",
     "standardized_module",
     "stepped_rates",
+    "trained_loss_of",
     "why_no_factor",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lightning.pytorch import LightningModule
-from torch import nn
+from torch import Tensor, nn
 
 from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
@@ -62,6 +64,25 @@ def linear_network(module: LightningModule) -> LinearRegressor | None:
     if has_global_hooks() or any(part is not None and has_hooks(vars(part)) for part in parts):
         return None
     return network if network.is_free else None
+
+
+def predicting_part(module: LightningModule) -> nn.Module:
+    """Return what predicts, without the parts of a module that only measure."""
+    if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
+        return module
+    assert module.network is not None
+    return module.network if module.standardize is None else nn.Sequential(module.standardize, module.network)
+
+
+def trained_loss_of(module: RegressionModule) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the summed loss that updates minimise, from what the predictor returns and targets in original units."""
+    layer = module.standardize_targets
+    if layer is None:
+        return module.summed_loss
+    is_own = bool(own_method(module, RegressionModule, ("forward",)))  # which returns predictions in original units
+    return lambda prediction, target: module.summed_loss(
+        layer.standardized(prediction) if is_own else prediction, layer.standardized(target)
+    )
 
 
 def has_least_squares(module: LightningModule) -> bool:

@@ -11,6 +11,7 @@ Letters: T updates, E epochs, U updates of an epoch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,8 +70,11 @@ def _gradients(loss: LinearLoss, variant: Variant) -> Iterator[Callable[[Tensor]
     for index in range(variant.updates_per_epoch):
         batch = slice(variant.samples_at(index), variant.samples_at(index + 1))
         rows, residuals = loss.rows[batch], loss.residuals[batch]
-        scale = 2 / (loss.n_outputs * len(rows))
-        yield lambda error, rows=rows, residuals=residuals, scale=scale: scale * (rows.T @ (rows @ error - residuals))
+        yield partial(_gradient, rows, residuals)
+
+
+def _gradient(rows: Tensor, residuals: Tensor, error: Tensor) -> Tensor:
+    return 2 / residuals.numel() * (rows.T @ (rows @ error - residuals))
 
 
 def refuse_too_many(rates: Tensor, variant: Variant) -> None:

@@ -31,7 +31,7 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.random_numbers import generator_given_back
 from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
-from gd_lightning.theory.numerics.krylov import largest_eigenvalue, largest_eigenvalues
+from gd_lightning.theory.numerics.krylov import largest_eigenvalues, leading_eigenpair
 from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
@@ -292,7 +292,7 @@ class NetworkLoss:
     """
 
     def __init__(self, network: nn.Module, summed_loss: SummedLoss, pieces: Pieces) -> None:
-        self._network = copy.deepcopy(network).double().eval()
+        self._network = copy.deepcopy(network).cpu().double().eval()
         self._trained = {name: p for name, p in self._network.named_parameters() if p.requires_grad}
         self._summed_loss = summed_loss
         self._pieces = pieces
@@ -337,9 +337,13 @@ class NetworkLoss:
         It is the largest one, not the largest in size: where the loss curves downward most, it is not what limits a
         learning rate.
         """
+        return self.sharpest()[0]
+
+    def sharpest(self) -> tuple[float, Tensor]:
+        """Return the largest eigenvalue of the Hessian and its eigenvector, of length 1, shape (P,)."""
         start = torch.randn(self.n_parameters, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         most = min(_MOST_PRODUCTS, max(_FEWEST_PRODUCTS, _NUMBERS_KEPT // self.n_parameters))
-        return largest_eigenvalue(self.hessian_product, start, most)
+        return leading_eigenpair(self.hessian_product, start, most)
 
     def of_samples(self, x: Tensor, y: Tensor, most: int = _PRODUCTS_OF_SAMPLES) -> tuple[Tensor, Tensor]:
         """Return the curvature of single samples' losses, and the squared norms of their gradients.

@@ -784,6 +784,10 @@ ADVICE: dict[str, Advice] = {
         "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",
         f"fit --model.initialization '{{weight: 1}}' {ONE_EPOCH}",
     ),
+    "cannot measure every {} epochs; use a whole number from 1": advice(
+        f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 0 {ONE_EPOCH}",
+        f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 1 {ONE_EPOCH}",
+    ),
     # Plan
     "because the statements hold for SGD; leave it out": advice("plan --optimizer Adam", "plan --map false"),
     "because the statements on a loss that is not quadratic hold for SGD at a constant learning rate; leave it": advice(

@@ -116,7 +116,7 @@ def test_the_mean_of_many_runs_is_the_expected_curve(rule: UpdateRule, by_update
     largest = 0.4 * drawn.largest_stable_lr(3)
     rates = largest * torch.linspace(1, 0.1, 8 * (per_epoch if by_update else 1)).double().view(8, -1)
     every = rates.expand(-1, per_epoch).flatten().numpy()
-    moved = {"momentum": rule.momentum, "weight_decay": rule.weight_decay}
+    moved: dict[str, Any] = {"momentum": rule.momentum, "weight_decay": rule.weight_decay}
     losses = trained(x, y, start, every, variant, 8, "with_replacement", runs=2000, **moved)
     apart = losses.mean(axis=1) - drawn.expected_losses(rates, variant, 8).numpy()
     assert (np.abs(apart[1:]) < 3 * losses[1:].std(axis=1) / 2000**0.5).all()
@@ -127,7 +127,7 @@ def test_in_order_every_update_has_its_rate() -> None:
     x, y, start, loss = _few(rule)
     rates = torch.linspace(0.05, 0.001, 28).double().view(4, 7)
     predictor = OutcomePredictor(loss, start, 4, rule, sequential=True, schedule=lambda lr, updates, epochs: rates)
-    moved = {"momentum": 0.7, "nesterov": True, "weight_decay": 0.1}
+    moved: dict[str, Any] = {"momentum": 0.7, "nesterov": True, "weight_decay": 0.1}
     expected = trained(x, y, start, rates.flatten().numpy(), Variant.of(3, 20), 4, **moved)[:, 0]
     np.testing.assert_allclose(predictor.losses(3, 1.0, 4), expected, rtol=1e-10)
 

@@ -16,7 +16,13 @@ SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are
 _OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
 _OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
 _IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
-_SHOWING = ("PrintUpdates", "Pictures", "GradientVariance", "LongRunProgress")  # callbacks that change nothing
+_SHOWING = (
+    "PrintUpdates",
+    "Pictures",
+    "GradientVariance",
+    "LongRunProgress",
+    "SharpnessMonitor",
+)  # callbacks that change nothing
 _CALLBACKS = "trainer.callbacks"
 # Options that choose classes, and what they are where none is chosen.
 _CHOSEN = {"optimizer": "SGD", "lr_scheduler": "no lr_scheduler", _CALLBACKS: "no callbacks"}

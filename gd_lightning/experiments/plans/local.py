@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
@@ -21,8 +20,9 @@ from gd_lightning.module import (
     RegressionModule,
     has_least_squares,
     is_squared_error,
-    own_method,
+    predicting_part,
     standardized_module,
+    trained_loss_of,
 )
 from gd_lightning.theory import LocalCurvature, LocalOutcome, LocalVerdict, NetworkLoss, drawn_evenly
 from gd_lightning.theory.advice import MUCH, SAFE, STANDARDIZE, rounded
@@ -128,8 +128,8 @@ def _plan_as_it_is(
     widest = max([data.in_features, data.out_features, *(size for shape in shapes for size in shape)])
     taken = _thinned(data.train, max(_FEWEST, LocalPlan.most_numbers // max(1, sum(shape.numel() for shape in shapes))))
     loss = NetworkLoss(
-        _predictor_of(module),
-        _loss_of(module),
+        predicting_part(module),
+        trained_loss_of(module),
         lambda: taken.pieces(max(1, _AT_ONCE // widest)),
     )
     drawn = _thinned(taken, max(1, min(LocalPlan.most_jacobians, _NUMBERS_OF_JACOBIANS // loss.n_parameters)))
@@ -173,25 +173,6 @@ def _try(
         at_most = row.limit  # smaller batches are not more stable
         guess = guess if found.diverging_lr == math.inf else found.diverging_lr
     return rows, tried
-
-
-def _predictor_of(module: RegressionModule) -> nn.Module:
-    """Return what predicts, without the parts of a module that only measure."""
-    assert module.network is not None
-    if own_method(module, RegressionModule, ("forward",)):
-        return module
-    return module.network if module.standardize is None else nn.Sequential(module.standardize, module.network)
-
-
-def _loss_of(module: RegressionModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the summed loss that updates minimise, from what the predictor returns and targets in original units."""
-    layer = module.standardize_targets
-    if layer is None:
-        return module.summed_loss
-    is_own = bool(own_method(module, RegressionModule, ("forward",)))  # which returns predictions in original units
-    return lambda prediction, target: module.summed_loss(
-        layer.standardized(prediction) if is_own else prediction, layer.standardized(target)
-    )
 
 
 def _thinned(samples: Samples, most: int) -> Samples:

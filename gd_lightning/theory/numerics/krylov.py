@@ -31,10 +31,16 @@ def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float
     Returns:
         The eigenvalue, to about eight digits unless ``most`` ended the search.
     """
+    return leading_eigenpair(apply, start, most)[0]
+
+
+def leading_eigenpair(apply: Operator, start: Tensor, most: int = 200) -> tuple[float, Tensor]:
+    """Return the largest eigenvalue as :func:`largest_eigenvalue` does, and its eigenvector, of length 1."""
     basis = [start / start.norm()]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     found, quiet = 0.0, 0
+    shares = start.new_ones(1)
     for _ in range(min(most, start.numel())):
         vector = apply(basis[-1])
         diagonal.append((vector * basis[-1]).sum())
@@ -42,7 +48,8 @@ def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float
         if beside:
             sides = torch.stack(beside)
             tridiagonal = tridiagonal + torch.diag(sides, 1) + torch.diag(sides, -1)
-        before, found = found, torch.linalg.eigvalsh(tridiagonal)[-1].item()
+        values, vectors = torch.linalg.eigh(tridiagonal)
+        before, found, shares = found, values[-1].item(), vectors[:, -1]
         # Twice in a row: a direction of its own may only begin to show.
         quiet = quiet + 1 if abs(found - before) <= _SETTLED_VALUE * abs(found) else 0
         vector = _orthogonal(vector, basis)
@@ -51,7 +58,7 @@ def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float
             break
         beside.append(norm)
         basis.append(vector / norm)
-    return found
+    return found, torch.stack(basis[: len(shares)], dim=-1) @ shares
 
 
 def largest_eigenvalues(apply: Operator, start: Tensor, most: int) -> Tensor:

@@ -1,0 +1,28 @@
+"""The sharpness of a run against what its learning rate allows."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from gd_lightning.records.history import History
+
+_SHOWN = 3.0  # times the limit: what is far above it would hide where the sharpness is against it
+
+
+def draw_sharpness(axes: Axes, history: History) -> None:
+    """Draw the largest eigenvalue of the Hessian against updates, and the one at which an error begins to grow.
+
+    Args:
+        axes: Where to.
+        history: A run with the columns ``sharpness`` and ``sharpness_limit``.
+    """
+    updates, values = history.series("sharpness")
+    at_limits, limits = history.series("sharpness_limit")
+    axes.plot(updates, values, color="tab:blue", linewidth=1.2, label="sharpness")
+    axes.plot(at_limits, limits, color="black", linestyle="--", linewidth=1.2, label="the largest that lr allows")
+    highest = _SHOWN * float(np.max(limits))
+    axes.set_ylim(0, min(1.05 * max(float(np.max(values)), float(np.max(limits))), highest))
+    axes.set_title("sharpness")
+    axes.set_xlabel("updates")
+    axes.legend()

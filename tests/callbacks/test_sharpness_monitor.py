@@ -1,0 +1,130 @@
+"""The sharpness while a network trains: against closed forms and autograd, and at the edge of stability."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from gd_lightning import (
+    Arrays,
+    History,
+    HistoryRecorder,
+    InputError,
+    RegressionDataModule,
+    RegressionModule,
+    SharpnessMonitor,
+    SteepLine,
+)
+from gd_lightning.plots.sharpness import draw_sharpness
+from gd_lightning.theory import LinearLoss
+from tests.conftest import CommandLine, MakeTrainer
+
+
+def chebyshev() -> Arrays:
+    """Return 20 points of the polynomial of degree 4, the toy problem of Cohen et al., appendix."""
+    x = torch.linspace(-1, 1, 20)[:, None]
+    return Arrays(x, 8 * x**4 - 8 * x**2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({"lr": 0.05}, 2 / 0.05),
+        ({"lr": 0.02, "momentum": 0.5}, 3 / 0.02),
+        ({"lr": 0.02, "momentum": 0.5, "nesterov": True, "weight_decay": 0.3}, 1.5 / 0.02),
+    ],
+)
+def test_on_a_line_it_is_the_known_eigenvalue_and_the_known_limit(
+    make_trainer: MakeTrainer, options: dict[str, Any], limit: float
+) -> None:
+    recorder, said = HistoryRecorder(), list[str]()
+    monitor = SharpnessMonitor(every_n_epochs=2, announce=said.append)
+    trainer = make_trainer(max_epochs=5, precision="64-true", callbacks=[recorder, monitor])
+    trainer.fit(RegressionModule(**options), RegressionDataModule(SteepLine(), batch_size=25))
+    x, y = (each.double() for each in SteepLine().sample())
+    curvature = LinearLoss.of(x, y).lambda_max + options.get("weight_decay", 0.0)
+    updates, found = recorder.history.series("sharpness")
+    assert updates.tolist() == [0, 8, 16]
+    np.testing.assert_allclose(found, curvature, rtol=1e-6)
+    np.testing.assert_allclose(recorder.history.series("sharpness_limit")[1], limit, rtol=1e-12)
+    # Noise and alignment at update 0, by the gradients of single samples.
+    design = np.hstack([x.numpy(), np.ones((100, 1))])
+    w, b = recorder.history["w"][0], recorder.history["b"][0]
+    gradients = 2 * (design @ [w, b] - y.numpy()[:, 0])[:, None] * design
+    mean = gradients.mean(axis=0)
+    noise = (np.square(gradients).sum(axis=1).mean() - mean @ mean) / (mean @ mean)
+    assert recorder.history.series("gradient_noise_scale")[1][0] == pytest.approx(noise, rel=1e-6)
+    steepest = np.linalg.eigh(design.T @ design)[1][:, -1]
+    aligned = abs(mean @ steepest) / math.sqrt(mean @ mean)
+    assert recorder.history.series("gradient_alignment")[1][0] == pytest.approx(aligned, rel=1e-5)
+    assert len(said) == 1
+    assert f"The sharpness is {curvature:.3g}, and {limit:.3g} is what the learning rate allows" in said[0]
+
+
+def test_measuring_changes_nothing_and_a_network_of_ones_own_is_measured(make_trainer: MakeTrainer) -> None:
+    weights = []
+    for callbacks in ([], [SharpnessMonitor(announce=lambda _: None)]):
+        torch.manual_seed(0)
+        recorder = HistoryRecorder()
+        module = RegressionModule(hidden_sizes=[6], dropout=0.2, lr=0.05)
+        trainer = make_trainer(max_epochs=3, callbacks=[recorder, *callbacks])
+        trainer.fit(module, RegressionDataModule(chebyshev(), batch_size=5))
+        weights.append(torch.cat([each.detach().flatten() for each in module.parameters()]))
+    assert torch.equal(*weights)
+    assert len(recorder.history.series("sharpness")[1]) == 4
+
+
+def _at_the_edge(make_trainer: MakeTrainer, lr: float, epochs: int, width: int) -> tuple[Any, str]:
+    torch.manual_seed(0)
+    recorder, said = HistoryRecorder(), list[str]()
+    monitor = SharpnessMonitor(every_n_epochs=20, announce=said.append)
+    trainer = make_trainer(max_epochs=epochs, precision="64-true", callbacks=[recorder, monitor])
+    module = RegressionModule(hidden_sizes=[width, width], activation="tanh", lr=lr)
+    trainer.fit(module, RegressionDataModule(chebyshev()))
+    return recorder.history, said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lr", [0.2, 0.1, 0.05])
+def test_the_sharpness_of_an_mlp_rises_to_the_edge_of_stability_and_stays_there(
+    make_trainer: MakeTrainer, lr: float
+) -> None:
+    """As published: from below it rises to 2 / lr, hovers there, and the train loss falls all the same."""
+    history, said = _at_the_edge(make_trainer, lr, 4000, 50)
+    updates, sharpness = history.series("sharpness")
+    share = sharpness * lr / 2
+    late = share[updates >= 2000]
+    assert 0.9 < np.median(late) < 1.15
+    assert (late > 0.75).all()
+    assert (late < 1.5).all()
+    losses = history["train_loss"]
+    assert losses[-1] < 0.1 * losses[0]
+    assert (np.diff(losses[-1000:]) > 0).any()  # it swings, and falls in the long run
+    assert "at the edge of stability: a smaller lr falls without swinging" in said
+
+
+def test_the_picture_of_a_run_has_the_sharpness(command_line: CommandLine, pictures: None) -> None:
+    plain, measured = (
+        command_line.fit("--data.problem", "Sine", "--model.hidden_sizes", "[3]", "--trainer.max_epochs", "3", *options)
+        for options in ([], ["--trainer.callbacks", "SharpnessMonitor"])
+    )
+    areas = [math.prod(plt.imread(run / "curves.png").shape) for run in (plain, measured)]
+    assert areas[1] == pytest.approx(4 / 3 * areas[0], rel=0.01)  # a fourth panel
+    history = History.from_csv(measured / "history.csv")
+    assert len(history.series("sharpness")[1]) == 4
+    axes = Figure().subplots()
+    draw_sharpness(axes, history)
+    drawn, limit = axes.lines
+    np.testing.assert_allclose(np.asarray(drawn.get_ydata(), dtype=float), history.series("sharpness")[1])
+    np.testing.assert_allclose(np.asarray(limit.get_ydata(), dtype=float), 2 / 0.1)
+
+
+def test_an_interval_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot measure every 0 epochs; use a whole number from 1"):
+        SharpnessMonitor(every_n_epochs=0)

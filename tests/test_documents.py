@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from gd_lightning.experiments.comparison.claims import TIMED
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks.sections import SECTIONS
 from tests.experiments import __main__ as experiments
@@ -22,6 +24,7 @@ def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     if request.param == "experiments":
         monkeypatch.setattr(experiments, "ROOT", tmp_path)
         monkeypatch.setattr(experiments, "run", lambda config: f"## {config.stem}, done")
+        monkeypatch.setattr(experiments, "title_of", lambda config: f"{config.stem}, done")
         return experiments.main, tmp_path / "docs" / "experiments.md"
     named: dict[str, tuple[Any, ...]] = {name: (name, "", lambda: "done") for name in SECTIONS}
     monkeypatch.setattr(benchmarks, "DOCS", tmp_path / "docs")
@@ -37,14 +40,14 @@ def _names(main: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "code"), [(["--help"], 0), (["nothing"], 2), (["--write", "first"], 2), (["--unknown"], 2)]
+    ("options", "code"), [(["--help"], 0), (["nothing"], 2), (["--write", "nothing"], 2), (["--unknown"], 2)]
 )
 def test_help_and_mistakes_measure_nothing(
     program: Program, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main, document = program
     with pytest.raises(SystemExit) as ended:
-        main([_names(main)[0] if option == "first" else option for option in options])
+        main(options)
     assert ended.value.code == code
     out, err = capsys.readouterr()
     assert "done" not in out + err
@@ -87,3 +90,44 @@ def test_the_benchmarks_are_written_in_pieces(monkeypatch: pytest.MonkeyPatch, t
         benchmarks.main(["--write", "--only", *only])
         sections = [f"## {title}\n\n{title.lower()}\n\n{text}" for title, text in expected]
         assert document.read_text(encoding="utf-8") == "\n\n".join([f"# Benchmarks\n\n{machine}", *sections]) + "\n"
+
+
+def test_the_experiments_are_written_in_pieces_and_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = (config.stem for config in experiments.EXPERIMENTS)
+    said = {"agrees": "agrees (train_loss: 1 < 2)", "timed": "agrees (seconds_per_epoch: 1 < 2; a time)"}
+
+    def run(config: Path) -> str:
+        return f'## {experiments.title_of(config)}\n\n- "a": {said["agrees"]}\n- "b": {said["timed"]}'
+
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    monkeypatch.setattr(experiments, "run", run)
+    experiments.main(["--write", second])
+    experiments.main(["--write", first])
+    document = tmp_path / "docs" / "experiments.md"
+    sections = experiments.sections_of(document.read_text())
+    assert list(sections) == [experiments.title_of(config) for config in experiments.EXPERIMENTS[:2]]
+    experiments.main(["--check", first, second])
+    said["timed"] = "does not agree (seconds_per_epoch: 1 and 2; a time)"
+    experiments.main(["--check", first])
+    capsys.readouterr()
+    said["agrees"] = "does not agree (train_loss: 2 and 2)"
+    with pytest.raises(SystemExit) as ended:
+        experiments.main(["--check", first, second])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == f'{first}: "a" does not agree now\n{second}: "a" does not agree now\n'
+
+
+def test_the_document_has_the_claims_of_every_experiment_and_says_which_a_clock_decides() -> None:
+    sections = experiments.sections_of((experiments.ROOT / experiments.DOCUMENT).read_text(encoding="utf-8"))
+    timed = 0
+    for config in experiments.EXPERIMENTS:
+        claims = yaml.safe_load(config.read_text(encoding="utf-8"))["claims"]
+        section = sections[experiments.title_of(config)]
+        verdicts = experiments.verdicts_in(section)
+        assert set(verdicts) == set(claims)
+        timed += section.count(TIMED)
+        assert section.count(TIMED) == sum(is_timed for _, is_timed in verdicts.values())
+    assert timed >= 2

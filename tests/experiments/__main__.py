@@ -1,6 +1,7 @@
 """``python -m tests.experiments`` runs the shipped experiments and prints what they show.
 
-With ``--write`` that is in ``docs/experiments.md`` then. Names of experiments behind it run these alone.
+With ``--write`` that is in ``docs/experiments.md`` then, and ``--check`` says whether the verdicts that stand there
+still hold. Names of experiments behind it run these alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ illustrative. These are measured. The claims, in quotation marks, are what its t
 each stands whether the figures agree. A figure with ± is mean and standard deviation of the sample (n - 1) over seeds.
 *To target* is where the train loss first was at most the target that is named below the table. *Seeds differ by more*
 says that seeds explain the difference of two values (paired t test, two-sided at 5 %), which then decide nothing; *one
-seed each* says that nothing is known of what seeds change."""
+seed each* says that nothing is known of what seeds change; *a time* is measured on a clock, so that its verdict can be
+another one where the machine is busy or another engine is chosen. `python -m tests.experiments --check` measures again
+and says which verdicts hold no more."""
 WHAT_NOT = """\
 Two subjects of the article are not among them. Cross entropy belongs to classification, and this is a laboratory of
 regression. Parallelisation changes no figure but the seconds: that several processes come to the result of one is
@@ -45,6 +48,33 @@ def about(config: Path) -> str:
 def sentences(printed: str) -> list[str]:
     """Return the findings and claims among what a comparison printed."""
     return [line for line in printed.splitlines() if line.startswith("- ")]
+
+
+def title_of(config: Path) -> str:
+    """Return the title of an experiment's section."""
+    return config.stem.replace("_", " ").capitalize()
+
+
+def sections_of(document: str) -> dict[str, str]:
+    """Return the sections of a document by their titles."""
+    return {part.partition("\n")[0]: part.strip() for part in re.split(r"^## ", document, flags=re.M)[1:]}
+
+
+def verdicts_in(section: str) -> dict[str, tuple[bool, bool]]:
+    """Return of each claim in a section whether it agrees, and whether a clock decides that."""
+    found = re.findall(r'^- "(.*)": (agrees|does not agree) \((.*)\)$', section, re.M)
+    return {claim: (verdict == "agrees", said.startswith("seconds")) for claim, verdict, said in found}
+
+
+def changed(before: str, now: str) -> list[str]:
+    """Say which verdicts of a section are others now, in lines; those of a clock are no mistakes, and are left out."""
+    old, new = verdicts_in(before), verdicts_in(now)
+    lines = [f'there is a claim more, "{claim}"' for claim in new.keys() - old.keys()]
+    lines += [f'there is no claim "{claim}" any more' for claim in old.keys() - new.keys()]
+    for claim, (agrees, is_timed) in new.items():
+        if claim in old and old[claim][0] != agrees and not is_timed:
+            lines.append(f'"{claim}" {"agrees" if agrees else "does not agree"} now')
+    return lines
 
 
 def run(config: Path) -> str:
@@ -64,7 +94,7 @@ def run(config: Path) -> str:
             raise SystemExit(f"{config.name} ended with exit code {done.returncode}: {done.stderr}")
         table = (Path(directory) / "table.md").read_text(encoding="utf-8").strip()
     parts = [
-        f"## {config.stem.replace('_', ' ').capitalize()}",
+        f"## {title_of(config)}",
         about(config),
         f"```bash\npython -m {' '.join(command)}\n```",
         re.sub(r" +", " ", table),
@@ -93,19 +123,33 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.experiments", description=__doc__)
     names = [config.stem for config in EXPERIMENTS]
     parser.add_argument("experiments", nargs="*", help=f"of {', '.join(names)}; none: all, which takes minutes")
-    parser.add_argument("--write", action="store_true", help=f"write what all of them show to {DOCUMENT}")
+    doing = parser.add_mutually_exclusive_group()
+    doing.add_argument("--write", action="store_true", help=f"write what they show to {DOCUMENT}, in their places")
+    doing.add_argument("--check", action="store_true", help=f"say which verdicts in {DOCUMENT} hold no more")
     given = parser.parse_args(args)
     if unknown := sorted(set(given.experiments) - set(names)):
         parser.error(f"there is no experiment {unknown[0]}; there are {', '.join(names)}")
-    if given.write and given.experiments:
-        parser.error("cannot write a part of the document; leave the names of experiments out, or --write")
-    parts = [head()]
+    document = ROOT / DOCUMENT
+    written = sections_of(document.read_text(encoding="utf-8")) if document.is_file() else {}
+    if not given.check:
+        print(head(), end="\n\n")
+    others: list[str] = []
     for config in EXPERIMENTS:
-        if not given.experiments or config.stem in given.experiments:
-            parts.append(run(config))
-            print(parts[-1], end="\n\n", flush=True)
-    if given.write:
-        (ROOT / DOCUMENT).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        if given.experiments and config.stem not in given.experiments:
+            continue
+        section = run(config)
+        if given.check:
+            found = changed(written.get(title_of(config), ""), section)
+            others += found
+            print(f"{config.stem}: {'; '.join(found) or 'its verdicts hold'}", flush=True)
+            continue
+        print(section, end="\n\n", flush=True)
+        written[title_of(config)] = section.removeprefix("## ")
+        if given.write:
+            ordered = [f"## {written[title]}" for title in map(title_of, EXPERIMENTS) if title in written]
+            document.write_text("\n\n".join([head(), *ordered]) + "\n", encoding="utf-8")
+    if others:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "=": operator.eq,
 }
+TIMED = "a time, which may be otherwise in the next run"
 _DOUBTS = {Difference.EXPLAINED: "seeds differ by more", Difference.UNKNOWN: "one seed each"}
 
 
@@ -86,6 +87,8 @@ def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tu
     pairs = zip(itertools.pairwise(terms[::2]), itertools.pairwise(values), strict=True)
     found = {_difference(figure, *of, rows) for of, (one, other) in pairs if one != other}
     doubts = [words for kind, words in _DOUBTS.items() if kind in found]
+    if figure.startswith("seconds"):
+        doubts.append(TIMED)
     return agrees, "; ".join([said, *doubts])
 
 

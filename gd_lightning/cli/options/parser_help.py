@@ -76,7 +76,7 @@ def help_of(parser: LightningArgumentParser, stage: str) -> str:
         if name not in known:  # it may be an argument of a class that is chosen
             of_a_class = name.rpartition(".")[0]
             return option.default if "." in of_a_class and of_a_class in known else None
-        return (_text(parser.get_default(name)) or option.default) if option.default else ""
+        return _text(parser.get_default(name)) if option.default else ""
 
     return short_help(stage, default_of, _added(parser))
 

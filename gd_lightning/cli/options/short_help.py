@@ -65,7 +65,7 @@ _DATA = (
     Option("data.batch_size", "N", "samples per update: full, 1, or a number between", "full"),
     Option("data.order", "ORDER", "shuffled, sequential or with_replacement", "shuffled"),
     Option("data.val_size", "PART", "held out for validation: a fraction, or a number"),
-    Option("data.standardize", "true|false", "bring each feature to mean 0 and std 1", "false"),
+    Option("data.standardize", "WHAT", "features, targets, both or none; both for tables if not given"),
 )
 _MODEL = (
     Option("model.lr", "RATE", "the learning rate", "0.1"),
@@ -81,7 +81,7 @@ _MODEL = (
 _ROOT = Option("trainer.default_root_dir", "DIR", "where lightning_logs is; here if not given")
 _TRAINING = (
     Option("trainer.max_epochs", "N", "passes over the data", "20"),
-    Option("trainer.precision", "NAME", "32-true, or 64-true for float64", "32-true"),
+    Option("trainer.precision", "NAME", "64-true for float64; float32 if not given"),
     Option("trainer.callbacks+", "CLASS", "add a callback, such as LossBelow or EarlyStopping"),
     Option("on_divergence", "WHAT", "stop, or continue", "stop"),
     Option("seed_everything", "N", "seed of the initial weights", "0"),

@@ -79,3 +79,26 @@ def contents(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
 def store_of_the_run() -> Any:
     """Return the store that the processes of a run share; they have to have met."""
     return torch.distributed.distributed_c10d._get_default_store()
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is too little memory.
+
+    Accelerators have a class for it, and so have Python and NumPy. Memory of the CPU, of which torch raises a plain
+    ``RuntimeError``, is told by the name of what allocates it.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+
+
+def is_loss_of_a_process(error: BaseException) -> bool:
+    """Whether an exception says that another process of the run is gone.
+
+    Gloo raises a plain ``RuntimeError``, which it begins with the place in its source.
+    """
+    if not torch.distributed.is_available():
+        return False
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return torch.distributed.is_initialized() and type(error) is RuntimeError and "gloo/gloo/" in str(error)

@@ -5,10 +5,13 @@ Where one of these tests fails, a release of torch has changed that name; nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -113,13 +116,59 @@ def test_contents_are_what_torch_yields() -> None:
     assert buffers == dict(module[0].named_buffers())
 
 
-def test_the_store_of_a_run_holds_what_is_set_first() -> None:
+@pytest.fixture
+def _run() -> Iterator[None]:
+    """Make this the one process of a run."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    try:
-        store = internals.store_of_the_run()
-        assert store.compare_set("failure", "", "0 1") == b"0 1"
-        assert store.compare_set("failure", "", "1 2") == b"0 1"
-        assert store.check(["failure"])
-        assert not store.check(["nothing"])
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_run")
+def test_the_store_of_a_run_holds_what_is_set_first() -> None:
+    store = internals.store_of_the_run()
+    assert store.compare_set("failure", "", "0 1") == b"0 1"
+    assert store.compare_set("failure", "", "1 2") == b"0 1"
+    assert store.check(["failure"])
+    assert not store.check(["nothing"])
+
+
+def _raised(call: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # each library has its own
+        call()
+    return raised.value
+
+
+def test_memory_is_short() -> None:
+    huge = 2**50
+    for call in (lambda: torch.empty(huge), lambda: np.empty(huge), lambda: bytearray(huge)):
+        assert internals.is_short_of_memory(_raised(call))
+    assert internals.is_short_of_memory(torch.OutOfMemoryError("of an accelerator"))
+    for other in (ValueError("column 'out of memory' of DefaultCPUAllocator.csv"), RuntimeError("out of memory")):
+        assert not internals.is_short_of_memory(other)
+
+
+def _loss_of_a_process() -> BaseException:
+    store, groups = torch.distributed.HashStore(), dict[int, Any]()  # type: ignore[attr-defined]
+
+    def meet(rank: int) -> None:
+        groups[rank] = torch.distributed.ProcessGroupGloo(store, rank, 2, timedelta(seconds=20))
+
+    threads = [threading.Thread(target=meet, args=[rank]) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    del groups[1]
+    return _raised(lambda: groups[0].allreduce([torch.ones(1)]).wait())
+
+
+@pytest.mark.usefixtures("_run")
+def test_a_process_is_gone() -> None:
+    assert internals.is_loss_of_a_process(_loss_of_a_process())
+    assert internals.is_loss_of_a_process(torch.distributed.DistNetworkError("of any backend"))
+    assert not internals.is_loss_of_a_process(ValueError("cannot read gloo/gloo/table.csv"))
+
+
+def test_a_process_that_has_no_others_loses_none() -> None:
+    assert not internals.is_loss_of_a_process(RuntimeError("cannot read gloo/gloo/table.csv"))

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memory
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -149,14 +149,3 @@ def place_of_ones_own(error: BaseException) -> str:
         if not (_is_of_a_library(code.co_filename) or path.is_relative_to(_PACKAGE)):
             return f"{code.co_name} of {path.name}, line {line}"
     return ""
-
-
-def is_short_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there is too little memory; torch has no class of its own for it on a CPU."""
-    signs = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
-
-
-def is_loss_of_a_process(error: BaseException) -> bool:
-    """Whether an exception says that another process of the run is gone."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)

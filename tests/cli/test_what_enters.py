@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,3 +195,15 @@ def test_a_thread_of_a_library_that_fails_is_told_in_one_line(capfd: pytest.Capt
             thread.start()
             thread.join()
     assert capfd.readouterr().err == "gd_lightning: warning: the thread bar ended, because of RuntimeError: no\n"
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_stages_of_the_profiler_are_said_where_a_person_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """torch's profiler writes to standard error by itself; the walk found two lines of it before a refusal."""
+    monkeypatch.setenv("KINETO_LOG_LEVEL", given or "")
+    if given is None:
+        del os.environ["KINETO_LOG_LEVEL"]
+    with quiet():
+        assert int(os.environ["KINETO_LOG_LEVEL"]) == (6 if given is None else 0)

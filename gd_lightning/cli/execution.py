@@ -42,6 +42,7 @@ def execute(args: list[str], begun: float, program: Program) -> int:
 
 def _execute(args: list[str], begun: float, program: Program) -> int:
     made: list[Path] = []
+    speaks = is_first_process()  # Lightning forgets how many processes there are as it ends
     try:
         with handled_by(raise_for_signal), quiet(), numbers_as_written():
             if args and args[0] in program.subcommands:
@@ -50,29 +51,36 @@ def _execute(args: list[str], begun: float, program: Program) -> int:
         return DIVERGED if command.outcome is Outcome.DIVERGED else COMPLETED
     except SIGTERMException as error:
         number = error.number if isinstance(error, EndedBySignal) else signal.SIGTERM
-        return _say(f"ended by {name_of(number)}", 128 + number)
+        return _say(f"ended by {name_of(number)}", 128 + number, speaks)
     except KeyboardInterrupt:
-        return _say("ended by Ctrl-C", CTRL_C)
+        return _say("ended by Ctrl-C", CTRL_C, speaks)
     except SystemExit as exit_:
         if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning exits with 1
-            return _say("ended by Ctrl-C", CTRL_C)
+            return _say("ended by Ctrl-C", CTRL_C, speaks)
         return exit_.code if isinstance(exit_.code, int) else COMPLETED
     except InputError as error:
-        return _say(str(error), BAD_INPUT)
+        return _say(str(error), BAD_INPUT, speaks)
     except OSError as error:
         return _say(f"cannot go on, because of {_where(error)}; {_way_out(error)}", FAILED)
     except Exception as error:
-        return _say(f"cannot go on, because {_cause(error, made)}", FAILED, is_loss_of_a_process(error))
+        return _say(f"cannot go on, because {_cause(error, made)}", FAILED, is_consequence=is_loss_of_a_process(error))
     finally:
         _leave_process_group()
 
 
-def _say(message: str, code: int, is_consequence: bool = False) -> int:
-    """Say why a run ended, unless another process of it has; returns the exit code."""
+def _say(message: str, code: int, speaks: bool = True, is_consequence: bool = False) -> int:
+    """Say why a run ended, unless another process of it has; returns the exit code.
+
+    Args:
+        message: Why it ended.
+        code: The exit code.
+        speaks: Whether this process speaks for the run where they all know the same.
+        is_consequence: Whether it failed because another one is gone.
+    """
     is_failure = code in (FAILED, BAD_INPUT)
     if is_failure and (failed_first := first_failure(code, is_consequence)) is not None:
         return failed_first
-    if code == FAILED or is_first_process() or (is_failure and are_together()):
+    if speaks or (is_failure and are_together()):
         print(f"{speaker()}: {_one_line(message)}", file=sys.stderr)
     return code
 

@@ -44,6 +44,7 @@ class Values:
         kind: What numbers it holds, or "text", or "other".
         texts: Arrow strings, of a column of texts.
         digits: The first number (place in the block, value) that is another one in float64.
+        arrow_type: The type of the block, where it is neither of numbers nor of texts.
     """
 
     numbers: NDArray[np.float64]
@@ -51,6 +52,7 @@ class Values:
     kind: Kind = "number"
     texts: Any = None
     digits: tuple[int, object] | None = None
+    arrow_type: str = ""
 
     @property
     def no_numbers(self) -> NDArray[np.bool_]:
@@ -87,11 +89,11 @@ def values_of(column: Any, decimal: str | None = None) -> Values:
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         days = column.drop_null().cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64())
         numbers[~missing] = days.to_numpy(zero_copy_only=False) / _MICROSECONDS
-        return Values(numbers, missing, "date")
+        return Values(numbers, missing, "date", arrow_type=str(kind))
     if pa.types.is_null(kind):
         return Values(numbers, missing)
     if not _is_text(kind):
-        return Values(numbers, missing, "other")
+        return Values(numbers, missing, "other", arrow_type=str(kind))
     texts = column.cast(pa.string())
     return Values(numbers, missing, "text", texts) if decimal is None else _of_cells(texts, missing, decimal)
 
@@ -230,10 +232,9 @@ class ColumnSummary:
         values = values_of(column, decimal)
         first, self.rows = self.rows, self.rows + len(column)
         self._kinds.add(values.kind)
-        if values.kind == "other":
-            self.arrow_type = str(column.type)
+        self.arrow_type = values.arrow_type or self.arrow_type
         if values.kind == "date":
-            self.arrow_type, self._dates = str(column.type), self._dates + int((~values.missing).sum())
+            self._dates += int((~values.missing).sum())
         missing = np.flatnonzero(values.missing)
         if len(missing):
             self.first_missing = first + int(missing[0]) if self.first_missing is None else self.first_missing

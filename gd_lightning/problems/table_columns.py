@@ -191,8 +191,15 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
     Raises:
         InputError: It has a value that cannot be used.
     """
+    if _is_of_another_kind(column.form, values):
+        kinds = {"number": "numbers", "boolean": "yes and no", "date": "dates", "categories": "texts or numbers"}
+        raise InputError(
+            f"cannot use column {column.name!r} of {table.label}, because it is of "
+            f"{f'type {values.arrow_type}' if values.arrow_type else 'numbers'}; give one of {kinds[column.form]}"
+        )
     if column.form == "categories":
         return _indicators(column, values, table, first), values.missing
+    given = values
     if column.form == "boolean":
         values = booleans_of(values)
     elif column.form == "date":
@@ -200,7 +207,7 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
     wrong = np.flatnonzero(values.no_numbers)
     if len(wrong):
         row = int(wrong[0])
-        _refuse_text(column, "" if values.texts is None else values.texts[row].as_py(), table, first + row)
+        _refuse_text(column, given.labels()[row] or "", table, first + row)
     infinite = np.flatnonzero(np.isinf(values.numbers))
     if len(infinite):
         row = int(infinite[0])
@@ -211,6 +218,15 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
     if values.digits is not None:
         raise inexact(column.name, table, first + values.digits[0], values.digits[1])
     return values.numbers[:, None], values.missing
+
+
+def _is_of_another_kind(form: Form, values: Values) -> bool:
+    """Whether the values of a block would be taken for something that they are not, such as a date for a number."""
+    if values.kind == "other":
+        return True
+    if form == "date":
+        return values.kind != "date" and values.texts is None and not values.missing.all()
+    return form in ("number", "boolean") and values.kind == "date"
 
 
 def _refuse_text(column: Column, text: str, table: NamedColumns, row: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ X, Y = [[1.0, 2.0], [2.0, 0.0], [0.0, 1.0]], [1.0, 2.0, 3.0]
 
 def _fit(**options: Any) -> Any:
     return fit((X, Y), **{"lr": 0.01, "epochs": 1, **options})
+
+
+def _fit_frame() -> Any:
+    return fit({"x": [0.5, 1.5, 1.0], "y": Y}, targets="y", epochs=1)
 
 
 def _ended_without(name: str, path: Path) -> Path:
@@ -46,6 +51,10 @@ def _with_library(there: bool) -> Do:
 
 # Of each message, a part, what brings it about, and what does as it says.
 ADVICE: dict[str, tuple[Do, Do]] = {
+    "because it is of {}; give one of {}": (
+        lambda _: _fit_frame().predict({"x": [date(2024, 1, 1)]}),
+        lambda _: _fit_frame().predict({"x": [1.5]}),
+    ),
     "there is no option {}; use {}": (lambda _: _fit(larning_rate=1), lambda _: _fit(batch_size=1)),
     "as options of {}; give them by their names": (
         lambda _: _fit(model=[0.1]),

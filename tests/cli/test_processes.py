@@ -18,7 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed import distributed_c10d
 
 import gd_lightning
-from gd_lightning import History
+from gd_lightning import History, InputError
+from gd_lightning.callbacks import EndedBySignal
 from gd_lightning.cli.processes import first_failure
 from tests.conftest import CommandLine, StartOthers
 
@@ -112,6 +113,22 @@ def test_bad_input_is_said_by_the_first_process(
     assert len(command_line.err.splitlines()) == (1 if rank == 0 else 0)
 
 
+@pytest.mark.parametrize("error", [EndedBySignal(signal.SIGTERM), KeyboardInterrupt(), InputError("cannot")], ids=repr)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_speaks_also_when_lightning_has_forgotten_the_others(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, rank: int, error: BaseException
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        del os.environ["WORLD_SIZE"]  # as Lightning does after a run
+        raise error
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    monkeypatch.setattr("gd_lightning.cli.execution.Command", end)
+    assert command_line("fit") in (2, 130, 143)
+    assert len(command_line.err.splitlines()) == (1 if rank == 0 else 0)
+
+
 @pytest.mark.slow
 def test_bad_input_is_said_once(tmp_path: Path) -> None:
     code, _, err = _fit(*TWO, "--data.batch_size", "101", cwd=tmp_path)
@@ -158,8 +175,9 @@ def test_a_failure_of_the_second_process_alone_is_said_once(tmp_path: Path, erro
 
 def _running(root: Path) -> tuple[subprocess.Popen[str], list[int]]:
     """Start a long run on two processes; returns it and the processes it has started."""
-    long = ["--data.batch_size", "1", "--trainer.max_epochs", "200", "--checkpoint.interval", "0.5"]
-    process = _start("-m", "gd_lightning", "fit", *RUN, *long, *TWO, cwd=root)
+    size, _, *others = RUN[:-1]
+    options = [size, "1", *others, "200", "--checkpoint.interval", "0.5"]
+    process = _start("-m", "gd_lightning", "fit", *options, *TWO, cwd=root)
     deadline = time.monotonic() + TIMEOUT
     while not list(root.glob("lightning_logs/*/checkpoints/last.ckpt")):
         assert process.poll() is None, process.communicate()[1]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from gd_lightning import InputError, Table
+from gd_lightning import InputError, Table, fit
 
 BIG = 2**53
 ONE, LONG = decimal.Decimal("1.10"), decimal.Decimal(BIG + 1)
@@ -149,3 +149,48 @@ def test_csv(tmp_path: Path, kind: str) -> None:
     rows = [f"{cell},{x},{y}" for cell, x, y in zip(cells, (5, 6, 7), (1, 2, 3), strict=True)]
     (tmp_path / "table.csv").write_text("\n".join(["z,x,y", *rows]) + "\n")
     _check(tmp_path / "table.csv", "z", expected)
+
+
+# What a column may be taken for: options of the training, and blocks that are of this form and of others.
+FORMS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "numbers": ({}, ["numbers", "whole", "booleans"], ["dates", "times", "bytes", "text", "texts of dates"]),
+    "booleans": ({}, ["booleans", "zeros"], ["numbers", "dates", "times", "bytes", "text", "texts of dates"]),
+    "dates": (
+        {"dates": ["x"]},
+        ["dates", "texts of dates"],
+        ["numbers", "whole", "booleans", "times", "bytes", "text"],
+    ),
+    "text": ({"categories": ["x"]}, ["text"], ["numbers", "booleans", "dates", "times", "bytes"]),
+}
+BLOCKS: dict[str, list[Any]] = {
+    "numbers": [0.25, 0.5, 1.5],
+    "whole": [1, 5, 2],
+    "zeros": [0, 1, 0],
+    "booleans": [True, False, True],
+    "dates": DAYS,
+    "times": [datetime.time(1)] * 3,
+    "bytes": [b"1"] * 3,
+    "text": ["a", "b", "c"],
+    "texts of dates": [day.isoformat() for day in DAYS],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_new_rows_of_another_kind_are_refused(form: str) -> None:
+    """Dates are days and booleans 0 and 1, so that a column of another kind would pass for numbers unseen."""
+    options, same, others = FORMS[form]
+    run = fit(pa.table({"x": BLOCKS[form], "y": [0.0, 1.0, 2.5]}), targets="y", epochs=1, standardize=True, **options)
+    for block in same:
+        new = run.predict(pa.table({"x": BLOCKS[block]}))
+        assert len(np.unique(new)) == len(set(BLOCKS[block]))
+        if form != "text":
+            numbers = [_as_number(value) for value in BLOCKS[block]]
+            assert new.tolist() == run.predict(np.array(numbers)[:, None]).tolist()
+    for block in others:
+        with pytest.raises(InputError, match=r"cannot use column 'x' of .*, because .*(; give|; correct|; leave)"):
+            run.predict(pa.table({"x": BLOCKS[block]}))
+
+
+def _as_number(value: Any) -> float:
+    day = datetime.date.fromisoformat(value) if isinstance(value, str) else value
+    return (day - datetime.date(1970, 1, 1)).days if isinstance(day, datetime.date) else float(day)

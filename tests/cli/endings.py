@@ -94,7 +94,7 @@ def tree() -> dict[str, tuple[int, int]]:
     That a directory was changed says only that a file was made there, and removed again: what only Lightning can
     compare with the run that it restores is refused behind its set-up, in which the log was opened.
     """
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for root, directories, files in os.walk("."):
         found |= {str(Path(root) / name): (0, 0) for name in directories}
         for name in files:

@@ -10,6 +10,9 @@ from gd_lightning.theory.advice import epochs_in_words as epochs_in_words
 from gd_lightning.theory.advice import in_words as in_words
 from gd_lightning.theory.advice import remedies as remedies
 from gd_lightning.theory.advice import stable_lr as stable_lr
+from gd_lightning.theory.averages import Average as Average
+from gd_lightning.theory.averages import averaged_losses as averaged_losses
+from gd_lightning.theory.averages import expected_averaged_losses as expected_averaged_losses
 from gd_lightning.theory.changing_rates import Schedule as Schedule
 from gd_lightning.theory.critical_batch_size import Interpolation as Interpolation
 from gd_lightning.theory.critical_batch_size import share_of_variance as share_of_variance

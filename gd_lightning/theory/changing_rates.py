@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -48,8 +49,14 @@ def followed_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, variant: 
         InputError: There are too many updates.
     """
     refuse_too_many(rates, variant)
-    error = loss.error(start)
-    velocity, errors = torch.zeros_like(error), [error]
+    start_error, per_epoch = loss.error(start), variant.updates_per_epoch
+    ends = islice(updated(loss, start_error, rule, variant, rates), per_epoch - 1, None, per_epoch)
+    return loss.lowest + loss.excess(torch.stack([start_error, *ends]))
+
+
+def updated(loss: LinearLoss, error: Tensor, rule: UpdateRule, variant: Variant, rates: Tensor) -> Iterator[Tensor]:
+    """Yield the error of the parameters after every update, shape (R, K); arguments as :func:`followed_losses`."""
+    velocity = torch.zeros_like(error)
     at_minimum = -loss.eigenvalues[:, None] * loss.pull  # the gradient of the weight decay, there
     for of_epoch in rates.expand(-1, variant.updates_per_epoch).tolist():
         for lr, gradient in zip(of_epoch, _gradients(loss, variant), strict=True):
@@ -58,8 +65,7 @@ def followed_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, variant: 
             if rule.nesterov:
                 step = gradient(error) + loss.weight_decay * error + at_minimum + rule.momentum * velocity
             error = error - lr * step
-        errors.append(error)
-    return loss.lowest + loss.excess(torch.stack(errors))
+            yield error
 
 
 def _gradients(loss: LinearLoss, variant: Variant) -> Iterator[Callable[[Tensor], Tensor]]:

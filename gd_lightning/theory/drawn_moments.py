@@ -73,8 +73,8 @@ class Moments:
         """What makes the excess of a state."""
         found = torch.zeros_like(self.state(self.loss.optimum))
         second, mean = self.parts(found)
-        second[0] = self.products.packed(torch.diag(self.loss.eigenvalues / 2))
-        mean[0] = self.loss.eigenvalues[:, None] * self.loss.pull
+        second[self.observed * (self.block + 1)] = self.products.packed(torch.diag(self.loss.eigenvalues / 2))
+        mean[self.observed] = self.loss.eigenvalues[:, None] * self.loss.pull
         return found
 
     @cached_property
@@ -147,11 +147,21 @@ class Moments:
     @property
     def block(self) -> int:
         """How many numbers an update moves in each direction, b: the error, and with momentum the velocity."""
+        return self.moving
+
+    @property
+    def moving(self) -> int:
+        """How many of them torch's SGD has."""
         return 2 if self.rule.momentum else 1
+
+    @property
+    def observed(self) -> int:
+        """Which of them the excess is of: the error."""
+        return 0
 
     def maps(self, lr: float) -> Tensor:
         """Return A, shape (R, b, b)."""
-        return update_matrices(self.loss.curvatures, self.rule.at(lr))[:, : self.block, : self.block]
+        return update_matrices(self.loss.curvatures, self.rule.at(lr))[:, : self.moving, : self.moving]
 
     def _mapped(self, states: Tensor, maps: Tensor) -> Tensor:
         """Return all numbers of states but the last, (..., n - 1), after matrices of shape (R, b, b) on directions."""
@@ -166,9 +176,13 @@ class Moments:
 
     def kick(self, lr: float) -> Tensor:
         """Return c (x) c, shape (b^2,)."""
-        moves = -lr * (1 + self.rule.momentum if self.rule.nesterov else 1)
-        c = torch.tensor([moves, 1.0][: self.block], dtype=torch.float64)
+        c = self.kicked(lr)
         return torch.kron(c, c)
+
+    def kicked(self, lr: float) -> Tensor:
+        """Return c, what the noise of the gradient moves, shape (b,)."""
+        moves = -lr * (1 + self.rule.momentum if self.rule.nesterov else 1)
+        return torch.tensor([moves, 1.0][: self.moving], dtype=torch.float64)
 
     def parts(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return M and m of a state."""

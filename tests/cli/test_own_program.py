@@ -9,6 +9,7 @@ import pytest
 
 from gd_lightning import InputError, Problem, RegressionDataModule, RegressionModule, main
 from gd_lightning.cli import program
+from gd_lightning.cli.options.examples import EXAMPLES
 
 
 class OwnModule(RegressionModule):
@@ -108,7 +109,7 @@ def test_classes_and_a_name_of_its_own(
     assert capfd.readouterr().err.endswith("for example: python -m mine fit\n")
     assert _run(tmp_path, "--help") == 0
     usage = " ".join(capfd.readouterr().out.split())
-    assert "usage: python -m mine {fit,plan,compare,sweep,validate,test,predict,count}" in usage
+    assert f"usage: python -m mine {{{','.join(EXAMPLES)},count}}" in usage
     assert "python -m gd_lightning" not in usage
 
 

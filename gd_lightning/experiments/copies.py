@@ -1,4 +1,4 @@
-"""Copies, for each of several runs, of the objects among its options, and their names in tables."""
+"""Copies of the objects among the options of several runs, one for each run, and their names in tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from gd_lightning.errors import InputError, first_line
 
 Names = dict[tuple[str, int], str]
-"""What an object is called, by the option that it is a value of and its id."""
+"""The name of an object, by the option whose value it is and its id."""
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -51,10 +51,10 @@ def made_by_functions(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names_of(settings: Sequence[Mapping[str, Any]]) -> Names:
-    """Name the objects among varied values: by class, or as a function, and with a number where several are alike.
+    """Name the objects among varied values by their class, or as a function; equal names are numbered.
 
     Args:
-        settings: What each group sets.
+        settings: The settings of each group.
 
     Example:
         >>> class Network: ...
@@ -89,7 +89,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _what_fails(options: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return the innermost option that cannot be copied, and what of it."""
+    """Return the innermost option that cannot be copied, and its part that cannot."""
     for name, value in options.items():
         try:
             copy.deepcopy(value)

@@ -1,4 +1,4 @@
-"""Tasks carried out by an executor, with the results that they have in this process."""
+"""Tasks carried out by an executor, with the same results as in this process."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _Process = tuple[str, int]  # its machine, and its number there
 
 
 def carried_out(executor: Executor, carry_out: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
-    """Yield the result of each task, in their order; those that have not begun are cancelled where one fails.
+    """Yield the results of the tasks in order; if one fails, those that have not begun are cancelled.
 
-    A worker in another process computes in one thread, since it shares the machine with others, unless its variable
-    OMP_NUM_THREADS says how many. A process pool breaks where one of its workers is killed; what is left is then
-    carried out in this process.
+    A worker in another process computes in one thread, since it shares the machine with others, unless its environment
+    variable OMP_NUM_THREADS sets the number. A process pool breaks if one of its workers is killed; the remaining tasks
+    are then carried out in this process.
 
     Args:
-        executor: Any executor of ``concurrent.futures``, or what has its ``submit``.
-        carry_out: A function of a task, which a worker in another process has to be able to import.
+        executor: An executor of ``concurrent.futures``, or another object with its ``submit``.
+        carry_out: A function of a task, which a worker in another process must be able to import.
         tasks: The tasks.
 
     Raises:
-        InputError: There is no such executor, or the tasks cannot be sent to its workers.
+        InputError: The object is not an executor, or the tasks cannot be sent to its workers.
     """
     if not callable(getattr(executor, "submit", None)):
         raise InputError(
@@ -50,7 +50,7 @@ def carried_out(executor: Executor, carry_out: Callable[[_Task], _Result], tasks
 
 
 def _submitted(executor: Executor, carry_out: Callable[[_Task], _Result], task: _Task) -> Any:
-    """Return the future of a task; None where the workers are gone."""
+    """Return the future of a task; None if the executor has lost its workers."""
     try:
         return executor.submit(_in_a_worker, carry_out, task, _this_process())
     except BrokenExecutor:
@@ -61,14 +61,14 @@ def _submitted(executor: Executor, carry_out: Callable[[_Task], _Result], task: 
 
 
 class _Broken:
-    """The future of a task that an executor without workers was given."""
+    """The future of a task that was given to an executor without workers."""
 
     def result(self) -> Any:
         """Raise what the executor raises."""
         raise BrokenExecutor
 
     def cancel(self) -> None:
-        """Do nothing: nothing has begun."""
+        """Do nothing, since nothing has begun."""
 
 
 def _result(future: Any, carry_out: Callable[[_Task], _Result], task: _Task) -> _Result:
@@ -76,8 +76,7 @@ def _result(future: Any, carry_out: Callable[[_Task], _Result], task: _Task) -> 
         result: _Result = future.result()
     except BrokenExecutor:
         warnings.warn(
-            "a worker of the executor was ended by something else, or could not begin; what is left is carried out in "
-            "this process",
+            "a worker of the executor was killed or could not start; the remaining tasks are run in this process",
             stacklevel=2,
         )
         return carry_out(task)
@@ -90,7 +89,7 @@ def _result(future: Any, carry_out: Callable[[_Task], _Result], task: _Task) -> 
 
 
 def _refuse_unpicklable(carry_out: Callable[[_Task], _Result], task: _Task) -> None:
-    """Say that a task cannot be pickled where that is why it failed."""
+    """Raise an error that says so if a task failed because it cannot be pickled."""
     try:
         pickle.dumps((carry_out, task))
     except Exception as error:  # whatever an object raises that cannot be pickled

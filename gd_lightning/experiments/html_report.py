@@ -16,9 +16,9 @@ def as_html(title: str, cells: Sequence[Sequence[str]], sentences: Iterable[str]
     """Return a report as HTML that needs no other file.
 
     Args:
-        title: What it is about.
+        title: Title of the report.
         cells: The lines of its table, the header first.
-        sentences: What is said of it, one line each.
+        sentences: Its sentences, each shown as a list item.
         figure: Its picture.
 
     Example:

@@ -1,4 +1,4 @@
-"""Which learning rates diverge from a start, found by trying them.
+"""Trial runs that find the learning rates at which training diverges from a start.
 
 Where targets are large, the first updates leave the region in which the curvature of the start holds: a large gradient
 moves the parameters far, and the curvature grows with them, or shrinks where units saturate. No quantity measured at
@@ -69,11 +69,11 @@ class Tried:
 class Trial:
     """Short runs of a module from its start, to find the learning rates at which it diverges.
 
-    They are made as ``fit`` makes them: with the options of the module, in its precision, and with the data's order. A
-    run has diverged where ``fit`` says so: its train loss is not finite, or has grown a million times.
+    They train as ``fit`` does: with the options of the module, in its precision, and with the data's order. As in
+    ``fit``, a run has diverged if its train loss is not finite, or has grown a million times.
 
     Args:
-        module: The module at its start, with its network; it is not changed.
+        module: The module with its initial weights; it is not changed.
         samples: The training samples.
         order: The order in which an epoch visits them.
         seed: Seed of the order.
@@ -83,9 +83,9 @@ class Trial:
     # Seen on perceptrons with targets of scale 1 to 1e5: after so many updates, the smallest learning rate that has
     # diverged is at most 1.8 times the smallest that diverges within 200 epochs.
     fewest_updates: ClassVar[int] = 150
-    """The fewest updates of a run."""
+    """The smallest number of updates of a run."""
     most_updates: ClassVar[int] = 1500
-    """The most updates of a run, however small its batches are."""
+    """The largest number of updates of a run, however small its batches are."""
 
     module: RegressionModule
     samples: Samples
@@ -127,9 +127,9 @@ class Trial:
     def at(self, batch_size: int, guess: float) -> Tried:
         """Find the smallest learning rate that diverges.
 
-        Learning rates of ratio 4 are tried for a few epochs, in a window around the guess that moves until one diverges
-        and a smaller one does not; then, for all epochs, those of ratio 2^(1/4) below the smallest that diverged, and
-        some of ratio 4 below these.
+        Learning rates in steps of a factor 4 are tried for a few epochs, in a window around the guess that moves until
+        one diverges and a smaller one does not; then, for all epochs, rates in steps of a factor 2^(1/4) below the
+        smallest that diverged, and some in steps of a factor 4 below these.
 
         Args:
             batch_size: B.
@@ -171,7 +171,7 @@ class Trial:
             )
 
     def _updates(self, batch_size: int) -> int:
-        """Return the number of updates per run; fewer if the runs are made one after the other."""
+        """Return the number of updates per run, which is smaller if the runs are made one after the other."""
         updates = max(self.fewest_updates, min(self.most_updates, _SAMPLES_SEEN // batch_size))
         return updates if self._orders > 1 else max(self.fewest_updates, updates // _ORDERS)
 
@@ -180,7 +180,7 @@ class Trial:
         return 1 if why_one_by_one(self.module) else _ORDERS
 
     def _train(self, samples: Samples, size: int, lrs: list[float], epochs: int) -> Ends:
-        """Return how runs end: at each learning rate one after the other, in each of some orders."""
+        """Return the ends of runs, one per learning rate and order, trained one after the other."""
         options, network = self.module.hparams, self.module.network
         assert network is not None
         is_in_order = self.order == "sequential" or size == len(samples)
@@ -205,7 +205,7 @@ def _smallest(first: Callable[[list[float], int], int | None], guess: float, epo
     """Return the smallest of the tried learning rates that diverges; ``inf`` if none does.
 
     Args:
-        first: Function of (ascending learning rates, epochs) that returns the index of the first that diverges, or
+        first: Returns, for ascending learning rates and a number of epochs, the index of the first that diverges, or
             None.
         guess: The learning rate to start from.
         epochs: Number of epochs of the final trials.

@@ -1,4 +1,4 @@
-"""Options of data, model and Trainer by their names alone, as Python takes them for fit, plan, compare and sweep."""
+"""Options of data, model and Trainer by their names alone, as fit, plan, compare and sweep take them in Python."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def sections(
 
 
 def _section(section: str, given: object) -> dict[str, Any]:
-    """Return the options of a section, all of which it has."""
+    """Return the options of a section; refuse those that it does not have."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -102,11 +102,11 @@ def _names() -> dict[str, list[str]]:
 
 
 def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
-    """Return the problem for data of any kind, the steep line for none.
+    """Return the problem for data of any kind; the steep line for None.
 
     Args:
         given: As for :func:`~gd_lightning.as_problem`.
-        data: Options of the data; those of columns, such as ``targets``, are taken out.
+        data: Options of the data; those of columns, such as ``targets``, are removed from it.
     """
     chosen = {name: data.pop(name) for name in _COLUMNS if name in data}
     return as_problem(SteepLine() if given is None else given, **chosen)

@@ -12,9 +12,9 @@ _ZERO = 1e-3  # a weight that is smaller does nothing to see
 def parameter_statistics(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return the final measurements of a run, and statistics of its parameters.
 
-    ``distance_to_truth`` is the Euclidean distance of the parameters to the true ones, ``weight_norm`` that of the
-    weights to zero, and ``zero_weights`` counts the weights below 0.001; all three are those of a linear regressor, in
-    original units, where they are known.
+    ``distance_to_truth`` is the Euclidean distance of the parameters to the true ones, ``weight_norm`` is the Euclidean
+    norm of the weights, and ``zero_weights`` counts the weights below 0.001. All three are those of a linear regressor,
+    in original units, where they are known.
 
     Args:
         summary: The summary of a run.
@@ -32,5 +32,5 @@ def parameter_statistics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return numbers as such, which JSON has as text where they are not finite."""
+    """Convert values to float; in JSON, numbers that are not finite are text."""
     return {name: float(value) for name, value in (values or {}).items()}

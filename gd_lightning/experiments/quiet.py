@@ -1,4 +1,4 @@
-"""Filters of what Lightning says of every run, for runs that are made in Python and on the command line.
+"""Filters for the messages that Lightning shows for every run, in Python and on the command line.
 
 Nothing here happens at import.
 """
@@ -63,7 +63,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says of every run; runs of several threads leave it out together."""
+    """Suppress the messages that Lightning shows for every run; runs of several threads share the filters."""
     _enter()
     try:
         yield

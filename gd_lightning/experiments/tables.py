@@ -18,11 +18,10 @@ class Spread:
     """Mean and standard deviation of a quantity over the runs that have it.
 
     Args:
-        mean: Over these runs; nan where none has it.
-        std: Standard deviation of the sample: the squared distances to the mean are divided by n - 1; nan for fewer
-            than two.
-        count: How many runs have it.
-        runs: How many runs there are.
+        mean: Mean over the runs that have the quantity; nan if none has it.
+        std: Standard deviation of the sample over these runs (divided by n - 1); nan for fewer than two.
+        count: Number of runs that have the quantity.
+        runs: Number of runs.
     """
 
     mean: float
@@ -54,23 +53,23 @@ class Spread:
 
 
 def number(value: float, digits: int) -> str:
-    """Write a number with some significant digits; nothing for nan."""
+    """Return a number with some significant digits as text; "" for nan."""
     return "" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as plain values; None where a figure is missing."""
+    """Return a row as plain values; None instead of nan."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def rows_as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as CSV, with a column for each name that one of them has."""
+    """Return rows as CSV, with one column per name that occurs in any of them."""
     found = list(rows)
     header = list(dict.fromkeys(name for row in found for name in row))
     return csv_text([header, *([row.get(name) for name in header] for row in found)])
 
 
 def without_empty_columns(lines: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the lines of a table, a header first, without the columns in which no row has anything but the first."""
+    """Return the lines of a table, the header first, without columns that are empty below the header."""
     used = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
     return [[line[i] for i in used] for line in lines]

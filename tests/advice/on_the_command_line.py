@@ -417,7 +417,7 @@ ADVICE: dict[str, Advice] = {
     "choose a smaller lr or momentum, or standardize the data": advice(
         "plan --model.momentum 0.9999999999999999", "plan --model.momentum 0.99 --map false"
     ),
-    "is no train loss; use a number from 0": advice(
+    "as a train loss; use a number of 0 or more": advice(
         "compare --target .nan --batch_sizes full",
         f"compare --target 1 --batch_sizes full --seeds 1 {ONE_EPOCH}",
         f"compare --target null --batch_sizes full --seeds 1 {ONE_EPOCH}",
@@ -809,7 +809,7 @@ ADVICE: dict[str, Advice] = {
     "that are followed; use fewer epochs, or a constant lr": advice(
         f"plan {MANY_UPDATES} {STEPS}", f"plan {MANY_UPDATES} {STEPS} --trainer.max_epochs 10", f"plan {MANY_UPDATES}"
     ),
-    "because from 1 on no learning rate lets the error shrink; use a momentum below 1": advice(
+    "because with 1 or more, the error shrinks at no learning rate; use a momentum below 1": advice(
         "plan --model.momentum 1", "plan --model.momentum 0.9 --map false"
     ),
     "cannot plan for this network, because {}; leave it out": advice(
@@ -924,7 +924,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --data.val_size 10 {ONE_EPOCH}",
         f"fit --data.val_size 10 --trainer.limit_val_batches 0 {ONE_EPOCH}",
     ),
-    "write a figure, a colon, and labels with signs between them": advice(
+    "write a quantity, a colon, and labels with signs between them": advice(
         "compare --claims '{larger batches end lower: full before 16}'",
         "compare --batch_sizes full,16 --seeds 1 --lrs 0.01 --claims '{larger batches end lower: \"train_loss: batch < "
         f"mini-batch\"}}' {ONE_EPOCH}",

@@ -534,7 +534,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: compare(batch_sizes=["full"], lrs="best", model={"loss": "mae"}, seeds=1, max_epochs=1)),
         [_alone(lambda: compare(batch_sizes=["full"], lrs=0.01, model={"loss": "mae"}, seeds=1, max_epochs=1))],
     ),
-    "cannot compare without a run; give directories of runs": (
+    "cannot compare without runs; give the directories of runs": (
         _alone(lambda: Comparison.of([])),
         [_alone(lambda: compare(batch_sizes=["full"], lrs=0.01, seeds=1, max_epochs=1))],
     ),

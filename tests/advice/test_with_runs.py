@@ -72,7 +72,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: plan((X, Y), loss="huber").plot(),
         lambda _: plan((X, Y), loss="huber").to_dict(),
     ),
-    "cannot train in {}, because it has other files in it; use": (
+    "cannot train in {}, because it contains other files; use": (
         lambda path: _fit(directory=_filled(path)),
         lambda path: _fit(directory=path / "other"),
     ),
@@ -84,7 +84,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: _fit().predict([[1.0]]),
         lambda _: _fit().predict([[1.0, 2.0]]),
     ),
-    "cannot save the run to {}, because it has other files in it; use": (
+    "cannot save the run to {}, because it contains other files; use": (
         lambda path: _fit().save(_filled(path)),
         lambda path: _fit().save(path / "other"),
     ),

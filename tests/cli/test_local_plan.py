@@ -101,8 +101,8 @@ def test_the_table_says_that_it_is_local(capfd: Capture) -> None:
     assert "Above it a run may diverge, or settle where the loss is flatter." in out
     assert "diverges" not in out
     assert out.splitlines()[-1] == (
-        "lr 0.2 is below 0.3861, the local limit for batch_size 1 at the start: train, and watch, because the limit "
-        "moves."
+        "lr 0.2 is below 0.3861, the local limit for batch_size 1 at the start: train, and watch the loss, because the "
+        "limit moves."
     )
     assert max(len(line) for line in out.splitlines()) < 160
 
@@ -181,7 +181,7 @@ def test_of_a_linear_regressor_the_limit_of_all_samples_is_exact(
     assert found["sharpness"] == pytest.approx(loss.lambda_max + 0.25, rel=1e-6)
     assert found["rows"][0]["local_limit_lr"] == pytest.approx(factor / (loss.lambda_max + 0.25), rel=1e-6)
     out = _said(capfd, "--model.weight_decay", "0.25", "--model.l1", "1e-3", *options)
-    assert "is the same everywhere: what is said of the full batch holds for the whole run" in out
+    assert "is the same everywhere, so the row of the full batch holds for the whole run" in out
     assert "weight_decay is part of sharpness and beta." in out
     assert ("without momentum" in out) == bool(options)
 
@@ -197,7 +197,7 @@ def test_absolute_errors_have_no_limit(capfd: Capture) -> None:
     found = _plan(capfd, "--model.loss", "mae")
     assert found["sharpness"] == 0
     assert {row["local_limit_lr"] for row in found["rows"]} == {None}
-    assert found["advice"].startswith("No local limit exists, because the train loss curves upward in no direction")
+    assert found["advice"].startswith("No local limit exists, because the train loss has no positive curvature")
     out = _said(capfd, "--model.loss", "mae", "--data.batch_size", "10")
     assert "none" in out
     assert "no limit here" in out
@@ -248,7 +248,7 @@ def test_a_network_of_ones_own(capfd: Capture) -> None:
     ("options", "message"),
     [
         (["--model.network", "torch.nn.ReLU"], "cannot train ReLU, because it has no parameters"),
-        (["--model.momentum", "1"], "cannot plan with momentum 1, because from 1 on no learning rate lets the error"),
+        (["--model.momentum", "1"], "cannot plan with momentum 1, because with 1 or more, the error shrinks"),
         (["--optimizer", "Adam", "--model.hidden_sizes", "[3]"], "cannot plan for another optimizer than SGD"),
         (["--model.hidden_sizes", "[3]", "--data.batch_size", "1000"], "batch_size 1000 is larger than the 100"),
         (["--model.hidden_sizes", "[0]"], "hidden_sizes [0] are no layer widths"),

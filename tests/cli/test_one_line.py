@@ -316,7 +316,7 @@ def test_a_figure_that_callbacks_could_have_measured_is_missed_behind_the_table(
     line = "compare --seeds 1 --trainer.max_epochs 1 --batch_sizes full,10 --columns [val_r2,own] "
     assert command_line(*f"{line} --trainer.callbacks+=LearningRateMonitor".split()) == COMPLETED, command_line.err
     for name in ("val_r2", "own"):
-        assert f"- No run has the figure {name}." in command_line.out
+        assert f"- No run has the quantity {name}." in command_line.out
     assert (tmp_path / "lightning_logs" / "compare-SteepLine" / "table.csv").is_file()
 
 

@@ -44,7 +44,7 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     out = capfd.readouterr().out
     assert "> stochastic" in out
     assert "for samples drawn with replacement" not in out  # the order is shuffled, and it is said so
-    assert "as if drawn with replacement; shuffled samples leave a lower floor" in out
+    assert "as if drawn with replacement; shuffled samples have a lower floor" in out
     advice, _, map_line = out.splitlines()[-3:]
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")

@@ -73,7 +73,7 @@ def test_a_claim_is_judged_by_the_figures(expectation: str, said: str) -> None:
 
 @pytest.mark.parametrize("expectation", ["", "train_loss", "train_loss: a", "train_loss: a <", "train_loss: < a"])
 def test_what_is_no_expectation_is_refused_before_there_are_rows(expectation: str) -> None:
-    with pytest.raises(InputError, match=f"cannot read {expectation!r}; write a figure, a colon, and labels"):
+    with pytest.raises(InputError, match=f"cannot read {expectation!r}; write a quantity, a colon, and labels"):
         check({"so it is": expectation})
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_expectation_is_refused_before_there_are_rows(expectation: st
     ("expectation", "reason"),
     [
         ("train_loss: a < d", "there is no 'd' in this comparison; there are a, b, lr 1, c, near"),
-        ("speed: a < c", "there is no figure 'speed'; there are label, "),
+        ("speed: a < c", "there is no quantity 'speed'; there are label, "),
         ("outcome: d = diverged", "there is no 'd' in this comparison"),
     ],
 )

@@ -155,7 +155,7 @@ def _same_runs(one: Report, other: Report) -> bool:
     [
         (lambda: ThreadPoolExecutor(2), None),
         (Pickling, None),
-        (lambda: Pickling(broken_from=1), "was ended by something else"),
+        (lambda: Pickling(broken_from=1), "was killed or could not start"),
         pytest.param(lambda: ProcessPoolExecutor(2, get_context("spawn")), None, marks=pytest.mark.slow),
         pytest.param(lambda: ProcessPoolExecutor(2, get_context("fork")), None, marks=pytest.mark.slow),
     ],

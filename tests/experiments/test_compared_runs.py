@@ -96,14 +96,14 @@ def test_findings_are_computed() -> None:
     comparison = Comparison.of(_runs())
     said = findings(comparison, rows(comparison))
     assert said == [
-        "None reached the target of 0.505 (1 % above the least squares) in all of its runs.",
+        "None reached the target of 0.505 (1 % above the least-squares loss) in all of its runs.",
         "mini-batch 2 reached it in 1 of 2 runs.",
         "stochastic reached it in 1 of 2 runs.",
         "batch did not reach it.",
-        "Lowest train loss at the end: no difference that seeds do not explain between mini-batch 2 (0.652 ± 0.21) and "
-        "batch (1).",
-        "batch is the smoothest, stochastic the noisiest: the gradient varies over batches by 0 and 7.875 at the "
-        "start.",
+        "Lowest final train loss: mini-batch 2 (0.652 ± 0.21) does not differ from batch (1) by more than seeds "
+        "explain.",
+        "batch is the smoothest, stochastic the noisiest: the gradient variance over batches at the start is 0 and "
+        "7.875.",
         "stochastic diverged in 1 of 2 runs: the loss grew; use less.",
     ]
     comparison = Comparison.of(_runs(), target=0.1)
@@ -112,16 +112,16 @@ def test_findings_are_computed() -> None:
     assert findings(alike, rows(alike)) == [
         "lr 0.1 and lr 0.3 reached the target of 2 (as asked for) in the fewest samples, 8.",
         "lr 0.1 and lr 0.3 reached it in the least time, 1 s.",
-        "lr 0.1 and lr 0.3 ended lowest, at a train loss of 1.",
+        "lr 0.1 and lr 0.3 had the lowest final train loss, 1.",
     ]
 
 
 def test_what_all_seeds_reach_comes_before_what_one_of_them_does() -> None:
     comparison = Comparison.of(_runs(), target=1.5)
     assert findings(comparison, rows(comparison))[:3] == [
-        "Fewest samples to the target of 1.5 (as asked for): no difference that seeds do not explain between "
-        "mini-batch 2 (16) and batch (24).",  # one step apart, in two runs
-        "Least time to it: no difference that seeds do not explain between batch (3 s) and mini-batch 2 (5 ± 1.4 s).",
+        "Fewest samples to the target of 1.5 (as asked for): mini-batch 2 (16) does not differ from batch (24) by more "
+        "than seeds explain.",  # one step apart, in two runs
+        "Least time to it: batch (3 s) does not differ from mini-batch 2 (5 ± 1.4 s) by more than seeds explain.",
         "stochastic reached it in 1 of 2 runs.",
     ]
 
@@ -176,7 +176,7 @@ def test_what_only_some_groups_have_is_a_column_of_all() -> None:
 
 
 def test_no_run_is_refused() -> None:
-    with pytest.raises(InputError, match="cannot compare without a run"):
+    with pytest.raises(InputError, match="cannot compare without runs"):
         Comparison.of([])
 
 

@@ -195,23 +195,24 @@ class Oracle:
 LABELS = r"((?:lr 0\.\d(?:, | and )?)+)"
 VALUE = r"([-\d.e+]+(?: ± [-\d.e+]+)?(?: s)?)"
 TARGET = r"(?:it|the target of [-\d.e+]+ \([^)]*\))"
-DOUBT = r"( \(one seed (?:each|of [^:]*): no statement about noise\))?"
-TIE = r"no difference that seeds do not explain between (.*)\."
-VARIES = "the gradient varies over batches by"
+DOUBT = r"( \(one seed (?:each|of [^)]*), so the effect of the seed is unknown\))?"
+TIE = r"(.*? does not differ from .* by more than seeds explain.*)\."
+BELOW = "was already at or below it before the first update"
+VARIES = "the gradient variance over batches at the start is"
 WINNERS = {
-    "loss": rf"{LABELS} ended lowest, at a train loss of {VALUE}{DOUBT}\.",
+    "loss": rf"{LABELS} had the lowest final train loss, {VALUE}{DOUBT}\.",
     "samples": rf"{LABELS} reached {TARGET} in the fewest samples, {VALUE}{DOUBT}\.",
     "seconds": rf"{LABELS} reached {TARGET} in the least time, {VALUE}{DOUBT}\.",
 }
 TIES = {
-    "loss": f"Lowest train loss at the end: {TIE}",
+    "loss": f"Lowest final train loss: {TIE}",
     "samples": f"Fewest samples to {TARGET}: {TIE}",
     "seconds": f"Least time to {TARGET}: {TIE}",
-    "variance": f"Smallest variance of the gradient over batches at the start: {TIE}",
+    "variance": f"Smallest gradient variance over batches at the start: {TIE}",
 }
 SMOOTHEST = rf"{LABELS} (?:is|are) the smoothest(?:, {LABELS} the noisiest)?"
-VARIANCES = rf"{SMOOTHEST}: {VARIES} {VALUE}(?: and {VALUE})? at the start{DOUBT}\."
-NOISIEST = rf"{LABELS} (?:is|are) the noisiest: {VARIES} {VALUE} at the start{DOUBT}\."
+VARIANCES = rf"{SMOOTHEST}: {VARIES} {VALUE}(?: and {VALUE})?{DOUBT}\."
+NOISIEST = rf"{LABELS} (?:is|are) the noisiest: {VARIES} {VALUE}{DOUBT}\."
 
 
 def _names(text: str) -> list[str]:
@@ -254,7 +255,7 @@ def _check_count(sentence: str, oracle: Oracle) -> str:
         assert (reached[found[1]].sum(), len(reached[found[1]])) == (int(found[2]), int(found[3]))
         assert found[1] not in oracle.whole("samples")
         return "some"
-    if found := re.fullmatch(r"(lr 0\.\d) was there before its first update(?: in (\d) of \d runs)?, .*\.", sentence):
+    if found := re.fullmatch(rf"(lr 0\.\d) {BELOW}(?: in (\d) of \d runs)?, .*\.", sentence):
         assert oracle.at_start[found[1]] == int(found[2] or len(oracle.table[found[1]]))
         assert found[1] not in oracle.whole("samples")
         return "start"
@@ -317,16 +318,16 @@ def _runs(ends: Sequence[float], start: float = 8.0, pace: float = 1.0, seeds: b
 
 def test_what_seeds_explain_makes_no_winner_and_what_they_do_not_does() -> None:
     noisy = {"lr 0.1": _runs([0.21, 0.28, 0.16]), "lr 0.2": _runs([0.24, 0.19, 0.23])}
-    (loss,) = (s for s in _said(noisy, None, None)[0] if "loss at the end" in s)
+    (loss,) = (s for s in _said(noisy, None, None)[0] if "Lowest final train loss" in s)
     assert loss == (
-        "Lowest train loss at the end: no difference that seeds do not explain between lr 0.1 (0.21667 ± 0.06) and "
-        "lr 0.2 (0.22 ± 0.026)."
+        "Lowest final train loss: lr 0.1 (0.21667 ± 0.06) does not differ from lr 0.2 (0.22 ± 0.026) by more than "
+        "seeds explain."
     )
     # Seed by seed it is always lower, by far less than seeds differ.
     paired = {"lr 0.1": _runs([0.30, 0.50, 0.90]), "lr 0.2": _runs([0.31, 0.511, 0.9105])}
-    assert any(s.startswith("lr 0.1 ended lowest") for s in _said(paired, None, None)[0])
+    assert any(s.startswith("lr 0.1 had the lowest final train loss") for s in _said(paired, None, None)[0])
     apart = {"lr 0.1": paired["lr 0.1"], "lr 0.2": _runs([0.31, 0.511, 0.9105], seeds=False)}
-    assert not any("ended lowest" in s for s in _said(apart, None, None)[0])
+    assert not any("had the lowest" in s for s in _said(apart, None, None)[0])
 
 
 def test_values_that_are_alike_because_they_are_coarse_are_no_sign_of_certainty() -> None:
@@ -335,17 +336,17 @@ def test_values_that_are_alike_because_they_are_coarse_are_no_sign_of_certainty(
     late = [Run(0, [8, 3, 1, 0.32], 1.0, 1.0), Run(1, [8, 4, 2, 0.9], 1.0, 1.0)]
     said = _said({"lr 0.1": early, "lr 0.2": late}, 1.0, None)[0]
     assert said[0] == (
-        "Fewest samples to the target of 1 (as asked for): no difference that seeds do not explain between lr 0.1 "
-        "(12 ± 5.7) and lr 0.2 (20 ± 5.7)."
+        "Fewest samples to the target of 1 (as asked for): lr 0.1 (12 ± 5.7) does not differ from lr 0.2 (20 ± 5.7) by "
+        "more than seeds explain."
     )
 
 
 @pytest.mark.parametrize("gap", [1e-8, 1e-7, 1e-6])
 def test_rounding_makes_no_winner(gap: float) -> None:
     table = {"lr 0.1": _runs([0.5, 0.5]), "lr 0.2": _runs([0.5 * (1 + gap), 0.5 * (1 + gap)])}
-    assert any(s == "lr 0.1 and lr 0.2 ended lowest, at a train loss of 0.5." for s in _said(table, None, None)[0])
+    assert any(s == "lr 0.1 and lr 0.2 had the lowest final train loss, 0.5." for s in _said(table, None, None)[0])
     exact = {"lr 0.1": _runs([1e-14, 1e-14]), "lr 0.2": _runs([4e-12, 4e-12])}  # residuals of 1e-7 and 2e-6, of 3
-    assert any(s.startswith("lr 0.1 and lr 0.2 ended lowest") for s in _said(exact, None, None)[0])
+    assert any(s.startswith("lr 0.1 and lr 0.2 had the lowest final train loss") for s in _said(exact, None, None)[0])
 
 
 def test_survivors_are_no_winners() -> None:
@@ -364,23 +365,27 @@ def test_survivors_are_no_winners() -> None:
 def test_a_target_that_holds_at_the_start_is_none() -> None:
     low = {"lr 0.1": _runs([0.4, 0.4]), "lr 0.2": _runs([0.7, 0.7], start=0.5), "lr 0.3": _runs([0.3, 0.3])}
     said, _ = _said(low, 0.6, None)
-    assert "lr 0.2 was there before its first update, which is no reaching it." in said
+    assert "lr 0.2 was already at or below it before the first update, which does not count as reaching it." in said
     assert said[0] == "lr 0.1 and lr 0.3 reached the target of 0.6 (as asked for) in the fewest samples, 16."
     # Left alone, the target lies below every start, so that all have a way to go.
     comparison = Comparison.of([run.finished(float(k[3:]), None) for k, group in low.items() for run in group])
     assert comparison.target == pytest.approx(0.4)
-    assert "below every start" in comparison.target_reason
+    assert "below every initial loss" in comparison.target_reason
     assert [row.reached for row in rows(comparison)] == [2, 0, 2]
     upward = {"lr 0.1": _runs([0.6, 0.6], start=0.5), "lr 0.2": _runs([0.7, 0.7], start=0.5)}
-    assert _said(upward, None, None)[0][0] == "There is no target to reach: every variant ends where some run starts."
+    assert (
+        _said(upward, None, None)[0][0]
+        == "There is no target to reach: every variant ends above the initial loss of some run."
+    )
 
 
 def test_single_runs_say_nothing_of_noise() -> None:
     said = _said({"lr 0.1": _runs([0.4]), "lr 0.2": _runs([0.5]), "lr 0.3": _runs([0.7])}, None, None)[0]
-    assert "lr 0.1 ended lowest, at a train loss of 0.4 (one seed each: no statement about noise)." in said
+    assert "lr 0.1 had the lowest final train loss, 0.4 (one seed each, so the effect of the seed is unknown)." in said
     said = _said({"lr 0.1": _runs([0.4, 0.41]), "lr 0.2": _runs([0.5])}, None, None)[0]
     assert (
-        "lr 0.1 ended lowest, at a train loss of 0.405 ± 0.0071 (one seed of lr 0.2: no statement about noise)." in said
+        "lr 0.1 had the lowest final train loss, 0.405 ± 0.0071 (one seed of lr 0.2, so the effect of the seed is "
+        "unknown)." in said
     )
 
 
@@ -392,7 +397,7 @@ def test_different_losses_are_not_ranked() -> None:
     for target in (None, 0.6):
         comparison = Comparison.of(both, target)
         assert findings(comparison, rows(comparison)) == [
-            "The train losses are of different losses or data, and say nothing beside each other."
+            "These groups have different losses or data, so their train losses cannot be compared."
         ]
 
 

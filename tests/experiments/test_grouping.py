@@ -79,5 +79,5 @@ def test_losses_of_different_kinds_have_no_target_and_no_winner() -> None:
         assert comparison.target is None
         assert "target" not in as_text(rows(comparison))
         assert findings(comparison, rows(comparison)) == [
-            "The train losses are of different losses or data, and say nothing beside each other."
+            "These groups have different losses or data, so their train losses cannot be compared."
         ]

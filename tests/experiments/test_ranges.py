@@ -81,7 +81,7 @@ def test_batch_sizes_go_up_to_all_samples(given: Given, n: int, found: list[int]
         ("1,2,4,...,x", "cannot use 'x' as lrs"),
         ("1,2,5,...,9", "because 1,2,5 have neither equal ratios nor equal distances"),
         ("1,1,1,...,5", "because 1,1,1 have neither"),
-        ("4,2,1,...,64", "because 64 is not ahead of 1"),
+        ("4,2,1,...,64", "because 64 does not follow 1 in this series"),
         ("4,2,1,...,0", "because these are more than 10,000 values"),
         ("1,2,3,...,1e9", "because these are more than 10,000 values"),
     ],

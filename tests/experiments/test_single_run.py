@@ -100,7 +100,7 @@ def test_a_run_is_saved_loaded_and_continued(tmp_path: Path, monkeypatch: pytest
     assert _same(loaded.history, run.history)
     assert loaded.summary == run.summary
     assert np.array_equal(load(loaded.save(tmp_path / "copy")).predict(X), run.predict(X))
-    with pytest.raises(InputError, match="it has other files in it; use another name"):
+    with pytest.raises(InputError, match="it contains other files; use another name"):
         run.save(place)
     longer = fit({name: FRAME[name] for name in "bay"}, targets="y", ckpt_path=place, epochs=9)
     assert _same(longer.history, fit(FRAME, **{**OPTIONS, "epochs": 9}).history)
@@ -117,7 +117,7 @@ def test_a_run_in_a_directory_goes_on_there(tmp_path: Path, monkeypatch: pytest.
     place = Path("lightning_logs/mine")
     fit(epochs=2, batch_size=20, lr=0.05, directory=place)
     assert {"history.csv", "summary.json", "checkpoints"} <= {path.name for path in place.iterdir()}
-    with pytest.raises(InputError, match="cannot train in lightning_logs/mine, because it has other files in it; use"):
+    with pytest.raises(InputError, match="cannot train in lightning_logs/mine, because it contains other files; use"):
         fit(epochs=2, directory=place)
     longer = fit(ckpt_path="last", epochs=4, directory=place)
     assert longer.directory == place
@@ -264,7 +264,9 @@ def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(each).count("\n") > 3
         assert isinstance(each.to_dict() if not isinstance(each, Run) else each.summary.as_dict(), dict)
         assert each is shown[2] or isinstance(each.plot(), Figure)
-    with pytest.raises(InputError, match="cannot draw a map of outcomes, because what is said holds at the start"):
+    with pytest.raises(
+        InputError, match="cannot draw a map of outcomes, because the statements hold only at the start"
+    ):
         shown[2].plot()
     axes = Figure().subplots()
     assert shown[0].plot(axes) is axes.get_figure()
@@ -342,5 +344,5 @@ def test_what_a_section_of_options_lacks_is_refused_in_a_sentence(section: str, 
 
 @pytest.mark.parametrize("target", [float("nan"), float("inf"), -1.0, "low"])
 def test_a_target_that_is_no_train_loss_is_refused(target: Any) -> None:
-    with pytest.raises(InputError, match="is no train loss"):
+    with pytest.raises(InputError, match="as a train loss"):
         compare(batch_sizes=["full"], seeds=1, target=target)

@@ -156,7 +156,7 @@ def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"lrs": "0,0.1"}, r"lr 0\.0 trains nothing"),
-        ({"lrs": 0.1, "batch_sizes": "full"}, "cannot sweep one value of each option"),
+        ({"lrs": 0.1, "batch_sizes": "full"}, "cannot sweep a single combination"),
         ({"batch_sizes": "1,1000"}, "batch_size 1000 is larger than the 100 training samples"),
         ({"batch_sizes": "0,1"}, "batch_size 0 is no number of samples"),
         ({"momentums": "0,0.9", "model": {"nesterov": True, "momentum": 0.5}}, "nesterov needs momentum"),

@@ -269,7 +269,7 @@ def test_of_many_directions_the_whole_set_alone_is_told(
 ) -> None:
     wide = table(280, 300)
     assert command_line("plan", *wide, "--model.lr", "1e-3") == 0, command_line.err
-    assert "Mini-batches: nothing is said of them, for these data vary in 280 directions." in command_line.out
+    assert "Mini-batches: no prediction, because these data vary in too many directions (280)." in command_line.out
     assert command_line.out.count("batch  ") == 1
     assert command_line("plan", *wide, "--model.lr", "1e-3", "--data.batch_size", "10") == 2
     assert "use batch_size full, or fewer features" in command_line.err

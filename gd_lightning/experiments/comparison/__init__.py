@@ -1,1 +1,1 @@
-"""Runs side by side: trained, read, put into a table, judged and reported (layer 6)."""
+"""Comparisons of runs: training, table, significance of differences, and report (layer 6)."""

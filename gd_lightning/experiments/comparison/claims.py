@@ -1,4 +1,4 @@
-"""Tests of claims about a comparison: whether each agrees with the measured numbers."""
+"""Tests whether claims about a comparison agree with the measured numbers."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def check(claims: Mapping[str, str]) -> None:
     """Refuse malformed expectations before anything is trained.
 
     Raises:
-        InputError: An expectation is no figure, colon, and terms with signs between them.
+        InputError: An expectation is not a quantity, a colon, and terms with signs between them.
     """
     for expectation in claims.values():
         _read(expectation)
 
 
 def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
-    """Return each claim with what the figures say of it, in one sentence.
+    """Return for each claim one sentence that says whether the measured values agree with it.
 
     Args:
-        claims: Of each claim, in words, what it expects: a figure, a colon, and labels of groups or numbers with signs
-            between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. What a run of a group does not reach, or
-            where one diverged, counts as larger than everything else. The figure ``outcome`` takes a label and an
-            outcome, as in ``outcome: lr 1 = diverged``. Of a difference that seeds explain, see
-            :mod:`~gd_lightning.experiments.comparison.significance`, and of one of single runs, that is said. A missing
+        claims: Each claim in words, with its expectation: a quantity, a colon, and labels of groups or numbers with
+            signs between them, such as ``epochs_to_target: lr 0.1 < lr 0.01``. A group of which a run diverged or did
+            not reach the target counts as larger than every number. The quantity ``outcome`` takes a label and an
+            outcome, as in ``outcome: lr 1 = diverged``. The sentence says so if seeds explain a difference (see
+            :mod:`~gd_lightning.experiments.comparison.significance`), or if it is one between single runs. A missing
             label or quantity is stated in the sentence and raises no error, which would lose the results of long runs.
         found: The rows of the comparison.
 
@@ -66,12 +66,12 @@ def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
 
 
 def _read(expectation: str) -> tuple[str, list[str]]:
-    """Return the figure of an expectation, and its terms with the signs between them."""
+    """Return the quantity of an expectation, and its terms with the signs between them."""
     figure, _, rest = expectation.partition(":")
     terms = [term.strip() for term in re.split(r"(<=|>=|<|>|=)", rest)]
     if len(terms) < 3 or "" in terms:
         raise InputError(
-            f"cannot read {expectation!r}; write a figure, a colon, and labels with signs between them, such as "
+            f"cannot read {expectation!r}; write a quantity, a colon, and labels with signs between them, such as "
             "train_loss: batch < stochastic"
         )
     return figure.strip(), terms
@@ -93,7 +93,7 @@ def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tu
 
 
 def _difference(figure: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
-    """Judge two terms by what is known of single runs; a figure of no run, such as a deviation, has no noise here."""
+    """Judge two terms by the values of single runs; a quantity of the whole group, such as a deviation, is exact."""
     both = [rows.get(each) for each in (term, other)]
     known = [row for row in both if row is not None]
     if not known or not all(row.has_all(figure) for row in known):
@@ -112,7 +112,7 @@ def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, st
 
 
 def _value(figure: str, term: str, rows: Mapping[str, Row]) -> float:
-    """Return a number, or the figure of a row; infinity where one of its runs did not come to it."""
+    """Return a number, or the quantity of a row; infinity where one of its runs has none."""
     try:
         return float(term)
     except ValueError:

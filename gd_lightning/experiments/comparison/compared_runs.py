@@ -25,7 +25,7 @@ class Comparison:
     """Runs that are compared.
 
     Args:
-        groups: Runs that differ in their seed alone, group by group.
+        groups: Groups of runs that differ only in their seed.
         runs: The runs of each group, in the same order.
         target: The train loss whose first crossing is compared; None without a target.
         target_reason: The reason for the target, or for its absence, in words; "" if losses or data differ.
@@ -38,20 +38,20 @@ class Comparison:
 
     @classmethod
     def of(cls, runs: Sequence[FinishedRun], target: float | None = None, apart: Collection[str] = ()) -> Comparison:
-        """Compare runs.
+        """Group runs, and choose the target.
 
         Args:
             runs: The runs, each with its history.
-            target: The train loss to reach; None: 1 % above the least squares where all runs know them, else where the
-                run ends that ends highest, of those that did not diverge, in a group that ends below every start; none
-                where the loss or the data differ.
-            apart: Seeds that set groups apart nevertheless, by the full names of their options.
+            target: The train loss to reach; None: 1 % above the least-squares loss where all runs know it, else the
+                highest final train loss of all runs that did not diverge, in groups that end below every initial loss;
+                no target where the loss or the data differ.
+            apart: Seeds that are varied on purpose, and so distinguish groups, by the full names of their options.
 
         Raises:
-            InputError: There is no run.
+            InputError: No runs are given.
         """
         if not runs:
-            raise InputError("cannot compare without a run; give directories of runs")
+            raise InputError("cannot compare without runs; give the directories of runs")
         parts = grouped(runs, apart)
         groups = tuple(_group(label, settings, members) for label, settings, members in parts)
         found, reason = (target, "as asked for") if target is not None else _target(groups, runs)
@@ -63,7 +63,7 @@ class Comparison:
         return _has_one_loss(self.groups)
 
     def values(self, name: str) -> list[list[float]]:
-        """Return a figure of each run's summary, group by group; nan where a run has none."""
+        """Return one value of each run's summary, group by group; nan where a run has none."""
         return [[_number(run.summary, name) for run in members] for members in self.runs]
 
 
@@ -97,24 +97,24 @@ def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float
         scale, part, said = max(constant), _CLOSE_TO_ZERO, "a ten-thousandth of the loss of the best constant"
     else:  # runs of an earlier version
         first = max(_number(run.summary, "train_loss_first") for run in runs)
-        scale, part, said = first, _NEXT_TO_NOTHING, "a millionth of the loss at the start"
+        scale, part, said = first, _NEXT_TO_NOTHING, "a millionth of the initial loss"
     if max(least) > _NEXT_TO_NOTHING * scale:
-        return (1 + _CLOSE) * max(least), "1 % above the least squares"
-    return max(least) + part * scale, f"{said} above the least squares"
+        return (1 + _CLOSE) * max(least), "1 % above the least-squares loss"
+    return max(least) + part * scale, f"{said} above the least-squares loss"
 
 
 def _highest_end(groups: Sequence[Group]) -> tuple[float | None, str]:
-    """Return the highest final loss of runs that did not diverge, except in groups that end above a start."""
+    """Return the highest final loss of runs that did not diverge, without groups that end above an initial loss."""
     of_groups = [Group("", group.sound).final() for group in groups if group.sound]
     ends = [float(found.max()) for found in of_groups if np.isfinite(found).all()]
     if not ends:
-        return None, "no run ends at a train loss"
+        return None, "every run diverged or has no final train loss"
     starts = np.concatenate([group.start() for group in groups])
-    below = [end for end in ends if not (starts <= end).any()]  # a run that starts there has nowhere to get
+    below = [end for end in ends if not (starts <= end).any()]  # a run that starts there cannot reach it
     if not below:
-        return None, "every variant ends where some run starts"
-    reason = "where the run ends that ends highest, of those that did not diverge"
-    return max(below), reason if len(below) == len(ends) else f"{reason} and of variants that end below every start"
+        return None, "every variant ends above the initial loss of some run"
+    reason = "the highest final train loss of all runs that did not diverge"
+    return max(below), reason if len(below) == len(ends) else f"{reason}, in variants that end below every initial loss"
 
 
 def _number(summary: Mapping[str, Any] | None, name: str) -> float:

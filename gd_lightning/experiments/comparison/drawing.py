@@ -29,7 +29,7 @@ class ProblemPanels:
 
     @classmethod
     def of(cls, data: RegressionDataModule, modules: Mapping[str, RegressionModule]) -> ProblemPanels:
-        """Make the panels that show the data and the loss surface of a problem.
+        """Return the panels that show the data and the loss surface of a problem.
 
         Args:
             data: The data of the first seed.

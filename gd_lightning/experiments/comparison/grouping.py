@@ -34,7 +34,7 @@ def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tu
 
     Args:
         runs: The runs.
-        apart: Seeds that set groups apart nevertheless, by the full names of their options.
+        apart: Seeds that are varied on purpose, and so distinguish groups, by the full names of their options.
 
     Returns:
         For each group: its label, the options that distinguish it from other groups by full name, and its runs.
@@ -98,7 +98,7 @@ def _labels(groups: Sequence[tuple[Settings, FinishedRun]]) -> list[str]:
 
 
 def _phrase(name: str, value: Any, run: FinishedRun, values: Sequence[Any]) -> str:
-    """Return a setting in words; ``values`` are those of all groups."""
+    """Return a setting in words; ``values`` are the values that all groups have for it."""
     if name == "data.batch_size":
         return _variant(run) or f"batch_size {value}"
     if name in _CHOSEN:
@@ -127,6 +127,6 @@ def _plain(value: Any) -> str:
 
 
 def _variant(run: FinishedRun) -> str:
-    """Return the variant of a run, a mini-batch with its size; empty where it is not known."""
+    """Return the variant of a run, with the size of a mini-batch; empty where it is not known."""
     variant = (run.summary or {}).get("variant")
     return f"{variant} {(run.summary or {})['batch_size']}" if variant == "mini-batch" else variant or ""

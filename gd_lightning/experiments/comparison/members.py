@@ -29,13 +29,13 @@ def combinations(
     """Return every combination of the varied options.
 
     Args:
-        batch_sizes: The batch sizes; empty where the configured one is for all.
-        lrs: A learning rate for all or for each batch size, or best; None where the configured one is for all.
-        vary: Other options, by their full names, each with its values.
-        best_lr: Returns the best learning rate at a batch size, or at the configured one for None.
+        batch_sizes: The batch sizes; empty: the configured one for all.
+        lrs: One learning rate for all, one per batch size, or best; None: the configured one for all.
+        vary: Other options by their full names, each with its values.
+        best_lr: Returns the best learning rate for a batch size; None stands for the configured one.
 
     Raises:
-        InputError: There are not as many learning rates, or an option is varied twice.
+        InputError: The numbers of learning rates and batch sizes differ, or an option is varied twice.
 
     Example:
         >>> combinations(["full", 1], ["best"], {"model.momentum": [0.5]}, {"full": 0.1, 1: 0.01}.get)[1]
@@ -46,7 +46,7 @@ def combinations(
         if len(lrs) not in (1, len(first)):
             raise InputError(
                 f"cannot give {len(lrs)} lrs to {len(first)} batch sizes; give one, one for each, or best, or vary "
-                "model.lr to try each with all"
+                "model.lr to combine each with all"
             )
         for setting, lr in zip(first, list(lrs) * (len(first) // len(lrs)), strict=True):
             setting["model.lr"] = best_lr(setting.get("data.batch_size")) if lr == "best" else lr
@@ -67,13 +67,13 @@ def check_seeds(seeds: int) -> None:
 
 
 def check_target(target: float | None) -> None:
-    """Refuse a train loss to reach that is none.
+    """Refuse a target that no train loss can have.
 
     Raises:
-        InputError: It is below 0, infinite or nan.
+        InputError: The target is below 0, infinite or nan.
     """
     if target is not None and not (isinstance(target, (int, float)) and 0 <= target < math.inf):
-        raise InputError(f"target {target} is no train loss; use a number from 0, or null")
+        raise InputError(f"cannot use the target {target} as a train loss; use a number of 0 or more, or null")
 
 
 def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = ()) -> str:

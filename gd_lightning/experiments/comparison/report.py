@@ -31,7 +31,7 @@ _NO_PANELS = ProblemPanels()
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The report on a comparison; printing it shows the table and the findings, a notebook the picture.
+    """The report on a comparison; printing it shows the table and the findings, and a notebook also shows the picture.
 
     Args:
         comparison: The runs.
@@ -50,12 +50,12 @@ class Report:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows of the table, one a group."""
+        """The rows of the table, one per group."""
         return rows(self.comparison)
 
     @property
     def findings(self) -> list[str]:
-        """The findings, one sentence each."""
+        """The findings, each as one sentence."""
         return findings(self.comparison, self.rows)
 
     @property
@@ -74,17 +74,19 @@ class Report:
         runs = sorted({row.runs for row in self.rows})
         count = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
         spread = f"Mean ± standard deviation of the sample (n - 1) over {count} runs. " if runs[-1] > 1 else ""
-        measured = "Seconds are those of training, without measuring; those of an epoch are medians without each run's"
-        return f"{spread}{measured} first, where it has more."
+        seconds = (
+            "Seconds count training, without measurements; seconds per epoch are medians over all but each run's first"
+        )
+        return f"{spread}{seconds} epoch, if it has more."
 
     @property
     def notes(self) -> Sequence[str]:
-        """Where losses come from that this package did not measure, and which figures no run has."""
+        """The origin of losses that this package did not measure, and the requested quantities that no run has."""
         runs = [run for members in self.comparison.runs for run in members if run.source != HISTORY]
         missing = [name for name in self.columns if not any(row.has(name) for row in self.rows)]
         return [
             *(f"The train loss of {run.name} is {run.source}." for run in runs),
-            *(f"No run has the figure {name}." for name in missing),
+            *(f"No run has the quantity {name}." for name in missing),
         ]
 
     def check_columns(self) -> None:
@@ -98,7 +100,7 @@ class Report:
                 self.rows[0].figure(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as plain values, as ``table.json`` holds them; None where a figure is missing."""
+        """Return the comparison as the plain values of ``table.json``; None where a quantity is missing."""
         target = {"target": self.comparison.target, "target_reason": self.comparison.target_reason}
         said = {"rows": as_values(self.rows), "caption": self.caption, "findings": self.findings}
         said |= {"notes": list(self.notes), "claims": self.judgements}

@@ -72,26 +72,29 @@ def compare(
 ) -> Report:
     """Train variants of gradient descent from the same start on the same data, each from several seeds.
 
-    A seed changes the start, where it is drawn, and the order. Each run has its own copies of all objects; a function
-    in ``trainer``, such as ``lambda: [Timer()]``, is called for each. Runs of several threads take turns.
+    A seed changes the order of the samples, and the initial weights if they are random. Each run has its own copies of
+    all objects; a function in ``trainer``, such as ``lambda: [Timer()]``, is called once per run. Runs of several
+    threads take turns.
 
     Args:
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
-        batch_sizes: The variants; None: all samples, 16 (of few samples half) and 1; if others vary, that in ``data``.
-        lrs: A learning rate for all, one for each batch size, or best by theory; None: the one in ``model``.
-        seeds: How many seeds, from the one in ``data``.
-        vary: Any options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
+        batch_sizes: The variants; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` if ``vary``
+            is given.
+        lrs: One learning rate for all, one per batch size, or best by theory; None: the one in ``model``.
+        seeds: Number of seeds, counted up from the one in ``data``.
+        vary: Options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
-        directory: Where the report goes, with the runs for TensorBoard; None: nowhere.
-        executor: Trains the runs at the same time, with the results that they have one by one: a process pool, Dask's
-            ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
-        options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
+        directory: Directory for the report and the runs for TensorBoard; None: no files.
+        executor: Trains the runs in parallel, with the same results: a process pool, Dask's ``Client.get_executor()``,
+            or another executor of ``concurrent.futures``. None: this process, one run after the other.
+        options: Options of data, model and trainer by their names alone, as for :func:`~gd_lightning.fit`; ``epochs``
+            is 20 by default.
 
     Raises:
-        InputError: Something cannot be compared.
+        InputError: These options cannot be compared.
     """
     given, directory = sections(options, data, model, trainer), None if directory is None else as_path(directory)
     given["trainer"] = {"max_epochs": 20, **given["trainer"]}
@@ -103,7 +106,7 @@ def compare(
 
 @dataclass(frozen=True)
 class TrainerMember:
-    """A run of :func:`compare`, with all that is needed to train it.
+    """A run of :func:`compare`, with everything that is needed to train it.
 
     Args:
         name: Name of the run.
@@ -188,7 +191,7 @@ def _itself(module: RegressionModule) -> RegressionModule:
 
 
 def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize) -> float:
-    """Return the learning rate with the fastest decrease of the error, or a smaller one if it would diverge.
+    """Return the learning rate with the fastest decrease of the error, or a smaller one if that would diverge.
 
     Args:
         module: A linear regressor.
@@ -209,7 +212,7 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
         return stable_lr(predictor, Variant.of(batch_size, len(data.train)).batch_size)
     except NOT_COMPUTABLE as error:
         raise InputError(
-            f"cannot find the best lr, because theory comes to numbers beyond float64 ({first_line(error)[:100]}); "
+            f"cannot find the best lr, because theory yields numbers beyond float64 ({first_line(error)[:100]}); "
             "give lrs, or standardize the data"
         ) from error
 
@@ -277,4 +280,4 @@ class _Request:
 
 
 def _say_nothing(_: str) -> None:
-    """Ignore a warning: the report says which runs diverged."""
+    """Ignore a warning, since the report says which runs diverged."""

@@ -1,21 +1,20 @@
 """Significance tests of the difference between two groups of runs: one rule for every finding and claim.
 
-Runs of two groups that have the same seeds share the order of the samples and what the start is drawn from, so that
-they are compared seed by seed: of the n differences, with mean m and standard deviation s (of the sample, n - 1),
-Student's ``t = m / (s / sqrt(n))`` has n - 1 degrees of freedom. Other groups are compared by Welch's t. Seeds explain
-a difference unless its t would be as large in less than 5 % of all comparisons between groups that do not differ
-(two-sided): beyond 12.7 standard errors with two seeds, 4.3 with three, 2.8 with five, 2 with very many. So it is with
-seconds, in which the machine's noise is added to that of the seeds.
+Runs of two groups that have the same seeds share the order of the samples and the randomness of the initial weights, so
+they are compared seed by seed: for the n differences, with mean m and standard deviation s (of the sample, n - 1),
+Student's ``t = m / (s / sqrt(n))`` has n - 1 degrees of freedom. Other groups are compared by Welch's t. A difference
+is larger than seeds explain if its two-sided p-value is below 5 %: beyond 12.7 standard errors with two seeds, 4.3 with
+three, 2.8 with five, 2 with very many. The same holds for seconds, to which the machine adds its noise.
 
-Whoever is named as the first of several groups differs so from *every* other one. Then no correction for their number
-is needed: to name a wrong one, it would have to beat the right one, too.
+A group is named as the best of several only if it differs in this way from *every* other one. Then no correction for
+multiple comparisons is needed: a wrong group could only be named if it also beat the right one.
 
-Where a loss first is at a target is known to a step: the loss is measured at the ends of epochs. Values that are alike
-because they are coarse are no sign that there is no noise, so that the variance of a value counts as at least that of
+The position at which a loss first reaches a target is known only up to a step, since the loss is measured at the ends
+of epochs. Equal coarse values do not show that there is no noise, so the variance of a value counts as at least that of
 its rounding, ``step ** 2 / 12``, unless all seeds end at the same loss.
 
-A single run says nothing of what seeds change, and nothing is said of it. Where all seeds come to the same, as in batch
-descent from a prescribed start, every difference counts that is larger than rounding.
+A single run says nothing about the effect of the seed, so nothing is concluded from it. Where all seeds have the same
+result, as in batch gradient descent from a prescribed start, every difference larger than rounding counts.
 
 Student, "The probable error of a mean", Biometrika 6 (1908), https://doi.org/10.2307/2331554; B. L. Welch, "The
 generalization of 'Student's' problem", Biometrika 34 (1947), https://doi.org/10.2307/2332510.
@@ -39,9 +38,9 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 class Difference(enum.Enum):
     """Verdict on the difference between two groups of runs."""
 
-    ALIKE = "the same, but for rounding"
+    ALIKE = "the same, except for rounding"
     EXPLAINED = "no larger than seeds explain"
-    UNKNOWN = "of single runs, which say nothing of what seeds change"
+    UNKNOWN = "between single runs, which do not show the effect of the seed"
     CLEAR = "larger than seeds explain"
 
 
@@ -91,9 +90,9 @@ def rounding_of(losses: Sequence[float], start: float = 0.0) -> float:
     """Return the size up to which a difference counts as rounding.
 
     Args:
-        losses: Values of the figure, or, of a figure that is a difference of losses, the losses.
-        start: The train loss before the first update, where they are losses: residuals are known to a millionth of
-            those at the start, in float32.
+        losses: Values of the quantity; for a difference of losses, the losses themselves.
+        start: The train loss before the first update, if the values are losses: in float32, residuals are accurate to a
+            millionth of the initial ones.
     """
     largest = max(map(abs, losses), default=0.0)
     residual = math.sqrt(largest) + _ROUNDING * math.sqrt(max(start, 0.0))

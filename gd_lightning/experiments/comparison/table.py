@@ -26,7 +26,7 @@ from gd_lightning.tracking.summary import aligned
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
 _TO_TARGET = "_to_target"
 _NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
-# What a run of this package has beside what every run has: of a linear regressor, and with validation samples.
+# Quantities that only some runs of this package have: those of linear regressors, and those with validation samples.
 _OTHERS = (
     *("weight_norm", "zero_weights", "distance_to_truth", "distance_to_least_squares"),
     *("val_loss", "val_mse", "val_mae", "val_r2"),
@@ -35,32 +35,32 @@ _OTHERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The results of a group of runs. Runs that diverged count in ``outcome``, and in means of their length alone.
+    """The results of a group of runs; runs that diverged count only in ``outcome``, ``updates`` and ``samples``.
 
     Args:
         label: The group.
         variant: batch, mini-batch or stochastic; None where it is not known.
         batch_size: B; None where it is not known.
         lr: The learning rate; nan where it is not known.
-        runs: How many runs, each from another seed.
-        updates: Updates made, by runs that diverged too.
-        samples: Training samples consumed, by runs that diverged too.
-        train_loss: Train loss at the end.
-        excess: How far it is above the least squares; nan for other than linear regressors.
-        reached: How many runs got to the target, from above it, and did not diverge.
-        to_target: Epochs, samples and seconds to the target, of these runs; nothing without a target.
-        seconds_per_epoch: Median over the epochs of all runs, without each run's first where there are others, and
-            without measuring.
-        gradient_variance: How much the gradient varies over batches at the start; nan where it was not measured.
+        runs: Number of runs, each with another seed.
+        updates: Updates, including those of runs that diverged.
+        samples: Training samples processed, including those of runs that diverged.
+        train_loss: Final train loss.
+        excess: Final train loss minus the least-squares loss; nan for other than linear regressors.
+        reached: Number of runs that reached the target from above and did not diverge.
+        to_target: Epochs, samples and seconds that these runs took to the target; empty without a target.
+        seconds_per_epoch: Median over the epochs of all runs, without measurements, and without the first epoch of runs
+            that have more.
+        gradient_variance: Variance of the gradient over batches at the start; nan where it was not measured.
         outcome: How the runs ended.
-        others: Other figures, see :func:`~gd_lightning.experiments.parameter_statistics.figures`.
-        diverged: How many runs diverged.
-        at_target: How many runs were at or below the target before their first update, which is no getting there.
-        engine: What carried out the updates: autograd or fused; empty where it is not known.
-        per_run: The figures of each run, in the order of the runs, by their names as in CSV without ``_mean``; nan
+        others: Other quantities, see :func:`~gd_lightning.experiments.parameter_statistics.parameter_statistics`.
+        diverged: Number of runs that diverged.
+        at_target: Number of runs that were at or below the target before their first update.
+        engine: The engine of the runs, autograd or fused; empty where it is not known.
+        per_run: The quantities of each run, in the order of the runs, by their names in CSV without ``_mean``; nan
             where a run has none.
-        seeds: Of each run what its seeds are; empty where it is not known.
-        steps: How far measurements of the train loss are apart, by the names of the figures that it limits.
+        seeds: The seeds of each run, as text; empty where they are not known.
+        steps: Distance between measurements of the train loss, by the names of the quantities whose resolution it is.
     """
 
     label: str
@@ -117,12 +117,12 @@ class Row:
         return bool(self.seeds) and alike
 
     def has(self, name: str) -> bool:
-        """Whether there is a figure of this name, known or not."""
+        """Whether there is a quantity of this name, even if its value is missing."""
         flat = _flat(self)
         return name in flat or f"{name}_mean" in flat
 
     def figure(self, name: str) -> float:
-        """Return a figure by its name, as in CSV without the ending ``_mean``; nan where it is missing.
+        """Return a quantity by its name in CSV without the ending ``_mean``; nan where it is missing.
 
         Raises:
             InputError: No quantity has this name.
@@ -130,7 +130,7 @@ class Row:
         flat = _flat(self)
         if not self.has(name):
             names = ", ".join(each.removesuffix("_mean") for each in flat if not each.endswith("_deviation"))
-            raise InputError(f"there is no figure {name!r}; there are {names}")
+            raise InputError(f"there is no quantity {name!r}; there are {names}")
         value = flat.get(f"{name}_mean", flat.get(name))
         return float(value) if isinstance(value, (int, float)) else math.nan
 
@@ -147,7 +147,7 @@ def check_columns(names: Iterable[str]) -> None:
     known = [*simple, *(f"{name}{_TO_TARGET}" for name in _AXES), *_OTHERS]
     for name in names:
         if name not in known:
-            raise InputError(f"there is no figure {name!r}; there are {', '.join(known)}")
+            raise InputError(f"there is no quantity {name!r}; there are {', '.join(known)}")
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -207,7 +207,7 @@ def _row(
 
 
 def _to_target(comparison: Comparison, group: Group, counts: NDArray[np.bool_]) -> dict[str, Values]:
-    """Return where on each axis the runs that count first were at the target, nan where they never were."""
+    """Return where on each axis the runs that count first reached the target; nan where they did not."""
     if comparison.target is None:
         return {}
     found = {f"{name}{_TO_TARGET}": group.reached(comparison.target, axis) for name, axis in _AXES.items()}
@@ -227,7 +227,7 @@ def _seeds_of(run: FinishedRun) -> str:
 
 
 def _seconds_per_epoch(histories: Sequence[History]) -> float:
-    """Return the median time of an epoch; the first, in which much is done for the first time, is left out."""
+    """Return the median seconds per epoch, without the first epoch of each run, which includes one-time work."""
     found: list[float] = []
     for history in histories:
         epochs, seconds = history.series("train_loss", "epoch")[0], history.series("train_loss", "seconds")[0]
@@ -242,7 +242,7 @@ def _of_each_run(group: Group) -> Values:
 
 
 def _counted(words: Sequence[str]) -> str:
-    """Return what is said of all runs, or of how many each of several is."""
+    """Return the word that all runs have, or each of several words with the number of runs that have it."""
     counts = Counter(words)
     if len(counts) == 1:
         return words[0]
@@ -252,15 +252,15 @@ def _counted(words: Sequence[str]) -> str:
 # Writing
 
 _RESULT = ["batch_size", "lr", "updates", "samples", "final train loss", "above least squares", "outcome"]
-_EFFORT = [*(f"{name} to target" for name in _AXES), "seconds an epoch", "engine", "gradient variance"]
+_EFFORT = [*(f"{name} to target" for name in _AXES), "seconds per epoch", "engine", "gradient variance"]
 
 
 def as_text(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
-    """Return the table for a terminal, in two parts: the results, and what they took.
+    """Return the table for a terminal, in two parts: the results, and the effort that they took.
 
     Args:
         found: The rows.
-        columns: Names of other figures to show.
+        columns: Names of other quantities to show.
     """
     lines = table_cells(found, columns)
     effort = {i for i, name in enumerate(lines[0]) if name in _EFFORT}
@@ -278,12 +278,12 @@ def as_markdown(found: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
 
 def as_csv(found: Sequence[Row]) -> str:
-    """Return the table as CSV, means and standard deviations in columns of their own; missing figures are empty."""
+    """Return the table as CSV, with means and standard deviations in separate columns; missing values are empty."""
     return rows_as_csv(map(_flat, found))
 
 
 def as_values(found: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the table as plain values for JSON; None where a figure is missing."""
+    """Return the table as plain values for JSON; None where a value is missing."""
     return [_flat(row) for row in found]
 
 

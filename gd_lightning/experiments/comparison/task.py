@@ -19,7 +19,7 @@ from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.tracking.run_reader import FinishedRun
 
-_WAIT = 0.1  # seconds between two looks at members that others train
+_WAIT = 0.1  # seconds between two checks of members that other processes train
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Member(Protocol):
         """Name of the member, unique in its comparison."""
 
     def finished(self) -> MemberResult | None:
-        """Return the result of the member if it was trained to its end before, else None."""
+        """Return the result of the member if it has already been trained to its end, else None."""
 
     def claimed(self) -> AbstractContextManager[bool]:
-        """Claim the member, so that no other process trains it meanwhile; the context is whether it is claimed."""
+        """Claim the member, so that no other process trains it meanwhile; yield whether that succeeded."""
 
 
 _Member = TypeVar("_Member", bound=Member)
@@ -59,11 +59,11 @@ class CompareTask(Generic[_Member]):
     Args:
         title: Title of the comparison.
         members: Every variant with every seed.
-        train: Trains a member, or continues it; returns None if it does not reach its end.
+        train: Trains a member, or continues it; returns None if it was interrupted before its end.
         data: Loaded data of the first seed; None if the data differ between variants.
         precision: The ``precision`` of the Trainers.
         target: The train loss whose first crossing is compared; None: see :meth:`Comparison.of`.
-        apart: Seeds that set groups apart nevertheless, by the full names of their options.
+        apart: Seeds that are varied on purpose, and so distinguish groups, by the full names of their options.
         words: Further arguments of the :class:`Report`: columns and claims.
     """
 
@@ -77,11 +77,12 @@ class CompareTask(Generic[_Member]):
     words: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, directory: str | Path | None = None, executor: Executor | None = None) -> Report:
-        """Train all members, and return the report, also written into a directory.
+        """Train all members, and return the report, which is also written into a directory if one is given.
 
         Args:
             directory: The directory; None: the report is not written.
-            executor: What trains them, as many at the same time as it has workers; None: this process, one by one.
+            executor: Trains the members in parallel, as many as it has workers; None: this process, one after the
+                other.
 
         Raises:
             InputError: Members cannot be sent to the executor.
@@ -95,11 +96,12 @@ class CompareTask(Generic[_Member]):
     def results(self, begins: Callable[[str], object] = lambda _: None) -> Iterator[MemberResult]:
         """Yield the result of each member; those that are not finished are trained.
 
-        Members that another process has claimed are left for later: they are finished then, or that process was killed.
+        Members that another process has claimed are tried again later: by then they are finished, or that process was
+        killed.
 
         Args:
-            begins: Called with the name of each member before it is trained, and again and again with that of the first
-                one that others train, where no other is left.
+            begins: Called with the name of each member before it is trained, and repeatedly with the name of the first
+                remaining one while other processes train all that are left.
         """
         left: Sequence[_Member] = self.members
         while left:

@@ -20,15 +20,15 @@ from gd_lightning.module import RegressionModule
 
 _NOTHING_KEPT = {"profiler": None, "enable_checkpointing": False, "enable_model_summary": False}
 _NOTHING_SHOWN = {"enable_progress_bar": False, "num_sanity_val_steps": 0}
-# What writes or shows something, and what takes longer than an update: what theory says, and how gradients vary.
+# Callbacks that write or show something, or that take longer than an update, such as the prediction by theory.
 _LEFT_OUT = (Checkpoint, ProgressBar, Forecast, GradientVariance)
 
 
 def trial_options(trainer: Mapping[str, Any], callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """Return the options of a Trainer that writes and shows nothing, and trains as another one does.
+    """Return the options of a Trainer that trains like another one, but writes and shows nothing.
 
     Args:
-        trainer: The options of the other one.
+        trainer: The options of the other Trainer.
         callbacks: Its callbacks.
     """
     others = [callback for callback in callbacks if not isinstance(callback, _LEFT_OUT)]
@@ -47,12 +47,12 @@ def make_one_update(trainer: Trainer, module: RegressionModule, data: Regression
     trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0
     is_by_updates = seconds_between_validations(trainer) is None and isinstance(trainer.val_check_interval, int)
     if is_by_updates and trainer.check_val_every_n_epoch is not None:
-        trainer.val_check_interval = 1.0  # so many updates are not made
+        trainer.val_check_interval = 1.0  # the trial makes only one update
     lines = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     lines.addFilter(_nothing)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # whoever trains is warned then
+            warnings.simplefilter("ignore")  # they are shown when the run itself is trained
             trainer.fit(module, data)
     finally:
         lines.removeFilter(_nothing)

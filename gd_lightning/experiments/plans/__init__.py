@@ -1,1 +1,1 @@
-"""What theory says of a run before it is trained."""
+"""Plans: what theory predicts about a run before it is trained."""

@@ -29,9 +29,9 @@ Row = TypeVar("Row", bound=_Row)
 
 
 class PlanForm(ABC, Generic[Row]):
-    """What is said of a run, and of its neighbours with other batch sizes; one row a batch size.
+    """A plan for a run and for the same run with other batch sizes, one row per batch size.
 
-    Printing it shows the table and the advice; a notebook shows it with the map, where there is one.
+    Printing it shows the table and the advice; a notebook also shows the map of outcomes, if there is one.
     """
 
     title: str
@@ -40,32 +40,32 @@ class PlanForm(ABC, Generic[Row]):
 
     @property
     def configured(self) -> Row:
-        """The row of the options as they are."""
+        """The row of the configured batch size."""
         return next(row for row in self.rows if row.variant.batch_size == self.variant.batch_size)
 
     @property
     @abstractmethod
     def headline(self) -> str:
-        """What is said of the training set."""
+        """A line on the training set."""
 
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, Sequence[str]]:
-        """The columns of the table between the updates of an epoch and the verdict, with a cell for each row."""
+        """The columns of the table between the updates per epoch and the verdict, with one cell per row."""
 
     @property
     @abstractmethod
     def explanations(self) -> list[str]:
-        """What the columns mean, and what the statements hold for, in lines."""
+        """The meaning of the columns, and the conditions of the statements, as lines."""
 
     @property
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What a program may read, without the rows and the advice."""
+        """The values of the plan for programs, without the rows and the advice."""
 
     @abstractmethod
     def facts_of(self, row: Row) -> dict[str, Any]:
-        """Return what a program may read of a row."""
+        """Return the values of a row for programs."""
 
     @property
     @abstractmethod
@@ -75,7 +75,7 @@ class PlanForm(ABC, Generic[Row]):
     @property
     @abstractmethod
     def why_no_map(self) -> str:
-        """Why there is no map of outcomes; "" where there is one."""
+        """The reason why there is no map of outcomes; "" if there is one."""
 
     @abstractmethod
     def plot(self) -> Figure:
@@ -86,7 +86,7 @@ class PlanForm(ABC, Generic[Row]):
         """
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain values, as ``plan --json`` prints them; None stands for infinity."""
+        """Return the plan as the plain values that ``plan --json`` prints; None stands for infinity."""
         rows = [
             {
                 "variant": row.variant.name,
@@ -101,7 +101,7 @@ class PlanForm(ABC, Generic[Row]):
         return {**_finite(self.facts), "rows": rows, "advice": self.advice}
 
     def as_json(self, map_file: Path | None = None) -> str:
-        """Return the plan as JSON for programs; null stands for infinity, and for no file with the map."""
+        """Return the plan as JSON for programs; null stands for infinity, and for a map that was not drawn."""
         content = {**self.to_dict(), "map": None if map_file is None else str(map_file)}
         return json.dumps(content, indent=2, allow_nan=False)
 
@@ -119,7 +119,7 @@ class PlanForm(ABC, Generic[Row]):
 
     def _cells(self) -> list[list[str]]:
         columns = self.columns
-        cells = [["", "batch_size", "updates an epoch", *columns, "verdict"]]
+        cells = [["", "batch_size", "updates per epoch", *columns, "verdict"]]
         for row, *shown in zip(self.rows, *columns.values(), strict=True):
             mark, variant = "> " if row is self.configured else "", row.variant
             numbers = [str(variant.batch_size), str(variant.updates_per_epoch)]

@@ -1,4 +1,4 @@
-"""``plan`` for losses that are not quadratic: statements that hold locally, at the start."""
+"""``plan`` for losses that are not quadratic: statements that hold only locally, at the start."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def local_plan(
         begins: Is told which part begins.
 
     Raises:
-        InputError: Nothing can be said of these options.
+        InputError: No plan can be made with these options.
     """
     sizes = list(sizes)
     # Larger batches tell where to look for the limit of smaller ones.
@@ -73,18 +73,18 @@ def local_plan(
 
 @dataclasses.dataclass(frozen=True)
 class Standardized:
-    """What holds at the start of the same run on standardised features.
+    """The start of the same run on standardised features.
 
     Args:
         limit: The local limit of the learning rate for the configured batches.
-        lr: A learning rate that is advised there.
+        lr: The advised learning rate.
     """
 
     limit: float
     lr: str
 
     def options(self, instead: float | None = None) -> str:
-        """Write what is advised, and the limit that then holds; and the one instead of which it does."""
+        """Return the advice with the limit that then holds, and the present limit for comparison."""
         other = "" if instead is None else f" instead of {instead:.4g}"
         return f"{STANDARDIZE} and lr {self.lr}, since the limit is then {self.limit:.4g}{other}"
 
@@ -157,7 +157,7 @@ def _plan_as_it_is(
 def _try(
     trial: Trial, curvature: LocalCurvature, variants: Iterable[Variant], begins: Begins
 ) -> tuple[list[LocalOutcome], list[Tried]]:
-    """Return what is said of variants, largest batches first, and what was tried for it."""
+    """Return the local outcomes of variants, largest batches first, and the trials that they are based on."""
     options, rows, tried = trial.module.hparams, [], []
     guess, at_most, grows = curvature.limit(Variant.of("full", 1)), math.inf, math.inf
     for variant in variants:
@@ -176,18 +176,18 @@ def _try(
 
 
 def _thinned(samples: Samples, most: int) -> Samples:
-    """Return all samples, or where they are more, some that are drawn evenly."""
+    """Return all samples, or an evenly spaced subset if there are more than ``most``."""
     rows = drawn_evenly(len(samples), most)
     return samples if rows is None else samples.subset(rows)
 
 
 def _notes(module: RegressionModule) -> list[str]:
-    """Say what the options have to do with the statements."""
+    """Return notes on how the options affect the statements."""
     options, notes = module.hparams, []
     quadratic = has_least_squares(module)
     if quadratic:
         notes.append(
-            "The Hessian of a linear regressor with the squared error is the same everywhere: what is said of the full "
+            "The Hessian of a linear regressor with the squared error is the same everywhere, so the row of the full "
             "batch holds for the whole run."
         )
     notes += filter(None, [forms_of(options["loss"]).curvature])
@@ -202,11 +202,11 @@ def _notes(module: RegressionModule) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LocalPlan(PlanForm[LocalOutcome]):
-    """What is said of the start of a run and of its neighbours with other batch sizes.
+    """A plan that holds at the start of a run, for the configured batch size and others.
 
     Args:
-        title: What it is about.
-        curvature: Where the statements come from.
+        title: Title of the plan.
+        curvature: The curvature that the statements are derived from.
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
         samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
@@ -219,9 +219,9 @@ class LocalPlan(PlanForm[LocalOutcome]):
     # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would
     # take minutes, samples are drawn: of 100,000, 5,000 gave the sharpness of a 10-64-64-1 network to six thousandths.
     most_numbers: ClassVar[int] = 5 * 10**7
-    """The most samples times parameters from which the train loss and the sharpness are taken."""
+    """The largest product of samples and parameters from which the train loss and the sharpness are computed."""
     most_jacobians: ClassVar[int] = 4096
-    """The most samples of which the gradients of single ones are taken."""
+    """The largest number of samples whose single gradients are computed."""
 
     title: str
     curvature: LocalCurvature
@@ -235,7 +235,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a program may read, without the rows and the advice."""
+        """The values of the plan for programs, without the rows and the advice."""
         found, better = self.curvature, self.standardized
         names = ("best_lr", "samples", "updates")
         trials = [
@@ -258,7 +258,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         }
 
     def facts_of(self, row: LocalOutcome) -> dict[str, Any]:
-        """Return what a program may read of a row."""
+        """Return the values of a row for programs."""
         return {
             "local_limit_lr": row.limit,
             "half_of_limit_lr": row.half,
@@ -269,7 +269,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
 
     @property
     def headline(self) -> str:
-        """What is said of the training set."""
+        """A line on the training set."""
         found = self.curvature
         return (
             f"{self.variant.train_samples} training samples; local statements, at the start: train loss "
@@ -285,14 +285,14 @@ class LocalPlan(PlanForm[LocalOutcome]):
         else:
             found = {
                 "diverged": [_or_none(tried.diverging_lr, 3) for tried in self.tried],
-                "ended lowest": [_or_none(tried.best_lr, 3) for tried in self.tried],
+                "lowest loss": [_or_none(tried.best_lr, 3) for tried in self.tried],
             }
         limits = [_or_none(row.limit, 4) for row in self.rows]
         return {"local limit of lr": limits, **found, "lr": [f"{row.lr:g}" for row in self.rows]}
 
     @property
     def explanations(self) -> list[str]:
-        """What the columns mean, and what the statements hold for, in lines."""
+        """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
             "sharpness    largest eigenvalue of the Hessian of the train loss; beta is that of a single sample's loss",
             *self._limits(),
@@ -304,36 +304,38 @@ class LocalPlan(PlanForm[LocalOutcome]):
         ]
 
     def _limits(self) -> list[str]:
-        """Say what the columns of learning rates are."""
+        """Return explanations of the columns of learning rates."""
         plain = ", without momentum" if self.curvature.rule.momentum else ""
         if self.tried is None:
             return [
-                "local limit  below it, errors do not grow where the curvature is that of the start",
-                f"half of it   shrinks the error in the sharpest direction most{plain}",
+                "local limit  below it, errors do not grow as long as the curvature is that of the start",
+                f"half of it   shrinks the error in the sharpest direction fastest{plain}",
             ]
         return [
-            "local limit  below it a run does not diverge: by the curvature of the start, if a trial bears that out;",
-            "             else 0.4 of what diverged in the trial",
+            "local limit  below it a run does not diverge: the limit by curvature at the start if a trial confirms it,",
+            "             else 0.4 of the smallest lr that diverged in the trial",
             "diverged     the smallest lr that diverged in the trial, which is a run of some updates from this start",
-            "ended lowest the lr at which the train loss ended lowest in it",
+            "lowest loss  the lr with the lowest final train loss in the trial",
         ]
 
     def _mini_batches(self) -> list[str]:
-        """Say what the statements on mini-batches hold for."""
+        """Return the conditions of the statements on mini-batches."""
         if self.tried is not None:
             updates = ", ".join(f"{tried.updates:,}" for tried in self.tried)
-            return [f"Each lr was tried for {updates} updates, by the rows of the table; a longer run is not tried."]
+            return [
+                f"Each lr was tried for {updates} updates in the rows of the table; longer runs may behave differently."
+            ]
         if not self.curvature.has_limit or len(self.rows) == 1:
             return []
         bound = "that of theory.Interpolation" if self.curvature.rule.momentum else "2 B / (beta + (B - 1) sharpness)"
         return [f"Mini-batches: a guide, {bound}, as if drawn with replacement; a larger lr can be stable, too."]
 
     def _estimates(self) -> list[str]:
-        """Say of what the samples are too many."""
+        """Return which values are estimated from a part of the samples."""
         n, (of_sharpness, of_noise) = self.variant.train_samples, self.samples
         estimated = [("train loss and sharpness", of_sharpness), ("beta and noise scale", of_noise)]
         for row, tried in zip(self.rows, self.tried or [], strict=False):
-            estimated.append((f"what diverged at batch_size {row.variant.batch_size}", tried.samples))
+            estimated.append((f"the diverging lr at batch_size {row.variant.batch_size}", tried.samples))
         return [
             f"Estimated from {count:,} of the {n:,} training samples: {what}." for what, count in estimated if count < n
         ]
@@ -341,13 +343,13 @@ class LocalPlan(PlanForm[LocalOutcome]):
     @property
     def why_no_map(self) -> str:
         """The reason why there is no map of outcomes."""
-        return "what is said holds at the start alone"
+        return "the statements hold only at the start"
 
     def plot(self) -> Figure:
         """Refuse to draw a map.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no map.
         """
         raise InputError(
             f"cannot draw a map of outcomes, because {self.why_no_map}; use to_dict(), or sweep to train many settings"
@@ -359,7 +361,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         row, batch = self.configured, f"batch_size {self.variant.batch_size}"
         if row.verdict is LocalVerdict.NO_LIMIT:
             return (
-                "No local limit exists, because the train loss curves upward in no direction at the start; train with "
+                "No local limit exists, because the train loss has no positive curvature at the start; train with "
                 "a small lr, and watch the first epochs."
             )
         cure = "" if self.standardized is None else f"use {self.standardized.options(row.limit)}"
@@ -367,9 +369,11 @@ class LocalPlan(PlanForm[LocalOutcome]):
         if row.verdict is LocalVerdict.STABLE:
             far = row.lr > _FAR * self._best_lr or row.lr * _FAR < self._best_lr < math.inf
             lowest = (
-                f" The train loss ended lowest at lr {min(self._best_lr, row.limit):.2g} in a trial." if far else ""
+                f" In a trial, the final train loss was lowest at lr {min(self._best_lr, row.limit):.2g}."
+                if far
+                else ""
             )
-            watch = f"train, and watch, because the limit moves.{lowest}"
+            watch = f"train, and watch the loss, because the limit moves.{lowest}"
             rest = f"{cure}." if is_all else f"{cure}, or {watch}" if cure else watch
             joint = ";" if cure else ":"
             return f"lr {row.lr:g} is below {row.limit:.4g}, the local limit for {batch} at the start{joint} {rest}"
@@ -381,7 +385,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         return f"lr {row.lr:g} is above {self._complaint()}; {cure if is_all else rest}."
 
     def _complaint(self) -> str:
-        """Say above what the learning rate is, and what becomes of it."""
+        """Return which limit the learning rate is above, and the consequence."""
         row, tried, batch = self.configured, self._trial, f"batch_size {self.variant.batch_size}"
         if tried is not None and (row.lr >= tried.diverging_lr or row.verdict is LocalVerdict.PERHAPS_UNSTABLE):
             too_large = "is too large" if row.verdict is LocalVerdict.UNSTABLE else "may be too large"
@@ -408,7 +412,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         return math.inf if self._trial is None or self._trial.best_lr is None else self._trial.best_lr
 
     def _stable_batch_size(self) -> int | None:
-        """Return the smallest batch size of which is known that the learning rate is below its limit."""
+        """Return the smallest batch size whose limit is known to be above the learning rate."""
         if self.tried is None:
             return self.curvature.smallest_stable_batch_size(self.configured.lr, self.variant)
         stable = [row.variant.batch_size for row in self.rows if row.verdict is LocalVerdict.STABLE]

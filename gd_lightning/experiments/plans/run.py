@@ -34,14 +34,14 @@ from gd_lightning.theory import (
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import BatchSize, Variant
 
-_FEW = (10, 100)  # mini-batches that are shown beside the configured one, where they are smaller than the training set
+_FEW = (10, 100)  # batch sizes that are shown besides the configured one, if they are smaller than the training set
 _HOLDS_FOR = {  # the map, by the order of the run
     "with_replacement": "expected, for samples drawn with replacement",
-    "shuffled": "expected, as if samples were drawn with replacement; shuffled, they leave a lower floor",
+    "shuffled": "expected, as if samples were drawn with replacement; shuffled samples have a lower floor",
     "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
 }
 _SHOWN_PARAMETERS = 12
-# Samples that the digits are estimated from; of many features fewer, so that they fit in memory.
+# Samples that the digits are estimated from; fewer if there are many features, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 
@@ -53,7 +53,7 @@ def plan(
     trainer: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Plan | LocalPlan:
-    """Say before training which learning rates are stable for which batch sizes, and how far they lead.
+    """Predict before training which learning rates are stable for which batch sizes, and the outcome of the run.
 
     Args:
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
@@ -63,7 +63,7 @@ def plan(
         options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`.
 
     Raises:
-        InputError: Nothing can be said of these options.
+        InputError: No plan can be made with these options.
 
     Example:
         >>> plan(batch_size=1, lr=0.1).configured.verdict.value
@@ -90,7 +90,7 @@ def make_plan(
         begins: Is told which part begins.
 
     Raises:
-        InputError: Nothing can be said of these options.
+        InputError: No plan can be made with these options.
     """
     module.configure_for(data)
     _refuse_other_updates(module)
@@ -98,8 +98,8 @@ def make_plan(
         return _plan(module, data, max_epochs, begins)
     except NOT_COMPUTABLE as error:
         raise InputError(
-            f"cannot plan with these numbers, because theory comes to some beyond float64 ({first_line(error)[:100]}); "
-            "choose a smaller lr or momentum, or standardize the data"
+            "cannot plan with these numbers, because theory yields numbers beyond float64 "
+            f"({first_line(error)[:100]}); choose a smaller lr or momentum, or standardize the data"
         ) from error
 
 
@@ -125,7 +125,7 @@ def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: floa
 def _digits(
     module: RegressionModule, data: RegressionDataModule, predictor: OutcomePredictor, batch: PredictedOutcome
 ) -> dict[str, dict[str, float]]:
-    """Return how many digits of each parameter rounding leaves batch gradient descent, by precision and name."""
+    """Return the number of correct digits of each parameter after batch gradient descent, by precision and name."""
     lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
@@ -161,22 +161,22 @@ def _refuse_other_updates(module: RegressionModule) -> None:
         )
     if module.hparams["momentum"] >= 1:
         raise InputError(
-            f"cannot plan with momentum {module.hparams['momentum']:g}, because from 1 on no learning rate lets the "
-            "error shrink; use a momentum below 1"
+            f"cannot plan with momentum {module.hparams['momentum']:g}, because with 1 or more, the error shrinks at "
+            "no learning rate; use a momentum below 1"
         )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Plan(PlanForm[PredictedOutcome]):
-    """What is said of a run of a linear regressor, and of its neighbours with other batch sizes.
+    """A plan for the whole run of a linear regressor, for the configured batch size and others.
 
     Args:
-        title: What it is about.
+        title: Title of the plan.
         predictor: Predicts the outcome of runs.
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
         order: The configured order of samples.
-        digits: How many digits of each parameter rounding leaves batch gradient descent, by precision and name.
+        digits: Number of correct digits of each parameter after batch gradient descent, by precision and name.
     """
 
     title: str
@@ -188,7 +188,7 @@ class Plan(PlanForm[PredictedOutcome]):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a program may read, without the rows and the advice."""
+        """The values of the plan for programs, without the rows and the advice."""
         loss = self.predictor.loss
         return {
             "least_squares_loss": loss.least_squares,
@@ -204,13 +204,13 @@ class Plan(PlanForm[PredictedOutcome]):
         }
 
     def facts_of(self, row: PredictedOutcome) -> dict[str, Any]:
-        """Return what a program may read of a row."""
+        """Return the values of a row for programs."""
         names = ("largest_stable_lr", "best_lr", "lr", "epochs", "floor")
         return {**{name: getattr(row, name) for name in names}, "growth_within_epoch": row.growth}
 
     @property
     def headline(self) -> str:
-        """What is said of the training set."""
+        """A line on the training set."""
         loss = self.predictor.loss
         return (
             f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "
@@ -231,7 +231,7 @@ class Plan(PlanForm[PredictedOutcome]):
 
     @property
     def explanations(self) -> list[str]:
-        """What the columns mean, and what the statements hold for, in lines."""
+        """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
             f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
             "floor   how far above it the noise of the batches, or rounding, keeps the train loss"
@@ -263,36 +263,36 @@ class Plan(PlanForm[PredictedOutcome]):
             )
         row, epochs = self.configured, self.predictor.max_epochs
         length = "without a last epoch" if epochs == math.inf else f"of {epochs:.4g} epoch{'s' * (epochs != 1)}"
-        lines = [f"{self.title}: what becomes of a run {length}", _HOLDS_FOR[self.order]]
+        lines = [f"{self.title}: outcome of a run {length}", _HOLDS_FOR[self.order]]
         if (rule := self.predictor.rule).momentum:
             kind = ", Nesterov's" if rule.nesterov else ""
             lines.append(f"momentum {rule.momentum:g}{kind}")
         if row.rounding:
-            lines.append("without rounding, which keeps this run at its floor")
+            lines.append("rounding, which keeps this run at its floor, is not included")
         found = OutcomeMap.of(self.predictor, row.variant.batch_size)
         return draw_map(found, row.variant.batch_size, row.lr, row.verdict, "\n".join(lines))
 
     def _notes(self) -> list[str]:
-        """Say what rounding leaves, and what the statements on mini-batches hold for."""
+        """Return notes on rounding, and the conditions of the statements on mini-batches."""
         drawn, n = self.predictor.drawn, self.variant.train_samples
         if n > 1 and not self.predictor.can_predict(Variant.of(1, n)):
             directions = len(self.predictor.loss.eigenvalues)
-            notes = [f"Mini-batches: nothing is said of them, for these data vary in {directions:,} directions."]
+            notes = [f"Mini-batches: no prediction, because these data vary in too many directions ({directions:,})."]
         elif self.predictor.knows_the_order:
             notes = [
-                "Mini-batches: epochs, floor and verdict are exact for the sequential order; the two columns of lr are",
-                "those for samples drawn with replacement.",
+                "Mini-batches: epochs, floor and verdict are exact for the sequential order; largest stable lr and",
+                "best lr are those for samples drawn with replacement.",
             ]
         elif self.order == "with_replacement":
             notes = ["Mini-batches: expected values, for samples drawn with replacement."]
         else:
-            lower = "; shuffled samples leave a lower floor" if self.order == "shuffled" else ""
+            lower = "; shuffled samples have a lower floor" if self.order == "shuffled" else ""
             notes = [f"Mini-batches: expected values, as if drawn with replacement{lower}."]
         if self.digits:
-            where = "minimum with weight decay" if self.predictor.loss.weight_decay else "least squares"
+            where = "minimum with weight decay" if self.predictor.loss.weight_decay else "least-squares solution"
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [
-                f"digits  of the {where} that rounding leaves a batch run, in the end:",
+                f"digits  of the {where} that a batch run finds in the end, limited by rounding:",
                 f"        {shown}",
                 *notes,
             ]
@@ -304,7 +304,7 @@ class Plan(PlanForm[PredictedOutcome]):
 
 
 def _shown(digits: Mapping[str, float]) -> str:
-    """Write about how many digits the parameters have; of many, the one with the fewest."""
+    """Return the parameters with their numbers of digits; if there are many, only the one with the fewest."""
     if len(digits) <= _SHOWN_PARAMETERS:
         return ", ".join(f"{name} {max(0.0, value):.0f}" for name, value in digits.items())
     worst = min(digits, key=digits.__getitem__)

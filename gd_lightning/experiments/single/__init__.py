@@ -1,1 +1,1 @@
-"""A run in Python: trained, loaded, used and shown."""
+"""A single run in Python: training, loading, predicting and showing."""

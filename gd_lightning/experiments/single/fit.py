@@ -1,4 +1,4 @@
-"""Training and loading a run in Python, with the names that the command line has."""
+"""Training and loading a run in Python, with the option names of the command line."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def fit(
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
-        options: Options of any of the three by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``, and
-            ``targets`` of a data frame. The ``seed`` is that of split, order and initial weights.
+        options: Options of data, model and trainer by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``,
+            and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights.
 
     Raises:
         InputError: An option or the data cannot be used.
@@ -81,14 +81,14 @@ def _train(
     directory: str | Path | None,
     checkpoint: Path | None = None,
 ) -> Run:
-    """Train, or go on from a checkpoint.
+    """Train, or continue from a checkpoint.
 
     Raises:
-        InputError: The directory has other files in it, or the options train nothing.
+        InputError: The directory contains other files, or the options leave no update to make.
     """
     place = None if directory is None else as_path(directory)
     if place is not None and checkpoint != place / LAST_CHECKPOINT and is_taken(place):
-        raise InputError(f"cannot train in {place}, because it has other files in it; use another name")
+        raise InputError(f"cannot train in {place}, because it contains other files; use another name")
     recorder = HistoryRecorder()
     with own_generator(data.seed), quiet_lightning():
         module = RegressionModule(**given["model"])
@@ -113,7 +113,7 @@ def _train(
 
 
 def load(run: str | Path, network: Any = None) -> Run:
-    """Return a run that was trained before, by its files.
+    """Load a run that was trained before, from its files.
 
     Args:
         run: Its directory, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``. With best,
@@ -122,7 +122,7 @@ def load(run: str | Path, network: Any = None) -> Run:
         network: The network of your own that it was trained with, if it was: a module, a class or a function.
 
     Raises:
-        InputError: There is no such run, or it has not ended, or a file of it is damaged.
+        InputError: There is no such run, or it has not ended, or one of its files is damaged.
     """
     path, directory = _checkpoint(run)
     summary = read_summary(directory / SUMMARY)
@@ -179,7 +179,7 @@ def _continued(path: Path, problem: ProblemLike | None, given: dict[str, dict[st
 
 
 def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: Path | None) -> Trainer:
-    """Return a Trainer with the callbacks of a run, those that a person adds behind the recorder."""
+    """Return a Trainer with the callbacks of a run; callbacks that the user adds come after the recorder."""
     given = {"max_epochs": 20, **TRAINER_DEFAULTS, **options}
     added = given.pop("callbacks", None) or []
     callbacks: list[Callback] = [recorder, *(added if isinstance(added, Sequence) else [added])]
@@ -198,7 +198,7 @@ def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: P
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the training and not Python, which Lightning would leave; the run then says how it ended."""
+    """Let Ctrl-C end only the training: Lightning would exit Python; the run then states how it ended."""
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

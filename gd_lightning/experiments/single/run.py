@@ -1,4 +1,4 @@
-"""A run that has ended: its history, its results and its module, to be used, shown and saved."""
+"""A run that has ended, with its history, results and module, which can predict, be shown and be saved."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from gd_lightning.tracking.summary import RunSummary, parameter_rows, run_facts,
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A run that has ended; printing it shows its results, a notebook shows them with its curves.
+    """A run that has ended; printing it shows its results, and a notebook also shows its curves.
 
     Args:
-        history: What was recorded.
-        summary: How it ended, and its results.
+        history: The recorded history.
+        summary: The results, and how the run ended.
         module: The trained module.
         title: The name of its problem.
-        directory: Where its files are; None: nowhere yet.
+        directory: The directory of its files; None: it has not been saved.
         save_checkpoint: Writes its checkpoint to a path.
-        columns: How columns of a data frame or table became features, as the checkpoint holds it.
-        has_column: Whether its one target was given as a column, shape (N, 1), so that predictions are one, too.
+        columns: How columns of a data frame or table became features, as stored in the checkpoint.
+        has_column: Whether its only target was given as a column, shape (N, 1), so that predictions have that shape.
     """
 
     history: History
@@ -68,10 +68,11 @@ class Run:
                 data frame, whose columns are found by the names of the features.
 
         Returns:
-            Shape (N,) for one target, else (N, K); (N, 1) where the target was given so.
+            Predictions in the units of the targets, shape (N,) for one target, else (N, K); (N, 1) if the target was
+            given so.
 
         Raises:
-            InputError: The features are not those of the run, or are no finite numbers.
+            InputError: The features are not those of the run, or are not finite numbers.
         """
         names, wanted = self.module.column_names, self.module.hparams["in_features"]
         inputs = inputs_of(x, None if names is None else names[0], self.columns)
@@ -86,10 +87,13 @@ class Run:
         return predicted[:, 0] if predicted.shape[1] == 1 and not self.has_column else predicted
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw the losses over the updates; returns the figure.
+        """Draw the losses over the updates.
 
         Args:
-            ax: Where they are drawn; None: a new figure.
+            ax: The axes to draw on; None: a new figure.
+
+        Returns:
+            The figure.
         """
         if ax is None:
             ax = new_figure(1).subplots()
@@ -101,13 +105,13 @@ class Run:
         """Write the files of the run, as the command line does; ``load`` reads them.
 
         Args:
-            directory: Where they go; None: a new directory in ``lightning_logs``.
+            directory: The directory to write; None: a new one in ``lightning_logs``.
 
         Returns:
             The directory.
 
         Raises:
-            InputError: It has other files in it.
+            InputError: The directory contains other files.
         """
         if directory is None:
             summary = self.summary
@@ -115,7 +119,7 @@ class Run:
             name = f"{self.title}-{summary.variant or 'run'}{size}-lr{self.module.hparams['lr']:g}"
             directory = claim_directory(Path(LOGS), name)
         elif is_taken(as_path(directory)):
-            raise InputError(f"cannot save the run to {directory}, because it has other files in it; use another name")
+            raise InputError(f"cannot save the run to {directory}, because it contains other files; use another name")
         place = Path(directory)
         (place / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
         self.save_checkpoint(place / LAST_CHECKPOINT)

@@ -1,1 +1,1 @@
-"""Every combination of some settings: ranges, grid, training and report (layer 6)."""
+"""Sweeps over every combination of settings: ranges, grid, training and report (layer 6)."""

@@ -14,7 +14,7 @@ from gd_lightning.module import RegressionModule, check_options
 from gd_lightning.variants import Variant
 
 LRS, BATCH_SIZES = "log(1e-4,1,40)", "1,2,4,...,full"
-"""What is swept where nothing is given."""
+"""The default values of the swept options."""
 _MOST_RUNS = 1_000_000
 
 
@@ -57,14 +57,14 @@ class Grid:
         """Return the grid for the values given by the user.
 
         Args:
-            given: Values for some axes; an axis without them has the one of module and data, but for learning rates
-                and batch sizes, which then are the usual ones.
-            module: Where the other options are.
-            data: The data, with the other options.
-            seeds: How many runs each combination has.
+            given: Values for some axes. Without values, learning rates and batch sizes have their default ranges, and
+                other axes the value of module or data.
+            module: The module, with the configured values.
+            data: The data, with the configured values.
+            seeds: Number of runs of each combination.
 
         Raises:
-            InputError: Values cannot be understood or used, or make too many runs, or only one.
+            InputError: Values cannot be parsed or used, or the number of runs is too large, or 1.
         """
         n = data.variant.train_samples
         sizes, lrs = (given.get(name) for name in ("batch_size", "lr"))
@@ -92,18 +92,18 @@ class Grid:
             raise InputError(f"cannot sweep {self.cells * seeds:,} runs, {_MOST_RUNS:,} at most; give fewer values")
         if self.cells == 1:
             raise InputError(
-                "cannot sweep one value of each option; give several, such as --model.lr 'log(1e-4,1,40)' or "
-                "--data.batch_size 1,2,4,...,full"
+                "cannot sweep a single combination; give several values of an option, such as --model.lr "
+                "'log(1e-4,1,40)' or --data.batch_size 1,2,4,...,full"
             )
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many values each axis has."""
+        """The number of values on each axis."""
         return tuple(len(getattr(self, name)) for name in self.AXES)
 
     @property
     def cells(self) -> int:
-        """How many combinations there are."""
+        """The number of combinations."""
         return math.prod(self.shape)
 
     @property

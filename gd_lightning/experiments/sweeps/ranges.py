@@ -20,14 +20,14 @@ Given = str | float | Sequence[float | str]
 
 
 def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
-    """Return the numbers that a text, a number or a list of both stands for, each once, in ascending order.
+    """Return the numbers given by a text, a number or a list of both, each once, in ascending order.
 
     Args:
         name: The option, for messages.
         given: Numbers and ranges, separated by commas: log(first,last,count) has equal ratios, linear(first,last,count)
             equal distances, and 1,2,4,...,64 continues the pattern of the three numbers before the dots, up to the
             number after them.
-        full: What the word full stands for; None where it is no value.
+        full: The number that the word full stands for; None if the word is not allowed.
 
     Raises:
         InputError: The text cannot be parsed.
@@ -56,7 +56,7 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
 
 
 def written_twice(name: str, given: Given, full: int | None = None) -> list[str]:
-    """Return the numbers that are written out again, which :func:`numbers` returns once; ranges and series may overlap.
+    """Return the numbers that are written out twice, except within ranges and series, which may overlap.
 
     Args:
         name: The option, for messages.
@@ -78,15 +78,15 @@ def written_twice(name: str, given: Given, full: int | None = None) -> list[str]
 
 
 def whole_numbers(name: str, given: Given, full: int) -> list[int]:
-    """Return batch sizes, as :func:`numbers`; those within a range are rounded.
+    """Return batch sizes like :func:`numbers`; those of a range are rounded to whole numbers.
 
     Args:
         name: The option, for messages.
         given: Numbers, ranges and the word full.
-        full: What the word stands for.
+        full: The number that the word full stands for.
 
     Raises:
-        InputError: It cannot be understood, or one is no whole number.
+        InputError: The text cannot be parsed, or a value is not a whole number.
 
     Example:
         >>> whole_numbers("batch_sizes", "log(1,full,6)", full=100)
@@ -142,7 +142,9 @@ def _number(name: str, given: float | str, full: int | None) -> float:
 def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float]) -> list[float]:
     """Return the numbers between the beginning of a series and its end, both left out."""
     if len(begun) < 3 or not end:
-        raise _unusable(name, given, "", "write three numbers before the dots and the last one behind, as 1,2,4,...,64")
+        raise _unusable(
+            name, given, "", "write three numbers before the dots and the last one after them, as 1,2,4,...,64"
+        )
     (first, second, third), last = begun, end[0]
     ratio, step = second / first if first else math.nan, second - first
     is_geometric = ratio > 0 and ratio != 1 and math.isclose(third, second * ratio, rel_tol=_CLOSE)
@@ -153,7 +155,7 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
     if last == third:
         return []
     if (third > second) != (last > third):
-        raise _unusable(name, given, f"{last:g} is not ahead of {third:g}", "write the numbers out")
+        raise _unusable(name, given, f"{last:g} does not follow {third:g} in this series", "write the numbers out")
     length = math.log(last / third) / math.log(ratio) if is_geometric and last * third > 0 else (last - third) / step
     if length > _MOST or (is_geometric and last * third <= 0):
         raise _unusable(name, given, f"these are more than {_MOST:,} values", "give fewer")
@@ -162,7 +164,7 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
 
 
 def _rounded(value: float, digits: int = 12) -> float:
-    """Take away the digits that only rounding has left, or some more."""
+    """Round to some significant digits, so that values have no artefacts of floating point, or are short."""
     return float(f"{value:.{digits}g}")
 
 

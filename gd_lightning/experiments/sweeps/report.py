@@ -1,6 +1,6 @@
 """The report on a sweep: its table, its map and its files.
 
-Letters: S seeds. Arrays of all runs have an axis for each of ``Grid.AXES``, and one for the seeds.
+Letters: S seeds. Arrays of all runs have one axis per entry of ``Grid.AXES``, and one for the seeds.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class SweepRow:
     Args:
         others: The values of momentum and penalties.
         variant: The batches of an epoch.
-        updates: Updates of a run that goes to the end.
-        best_lr: The learning rate with the smallest mean train loss, where no seed diverged and it is below that at the
-            start; nan without one.
-        train_loss: Train loss at the end, over the seeds, at the best learning rate.
-        excess: How far it is above the least squares; nan for other than linear regressors.
+        updates: Updates of a run that does not diverge.
+        best_lr: The learning rate with the smallest mean final train loss, among those at which no seed diverged and
+            the loss fell; nan without one.
+        train_loss: Final train loss over the seeds, at the best learning rate.
+        excess: Final train loss minus the least-squares loss; nan for other than linear regressors.
         largest_lr: The largest learning rate at which no seed diverged; nan without one.
-        limit: The largest stable one by theory; nan where it says nothing.
-        diverged: How many runs diverged.
-        runs: Of how many.
-        as_good: From which to which learning rate around the best one seeds explain the difference to it, see
-            :mod:`~gd_lightning.experiments.comparison.significance`; nan where nothing is known of that.
+        limit: The largest stable learning rate by theory; nan if unknown.
+        diverged: Number of runs that diverged.
+        runs: Number of runs.
+        as_good: First and last learning rate around the best one that do not differ from it by more than seeds explain,
+            see :mod:`~gd_lightning.experiments.comparison.significance`; nan if unknown.
     """
 
     others: dict[str, float]
@@ -75,23 +75,23 @@ class SweepRow:
 
 @dataclass(frozen=True, repr=False)
 class SweepReport:
-    """The report on a sweep; printing it shows the table, a notebook the map.
+    """The report on a sweep; printing it shows the table, and a notebook also shows the map.
 
     Args:
-        title: What is swept.
+        title: Title of the sweep.
         grid: The values of each axis.
-        seeds: What the starts were drawn from.
+        seeds: The seeds.
         max_epochs: Epochs of each run.
-        variant: The configured batches; N is that of all.
+        variant: The configured batches, with the number of training samples of all runs.
         order: The order of samples.
-        first: Train loss before the first update.
-        last: Train loss at the end.
-        updates: Updates made.
-        diverged: Whether a run diverged.
-        least_squares: The least train loss of each seed, shape (S,); nan for other than linear regressors.
-        limits: The largest stable learning rate of theory by batch size, momentum and weight decay, where known.
-        engine: How the runs were carried out.
-        seconds: How long that took.
+        first: Train loss of each run before the first update.
+        last: Final train loss of each run.
+        updates: Updates of each run.
+        diverged: Whether each run diverged.
+        least_squares: The least-squares loss of each seed, shape (S,); nan for other than linear regressors.
+        limits: The largest stable learning rate by batch size, momentum and weight decay, where theory knows it.
+        engine: The engine that trained the runs.
+        seconds: Seconds of training, all runs together.
     """
 
     title: str
@@ -111,12 +111,12 @@ class SweepReport:
 
     @property
     def excess(self) -> Values:
-        """How far the runs ended above the least squares; nan where these are not known."""
+        """Final train loss of each run minus the least-squares loss; nan where that is not known."""
         return self.last - self.least_squares
 
     @cached_property
     def rows(self) -> list[SweepRow]:
-        """The rows of the table: the batch sizes, for each combination of the others."""
+        """The rows of the table: one per batch size, for each combination of momentum and penalties."""
         sizes = range(len(self.grid.batch_size))
         return [self._row(size, place, others) for place, others in self._others() for size in sizes]
 
@@ -151,7 +151,7 @@ class SweepReport:
         )
 
     def _as_good(self, last: Values, is_sound: NDArray[np.bool_], best: int, start: float) -> tuple[float, float]:
-        """Return the rates around the best one that seeds do not tell from it; nan where there is one seed."""
+        """Return the range of rates that do not differ from the best by more than seeds explain; nan for one seed."""
         if len(self.seeds) < 2:
             return SweepRow.as_good
 
@@ -165,7 +165,7 @@ class SweepReport:
         return self.grid.lr[best - below], self.grid.lr[best + above]
 
     def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
-        """Return the largest stable learning rate; nan where theory says nothing, as of an L1 penalty."""
+        """Return the largest stable learning rate; nan if theory does not know it, as with an L1 penalty."""
         if others["l1"]:
             return math.nan
         return self.limits.get((batch_size, others["momentum"], others["weight_decay"]), math.nan)
@@ -187,14 +187,15 @@ class SweepReport:
 
     @property
     def notes(self) -> list[str]:
-        """What the columns mean, and how many runs diverged."""
+        """The meaning of the columns, and the number of runs that diverged."""
         count, seeds = int(self.diverged.sum()), len(self.seeds)
         spread = f" ± standard deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
         notes = [
-            f"best lr     the one with the lowest {'mean ' * (seeds > 1)}train loss at the end, which stands beside it"
+            f"best lr     the lr with the lowest {'mean ' * (seeds > 1)}final train loss, which is the column train "
+            "loss"
             f"{spread}",
-            *(["as good     the rates around it to which seeds explain the difference"] if seeds > 1 else []),
-            "largest lr  the largest of the grid with which no run diverged",
+            *(["as good     the range around it that does not differ by more than seeds explain"] if seeds > 1 else []),
+            "largest lr  the largest lr of the grid at which no run diverged",
         ]
         if self.limits:
             notes.append(f"limit       the largest stable lr by theory, {_HOLDS_FOR[self.order]}")
@@ -226,7 +227,7 @@ class SweepReport:
     # In files
 
     def save(self, directory: Path) -> SweepReport:
-        """Write tables, map and TensorBoard's HParams into a directory; returns the report."""
+        """Write tables, map and TensorBoard's HParams into a directory; return the report itself."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / RUNS, rows_as_csv(self.runs()))
         write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
@@ -257,7 +258,7 @@ class SweepReport:
             }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sweep as plain values, as ``sweep.json`` holds them; None where a figure is missing."""
+        """Return the sweep as the plain values of ``sweep.json``; None where a value is missing."""
         return {
             "title": self.title,
             "grid": {name: list(getattr(self.grid, name)) for name in Grid.AXES},
@@ -274,7 +275,7 @@ class SweepReport:
         }
 
     def _settings(self) -> Iterator[tuple[str, dict[str, Any], dict[str, float], Outcome]]:
-        """Yield of each combination its name, its settings, the means over its seeds, and how its runs ended."""
+        """Yield the name of each combination, its settings, the means over its seeds, and how its runs ended."""
         seeds = len(self.seeds)
         axes = [getattr(self.grid, name) for name in Grid.AXES]
         with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
@@ -298,16 +299,16 @@ class SweepReport:
     # As a picture
 
     def plot(self) -> Figure:
-        """Draw learning rates against batch sizes, a panel for each combination of the others, six at most.
+        """Draw a map over batch sizes and learning rates, with one panel per combination of the others, at most six.
 
-        Where one of the two has only one value, it draws curves over another option, eight at most.
+        If one of the two has only one value, curves over another option are drawn instead, at most eight.
         """
         epochs, seeds = self.max_epochs, len(self.seeds)
         is_linear = not np.isnan(self.least_squares).any()
         losses, start = (self.excess, self.first - self.least_squares) if is_linear else (self.last, self.first)
         words: dict[str, Any] = {
             "start": float(start.mean()),
-            "quantity": "train loss above the least squares" if is_linear else "train loss",
+            "quantity": "train loss above the least-squares loss" if is_linear else "train loss",
             "title": f"{self.title}: after {epochs} epoch{'s' * (epochs != 1)}, mean of {seeds} seeds",
         }
         if seeds == 1:
@@ -342,7 +343,7 @@ class SweepReport:
         return sweep_curves(curves, getattr(self.grid, axis), axis=Grid.AXES[axis], **words)
 
     def _label(self, values: Mapping[str, float]) -> str:
-        """Write the values of those axes that have several."""
+        """Return the values of the axes that have several, as text."""
         return ", ".join(f"{Grid.AXES[name]} {values[name]:g}" for name in self.grid.swept if name in values)
 
     def __repr__(self) -> str:
@@ -365,7 +366,7 @@ def _mean_of_sound(values: Values, diverged: NDArray[np.bool_]) -> Values:
 
 
 def _flat(row: SweepRow) -> dict[str, Any]:
-    """Return a row as plain values; None where a figure is missing."""
+    """Return a row as plain values; None where a value is missing."""
     flat = {
         "variant": row.variant.name,
         "batch_size": row.variant.batch_size,

@@ -95,26 +95,27 @@ def sweep(
     executor: Executor | None = None,
     **options: Any,
 ) -> SweepReport:
-    """Train every combination of some settings, many runs at once, each ending where it would end alone.
+    """Train every combination of some settings, many runs at once; each run has the result that it would have alone.
 
     Args:
         problem: What makes the data, or the data, as :func:`~gd_lightning.as_problem` takes them; None: the steep line.
         lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
         batch_sizes: Batch sizes, in the same forms; None: the one in ``data``, else ``"1,2,4,...,full"``.
-        momentums: Values of the momentum; None: the one in ``model``, as for the next two.
+        momentums: Values of the momentum; None: the one in ``model``, also for the next two.
         weight_decays: Values of the L2 penalty.
         l1s: Values of the L1 penalty.
-        seeds: How many; one changes the start, where it is drawn, and the order of the samples.
+        seeds: Number of seeds. A seed changes the order of the samples, and the initial weights if they are random.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
-        device: Where it is computed.
-        directory: Where table, map and TensorBoard's HParams go; None: nowhere.
-        executor: Trains parts of the runs at the same time, with the results that they have together: a process pool,
-            Dask's ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
-        options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; 20 ``epochs``.
+        device: The device to train on.
+        directory: Directory for table, map and TensorBoard's HParams; None: no files.
+        executor: Trains parts of the runs in parallel, with the same results: a process pool, Dask's
+            ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
+        options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; ``epochs`` is 20 by
+            default.
 
     Raises:
-        InputError: Something cannot be swept.
+        InputError: These options cannot be swept.
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
     fixed, seeds = sections(options, data, model), as_python(seeds)
@@ -131,21 +132,21 @@ def sweep(
 
 
 def _epochs(trainer: dict[str, Any]) -> int:
-    """Return how many epochs each run has, the only option of a Trainer that there is."""
+    """Return the number of epochs of each run, the only option of a Trainer that a sweep has."""
     if others := [name for name in trainer if name != "max_epochs"]:
         raise InputError(f"cannot sweep with {others[0]}, because the runs have no Trainer; leave it out")
     return int(trainer.get("max_epochs", 20))
 
 
 def _seeds(data: RegressionDataModule, count: int) -> tuple[tuple[int, int], ...]:
-    """Return of each seed what the start, and what split and order are drawn from."""
+    """Return for each seed that of the initial weights, and that of split and order."""
     return tuple((data.seed + i, data.seed + i) for i in range(count))
 
 
 def _with_own(
     given: Mapping[str, Given | None], model: Mapping[str, Any], data: Mapping[str, Any]
 ) -> dict[str, Given | None]:
-    """Return the values of the axes, with the configured lr and batch size where none are given."""
+    """Return the values of the axes, with the configured lr and batch size if none are given."""
     of_optimizer = (model.get("optimizer") or {}).get("init_args", {}).get("lr")
     configured = {"lr": model.get("lr") if of_optimizer is None else of_optimizer, "batch_size": data.get("batch_size")}
     return {name: configured.get(name) if values is None else values for name, values in given.items()}
@@ -157,11 +158,11 @@ class SweepTask:
 
     Args:
         grid: The values of each axis.
-        seeds: Of each seed what the start, and what split and order are drawn from.
-        max_epochs: How many epochs each run has.
-        device: Where it is computed.
-        divergence_factor: A train loss above this multiple of the initial one has diverged.
-        stops: Whether a run ends where it diverges.
+        seeds: For each seed, that of the initial weights, and that of split and order.
+        max_epochs: Number of epochs of each run.
+        device: The device to train on.
+        divergence_factor: A run has diverged if its train loss is above this multiple of the initial one.
+        stops: Whether a run ends when it diverges.
     """
 
     grid: Grid
@@ -172,7 +173,7 @@ class SweepTask:
     stops: bool = True
 
     def updates(self, data: RegressionDataModule) -> int:
-        """Return the total number of updates of all runs, if none ends early."""
+        """Return the total number of updates of all runs if none diverges."""
         variants = (dataclasses.replace(data.variant, batch_size=size) for size in self.grid.batch_size)
         runs = self.grid.cells // len(self.grid.batch_size) * len(self.seeds)
         return sum(variant.updates_per_epoch for variant in variants) * self.max_epochs * runs
@@ -188,7 +189,8 @@ class SweepTask:
         """Train all runs.
 
         Args:
-            module: With the options that are not swept; its network is not made yet, or is the given one.
+            module: The module with the options that are not swept; its network is not made yet, or is one given by the
+                user.
             data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
             executor: Trains parts of the runs at the same time; None: this process.
@@ -242,7 +244,7 @@ class SweepTask:
         )
 
     def _gathered(self, parts: Sequence[Ends]) -> dict[str, NDArray[Any]]:
-        """Return the ends of all runs, an axis for each of the grid's and one for the seeds."""
+        """Return the ends of all runs, with one axis per axis of the grid and one for the seeds."""
         return {
             name: np.concatenate([getattr(ends, name).reshape(*self.grid.shape, -1) for ends in parts], axis=-1)
             for name in ("first", "last", "updates", "diverged")
@@ -266,7 +268,7 @@ class SweepTask:
 
 @dataclass(frozen=True)
 class _Orders:
-    """The order in which members visit the samples, as a function of the index of their seed and the epochs."""
+    """The order in which members visit the samples, as a function of the indices of their seeds and the epochs."""
 
     order: Order
     samples: int
@@ -286,10 +288,10 @@ def train_members(
     executor: Executor | None = None,
     ends: Ends | None = None,
 ) -> tuple[Ends, str]:
-    """Carry out runs of a module in the way that is expected to take the least time.
+    """Train runs of a module with the engine that is expected to take the least time.
 
     Args:
-        starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
+        starts: The module with its initial weights and the seed of its dropout, for each of the members' seeds.
         task: What the runs have in common; its features are in original units.
         members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
@@ -297,7 +299,7 @@ def train_members(
         ends: Where the ends go, also of what is interrupted; None: new ones.
 
     Returns:
-        Their ends, and how they were carried out.
+        The ends of the members, and the name of the engine.
 
     Raises:
         InputError: The runs need a Trainer.
@@ -335,9 +337,9 @@ def _loss_of(module: RegressionModule) -> tuple[Loss, float]:
 
 
 def _parts(members: Members, kind: type[Population]) -> list[NDArray[np.int64]]:
-    """Return the indices of members that can be trained apart from others and end at the same bits, part by part.
+    """Return the indices of members in parts that can be trained separately with bitwise the same results.
 
-    Those that are trained in lock step stay together: how many they are decides how sums are computed.
+    Members that are trained in lock step stay together, since their number determines how sums are computed.
     """
     if kind is BatchedPopulation:
         return [np.flatnonzero(members.batch_size == size) for size in np.unique(members.batch_size)]
@@ -346,13 +348,13 @@ def _parts(members: Members, kind: type[Population]) -> list[NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Members that are trained together, as a task of its own: values that can be pickled.
+    """Members that are trained together, as a task that can be pickled.
 
     Args:
-        starts: The module as it starts, for each of the starts of the members, and the seed that its dropout has.
+        starts: The module with its initial weights and the seed of its dropout, for each of the members' seeds.
         task: What the runs have in common.
         members: The settings of the members.
-        kind: How they are carried out.
+        kind: The engine that trains them.
     """
 
     starts: tuple[tuple[RegressionModule, int], ...]
@@ -382,7 +384,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Seed:
-    """Data and start of the runs of a seed; the start is that of a network on the CPU, shape (P,)."""
+    """Data and initial weights of the runs of a seed; the weights are on the CPU, shape (P,)."""
 
     seed: int
     data: RegressionDataModule
@@ -445,7 +447,7 @@ def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, m
 
 
 def _least_squares(seed: _Seed) -> float:
-    """Return the least train loss of a linear regressor; nan for others."""
+    """Return the least-squares loss of a linear regressor; nan for other modules."""
     module, samples = seed.module, seed.data.train
     network = linear_network(module)
     if network is None or not is_squared_error(module):

@@ -1,4 +1,4 @@
-"""The command line (layer 7): ``main(args)`` returns the exit code, and imports Lightning only when it is needed."""
+"""The command line (layer 7): ``main(args)`` returns the exit code, and imports Lightning only if it is needed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def main(
     prog: str | None = None,
     subcommands: Mapping[str, Callable[..., Any]] | None = None,
 ) -> int:
-    """Run the command line, or serve another project's command with its errors in one line and its exit codes.
+    """Run the command line of this package or of another project, with one-line errors and exit codes.
 
     Args:
         args: Arguments without the program's name; None for those of this process.
         module_class: The module that is trained; its arguments are options. None: ``RegressionModule``.
         data_class: The data module that it is trained on. None: ``RegressionDataModule``.
-        prog: What a person types for the command, in help and messages; None: ``python -m gd_lightning``.
-        subcommands: Functions that are subcommands besides those of this package, by their names; their arguments,
-            which have types, are options. One that returns an int gives the exit code.
+        prog: The command as users type it, for help and messages; None: ``python -m gd_lightning``.
+        subcommands: Functions that are further subcommands, by their names; their arguments, which need type hints, are
+            options. If a function returns an int, that is the exit code.
 
     Returns:
         The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.

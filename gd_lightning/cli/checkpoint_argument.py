@@ -25,15 +25,15 @@ from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run to judge, to use or to continue.
+    """A run to evaluate, to predict with or to continue.
 
     Args:
         checkpoint: Its checkpoint file; None for a run that was ended before it wrote one.
-        directory: Its directory; None for a checkpoint that stands alone.
-        settings: The options that it was made with, as far as they are known.
-        data: The state of its data module, where its checkpoint has it: the names of columns, and a fingerprint.
-        epochs: How many it has completed, where its checkpoint says so.
-        saved_at: When its checkpoint was saved, in nanoseconds; 0 without one.
+        directory: Its directory; None for a checkpoint outside the directory of a run.
+        settings: The options of the run, as far as they are known.
+        data: The state of its data module, if in its checkpoint: the names of columns, and a fingerprint.
+        epochs: The number of completed epochs, if it is read from the checkpoint; else 0.
+        saved_at: The time at which its checkpoint was saved, in nanoseconds; 0 without one.
     """
 
     checkpoint: Path | None
@@ -45,7 +45,7 @@ class EarlierRun:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name of the run in messages: its directory or its checkpoint."""
         return str(self.directory or self.checkpoint)
 
     def has_other_table(self, path: str | None) -> bool:
@@ -57,7 +57,7 @@ class EarlierRun:
 
     @property
     def goes_on_in_place(self) -> bool:
-        """Whether to continue it is to add to its directory: from its last checkpoint, not from an earlier one."""
+        """Whether a continuation adds to the run's directory, as it does from the last checkpoint only."""
         return self.directory is not None and self.checkpoint in (None, self.directory / LAST_CHECKPOINT)
 
     @property
@@ -68,7 +68,7 @@ class EarlierRun:
 
     @property
     def divergence(self) -> str:
-        """How it diverged, in words; empty where it did not, or where nothing says so."""
+        """The reason why the run diverged; "" if it did not, or if that is not known."""
         with contextlib.suppress(InputError):
             summary = None if self.directory is None else read_summary(self.directory / SUMMARY)
             return str(summary["reason"]) if summary is not None and summary["outcome"] == Outcome.DIVERGED else ""
@@ -81,9 +81,9 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     ``best`` is the best checkpoint of the newest run, and ``RUN/best`` that of another one.
 
     Args:
-        given: What a person gave as ``--ckpt_path``.
-        logs: Where runs are.
-        to_continue: Whether it is to be continued, for which its checkpoint has to hold more.
+        given: The value of ``--ckpt_path``.
+        logs: The directory of the runs.
+        to_continue: Whether the run will be continued, for which its checkpoint must contain more.
 
     Raises:
         InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
@@ -99,7 +99,7 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     saved_at = path.stat().st_mtime_ns
     checkpoint = read_checkpoint(path)
     if not is_checkpoint(checkpoint):
-        raise InputError(f"cannot load {path}, because it is no checkpoint of gd_lightning; give another one")
+        raise InputError(f"cannot load {path}, because it is not a checkpoint of gd_lightning; give another one")
     check_checkpoint(checkpoint, path)
     if to_continue:
         check_continuable(checkpoint, path)
@@ -114,19 +114,19 @@ def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
     """Refuse a run whose data were given in Python.
 
     Raises:
-        InputError: They were.
+        InputError: The data of the run were arrays or a data frame.
     """
     problem = (settings.get("data") or {}).get("problem")
     named = problem.get("class_path") if isinstance(problem, dict) and not problem.get("init_args") else None
     if named in [f"{kind.__module__}.{kind.__qualname__}" for kind in (Arrays, Frame)]:
         raise InputError(
-            f"cannot use {path} on the command line, because no checkpoint holds the arrays that a run was trained on; "
-            "use fit(..., ckpt_path=...) or load(...).predict in Python"
+            f"cannot use {path} on the command line, because checkpoints do not contain the arrays that a run was "
+            "trained on; use fit(..., ckpt_path=...) or load(...).predict in Python"
         )
 
 
 def _checkpoint_of(given: str, logs: Path) -> tuple[Path, Path | None]:
-    """Return the checkpoint that is meant, which need not exist, and the directory of its run, where it has one."""
+    """Return the path of the checkpoint, which need not exist, and the directory of its run, if any."""
     path = Path(given)
     if given in ("last", BEST) and not path.exists():
         newest = last_checkpoint(logs)
@@ -155,8 +155,8 @@ def _from_config(path: Path) -> dict[str, Any]:
         return kept
     except (ConfigError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"cannot read how the run was made from {path}, because it is damaged; mend it, or delete it to go on with "
-            "what the checkpoint says"
+            f"cannot read the options of the run from {path}, because it is damaged; mend it, or delete it to use "
+            "those of the checkpoint"
         ) from error
 
 
@@ -172,7 +172,7 @@ def _from_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def differences(given: dict[str, Any], made_with: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Return (option, given, made with) for each option whose given value is not the one a run was made with."""
+    """Return (option, given value, value of the run) for each option whose given value differs from that of a run."""
     found = []
     for name, value in given.items():
         before = made_with.get(name)

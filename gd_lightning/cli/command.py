@@ -101,8 +101,8 @@ class Command(OpenCLI):
         args: Arguments without the program's name.
         model_class: The module that is trained.
         datamodule_class: The data module that it is trained on.
-        made: Where the directory of each run is added as it is chosen, for whoever says what became of them.
-        begun: When the command began, by ``time.monotonic()``; None: now.
+        made: A list to which the directory of each run is added, so that messages can name it; None: a new list.
+        begun: ``time.monotonic()`` at the start of the command; None: now.
     """
 
     model: RegressionModule
@@ -145,10 +145,10 @@ class Command(OpenCLI):
     # Options
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the object, never the class
-        """Return the subcommands and the arguments of the Trainer's methods that are no options.
+        """Return the subcommands, each with the arguments of its method that are not options.
 
-        The options of one take as long to collect as those of any other. So where the first argument says which one it
-        is, and nothing in the environment speaks of all of them, it is the only one.
+        Collecting the options of a subcommand takes time. So if the first argument names it, and no environment
+        variable can choose another one, the others are left out.
         """
         first = self._typed[0] if self._typed else None
         if first not in _SUBCOMMANDS or {"PL_CONFIG", "PL_SUBCOMMAND"} & set(os.environ):
@@ -179,7 +179,7 @@ class Command(OpenCLI):
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, settle and check the options; print them where that is asked for, and end."""
+        """Parse, resolve and check the options; with ``--print_config``, print them and exit."""
         assert isinstance(parser, Parser)
         refuse_unreadable([*args, *(value for name, value in os.environ.items() if name.startswith("PL_"))])
         printing = [argument for argument in args if argument.startswith("--print_config")]
@@ -197,7 +197,7 @@ class Command(OpenCLI):
         leave_sizes_open(self.options.values.model)
 
     def instantiate_classes(self) -> None:
-        """Make data, model and Trainer; a plan and a sweep need no Trainer, and a comparison one for each run."""
+        """Make data, model and Trainer; plans and sweeps have no Trainer, and comparisons have one per run."""
         construct_with(self.parser, self._named.construct)
         with refusals_of():
             self.config_init = self.parser.instantiate_classes(self.config)
@@ -205,11 +205,11 @@ class Command(OpenCLI):
         if self.subcommand not in _WITHOUT_TRAINER:
             self.trainer = self.instantiate_trainer()
         if self.options.run is not None:
-            # Lightning does it when the data have been read, and the network was made for them.
+            # Lightning would do so only after the data have been read and the network was made for them.
             self.datamodule.load_state_dict(self.options.run.data)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the Trainer, with the recorder before and this program's callbacks behind those that a person adds."""
+        """Make the Trainer; callbacks that the user adds come after the recorder and before the others."""
         stage = str(self.subcommand)
         options = self.config_init[stage]
         config = options.trainer
@@ -221,7 +221,7 @@ class Command(OpenCLI):
         config.callbacks = [options.recorder, *added]
         if stage == "fit":
             config.callbacks += callbacks_of_fit(options, added, self._is_member, self._begun)
-        config.max_time = None  # a callback sees to it; else Lightning says that it leaves its own Timer out
+        config.max_time = None  # TimeLimit replaces it; otherwise Lightning would warn that it skips its own Timer
         # Of a bar of Lightning's kind, the option must be on.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks)
         made_with = {**config.as_dict(), **kwargs}
@@ -245,7 +245,7 @@ class Command(OpenCLI):
             with self._named.refusals_in_a_run():
                 getattr(self, subcommand)()
         except EndedBySignal as ended:
-            pass_on_signal(self.trainer, ended.number)  # those that wait for this process know nothing yet
+            pass_on_signal(self.trainer, ended.number)  # other processes wait for this one and have not got the signal
             raise
         finally:
             end_runs(self.trainer.loggers)
@@ -273,19 +273,19 @@ class Command(OpenCLI):
             files.release()
 
     def validate(self) -> None:
-        """Judge a run on the samples that were held out for validation."""
+        """Evaluate a run on the samples that were held out for validation."""
         judge(self.trainer, self.model, self.datamodule, self.options.earlier_run, "validate")
 
     def test(self) -> None:
-        """Judge a run on the samples that were held out for testing."""
+        """Evaluate a run on the samples that were held out for testing."""
         judge(self.trainer, self.model, self.datamodule, self.options.earlier_run, "test")
 
     def predict(self) -> None:
-        """Predict, into a CSV file that did not exist before."""
+        """Write predictions into a new CSV file."""
         predict(self.trainer, self.model, self.datamodule, self.options.earlier_run)
 
     def plan(self) -> None:
-        """Say what the options will come to."""
+        """Predict the outcome of a run with these options."""
         options = self.options.values
         with precision_of_run(options.trainer.precision):
             epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
@@ -318,10 +318,10 @@ class Command(OpenCLI):
         compare(self, self.options.own(CompareOptions.compare))
 
     def checked_fit(self, *arguments: str) -> Namespace:
-        """Return the options of a run of a comparison, with which a first update has been made.
+        """Return the parsed options of a run of a comparison, after a trial update with them.
 
         Args:
-            arguments: Its options, as of ``fit``.
+            arguments: Its options, in the form of arguments of ``fit``.
 
         Raises:
             InputError: One of them cannot be used, or data, model and Trainer cannot be made with them.
@@ -337,7 +337,7 @@ class Command(OpenCLI):
         return tried.config
 
     def fit_member(self, member: FitMember) -> History:
-        """Train a run of a comparison as ``fit`` would, or what is left of it; returns its history.
+        """Train a run of a comparison as ``fit`` does, or continue it; return its history.
 
         Args:
             member: The run.
@@ -352,29 +352,29 @@ class Command(OpenCLI):
 
     @property
     def _is_member(self) -> bool:
-        """Whether it trains, or tries, a run of a comparison."""
+        """Whether this command trains a run of a comparison, or makes its trial update."""
         return self._is_tried or self._member_directory is not None
 
     def _member(self, options: ParsedOptions, directory: Path | None) -> Command:
         """Return a command that trains a run of a comparison, with the parsers of this one.
 
         Args:
-            options: Its options.
-            directory: Where it is; None: it is only tried.
+            options: The options of the run.
+            directory: The directory of the run; None for a trial update.
         """
         member = copy.copy(self)
-        member._begun, member._member_directory = time.monotonic(), directory  # its time is its own
+        member._begun, member._member_directory = time.monotonic(), directory  # each run has the whole time limit
         member.options, member.config, member.subcommand = options, options.config, "fit"
         member._is_tried = directory is None
         member.seed_anew()
         member.before_instantiate_classes()
         member.instantiate_classes()
-        member.model.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
+        member.model.fewest_fused_updates = 0  # all runs should have the same engine, since their seconds are compared
         return member
 
 
 def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
-    """Return what the help of the program and of its subcommands begins with."""
+    """Return the arguments of the parsers that set usage, description and examples in their help."""
     return {
         "prog": typed(),
         "usage": f"{typed()} {{{','.join([*EXAMPLES, *own_subcommands()])}}} [options]",

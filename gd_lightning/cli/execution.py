@@ -31,11 +31,11 @@ from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import claim_file
 
 _LONGEST = 600  # characters of a message
-_BRIEF = 150  # characters of what an unexpected error says
+_BRIEF = 150  # characters of the message of an unexpected error
 
 
 def execute(args: list[str], begun: float, program: Program) -> int:
-    """Run a command line that began at some time; returns its exit code and prints no traceback of a user's making."""
+    """Run a command line and return its exit code; errors that a user can cause are printed in one line."""
     with process_left_as_it_was():
         return _execute(args, begun, program)
 
@@ -86,20 +86,20 @@ def _say(message: str, code: int, speaks: bool = True, is_consequence: bool = Fa
 
 
 def _cause(error: Exception, made: list[Path]) -> str:
-    """Return why a run failed, in words, and what to do."""
+    """Return the reason why a run failed, and what to do."""
     if is_short_of_memory(error):
-        return "memory is short; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
+        return "there is not enough memory; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
     if is_loss_of_a_process(error):
-        return "another process of the run ended; go on with --ckpt_path and the directory of the run"
+        return "another process of the run ended; continue with --ckpt_path and the directory of the run"
     if isinstance(error, LoggingError):
         return str(error)
     place = place_of_ones_own(error)
-    whose = f"a fault in {place}, which is no code of this program" if place else "a fault of this program"
+    whose = f"a fault in {place}, which is not part of this program" if place else "a fault of this program"
     return f"of {whose} ({type(error).__name__}: {first_line(error)[:_BRIEF]}); {_saved(error, made)}"
 
 
 def _saved(error: Exception, made: list[Path]) -> str:
-    """Write the traceback of an error beside the files of the run, or here where there are none; returns where."""
+    """Write a traceback into the run's directory, or else the current one; return a phrase with its path."""
     directory = next((path for path in reversed(made) if path.is_dir()), Path())
     try:
         file = claim_file(directory, "traceback", ".txt")
@@ -110,7 +110,7 @@ def _saved(error: Exception, made: list[Path]) -> str:
 
 
 def _one_line(message: str) -> str:
-    """Return a message without line breaks and control characters, shortened in the middle where it is very long."""
+    """Return a message without line breaks and control characters, shortened in the middle if it is very long."""
     line = visible(" ".join(message.split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
@@ -123,7 +123,7 @@ def _where(error: OSError) -> str:
 def _way_out(error: OSError) -> str:
     kept = "what was finished before is kept"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{kept}: make room, then repeat it; a run goes on with --ckpt_path and its directory"
+        return f"{kept}: free disk space, then repeat the command; continue a run with --ckpt_path and its directory"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{kept}; choose another directory with --trainer.default_root_dir"
     return kept
@@ -132,4 +132,4 @@ def _way_out(error: OSError) -> str:
 def _leave_process_group() -> None:
     if are_together():
         torch.distributed.destroy_process_group()
-        time.sleep(0.2)  # gloo's threads abort the interpreter where it exits before they are gone
+        time.sleep(0.2)  # gloo's threads abort the interpreter if it exits before they have ended

@@ -1,6 +1,6 @@
-"""Filters of framework warnings that a user of the command line can do nothing about.
+"""Filters of warnings of frameworks that a user of the command line can do nothing about.
 
-Nothing here happens at import or in Python use: only the command line enters :func:`quiet`.
+They act only while the command line is in :func:`quiet`, never at import or in use from Python.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ _NO_STAGES = "6"  # above the levels of errors and of stages
 
 
 def _say_of_a_thread(args: threading.ExceptHookArgs) -> None:
-    """Say in one line what ended a thread of a library.
+    """Print in one line which error ended a thread of a library.
 
-    An error of TensorBoard's writing thread, of the disk, is left to its next call in the main thread, which raises it
-    again.
+    Disk errors in TensorBoard's writing thread are left out: its next call in the main thread raises them again.
     """
     if args.exc_value is not None and not isinstance(args.exc_value, (OSError, SystemExit)):
         name = "" if args.thread is None else f" {args.thread.name}"
@@ -33,7 +32,7 @@ def _say_of_a_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _in_one_line(others: Callable[..., None]) -> Callable[..., None]:
-    """Return what shows warnings of the data in one line, once, without the place in the source of this package."""
+    """Return a function that shows each warning on data once, in one line, without the source location."""
     shown = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -48,8 +47,8 @@ def _in_one_line(others: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave the known noise out while the command line runs."""
-    # Whether numbers leave float64 is said by how a run ends, and not by where in a picture they did.
+    """Suppress known noise while the command line runs."""
+    # An overflow is reported by the outcome of a run, not by the place in a picture where it occurs.
     with quiet_lightning(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         # torch's profiler says on standard error where it starts and stops; it reads the level when it starts first.
         os.environ.setdefault("KINETO_LOG_LEVEL", _NO_STAGES)
@@ -64,7 +63,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def weights_alone() -> Iterator[None]:
-    """Say nothing of callbacks whose state a checkpoint holds, where its weights are all that is used of it."""
+    """Suppress the warning on callbacks whose state is in a checkpoint of which only the weights are used."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")
         yield

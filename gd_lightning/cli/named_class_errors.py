@@ -1,7 +1,7 @@
 """Context for code named by options, so that its errors are reported as errors of these options.
 
-An ``InputError`` passes as it is, and so does whatever the machine lacks: an ``OSError``, unless a logger raises it as
-it begins, and what says that memory is short.
+An ``InputError`` passes unchanged, and so do errors of the machine: an ``OSError``, unless the constructor of a logger
+raises it, and errors that report a lack of memory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 class LoggingError(RuntimeError):
-    """The service of a logger failed during a run; the message says which, and what it said."""
+    """The service of a logger failed during a run; the message names it, with its error."""
 
 
 @contextmanager
 def refusals_of(kind: type | None = None) -> Iterator[None]:
-    """Have what is raised meanwhile said to be what a class refuses.
+    """Report exceptions raised in this context as errors of a class named by options.
 
     Args:
-        kind: The class whose code is entered; None where it is any that options name.
+        kind: The class whose code is called; None for any class that options name.
 
     Raises:
-        InputError: Something is.
+        InputError: An exception was raised.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def refusals_of(kind: type | None = None) -> Iterator[None]:
 
 
 class NamedClasses:
-    """Makes the objects of all classes that options name, and says what these refuse later."""
+    """Makes the objects of all classes that options name, and reports their errors during the run."""
 
     def __init__(self) -> None:
         self._kinds = set[type]()
@@ -61,11 +61,11 @@ class NamedClasses:
 
         Args:
             kind: Its class.
-            args: What this program gives it, such as the sizes of a network.
-            options: What the options give it.
+            args: Arguments from this program, such as the sizes of a network.
+            options: Arguments from the options.
 
         Raises:
-            InputError: The class cannot be made so.
+            InputError: The constructor raised an exception.
         """
         self._kinds.add(kind)
         with refusals_of(kind):
@@ -73,15 +73,15 @@ class NamedClasses:
 
     @contextmanager
     def refusals_in_a_run(self) -> Iterator[None]:
-        """Have what libraries refuse meanwhile said to be about the options.
+        """Report errors of libraries in this context as errors of the options.
 
-        Lightning says so by the class of its error. A class of a library that options name says so by whatever leaves
-        one of its methods, raised there or in what a library does for it. What somebody's own code raises is their
-        mistake, and what this package raises one of ours, whoever has called it.
+        Lightning marks such errors by their class. For a class of a library that options name, these are all exceptions
+        that leave one of its methods without having passed code of this package or of the user. Exceptions of the
+        user's own code, and of this package, are passed on.
 
         Raises:
-            InputError: A library refuses something.
-            LoggingError: The service of a logger fails.
+            InputError: A library raised an exception because of the options.
+            LoggingError: The service of a logger failed.
         """
         try:
             yield
@@ -95,13 +95,13 @@ class NamedClasses:
                 raise
             if issubclass(kind, Logger):
                 raise LoggingError(
-                    f"{_program(kind)} said: {first_line(error)}; leave it out of trainer.logger, or mend what it "
-                    "writes to"
+                    f"{_program(kind)} reports: {first_line(error)}; leave it out of trainer.logger, or repair its "
+                    "destination"
                 ) from error
             raise _refusal(kind, error) from error
 
     def _refusing(self, error: Exception) -> type | None:
-        """Return the class of a library, named by options, whose method an exception left; None where it left none."""
+        """Return the class of a library, named by options, in whose method an exception was raised, if any."""
         for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
             if not _is_of_a_library(frame.f_code.co_filename):
                 return None
@@ -114,15 +114,15 @@ class NamedClasses:
 def _refusal(kind: type | None, error: Exception) -> InputError:
     if kind is not None and issubclass(kind, Logger):
         return InputError(
-            f"cannot log, because {_program(kind)} said: {first_line(error)}; give other options of trainer.logger, or "
-            "leave it out"
+            f"cannot log, because {_program(kind)} reports: {first_line(error)}; give other options of trainer.logger, "
+            "or leave it out"
         )
     whose, place = "" if kind is None else f"{kind.__name__}: ", place_of_ones_own(error)
     return InputError(f"cannot follow these options: {whose}{first_line(error)}{place and f' (in {place})'}")
 
 
 def _told_within(error: BaseException) -> InputError | OSError | None:
-    """Return what a class has raised, where jsonargparse has put it into its report on all types of an option."""
+    """Return the exception of a class, if jsonargparse has wrapped it in its report on all types of an option."""
     cause: BaseException | None = error.__cause__
     while cause is not None and not isinstance(cause, (InputError, OSError)):
         cause = cause.__cause__
@@ -134,14 +134,14 @@ def _program(logger: type) -> str:
 
 
 def _is_of_a_library(file: str) -> bool:
-    """Whether code is installed, as a library is, or Python's own, and not of this package."""
+    """Whether code belongs to an installed library or to Python itself, and not to this package."""
     path = Path(file)
     is_installed = bool(_INSTALLED & set(path.parts)) or path.is_relative_to(_STANDARD_LIBRARY) or file.startswith("<")
     return is_installed and not path.is_relative_to(_PACKAGE)
 
 
 def place_of_ones_own(error: BaseException) -> str:
-    """Return where code that is neither of this package nor of a library was running last; empty where none was."""
+    """Return the innermost place of an exception in code of the user's own; "" if it passed none."""
     frames = traceback.walk_tb(error.__traceback__)
     codes = [(frame.f_code, line) for frame, line in frames]
     for code, line in reversed(codes):

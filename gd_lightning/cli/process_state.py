@@ -13,7 +13,7 @@ import torch
 
 @contextmanager
 def process_left_as_it_was() -> Iterator[None]:
-    """Set back the generators that the seed of a run is given to, the environment, and torch's determinism."""
+    """Restore the seeded random generators, the environment, and torch's settings of determinism afterwards."""
     environment, has_gpu = dict(os.environ), torch.cuda.is_initialized()
     of_python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_gpus = torch.cuda.get_rng_state_all() if has_gpu else []

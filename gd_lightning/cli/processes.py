@@ -19,68 +19,68 @@ _FAILURE = "gd_lightning_failure"  # a key of the store that the processes of a 
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for the run; the others would only say the same."""
+    """Whether this process prints for the run; the others would only print the same."""
     return "WORLD_SIZE" not in os.environ or all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def check_launcher() -> None:
-    """Refuse to be one of several processes that nobody has started.
+    """Refuse an environment that gives this process a rank, but no number of processes.
 
     Raises:
-        InputError: The environment says so, but not how many there are.
+        InputError: The number of processes is missing.
     """
     if "WORLD_SIZE" in os.environ:
         return
     for name in _RANKS:
         if (rank := os.environ.get(name, "0")) != "0":
             raise InputError(
-                f"cannot be the process of {name} {rank}, because no launcher says how many there are; remove the "
+                f"cannot be the process of {name} {rank}, because no launcher sets the number of processes; remove the "
                 f"variable {name}, or start the processes with torchrun"
             )
 
 
 def check_strategy(trainer: Trainer, stage: str) -> None:
-    """Refuse several processes that would not find each other, or that would not share what this program has made.
+    """Refuse several processes that could not connect, or that could not share the objects of this program.
 
     Args:
         trainer: The Trainer.
         stage: The subcommand.
 
     Raises:
-        InputError: There are several nodes, and no launcher has said where the first one is: they would wait for ever;
-            or processes are spawned or forked; or the strategy has an option that there is not.
+        InputError: There are several nodes without the address of the first one, so that they would wait for ever; or
+            processes are spawned or forked; or the strategy has an unknown option.
     """
     strategy = trainer.strategy
     nodes = getattr(strategy, "num_nodes", 1)
     environment = getattr(strategy, "cluster_environment", None)
     if nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
         raise InputError(
-            f"cannot train on {nodes} nodes, because nothing says where the first one is; start the processes with "
-            "torchrun or a cluster's launcher, set MASTER_ADDR, or leave trainer.num_nodes out"
+            f"cannot train on {nodes} nodes, because the address of the first one is not known; start the processes "
+            "with torchrun or a cluster's launcher, set MASTER_ADDR, or leave trainer.num_nodes out"
         )
     if forks(trainer):
         does = "train" if stage == "fit" else stage
         raise InputError(f"cannot {does} in processes that are spawned or forked; use --trainer.strategy ddp")
     known = set(signature(torch.nn.parallel.DistributedDataParallel).parameters)
     for name in set(options_of_ddp(strategy)) - known:
-        raise InputError(f"cannot use {name} in trainer.strategy, because there is no such option; leave it out")
+        raise InputError(f"cannot use {name} in trainer.strategy, because this option does not exist; leave it out")
 
 
 def are_together() -> bool:
-    """Whether this process has met the others of its run, so that they can tell each other something."""
+    """Whether this process is connected with the others of its run."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def first_failure(code: int, is_consequence: bool) -> int | None:
-    """Ask the others whether one of them has failed before this process, which has failed now.
+    """Ask the other processes of the run whether one of them failed before this one.
 
     Args:
-        code: The exit code of this process.
-        is_consequence: Whether it failed because another one is gone.
+        code: The exit code of this process, which has failed.
+        is_consequence: Whether it failed because another process has ended.
 
     Returns:
-        The exit code of the process that failed first, which has said why; None where it is this one, or where the
-        other was killed and could say nothing.
+        The exit code of the process that failed first and has printed the reason; None if that is this process, or if
+        the other one was killed and could not print it.
     """
     if not are_together():
         return None
@@ -96,10 +96,10 @@ def first_failure(code: int, is_consequence: bool) -> int | None:
 
 
 def torchrun_defaults() -> dict[str, Any]:
-    """Return the options of the Trainer that torchrun has decided by starting these processes.
+    """Return the options of the Trainer that follow from the processes that torchrun has started.
 
     Raises:
-        InputError: It has not started them, and something has left its name in the environment.
+        InputError: A variable of torchrun is set, but torchrun has not started this process.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         return {}
@@ -111,17 +111,17 @@ def _count(name: str) -> int:
     value = os.environ.get(name, "")
     if not (value.isdecimal() and int(value)):
         raise InputError(
-            f"cannot be a process of torchrun, because the variable {name} is no number of processes; remove "
+            f"cannot be a process of torchrun, because the variable {name} is not a number of processes; remove "
             "TORCHELASTIC_RUN_ID, or start the processes with torchrun"
         )
     return int(value)
 
 
 def check_against_torchrun(devices: Any) -> None:
-    """Refuse another number of devices than torchrun has started processes.
+    """Refuse a number of devices that differs from the number of processes that torchrun has started.
 
     Raises:
-        InputError: They differ.
+        InputError: The numbers differ.
     """
     started = torchrun_defaults().get("devices")
     if started is not None and str(devices).isdigit() and int(devices) != started:

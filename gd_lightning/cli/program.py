@@ -1,4 +1,4 @@
-"""What the command is called, which other projects can make of this one."""
+"""The name of the command, which is another one in projects that extend this command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DEFAULT = "python -m gd_lightning"
 
 @dataclass(frozen=True)
 class Program:
-    """A command.
+    """A command line program.
 
     Args:
-        prog: What a person types for it; None: this package's own.
+        prog: The command as users type it; None: ``python -m gd_lightning``.
         module_class: The module that it trains; None: ``RegressionModule``.
         data_class: The data module that it trains on; None: ``RegressionDataModule``.
-        subcommands: Functions that are subcommands besides those of this package, by their names.
+        subcommands: Functions that are further subcommands, by their names.
     """
 
     prog: str | None = None
@@ -33,7 +33,7 @@ _running: ContextVar[Program | None] = ContextVar("running", default=None)
 
 @contextmanager
 def running(program: Program) -> Iterator[None]:
-    """Let messages and examples name a program while it runs."""
+    """Use the name of a program in messages and examples while it runs."""
     token = _running.set(program)
     try:
         yield
@@ -42,26 +42,26 @@ def running(program: Program) -> Iterator[None]:
 
 
 def program_that_runs() -> Program:
-    """Return the program that runs."""
+    """Return the running program."""
     return _running.get() or Program()
 
 
 def typed() -> str:
-    """Return what a person types for the program that runs."""
+    """Return the command as users type it."""
     return program_that_runs().prog or DEFAULT
 
 
 def own_subcommands() -> list[str]:
-    """Return the names of the subcommands that the program that runs has of its own."""
+    """Return the names of the further subcommands of the running program."""
     return list(program_that_runs().subcommands)
 
 
 def speaker() -> str:
-    """Return what each message begins with."""
+    """Return the name that every message begins with."""
     prog = program_that_runs().prog
     return "gd_lightning" if prog is None else prog.split()[-1]
 
 
 def as_typed(text: str) -> str:
-    """Return a text of examples with the program that runs in them."""
+    """Return a text of examples with the command of the running program."""
     return text.replace(DEFAULT, typed())

@@ -17,16 +17,16 @@ from gd_lightning.tracking.run_files import with_header
 
 
 class RunLogger(TensorBoardLogger):
-    """A ``TensorBoardLogger`` whose directory is the run's, without ``hparams.yaml``: ``config.yaml`` says it all."""
+    """A ``TensorBoardLogger`` in the run's directory, without ``hparams.yaml`` beside ``config.yaml``."""
 
     def save(self) -> None:
-        """Write nothing; the recorder writes, and flushes, what is to be seen."""
+        """Do nothing, since the recorder writes and flushes the results."""
 
 
 class SaveConfig(SaveConfigCallback):
     """Saves the config into the directory of a run, and nowhere else.
 
-    Of a run that is continued, it does so when the checkpoint has been found to be sound.
+    For a continued run, it is saved after the checkpoint has been loaded.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -35,7 +35,7 @@ class SaveConfig(SaveConfigCallback):
             self._save(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the config of a run that is continued, and let the run be found as the last one."""
+        """Save the config of a continued run, and mark the run as the last one."""
         if self.config.get("ckpt_path") is not None:
             self._save(trainer)
         directory = directory_of(trainer)
@@ -43,7 +43,7 @@ class SaveConfig(SaveConfigCallback):
             remember(directory, Path(trainer.default_root_dir) / LOGS)
 
     def _save(self, trainer: Trainer) -> None:
-        """Save where a run with a logger has its directory."""
+        """Save the config into the directory of the run, if it has one."""
         directory = directory_of(trainer)
         if directory is None:
             return
@@ -55,19 +55,19 @@ class SaveConfig(SaveConfigCallback):
 
 
 def settle_version(logger: Logger, continued: Path | None) -> Path | None:
-    """Give a logger that numbers its runs the directory of the one that is continued, or take a new one for it.
+    """Set the version of a logger that numbers its runs: that of the continued run, or a new one with its directory.
 
-    Lightning takes the next number, without making its directory: of two processes at once, both take the same.
+    Lightning takes the next number without making its directory, so two processes can take the same one.
 
     Args:
-        logger: Of the Trainer, before it begins.
-        continued: Directory of the run that is continued, if any.
+        logger: A logger of the Trainer, before training.
+        continued: Directory of the continued run, if any.
 
     Returns:
         The directory that was made, if any.
 
     Raises:
-        InputError: What another run has logged would be deleted.
+        InputError: The logger would delete metrics of another run.
     """
     if not isinstance(logger, (TensorBoardLogger, CSVLogger)):
         return None

@@ -8,22 +8,22 @@ from gd_lightning.escaping import in_one_line
 
 
 def from_here(path: Path) -> Path:
-    """Return a path as a person would type it from where they stand."""
+    """Return a path relative to the current directory, if it is inside, else the absolute path."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def shown(path: Path) -> str:
-    """Return a path as :func:`from_here` does, in one line for a terminal."""
+    """Return a path like :func:`from_here`, in one line for a terminal."""
     return in_one_line(str(from_here(path)))
 
 
 def files_shown(directory: Path, tab: str) -> str:
-    """Return where the files of several runs are, and how TensorBoard shows them.
+    """Return lines with the directory of several runs, and the command that shows them in TensorBoard.
 
     Args:
-        directory: Where they are.
-        tab: Which of its tabs shows most.
+        directory: The directory.
+        tab: The tab of TensorBoard to open.
     """
     seen = f"tensorboard --logdir {shown(directory)}, then http://localhost:6006/#{tab}"
     return f"\nfiles        {shown(directory)}\nto see them  {seen}"

@@ -21,13 +21,13 @@ _MOVED = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how tqdm gets to the place of its
 
 
 class Terminal(io.TextIOBase):
-    r"""A stream that takes everything: what cannot be written is written plainly, or left out.
+    r"""A stream that never fails: characters that cannot be written are replaced by plain ones, or left out.
 
-    Names and texts can come from anybody's files, so that no character is written that a terminal obeys; it is shown
-    as ``\x1b``. Progress bars alone may move the cursor.
+    Names and texts can come from untrusted files, so control characters are not written but shown, as in ``\x1b``. Only
+    progress bars may move the cursor.
 
     Args:
-        stream: Where to; None where the process was started without it.
+        stream: The stream to write to; None if the process was started without it.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -42,7 +42,7 @@ class Terminal(io.TextIOBase):
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write a text, without the characters that the encoding lacks or that a terminal obeys."""
+        """Write a text, without control characters and characters that the encoding lacks."""
         writer = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
         if writer == "tqdm":
             moved = len(_MOVED.match(text)[0])  # type: ignore[index]  # it matches nothing at least
@@ -62,7 +62,7 @@ class Terminal(io.TextIOBase):
             self._leave()
 
     def flush(self) -> None:
-        """Hand to the system what is written so far."""
+        """Flush the stream."""
         if self._stream is not None:
             try:
                 self._stream.flush()
@@ -70,25 +70,25 @@ class Terminal(io.TextIOBase):
                 self._leave()
 
     def isatty(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether the stream is an interactive terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
     def writable(self) -> bool:
-        """Whether it can be written to: it always can."""
+        """Return True: it can always be written to."""
         return True
 
     def fileno(self) -> int:
-        """Return the file's number."""
+        """Return the file descriptor."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     def close(self) -> None:
-        """Leave the stream open: it is the process's."""
+        """Only flush, since the stream belongs to the process."""
         self.flush()
 
     def _leave(self) -> None:
-        """Write nowhere from now on; Python itself would fail with what is left in the buffer when it exits."""
+        """Discard all further output; at exit, Python would fail to flush what is still in the buffer."""
         stream, self._stream = self._stream, None
         with contextlib.suppress(OSError, ValueError):
             if stream is not None and (number := stream.fileno()) in (1, 2):
@@ -98,7 +98,7 @@ class Terminal(io.TextIOBase):
 
 
 def plain(text: str, encoding: str) -> str:
-    """Return a text with plain characters for those that an encoding lacks.
+    """Return a text in which plain characters replace those that an encoding lacks.
 
     Example:
         >>> plain("0.5 ± 0.1, Größe, \U0001f600", "ascii")
@@ -120,10 +120,10 @@ def _without_accents(letter: str) -> str:
 
 @contextlib.contextmanager
 def any_terminal() -> Iterator[None]:
-    """Let all that is printed meanwhile, by whomever, end nothing.
+    """Replace the standard streams by :class:`Terminal` in this context, so that no print ends the program.
 
-    Where the process was started without a terminal, the first files that are opened would take its place, and what
-    libraries print to it would go into them; it is replaced by one that shows nothing.
+    In a process that was started without standard streams, the first opened files would take their numbers, and output
+    of libraries would go into these files; so missing streams are replaced by the null device.
     """
     for number in (0, 1, 2):
         try:
@@ -141,5 +141,5 @@ def any_terminal() -> Iterator[None]:
 
 
 def warn(sentence: str) -> None:
-    """Say what a person should know, in one line."""
+    """Print a warning in one line."""
     print(f"{speaker()}: warning: {in_one_line(sentence)}", file=sys.stderr)

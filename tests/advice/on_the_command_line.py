@@ -274,7 +274,7 @@ ADVICE: dict[str, Advice] = {
         "fit --data.problem tests.advice.on_the_command_line.Named",
         f"fit --data.problem tests.advice.on_the_command_line.Named --data.problem.count 2 {ONE_EPOCH}",
     ),
-    "cannot train on {} nodes, because nothing says where the first one is": advice(
+    "cannot train on {} nodes, because the address of the first one is not known": advice(
         "fit --trainer.num_nodes 2", f"fit {ONE_EPOCH}"
     ),
     "cannot profile with xla, because torch_xla is not installed; use simple": advice(
@@ -428,8 +428,8 @@ ADVICE: dict[str, Advice] = {
         f"fit {ONE_EPOCH}",
         before="fit --trainer.max_epochs 3",
     ),
-    "because no launcher says how many there are; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
-    "is no number of processes; remove": advice("fit", f"fit {ONE_EPOCH}", TORCHELASTIC_RUN_ID="left"),
+    "because no launcher sets the number of processes; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
+    "is not a number of processes; remove": advice("fit", f"fit {ONE_EPOCH}", TORCHELASTIC_RUN_ID="left"),
     "give lrs, or standardize the data": advice(
         f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full "
         "--data.standardize none",
@@ -764,7 +764,7 @@ ADVICE: dict[str, Advice] = {
     "cannot {} in processes that are spawned or forked; use --trainer.strategy ddp": advice(
         "fit --trainer.strategy ddp_spawn --trainer.devices 2", f"fit --trainer.strategy ddp {ONE_EPOCH}"
     ),
-    "cannot use {} in trainer.strategy, because there is no such option; leave it out": advice(
+    "cannot use {} in trainer.strategy, because this option does not exist; leave it out": advice(
         """fit --trainer.strategy '{"class_path":"DDPStrategy","dict_kwargs":{"nothing":1}}'""", f"fit {ONE_EPOCH}"
     ),
     "because an epoch has {}; use a smaller trainer.val_check_interval, or leave it out": advice(
@@ -850,7 +850,7 @@ ADVICE: dict[str, Advice] = {
         "test --ckpt_path RUN/best",
         before=(f"fit {KEEPS_THE_BEST} {ONE_EPOCH} --trainer.logger false", "remove RUN/summary.json"),
     ),
-    "because it is no checkpoint of gd_lightning; give another one": advice(
+    "because it is not a checkpoint of gd_lightning; give another one": advice(
         "test --ckpt_path other.ckpt", "test --ckpt_path RUN", before=f"fit {ONE_EPOCH}"
     ),
     "give another one, or train again": advice(
@@ -867,7 +867,7 @@ ADVICE: dict[str, Advice] = {
         "fit --model.lr 0.1 --trainer.max_epochs 60",
         before="fit --model.lr 0.5 --trainer.max_epochs 50",
     ),
-    "mend it, or delete it to go on with what the checkpoint says": advice(
+    "mend it, or delete it to use those of the checkpoint": advice(
         "test --ckpt_path RUN",
         "remove RUN/config.yaml",
         "test --ckpt_path RUN",

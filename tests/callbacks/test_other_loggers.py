@@ -228,12 +228,12 @@ def test_columns_of_any_name(make_trainer: MakeTrainer, tmp_path: Path, name: st
 
 
 REFUSED = {
-    "--trainer.logger WandbLogger --trainer.logger.project ../up": "cannot log, because wandb said: ",
-    "--trainer.logger WandbLogger --trainer.logger.id a/b": "cannot log, because wandb said: ",
-    f"--trainer.logger WandbLogger --trainer.logger.id {'x' * 1000}": "cannot log, because wandb said: ",
-    "--trainer.logger MLFlowLogger --trainer.logger.run_id none": "cannot log, because mlflow said: ",
-    "--trainer.logger MLFlowLogger --trainer.logger.tracking_uri nonsense://x": "cannot log, because mlflow said: ",
-    f"--trainer.logger MLFlowLogger --trainer.logger.experiment_name {'x' * 1000}": "cannot log, because mlflow said: ",
+    "--trainer.logger WandbLogger --trainer.logger.project ../up": "cannot log, because wandb reports: ",
+    "--trainer.logger WandbLogger --trainer.logger.id a/b": "cannot log, because wandb reports: ",
+    f"--trainer.logger WandbLogger --trainer.logger.id {'x' * 1000}": "cannot log, because wandb reports: ",
+    "--trainer.logger MLFlowLogger --trainer.logger.run_id none": "cannot log, because mlflow reports: ",
+    "--trainer.logger MLFlowLogger --trainer.logger.tracking_uri nonsense://x": "cannot log, because mlflow reports: ",
+    f"--trainer.logger MLFlowLogger --trainer.logger.experiment_name {'x' * 1000}": "because mlflow reports: ",
 }
 
 

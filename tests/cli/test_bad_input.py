@@ -83,7 +83,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no last run": ("--ckpt_path last", "cannot find the last run"),
     "damaged checkpoint": ("--ckpt_path damaged.ckpt", "cannot load the checkpoint damaged.ckpt"),
     "evil checkpoint": ("--ckpt_path evil.ckpt", "holds more than plain values"),
-    "no checkpoint of ours": ("--ckpt_path other.ckpt", "no checkpoint of gd_lightning"),
+    "not a checkpoint of ours": ("--ckpt_path other.ckpt", "not a checkpoint of gd_lightning"),
     "targets of shape (N,)": ("--data.problem tests.cli.test_bad_input.FlatTargets", "(5, 1) and y of shape (5,)"),
     "spawned processes": ("--trainer.strategy ddp_spawn --trainer.devices 2", "use --trainer.strategy ddp"),
     "part of the data": ("--trainer.limit_train_batches 0.5", "limit_train_batches 0.5, because an epoch"),
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "unknown strategy": ("--trainer.strategy magic", NOT_FOLLOWED),
     "unknown profiler": ("--trainer.profiler magic", NOT_FOLLOWED),
-    "logger without its package": ("--trainer.logger CometLogger", "cannot log, because comet said: "),
+    "logger without its package": ("--trainer.logger CometLogger", "cannot log, because comet reports: "),
     "callback without its argument": (
         "--trainer.callbacks+=EarlyStopping",
         "cannot make trainer.callbacks without monitor; give --trainer.callbacks.monitor",
@@ -480,7 +480,7 @@ def test_logs_in_the_cloud_are_refused(materials: Path, capfd: pytest.CaptureFix
 
 def test_more_memory_than_there_is_fails_in_one_line(command_line: CommandLine) -> None:
     assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 1
-    assert command_line.err.startswith("gd_lightning: cannot go on, because memory is short")
+    assert command_line.err.startswith("gd_lightning: cannot go on, because there is not enough memory")
     assert len(command_line.err.splitlines()) == 1
     assert command_line.runs == []
 

@@ -147,7 +147,7 @@ def test_what_is_needed_is_asked_for(command_line: CommandLine) -> None:
         for kind in (DELETED, "a number", "text", "a list", "nothing", "a tensor"):
             state = damaged(use.state, (name,), kind)
             reason = use.refusal(state)
-            assert name in reason or "it is no checkpoint" in reason, (name, kind)
+            assert name in reason or "it is not a checkpoint" in reason, (name, kind)
             assert bool(use.refusal(state, to_continue=False)) == (name in NEEDED or (name, kind) in TOLERATED_BY_NONE)
 
 

@@ -52,14 +52,14 @@ class Raises(Callback):
 ENDS = [
     ("error", "__init__", 2, "these options: Raises: in a callback (in _raise of test_named_class_errors.py, line "),
     ("error", "on_fit_start", 1, "because of a fault in _raise of test_named_class_errors.py, line "),
-    ("error", "on_train_epoch_end", 1, ", which is no code of this program (ZeroDivisionError: in a callback); the "),
+    ("error", "on_train_epoch_end", 1, ", which is not part of this program (ZeroDivisionError: in a callback); the "),
     *(
         (kind, hook, code, message)
         for hook in ("__init__", "on_train_epoch_end")
         for kind, code, message in (
             ("InputError", 2, "gd_lightning: cannot do that; do this\n"),
             ("OSError", 1, "because of no space left on device"),
-            ("MemoryError", 1, "because memory is short"),
+            ("MemoryError", 1, "because there is not enough memory"),
             ("Misconfiguration", 2, "cannot follow these options: "),
         )
     ),
@@ -110,11 +110,11 @@ OTHERS: dict[str, tuple[Any, str, str, int, str]] = {
     ),
     "the program behind a logger fails": (
         *(ExperimentWriter, "log_metrics", "--trainer.logger=CSVLogger --trainer.logger.save_dir=."),
-        *(1, "because csv_logs said: "),
+        *(1, "because csv_logs reports: "),
     ),
     "the program behind a logger does not begin": (
         *(csv_logs, "ExperimentWriter", "--trainer.logger=CSVLogger --trainer.logger.save_dir=."),
-        *(2, "cannot log, because csv_logs said: "),
+        *(2, "cannot log, because csv_logs reports: "),
     ),
 }
 

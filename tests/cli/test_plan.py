@@ -217,5 +217,5 @@ def test_where_no_map_can_be_written_the_rest_is_said(
     out, err = capfd.readouterr()
     assert json.loads(out)["map"] is None
     assert os.strerror(errno.ENOSPC).lower() in err
-    assert "make room, then repeat it" in err
+    assert "free disk space, then repeat the command" in err
     assert not list((tmp_path / "lightning_logs").iterdir())

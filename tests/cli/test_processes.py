@@ -170,7 +170,7 @@ def test_a_failure_of_the_second_process_alone_is_said_once(tmp_path: Path, erro
     said = [line for line in err.splitlines() if line.startswith("gd_lightning: ")]
     assert process.returncode == code, err
     assert len(said) == 1
-    assert ("of this process" if error == "InputError" else "memory is short") in said[0]
+    assert ("of this process" if error == "InputError" else "there is not enough memory") in said[0]
 
 
 def _running(root: Path) -> tuple[subprocess.Popen[str], list[int]]:
@@ -236,7 +236,7 @@ def test_a_kill_leaves_no_process_behind(tmp_path: Path, whom: str) -> None:
     _assert_gone(others)
     if whom == "other":
         assert process.returncode == 1
-        assert err.count("because another process of the run ended; go on with --ckpt_path") == 1
+        assert err.count("because another process of the run ended; continue with --ckpt_path") == 1
         assert "Traceback" not in err
 
 

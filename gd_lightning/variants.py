@@ -51,7 +51,7 @@ class Variant:
             drop_last: See the class.
 
         Raises:
-            InputError: B is no whole number between 1 and N.
+            InputError: B is not a whole number from 1 to N.
         """
         batch_size, train_samples = as_python(batch_size), as_python(train_samples)
         if train_samples < 1:
@@ -59,11 +59,11 @@ class Variant:
         if batch_size == "full":
             return cls(train_samples, train_samples, drop_last)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size {batch_size!r} is no number of samples; use 'full' or a whole number from 1")
+            raise InputError(f"cannot use {batch_size!r} as batch_size; use 'full' or a whole number from 1")
         if batch_size > train_samples:
             raise InputError(
-                f"batch_size {batch_size} is larger than the {train_samples} training samples; "
-                f"use 'full' or a number from 1 to {train_samples}"
+                f"cannot use batch_size {batch_size}, because there are only {train_samples} training samples; use "
+                f"'full' or a number from 1 to {train_samples}"
             )
         return cls(batch_size, train_samples, drop_last)
 

@@ -291,11 +291,9 @@ def _check_options(order: str, seed: int, micro_batch_size: int | None) -> None:
     if order not in ORDERS:
         raise InputError(f"order {order!r} is unknown; use one of {', '.join(ORDERS)}")
     if not 0 <= seed < 2**63:
-        raise InputError(f"data seed {seed} is no seed; use a whole number from 0 to 2**63 - 1")
+        raise InputError(f"cannot use the data seed {seed}; use a whole number from 0 to 2**63 - 1")
     if micro_batch_size is not None and micro_batch_size < 1:
-        raise InputError(
-            f"micro_batch_size {micro_batch_size} is no number of samples; use a whole number from 1, or null"
-        )
+        raise InputError(f"cannot use {micro_batch_size} as micro_batch_size; use a whole number from 1, or null")
 
 
 def _problem_from(saved: dict[str, Any]) -> Problem:

@@ -165,7 +165,7 @@ def draw_pair(problem: Problem) -> Pair:
     """
     name, seed = type(problem).__name__, as_python(getattr(problem, "seed", 0))
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
-        raise InputError(f"problem seed {seed} is no seed; use a whole number from 0 to 2**32 - 1")
+        raise InputError(f"cannot use the problem seed {seed}; use a whole number from 0 to 2**32 - 1")
     x, y = _sample(problem)
     for letter, values, shape in (("x", x, "(N, D)"), ("y", y, "(N, K)")):
         if not isinstance(values, Tensor):

@@ -251,10 +251,10 @@ MANY_UPDATES = (
 
 ADVICE: dict[str, Advice] = {
     # What is given, whatever for
-    "{} is no text in UTF-8": advice(
+    "{} is not text in UTF-8": advice(
         f"fit --recorder.title a\udcff {ONE_EPOCH}", f"fit --recorder.title aÿ {ONE_EPOCH}"
     ),
-    "digits, where float64 ends; give a smaller one": advice(
+    "digits, the limit of float64; give a smaller number": advice(
         f"plan --model.lr 1{400 * '0'}", f"plan --map false --model.lr 1{40 * '0'}"
     ),
     "as the arguments of {}, because they have names; give a mapping": advice(
@@ -262,11 +262,13 @@ ADVICE: dict[str, Advice] = {
         f"fit --optimizer '{{class_path: Adam, init_args: {{lr: 0.1}}}}' {ONE_EPOCH}",
         f"fit --optimizer '{{class_path: Adam}}' {ONE_EPOCH}",
     ),
-    "{} seconds, because that is no time; give a longer one": advice(
+    "{} seconds, because an interval must be above 0; give a longer one": advice(
         f"fit --trainer.val_check_interval 00:00:00:00 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 00:00:00:01 {ONE_EPOCH}",
     ),
-    "{} has a NUL in it; leave it out": advice("fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"),
+    "{} contains a NUL character; leave it out": advice(
+        "fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"
+    ),
     "{} is a pipe, which can be read once at most; give a file": advice(
         "fit --config pipe.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"
     ),
@@ -280,7 +282,7 @@ ADVICE: dict[str, Advice] = {
     "cannot profile with xla, because torch_xla is not installed; use simple": advice(
         "fit --trainer.profiler xla", f"fit --trainer.profiler simple {ONE_EPOCH}"
     ),
-    "cannot use {} of model.network, because the data say it; leave it out": advice(
+    "cannot use {} of model.network, because the data determine it; leave it out": advice(
         "fit --model.network tests.advice.on_the_command_line.Untyped --model.network.in_features 1",
         f"fit --model.network tests.advice.on_the_command_line.Untyped {ONE_EPOCH}",
     ),
@@ -294,15 +296,15 @@ ADVICE: dict[str, Advice] = {
         "fit --model.network torch.nn.LazyLinear", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
     # Options of data
-    "is no number of samples; use 'full' or a whole number from 1": advice(
+    "as batch_size; use 'full' or a whole number from 1": advice(
         "fit --data.batch_size 0", f"fit --data.batch_size full {ONE_EPOCH}", f"fit --data.batch_size 1 {ONE_EPOCH}"
     ),
-    "is larger than the {} training samples; use 'full' or a number from 1 to {}": advice(
+    "because there are only {} training samples; use 'full' or a number from 1 to {}": advice(
         "fit --data.batch_size 101",
         f"fit --data.batch_size full {ONE_EPOCH}",
         f"fit --data.batch_size <2> {ONE_EPOCH}",
     ),
-    "micro_batch_size {} is no number of samples": advice(
+    "cannot use {} as micro_batch_size": advice(
         "fit --data.micro_batch_size 0",
         f"fit --data.micro_batch_size 1 {ONE_EPOCH}",
         f"fit --data.micro_batch_size null {ONE_EPOCH}",
@@ -312,9 +314,11 @@ ADVICE: dict[str, Advice] = {
         "--model.network tests.advice.on_the_command_line.Normalized",
         f"fit --data.problem NoisyLine --model.network tests.advice.on_the_command_line.Normalized {ONE_EPOCH}",
     ),
-    "data seed {} is no seed": advice("fit --data.seed -1", f"fit --data.seed 0 {ONE_EPOCH}"),
-    "problem seed {} is no seed": advice("fit --data.problem.seed -1", f"fit --data.problem.seed 0 {ONE_EPOCH}"),
-    "seed_everything {} is no seed": advice(
+    "cannot use the data seed {}; use": advice("fit --data.seed -1", f"fit --data.seed 0 {ONE_EPOCH}"),
+    "cannot use the problem seed {}; use": advice(
+        "fit --data.problem.seed -1", f"fit --data.problem.seed 0 {ONE_EPOCH}"
+    ),
+    "cannot use {} as seed_everything; use": advice(
         "fit --seed_everything -1", f"fit --seed_everything 0 {ONE_EPOCH}", f"fit --seed_everything <1> {ONE_EPOCH}"
     ),
     "is neither a fraction below 1 nor a number of samples": advice(
@@ -329,7 +333,7 @@ ADVICE: dict[str, Advice] = {
         "fit --data.problem NoisyLine --data.test_size 0.2",
         f"fit --data.problem NoisyLine --data.test_size 0.2 --data.val_size 0.2 {ONE_EPOCH}",
     ),
-    "because an epoch would no longer be all training samples; hold samples out with data.test_size": advice(
+    "because an epoch would no longer contain all training samples; hold samples out with data.test_size": advice(
         "fit --trainer.limit_train_batches 0.5", f"fit --data.test_size 0.5 {ONE_EPOCH}"
     ),
     "because it is a {}; make it a tensor": advice(
@@ -629,19 +633,19 @@ ADVICE: dict[str, Advice] = {
         "fit --trainer.callbacks+=gd_lightning.StopOnDivergence",
         f"fit --on_divergence stop --divergence_factor 1e3 {ONE_EPOCH}",
     ),
-    "trainer.{} 0 trains nothing; use 1 or more": advice("fit --trainer.max_epochs 0", f"fit {ONE_EPOCH}"),
-    "leaves open when to stop; give a number of epochs, or -1 for no limit": advice(
+    "cannot train with trainer.{} 0; use 1 or more": advice("fit --trainer.max_epochs 0", f"fit {ONE_EPOCH}"),
+    "because the run would have no end; give a number of epochs, or -1 for no limit": advice(
         "fit --trainer.max_epochs null",
         f"fit {ONE_EPOCH}",
         "fit --trainer.max_epochs -1 --trainer.max_steps 3",
     ),
-    "these options train nothing; leave out what limits the run": advice(
+    "they leave no update to make; leave out the limit": advice(
         "fit --trainer.max_time 00:00:00:00", f"fit {ONE_EPOCH}"
     ),
     "cannot use {} as trainer.{}; give {}": advice(
         "fit --trainer.gradient_clip_val -1", f"fit --trainer.gradient_clip_val 0 {ONE_EPOCH}"
     ),
-    "is more than trainer.max_{} {}; give one that fits": advice(
+    "cannot train at least {} and at most {} {}; give a smaller trainer.min_": advice(
         "fit --trainer.max_epochs 1 --trainer.min_epochs 2", "fit --trainer.max_epochs 1 --trainer.min_epochs 1"
     ),
     "cannot validate every {} epochs with trainer.check_val_every_n_epoch null; give a whole number": advice(
@@ -653,7 +657,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --trainer.val_check_interval 0.5 --data.val_size 9 --data.batch_size 10 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",
     ),
-    "it is the address of another place than a directory of this machine; give a plain path": advice(
+    "it is the address of a place outside this machine; give a plain path": advice(
         "fit --trainer.default_root_dir s3://bucket", f"fit --trainer.default_root_dir here {ONE_EPOCH}"
     ),
     "cannot train in {}; use one of {}": advice(
@@ -662,12 +666,12 @@ ADVICE: dict[str, Advice] = {
         f"fit --trainer.precision 64-true {ONE_EPOCH}",
         f"fit --trainer.precision bf16-mixed {ONE_EPOCH}",
     ),
-    "optimizer.lr null is no learning rate": advice(
+    "cannot use null as optimizer.lr": advice(
         "fit --optimizer Adam --optimizer.lr null",
         f"fit --optimizer Adam --optimizer.lr 0.1 {ONE_EPOCH}",
         f"fit --optimizer Adam {ONE_EPOCH}",
     ),
-    "model.lr {} and optimizer.lr {} differ; give one of them": advice(
+    "cannot use model.lr {} and optimizer.lr {}, because they differ; give one of them": advice(
         "fit --optimizer Adam --optimizer.lr 1 --model.lr 2",
         f"fit --optimizer Adam --optimizer.lr <1> {ONE_EPOCH}",
         f"fit --optimizer Adam --model.lr <0> {ONE_EPOCH}",
@@ -684,13 +688,13 @@ ADVICE: dict[str, Advice] = {
         "fit --trainer.callbacks+=GradientAccumulationScheduler --trainer.callbacks.scheduling '{0: 2}'",
         f"fit --data.batch_size 20 {ONE_EPOCH}",
     ),
-    "batch_size is the algorithm, and no matter of memory; give data.batch_size": advice(
+    "batch_size is the algorithm, not a matter of memory; give data.batch_size": advice(
         "fit --trainer.callbacks+=BatchSizeFinder", f"fit --data.batch_size 20 {ONE_EPOCH}"
     ),
     "its options cannot be saved in a config; give trainer.max_time": advice(
         "fit --trainer.callbacks+=Timer", "fit --trainer.max_time 00:00:01:00 --trainer.max_epochs 1"
     ),
-    "what it finds is far from a good learning rate here; give model.lr": advice(
+    "the learning rate that it finds is far from a good one here; give model.lr": advice(
         "fit --trainer.callbacks+=LearningRateFinder", f"fit --model.lr 0.1 {ONE_EPOCH}"
     ),
     "fewer trainer.devices": advice(
@@ -745,7 +749,7 @@ ADVICE: dict[str, Advice] = {
         "fit --model text", f"fit --model '{{lr: 0.1}}' {ONE_EPOCH}"
     ),
     "cannot use {} as {}; give {}": advice("fit --data.batch_size ful", f"fit --data.batch_size full {ONE_EPOCH}"),
-    "it is no subclass of {}; give the class path of one": advice(
+    "it is not a subclass of {}; give the class path of one": advice(
         "fit --data.problem torch.nn.Linear", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
     ),
     "it is only the base of such classes": advice(
@@ -896,7 +900,7 @@ ADVICE: dict[str, Advice] = {
     "seeds; use 1 or more": advice(
         "compare --seeds 0", f"compare --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}"
     ),
-    "because something else is there; give another directory, or the same options as before": advice(
+    "because it contains something else; give another directory, or the same options as before": advice(
         f"compare --directory full --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
         f"compare --directory new --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
         f"compare --directory new --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
@@ -904,7 +908,7 @@ ADVICE: dict[str, Advice] = {
     "cannot compare with trainer.{} {}; leave it out": advice(
         "compare --trainer.logger false", f"compare --seeds 1 --batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}"
     ),
-    "draws them from no seed; leave vary_data out": advice(
+    "has no seed; leave vary_data out": advice(
         "compare --vary_data true --data.problem tests.advice.on_the_command_line.Seedless",
         "compare --data.problem tests.advice.on_the_command_line.Seedless --seeds 1 --batch_sizes full,2 --lrs 0.01 "
         f"{ONE_EPOCH}",
@@ -981,7 +985,7 @@ ADVICE: dict[str, Advice] = {
         "sweep --trainer.accelerator gpu",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 --trainer.accelerator cpu {ONE_EPOCH}",
     ),
-    "cannot sweep into {}, because something else is there; give another directory": advice(
+    "cannot sweep into {}, because it contains something else; give another directory": advice(
         "sweep --directory full",
         f"sweep --directory new --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
     ),

@@ -96,7 +96,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda path: History.from_run(_ended_without("history.csv", path)),
         lambda path: History.from_run(_fit().save(path / "another")),
     ),
-    "because it is no {}; give a subclass of it": (
+    "because it is not a {}; give a subclass of it": (
         lambda _: classes_of(Program(module_class=int)),
         lambda _: classes_of(Program(module_class=type("Own", (RegressionModule,), {}))),
     ),

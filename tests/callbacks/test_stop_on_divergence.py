@@ -62,7 +62,7 @@ def test_the_command_line_keeps_the_curve_and_the_weights_before_it_and_exits_wi
     assert summary["outcome"] == "diverged"
     assert "the train loss grew from 599.1 to" in summary["reason"]
     assert summary["reason"] in command_line.out
-    assert "the weights after update 0, the last that were saved before it diverged" in command_line.out
+    assert "the weights after update 0, the last ones saved before the run diverged" in command_line.out
     assert history["update"].tolist() == list(range(summary["updates"] + 1))
     checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 0

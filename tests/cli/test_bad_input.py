@@ -28,7 +28,7 @@ NOT_FOLLOWED = "cannot follow these options: "
 BAD: dict[str, tuple[str, str]] = {
     "batch size 0": ("--data.batch_size 0", "batch_size 0"),
     "batch size below 0": ("--data.batch_size -1", "batch_size -1"),
-    "batch size above N": ("--data.batch_size 101", "batch_size 101 is larger than the 100 training samples"),
+    "batch size above N": ("--data.batch_size 101", "batch_size 101, because there are only 100 training samples"),
     "batch size above N after the split": ("--data.batch_size 90 --data.val_size 0.2", "80 training samples"),
     "batch size misspelt": ("--data.batch_size ful", "cannot use ful as data.batch_size; give a whole number or full"),
     "batch size a fraction": ("--data.batch_size 1.5", "cannot use 1.5 as data.batch_size"),
@@ -37,7 +37,10 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown key in a config": ("--config unknown.yaml", "there is no option model.lrr; did you mean model.lr?"),
     "unknown problem": ("--data.problem Nope", "cannot use Nope as data.problem"),
     "unknown module": ("--data.problem nope.Nope", "cannot use nope.Nope as data.problem"),
-    "no problem": ("--data.problem torch.nn.Linear", "torch.nn.Linear as data.problem, because it is no subclass of"),
+    "no problem": (
+        "--data.problem torch.nn.Linear",
+        "torch.nn.Linear as data.problem, because it is not a subclass of",
+    ),
     "unknown argument of a problem": (
         "--data.problem.sed 3",
         "there is no option data.problem.sed; did you mean data.problem.seed?",
@@ -68,8 +71,8 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown order": ("--data.order random", "cannot use random as data.order"),
     "split of all": ("--data.val_size 100", "none is left for training"),
     "negative seed": ("--data.seed -1", "data seed -1"),
-    "no epochs": ("--trainer.max_epochs 0", "max_epochs 0 trains nothing"),
-    "no updates": ("--trainer.max_steps 0", "max_steps 0 trains nothing"),
+    "no epochs": ("--trainer.max_epochs 0", "cannot train with trainer.max_epochs 0"),
+    "no updates": ("--trainer.max_steps 0", "cannot train with trainer.max_steps 0"),
     "accumulation": ("--trainer.accumulate_grad_batches 2", "accumulate_grad_batches 2, because Lightning"),
     "no GPU": ("--trainer.accelerator tpu", NOT_FOLLOWED),
     "unknown precision": ("--trainer.precision 31", "cannot use 31 as trainer.precision"),
@@ -92,9 +95,9 @@ BAD: dict[str, tuple[str, str]] = {
     "part of the validation": ("--data.val_size 9 --trainer.limit_val_batches .5", "limit_val_batches 0.5, because"),
     "one batch of validation": ("--data.val_size 9 --trainer.limit_val_batches 1", "limit_val_batches 1, because"),
     "overfitting": ("--trainer.overfit_batches 1", "overfit_batches 1, because an epoch"),
-    "no time": ("--trainer.max_time 00:00:00:00", "these options train nothing"),
+    "no time": ("--trainer.max_time 00:00:00:00", "they leave no update to make"),
     "half precision": ("--trainer.precision bf16-true", "cannot train in bf16-true; use one of 32-true"),
-    "problem seed below 0": ("--data.problem NoisyLine --data.problem.seed -1", "problem seed -1 is no seed"),
+    "problem seed below 0": ("--data.problem NoisyLine --data.problem.seed -1", "cannot use the problem seed -1"),
     "problem seed too large": ("--data.problem.seed 99999999999999999999", "problem seed 99999999999999999999"),
     "unknown option of an optimiser": ("--optimizer Adam --optimizer.foo 3", "there is no option optimizer.foo"),
     "features that the data have not": ("--model.in_features 3", "in_features 3 on data with 1"),
@@ -116,13 +119,13 @@ BAD: dict[str, tuple[str, str]] = {
     "stray argument": ("noise", "there is no option noise"),
     "lr nan": ("--model.lr .nan", "lr nan trains nothing"),
     "lr nan of an optimiser": ("--optimizer Adam --optimizer.lr .nan", "lr nan trains nothing"),
-    "lr null of an optimiser": ("--optimizer Adam --optimizer.lr null", "optimizer.lr null is no learning rate"),
+    "lr null of an optimiser": ("--optimizer Adam --optimizer.lr null", "cannot use null as optimizer.lr"),
     "lr text of an optimiser": ("--optimizer Adam --optimizer.lr x", "cannot use x as optimizer.lr; give a number"),
     "betas of an optimiser": ("--optimizer Adam --optimizer.betas [1]", "[1] as optimizer.betas; give a list of 2"),
     "optimiser for sparse gradients": ("--optimizer SparseAdam", "options of SparseAdam: "),
     "optimiser that is none": (
         "--optimizer torch.nn.Linear",
-        "torch.nn.Linear as optimizer, because it is no subclass",
+        "torch.nn.Linear as optimizer, because it is not a subclass",
     ),
     "scheduler without period": ("--lr_scheduler StepLR --lr_scheduler.step_size 0", "cannot train with these options"),
     "scheduler that ends early": (
@@ -146,7 +149,7 @@ BAD: dict[str, tuple[str, str]] = {
     "start beyond float32": ("--model.initialization.weight 1e300", "because the values are not finite"),
     "network that is none": (
         "--model.network torch.optim.SGD",
-        "as model.network, because it is no subclass of Module",
+        "as model.network, because it is not a subclass of Module",
     ),
     "network without parameters": ("--model.network torch.nn.ReLU", "cannot train ReLU, because it has no parameters"),
     "noise below 0": ("--data.problem.noise -1", "noise -1.0 is no standard deviation"),
@@ -162,8 +165,8 @@ BAD: dict[str, tuple[str, str]] = {
     "problem null": ("--data.problem null", "cannot use None as data.problem; give the class path of a Problem"),
     "problem that is incomplete": ("--data.problem Problem", "because it is only the base of such classes"),
     "problem that is a number": ("--data.problem 3", "cannot use 3 as data.problem, because there is no such class"),
-    "seed true": ("--seed_everything true", "seed_everything true is no seed"),
-    "seed below 0": ("--seed_everything -1", "seed_everything -1 is no seed"),
+    "seed true": ("--seed_everything true", "cannot use true as seed_everything"),
+    "seed below 0": ("--seed_everything -1", "cannot use -1 as seed_everything"),
     "epochs below -1": ("--trainer.max_epochs -2", "cannot use -2 as trainer.max_epochs"),
     "l1 null in a config": ("--config null.yaml", "cannot use null as model.l1; give a number"),
     "noise null in a config": ("--config null_noise.yaml", "cannot use null as data.problem.noise; give a number"),
@@ -171,10 +174,13 @@ BAD: dict[str, tuple[str, str]] = {
         "--config null_devices.yaml",
         "cannot use null as trainer.devices; give a list of whole numbers or text or a whole number",
     ),
-    "epochs null": ("--trainer.max_epochs null", "trainer.max_epochs null leaves open when to stop"),
+    "epochs null": (
+        "--trainer.max_epochs null",
+        "cannot use null as trainer.max_epochs, because the run would have no end",
+    ),
     "fewer epochs than the least": (
         "--trainer.max_epochs 1 --trainer.min_epochs 5",
-        "trainer.min_epochs 5 is more than trainer.max_epochs 1",
+        "cannot train at least 5 and at most 1 epochs",
     ),
     "duration that is none": ("--trainer.max_time soon", NOT_FOLLOWED),
     "gradient clip nan": ("--trainer.gradient_clip_val .nan", "cannot use nan as trainer.gradient_clip_val"),
@@ -409,12 +415,12 @@ def test_what_is_given_twice_is_said(command_line: CommandLine) -> None:
     command_line.fit("--model.lr", "0.1", "--trainer.max_epochs=1", "--trainer.max_epochs", "2", "--model.lr=0.1")
     assert command_line.err == "gd_lightning: warning: --trainer.max_epochs is given twice, and the last value counts\n"
     assert command_line("sweep", "--lrs", "0.1,0.2,0.10", "--batch_sizes", "full,100", "--trainer.max_epochs", "1") == 0
-    assert "0.10 is given twice as lr, and swept once" in command_line.err
-    assert "100 is given twice as batch_size, and swept once" in command_line.err
+    assert "0.10 is given twice as lr, but trained once" in command_line.err
+    assert "100 is given twice as batch_size, but trained once" in command_line.err
     values = ",".join(f"0.{1 + i % 9}" for i in range(100))
     assert command_line("sweep", "--lrs", values, "--batch_sizes", "full", "--trainer.max_epochs", "1") == 0
     named = ", ".join(f"0.{1 + i}" for i in range(8))
-    assert command_line.err == f"gd_lightning: warning: {named}, ... is given twice as lr, and swept once\n"
+    assert command_line.err == f"gd_lightning: warning: {named}, ... is given twice as lr, but trained once\n"
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])

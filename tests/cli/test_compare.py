@@ -102,7 +102,7 @@ def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
         monkeypatch.setattr(Command, "fit_member", interrupted)
         assert command_line("compare", *SMALL) == 130
     monkeypatch.undo()
-    assert "finished     3 of 6 runs; the same command makes the others" in command_line.out
+    assert "finished     3 of 6 runs; repeat the command for the others" in command_line.out
     assert "mini-batch 16" in command_line.out
     directory = _directory(command_line)
     names = ("batch_size-full-seed0", "batch_size-full-seed1", "batch_size-16-seed0")
@@ -204,8 +204,8 @@ def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--batch_sizes", "full,1000"], "batch_size 1000 is larger than the 100 training samples"),
-        (["--batch_sizes", "full,x"], "batch_size 'x' is no number of samples"),
+        (["--batch_sizes", "full,1000"], "batch_size 1000, because there are only 100 training samples"),
+        (["--batch_sizes", "full,x"], "cannot use 'x' as batch_size"),
         (["--batch_sizes", "full,1", "--lrs", "0.1,0.2,0.3"], "cannot give 3 lrs to 2 batch sizes"),
         (["--lrs", "best", "--model.hidden_sizes", "[3]"], "cannot find the best lr"),
         (["--vary", "model.lr"], "cannot vary 'model.lr'; write an option and its values"),
@@ -219,7 +219,7 @@ def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
         (["--vary", "optimizer=Adam,torch.optim.Adam"], "because they are the same; give each value once"),
         (["--vary", "seed_everything=3,3"], "seed_everything 3, because they are the same"),
         (["--seeds", "0"], "cannot compare with 0 seeds"),
-        (["--vary_data", "true", "--data.problem", "FourPoints"], "draws them from no seed"),
+        (["--vary_data", "true", "--data.problem", "FourPoints"], "has no seed"),
         (["--trainer.devices", "2"], "cannot compare with trainer.devices 2"),
         (["--trainer.logger", "false"], "cannot compare with trainer.logger False"),
         (["--trainer.fast_dev_run", "true"], "cannot compare with trainer.fast_dev_run True"),
@@ -290,10 +290,10 @@ def test_a_directory_that_holds_something_else_is_left_alone(command_line: Comma
     other.mkdir()
     (other / "thesis.txt").write_text("x")
     assert command_line("compare", *SMALL, "--directory", other) == 2
-    assert "because something else is there" in command_line.err
+    assert "because it contains something else" in command_line.err
     run = command_line.fit()
     assert command_line("compare", run, "--directory", other) == 2
-    assert "because something else is there" in command_line.err
+    assert "because it contains something else" in command_line.err
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
     assert command_line("compare", run) == 0
     assert command_line("compare", run) == 0

@@ -146,7 +146,7 @@ def _stopped(run: Run, end: str, patch: pytest.MonkeyPatch) -> Run:
         with patch.context() as interrupted:
             interrupted.setattr(HistoryRecorder, "on_train_batch_end", _once(_interrupt))
             said = run.begin(*limit, code=130)
-        found = re.search(r"to go on +python -m gd_lightning fit --ckpt_path (.+)", said)
+        found = re.search(r"to continue +python -m gd_lightning fit --ckpt_path (.+)", said)
         assert found is not None, said
         run.fit("--ckpt_path", found[1])
     else:

@@ -154,7 +154,7 @@ def test_a_run_that_a_signal_ended_is_continued(
     process.send_signal(number)
     out, err = _finish(process, code)
     assert len(err.splitlines()) == 1
-    assert "to go on     python -m gd_lightning fit --ckpt_path lightning_logs/" in out
+    assert "to continue  python -m gd_lightning fit --ckpt_path lightning_logs/" in out
     assert 0 < _state(run)["global_step"] < _state(whole)["global_step"]
     assert len(_rows(run)) == _state(run)["global_step"] + 1
     summary = json.loads((run / "summary.json").read_text())

@@ -120,5 +120,6 @@ def test_classes_of_another_kind(option: str, base: str, capfd: pytest.CaptureFi
     classes: dict[str, Any] = {option: dict}
     assert main(["fit"], **classes) == 2
     assert (
-        capfd.readouterr().err == f"gd_lightning: cannot serve dict, because it is no {base}; give a subclass of it\n"
+        capfd.readouterr().err
+        == f"gd_lightning: cannot train dict, because it is not a {base}; give a subclass of it\n"
     )

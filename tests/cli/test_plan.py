@@ -146,7 +146,7 @@ def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -
         (["--model.momentum", "1"], "cannot plan with momentum 1, because from 1 on"),
         (["--data.batch_size", "1000"], "batch_size 1000 is larger than the 100 training samples"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),
-        (["--trainer.max_epochs", "0"], "max_epochs 0 trains nothing"),
+        (["--trainer.max_epochs", "0"], "cannot train with trainer.max_epochs 0"),
     ],
 )
 def test_what_cannot_be_planned_is_said_in_one_line(capfd: Capture, options: list[str], message: str) -> None:

@@ -138,5 +138,5 @@ def test_a_directory_that_holds_something_is_left_alone(command_line: CommandLin
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     assert command_line("sweep", *SMALL, "--directory", tmp_path / "mine") == 2
-    assert "because something else is there" in command_line.err
+    assert "because it contains something else" in command_line.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]

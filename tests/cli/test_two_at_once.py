@@ -234,7 +234,7 @@ def test_a_run_that_was_continued_meanwhile(command_line: CommandLine, monkeypat
 def test_two_sweeps(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command, other = (*SWEEP, "--directory", tmp_path / "there"), list[int]()
     _in_between(monkeypatch, "gd_lightning.cli.subcommands.sweep.held", lambda: other.append(command_line(*command)))
-    _refused(command_line, "because something else is there", *command)
+    _refused(command_line, "because it contains something else", *command)
     _in_between(
         monkeypatch, "gd_lightning.cli.subcommands.sweep.claim_directory", lambda: other.append(command_line(*SWEEP))
     )

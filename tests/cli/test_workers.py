@@ -279,7 +279,7 @@ def test_the_runs_of_a_worker_that_is_ended_are_made_by_the_other(
     meeting.go_on()
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    line = f"gd_lightning: warning: a worker was ended by {signal.Signals(number).name}; its runs are trained by"
+    line = f"gd_lightning: warning: a worker was ended by {signal.Signals(number).name}; the others train its runs"
     assert errors.startswith(line)
     assert len(errors.splitlines()) == 1
     _check_alone(meeting.directory, command_line)

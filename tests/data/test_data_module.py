@@ -96,7 +96,7 @@ def test_another_seed_splits_anew_and_keeps_the_data() -> None:
 def test_batch_sizes_that_do_not_fit_are_refused(batch_size: int) -> None:
     with pytest.raises(InputError, match=f"batch_size {batch_size}"):
         RegressionDataModule(SteepLine(), batch_size=batch_size).setup()
-    with pytest.raises(InputError, match="larger than the 80 training samples"):
+    with pytest.raises(InputError, match="there are only 80 training samples"):
         RegressionDataModule(SteepLine(), batch_size=90, val_size=0.2).setup()  # after the split
 
 

@@ -204,7 +204,7 @@ def test_options_have_one_name() -> None:
         fit(epochs=3, trainer={"max_epochs": 3})
     with pytest.raises(InputError, match="cannot sweep with max_time, because the runs have no Trainer; leave it out"):
         sweep(max_time="00:00:01:00")
-    with pytest.raises(InputError, match="these options train nothing"):
+    with pytest.raises(InputError, match="they leave no update to make"):
         fit(epochs=0)
 
 

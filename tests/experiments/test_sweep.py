@@ -157,8 +157,8 @@ def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
     [
         ({"lrs": "0,0.1"}, r"lr 0\.0 trains nothing"),
         ({"lrs": 0.1, "batch_sizes": "full"}, "cannot sweep a single combination"),
-        ({"batch_sizes": "1,1000"}, "batch_size 1000 is larger than the 100 training samples"),
-        ({"batch_sizes": "0,1"}, "batch_size 0 is no number of samples"),
+        ({"batch_sizes": "1,1000"}, "batch_size 1000, because there are only 100 training samples"),
+        ({"batch_sizes": "0,1"}, "cannot use 0 as batch_size"),
         ({"momentums": "0,0.9", "model": {"nesterov": True, "momentum": 0.5}}, "nesterov needs momentum"),
         ({"seeds": 0}, "cannot sweep with 0 seeds"),
         ({"seeds": 100_000}, "cannot sweep 32,000,000 runs, 1,000,000 at most"),

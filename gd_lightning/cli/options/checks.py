@@ -20,11 +20,11 @@ _LARGEST_SEED = 2**32 - 1
 # Class names of callbacks that would override batch_size or model.lr, and what they would do.
 _CALLBACKS = {
     "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
-    "BatchSizeFinder": "batch_size is the algorithm, and no matter of memory; give data.batch_size",
+    "BatchSizeFinder": "batch_size is the algorithm, not a matter of memory; give data.batch_size",
     "Timer": "its options cannot be saved in a config; give trainer.max_time",
-    "LearningRateFinder": "what it finds is far from a good learning rate here; give model.lr",
+    "LearningRateFinder": "the learning rate that it finds is far from a good one here; give model.lr",
 }
-# Subcommands that say something of all samples, and the limit of each.
+# Subcommands whose result is that of all samples, and the option of each that would leave some out.
 _JUDGED = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
@@ -35,27 +35,27 @@ def refuse_nonsense(config: Namespace) -> None:
         config: The parsed options.
 
     Raises:
-        InputError: One of them cannot be followed.
+        InputError: One of them is invalid.
     """
     seed = config["seed_everything"]
     if isinstance(seed, bool) or not 0 <= seed <= _LARGEST_SEED:
-        raise InputError(f"seed_everything {_typed(seed)} is no seed; use a whole number from 0 to {_LARGEST_SEED}")
+        raise InputError(f"cannot use {_typed(seed)} as seed_everything; use a whole number from 0 to {_LARGEST_SEED}")
     optimizer = config["optimizer"]
     if optimizer is not None and not isinstance(optimizer.get("init_args.lr", 0.0), float):
-        raise InputError("optimizer.lr null is no learning rate; give a number, or leave it out")
+        raise InputError("cannot use null as optimizer.lr; give a number, or leave it out")
     _check_trainer(config["trainer"])
 
 
 def leave_sizes_open(model: Namespace) -> None:
-    """Take D and K, which come from the data, out of the arguments of a network whose author has given no types.
+    """Remove D and K, which the data determine, from the arguments of a network without type hints.
 
-    Its parameters have no types that say so, and jsonargparse fills them with null.
+    jsonargparse sets parameters without type hints to null.
 
     Args:
         model: The parsed options of the module; changed.
 
     Raises:
-        InputError: A person has given one of them.
+        InputError: The user has given one of them.
     """
     network = model.network
     arguments = network.get("init_args") if isinstance(network, Namespace) else None
@@ -66,15 +66,17 @@ def leave_sizes_open(model: Namespace) -> None:
     for parameter in list(signature(cls).parameters.values())[:2] if isinstance(cls, type) else ():
         is_open = parameter.default is parameter.annotation is Parameter.empty
         if is_open and arguments.pop(parameter.name, None) is not None:
-            raise InputError(f"cannot use {parameter.name} of model.network, because the data say it; leave it out")
+            raise InputError(
+                f"cannot use {parameter.name} of model.network, because the data determine it; leave it out"
+            )
 
 
 def repeated(arguments: Sequence[str]) -> list[str]:
-    """Return the options that are given twice with different values, of which argparse takes the last one only.
+    """Return the options that are given twice with different values, of which argparse uses only the last one.
 
     Args:
-        arguments: Those behind the subcommand. --config is not meant, which adds to the one before, nor is what is said
-            of each of several elements of a list.
+        arguments: The arguments after the subcommand. --config, which may be repeated, and options of the elements of a
+            list are not counted.
 
     Example:
         >>> repeated(["--model.lr", "0.1", "--data.seed=1", "--model.lr=0.2", "--data.seed", "1"])
@@ -96,14 +98,14 @@ def repeated(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
-    """Refuse options of the Trainer that leave samples out of what is said of all of them.
+    """Refuse options of the Trainer that leave out samples, where the result is that of all samples.
 
     Args:
         stage: The subcommand.
         trainer: The options of its Trainer.
 
     Raises:
-        InputError: There is such an option.
+        InputError: An option leaves out samples.
     """
     if stage in _JUDGED:
         for name in (_JUDGED[stage], "overfit_batches", "fast_dev_run"):
@@ -116,8 +118,8 @@ def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
     for name in ("limit_train_batches", "overfit_batches"):
         if _leaves_out(name, trainer[name]):
             raise InputError(
-                f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer be all training "
-                "samples; hold samples out with data.test_size instead"
+                f"cannot train with trainer.{name} {trainer[name]}, because an epoch would no longer contain all "
+                "training samples; hold samples out with data.test_size instead"
             )
     value = trainer["limit_val_batches"]
     if value != 0 and _leaves_out("limit_val_batches", value):
@@ -128,22 +130,22 @@ def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
 
 
 def _leaves_out(name: str, value: object) -> bool:
-    """Whether an option leaves samples out: of a limit, 1.0 is all samples, and 1 is one batch."""
+    """Whether an option leaves out samples: as a limit, 1.0 stands for all samples, and 1 for one batch."""
     if name.startswith("limit_"):
         return not (value is None or (isinstance(value, float) and value == 1.0))
     return bool(value)
 
 
 def refuse_null(parser: ArgumentParser, values: Namespace | Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse null for options that need a value; jsonargparse lets it pass in a config.
+    """Refuse null for options that need a value, which jsonargparse accepts in a config.
 
     Args:
         parser: The parser of the options.
         values: The parsed options.
-        prefix: What comes before the names of the options, for messages.
+        prefix: Prefix of the names of the options in messages.
 
     Raises:
-        InputError: An option is null that cannot be.
+        InputError: An option that needs a value is null.
     """
     for action in actions_of(parser):
         hint = type_of(action)
@@ -154,7 +156,7 @@ def refuse_null(parser: ArgumentParser, values: Namespace | Mapping[str, Any], p
 
 
 def refuse_unknown_variables(stage: str, options: Iterable[str], environment: Iterable[str]) -> None:
-    """Refuse environment variables that look like options of a subcommand and are none.
+    """Refuse environment variables that have the prefix of a subcommand's options, but name no option.
 
     Args:
         stage: The subcommand.
@@ -162,7 +164,7 @@ def refuse_unknown_variables(stage: str, options: Iterable[str], environment: It
         environment: The names of all variables.
 
     Raises:
-        InputError: There is no such option.
+        InputError: A variable names no option.
     """
     prefix = f"PL_{stage.upper()}__"
     known = {prefix + option.upper().replace(".", "__") for option in options}
@@ -176,7 +178,8 @@ def refuse_unknown_variables(stage: str, options: Iterable[str], environment: It
 def _check_trainer(trainer: Namespace) -> None:
     if trainer.max_epochs is None:
         raise InputError(
-            "trainer.max_epochs null leaves open when to stop; give a number of epochs, or -1 for no limit"
+            "cannot use null as trainer.max_epochs, because the run would have no end; give a number of epochs, or -1 "
+            "for no limit"
         )
     check_limits(vars(trainer))
     profiler = getattr(trainer.profiler, "class_path", trainer.profiler)
@@ -188,7 +191,7 @@ def _check_trainer(trainer: Namespace) -> None:
 
 
 def callback_classes(trainer: Namespace) -> Iterator[str]:
-    """Return the classes of the callbacks that the options of a Trainer name, by their paths."""
+    """Return the class paths of the callbacks that the options of a Trainer name."""
     callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]
     return (str(callback.class_path) for callback in callbacks if isinstance(callback, Namespace))
 

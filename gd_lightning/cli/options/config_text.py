@@ -1,4 +1,4 @@
-"""Reading YAML and JSON options with jsonargparse's reader, after a check for input that it misreads."""
+"""Reading options in YAML and JSON with jsonargparse's reader, after a check for input that it misreads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80
 _TAG = "tag:yaml.org,2002:"
-# A whole number beyond float64, with which Python refuses to compute as soon as it meets a float.
+# A whole number beyond float64: Python raises an error when such a number is combined with a float.
 _TOO_LARGE = re.compile(r"(?<![\w.])[-+]?(?:[1-9](?:_?[0-9]){308,}|0b[01]{1024,}|0x[0-9a-fA-F]{256,})(?![\w.])")
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
 # YAML 1.1 takes 1:30 for 90, 017 for 15 and 1__0 for 10. These are numbers as YAML 1.2 and Python read them.
@@ -39,15 +39,15 @@ _BOOLEANS = {"bool": "true|True|TRUE|false|False|FALSE"}
 
 def register() -> None:
     """Register the checked reader as a parser mode of jsonargparse."""
-    register_type(torch.device)  # to be written into a config: a default of StochasticWeightAveraging
+    register_type(torch.device)  # so that it can be written into a config, as a default of StochasticWeightAveraging
     set_loader(MODE, read, exceptions=(yaml.YAMLError,))
 
 
 @contextlib.contextmanager
 def numbers_as_written() -> Iterator[None]:
-    """Let jsonargparse take no text for a number meanwhile that is another one in YAML 1.1 than a person wrote.
+    """Keep jsonargparse, in this context, from reading text as a number that only YAML 1.1 knows, such as 1:30.
 
-    Whatever reader a parser has, jsonargparse reads the text of a single number, or of true and false, by its own.
+    jsonargparse reads single numbers and booleans with a reader of its own, whatever reader the parser has.
     """
     reader = yaml_reader()
     before = reader.yaml_implicit_resolvers
@@ -59,7 +59,7 @@ def numbers_as_written() -> Iterator[None]:
 
 
 def _with(resolvers: dict[str, list[Any]], forms: dict[str, str]) -> dict[str, list[Any]]:
-    """Return what resolves plain texts by their first letters, with other forms of some types."""
+    """Return implicit resolvers, by the first letters of a plain text, with other patterns for some types."""
     tags = {_TAG + name for name in forms}
     found = {letter: [pair for pair in pairs if pair[0] not in tags] for letter, pairs in resolvers.items()}
     for name, form in forms.items():
@@ -70,7 +70,7 @@ def _with(resolvers: dict[str, list[Any]], forms: dict[str, str]) -> dict[str, l
 
 @cache
 def _reader() -> type[Any]:
-    """Return the reader of configs: yes, no, on and off are texts, which an option that is true or false knows."""
+    """Return the reader of configs, in which yes, no, on and off are texts; boolean options accept them."""
     safe = yaml_reader()
     resolvers = _with(safe.yaml_implicit_resolvers, {**_NUMBERS, **_BOOLEANS})
     return type("Reader", (safe,), {"yaml_implicit_resolvers": resolvers})
@@ -83,19 +83,18 @@ def read(text: str) -> Any:
         text: YAML, and so JSON.
 
     Returns:
-        Plain values; no tag makes an object of a class. What could be a number or a word, such as 1:30, 017, no or a
-        date, is text.
+        Plain values; no tag creates an object. Ambiguous values, such as 1:30, 017, no or a date, are text.
 
     Raises:
-        ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
-            themselves without end, or are too many.
-        InputError: A class is given arguments that are no mapping from names.
+        ConfigError: The text is not YAML, or repeats a key of a mapping, or its values are too many, nested too deep,
+            or contain themselves.
+        InputError: The arguments of a class are not a mapping from names.
     """
     with reason_told():
         check_yaml(text, _why_unreadable)
         text = with_present_names(text)
         value = yaml.load(text, Loader=_reader())  # a child of the safe one
-        # What jsonargparse takes for text again, such as {a, b}.
+        # jsonargparse reads such a mapping as text, as in {a, b}.
         is_text = isinstance(value, dict) and value and not any(item is not None for item in value.values())
         value = get_loader("yaml")(text) if is_text else value
     value = with_present_options(value, text)
@@ -104,7 +103,7 @@ def read(text: str) -> Any:
 
 
 def _refuse_no_arguments(value: Any) -> None:
-    """Refuse what is given as the arguments of a class and is no mapping from names, on which jsonargparse stumbles."""
+    """Refuse arguments of a class that are not a mapping from names, which jsonargparse does not check."""
     if isinstance(value, dict):
         for key in {"init_args", "dict_kwargs"} & set(value):
             given = value[key]
@@ -120,7 +119,7 @@ def _refuse_no_arguments(value: Any) -> None:
 
 
 def text_of(values: Any) -> str:
-    r"""Return plain values as a text for :func:`read`: JSON, except for characters that JSON writes as two.
+    r"""Return plain values as a text for :func:`read`: JSON, except for characters that JSON escapes as two.
 
     Args:
         values: Mappings, lists, strings, numbers and null.
@@ -134,31 +133,31 @@ def text_of(values: Any) -> str:
 
 
 def refuse_unreadable(arguments: Iterable[str]) -> None:
-    """Refuse what no option can be, and what would not be read but waited for.
+    """Refuse values that no option can have, and pipes.
 
-    jsonargparse opens whatever is there under the name that an option is given; a pipe waits there for whoever writes
-    into it, and is empty when the options are read again.
+    jsonargparse opens a file that has the name of an option's value. Reading a pipe would wait for its writer, and give
+    nothing when the options are read again.
 
     Args:
-        arguments: Of the command line.
+        arguments: The arguments of the command line.
 
     Raises:
-        InputError: One of them is no text in UTF-8, has a NUL or a whole number beyond float64 in it, or names a pipe.
+        InputError: A value is not text in UTF-8, contains a NUL or a whole number beyond float64, or names a pipe.
     """
     for argument in arguments:
         name, has_value, value = argument.partition("=")
         if why := _why_unreadable(value if has_value and name.startswith("-") else argument):
-            raise InputError(f"cannot use what is given, because {why}")
+            raise InputError(f"cannot use this argument, because {why}")
 
 
 def _why_unreadable(text: str) -> str:
     shown = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:_LONGEST_SHOWN]
     if "\0" in text:
-        return f"{shown!r} has a NUL in it; leave it out"
+        return f"{shown!r} contains a NUL character; leave it out"
     if not is_unicode(text):
-        return f"{shown!r} is no text in UTF-8, in which files are written; give it another name"
+        return f"{shown!r} is not text in UTF-8, the encoding of files; give it another name"
     if found := _TOO_LARGE.search(text):
-        return f"{found[0][:_LONGEST_SHOWN]!r}... has more than 308 digits, where float64 ends; give a smaller one"
+        return f"{found[0][:_LONGEST_SHOWN]!r}... has more than 308 digits, the limit of float64; give a smaller number"
     try:
         is_pipe = Path(text).is_fifo()
     except (OSError, ValueError):

@@ -14,11 +14,11 @@ from gd_lightning.models import standardized_by
 
 
 def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], default: object) -> None:
-    """Let --model.lr and --optimizer.lr mean the same one number.
+    """Give --model.lr and --optimizer.lr the same value.
 
     Args:
         options: All options of a subcommand that trains; changed.
-        given: Returns those of them that were given, in arguments, configs or the environment.
+        given: Returns the options that were given in arguments, configs or the environment.
         default: The default of --model.lr.
 
     Raises:
@@ -29,13 +29,15 @@ def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], def
         return
     model_lr, optimizer_lr = given().get("model.lr"), given().get("optimizer.init_args.lr")
     if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
-        # A config that --print_config printed holds the defaults too; they are no choice.
+        # A config printed by --print_config also contains defaults, which are not the user's choice.
         if model_lr == default:
             model_lr = None
         elif optimizer_lr == _default_lr(optimizer.class_path):
             optimizer_lr = None
     if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
-        raise InputError(f"model.lr {model_lr} and optimizer.lr {optimizer_lr} differ; give one of them")
+        raise InputError(
+            f"cannot use model.lr {model_lr} and optimizer.lr {optimizer_lr}, because they differ; give one of them"
+        )
     lr = optimizer_lr if model_lr is None else model_lr
     lr = optimizer.init_args.lr if lr is None else lr
     options.model.lr = optimizer.init_args.lr = lr
@@ -54,7 +56,7 @@ def _imported(class_path: str) -> Any:
 
 
 def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
-    """Return the class that was chosen as the plain values that a checkpoint holds."""
+    """Return the chosen class as plain values, as stored in checkpoints."""
     return None if chosen is None else chosen.as_dict()
 
 
@@ -69,11 +71,11 @@ def settle_standardize(data: Namespace) -> None:
 
 
 def settle_length(trainer: Namespace, given: Callable[[], Namespace]) -> None:
-    """Let a number of updates or a time that is given alone not be cut short by the default number of epochs.
+    """Remove the default limit of epochs if only a number of updates or a time is given.
 
     Args:
         trainer: The options of the Trainer; changed.
-        given: Returns the options of the subcommand that were given, in arguments, configs or the environment.
+        given: Returns the options that were given in arguments, configs or the environment.
 
     Raises:
         InputError: A limit of 0 leaves nothing to train.
@@ -83,4 +85,4 @@ def settle_length(trainer: Namespace, given: Callable[[], Namespace]) -> None:
         trainer.max_epochs = -1
     for name in ("max_epochs", "max_steps"):
         if trainer[name] == 0:
-            raise InputError(f"trainer.{name} 0 trains nothing; use 1 or more")
+            raise InputError(f"cannot train with trainer.{name} 0; use 1 or more")

@@ -16,7 +16,7 @@ _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 
 
 def settings_for(stage: str, run: EarlierRun) -> dict[str, Any]:
-    """Return what a run was made with, as far as a subcommand needs it; only fit goes on as the run began."""
+    """Return the options of a run that a subcommand needs; fit, which continues the run, needs all of them."""
     settings = run.settings
     if stage == "fit":
         return settings
@@ -27,7 +27,7 @@ def settings_for(stage: str, run: EarlierRun) -> dict[str, Any]:
 
 
 def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
-    """Refuse model and data that differ from those of the run that is judged or continued.
+    """Refuse model and data that differ from those of the run that is evaluated or continued.
 
     Args:
         stage: The subcommand.
@@ -39,20 +39,20 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
     """
     for section in {"model", "data"} & set(run.settings):
         settings, made_with = plain_copy(options[section].as_dict()), run.settings[section]
-        # What a checkpoint alone leaves open cannot differ.
+        # Options that a checkpoint does not contain cannot be compared.
         compared = set(settings) & set(made_with) - _FREE_OPTIONS
         comparable = {key: value for key, value in settings.items() if key in compared}
         for option, value, before in differences(comparable, made_with, f"{section}."):
             if option == _PATH and stage != "fit":
-                continue  # another table is judged, or predicted
+                continue  # another table can be evaluated, or predicted
             raise InputError(
-                f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option "
-                "out, or train anew without --ckpt_path"
+                f"cannot {stage} with {option} {value}, because the run has {before}; leave the option out, or train "
+                "anew without --ckpt_path"
             )
 
 
 def take_whole_table(options: Namespace, run: EarlierRun) -> None:
-    """Have another table than that of a run judged as a whole, at once: its rows have not been trained on.
+    """Use all rows of a table other than that of the run, in one batch, since the run was not trained on them.
 
     Args:
         options: The options of ``validate``, ``test`` or ``predict``.
@@ -64,37 +64,37 @@ def take_whole_table(options: Namespace, run: EarlierRun) -> None:
 
 
 def refuse_fewer_epochs(epochs: int | None, run: EarlierRun) -> None:
-    """Refuse to end a run that is continued before the epoch that it has come to.
+    """Refuse to continue a run to fewer epochs than it has completed.
 
     Args:
-        epochs: The last epoch that is asked for; None or -1 for no limit.
+        epochs: The last epoch; None or -1 for no limit.
         run: The run.
 
     Raises:
-        InputError: It is past that epoch.
+        InputError: The run has completed more epochs.
     """
     if epochs is not None and -1 < epochs < run.epochs:
         raise InputError(
-            f"cannot go on with {run.name} to trainer.max_epochs {epochs}, because it has had {run.epochs}; give "
+            f"cannot continue {run.name} to trainer.max_epochs {epochs}, because it has completed {run.epochs}; give "
             f"trainer.max_epochs {run.epochs} or more, or train anew without --ckpt_path"
         )
 
 
 def refuse_to_diverge_again(options: Namespace, run: EarlierRun) -> None:
-    """Refuse to continue a run behind the divergence that stopped it, with the same lr and the same bound.
+    """Refuse to continue a run that was stopped by divergence with the same options of divergence.
 
     Args:
         options: The options of fit.
         run: The run.
 
     Raises:
-        InputError: It diverged, and would again.
+        InputError: The run diverged, and would diverge again.
     """
     is_as_before = all(
         options[name] == run.settings.get(name, options[name]) for name in ("on_divergence", "divergence_factor")
     )
     if options.on_divergence == "stop" and is_as_before and run.goes_on_in_place and run.divergence:
         raise InputError(
-            f"cannot go on with {run.name}, because it diverged: {run.divergence}; train anew with a "
+            f"cannot continue {run.name}, because it diverged: {run.divergence}; train anew with a "
             "smaller model.lr, or see where it leads with --on_divergence continue"
         )

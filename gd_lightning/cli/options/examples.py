@@ -46,7 +46,7 @@ Train variants side by side, from the same start on the same data, or compare fi
       all runs that are there, of this or of another Lightning project
 """,
     "sweep": """\
-Train every combination of some settings, many runs at once, and map what they come to. Examples:
+Train every combination of some settings, many runs at once, and map the results. Examples:
 
   python -m gd_lightning sweep
       the steep line at 40 learning rates with 8 batch sizes, from three seeds each
@@ -66,12 +66,12 @@ Make a page for the browser on which learning rate, batch size, momentum and sta
       your own data of one feature
 """,
     "validate": """\
-Judge a run on the samples that were held out for validation. Example:
+Evaluate a run on the samples that were held out for validation. Example:
 
   python -m gd_lightning validate --ckpt_path lightning_logs/RUN
 """,
     "test": """\
-Judge a run on the samples that were held out for test. Examples:
+Evaluate a run on the samples that were held out for test. Examples:
 
   python -m gd_lightning test --ckpt_path lightning_logs/RUN
   python -m gd_lightning test --ckpt_path last

@@ -23,7 +23,7 @@ _WORDS = {
 _LISTS = {"list[int]": "a list of whole numbers", "list[float]": "a list of numbers", "list[str]": "a list of texts"}
 _UNTYPABLE = ("Tensor", "Callable", "Iterable", "device", "dtype")
 _SENTENCES = (
-    (r"arguments are required: (.+)", "cannot go on without {0}; give it, or see --help"),
+    (r"arguments are required: (.+)", "cannot continue without {0}; give it, or see --help"),
     (r"argument (?:\S+/)?(\S+): expected one argument", "cannot use {0} without a value; give one, as in {0} VALUE"),
     (r"argument \S+ --> model\.(\w+): .*", "cannot use what is given as model.{0}; give it as {0}, beside model"),
     (r"argument (?:\S+/)?(\S+): ignored explicit argument (.+)", "cannot use {1} as {0}, because it takes no value"),
@@ -48,12 +48,12 @@ _UNKNOWN = (
 
 
 def plain(message: str, options: Iterable[str] = ()) -> str:
-    """Say a parser's message in one line: what cannot be used, for what, and what to give instead.
+    """Translate a parser's message to one line: what cannot be used, for what, and what to give instead.
 
     Args:
-        message: What jsonargparse reports, over several lines at times; what it reports on the options of a nested
-            class is indented below the option that names the class.
-        options: Names of the options there are, from which one that resembles an unknown one is proposed.
+        message: The report of jsonargparse, which may have several lines; reports on options of a nested class are
+            indented below the option that names the class.
+        options: Names of all options, among which one similar to an unknown one is suggested.
     """
     message = with_hint(message, options)
     if found := re.match(r'Parser key "([^"]+)"[^:\n]*:(.*)', message, re.S):
@@ -62,7 +62,7 @@ def plain(message: str, options: Iterable[str] = ()) -> str:
 
 
 def with_hint(message: str, options: Iterable[str]) -> str:
-    """Say of an unknown option that there is none, and which one may be meant; return other messages as they are."""
+    """Return a message on an unknown option with a suggestion; return other messages unchanged."""
     for pattern in _UNKNOWN:
         if (found := re.search(pattern, message)) and not message.startswith("Parser key"):
             name = ".".join(found.groups()).split("=")[0]
@@ -83,7 +83,7 @@ def _sentence(message: str) -> str:
 
 
 def _unusable(key: str, lines: list[str]) -> str:
-    """Say why the value of an option cannot be used, from the lines of the report on it."""
+    """Return a message on the value of an option that cannot be used, from the lines of the report on it."""
     if key == "config":
         return _no_config(" ".join(line.strip() for line in lines))
     for number, line in enumerate(lines):
@@ -130,7 +130,7 @@ def _no_config(reason: str) -> str:
 
 
 def _value(key: str, reports: list[str]) -> tuple[str, str]:
-    """Return the option and the value that cannot be used, which may be nested in the one that is reported on."""
+    """Return the option and the value that cannot be used, which may be nested in the reported option."""
     given = [found[1] for line in reports if (found := re.search(r"(?:Given|Got) value: (.*)$", line))]
     paths = [found[1] for line in reports if (found := re.match(r"Expected a path but (.*) either not acc", line))]
     value = (given[-1:] or paths or ["what is given"])[0]
@@ -144,7 +144,7 @@ def _short(text: str) -> str:
 
 
 def _expected(reports: list[str]) -> str:
-    """Say in words which types an option has."""
+    """Return the types of an option in words."""
     for pattern in (
         r"Subtypes: \[(.*)\]$",
         r"(?:Expected an?|Not a valid subclass of) (.*?)\.? Got value",
@@ -158,7 +158,7 @@ def _expected(reports: list[str]) -> str:
 
 
 def in_words(text: str) -> str:
-    """Say types as jsonargparse prints them, such as ``<class 'int'>, typing.Literal['full']``, in words."""
+    """Return types in words that jsonargparse prints as in ``<class 'int'>, typing.Literal['full']``."""
     if union := re.fullmatch(r"typing\.Union\[(.*)\]", text):
         text = union[1]
     text = text.replace(" | ", ", ")
@@ -169,7 +169,7 @@ def in_words(text: str) -> str:
 
 
 def _word(name: str) -> str:
-    """Say one type in words; nothing for those that nobody can type at a command line."""
+    """Return a type in words; "" for types whose values cannot be typed on a command line."""
     if found := re.fullmatch(r"tuple with (\d+) elements", name):
         return f"a list of {found[1]}"
     if name in _LISTS:
@@ -183,7 +183,7 @@ def _word(name: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand in no bracket."""
+    """Split at the commas outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter == "[") - (letter == "]")
@@ -195,12 +195,12 @@ def _split(text: str) -> list[str]:
 
 
 def _reason(reports: list[str], expected: str) -> str | None:
-    """Say why a class path cannot be used, where the report is about one."""
+    """Return the reason why a class path cannot be used; "" if the report is not about one."""
     text = "\n".join(reports)
     if found := re.search(r"correspond to a subclass of (\w+)", text) or re.search(
         r"Expected '.*' to be a (?:function that returns|subclass of) <class '(\w+)'>", text
     ):
-        return f"it is no subclass of {found[1]}; give the class path of one"
+        return f"it is not a subclass of {found[1]}; give the class path of one"
     if "Expected an instantiatable class" in text:
         return "it is only the base of such classes; give the class path of one that is complete"
     if found := re.search(r"Multiple subclasses with name .*: (.*)\.", text):

@@ -1,6 +1,6 @@
 """Uses of undocumented parts of jsonargparse, each in one function.
 
-``tests/cli/options/test_jsonargparse_internals.py`` asks of each whether an installed release still has it.
+``tests/cli/options/test_jsonargparse_internals.py`` tests that the installed release still has each of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jsonargparse._loaders_dumpers import get_yaml_default_loader
 
 
 def actions_of(parser: ArgumentParser) -> list[Action]:
-    """Return what argparse knows of each option of a parser, those of its subcommands left out."""
+    """Return the actions of argparse for the options of a parser, without those of its subcommands."""
     return list(parser._actions)
 
 
@@ -30,23 +30,23 @@ def subcommands_of(parser: ArgumentParser) -> dict[str, Any]:
 
 
 def sections_of(parser: ArgumentParser) -> set[str]:
-    """Return the names before the dot in the options of a parser, such as ``data`` and ``model``."""
+    """Return the sections of a parser, which precede the dot in its options, such as ``data`` and ``model``."""
     return set(parser.groups or {})
 
 
 def branches_of(values: Namespace) -> Iterator[tuple[str, Any]]:
-    """Yield the names that stand directly in a namespace, with their values; ``items`` goes into nested ones."""
+    """Yield the names and values directly in a namespace; ``items`` would also yield those of nested ones."""
     yield from vars(values).items()
 
 
 def yaml_reader() -> Any:
-    """Return the class by which jsonargparse reads the text of a single value, whatever reader a parser has."""
+    """Return the class with which jsonargparse reads the text of a single value, whatever reader a parser has."""
     return get_yaml_default_loader()
 
 
 def construct_with(parser: ArgumentParser, construct: Callable[..., Any]) -> None:
-    """Have a function called with each class that is made of options, its subcommands' too, and their arguments.
+    """Let a parser and its subcommands create objects by a function that is called with class and arguments.
 
-    To give it to each call instead, as releases from 4.49 on recommend, reaches no class that LightningCLI makes.
+    Passing the function to each call, as recommended from 4.49 on, does not reach the classes that LightningCLI makes.
     """
     parser.add_instantiator(construct, object, subclasses=True)

@@ -1,4 +1,4 @@
-"""Trying an optimiser and a scheduler on a single weight, before a run of hours fails at one of its epochs."""
+"""A trial of optimiser and scheduler on a single weight, so that a long run does not fail after hours."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MOST_EPOCHS = 1000
 def make_trial_step(options: dict[str, Any], epochs: float) -> None:
     """Make an update on a single weight, and step the scheduler through the epochs.
 
-    The module's own SGD without a scheduler is not tried: its constructor has checked all of its options.
+    The module's own SGD without a scheduler is not tried, since the module has checked all of its options.
 
     Args:
         options: ``lr``, ``optimizer`` and ``lr_scheduler`` of a RegressionModule.
-        epochs: How many epochs the run can have; the first thousand are stepped through.
+        epochs: Maximum number of epochs of the run; the scheduler is stepped through the first thousand.
 
     Raises:
-        InputError: The optimiser or the scheduler fails, or the learning rate is not finite any more.
+        InputError: The optimiser or the scheduler fails, or the learning rate becomes infinite or nan.
     """
     if options["optimizer"] is None and options["lr_scheduler"] is None:
         return

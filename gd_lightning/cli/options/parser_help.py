@@ -29,9 +29,9 @@ _TITLES = {
 }
 _HELP = {
     # Lightning's own text names what is refused here, such as hpc.
-    "ckpt_path": "The run to go on with, to judge or to use: its directory, such as lightning_logs/NAME, a checkpoint "
+    "ckpt_path": "The run to continue, evaluate or use: its directory, such as lightning_logs/NAME, a checkpoint "
     "file, last, which is the newest run in lightning_logs, or best (RUN/best of another run), the checkpoint with the "
-    "best value that a ModelCheckpoint of it has monitored.",
+    "best value that one of its ModelCheckpoints has monitored.",
     "seed_everything": "Seed of the initial weights; true: one that is drawn.",
 }
 _OWN = {"data": RegressionDataModule, "model": RegressionModule}

@@ -45,11 +45,11 @@ _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_o
 
 @dataclass
 class ParsedOptions:
-    """What a command line means.
+    """The options of a command line, resolved and checked.
 
     Args:
         parser: The parser of all subcommands.
-        arguments: What was given.
+        arguments: The arguments.
         config: All options, with the name of the subcommand.
         run: The run that ``--ckpt_path`` names, if any.
     """
@@ -80,36 +80,36 @@ class ParsedOptions:
 
     @property
     def earlier_run(self) -> EarlierRun:
-        """The run, of a subcommand that cannot do without."""
+        """The run that ``--ckpt_path`` names, for a subcommand that requires it."""
         assert self.run is not None
         return self.run
 
     @cached_property
     def given(self) -> Namespace:
         """The options that were given, in arguments, configs or the environment, without defaults."""
-        # Without defaults, what is required must be there; what a person gives comes later and wins. The problem that
-        # is chosen may need arguments, which come later, too.
+        # Without defaults, required options must be there; what the user gives comes later and overrides this problem.
+        # So do the arguments that the problem of the user may need.
         given = _parse(self.parser, self._with("--data.problem", DEFAULT_PROBLEM), defaults=False)[self.stage]
         assert isinstance(given, Namespace)
         return given
 
     def own(self, method: Callable[..., None]) -> dict[str, Any]:
-        """Return the options that a subcommand has beside those of fit, the arguments of a method, as plain values."""
+        """Return the options of a subcommand that fit does not have, the arguments of a method, as plain values."""
         values = self.values.as_dict()
         return {name: values[name] for name in signature(method).parameters if name != "self"}
 
     def text(self) -> str:
-        """Return all options as a config that makes the same again."""
+        """Return all options as a config that reproduces them."""
         return str(self.stage_parser.dump(self.values, skip_none=False, skip_validation=True))
 
     def take_up(self, path: str) -> None:
-        """Complete the options by those that a run was made with, below what a person gives.
+        """Complete the options by those of a run; options given by the user take precedence.
 
         Args:
-            path: What a person gave as ``--ckpt_path``.
+            path: The value of ``--ckpt_path``.
 
         Raises:
-            InputError: There is no such run, or it cannot be used so.
+            InputError: There is no such run, or it cannot be used with these options.
         """
         stage = self.stage
         root = Path(self.values.trainer.default_root_dir or ".")
@@ -126,17 +126,17 @@ class ParsedOptions:
             take_whole_table(self.values, run)
 
     def _with(self, *first: str) -> list[str]:
-        """Return the arguments with others before those of the subcommand."""
+        """Return the arguments with others inserted directly after the subcommand."""
         at = self.arguments.index(self.stage) + 1
         return [*self.arguments[:at], *first, *self.arguments[at:]]
 
 
 def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
-    """Parse, settle and check the arguments of a command.
+    """Parse, resolve and check the arguments of a command.
 
     Args:
         parser: The parser of all subcommands.
-        arguments: What was given.
+        arguments: The arguments.
 
     Raises:
         InputError: One of them cannot be used.
@@ -176,13 +176,13 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
 
 
 def _flags_as_options(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments with --json alone as --json=true."""
+    """Yield the arguments, with --json=true for a --json without a value."""
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         yield "--json=true" if argument == "--json" and following not in ("true", "false") else argument
 
 
 def _rewritten(arguments: list[str]) -> list[str]:
-    """Return the arguments with what a subcommand takes in a form of its own as options."""
+    """Return the arguments with special forms of a subcommand rewritten as options."""
     at = next((i for i, argument in enumerate(arguments, start=1) if argument in EXAMPLES), 0)
     own = _REWRITTEN.get(arguments[at - 1], list) if at else list
     return [*arguments[:at], *own(arguments[at:])]
@@ -204,7 +204,7 @@ def _with_problem_of_the_run(arguments: list[str]) -> list[str]:
 
 
 def _value_of(name: str, arguments: Sequence[str]) -> str | None:
-    """Return the value of an option among arguments; None where it is not there."""
+    """Return the value of an option among arguments; None if it is not given."""
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, is_one, value = argument.partition("=")
         if option == name:
@@ -213,10 +213,10 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
 
 
 def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Namespace:
-    """Parse with the defaults of the problem that is chosen.
+    """Parse with the defaults of the chosen problem.
 
-    Where another class than the default one is chosen, jsonargparse carries over what both take: the seed and the
-    noise of the default problem. So the choice is made the default, and all is parsed again.
+    If a class other than the default is chosen, jsonargparse carries over the arguments that both have, such as seed
+    and noise of the default problem. So the chosen class is made the default, and everything is parsed again.
     """
     config = _parse(parser, arguments)
     problem = None if config.subcommand is None else config[config.subcommand].data.problem
@@ -232,7 +232,7 @@ def _with_defaults_of_the_problem(parser: Parser, arguments: list[str]) -> Names
 
 
 def _parse(parser: Parser, arguments: list[str], defaults: bool = True) -> Namespace:
-    """Parse, by the parser of the subcommand alone where nothing speaks of others: the one of all parses it twice."""
+    """Parse, if possible by the parser of the subcommand alone, since the parser of all subcommands parses twice."""
     stage = arguments[0] if arguments else ""
     if stage not in subcommands_of(parser) or any(name.startswith("PL_") for name in os.environ):
         return parser.parse_args(arguments, defaults=defaults)

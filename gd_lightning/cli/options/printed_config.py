@@ -20,14 +20,14 @@ _FLAGS = ("skip_default", "skip_unset")
 
 
 def printed_config(parsed: ParsedOptions, flags: str) -> str:
-    """Return the config as it is settled, so that it says what would run.
+    """Return the config with all options resolved, so that it describes the run.
 
     Args:
         parsed: The options.
-        flags: What is left out, separated by commas.
+        flags: Flags that say what is left out, separated by commas.
 
     Raises:
-        InputError: There is no such flag.
+        InputError: A flag is unknown.
     """
     given = [flag for flag in flags.split(",") if flag]
     if unknown := [flag for flag in given if flag not in _FLAGS]:
@@ -37,15 +37,15 @@ def printed_config(parsed: ParsedOptions, flags: str) -> str:
 
 
 def _with_what_makes_it_differ(parsed: ParsedOptions, text: str) -> str:
-    """Return a config without defaults that is settled as the present options are.
+    """Return a config without defaults that is resolved to the present options.
 
-    What is settled from several options, such as the learning rate of model and optimiser, can come out otherwise
-    where one of them is a default and left out; so can what a variable of the environment overrules.
+    An option that is resolved from several others, such as the learning rate of model and optimiser, can get another
+    value if one of these is a default and left out. So can an option that an environment variable overrides.
     """
     parser = parsed.stage_parser
     wanted = as_plain_values(parser, parsed.values)
     printed: dict[str, Any] = read_own_yaml(text) or {}
-    # Twice each: what is added to the config can change in turn what is settled from it.
+    # Twice each, since options that are added to the config can change the resolved values again.
     for has_options in (False, True, False, True):
         with environment_with(has_options):
             parser.choose_problem(DEFAULT_PROBLEM)
@@ -56,11 +56,11 @@ def _with_what_makes_it_differ(parsed: ParsedOptions, text: str) -> str:
 
 
 def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
-    """Return all options of a config as the plain values that a file would hold.
+    """Return all options of a config as plain values, as in a file.
 
     Args:
         parser: The parser of the options.
-        config: The options as they are settled.
+        config: The resolved options.
     """
     values = read_own_yaml(parser.dump(config, skip_none=False, skip_validation=True))
     assert isinstance(values, dict)
@@ -68,13 +68,13 @@ def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]
 
 
 def what_differs(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what one config says otherwise than another, or in addition to it.
+    """Return the options that differ between two configs, or are only in the first.
 
-    A class is returned with its path and all of its arguments, since arguments without a path say nothing.
+    A class is returned with its path and all of its arguments, since arguments need the path.
 
     Args:
-        wanted: What a config should come to.
-        made: The options as they are parsed.
+        wanted: The options that a config should be resolved to.
+        made: The options to which it is resolved.
     """
     found: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -89,7 +89,7 @@ def what_differs(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str
 
 
 def merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with the options of another one, which count where both have them."""
+    """Return a config updated with the options of another one."""
     result = dict(config)
     for name, value in more.items():
         before = result.get(name)
@@ -102,10 +102,10 @@ def merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]
 
 @contextlib.contextmanager
 def environment_with(options: bool) -> Iterator[None]:
-    """Let the environment have the variables that are options, such as ``PL_FIT__MODEL__LR``, or not.
+    """Keep or remove environment variables that are options, such as ``PL_FIT__MODEL__LR``, in this context.
 
     Args:
-        options: Whether it has them.
+        options: Whether they are kept.
     """
     taken = {} if options else {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PL_")}
     try:

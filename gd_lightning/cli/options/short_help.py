@@ -83,7 +83,7 @@ _TRAINING = (
     Option("trainer.max_epochs", "N", "passes over the data", "20"),
     Option("trainer.precision", "NAME", "64-true for float64; float32 if not given"),
     Option("trainer.callbacks+", "CLASS", "add a callback, such as LossBelow or EarlyStopping"),
-    Option("on_divergence", "WHAT", "stop, or continue", "stop"),
+    Option("on_divergence", "WHAT", "stop or continue", "stop"),
     Option("seed_everything", "N", "seed of the initial weights", "0"),
     _ROOT,
 )

@@ -1,6 +1,6 @@
-"""What a config may name: classes of the type that an option expects, local files, and plain values.
+"""Restriction of configs to classes of the type that an option expects, local files, and plain values.
 
-Nothing else is called, and nothing beyond this machine is read or written.
+Nothing else is called, and nothing outside this machine is read or written.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from gd_lightning.errors import InputError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, timedelta, PurePath, Enum, torch.device, torch.dtype)
 _BUILT_IN = {Any, object, type, list, tuple, dict, set, frozenset, *_PLAIN}
-# The model's copies of what is chosen and checked as optimizer and lr_scheduler; what a comparison varies is checked as
-# an option of each of its runs.
+# Copies of optimizer and lr_scheduler, which are checked themselves; options that a comparison varies are checked in
+# each of its runs.
 _COPIES = ("model.optimizer", "model.lr_scheduler", "vary")
-# Options that are words to be shown, or names of columns, and no paths whatever they hold.
+# Options that are texts to show, or names of columns, and never paths.
 _WORDS = {"title", "features", "targets", "columns", "claims", "monitor", "notes", "tags", "description"}
 _PATH = re.compile(r"dir|path|file|folder|root|logs|runs", re.IGNORECASE)
 _ADDRESS = re.compile(r"(ur[il]|host|endpoint|location)$", re.IGNORECASE)
-# What fsspec, by which Lightning opens files, takes for another place than a directory of this machine.
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one letter alone is a drive
+# Paths that fsspec, with which Lightning opens files, does not read as a directory of this machine.
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a single letter is a drive
 _CHAINED = re.compile(r"://|::|^data:")
 
 
 class _NoPrograms(MetaPathFinder):
-    """Finds no module that is there to be run as a program, ``__main__`` of a package."""
+    """Refuses to import modules that are programs, ``__main__`` of a package."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        """Refuse such a module; leave others to whoever finds them."""
+        """Refuse such a module; leave others to the other finders."""
         if name.endswith(".__main__"):
             raise ImportError(f"Importing '{name}' is not allowed")
 
 
 @contextlib.contextmanager
 def no_programs() -> Iterator[None]:
-    """Import no program meanwhile, whatever an option names: importing it is running it."""
+    """Refuse to import programs in this context, since importing a program runs it."""
     finder = _NoPrograms()
     sys.meta_path.insert(0, finder)
     try:
@@ -61,9 +61,9 @@ def no_programs() -> Iterator[None]:
 
 
 def distrust() -> None:
-    """Set jsonargparse, for this process, to read local configs only and to import nothing of Python's own library.
+    """Set jsonargparse, for this process, to read only local configs and to import nothing of the standard library.
 
-    No option takes a class of it, and many of its modules run commands, or are programs that begin when imported.
+    No option takes a class of the standard library, and many of its modules run commands, or are programs.
     """
     set_parsing_settings(
         config_read_mode_fsspec_enabled=False,
@@ -75,30 +75,30 @@ def distrust() -> None:
 def refuse_foreign_code(
     parser: Parser, values: Namespace | Mapping[str, Any], prefix: str = "", typed: Collection[str] = ()
 ) -> None:
-    """Check all that parsed options name, also within the arguments of a class, before any class is made.
+    """Check all classes and paths in parsed options, also in arguments of classes, before any object is made.
 
     Args:
         parser: The parser of these options, which knows their types.
         values: The parsed options.
-        prefix: What comes before the names of the options, for messages.
-        typed: The arguments that a person typed: the address of a server of results may stand there, and nowhere else.
+        prefix: Prefix of the names of the options in messages.
+        typed: The arguments that the user typed, in which alone addresses of servers for results are allowed.
 
     Raises:
-        InputError: A class is not of the type that its option expects, something else than a class is named, or a
-            place that is not on this machine.
+        InputError: A class is not of the type that its option expects, or an option names something other than a class,
+            or a place outside this machine.
     """
     for action in actions_of(parser):
         hint, name = type_of(action), prefix + action.dest
         if hint is None or name in _COPIES or action.dest not in values:
             continue
         value = values[action.dest]
-        # A default is its author's, and no config's; jsonargparse keeps a function as its path.
+        # Defaults are trusted, since they do not come from a config; jsonargparse stores a function by its path.
         if value is not action.default and value is not _look_up(str(action.default)):
             _check(value, tuple(_classes(hint)), name, typed)
 
 
 def _refuse_remote(text: str, name: str, typed: Collection[str]) -> None:
-    """Refuse a text that names a place beyond this machine."""
+    """Refuse a text that names a place outside this machine."""
     path, option = name.split("."), name.rpartition(".")[2]
     if _WORDS.intersection(path):
         return
@@ -111,13 +111,12 @@ def _refuse_remote(text: str, name: str, typed: Collection[str]) -> None:
             )
     elif _URL.match(text) or (path[0] != "data" and _PATH.search(option) and _CHAINED.search(text)):
         raise InputError(
-            f"cannot use {text} as {name}, because it is the address of another place than a directory of this "
-            "machine; give a plain path"
+            f"cannot use {text} as {name}, because it is the address of a place outside this machine; give a plain path"
         )
 
 
 def _check(value: Any, expected: tuple[type, ...], name: str, typed: Collection[str]) -> None:
-    """Check the classes in a value of an option, which may hold others."""
+    """Check the classes and paths in the value of an option, which may be nested."""
     if isinstance(value, (Namespace, Mapping)):
         if "class_path" in value:
             _check_class(value, expected, name, typed)
@@ -147,7 +146,7 @@ def _check_class(
     if not (isinstance(cls, type) and issubclass(cls, expected)):
         names = " or ".join(dict.fromkeys(base.__name__ for base in expected))
         raise InputError(
-            f"cannot use {path} as {name}, because it is no subclass of {names}; give the class path of one"
+            f"cannot use {path} as {name}, because it is not a subclass of {names}; give the class path of one"
         )
     parser = Parser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
@@ -158,7 +157,7 @@ def _check_class(
 
 
 def _look_up(path: str) -> object:
-    """Return what a path names in the modules that are imported already."""
+    """Return the object at an import path, in modules that are already imported; None if there is none."""
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
         module = sys.modules.get(".".join(parts[:end]))
@@ -171,7 +170,7 @@ def _look_up(path: str) -> object:
 
 
 def _classes(hint: Any) -> Iterator[type]:
-    """Yield the classes of which a type hint takes instances; of a callable, those that it returns."""
+    """Yield the classes whose instances match a type hint; for a callable, those of its results."""
     if arguments := get_args(hint):
         for argument in arguments:
             yield from () if isinstance(argument, list) else _classes(argument)

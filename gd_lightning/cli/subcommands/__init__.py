@@ -1,1 +1,1 @@
-"""The subcommands, one or more files each (layer 7)."""
+"""The subcommands, each in one or more files (layer 7)."""

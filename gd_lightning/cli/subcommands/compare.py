@@ -24,7 +24,7 @@ from gd_lightning.tracking.locks import in_turn
 from gd_lightning.tracking.run_directory import LOGS
 from gd_lightning.tracking.run_reader import find_runs, read_run
 
-# One process, whose runs leave all their files.
+# A comparison needs a single process, and all files of its runs.
 _NEEDED: dict[str, tuple[Any, ...]] = {
     "devices": (1, "1", "auto"),
     "num_nodes": (1,),
@@ -37,14 +37,14 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
 
 
 def compare(command: Trains, options: Mapping[str, Any]) -> None:
-    """Compare finished runs, or make those that are not there yet first.
+    """Compare finished runs, or train variants and compare them.
 
     Args:
-        command: With the options of ``fit``.
-        options: Those of ``compare``.
+        command: The command, with the options of ``fit``.
+        options: The options of ``compare``.
 
     Raises:
-        InputError: Something cannot be compared.
+        InputError: These runs or variants cannot be compared.
     """
     if (share := this_share()) is not None:
         share.carry_out(command)
@@ -61,7 +61,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
 
 
 def _refuse_nothing(options: Mapping[str, Any]) -> None:
-    """Refuse what has no value to compare, and what is varied without a name; null is not given."""
+    """Refuse options that are given without a value, and varied values without the name of an option."""
     for name in ("runs", "batch_sizes", "lrs", "vary"):
         if options[name] in ([], {}, ""):
             raise InputError(f"cannot compare with {name} {options[name]!r}, because it is empty; leave it out")
@@ -81,14 +81,14 @@ def _compare_runs(command: Trains, options: Mapping[str, Any], words: Mapping[st
 
 def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mapping[str, Any]) -> None:
     trainer, data = command.config.compare.trainer, command.datamodule
-    if not trainer.callbacks:  # which can measure something of their own
+    if not trainer.callbacks:  # callbacks can measure further quantities
         check_columns(options["columns"] or ())
     for name, allowed in _NEEDED.items():
         if trainer[name] not in allowed:
             raise InputError(f"cannot compare with trainer.{name} {trainer[name]}; leave it out")
     with precision_of_run(trainer.precision):
         variants, title = FitVariants.of(command, options, data.variant), type(data.problem).__name__
-    configs = variants.configs(command, data.variant)  # all mistakes are found before anything is made
+    configs = variants.configs(command, data.variant)  # finds all errors before files are written
     drawn = None if any(name.startswith("data.problem") for name in variants.varied) else data
     made_of = {"settings": variants.shared, "members": variants.options}
     with own_directory(options["directory"], _logs(command), f"compare-{title}", made_of) as directory:
@@ -102,7 +102,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
 
 
 def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) -> None:
-    """Train what is not finished, and show what there is, also where it is interrupted."""
+    """Train the unfinished runs, and show the results, after an interruption those that there are."""
     interruption: BaseException | None = None
     with progress_bar(len(task.members), " runs", unit_scale=False) as bar:
         results = list[MemberResult]()
@@ -122,18 +122,18 @@ def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) 
         with in_turn(directory / CLAIMS / "report"):
             _show(task.report(results), directory)
     if interruption is not None:
-        print(f"finished     {len(results)} of {len(task.members)} runs; the same command makes the others")
+        print(f"finished     {len(results)} of {len(task.members)} runs; repeat the command for the others")
         raise interruption
     shutil.rmtree(directory / CLAIMS, ignore_errors=True)
 
 
 def _show(report: Report, directory: Path) -> None:
-    """Write what a comparison shows, and print it."""
+    """Write and print a report."""
     try:
         report.save(directory)
     finally:
         print(report)
-    print(files_shown(directory, "custom_scalars"))  # TensorBoard opens another tab first, whatever there is
+    print(files_shown(directory, "custom_scalars"))  # TensorBoard would open another tab
 
 
 def _logs(command: Trains) -> Path:

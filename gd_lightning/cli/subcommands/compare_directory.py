@@ -17,25 +17,25 @@ from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_tak
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
 
-PLAN = "compare.json"  # what a comparison is made of
+PLAN = "compare.json"  # the settings that define a comparison
 CLAIMS = ".claims"  # of processes that share its members
 
 
 @contextmanager
 def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> Iterator[Path]:
-    """Have the directory of a comparison: where the same one was begun, else a new one.
+    """Lock the directory of a comparison: that in which the same one was begun, else a new one.
 
-    Processes that carry out the same comparison have it together. A new one is taken back where only the first run can
-    tell that it cannot be made, such as for a metric to monitor that there is not.
+    Processes that carry out the same comparison share it. A new one is removed again if the first run is refused, for
+    example because the metric to monitor does not exist.
 
     Args:
-        given: What a person chose.
-        logs: Where it is else.
-        name: What it is called there.
-        content: What the comparison is made of.
+        given: The directory given by the user, if any.
+        logs: The parent of other directories.
+        name: The name of other directories.
+        content: The settings that define the comparison.
 
     Raises:
-        InputError: The directory that was chosen holds something else, or another process writes something else there.
+        InputError: The given directory contains something else, or another process writes something else there.
     """
     plain = plain_copy(content)
     directory, made = _chosen(given, logs, name, plain)
@@ -48,13 +48,13 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
             yield directory
     except InputError:
         if is_ours and not any(is_finished(path) for path in directory.iterdir()):
-            with contextlib.suppress(InputError), held(directory):  # others may be at work there
+            with contextlib.suppress(InputError), held(directory):  # other processes may be writing there
                 _take_back(directory, made)
         raise
 
 
 def _chosen(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> tuple[Path, list[Path]]:
-    """Return the directory, and what was made for it, the innermost first."""
+    """Return the directory, and the directories that were created for it, the innermost first."""
     parent = logs if given is None else Path(given)
     missing = missing_directories(parent)
     if given is not None:
@@ -72,10 +72,10 @@ def _chosen(given: str | None, logs: Path, name: str, content: Mapping[str, Any]
 
 
 def _begin(directory: Path, content: Mapping[str, Any]) -> None:
-    """Note what a comparison is made of, unless the same is noted there.
+    """Write the settings of a comparison into its directory, unless the same ones are there.
 
     Raises:
-        InputError: Something else is there, also where another process has begun it at the same moment.
+        InputError: The directory contains something else, possibly since a moment ago from another process.
     """
     _refuse_another(directory, content)
     write_once(directory / PLAN, content)
@@ -83,7 +83,7 @@ def _begin(directory: Path, content: Mapping[str, Any]) -> None:
 
 
 def _take_back(directory: Path, made: Sequence[Path]) -> None:
-    """Remove what is in a directory, and of those that were made for it what others have put nothing into."""
+    """Remove the contents of a directory, and those directories created for it that are empty."""
     for path in list(directory.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     remove_empty(made)
@@ -92,7 +92,7 @@ def _take_back(directory: Path, made: Sequence[Path]) -> None:
 def _refuse_another(directory: Path, content: object) -> None:
     if _content_of(directory) != content and is_taken(directory):
         raise InputError(
-            f"cannot compare in {directory}, because something else is there; give another directory, or the same "
+            f"cannot compare in {directory}, because it contains something else; give another directory, or the same "
             "options as before"
         )
 
@@ -105,7 +105,7 @@ def _content_of(directory: Path) -> object:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run reached its end, also where it diverged."""
+    """Whether a run reached its end, which includes divergence."""
     try:
         summary = read_summary(run / SUMMARY)
     except InputError:

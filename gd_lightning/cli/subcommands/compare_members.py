@@ -38,7 +38,7 @@ from gd_lightning.variants import BatchSize, Variant
 
 
 class Trains(Protocol):
-    """What a comparison needs of the command line."""
+    """The part of the command line that a comparison uses."""
 
     config: Namespace
     model: RegressionModule
@@ -46,21 +46,21 @@ class Trains(Protocol):
     options: ParsedOptions
 
     def checked_fit(self, *arguments: str) -> Namespace:
-        """Return options of ``fit`` with which a run can be trained, as a parsed command."""
+        """Return checked options of ``fit``, as a parsed command."""
 
     def fit_member(self, member: FitMember) -> History:
-        """Train a run; returns its history."""
+        """Train a run, and return its history."""
 
 
 @dataclass(frozen=True)
 class FitMember:
-    """A run of a comparison, as a task of its own: plain values, which any process can carry out.
+    """A run of a comparison as a task of plain values, which any process can carry out.
 
     Args:
-        name: What it is called.
-        directory: Where its files are.
-        config: A parsed command: ``fit`` and all of its options, with its own seeds.
-        module_class: What is trained.
+        name: The name of the run.
+        directory: The directory of its files.
+        config: A parsed command: ``fit`` and all options of the run, with its seeds.
+        module_class: The class of its module.
     """
 
     name: str
@@ -69,21 +69,21 @@ class FitMember:
     module_class: type[RegressionModule]
 
     def finished(self, history: History | None = None) -> MemberResult | None:
-        """Return the result that its files hold; None where they do not say that it reached its end.
+        """Return the result of the run from its files; None if it has not reached its end.
 
         Args:
-            history: Its history, where it is at hand.
+            history: The history, if it is in memory; None: it is read from its file.
         """
         if not is_finished(self.directory):
             return None
         return MemberResult(read_run(self.directory, history), self._load)
 
     def claimed(self) -> AbstractContextManager[bool]:
-        """Claim the member among all processes that carry out the same comparison, on whatever machine."""
+        """Claim the member among all processes, on all machines, that carry out the same comparison."""
         return claimed(self.directory.parent / CLAIMS / self.name)
 
     def _load(self) -> RegressionModule:
-        """Return the trained module, with the network that the options name, of which a checkpoint has the weights."""
+        """Return the trained module: the network is made from the options, its weights are those of the checkpoint."""
         parser = Parser()
         parser.add_class_arguments(self.module_class, "model")
         module = parser.instantiate_classes(Namespace(model=self.config.fit.model)).model
@@ -96,12 +96,12 @@ class FitMember:
 
 @dataclass(frozen=True)
 class FitVariants:
-    """What is compared on the command line, as text, by the full names of the options.
+    """The variants of a comparison on the command line: values as text, by the full names of the options.
 
     Args:
-        shared: The options that all runs have.
-        settings: What each variant sets.
-        seeds: What each seed sets.
+        shared: The options of all runs.
+        settings: The options of each variant.
+        seeds: The options of each seed.
     """
 
     shared: Mapping[str, Any]
@@ -110,15 +110,15 @@ class FitVariants:
 
     @classmethod
     def of(cls, command: Trains, options: Mapping[str, Any], variant: Variant) -> FitVariants:
-        """Make them of what a person gave.
+        """Return the variants that the options describe.
 
         Args:
-            command: With the options of ``fit``.
-            options: Those of ``compare``, by their names.
+            command: The command, with the options of ``fit``.
+            options: The options of ``compare``, by their names.
             variant: The configured batches.
 
         Raises:
-            InputError: It cannot be compared.
+            InputError: These options cannot be compared.
         """
 
         def best(size: str | None) -> str:
@@ -132,18 +132,18 @@ class FitVariants:
         base = _seeds(given, options["vary_data"], names)
         shared = _shared(given, set(options), names)
         if "optimizer" in names and command.options.given.get("model.lr") is None:
-            del shared["model"]["lr"]  # else the default of SGD would be that of every optimiser
+            del shared["model"]["lr"]  # otherwise the default of SGD would be used for every optimiser
         seeds = [{name: str(value + i) for name, value in base.items()} for i in range(options["seeds"])]
         return cls(shared, settings, seeds)
 
     @property
     def varied(self) -> set[str]:
-        """The names of the options that set variants apart."""
+        """The names of the options that differ between variants."""
         return set(self.settings[0])
 
     @property
     def options(self) -> dict[str, dict[str, str]]:
-        """What each run sets, by its name: every variant with every seed."""
+        """The options of each run, by its name: every variant with every seed."""
         found: dict[str, dict[str, str]] = {}
         for setting in self.settings:
             for i, seed in enumerate(self.seeds):
@@ -151,10 +151,10 @@ class FitVariants:
         return found
 
     def configs(self, command: Trains, variant: Variant) -> list[Namespace]:
-        """Return a parsed ``fit`` for each variant, with which the first seed can be trained.
+        """Return a checked and parsed ``fit`` of the first seed for each variant.
 
         Raises:
-            InputError: Something cannot be used, or gives the same options as something else.
+            InputError: An option cannot be used, or two variants have the same options.
         """
         has_one_size = not any(name.startswith("data.") and name != "data.batch_size" for name in self.varied)
         known: dict[str, str] = {}
@@ -174,7 +174,7 @@ class FitVariants:
     def members(
         self, configs: Sequence[Namespace], directory: Path, module_class: type[RegressionModule]
     ) -> list[FitMember]:
-        """Return every run, with its options as :meth:`configs` returns them and a directory in that of all."""
+        """Return every run, with its options from :meth:`configs` and a directory in that of the comparison."""
         own = [_with(config, seed) for config in configs for seed in self.seeds]
         named = zip(self.options, own, strict=True)
         return [FitMember(name, directory / name, config, module_class) for name, config in named]
@@ -205,7 +205,7 @@ def _varied(given: str | Sequence[str] | Mapping[str, Sequence[Any]] | None) -> 
 
 
 def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
-    """Return the batch sizes as text; the configured one alone where other options are varied."""
+    """Return the batch sizes as text; none, which stands for the configured one, if only other options are varied."""
     if options["batch_sizes"] is None:
         return [] if options["vary"] else list(map(_text, usual_batch_sizes(configured.train_samples)))
     sizes = _as_texts(options["batch_sizes"])
@@ -216,7 +216,7 @@ def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
 
 def _as_size(text: str) -> BatchSize:
     if text != "full" and not text.isdecimal():
-        raise InputError(f"batch_size {text!r} is no number of samples; use 'full' or a whole number from 1")
+        raise InputError(f"cannot use {text!r} as batch_size; use 'full' or a whole number from 1")
     return "full" if text == "full" else int(text)
 
 
@@ -229,23 +229,23 @@ def _text(value: object) -> str:
 
 
 def _seeds(settings: Mapping[str, Any], vary_data: bool, varied: Collection[str]) -> dict[str, int]:
-    """Return the options that a seed changes, with the values that are configured, but for those that are varied."""
+    """Return the options that a seed changes, with their configured values, without those that are varied."""
     base = {"seed_everything": int(settings["seed_everything"]), "data.seed": int(settings["data"]["seed"])}
     if vary_data:
         problem = settings["data"]["problem"]
         if "seed" not in problem.get("init_args", {}):
             raise InputError(
-                f"cannot vary the data, because {problem['class_path'].rpartition('.')[2]} draws them from no seed; "
-                "leave vary_data out"
+                f"cannot vary the data, because {problem['class_path'].rpartition('.')[2]} has no seed; leave "
+                "vary_data out"
             )
         base["data.problem.init_args.seed"] = int(problem["init_args"]["seed"])
     return {name: value for name, value in base.items() if not {name, name.replace(".init_args", "")} & set(varied)}
 
 
 def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[str, Any]:
-    """Return the settings that fit has, too, without those that each run has of its own."""
+    """Return the settings that are options of fit, without those that differ between runs."""
     shared = {name: value for name, value in settings.items() if name not in {*own, "config", "ckpt_path"}}
-    # The model's optimiser and scheduler are those beside it.
+    # The model's copies are linked to optimizer and lr_scheduler.
     linked = ("optimizer", "lr_scheduler")
     shared["model"] = {name: value for name, value in shared["model"].items() if name not in linked}
     optimizer = shared.get("optimizer")

@@ -8,7 +8,7 @@ from gd_lightning.cli.options.config_text import text_of
 
 
 class CompareOptions:
-    """Where the subcommand's own options are found; each of its runs has a Trainer of its own."""
+    """The method whose arguments are the options of the subcommand."""
 
     def compare(
         self,
@@ -30,34 +30,36 @@ class CompareOptions:
         Args:
             runs: Directories of finished runs to compare instead, of this or of another Lightning project; they can be
                 given without the name of this option.
-            batch_sizes: The variants, such as full,16,1; null: these, or the configured one where something else is
+            batch_sizes: The variants, such as full,16,1; null: these, or the configured one if another option is
                 varied.
-            seeds: From how many seeds each is trained: the configured one and those that follow. A seed changes the
-                start, and the order of samples.
-            vary_data: Whether a seed changes the data that the problem draws, too.
-            lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best, which is what
-                theory says of a linear regressor.
-            vary: Any option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; more options with
-                more --vary. In a config, a mapping from options to lists of values.
-            target: The train loss whose first crossing is compared; null: 1 % above the least squares where they are
-                known, else what all variants reach that do not diverge and get below every start.
-            directory: Where the runs and the comparison are; null: a directory in lightning_logs. Runs that are
-                finished there are not made again.
-            columns: Names of other figures to show, such as [distance_to_truth, val_r2]; table.csv has all of them.
-            claims: What somebody claims, each with what it expects of the figures, such as {"0.1 is faster than 0.01":
-                "epochs_to_target: lr 0.1 < lr 0.01"}; whether it agrees is said with the findings.
-            workers: How many processes train at the same time, with a share of the threads each; the numbers are those
-                of one process of as many threads. Another process takes seconds to start, so that more than one pays
-                from some ten seconds of training. The same command, started again while it runs, also on another
-                machine with the same directory, takes part.
+            seeds: Number of seeds of each variant, counted up from the configured one. A seed changes the order of
+                samples, and the initial weights if they are random.
+            vary_data: Whether a seed also changes the data that the problem draws.
+            lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best, which theory gives
+                for a linear regressor.
+            vary: An option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; repeat --vary for
+                more options. In a config, a mapping from options to lists of values.
+            target: The train loss whose first crossing is compared; null: 1 % above the least-squares loss if it is
+                known, else the highest final train loss of all runs that do not diverge, in variants that end below
+                every initial loss.
+            directory: Directory of the runs and the comparison; null: a directory in lightning_logs. Runs that are
+                finished there are not trained again.
+            columns: Names of further quantities to show, such as [distance_to_truth, val_r2]; table.csv has all of
+                them.
+            claims: Claims to test, each with its expectation, such as {"0.1 is faster than 0.01": "epochs_to_target: lr
+                0.1 < lr 0.01"}; the findings say whether the results agree.
+            workers: Number of processes that train in parallel, each with a share of the threads; the results are those
+                of one process with as many threads. A further process takes seconds to start, so it pays from some ten
+                seconds of training. The same command, started again while it runs, also on another machine with the
+                same directory, takes part.
         """
 
 
 def with_own_options(args: Sequence[str]) -> list[str]:
-    """Return the arguments of compare with directories of runs, and each --vary, as the options that they are.
+    """Return the arguments of compare with directories of runs, and all values of --vary, written as options.
 
     Args:
-        args: What was given behind ``compare``.
+        args: The arguments after ``compare``.
     """
     runs: list[str] = []
     varied: list[str] = []
@@ -80,5 +82,5 @@ def with_own_options(args: Sequence[str]) -> list[str]:
 
 
 def _is_value(before: Sequence[str]) -> bool:
-    """Whether what follows some arguments is the value of the last of them."""
+    """Whether the next argument is the value of the last of these."""
     return bool(before) and before[-1].startswith("--") and "=" not in before[-1]

@@ -15,10 +15,10 @@ _STANDARDIZED = {
 
 
 def say_what_was_read(data: RegressionDataModule) -> None:
-    """Print what was read of a table; nothing of other data.
+    """Print which rows and columns were read from a table; nothing for other data.
 
     Args:
-        data: The data; they are read.
+        data: The data, which are read.
     """
     if is_first_process() and data.problem.description:
         said = f"{data.problem.description}; {_STANDARDIZED[data.standardize]}"

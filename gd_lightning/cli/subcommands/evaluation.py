@@ -27,14 +27,14 @@ def judge(
     run: EarlierRun,
     stage: Literal["validate", "test"],
 ) -> None:
-    """Measure a run, print its metrics and of which samples they are, and write them into a new file of the run.
+    """Evaluate a run, print its metrics with the number of samples, and write them into a new file of the run.
 
     Args:
         trainer: The Trainer.
-        model: The module, whose weights are those of the run.
+        model: The module, into which the weights of the run are loaded.
         data: The data.
         run: The run.
-        stage: For what samples were held out.
+        stage: The subcommand, which chooses the held-out samples.
     """
     measure = trainer.validate if stage == "validate" else trainer.test
     with weights_alone():
@@ -60,7 +60,7 @@ def judge(
 
 
 def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:
-    """Write values into a file that did not exist before; where that is impossible, they have been printed."""
+    """Write values into a new file; warn if that is impossible, since they have been printed."""
     try:
         with new_file(directory, stage, ".json") as file:
             write_json(file, values)

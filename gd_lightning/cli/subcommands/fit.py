@@ -41,12 +41,12 @@ from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
 from gd_lightning.tracking.summary import epoch_table, run_report
 
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
-_LITTLE = 10.0  # seconds of training; a run that its options end later keeps its files
+_LITTLE = 10.0  # seconds of training; the files of a run are kept if an error in its options ends it later
 _MOST_COLUMNS = 6  # parameters in the table of epochs
 
 
 def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool, begun: float) -> list[Callback]:
-    """Return the callbacks of a run that come behind the recorder and those that a person adds.
+    """Return the callbacks of a run that come after the recorder and those that the user adds.
 
     Args:
         options: The options of fit, with what was made of their classes.
@@ -55,7 +55,7 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
         begun: When the command began, by ``time.monotonic()``.
 
     Raises:
-        InputError: A person adds one that there is already.
+        InputError: The user adds a callback that fit has itself.
     """
     if any(isinstance(callback, StopOnDivergence) for callback in added):
         raise InputError(
@@ -78,15 +78,15 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
 
 
 def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataModule) -> None:
-    """Refuse what only data, model and Trainer together show to be impossible.
+    """Refuse combinations of data, model and Trainer that cannot be trained.
 
     Args:
         trainer: The Trainer.
         model: The module.
-        data: The data; they are read.
+        data: The data, which are read.
 
     Raises:
-        InputError: It is.
+        InputError: They cannot be trained.
     """
     data.trainer = trainer
     if trainer.precision not in _PRECISIONS:
@@ -105,20 +105,20 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
 def fit(
     train: Callable[[], None], trainer: Trainer, continued: RegressionModule | None, files: FitFiles, is_member: bool
 ) -> Outcome | None:
-    """Train, and say what became of it.
+    """Train, and print the results.
 
     Args:
-        train: Has the Trainer train.
+        train: Starts the training.
         trainer: The Trainer.
-        continued: The module, where the run goes on from a checkpoint, or has come to its end.
-        files: Where its files are; they are removed where it fails before it has trained anything.
-        is_member: Whether it is a run of a comparison, which says it all.
+        continued: The module, if the run continues from a checkpoint; else None.
+        files: The files of the run, which are removed if it fails before its first update.
+        is_member: Whether this is a run of a comparison, which prints the results of all runs.
 
     Returns:
-        How the run ended; None where another process says so.
+        The outcome of the run; None in processes other than the first.
 
     Raises:
-        InputError: The options train nothing.
+        InputError: The options leave no update to make.
     """
     recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
     refused = False
@@ -127,9 +127,12 @@ def fit(
         if recorder.summary is None and continued is not None:
             _end_without_training(trainer, continued)
         if recorder.summary is None:
-            raise InputError("these options train nothing; leave out what limits the run to no update")
+            raise InputError(
+                "cannot train with these options, because they leave no update to make; leave out the limit that does "
+                "so"
+            )
     except Exception as error:
-        # What only the first epoch can tell, such as a metric to monitor that there is not; little is lost.
+        # Some errors show only in the first epoch, such as a monitored metric that does not exist; little is lost.
         lost = recorder.history["seconds"][-1] if len(recorder.history) else 0.0
         refused = trainer.current_epoch == 0 and lost < _LITTLE and isinstance(error, InputError)
         raise
@@ -146,7 +149,7 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
 
 
 def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
-    """Give a run that is continued at its end the files of one: Lightning calls no hook where nothing is to do."""
+    """Write the files of a continued run that was at its end already, since Lightning then calls no hook."""
     for hook in ("on_train_start", "on_train_end"):
         for callback in _callbacks(trainer):
             if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint, SaveConfig)):
@@ -155,7 +158,7 @@ def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
 
 
 def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
-    """Print the epochs of a run, its results, and where its files are."""
+    """Print the epochs of a run, its results, and the directory of its files."""
     summary = recorder.summary
     assert summary is not None
     parameters = list(summary.parameters or {})
@@ -168,10 +171,10 @@ def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:
         print(f"\nfiles        {shown(directory)}")
     kept = next((each.update for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)), None)
     if recorder.history.outcome is Outcome.DIVERGED and kept not in (None, summary.updates):
-        print(f"checkpoint   the weights after update {kept}, the last that were saved before it diverged")
+        print(f"checkpoint   the weights after update {kept}, the last ones saved before the run diverged")
     boards = [Path(each.log_dir) for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
     if boards:
         print(f"to see them  tensorboard --logdir {shown(boards[0].parent)}")
     is_unfinished = recorder.history.outcome is Outcome.INTERRUPTED
     if is_unfinished and directory is not None and (directory / LAST_CHECKPOINT).is_file():
-        print(f"to go on     {typed()} fit --ckpt_path {shown(directory)}")
+        print(f"to continue  {typed()} fit --ckpt_path {shown(directory)}")

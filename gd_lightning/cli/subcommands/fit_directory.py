@@ -19,41 +19,41 @@ from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, f
 
 
 class FitFiles:
-    """Where the files of a run go: what is continued goes on in its place, whatever logger it has.
+    """The directory of a run's files; a continued run keeps its directory, whatever its logger is.
 
     Args:
-        run: The run that is continued, if any.
-        chosen: The directory of a run of a comparison.
-        made: Where the directory is added as it is chosen, for whoever says what became of it.
+        run: The continued run, if any.
+        chosen: The directory of a run of a comparison; None for other runs.
+        made: A list to which the directory is added, so that messages can name it.
     """
 
     def __init__(self, run: EarlierRun | None, chosen: Path | None, made: list[Path]) -> None:
         self.directory = chosen
         self._run = run if run is not None and run.goes_on_in_place else None
         self._all_made = made
-        self._missing: list[Path] = []  # what has to be made for the directory, the innermost first
+        self._missing: list[Path] = []  # directories to create for it, the innermost first
         self._made_by_loggers: list[Path] = []
         self._events_before: set[Path] = set()
         self._held = contextlib.ExitStack()
 
     def choose(self, trainer: Trainer, name: str, has_own_logger: bool, has_checkpoints: bool) -> None:
-        """Choose the directory, and let the loggers begin there.
+        """Choose the directory, and start the loggers there.
 
         Args:
-            trainer: The Trainer; its loggers and callbacks are told.
-            name: What a new directory is called.
-            has_own_logger: Whether this program logs, as no other logger is chosen.
-            has_checkpoints: Whether checkpoints are saved, which need a directory without any logger, too.
+            trainer: The Trainer, whose loggers and callbacks get the directory.
+            name: The name of a new directory.
+            has_own_logger: Whether this program's logger is used, since the user has chosen none.
+            has_checkpoints: Whether checkpoints are saved, which need a directory even without a logger.
 
         Raises:
-            InputError: A logger cannot begin, or another process writes there.
+            InputError: A logger cannot start, or another process writes there.
         """
         logs = Path(trainer.default_root_dir) / LOGS
         self._missing = missing_directories(logs)
         if self._run is not None:
             self.directory = self._run.directory
         elif self.directory is None and (has_own_logger or (has_checkpoints and not trainer.loggers)):
-            # Of several processes the first one decides, and tells the others when it is asked for the directory.
+            # The first of several processes decides; the others get the directory when they ask for it.
             self.directory = claim_directory(logs, name) if trainer.is_global_zero else logs / name
         if self.directory is not None:
             self._all_made.append(self.directory)
@@ -77,15 +77,15 @@ class FitFiles:
                 self._made_by_loggers.append(made)
             if not isinstance(logger, TensorBoardLogger):
                 with refusals_of(type(logger)):
-                    _ = getattr(logger, "experiment", None)  # begins it, before anything else is made
+                    _ = getattr(logger, "experiment", None)  # starts it before other files are written
 
     def _hold(self, trainer: Trainer) -> None:
-        """Let no other process continue the run meanwhile.
+        """Lock the directory, so that no other process continues the run meanwhile.
 
         Raises:
-            InputError: One is about it, or has been since the run was read.
+            InputError: Another process continues it, or has continued it since the run was read.
         """
-        # Of several processes, nobody knows yet which directory a logger of another program will lead to.
+        # With several processes, the directory of a logger of another program is not known yet.
         directory = self.directory if trainer.world_size > 1 else directory_of(trainer)
         if directory is None or not trainer.is_global_zero:
             return
@@ -93,8 +93,8 @@ class FitFiles:
         self._held.enter_context(held(directory))
         if self._run is not None and self._run.has_gone_on:
             raise InputError(
-                f"cannot go on with {self._run.name}, because another process has just done so; repeat the command to "
-                "go on from there"
+                f"cannot continue {self._run.name}, because another process has just done so; repeat the command to "
+                "continue from there"
             )
 
     def release(self) -> None:
@@ -102,10 +102,10 @@ class FitFiles:
         self._held.close()
 
     def remove(self, logs: Path) -> None:
-        """Remove what a run left that failed before its first update, or in its first epoch by its options.
+        """Remove the files of a run that failed before its first update, or in its first epoch because of its options.
 
         Args:
-            logs: Where the directories of runs are.
+            logs: The parent of the directories of runs.
         """
         if self._run is not None:
             assert self.directory is not None
@@ -116,4 +116,4 @@ class FitFiles:
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
                 forget(made, logs)
-        remove_empty(self._missing)  # another run may have begun there
+        remove_empty(self._missing)  # another run may have written there

@@ -1,4 +1,4 @@
-"""The classes and the subcommands of another project that this command line serves."""
+"""Classes and subcommands of another project that uses this command line."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def classes_of(program: Program) -> tuple[type[RegressionModule], type[Regressio
     """Return the module and the data module that a program trains.
 
     Raises:
-        InputError: They are no subclasses of those of this package.
+        InputError: They are not subclasses of the classes of this package.
     """
     found = []
     for given, base in ((program.module_class, RegressionModule), (program.data_class, RegressionDataModule)):
         if given is not None and not (isinstance(given, type) and issubclass(given, base)):
             name = getattr(given, "__name__", type(given).__name__)
-            raise InputError(f"cannot serve {name}, because it is no {base.__name__}; give a subclass of it")
+            raise InputError(f"cannot train {name}, because it is not a {base.__name__}; give a subclass of it")
         found.append(base if given is None else given)
     module, data = found
     return module, data  # type: ignore[return-value]  # as has been checked
 
 
 def call(function: Callable[..., Any], name: str, args: list[str]) -> int:
-    """Call a function with arguments of a command line; returns the exit code.
+    """Call a function with arguments of a command line, and return the exit code.
 
     Args:
-        function: Its arguments have types.
-        name: What the subcommand is called.
-        args: Its options.
+        function: A function with type hints.
+        name: The name of the subcommand.
+        args: The arguments after the subcommand.
 
     Raises:
         InputError: An option cannot be used.

@@ -19,27 +19,27 @@ from gd_lightning.tracking.run_directory import new_file
 
 
 class PlanOptions:
-    """Where the subcommand's own options are found; there is no Trainer."""
+    """The method whose arguments are the options of the subcommand."""
 
     def plan(self, json: bool = False, map: bool = True) -> None:  # noqa: A002  # it is the option's name
-        """Say before training which learning rates are stable for which batch sizes, and how far they lead.
+        """Predict before training which learning rates are stable for which batch sizes, and the outcome of the run.
 
-        Of a linear regressor with the squared error it says so for the whole run; of other networks and losses it says
-        what holds at the start.
+        The statements hold for the whole run of a linear regressor with the squared error, and at the start of a run of
+        other networks and losses.
 
         Args:
             json: Print JSON for programs instead of a table.
-            map: Draw learning rates against batch sizes by what becomes of them, into a new PNG file.
+            map: Draw a map of the outcomes over batch sizes and learning rates, into a new PNG file.
         """
 
 
 def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
-    """Print a plan, whatever becomes of the file with its map.
+    """Print a plan, even if the file with its map cannot be written.
 
     Args:
         made: The plan.
-        json: Whether it is for a program.
-        logs: Where the map goes; None: nowhere. What holds at the start alone has no map.
+        json: Whether it is printed as JSON.
+        logs: Directory for the map; None: no map. A plan that holds only at the start has no map.
     """
     map_file, failure = None, None
     if not json:
@@ -54,7 +54,7 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
             failure = error
         except NOT_COMPUTABLE as error:
             reason = first_line(error)[:100]
-            warn(f"there is no map, for theory does not reach so far: {reason}")
+            warn(f"the map of outcomes is not drawn, because theory yields numbers beyond float64: {reason}")
     if json:
         print(made.as_json(map_file))
     elif map_file is not None:
@@ -64,7 +64,7 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
 
 
 def _write_picture(image: NDArray[np.uint8], logs: Path, name: str) -> Path:
-    """Write a picture beside the runs, into a file of its own or none; returns it as seen from here."""
+    """Write a picture into a new file in a directory, and return its path relative to the current directory."""
     with new_file(logs, name, ".png") as path:
         save_png(path, image)
     return from_here(path)

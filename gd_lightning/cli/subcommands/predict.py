@@ -20,12 +20,12 @@ from gd_lightning.tracking.run_directory import new_file
 
 
 def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModule, run: EarlierRun) -> None:
-    """Predict, write the predictions into a CSV file that did not exist before, and say which one.
+    """Predict, write the predictions into a new CSV file, and print its path.
 
     Args:
         trainer: The Trainer.
-        model: The module, whose weights are those of the run.
-        data: What it predicts from.
+        model: The module, into which the weights of the run are loaded.
+        data: The data with the inputs to predict at.
         run: The run.
     """
     with weights_alone():
@@ -43,10 +43,10 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
 
 
 def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
-    """Return the rows of a table as they were given, with the predictions behind them, as CSV.
+    """Return the rows of a table as they were given, with the predictions in further columns, as CSV.
 
-    A row that is left out for a missing value has none. Of data without a table there are the features and, where they
-    are known, the targets.
+    A row that is left out because of a missing value has empty predictions. For data that are not a table, the columns
+    are the features, the predictions and, if they are known, the targets.
     """
     targets = list(data.problem.target_names or _numbered("y", predictions.shape[1]))
     names = [f"predicted_{name}" for name in targets]
@@ -64,7 +64,7 @@ def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
 def _with_predictions(
     rows: Iterator[tuple[Sequence[object], bool]], names: Sequence[str], predictions: Sequence[Sequence[float]]
 ) -> Iterator[Sequence[object]]:
-    """Yield the header and each row with its predictions; a column that is there already keeps its name."""
+    """Yield the header and each row with its predictions; existing columns keep their names."""
     header, _ = next(rows)
     yield [*header, *(_new(name, header) for name in names)]
     values = iter(predictions)
@@ -73,7 +73,7 @@ def _with_predictions(
 
 
 def _new(name: str, header: Sequence[object]) -> str:
-    """Return a name that no column has: with a number, where one has it."""
+    """Return the name, with a number appended if a column already has it."""
     others = (f"{name}_{i}" for i in count(2))
     return name if name not in header else next(other for other in others if other not in header)
 

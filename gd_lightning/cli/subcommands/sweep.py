@@ -30,7 +30,7 @@ from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, is_taken
 
-# What would change runs that have no Trainer.
+# Options that would change the runs, which have no Trainer.
 _NEEDED: dict[str, tuple[Any, ...]] = {
     "devices": (1, "1", "auto"),
     "num_nodes": (1,),
@@ -47,12 +47,12 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
 _MOST_NAMED = 8  # values in a warning
-# Callbacks that change nothing, and have nothing to show of many runs at once.
+# Callbacks that may be ignored, since they only show something of single runs.
 _ONLY_SHOW = re.compile(r"gd_lightning\.(?:\w+\.)*PrintUpdates")
 
 
 class Sweeps(Protocol):
-    """What a sweep needs of the command line."""
+    """The part of the command line that a sweep uses."""
 
     config: Namespace
     model: RegressionModule
@@ -64,11 +64,11 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     """Train all runs of a sweep, write its table, and print it.
 
     Args:
-        command: With the options of ``fit``.
-        options: Those of ``sweep``.
+        command: The command, with the options of ``fit``.
+        options: The options of ``sweep``.
 
     Raises:
-        InputError: Something cannot be swept.
+        InputError: These options cannot be swept.
     """
     config, module, data = command.config.sweep, command.model, command.datamodule
     trainer, count = config.trainer, options["seeds"]
@@ -129,7 +129,7 @@ def _warn_of_repetitions(given: Mapping[str, Any], train_samples: int) -> None:
         again = dict.fromkeys(written_twice(name, values, train_samples) if values is not None else [])
         if again:
             more = ", ..." if len(again) > _MOST_NAMED else ""
-            warn(f"{', '.join(list(again)[:_MOST_NAMED])}{more} is given twice as {name}, and swept once")
+            warn(f"{', '.join(list(again)[:_MOST_NAMED])}{more} is given twice as {name}, but trained once")
 
 
 def _device(accelerator: str) -> torch.device:
@@ -141,12 +141,12 @@ def _device(accelerator: str) -> torch.device:
 
 @contextlib.contextmanager
 def _empty(directory: Path) -> Iterator[Path]:
-    """Have a directory that holds nothing yet for oneself; where nothing comes into it, it is removed again.
+    """Create and lock an empty directory, which is removed afterwards if it is still empty.
 
     Raises:
-        InputError: Something is there, or comes from another process.
+        InputError: The directory is not empty, or another process writes there.
     """
-    taken = f"cannot sweep into {directory}, because something else is there; give another directory"
+    taken = f"cannot sweep into {directory}, because it contains something else; give another directory"
     if is_taken(directory):
         raise InputError(taken)
     directory.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ GRIDS = {
 
 
 class SweepOptions:
-    """Where the subcommand's own options are found; its runs have no Trainer."""
+    """The method whose arguments are the options of the subcommand."""
 
     def sweep(
         self,
@@ -33,31 +33,29 @@ class SweepOptions:
         directory: str | None = None,
         workers: int = 1,
     ) -> None:
-        """Train every combination of some settings, many runs at once, and map what they come to.
+        """Train every combination of some settings, many runs at once, and map the results.
 
         Args:
-            lrs: Learning rates, such as 0.01,0.1 or log(1e-4,1,40), which has equal ratios; what --model.lr is given
-                here is meant, too. Null: log(1e-4,1,40).
-            batch_sizes: Batch sizes, such as 1,2,4,...,full; what --data.batch_size is given here
-                is meant, too. Null: these.
-            momentums: Values of the momentum, such as 0,0.5,0.9; what --model.momentum is given here is meant, too.
-            weight_decays: Values of the L2 penalty; what --model.weight_decay is given here is meant, too.
-            l1s: Values of the L1 penalty; what --model.l1 is given here is meant, too.
-            seeds: From how many seeds each combination is trained: the configured one and those that follow. A seed
-                changes the start, and the order of samples.
-            directory: Where the results go; null: a new directory in lightning_logs.
-            workers: How many processes train at the same time, with a share of the threads each; the numbers are those
-                of one process of as many threads. They take seconds to start, and compiled runs use all threads of one
-                process already: several pay where a sweep takes longer than some ten seconds and is batched, or trained
-                one by one.
+            lrs: Learning rates, such as 0.01,0.1 or log(1e-4,1,40), which has equal ratios; the same as --model.lr.
+                Null: log(1e-4,1,40).
+            batch_sizes: Batch sizes, such as 1,2,4,...,full; the same as --data.batch_size. Null: these.
+            momentums: Values of the momentum, such as 0,0.5,0.9; the same as --model.momentum.
+            weight_decays: Values of the L2 penalty; the same as --model.weight_decay.
+            l1s: Values of the L1 penalty; the same as --model.l1.
+            seeds: Number of seeds of each combination, counted up from the configured one. A seed changes the order of
+                samples, and the initial weights if they are random.
+            directory: Directory of the results; null: a new one in lightning_logs.
+            workers: Number of processes that train in parallel, each with a share of the threads; the results are those
+                of one process with as many threads. Processes take seconds to start, and compiled runs use all threads
+                of one process, so several pay only if a sweep takes longer than some ten seconds and is not compiled.
         """
 
 
 def with_grids(args: Sequence[str]) -> list[str]:
-    """Return the arguments of sweep with options of fit that take a grid here as the options that hold it.
+    """Return the arguments of sweep, with swept options of fit replaced by the options of sweep for their values.
 
     Args:
-        args: What was given behind ``sweep``.
+        args: The arguments after ``sweep``.
 
     Example:
         >>> with_grids(["--model.lr", "0.1,0.2", "--data.batch_size=1,2,4,...,full", "--seeds", "2"])
@@ -77,11 +75,11 @@ def with_grids(args: Sequence[str]) -> list[str]:
 
 
 def settle_grids(config: Namespace, given: Namespace) -> None:
-    """Say what is swept where nothing is given, and let the module have one of the values, which is checked.
+    """Set the default values of swept options, and give the module one of the values, so that it is checked.
 
     Args:
         config: All options; changed.
-        given: Those that were given, in arguments, configs or the environment.
+        given: The options that were given in arguments, configs or the environment.
     """
     if config.batch_sizes is None and given.get("data.batch_size") is None:
         config.batch_sizes = BATCH_SIZES

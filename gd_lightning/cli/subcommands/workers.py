@@ -1,4 +1,4 @@
-"""Further processes of a command line: each trains some of the runs of a comparison, or parts of a sweep."""
+"""Worker processes of a command line, which train some runs of a comparison, or parts of a sweep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.signals import ENDING, name_of
 
 _TERMINATED = 128 + signal.SIGTERM
-# A process that is forked from one with threads hangs, or is ended by the libraries that compute.
+# A process forked from one with threads may hang, or be ended by numerical libraries.
 _PROCESSES = multiprocessing.get_context("spawn")
 _share: ContextVar[_Share | None] = ContextVar("share", default=None)  # of a process that is a worker
 
@@ -45,18 +45,18 @@ def check_workers(subcommand: str, workers: int) -> None:
 
 
 def this_share() -> _Share | None:
-    """Return what this process trains as a worker; None where it is none."""
+    """Return the share of this process if it is a worker, else None."""
     return _share.get()
 
 
 @dataclass(frozen=True)
 class _Share:
-    """The members that a worker trains those of that nobody else does.
+    """The members of a comparison, of which a worker trains those that no other process trains.
 
     Args:
-        members: All of them.
-        output: Where everything goes that is printed meanwhile.
-        connection: Where the process that started this one is told what was printed.
+        members: All members.
+        output: Receives everything that is printed.
+        connection: Sends the output to the process that started this one.
     """
 
     members: Sequence[FitMember]
@@ -67,9 +67,9 @@ class _Share:
         """Train the members that are neither finished nor claimed.
 
         Args:
-            command: What trains them.
+            command: Trains the members.
         """
-        self.output.taken()  # the process that started this one has said it, too
+        self.output.taken()  # the process that started this one has printed the same
         for member in self.members:
             with member.claimed() as is_ours:
                 if is_ours and not is_finished(member.directory):
@@ -78,14 +78,14 @@ class _Share:
 
 
 class _Output:
-    """What a worker prints, kept until a run has ended, so that the lines of runs are not mixed up."""
+    """The output of a worker, kept until a run has ended, so that the lines of different runs do not mix."""
 
     def __init__(self) -> None:
         self._out, self._err = io.StringIO(), io.StringIO()
         sys.stdout, sys.stderr = self._out, self._err
 
     def taken(self) -> tuple[str, str]:
-        """Return what was printed since the last call, and what of errors."""
+        """Return the output and the error output since the last call."""
         said = self._out.getvalue(), self._err.getvalue()
         for stream in (self._out, self._err):
             stream.seek(0)
@@ -94,15 +94,15 @@ class _Output:
 
 
 class Workers:
-    """Processes that train members of a comparison beside this one, from when it is entered until it is left.
+    """Context in which worker processes train members of a comparison in parallel with this process.
 
-    What they print is printed here, a run at a time. Ctrl-C is left to this process, which ends the others by SIGTERM;
-    they then keep what they have trained. A worker ends at once where this process is killed.
+    Their output is printed here, one run at a time. Only this process handles Ctrl-C; it ends the workers by SIGTERM,
+    and they keep what they have trained. A worker ends at once if this process is killed.
 
     Args:
-        arguments: Those of this process's command line.
-        members: The members; of those that are not finished, each process trains one at least.
-        count: How many processes train, with this one.
+        arguments: The arguments of this process's command line.
+        members: The members; there are no more processes than unfinished members.
+        count: Number of processes that train, including this one.
     """
 
     def __init__(self, arguments: Sequence[str], members: Sequence[FitMember], count: int) -> None:
@@ -121,17 +121,17 @@ class Workers:
             self._workers.append(_Worker(self._arguments, described, threads))
 
     def _described(self) -> bytes:
-        """Return what a worker has to know.
+        """Return the pickled task of the workers.
 
         Raises:
-            InputError: A class of another project is not one that a process can import.
+            InputError: A class of another project cannot be imported by a process.
         """
         program = program_that_runs()
         try:
             return pickle.dumps((self._members, program.module_class, program.data_class, program.prog))
         except Exception as error:  # whatever an object raises that cannot be pickled
             raise InputError(
-                f"cannot train in several processes, because something cannot be sent to them "
+                f"cannot train in several processes, because an object cannot be sent to them "
                 f"({first_line(error)[:100]}); leave workers out, or define classes in a module"
             ) from error
 
@@ -145,11 +145,11 @@ class Workers:
             worker.process.join()
 
     def check(self) -> None:
-        """Fail as a worker has failed.
+        """Raise the error of a worker that has failed.
 
         Raises:
-            InputError: A worker says that something cannot be trained.
-            SystemExit: A worker failed otherwise, and has said why.
+            InputError: A worker has refused a run.
+            SystemExit: A worker failed for another reason, which it has printed.
         """
         for worker in self._workers:
             if worker.code in (None, COMPLETED):
@@ -161,12 +161,12 @@ class Workers:
 
 
 class _Worker:
-    """A process that trains, and what it says.
+    """A worker process, with its output.
 
     Args:
         arguments: The command line.
-        described: What it has to know, pickled.
-        threads: In how many threads it computes.
+        described: The pickled task.
+        threads: Number of threads in which it computes.
     """
 
     def __init__(self, arguments: list[str], described: bytes, threads: int) -> None:
@@ -181,7 +181,7 @@ class _Worker:
         threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
 
     def _listen(self, connection: Connection) -> None:
-        """Print what the worker says, and note how it ends."""
+        """Print the output of the worker, and record how it ends."""
         code: int | None = None
         with contextlib.suppress(EOFError, OSError):
             while code is None:
@@ -196,11 +196,11 @@ class _Worker:
         elif not self._is_ended:
             self.process.join()
             number = max(0, -(self.process.exitcode or 0)) or signal.SIGTERM
-            said = f"warning: a worker was ended by {name_of(number)}; its runs are trained by the others"
+            said = f"warning: a worker was ended by {name_of(number)}; the others train its runs"
             _print("", f"{self._before}{said}\n")
 
     def end(self) -> None:
-        """Have the process end; what it trains is kept."""
+        """End the process; its unfinished run is kept."""
         self._is_ended = True
         self.process.terminate()
 
@@ -212,7 +212,7 @@ def _print(said: str, errors: str) -> None:
 
 
 def _work(arguments: list[str], described: bytes, threads: int, connection: Connection) -> None:
-    """Be a worker: read the same command line, and train some of its members."""
+    """Run as a worker: parse the same command line, and train some of its members."""
     output = _Output()
     _begin(threads)
     members, *program = pickle.loads(described)
@@ -223,7 +223,7 @@ def _work(arguments: list[str], described: bytes, threads: int, connection: Conn
 
 
 def _begin(threads: int) -> None:
-    """Compute in some threads, leave signals but SIGTERM to the process that started this one, and end with it."""
+    """Set the number of threads, ignore signals except SIGTERM, and end when the starting process ends."""
     torch.set_num_threads(threads)
     for number in ENDING:
         if number != signal.SIGTERM:
@@ -240,7 +240,7 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _shared_threads(processes: int) -> Iterator[int]:
-    """Let this process compute in its share of the threads; the context is how many they are."""
+    """Let this process compute in its share of the threads, and yield their number."""
     before = torch.get_num_threads()
     share = max(1, before // processes)
     torch.set_num_threads(share)
@@ -252,10 +252,10 @@ def _shared_threads(processes: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[Executor | None]:
-    """Have an executor of processes, which end with this one, and are ended where this is left by an error.
+    """Yield an executor of processes, which end with this one, or when an error leaves the context.
 
     Args:
-        workers: How many; with 1, there is none, and this process computes.
+        workers: Number of processes; with 1, the executor is None, and this process computes.
     """
     if workers < 2:
         yield None

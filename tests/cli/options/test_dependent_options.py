@@ -71,5 +71,5 @@ def test_a_limit_that_is_given_alone_is_not_cut_short(
 @pytest.mark.parametrize("name", ["max_epochs", "max_steps"])
 def test_a_run_of_no_length_is_refused(name: str) -> None:
     trainer = Namespace({"max_epochs": 20, "max_steps": -1, "max_time": None, name: 0})
-    with pytest.raises(InputError, match=rf"trainer.{name} 0 trains nothing; use 1 or more"):
+    with pytest.raises(InputError, match=rf"cannot train with trainer.{name} 0; use 1 or more"):
         settle_length(trainer, lambda: Namespace({"trainer.max_epochs": trainer.max_epochs}))

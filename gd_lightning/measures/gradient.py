@@ -20,16 +20,16 @@ def gradient_norm_over(
 ) -> float:
     """Return the Euclidean norm of the gradient of a loss that is a mean over all samples and outputs of some batches.
 
-    The gradients of the batches are summed in float64; the ``grad`` of the parameters is left alone.
+    The gradients of the batches are summed in float64; the ``grad`` of the parameters is not changed.
 
     Args:
-        batches: Pairs x of shape (B, D) and y of shape (B, K); empty ones are fine.
-        predict: From x to predictions of shape (B, K).
-        summed_loss: From predictions and targets to the sum of the loss over samples and outputs.
-        parameters: All that the norm is taken over; frozen ones are left out.
+        batches: Pairs x of shape (B, D) and y of shape (B, K); they may be empty.
+        predict: Function of x that returns predictions of shape (B, K).
+        summed_loss: Function of predictions and targets that returns the loss, summed over samples and outputs.
+        parameters: The parameters of the gradient; frozen ones are left out.
 
     Returns:
-        The norm; nan where there are no samples.
+        The norm; nan without samples.
     """
     total, count = torch.zeros((), dtype=torch.float64), 0
     for gradient, outputs in _gradients(batches, predict, summed_loss, parameters):
@@ -43,21 +43,23 @@ def gradient_variance_over(
     summed_loss: Callable[[Tensor, Tensor], Tensor],
     parameters: Iterable[nn.Parameter],
 ) -> float:
-    """Return how much the gradient of the batch loss varies from batch to batch, at one set of weights.
+    """Return the variance of the batch gradient over batches, at one set of weights.
 
-    It is the mean of |g_b - g|^2 over the samples, with g_b the gradient of the batch that a sample is in, and g that
-    of all samples; of batches of one size it is the mean over batches. It is the trace of the covariance that
-    McCandlish et al. (An empirical model of large-batch training, 2018) call the gradient noise. An update of SGD is
-    lr g_b, so its variance is lr^2 times this one. Source of the recurrence: West, Communications of the ACM 22 (1979).
+    It is the mean of |g_b - g|^2 over the samples, where g_b is the gradient of the batch of a sample, and g that of
+    all samples; for batches of equal size it is the mean over batches. It is the trace of the covariance of the
+    gradient, see McCandlish et al., An Empirical Model of Large-Batch Training (2018),
+    https://arxiv.org/abs/1812.06162. An update of SGD is lr g_b, so its variance is lr^2 times this one. Source of the
+    recurrence: West, Updating Mean and Variance Estimates: An Improved Method, Communications of the ACM 22 (1979),
+    https://doi.org/10.1145/359146.359153.
 
     Args:
         batches: As for :func:`gradient_norm_over`.
-        predict: As for :func:`gradient_norm_over`, as are the next two.
-        summed_loss: From predictions and targets to the sum of the loss.
-        parameters: All whose gradient counts; frozen ones are left out.
+        predict: As for :func:`gradient_norm_over`.
+        summed_loss: As for :func:`gradient_norm_over`.
+        parameters: As for :func:`gradient_norm_over`.
 
     Returns:
-        The variance; 0 for a single batch, nan without one.
+        The variance; 0 for a single batch, nan without batches.
     """
     mean, scatter, count = torch.zeros((), dtype=torch.float64), 0.0, 0
     for total, outputs in _gradients(batches, predict, summed_loss, parameters):
@@ -74,7 +76,7 @@ def _gradients(
     summed_loss: Callable[[Tensor, Tensor], Tensor],
     parameters: Iterable[nn.Parameter],
 ) -> Iterator[tuple[Tensor, int]]:
-    """Yield the gradient of the summed loss of each batch, shape (P,), float64, and how many outputs were summed."""
+    """Yield the gradient of the summed loss of each batch, shape (P,), float64, and the number of summed outputs."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for x, y in batches:
         if len(x):

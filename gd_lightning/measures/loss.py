@@ -19,8 +19,8 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored.
 
     Args:
-        module: What is evaluated.
-        device: Where it is, for the generator there.
+        module: The module.
+        device: Its device, whose random generator is restored, too.
     """
     # To leave out duplicates is to hash each part, which takes long where they are metrics.
     trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]
@@ -44,12 +44,12 @@ def mean_loss_over(
     """Average a loss over all samples and outputs of some batches, summed in float64.
 
     Args:
-        batches: Pairs x of shape (B, D) and y of shape (B, K); empty ones are fine.
-        predict: From x to predictions of shape (B, K).
-        summed_loss: From predictions and targets to the sum of the loss over samples and outputs.
+        batches: Pairs x of shape (B, D) and y of shape (B, K); they may be empty.
+        predict: Function of x that returns predictions of shape (B, K).
+        summed_loss: Function of predictions and targets that returns the loss, summed over samples and outputs.
 
     Returns:
-        The mean; nan where there are no samples.
+        The mean; nan without samples.
     """
     total, count = 0.0, 0
     for x, y in batches:

@@ -1,4 +1,4 @@
-"""Seconds of training, without the time that anything else takes."""
+"""A stopwatch for seconds of training, without the time of anything else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 
 class Stopwatch:
-    """Counts seconds while it runs; stopped and started as often as needed.
+    """Counts seconds while it runs; it can be stopped and started again.
 
     Args:
-        seconds: What has been counted before.
+        seconds: Seconds counted before.
 
     Example:
         >>> watch = Stopwatch()
@@ -22,22 +22,22 @@ class Stopwatch:
         self._started: float | None = None
 
     def start(self) -> None:
-        """Go on counting; no effect while it runs."""
+        """Start or continue counting; no effect if it runs."""
         if self._started is None:
             self._started = time.perf_counter()
 
     def stop(self) -> None:
-        """Stop counting; no effect while it stands."""
+        """Stop counting; no effect if it does not run."""
         self._counted = self.seconds
         self._started = None
 
     def leave_out(self, seconds: float) -> None:
-        """Take back seconds that something else took while it ran."""
+        """Subtract seconds of something other than training that were counted."""
         self._counted -= seconds
 
     @property
     def running(self) -> bool:
-        """Whether it counts now."""
+        """Whether it is counting."""
         return self._started is not None
 
     @property

@@ -28,7 +28,7 @@ _SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Make a network in float32 from a seed; torch's generator has no part in it, and the default dtype stays."""
+    """Make a network in float32 from a seed; torch's generator and default dtype are not changed."""
     dtype = torch.get_default_dtype()
     if dtype is not torch.float32:  # it is that of all threads
         torch.set_default_dtype(torch.float32)
@@ -66,10 +66,10 @@ def initialize(network: nn.Module, scheme: str) -> None:
 
 
 def set_parameters(network: LinearRegressor, start: Affine) -> None:
-    """Give a linear regressor these parameters; a missing or extra bias is an error.
+    """Set the parameters of a linear regressor; a missing or extra bias is an error.
 
     Raises:
-        InputError: The shapes do not fit, or one has a bias and the other has not.
+        InputError: The shapes do not match, or only one of the two has a bias.
     """
     has_bias = network.affine().bias is not None
     if start.bias is not None and not has_bias:
@@ -86,10 +86,10 @@ def set_parameters(network: LinearRegressor, start: Affine) -> None:
 
 
 def given_start(values: Mapping[str, Any]) -> Affine:
-    """Read given values such as ``{"weight": -10, "bias": -20}``; a number, or a list for several features or targets.
+    """Parse given values such as ``{"weight": -10, "bias": -20}``, with lists for several features or targets.
 
     Raises:
-        InputError: Another key, no weight, or values that are no finite numbers.
+        InputError: There is another key, or no weight, or a value is not a finite number.
     """
     if unknown := sorted(set(values) - {"weight", "bias"}):
         raise InputError(f"cannot start at a given {unknown[0]!r}; the values that can be given are weight and bias")
@@ -100,7 +100,7 @@ def given_start(values: Mapping[str, Any]) -> Affine:
         bias = torch.as_tensor(values["bias"], dtype=torch.float64) if "bias" in values else None
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"cannot start at {dict(values)}, because the values are no numbers or lists of numbers"
+            f"cannot start at {dict(values)}, because the values are neither numbers nor lists of numbers"
         ) from error
     if not all(torch.isfinite(given.float()).all() for given in (weight, bias) if given is not None):
         raise InputError(f"cannot start at {dict(values)}, because the values are not finite; use numbers below 1e38")

@@ -47,11 +47,11 @@ class LinearRegressor(nn.Linear):
 
     @property
     def is_free(self) -> bool:
-        """Whether weight and bias are parameters, and not computed from others as pruning and parametrizations do."""
+        """Whether weight and bias are parameters, not computed from others as with pruning and parametrizations."""
         return has_plain_weights(self)
 
     def affine(self) -> Affine:
-        """Return the parameters, sharing memory with this module, or as they are computed from others."""
+        """Return the parameters, which share memory with this module unless they are computed from others."""
         for hook in forward_pre_hooks(self):
             # Pruning computes them at the beginning of a pass, which may lie before the last update.
             if isinstance(hook, BasePruningMethod):
@@ -63,18 +63,18 @@ class LinearRegressor(nn.Linear):
 
 
 class MLPRegressor(nn.Sequential):
-    """A multilayer perceptron: linear layers with an activation, and dropout if asked for, after each but the last.
+    """A multilayer perceptron: linear layers, each but the last followed by an activation and optionally dropout.
 
     Args:
         in_features: D.
         out_features: K.
         hidden_sizes: Width of each hidden layer, at least one.
-        activation: Which activation.
+        activation: Name of the activation.
         bias: Whether the linear layers have biases.
-        dropout: Probability that a hidden unit is left out while training.
+        dropout: Probability that a hidden unit is left out in training.
 
     Raises:
-        InputError: There is no hidden layer, a width is below 1, the activation is unknown, or the dropout is no
+        InputError: There is no hidden layer, a width is below 1, the activation is unknown, or the dropout is not a
             probability below 1.
     """
 

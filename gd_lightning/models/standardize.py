@@ -56,16 +56,15 @@ class Standardize(nn.Module):
     A model with this layer takes features in their original units everywhere: in training, in ``predict``, and in
     another project that loads its checkpoint. Behind the network, :meth:`original` undoes what it does to targets.
 
-    The statistics are float64 for ever, and what they are applied to is computed in float64: a mean such as that of
-    Unix times, 1.7e9, would be wrong by 64 in float32. The result has the precision that the layer, like any other,
-    is made in or converted to.
+    The statistics stay in float64, and are applied in float64: the mean of Unix times, 1.7e9, would be wrong by up to
+    64 in float32. The result has the precision in which the layer is made, or to which it is converted.
 
     Args:
         mean: Mean of each feature, shape (D,), float64.
-        scale: What each feature is divided by, shape (D,), float64.
+        scale: Divisor of each feature, shape (D,), float64.
 
     Raises:
-        InputError: They are no tensors.
+        InputError: They are not tensors with one number per feature.
 
     Example:
         >>> layer = Standardize(torch.tensor([1.7e9], dtype=torch.float64), torch.ones(1, dtype=torch.float64)).float()
@@ -81,8 +80,8 @@ class Standardize(nn.Module):
         super().__init__()
         if not (isinstance(mean, Tensor) and isinstance(scale, Tensor)):
             raise InputError(
-                f"cannot standardize by a mean of {mean!r} and a scale of {scale!r}, because they are no tensors of "
-                "one number for each feature; set standardize of the data, or give such tensors"
+                f"cannot standardize by a mean of {mean!r} and a scale of {scale!r}, because they are not tensors with "
+                "one number per feature; set standardize of the data, or give such tensors"
             )
         self.register_buffer("mean", mean.double())
         self.register_buffer("scale", scale.double())
@@ -93,12 +92,11 @@ class Standardize(nn.Module):
     def fit(cls, blocks: Callable[[], Iterable[Tensor]], centred: bool = True) -> Standardize:
         """Take mean and standard deviation (divisor N) of each feature; a constant feature is only centred.
 
-        A model without biases is 0 where its features are 0. Centred features would move that place, which the model
-        was asked to have at x = 0, to their mean. For such a model features are divided by their root mean square, and
-        nothing is subtracted.
+        The prediction of a model without biases is 0 at x = 0; with centred features, it would be 0 at their mean
+        instead. For such a model, features are only divided by their root mean square.
 
         Args:
-            blocks: Gives all samples, block by block, each of shape (rows, D).
+            blocks: Returns an iterable over blocks of all samples, each of shape (rows, D).
             centred: Whether the mean is subtracted.
         """
         moments = reduce(Moments.merged, (Moments.of(block) for block in blocks()))
@@ -115,7 +113,7 @@ class Standardize(nn.Module):
         return self
 
     def standardized(self, x: Tensor) -> Tensor:
-        """Standardise x of shape (B, D), in float64 and where the statistics are."""
+        """Standardise x of shape (B, D), in float64 and on the device of the statistics."""
         return (x.to(self.mean.device).double() - self.mean) / self.scale
 
     def original(self, z: Tensor) -> Tensor:
@@ -135,11 +133,11 @@ class Standardize(nn.Module):
 
     @property
     def largest_gain(self) -> float:
-        """At most so many times as large is the limit of the learning rate of a linear layer behind this one.
+        """The largest factor by which standardising can raise the limit of the learning rate of a linear layer.
 
-        The limit is 2 over the largest eigenvalue of the mean of 2 x x', which is the covariance and the product of the
-        means. That of a covariance is at most the largest variance times that of the correlation matrix, which is at
-        least 1.
+        The limit is 2 over the largest eigenvalue of the mean of 2 x x', with mean x x' = covariance + mean mean'. The
+        largest eigenvalue of a covariance is at most the largest variance times that of the correlation matrix, which
+        is at least 1.
         """
         return (self.scale.square().max() + self.mean.square().sum()).item()
 

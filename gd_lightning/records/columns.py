@@ -14,7 +14,7 @@ _LEAST = 16  # values that there is room for at first
 
 
 def union(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the whole numbers that some arrays have, each of which ascends; NumPy's own hashes them, and takes longer.
+    """Return the union of ascending arrays of whole numbers, sorted; faster than NumPy's, which hashes them.
 
     Example:
         >>> union([np.array([1, 4]), np.array([2, 4, 6])])
@@ -30,10 +30,10 @@ def union(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 class Numbers(Generic[_Number]):
-    """An array that grows at its end; NumPy's own would be copied each time.
+    """An array that grows at its end without being copied each time.
 
     Args:
-        values: What it begins with, shape (n,); they are not copied.
+        values: The first values, shape (n,), which are not copied.
 
     Example:
         >>> numbers = Numbers(np.array([1.0, 2.0]))
@@ -54,7 +54,7 @@ class Numbers(Generic[_Number]):
         return self._room[: self._count]
 
     def extend(self, count: int, values: NDArray[_Number] | float, room: int = 0) -> None:
-        """Add so many numbers, or so many times one number; with room for those that are known to come with them."""
+        """Append ``count`` numbers, or one number ``count`` times; reserve memory for numbers that will follow."""
         before, self._count = self._count, self._count + count
         if self._count > len(self._room):
             larger = np.empty(max(self._count, before + room, 2 * before, _LEAST), self._room.dtype)
@@ -63,18 +63,18 @@ class Numbers(Generic[_Number]):
         self._room[before : self._count] = values
 
     def pop(self) -> None:
-        """Remove the last one."""
+        """Remove the last number."""
         self._count -= 1
 
 
 class Column:
-    """The values of a column and the rows that they stand in, which ascend; most rows of a train loss are empty.
+    """The values of a column and their ascending rows, since most rows of, for example, a train loss are empty.
 
-    Rows without a gap are not written down: they would take half of the memory of a long column.
+    Rows without gaps are not stored, since they would take half of the memory of a long column.
 
     Args:
-        rows: In which it has values at first, int64, shape (n,).
-        values: Which, float64, shape (n,).
+        rows: The rows of the first values, int64, shape (n,).
+        values: The first values, float64, shape (n,).
 
     Example:
         >>> column = Column()
@@ -98,31 +98,31 @@ class Column:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """Its values, shape (n,), a view."""
+        """The values, shape (n,), a view."""
         return self._values.all
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """The rows that they stand in, shape (n,)."""
+        """The rows of the values, shape (n,)."""
         if self._rows is None:
             return np.arange(self._start, self._start + len(self), dtype=np.int64)
         return self._rows.all
 
     @property
     def last_row(self) -> int:
-        """The last row that has a value; -1 where none has."""
+        """The last row that has a value; -1 if none has."""
         if not len(self):
             return -1
         return self._start + len(self) - 1 if self._rows is None else int(self._rows.all[-1])
 
     def extend(self, start: int, rows: int, values: NDArray[np.float64] | float, room: int = 0) -> None:
-        """Fill so many rows from ``start`` on, all of them behind the last one that has a value.
+        """Fill consecutive rows, all of them after the last one that has a value.
 
         Args:
             start: The first row.
-            rows: How many.
-            values: One for each, shape (rows,), or one for all.
-            room: For how many values there is to be room, because they are about to come.
+            rows: Number of rows.
+            values: One per row, shape (rows,), or one for all.
+            room: Number of values to reserve memory for.
         """
         if not len(self):
             self._start, self._rows = start, None
@@ -136,8 +136,8 @@ class Column:
         """Fill rows, in ascending order, all after the last one that has a value.
 
         Args:
-            rows: Which, int64, shape (n,).
-            values: One for each, shape (n,).
+            rows: The rows, int64, shape (n,).
+            values: One per row, shape (n,).
         """
         if not len(rows) or rows[-1] - rows[0] + 1 == len(rows):
             self.extend(int(rows[0]) if len(rows) else 0, len(rows), values)
@@ -153,7 +153,7 @@ class Column:
             self._rows.pop()
 
     def take(self, rows: NDArray[np.int64]) -> Column:
-        """Return what some rows hold, which ascend; they are the rows 0, 1, 2 and so on of the result."""
+        """Return a column of some ascending rows, which become the rows 0, 1, 2, ... of the result."""
         places, values = self.find(rows)
         return Column(places, values)
 
@@ -170,7 +170,7 @@ class Column:
         return dense
 
     def find(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return which of some rows have a value, as places among those given, and the values."""
+        """Return the indices of those given rows that have a value, and the values."""
         if self._rows is None:
             places = rows - self._start
             found = np.flatnonzero((places >= 0) & (places < len(self)))

@@ -16,12 +16,12 @@ from gd_lightning.records.columns import Column
 
 
 def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[str]:
-    """Yield columns as CSV, in pieces: a header, then one line a row; a missing value is an empty cell.
+    """Yield columns as CSV, in pieces: a header, then one line per row; a missing value is an empty cell.
 
     Args:
-        columns: By their names.
-        rows: How many rows there are.
-        at_once: How many rows are turned into text at a time.
+        columns: The columns by their names.
+        rows: Number of rows.
+        at_once: Number of rows that are turned into text at a time.
     """
     yield csv_text([list(columns)])
     for start in range(0, rows, at_once):
@@ -31,14 +31,14 @@ def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[s
 
 
 def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:
-    """Read columns that :func:`to_csv` wrote, by their names, and how many rows there are.
+    """Read columns written by :func:`to_csv`; return them by their names, and the number of rows.
 
     Args:
         path: The file.
         needed: The columns that have a value in every row.
 
     Raises:
-        InputError: The file is no such table.
+        InputError: The file is not such a table.
     """
     with path.open(newline="", encoding="utf-8") as lines:
         header, *rows = [row for row in csv.reader(lines) if row] or [[]]

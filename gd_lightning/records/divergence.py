@@ -1,4 +1,4 @@
-"""When a train loss has diverged: the bound of every engine, callback and report (layer 0)."""
+"""The bound above which a train loss has diverged, for all engines, callbacks and reports (layer 0)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_beyond(loss: float, first: float, factor: float = DIVERGENCE_FACTOR) -> b
 
     Args:
         loss: The loss.
-        first: The train loss at update 0; if 0, it is no scale, and every finite loss is within the bound.
+        first: The train loss at update 0; if it is 0, every finite loss is within the bound.
         factor: The multiple.
 
     Example:

@@ -26,11 +26,10 @@ class Band:
     """Mean and standard deviation of a measure over the runs of a group.
 
     Args:
-        x: Where on an axis, shape (n,); a mean too where the runs differ there, as they do in seconds.
-        mean: Shape (n,).
-        std: Standard deviation of the sample: the squared distances to the mean are divided by n - 1, shape (n,); nan
-            where one run alone has a value.
-        runs: How many runs have a value there, shape (n,); some may have ended before others.
+        x: Positions on an axis, shape (n,); means if the runs differ there, as in seconds.
+        mean: Mean over the runs, shape (n,).
+        std: Standard deviation of the sample (divided by n - 1), shape (n,); nan where only one run has a value.
+        runs: Number of runs that have a value, shape (n,); some may have ended before others.
     """
 
     x: Values
@@ -41,16 +40,16 @@ class Band:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one setting, each from another seed.
+    """Runs with the same settings, each with another seed.
 
     Args:
-        label: What it is called in tables and pictures; unique among the groups of a comparison.
-        histories: The runs, in the order of their seeds; the summary of each is elsewhere.
-        variant: batch, mini-batch or stochastic, for the colour; None where it is not known.
-        settings: What sets it apart from other groups, such as batch_size and lr.
-        predicted_loss: Where theory says the train loss settles: least-squares loss plus noise floor; None where it
-            says nothing, ``inf`` where it diverges.
-        limit: The largest stable learning rate, where theory says one; None where it says nothing.
+        label: Name in tables and pictures, unique among the groups of a comparison.
+        histories: The histories of the runs, in the order of their seeds.
+        variant: batch, mini-batch or stochastic, for the colour; None if unknown.
+        settings: Settings that differ between groups, such as batch_size and lr.
+        predicted_loss: The final train loss predicted by theory, least-squares loss plus noise floor; None without a
+            prediction, ``inf`` if the run is predicted to diverge.
+        limit: The largest stable learning rate by theory; None if unknown.
 
     Example:
         >>> runs = []
@@ -77,11 +76,11 @@ class Group:
 
     @property
     def sound(self) -> tuple[History, ...]:
-        """The runs that did not."""
+        """The runs that did not diverge."""
         return tuple(history for history in self.histories if history.outcome is not Outcome.DIVERGED)
 
     def band(self, column: str, axis: str = "update") -> Band:
-        """Return mean and std of a measure over the sound runs, at every update where one of them has it.
+        """Return mean and std of a measure over the runs that did not diverge, at every update where one has it.
 
         Args:
             column: The measure, such as ``train_loss``.
@@ -104,7 +103,7 @@ class Group:
         return Band(sums(x) / count, mean, std, count)
 
     def start(self, column: str = "train_loss") -> Values:
-        """Return a measure before the first update of each run, nan where it was not measured, shape (runs,)."""
+        """Return a measure before the first update of each run, shape (runs,); nan if it was not measured."""
         found = []
         for history in self.histories:
             updates, values = history.series(column) if column in history else (np.ones(1), np.ones(1))
@@ -112,11 +111,11 @@ class Group:
         return np.array(found)
 
     def final(self, column: str = "train_loss") -> Values:
-        """Return the newest value of a measure in each run, nan where it has none, shape (runs,)."""
+        """Return the last value of a measure in each run, shape (runs,); nan if there is none."""
         return np.array([history.last(column) if column in history else math.nan for history in self.histories])
 
     def reached(self, target: float, axis: str = "update", column: str = "train_loss") -> Values:
-        """Return where on an axis each run first was at or below a target, nan where it never was, shape (runs,)."""
+        """Return where on an axis each run first is at or below a target, shape (runs,); nan if it never is."""
         found = []
         for history in self.histories:
             there: Values = np.empty(0)

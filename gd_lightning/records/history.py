@@ -30,28 +30,28 @@ class Outcome(str, Enum):
     """How a run ended."""
 
     COMPLETED = "completed"
-    """It reached the number of epochs, updates or seconds that was asked for."""
+    """It reached the limit of epochs, updates or seconds."""
     CONVERGED = "converged"
     """A convergence criterion was met."""
     STOPPED = "stopped"
-    """Something else asked it to stop, such as early stopping."""
+    """Something else stopped it, such as early stopping."""
     DIVERGED = "diverged"
-    """The loss grew beyond every bound or is no longer a finite number."""
+    """The train loss grew beyond its bound, or a loss is not finite."""
     INTERRUPTED = "interrupted"
-    """It was ended from outside, or by an error."""
+    """A signal or an error ended it."""
 
     def __str__(self) -> str:
         return self.value
 
 
 class History(LazyTable):
-    """Losses and measures against updates, epochs, samples and seconds, one row for each update recorded.
+    """Losses and measures against updates, epochs, samples and seconds, with one row per recorded update.
 
-    Row 0 stands before the first update. In row u the ``train_loss``, the parameters and every other measure belong
-    to the weights *after* u updates; ``batch_loss``, ``lr`` and gradients belong to the update that led there.
-    ``seconds`` are seconds of training; the time that measuring takes is left out.
+    Row 0 is the state before the first update. In row u the ``train_loss``, the parameters and every other measure
+    belong to the weights *after* u updates; ``batch_loss``, ``lr`` and gradients belong to the update that led there.
+    ``seconds`` are seconds of training, without measurements.
 
-    A value that was not measured is missing; nan is a value that was measured and is no number.
+    A value that was not measured is missing; nan is a measured value that is not a number.
 
     Example:
         >>> history = History()
@@ -66,10 +66,10 @@ class History(LazyTable):
         self.outcome: Outcome | None = None
         self.reason = ""
         self.divergence_factor = DIVERGENCE_FACTOR
-        """How many times its first value the train loss must exceed to have diverged."""
+        """A train loss above this multiple of its first value has diverged."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: all rows, computed."""
+        """Return the state for pickling and copying, with all rows computed."""
         self._settle()
         return vars(self).copy()
 
@@ -85,14 +85,14 @@ class History(LazyTable):
         return int(np.searchsorted(self._columns["update"].values, update, side="right"))
 
     def since(self, name: str, update: float) -> list[float]:
-        """Return the measured values of a column in the rows after an update."""
+        """Return the measured values of a column in rows after an update."""
         row = self.first_row_behind(update)
         column = self._columns[name]
         behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()
         return behind
 
     def curve(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return a column as it is drawn: as :meth:`series`, and the train loss with that within epochs."""
+        """Return a column for drawing: like :meth:`series`, but the train loss includes values within epochs."""
         if name != "train_loss" or BY_UPDATE not in self:
             return self.series(name, axis)
         self._settle()
@@ -104,13 +104,13 @@ class History(LazyTable):
         return self._columns[axis].dense(len(self))[rows], values
 
     def thin(self, every: int, of_updates: Collection[str]) -> None:
-        """Remove rows so that their number is bounded, and each quantity stays where it is measured seldom.
+        """Remove rows so that their number is bounded, but keep quantities that are measured rarely.
 
-        Of each ``every`` updates, there remain the first one and, for each quantity that single updates do not have,
-        such as the train loss, the first row that has it. To thin by 2, then by 4 is to thin by 4.
+        Of every ``every`` updates, the first row remains and, for each quantity that single updates do not have, such
+        as the train loss, the first row that has it. Thinning by 2 and then by 4 equals thinning by 4.
 
         Args:
-            every: How many updates have one row.
+            every: Number of updates per remaining row.
             of_updates: Names of the columns that every row of an update has.
         """
         self._settle()
@@ -126,29 +126,29 @@ class History(LazyTable):
 
     @property
     def has_diverged(self) -> bool:
-        """Whether a loss is not finite, or the train loss has grown past ``divergence_factor`` times its first value.
+        """Whether a loss is not finite, or the train loss exceeds ``divergence_factor`` times its first value.
 
-        A perfect start (train loss 0) has no scale to grow from; only a loss that is not finite counts there.
+        If the first train loss is 0, only losses that are not finite count.
         """
         return self.divergence != ""
 
     @property
     def divergence(self) -> str:
-        """How it has diverged, in words; empty where it has not."""
+        """A description of the divergence; "" if the run has not diverged."""
         for name in ("train_loss", "batch_loss"):
             if name in self and not math.isfinite(self.last(name)):
-                return f"the {name.replace('_', ' ')} is {self.last(name)}, and no finite number any more"
+                return f"the {name.replace('_', ' ')} is {self.last(name)}, no longer a finite number"
         if "train_loss" in self and self.is_beyond(self.last("train_loss")):
             return f"the train loss grew from {self.first('train_loss'):.4g} to {self.last('train_loss'):.4g}"
         return ""
 
     def is_beyond(self, loss: float) -> bool:
-        """Whether a loss is not finite, or past ``divergence_factor`` times the first train loss, if there is one."""
+        """Whether a loss is not finite, or exceeds ``divergence_factor`` times the first train loss, if any."""
         first = self.first("train_loss") if "train_loss" in self else 0.0
         return is_beyond(loss, first, self.divergence_factor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as plain values and tensors, for a checkpoint."""
+        """Return the history as plain values and tensors, for a checkpoint."""
         self._settle()
         columns = {
             name: (torch.from_numpy(column.rows.copy()), torch.from_numpy(column.values.copy()))
@@ -159,7 +159,7 @@ class History(LazyTable):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> History:
-        """Make a history again from what :meth:`state_dict` returned."""
+        """Return the history from its :meth:`state_dict`."""
         history = cls()
         for name, (rows, values) in state["columns"].items():
             history._columns[name] = Column(rows.numpy().copy(), values.numpy().copy())
@@ -169,25 +169,25 @@ class History(LazyTable):
         return history
 
     def to_csv(self, rows_at_once: int = 2_048) -> str:
-        """Return the history as CSV: a header, then one line a row; a missing value is an empty cell.
+        """Return the history as CSV: a header, then one line per row; a missing value is an empty cell.
 
         Args:
-            rows_at_once: How many rows are turned into text at a time: a cell as a text takes ten times the memory of
-                its number.
+            rows_at_once: Number of rows that are turned into text at a time; text takes ten times the memory of
+                numbers.
         """
         return "".join(self.csv_pieces(rows_at_once))
 
     def csv_pieces(self, rows_at_once: int = 2_048) -> Iterator[str]:
-        """Yield what :meth:`to_csv` returns in pieces of so many rows, so that a file takes no memory."""
+        """Yield the result of :meth:`to_csv` in pieces of ``rows_at_once`` rows, which saves memory."""
         self._settle()
         return to_csv(self._columns, self._length, rows_at_once)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
-        """Read a history that :meth:`to_csv` wrote.
+        """Read a history written by :meth:`to_csv`.
 
         Raises:
-            InputError: The file is no such table.
+            InputError: The file is not such a table.
         """
         history = cls()
         columns, history._length = read_csv(Path(path), AXES)
@@ -196,13 +196,13 @@ class History(LazyTable):
 
     @classmethod
     def from_run(cls, directory: str | Path) -> History:
-        """Read the history of a run from its directory; how it ended is in the summary of :func:`~gd_lightning.load`.
+        """Read the history of a run from its directory; :func:`~gd_lightning.load` also gives its outcome.
 
         Args:
-            directory: Such as ``lightning_logs/NAME``.
+            directory: The directory of the run, such as ``lightning_logs/NAME``.
 
         Raises:
-            InputError: It has no ``history.csv``, or that is damaged.
+            InputError: There is no ``history.csv``, or it is damaged.
         """
         place = Path(directory)
         if not (place / "history.csv").is_file():
@@ -210,7 +210,7 @@ class History(LazyTable):
         return cls.from_csv(place / "history.csv")
 
     def to_pandas(self) -> Any:
-        """Return the history as a ``pandas.DataFrame``, nan where a value is missing.
+        """Return the history as a ``pandas.DataFrame``; missing values are nan.
 
         Raises:
             InputError: pandas is not installed.
@@ -218,7 +218,7 @@ class History(LazyTable):
         return self._as_frame("pandas")
 
     def to_polars(self) -> Any:
-        """Return the history as a ``polars.DataFrame``, nan where a value is missing.
+        """Return the history as a ``polars.DataFrame``; missing values are nan.
 
         Raises:
             InputError: polars is not installed.

@@ -1,4 +1,4 @@
-"""An append-only table of numbers whose latest rows are computed when they are read (layer 0)."""
+"""An append-only table of numbers whose last rows are computed when they are read (layer 0)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
 
 @dataclass
 class _Waiting:
-    """Rows that are known, and computed when someone reads them; a fast engine has a million of them in a second."""
+    """Rows that are computed when they are read, since a fast engine makes a million of them per second."""
 
     start: int
     rows: int
@@ -31,7 +31,7 @@ class _Waiting:
     _is_complete: bool = False
 
     def last_row(self) -> dict[str, float]:
-        """Compute the last row alone."""
+        """Compute only the last row."""
         if not self._is_complete:
             for name, values in self.columns(slice(self.rows - 1, self.rows)).items():
                 self.last.setdefault(name, float(np.asarray(values).reshape(-1)[0]))
@@ -39,7 +39,7 @@ class _Waiting:
         return self.last | self.added
 
     def newest(self, name: str) -> float | None:
-        """Return a value of the last row; None where it is missing there."""
+        """Return a value of the last row; None if it is missing there."""
         for known in (self.added, self.last):
             if name in known:
                 return known[name]
@@ -49,17 +49,17 @@ class _Waiting:
         return self.last_row().get(name) if name in self.names else None
 
     def last_measured(self, name: str) -> float | None:
-        """Return the last value of these rows; None where they have none."""
+        """Return the last value of a column in these rows; None if they have none."""
         _, values = self.measured.get(name, _NOTHING)
         newest = self.newest(name)
         return float(values[-1]) if newest is None and len(values) else newest
 
 
 class LazyTable:
-    """Columns of numbers by their names; a value that was not measured is missing, nan is one that is no number.
+    """Columns of numbers by their names; values that were not measured are missing, which differs from nan.
 
     Args:
-        names: The first columns.
+        names: Names of the first columns.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -73,7 +73,7 @@ class LazyTable:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, the leading ones first."""
+        """Names of the columns, beginning with the first ones."""
         names = dict.fromkeys(self._columns)
         for waiting in self._waiting:
             names |= dict.fromkeys([*waiting.names, *waiting.measured, *waiting.added])
@@ -82,7 +82,7 @@ class LazyTable:
     # Rows that come and go
 
     def append(self, **values: float) -> None:
-        """Add a row; a column that is new is empty in the earlier rows."""
+        """Add a row; a new column is empty in earlier rows."""
         self._settle()
         self._length += 1
         self.add_to_last_row(values)
@@ -99,12 +99,12 @@ class LazyTable:
         """Add rows whose values are computed when they are read.
 
         Args:
-            rows: How many, at least one.
-            columns: Gives the columns of a part of these rows: an array of one value a row, or one value for all.
+            rows: Number of rows, at least one.
+            columns: Returns the columns of a part of these rows: arrays of one value per row, or one value for all.
             names: The names of these columns.
-            last: Some values of the last row, so that to ask for them computes nothing.
-            held: How many numbers are kept in memory until they are computed, and no longer.
-            measured: Values of further columns that some rows have: by name, which of these rows, from 0, and values.
+            last: Some values of the last row, which can then be read without computing.
+            held: Number of numbers that are kept in memory until the rows are computed.
+            measured: Values of further columns in some of these rows: by name, the rows, from 0, and the values.
         """
         if len(self._waiting) >= _MOST_WAITING or self._held + held > _MOST_HELD:
             self._settle()
@@ -113,7 +113,7 @@ class LazyTable:
         self._length += rows
 
     def _settle(self) -> None:
-        """Compute the rows that wait for it."""
+        """Compute the rows that have not been computed."""
         waiting, self._waiting, self._held = self._waiting, [], 0
         for part in waiting:
             for name, values in part.columns(slice(0, part.rows)).items():
@@ -125,7 +125,7 @@ class LazyTable:
                 self._columns.setdefault(name, Column()).extend(part.start + part.rows - 1, 1, value)
 
     def add_to_last_row(self, values: Mapping[str, float]) -> None:
-        """Fill empty cells of the newest row."""
+        """Fill empty cells of the last row."""
         if self._waiting:
             self._waiting[-1].added |= values
             return
@@ -134,7 +134,7 @@ class LazyTable:
             self._columns.setdefault(name, Column()).extend(row, 1, value)
 
     def forget_last(self, names: Iterable[str]) -> None:
-        """Empty some cells of the newest row."""
+        """Empty some cells of the last row."""
         self._settle()
         for name in list(names):
             column = self._columns.get(name)
@@ -142,7 +142,7 @@ class LazyTable:
                 column.pop()
 
     def drop_last(self) -> None:
-        """Remove the newest row."""
+        """Remove the last row."""
         self._length -= 1
         if self._waiting and self._waiting[-1].rows == 1:  # it need not be computed for that
             self._waiting.pop()
@@ -153,7 +153,7 @@ class LazyTable:
                 column.pop()
 
     def _retain(self, rows: NDArray[np.int64]) -> None:
-        """Remove all other rows than these, which ascend."""
+        """Keep only these rows, given in ascending order."""
         self._settle()
         self._columns = {name: column.take(rows) for name, column in self._columns.items()}
         self._length = len(rows)
@@ -166,12 +166,12 @@ class LazyTable:
         return any(waiting.last_measured(name) is not None for waiting in self._waiting)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """Return a column as an array of shape (rows,), nan where a value is missing."""
+        """Return a column as an array of shape (rows,); missing values are nan."""
         self._settle()
         return self._columns[name].dense(self._length)
 
     def series(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the measured values of a column and where on an axis they were measured, both of shape (values,)."""
+        """Return the positions on an axis at which a column was measured, and its values, both of shape (values,)."""
         self._settle()
         column = self._columns[name]
         return self._columns[axis].dense(self._length)[column.rows], column.values.copy()
@@ -189,14 +189,14 @@ class LazyTable:
         return float(self._columns[name].values[0])
 
     def last(self, name: str) -> float:
-        """Return the newest measured value of a column."""
+        """Return the last measured value of a column."""
         for waiting in reversed(self._waiting):
             if (value := waiting.last_measured(name)) is not None:
                 return value
         return float(self._columns[name].values[-1])
 
     def newest(self, name: str) -> float | None:
-        """Return the value of a column in the newest row; None where it is missing there."""
+        """Return the value of a column in the last row; None if it is missing there."""
         if self._waiting:
             return self._waiting[-1].newest(name)
         column = self._columns.get(name)
@@ -206,7 +206,7 @@ class LazyTable:
 
     @property
     def newest_names(self) -> list[str]:
-        """The names of the columns that have a value in the newest row."""
+        """The names of the columns that have a value in the last row."""
         if self._waiting:
             newest = self._waiting[-1]
             at_last = [name for name, (rows, _) in newest.measured.items() if len(rows) and rows[-1] == newest.rows - 1]
@@ -214,11 +214,11 @@ class LazyTable:
         return [name for name, column in self._columns.items() if len(column) and column.last_row == self._length - 1]
 
     def rows(self, start: int = 0) -> Iterator[dict[str, float]]:
-        """Yield the rows from ``start`` on, each with the values it has."""
+        """Yield the rows from ``start`` on, each with its values."""
         return self.rows_at(np.arange(start, self._length))
 
     def rows_at(self, numbers: NDArray[np.int64]) -> Iterator[dict[str, float]]:
-        """Yield the rows of these numbers, which ascend; of a long history a few are found without reading it all."""
+        """Yield the rows with these ascending numbers, without reading the whole of a long history."""
         self._settle()
         chosen: list[dict[str, float]] = [{} for _ in numbers]
         for name, column in self._columns.items():
@@ -228,7 +228,7 @@ class LazyTable:
         return iter(chosen)
 
     def measured(self, name: str, start: int = 0) -> NDArray[np.int64]:
-        """Return the numbers of the rows from ``start`` on that have a value in a column."""
+        """Return the numbers of those rows from ``start`` on that have a value in a column."""
         self._settle()
         if name not in self._columns:
             return np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Writing of files such that neither a reader nor a crash leaves or sees a part of one."""
+"""Atomic writing of files: no reader sees a part of a file, and no crash leaves one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def write_once(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON unless the file is there: of several processes that do so at the same time, one does."""
+    """Write values as JSON unless the file exists; of several processes that try at the same time, one writes."""
     part = path.with_name(f".{path.name}.{os.getpid()}.new")
     write_json(part, values)
     try:
@@ -25,7 +25,7 @@ def write_once(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
-    """Write a text, or pieces of one, atomically: neither a reader nor a crash leaves or sees a part of the file."""
+    """Write a text, or pieces of one, atomically: no reader sees a part of the file, and no crash leaves one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -36,7 +36,7 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as strict JSON; numbers that are not finite, which it lacks, become strings such as "nan"."""
+    """Write values as strict JSON, in which numbers that are not finite become strings such as "nan"."""
     write_text(path, json.dumps(_strict(values), indent=2) + "\n")
 
 

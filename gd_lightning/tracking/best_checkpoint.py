@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, as ``summary.json`` names it."""
+"""The best checkpoint of a run, as named in ``summary.json``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def best_checkpoint(run: Path) -> Path:
     """Return the checkpoint with the best monitored value of a run.
 
     Args:
-        run: Its directory.
+        run: The directory of the run.
 
     Raises:
-        InputError: The run has not ended, has kept none, or it is gone.
+        InputError: The run has not ended, or has kept no best checkpoint, or its file does not exist.
     """
     summary = read_summary(run / SUMMARY)
     if summary is None:
@@ -35,5 +35,7 @@ def best_checkpoint(run: Path) -> Path:
             "--trainer.callbacks+=ModelCheckpoint --trainer.callbacks.monitor=val_loss"
         )
     if not (run / name).is_file():
-        raise InputError(f"cannot find the best checkpoint of {run}, because {name} is gone; give another one")
+        raise InputError(
+            f"cannot find the best checkpoint of {run}, because {name} does not exist any more; give another one"
+        )
     return run / name

@@ -22,11 +22,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically: at any moment the file is the previous or the new one.
 
     Args:
-        checkpoint: What to write.
-        path: Where to; its directory is made.
+        checkpoint: The checkpoint.
+        path: The file, whose directory is created if necessary.
 
     Raises:
-        OSError: It cannot be written; the file before, if any, is as it was.
+        OSError: The file cannot be written; a previous file is not changed.
     """
     content = io.BytesIO()  # torch's own writer aborts on a full disk
     torch.save(checkpoint, content)
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> Any:
     """Read a checkpoint as plain values and tensors only, so that no code in it can run.
 
     Raises:
-        InputError: It cannot be read, is damaged, or holds more.
+        InputError: The file cannot be read, is damaged, or contains more.
     """
     try:
         return _load(path)
@@ -84,7 +84,7 @@ def read_checkpoint(path: Path) -> Any:
         raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {way_out(path)}") from error
     except Exception as error:  # whatever a damaged file makes the reader stumble on
         raise InputError(
-            f"cannot load the checkpoint {path}, because it is damaged or holds more than plain values and tensors; "
+            f"cannot load the checkpoint {path}, because it is damaged or contains more than plain values and tensors; "
             f"{way_out(path)}"
         ) from error
 
@@ -99,7 +99,7 @@ def is_checkpoint(content: object) -> bool:
 
 
 def way_out(path: Path) -> str:
-    """Say what to do instead: name the newest checkpoint beside a damaged one that is sound itself."""
+    """Return advice for a damaged checkpoint: name the newest valid one in its directory, if any."""
     others = (other for other in path.parent.glob("*.ckpt") if other != path and other.is_file())
     for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True):
         with contextlib.suppress(Exception):  # damaged, too

@@ -1,8 +1,8 @@
 """Validation of checkpoints, for any use and for continuing a run (layer 3).
 
-A checkpoint comes from a file, and a file can be damaged, edited, or of a stranger. What Lightning and this package
-read of it is checked before anything is built from it. Checkpoints of this package also say of what build those of
-their parts are that only the run that is continued reads, so that nothing can be missing there unnoticed.
+A checkpoint file can be damaged, edited, or come from an untrusted source. All entries that Lightning and this package
+read are checked before anything is made from them. Checkpoints of this package also contain the structure of the parts
+that only a continued run reads, so that missing entries are noticed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CONTINUED = (
 
 
 def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint that says what it holds, to be written."""
+    """Return a checkpoint with the version of the schema and the structure of its parts, to be written."""
     parts = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
     return {**checkpoint, _KEY: {"version": VERSION, "parts": parts, "versions": versions()}}
 
@@ -65,11 +65,11 @@ def check_checkpoint(checkpoint: Any, path: Path) -> None:
     """Check the entries that every use of a checkpoint needs.
 
     Args:
-        checkpoint: What was read.
-        path: Where from, for messages.
+        checkpoint: The checkpoint as read from its file.
+        path: The file, for messages.
 
     Raises:
-        InputError: Something is missing or is of another kind, or a later version of this package has written it.
+        InputError: An entry is missing or of another type, or a later version of this package wrote the file.
     """
     said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
     version = said.get("version") if isinstance(said, Mapping) else None
@@ -79,10 +79,10 @@ def check_checkpoint(checkpoint: Any, path: Path) -> None:
 
 
 def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Check what a run needs that is continued from a checkpoint, besides :func:`check_checkpoint`.
+    """Check the entries that only a continued run needs, in addition to :func:`check_checkpoint`.
 
     Raises:
-        InputError: Something is missing or is of another kind.
+        InputError: An entry is missing or of another type.
     """
     with _told(path):
         _TO_CONTINUE(checkpoint, "")
@@ -101,7 +101,7 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Check that a checkpoint's options are plain values, as they could be given on the command line.
 
     Raises:
-        InputError: There is a tensor among them.
+        InputError: An option is a tensor.
     """
     with _told(path):
         for name in ("hyper_parameters", "datamodule_hyper_parameters"):
@@ -109,14 +109,14 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def check_state(state: Any, new: Any, where: str, path: Path) -> None:
-    """Check a state of a checkpoint against that of a new object of the same class."""
+    """Check a state in a checkpoint against the state of a new object of the same class."""
     with _told(path):
         like(state, new, where)
 
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Have a mismatch say which checkpoint it is in, and what to do."""
+    """Turn a mismatch into an error that names the checkpoint, and what to do."""
     try:
         yield
     except MismatchError as error:
@@ -139,11 +139,11 @@ def _lightning(version: Any, where: str) -> None:
 def _rows(column: Any, where: str) -> None:
     listed(tensor)(column, where)
     if len(column) != 2:
-        raise MismatchError(f"{where} has {len(column)} tensors, and not 2")
+        raise MismatchError(f"{where} has {len(column)} tensors instead of 2")
     rows, cells = column
     is_pair = rows.ndim == cells.ndim == 1 and rows.shape == cells.shape
     if not (is_pair and rows.dtype is torch.int64 and cells.dtype is torch.float64 and bool((rows.diff() > 0).all())):
-        raise MismatchError(f"{where} is no column of a history")
+        raise MismatchError(f"{where} is not a column of a history")
 
 
 def _history(history: Any, where: str) -> None:
@@ -158,7 +158,7 @@ def _history(history: Any, where: str) -> None:
             raise MismatchError(f"{where}.columns.{name} has not {length} values")
     for name, (rows, _) in columns.items():
         if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < length:
-            raise MismatchError(f"{where}.columns.{name} has rows that are not there")
+            raise MismatchError(f"{where}.columns.{name} has rows that do not exist")
 
 
 def _columns(columns: Any, where: str) -> None:
@@ -168,10 +168,10 @@ def _columns(columns: Any, where: str) -> None:
 
 
 def _in_order(counts: Any, where: str) -> None:
-    """Expect the counters of something that is ready, started, processed and completed, in this order."""
+    """Expect the counters ready, started, processed and completed, which must not increase in this order."""
     _FOUR(counts, where)
     if not counts["ready"] >= counts["started"] >= counts["processed"] >= counts["completed"]:
-        raise MismatchError(f"{where} counts more that is completed than was begun")
+        raise MismatchError(f"{where} counts more completed than begun")
 
 
 def _generator_states(state: Any, where: str) -> None:
@@ -180,7 +180,7 @@ def _generator_states(state: Any, where: str) -> None:
     else:
         tensor(state, where)
         if state.ndim != 2 or state.dtype is not torch.uint8:
-            raise MismatchError(f"{where} holds no states of random generators")
+            raise MismatchError(f"{where} has no states of random generators")
 
 
 def _loader(state: Any, where: str) -> None:
@@ -203,7 +203,7 @@ def _said(said: Any, where: str) -> None:
     }
     fields({}, known)(said, where)
     if others := set(said) - set(known):
-        raise MismatchError(f"{where} has {sorted(map(str, others))[0]}, which nobody says")
+        raise MismatchError(f"{where} has {sorted(map(str, others))[0]}, which is unknown")
 
 
 def _progress(tracker: Any, **others: Any) -> Any:
@@ -316,12 +316,12 @@ def check_weights(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool
 
 
 def weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> str:
-    """Say how weights differ from those of a module, as a part of a sentence; empty where they fit.
+    """Return how weights differ from those of a module, as a part of a sentence; "" if they match.
 
     Args:
         own: ``state_dict()`` of the module.
         given: The weights.
-        strict: Whether all must be there, and no others.
+        strict: Whether all weights must be given, and no others.
     """
     for name, value in own.items():
         if name not in given:

@@ -1,4 +1,4 @@
-"""Locks of directories and files, by which processes that write at the same time wait for each other or are refused."""
+"""Locks of directories and files, for which processes that write at the same time wait, or are refused."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file is opened that is there to be
 
 @contextmanager
 def held(directory: Path, together: bool = False) -> Iterator[None]:
-    """Let no other process write into a directory meanwhile; a process that is killed leaves nothing behind.
+    """Keep other processes from writing into a directory in this context; a killed process leaves no lock behind.
 
     Args:
-        directory: Which is there.
-        together: Whether processes that ask for the same may write there at the same time.
+        directory: An existing directory.
+        together: Whether processes that also set this may write there at the same time.
 
     Raises:
         InputError: Another process is writing there.
@@ -38,22 +38,22 @@ def held(directory: Path, together: bool = False) -> Iterator[None]:
 
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is within this for the same directory, or the same empty file, which is made."""
+    """Wait until no other process is in this context for the same directory or empty file, which is created."""
     with _locked(path, os.O_RDONLY if path.is_dir() else _EMPTY_FILE, together=False, wait=True):
         yield
 
 
 @contextmanager
 def claimed(file: Path) -> Iterator[bool]:
-    """Claim what an empty file stands for, if no other process has; a process that is killed gives its claims up.
+    """Claim an empty file, if no other process has; a killed process gives up its claims.
 
-    It is a file of its own, since network file systems lock only what can be written to, as no directory can.
+    Network file systems lock only files that can be written to, and so no directories.
 
     Args:
-        file: Made with its directory, where it is not there.
+        file: The file, which is created with its directory if necessary.
 
     Yields:
-        Whether it is this process's now.
+        Whether this process has the claim now.
     """
     with _locked(file, _EMPTY_FILE, together=False, wait=False) as ours:
         yield ours
@@ -61,9 +61,9 @@ def claimed(file: Path) -> Iterator[bool]:
 
 @contextmanager
 def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[bool]:
-    """Lock a file or directory until the end or the death of this process; yields whether it could be locked.
+    """Lock a file or directory in this context, or until the process is killed; yield whether that succeeded.
 
-    Where the system or the file system has no locks, every process may go on.
+    If the system or the file system has no locks, every process may continue.
     """
     if sys.platform == "win32":  # it has no locks of this kind
         yield True

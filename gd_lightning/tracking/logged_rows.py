@@ -1,4 +1,4 @@
-"""Which rows of a history are written to loggers: at most some hundred points per series (layer 3)."""
+"""The choice of history rows that are written to loggers: at most some hundred points per series (layer 3)."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class LoggedRows:
 
 
 def _with_one_train_loss(row: dict[str, float]) -> Mapping[str, float]:
-    """Return a row with the train loss under one name, whether it was measured there or is known otherwise."""
+    """Return a row with the train loss under one name, whether it was measured at the end of an epoch or within it."""
     within = row.pop(BY_UPDATE, None)
     return row if within is None else {"train_loss": within, **row}
 
 
 def _is_in_turn(numbers: NDArray[Any], expected: float) -> NDArray[np.bool_]:
-    """Return whether updates or epochs of these numbers, shape (R,), are written, given the expected number."""
+    """Return whether the updates or epochs with these numbers, shape (R,), are written, given the expected number."""
     if math.isfinite(expected):
         stride: Any = max(1, math.ceil(expected / POINTS))
     else:

@@ -12,9 +12,9 @@ _LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a par
 
 
 class MLflowWriter(LoggerWriter):
-    """Writes to MLflow, in which parameters cannot be changed and repeated values of a step are all kept.
+    """Writes to MLflow, which does not allow changes of parameters, and keeps all repeated values of a step.
 
-    With the ``run_id`` of an existing run, only what is missing in it is added.
+    With the ``run_id`` of an existing run, only missing values are added to it.
 
     Args:
         logger: Lightning's ``MLFlowLogger``.
@@ -23,7 +23,7 @@ class MLflowWriter(LoggerWriter):
         settings: The settings of the run.
 
     Raises:
-        InputError: The existing run was made with other settings.
+        InputError: The existing run has other settings.
     """
 
     def __init__(self, logger: Any, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ class MLflowWriter(LoggerWriter):
         for name, value in given.items():
             if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
                 raise InputError(
-                    f"cannot add to the MLflow run {self._run_id}, because it was made with {name} {known[name]}, and "
+                    f"cannot add to the MLflow run {self._run_id}, because it has {name} {known[name]}, and "
                     f"this run with {value}; leave run_id out"
                 )
         new = {name: value for name, value in given.items() if name not in known}

@@ -27,15 +27,15 @@ class TakesMetrics(Protocol):
 
 
 class LoggerWriter:
-    """Writes the rows of a growing history to a logger, as many as TensorBoard gets, each row once.
+    """Writes the rows of a growing history to a logger, as many as to TensorBoard, each row once.
 
     Args:
-        logger: Where to.
-        updates: Expected number of updates; infinite where it is not known.
-        epochs: Expected number of epochs; infinite where it is not known.
-        settings: What the run is made with.
-        written: Updates whose rows the logger has already, from before the run was continued.
-        plain_names: Whether the logger takes only Latin letters, digits and ``_ . -`` in the names of metrics.
+        logger: The logger.
+        updates: Expected number of updates; infinite if unknown.
+        epochs: Expected number of epochs; infinite if unknown.
+        settings: The settings of the run.
+        written: Updates whose rows the logger already has, from before the run was continued.
+        plain_names: Whether the logger accepts only Latin letters, digits and ``_ . -`` in names of metrics.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LoggerWriter:
         logger.log_hyperparams({name: value for name, value in settings.items() if value is not None})
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
-        """Write the rows that came since the last call; arguments as for the writer of TensorBoard."""
+        """Write the rows added since the last call; arguments as for the writer of TensorBoard."""
         for row in self.rows.new(history, to_the_end):
             metrics = {name: value for name, value in row.items() if name != "update" and not name.startswith("grad_")}
             if row["update"] not in self._written:
@@ -76,7 +76,7 @@ class LoggerWriter:
         self._logger.log_metrics({prefix + names[name]: value for name, value in metrics.items()}, step=step)
 
     def _plain(self, names: Iterable[str]) -> Mapping[str, str]:
-        """Return what metrics are called without other characters, each one the same every time, and no two alike."""
+        """Return unique names of metrics without other characters; the same metrics always get the same names."""
         assert self._names is not None
         taken = self._names.values()
         for name in names:

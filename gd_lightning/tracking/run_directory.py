@@ -22,9 +22,9 @@ HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
 )
 LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"
 EVENTS = "*tfevents*"
-"""What TensorBoard's event files are called."""
+"""The pattern of the names of TensorBoard's event files."""
 LOGS = "lightning_logs"
-"""Where runs are, in the directory that a Trainer has as its root."""
+"""The directory of runs, within the root directory of a Trainer."""
 
 _ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
 
@@ -45,14 +45,14 @@ def run_name(problem: str, variant: Variant, lr: float, seed: int) -> str:
 
 
 def is_taken(directory: Path) -> bool:
-    """Whether a directory that was chosen for files holds others, or something else bears its name, such as a link."""
+    """Whether a directory that was chosen for files contains others, or is something else, such as a link."""
     return os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir()))
 
 
 def free_name(parent: Path, name: str, ending: str = "") -> str:
-    """Return name + ending, or the first of name-2, name-3, ... that nothing in the parent directory bears yet.
+    """Return name + ending, or the first of name-2, name-3, ... that is not used in the parent directory.
 
-    A symbolic link bears its name, too, whether or not there is something at its end.
+    The name of a symbolic link is used even if its target does not exist.
     """
     return first_free(name, lambda candidate: os.path.lexists(parent / candidate), ending)
 
@@ -62,8 +62,8 @@ def first_free(name: str, is_taken: Callable[[str], bool], ending: str = "") -> 
 
     Args:
         name: The name.
-        is_taken: Whether a name with its ending is another one's.
-        ending: What stands behind the number.
+        is_taken: Whether a name with its ending is already used.
+        ending: The part after the number.
 
     Example:
         >>> first_free("loss", {"loss", "loss-2"}.__contains__)
@@ -77,18 +77,18 @@ def first_free(name: str, is_taken: Callable[[str], bool], ending: str = "") -> 
 
 
 def claim_directory(parent: Path, name: str) -> Path:
-    """Make the directory with the first free name, so that no other process that runs now takes it too."""
+    """Create the directory with the first free name, exclusively among all running processes."""
     return _claim(parent, name, "", Path.mkdir)
 
 
 def claim_file(parent: Path, name: str, ending: str) -> Path:
-    """Make an empty file with the first free name, as :func:`claim_directory` makes a directory."""
+    """Create an empty file with the first free name, like :func:`claim_directory`."""
     return _claim(parent, name, ending, lambda file: file.touch(exist_ok=False))
 
 
 @contextmanager
 def new_file(parent: Path, name: str, ending: str) -> Iterator[Path]:
-    """Claim a file as :func:`claim_file` does, to be written; where that fails, it is removed again."""
+    """Claim a file like :func:`claim_file`, to be written in this context; if that fails, it is removed again."""
     path = claim_file(parent, name, ending)
     try:
         yield path
@@ -110,7 +110,7 @@ def _claim(parent: Path, name: str, ending: str, make: Callable[[Path], None]) -
 
 
 def missing_directories(path: Path) -> list[Path]:
-    """Return the directories that have to be made for a path to be one, the innermost first."""
+    """Return the directories that must be created for a path to exist, the innermost first."""
     return [each for each in (path, *path.parents) if not each.exists()]
 
 
@@ -122,10 +122,10 @@ def remove_empty(directories: Iterable[Path]) -> None:
 
 
 def claim_within(parent: Path, name: str) -> Path:
-    """Take a directory that may be there already, because a logger has made it, for the files of one run.
+    """Claim a directory, which a logger may have created already, for the files of one run.
 
     Returns:
-        The directory, or one beside it with a free name where it has the files of another run, or is about to.
+        The directory, or a new one beside it if it has, or is about to get, the files of another run.
     """
     directory = parent / name
     directory.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def portable_name(name: str, otherwise: str = "run") -> str:
 
 
 def inside(parent: Path, name: str) -> Path:
-    r"""Return the directory of a name in another one, whatever the name has in it.
+    r"""Return the directory of a name, which may contain any characters, within a parent.
 
     Slashes part it. What would lead out of the parent is left out; the rest is as :func:`portable_name` has it.
 
@@ -182,7 +182,7 @@ def is_name_of_a_directory(name: str) -> bool:
 
 
 def remember(directory: Path, logs: Path) -> None:
-    """Make a run that is not in the directory of runs one that :func:`last_checkpoint` finds."""
+    """Let :func:`last_checkpoint` find a run that is not in the directory of runs."""
     if directory.resolve().parent != logs.resolve():
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / _ELSEWHERE).open("a", encoding="utf-8") as file:
@@ -190,7 +190,7 @@ def remember(directory: Path, logs: Path) -> None:
 
 
 def forget(directory: Path, logs: Path) -> None:
-    """Undo :func:`remember`, for a run that is taken back."""
+    """Undo :func:`remember`, for a run whose files are removed."""
     with contextlib.suppress(OSError, ValueError):
         file = logs / _ELSEWHERE
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -202,7 +202,7 @@ def forget(directory: Path, logs: Path) -> None:
 
 
 def last_checkpoint(logs: Path) -> Path | None:
-    """Return the last checkpoint of the newest run, in the directory of runs or elsewhere; None without one."""
+    """Return the last checkpoint of the newest run, in the directory of runs or elsewhere; None if there is no run."""
     checkpoints = list(logs.glob(f"*/{LAST_CHECKPOINT}"))
     with contextlib.suppress(OSError, ValueError):
         lines = set((logs / _ELSEWHERE).read_text(encoding="utf-8").splitlines())
@@ -211,11 +211,13 @@ def last_checkpoint(logs: Path) -> Path | None:
 
 
 def as_path(given: object) -> Path:
-    """Return what was given as a path.
+    """Return a value as a path.
 
     Raises:
-        InputError: It is none.
+        InputError: It is neither text nor a path.
     """
     if not isinstance(given, (str, os.PathLike)):
-        raise InputError(f"cannot use {str(given)[:50]!r} as a path, because it is no text; give a directory's name")
+        raise InputError(
+            f"cannot use {str(given)[:50]!r} as a path, because it is not text; give the name of a directory"
+        )
     return Path(given)

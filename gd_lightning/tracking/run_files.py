@@ -36,13 +36,13 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     """Read the results of a run.
 
     Args:
-        path: Its ``summary.json``.
+        path: The path of its ``summary.json``.
 
     Returns:
-        Its content; None where there is no such file.
+        The content; None if there is no such file.
 
     Raises:
-        InputError: It is damaged, or a later version of this package has written it.
+        InputError: The file is damaged, or a later version of this package wrote it.
     """
     if not path.exists():
         return None
@@ -53,8 +53,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         _SUMMARY(summary, "")
     except (ConfigError, MismatchError) as error:
         raise InputError(
-            f"cannot read how a run ended from {path}, because it is damaged: {error}; mend it, or delete it to go on "
-            "without"
+            f"cannot read how a run ended from {path}, because it is damaged: {error}; mend it, or delete it to "
+            "continue without it"
         ) from error
     assert isinstance(summary, dict)
     return summary
@@ -67,10 +67,10 @@ def with_header(config: str) -> str:
 
 
 def check_header(path: Path) -> None:
-    """Refuse a config that a later version of this package has written.
+    """Refuse a config written by a later version of this package.
 
     Raises:
-        InputError: It is one.
+        InputError: A later version wrote it.
         ConfigError: It cannot be read.
     """
     refuse_later(_version_of(read_text(path)), f"read {path}")
@@ -96,7 +96,7 @@ def with_present_options(config: Any, text: str) -> Any:
 
 
 def _strict_number(value: Any, where: str) -> None:
-    """Expect a number as JSON has it, which has no words for those that are not finite."""
+    """Expect a number in strict JSON, where numbers that are not finite are text."""
     if value not in ("nan", "inf", "-inf"):
         number(value, where)
         if not math.isfinite(value):

@@ -18,7 +18,7 @@ from gd_lightning.tracking.tensorboard.reader import event_files, logs_a_loss, r
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_yaml_file
 
 HPARAMS = "hparams.yaml"
-"""What Lightning's loggers call the file of a module's hyperparameters."""
+"""The file in which Lightning's loggers save the hyperparameters of a module."""
 
 _OTHER_NAMES = {"lr": ("lr", "learning_rate"), "batch_size": ("batch_size",)}
 
@@ -28,12 +28,12 @@ class FinishedRun:
     """A finished run, as read from its files.
 
     Args:
-        name: What it is called: the name of its directory.
-        history: Its losses; nan on an axis that its files do not tell.
-        source: Where its train loss comes from, in words, and what it is where that is not the loss of the whole
-            training set at one set of weights.
+        name: Name of the run, that of its directory.
+        history: Its losses; nan on an axis that its files do not contain.
+        source: The origin of its train loss, in words, which also states if it is not the loss of the whole training
+            set at one set of weights.
         summary: The content of its ``summary.json``, if any.
-        settings: What it was made with, such as ``model.lr``, from its config and hyperparameter files.
+        settings: Its settings, such as ``model.lr``, from its config and hyperparameter files.
     """
 
     name: str
@@ -43,10 +43,10 @@ class FinishedRun:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def setting(self, name: str) -> Any:
-        """Return the setting of a name wherever it stands, the outermost if several do; None where none does.
+        """Return the setting of a name in any section, the outermost if there are several; None if there is none.
 
         Args:
-            name: Such as ``batch_size``, or ``lr``, which ``learning_rate`` is understood as too.
+            name: A name such as ``batch_size``, or ``lr``, which also finds ``learning_rate``.
 
         Example:
             >>> FinishedRun("version_0", History(), "loss", settings={"model.learning_rate": 0.1}).setting("lr")
@@ -56,9 +56,9 @@ class FinishedRun:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return the directories of runs: those given, and the runs in those given that are none, such as lightning_logs.
+    """Return which directories are runs, and the runs within those that are not, such as lightning_logs.
 
-    Inside a directory of runs, those that logged no loss are left out: they failed before their first update.
+    Within a directory of runs, those that logged no loss are left out, since they failed before their first update.
 
     Args:
         paths: Directories.
@@ -70,7 +70,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         inside = [path] if _is_run(path) else sorted(_runs_below(path), key=_in_natural_order)
         if not inside:
-            reason = "it holds no run" if path.is_dir() else "there is no such directory"
+            reason = "it contains no run" if path.is_dir() else "there is no such directory"
             raise InputError(
                 f"cannot find runs in {path}, because {reason}; give the directory of a run, with {HISTORY} or "
                 "TensorBoard event files in it, or of several"
@@ -82,15 +82,15 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 def read_run(directory: Path, known: History | None = None) -> FinishedRun:
     """Read a run from its ``history.csv``, or else from its TensorBoard event files.
 
-    Lightning counts updates from 0 and epochs from 0, and logs an epoch's loss under the last of its updates. Here, as
-    in every history, a loss stands at the number of updates and epochs that were made when it was logged.
+    Lightning counts updates and epochs from 0, and logs an epoch's loss at the index of its last update. Here, as in
+    every history, a loss is at the number of updates and epochs made when it was logged.
 
     Args:
-        directory: Where its files are.
-        known: Its history, where it is at hand: that of a long run takes a second to read.
+        directory: The directory of its files.
+        known: Its history, if it is in memory; reading that of a long run takes a second.
 
     Raises:
-        InputError: There is no loss to read, or a file is damaged.
+        InputError: There is no loss, or a file is damaged.
     """
     settings = _settings_of(directory)
     summary = None
@@ -128,7 +128,7 @@ def _runs_below(path: Path) -> Iterator[Path]:
 
 
 def _in_natural_order(path: Path) -> list[tuple[int, str]]:
-    """Return a sort key by which version_2 stands before version_10."""
+    """Return a sort key that puts version_2 before version_10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", str(path))]
 
 
@@ -157,8 +157,8 @@ def _settings_of(directory: Path) -> dict[str, Any]:
                 settings |= dict(_flat(content or {}))
             except (ConfigError, AttributeError) as error:
                 raise InputError(
-                    f"cannot read how a run was made from {path}, because it is damaged; mend it, or delete it to go "
-                    "on without"
+                    f"cannot read the settings of a run from {path}, because it is damaged; mend it, or delete it to "
+                    "continue without it"
                 ) from error
     return settings
 

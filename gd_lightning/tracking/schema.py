@@ -25,31 +25,31 @@ def refuse_later(version: object, cannot: str, otherwise: str = "") -> None:
     """Refuse files written by a later version of this package.
 
     Args:
-        version: The version of the schema that it names, if it is one.
+        version: The version of the schema in the file, if any.
         cannot: What cannot be done, as in ``read config.yaml``.
-        otherwise: What else can be done than to install that version, as the end of a sentence.
+        otherwise: Another remedy than to install that version, as the end of a sentence.
 
     Raises:
-        InputError: It is of a later version.
+        InputError: A later version wrote the file.
     """
     if type(version) is int and version > VERSION:
         raise InputError(
-            f"cannot {cannot}, because a later version of gd_lightning has written it (schema {version}, and this one "
-            f"knows {VERSION}); install that version{otherwise}"
+            f"cannot {cannot}, because a later version of gd_lightning wrote it (schema {version}, and this one knows "
+            f"{VERSION}); install that version{otherwise}"
         )
 
 
 class MismatchError(ValueError):
-    """A value is not what is expected where it was found; the message says so, as a part of a sentence."""
+    """A value is not what is expected at its place; the message is a part of a sentence."""
 
 
 def refuse(value: object, where: str, expected: str) -> None:
-    """Raise a MismatchError for a value of an unexpected kind."""
-    raise MismatchError(f"{where} is {kind_of(value)}, and not {expected}")
+    """Raise a MismatchError for a value of an unexpected type."""
+    raise MismatchError(f"{where} is {kind_of(value)} instead of {expected}")
 
 
 def kind_of(value: object) -> str:
-    """Say in words what kind of value one is."""
+    """Return the type of a value in words."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -109,12 +109,12 @@ def tensor(value: Any, where: str) -> None:
 
 
 def plain(value: Any, where: str, with_tensors: bool = False) -> None:
-    """Expect nothing but numbers, text, and lists and mappings of these, not nested without end.
+    """Expect only numbers, text, and lists and mappings of these that do not contain themselves.
 
     Args:
-        value: What was found.
+        value: The value.
         where: Its place.
-        with_tensors: Whether tensors may be among them.
+        with_tensors: Whether tensors are allowed, too.
     """
     kinds = (type(None), bool, int, float, str, *([Tensor] if with_tensors else []))
     pending, seen = [(value, where, 0)], 0
@@ -122,7 +122,7 @@ def plain(value: Any, where: str, with_tensors: bool = False) -> None:
         item, place, depth = pending.pop()
         seen += 1
         if depth > DEEPEST or seen > MOST_VALUES:
-            raise MismatchError(f"{where} holds too many values, or some that contain themselves")
+            raise MismatchError(f"{where} contains too many values, or some that contain themselves")
         if isinstance(item, Mapping):
             for key, inner in item.items():
                 if not isinstance(key, (str, int)):
@@ -149,7 +149,7 @@ def values(value: Any, where: str) -> None:
 
 
 def optional(check: Check) -> Check:
-    """Return a check that takes None, too."""
+    """Return a check that also accepts None."""
 
     def checked(value: Any, where: str) -> None:
         if value is not None:
@@ -159,7 +159,7 @@ def optional(check: Check) -> Check:
 
 
 def listed(check: Check) -> Check:
-    """Return the check of a list, each of whose elements is checked."""
+    """Return the check of a list with a check for its elements."""
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, (list, tuple)):
@@ -171,7 +171,7 @@ def listed(check: Check) -> Check:
 
 
 def named(check: Check, key: Check = text) -> Check:
-    """Return the check of a mapping, each of whose keys and values is checked."""
+    """Return the check of a mapping with checks for its keys and values."""
 
     def checked(value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
@@ -184,7 +184,7 @@ def named(check: Check, key: Check = text) -> Check:
 
 
 def fields(required: Mapping[Any, Check], others: Mapping[Any, Check] | None = None) -> Check:
-    """Return the check of a mapping with keys of its own each; there may be more of them."""
+    """Return the check of a mapping with one check per key; further keys are allowed."""
     known = {**required, **(others or {})}
 
     def checked(value: Any, where: str) -> None:
@@ -201,13 +201,13 @@ def fields(required: Mapping[Any, Check], others: Mapping[Any, Check] | None = N
 
 
 def like(value: Any, pattern: Any, where: str) -> None:
-    """Expect a value of the same build as another one: what a new object of the same class says of its own state.
+    """Expect a value with the same structure as another one, such as the state of a new object of the same class.
 
-    Of what is still empty in the other one, any plain value is taken.
+    Where the other one is still empty, any plain value is accepted.
 
     Args:
-        value: What was found.
-        pattern: The other one.
+        value: The value.
+        pattern: The other value.
         where: The place of the value.
     """
     match pattern:
@@ -224,13 +224,15 @@ def like(value: Any, pattern: Any, where: str) -> None:
         case Tensor():
             tensor(value, where)
             if value.shape != pattern.shape or value.is_floating_point() != pattern.is_floating_point():
-                raise MismatchError(f"{where} is a tensor of {tuple(value.shape)}, and not of {tuple(pattern.shape)}")
+                raise MismatchError(
+                    f"{where} is a tensor of shape {tuple(value.shape)} instead of {tuple(pattern.shape)}"
+                )
         case Mapping() if pattern:
             _fields_like(pattern)(value, where)
         case [*items] if items:
             listed(values)(value, where)
             if len(value) != len(items):
-                raise MismatchError(f"{where} has {len(value)} values, and not {len(items)}")
+                raise MismatchError(f"{where} has {len(value)} values instead of {len(items)}")
             for i, (item, other) in enumerate(zip(value, items, strict=True)):
                 like(item, other, f"{where}[{i}]")
         case Mapping():
@@ -242,7 +244,7 @@ def like(value: Any, pattern: Any, where: str) -> None:
 
 
 def _fields_like(pattern: Mapping[Any, Any]) -> Check:
-    """Return the check of a mapping with the keys of another one; those that are private, or empty there, may miss."""
+    """Return the check of a mapping with the keys of another one; private and there empty ones are optional."""
     checks = {name: _like(item) for name, item in pattern.items() if not callable(item)}
     free = {name: checks[name] for name in checks if str(name).startswith("_") or pattern[name] is None}
     return fields({name: check for name, check in checks.items() if name not in free}, free)
@@ -253,7 +255,7 @@ def _like(pattern: Any) -> Check:
 
 
 def build_of(value: Any, depth: int = 0) -> Any:
-    """Return the build of a value: names and kinds of all that it holds, without the values themselves."""
+    """Return the structure of a value: names and types of everything in it, without the values themselves."""
     if depth > DEEPEST:
         return "deeper"
     if isinstance(value, Mapping):
@@ -269,7 +271,7 @@ def build_of(value: Any, depth: int = 0) -> Any:
 
 
 def first_difference(now: Any, before: Any, where: str) -> str:
-    """Say where a build differs from the one before, as a part of a sentence; empty where it does not."""
+    """Return where a structure differs from the previous one, as a part of a sentence; "" if it does not."""
     if isinstance(now, dict) and isinstance(before, dict):
         for name in before:
             if name not in now:
@@ -296,4 +298,4 @@ def is_generator_state(value: Any, where: str) -> None:
         for state in value:
             torch.Generator().set_state(state.clone())
     except (RuntimeError, TypeError) as error:
-        raise MismatchError(f"{where} holds no states of random generators") from error
+        raise MismatchError(f"{where} has no states of random generators") from error

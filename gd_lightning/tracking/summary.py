@@ -15,7 +15,7 @@ from gd_lightning.versions import versions
 
 Parameters = dict[str, float]
 FINAL = "final_"
-"""How columns begin that hold what was measured at weights that a callback put in place at the end of training."""
+"""Prefix of columns measured at weights that a callback has set at the end of training."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class BestCheckpoint:
     """The checkpoint with the best monitored value of a run.
 
     Args:
-        path: Its file, seen from the directory of the run where it lies in it.
-        monitor: What was monitored, such as val_loss.
+        path: Its file, relative to the directory of the run if it is inside.
+        monitor: The monitored quantity, such as val_loss.
         value: The best value, at the weights of this checkpoint.
-        epoch: Epochs made when it was written; a fraction within one.
-        update: Optimiser steps made when it was written.
+        epoch: Epochs before it was written, with a fraction within an epoch.
+        update: Optimiser steps before it was written.
     """
 
     path: str
@@ -45,38 +45,41 @@ class RunSummary:
     """A run in twenty lines; the attributes, and the versions of schema and program, are the keys of ``summary.json``.
 
     Args:
-        variant: batch, mini-batch or stochastic; None, as the two below, for data without a length.
+        variant: batch, mini-batch or stochastic; None, like the next two, for data without a length.
         batch_size: Samples per update.
         train_samples: N.
-        updates: Optimiser steps made.
-        epochs: Epochs made; a fraction where the run ended within one.
-        samples: Training samples consumed.
-        seconds: Seconds of training; measuring is left out.
+        updates: Optimiser steps.
+        epochs: Epochs, with a fraction if the run ended within one.
+        samples: Training samples processed.
+        seconds: Seconds of training, without measurements.
         train_loss_first: Train loss before the first update.
         train_loss_last: Train loss at the final weights, those of ``parameters``.
         outcome: completed, converged, stopped, diverged or interrupted.
-        reason: Why it ended, in words.
+        reason: The reason for the end, in words.
         parameters: Final parameters of a linear regressor by name, in original units; None for others.
         least_squares: The parameters with the smallest train loss, by name, in original units; None for others.
-        truth: The true parameters, where the problem knows them.
-        engine: What carried out the updates: autograd or fused.
-        engine_reason: Why the fused engine did not; empty where it did.
+        truth: The true parameters, if the problem knows them.
+        engine: The engine of the updates: autograd or fused.
+        engine_reason: The reason why the fused engine was not used; "" if it was.
         least_squares_loss: The smallest train loss that a linear regressor can reach.
-        constant_loss: The train loss of the best constant, where R2 is 0; known where the least squares are.
-        irreducible_loss: The variance of the noise, where the problem knows it.
+        constant_loss: The train loss of the best constant prediction, where R2 is 0; known if the least-squares loss
+            is.
+        irreducible_loss: The variance of the noise, if the problem knows it.
         measures: Final values of everything else that was measured, such as val_loss.
         description: The variant in words, with the sizes of its batches.
-        prediction: What the theory said of the run before it began, in words; empty where it said nothing.
-        largest_stable_lr: The limit that it named; None where none.
-        predicted_floor: How far above the least-squares loss it saw the run end; ``inf`` where it diverges.
-        train_loss_predicted: What it said of the train loss where the run ended; None where nothing.
-        measured_at: Behind which update a value was measured, of those that do not belong to the last one.
-        weights: Whose weights the run ends with, such as "averaged by StochasticWeightAveraging"; empty for those of
-            the last update.
-        undetermined: Names of the parameters that the training data do not determine: others make the same predictions.
-        features: Names of the features; None where they have none.
-        targets: Names of the targets; None where they have none.
-        best_checkpoint: What ``ModelCheckpoint`` has kept as the best; None where it has kept nothing.
+        prediction: The prediction of theory before the run, in words; "" without one.
+        largest_stable_lr: The limit of the learning rate by theory; None without one.
+        predicted_floor: The predicted final train loss minus the least-squares loss; ``inf`` if divergence is
+            predicted.
+        train_loss_predicted: The predicted train loss at the end of the run; None without a prediction.
+        measured_at: The update after which a value was measured, for values that do not belong to the last update.
+        weights: Description of the final weights, such as "averaged by StochasticWeightAveraging"; "" for those of the
+            last update.
+        undetermined: Names of the parameters that the training data do not determine, since others make the same
+            predictions.
+        features: Names of the features; None without names.
+        targets: Names of the targets; None without names.
+        best_checkpoint: The best checkpoint that ``ModelCheckpoint`` has kept; None without one.
     """
 
     variant: str | None
@@ -123,16 +126,16 @@ def summarize(
     said: Mapping[str, Any] | None = None,
     **known: Any,
 ) -> RunSummary:
-    """Bring a history, what is known about the problem, and what was said before together.
+    """Return the summary of a run from its history, its prediction, and facts about the problem.
 
-    Where a callback has replaced the weights at the end of training, the results are those at these weights: what
-    the columns ``final_...`` of the history hold.
+    If a callback has replaced the weights at the end of training, the results are those at these weights, from the
+    columns ``final_...`` of the history.
 
     Args:
-        history: The record of the run.
+        history: The history of the run.
         variant: Its batches; None for data without a length.
         weights: As in the summary.
-        said: What was predicted: other fields of the summary.
+        said: Fields of the summary that were predicted.
         known: Other fields of the summary, such as ``parameters`` and ``truth``.
     """
     special = {PREDICTED, BY_UPDATE, *(known.get("parameters") or {})}
@@ -166,7 +169,7 @@ def _of_variant(variant: Variant | None) -> dict[str, Any]:
 def _measured(
     history: History, is_replaced: bool, special: set[str]
 ) -> tuple[float | None, dict[str, float], list[str]]:
-    """Return the last train loss, the last values of all else that was measured, and whose are of earlier weights."""
+    """Return the last train loss, the last values of other measures, and which of them belong to earlier weights."""
     special |= set(LEADING_COLUMNS)
     names = [name for name in history.columns if name in history and name not in special and name[:5] != "grad_"]
     values = {name: history.last(name) for name in names}
@@ -194,7 +197,7 @@ def milestones(epochs: int, at_most: int = 21) -> list[int]:
 
 
 def epoch_table(history: History, names: Sequence[str]) -> str:
-    """Return a table of measured columns at the ends of epochs, epoch 0 standing before the first update."""
+    """Return a table of measured columns at the ends of epochs, with epoch 0 before the first update."""
     measured = history.rows_at(history.measured("train_loss"))
     ends = [row for row in measured if row["epoch"] == int(row["epoch"])]
     chosen = set(milestones(int(ends[-1]["epoch"]))) if ends else set()
@@ -206,7 +209,7 @@ def epoch_table(history: History, names: Sequence[str]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a number with eight significant digits; nothing for a missing one."""
+    """Return a number with eight significant digits as text; "" for a missing one."""
     return "" if value is None else f"{value:.8g}"
 
 
@@ -242,8 +245,8 @@ def run_report(summary: RunSummary, title: str) -> str:
 
 
 def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
-    """Return what there is to say of a run, each with its label."""
-    per_update = f" ({1e6 * summary.seconds / summary.updates:.3g} microseconds an update)" if summary.updates else ""
+    """Return the facts about a run, each with its label."""
+    per_update = f" ({1e6 * summary.seconds / summary.updates:.3g} microseconds per update)" if summary.updates else ""
     engine = f"{summary.engine}{', because ' * bool(summary.engine_reason)}{summary.engine_reason}"
     facts = [("target", _columns(summary))] if summary.targets and summary.features else []
     facts += [
@@ -268,7 +271,7 @@ def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
 
 
 def _columns(summary: RunSummary) -> str:
-    """Say which targets are predicted from which features."""
+    """Return which targets are predicted from which features, in words."""
     parts = []
     for names in (summary.targets or [], summary.features or []):
         hidden = len(names) - _SHOWN_PARAMETERS
@@ -277,7 +280,7 @@ def _columns(summary: RunSummary) -> str:
 
 
 def _with_update(summary: RunSummary, name: str) -> str:
-    """Write a final value, and at which weights it was measured where these are not the final ones."""
+    """Return a final value as text, with the update at which it was measured if that is not the last one."""
     value = summary.train_loss_last if name == "train_loss" else summary.measures[name]
     at = summary.measured_at.get(name)
     return number(value) if at is None else f"{number(value)} (after update {at:,})"
@@ -288,7 +291,7 @@ _MARK = " (not determined)"
 
 
 def _not_determined(summary: RunSummary) -> str:
-    """Say which parameters the data leave open."""
+    """Return a sentence on the parameters that the data do not determine."""
     shown = ", ".join(summary.undetermined[:_SHOWN_PARAMETERS]) + ", ..." * (
         len(summary.undetermined) > _SHOWN_PARAMETERS
     )

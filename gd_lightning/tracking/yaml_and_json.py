@@ -15,8 +15,8 @@ from gd_lightning.errors import first_line
 from gd_lightning.tracking.renamed_classes import with_present_names
 
 DEEPEST, MOST_VALUES = 50, 100_000
-"""How deep values of a file may be nested, and how many there may be, counted with what aliases repeat: a few lines of
-aliases can stand for billions of values."""
+"""Limits of the nesting and of the number of values in a file. Values that aliases repeat are counted each time, since
+a few lines of aliases can stand for billions of values."""
 
 _LONGEST = 2**24  # bytes of a file
 
@@ -26,10 +26,10 @@ class ConfigError(yaml.YAMLError):
 
 
 def read_yaml_file(path: Path) -> Any:
-    """Read a YAML file as plain values, whatever classes its tags name.
+    """Read a YAML file as plain values, without creating objects of the classes that its tags name.
 
     Raises:
-        ConfigError: It is no file that can be read, or no such YAML as :func:`check_yaml` takes.
+        ConfigError: The file cannot be read, or is not YAML that :func:`check_yaml` accepts.
     """
     text = with_present_names(read_text(path))
     check_yaml(text)
@@ -41,7 +41,7 @@ def read_json_file(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ConfigError: It is no file that can be read, or no JSON.
+        ConfigError: The file cannot be read, or is not JSON.
     """
     text = with_present_names(read_text(path))
     with reason_told():
@@ -49,25 +49,25 @@ def read_json_file(path: Path) -> Any:
 
 
 def read_own_yaml(text: str) -> Any:
-    """Read YAML that this program has just written itself."""
+    """Read YAML that this program has written itself."""
     return yaml.safe_load(text)
 
 
 def plain_copy(values: Any) -> Any:
-    """Return values as JSON would give them back: lists for tuples, and text for what it has no word for."""
+    """Return values as read back from JSON, with lists for tuples, and text for values that JSON does not have."""
     return json.loads(json.dumps(values, default=str))
 
 
 def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
-    """Check a text before values are made of it.
+    """Check a text before it is parsed.
 
     Args:
-        text: YAML.
-        why_not: Says of a single value why it cannot be used; empty where it can.
+        text: The text, in YAML.
+        why_not: Returns why a single value cannot be used; "" if it can.
 
     Raises:
-        ConfigError: It is no YAML, or a key stands twice in a mapping, or values are nested too deep, repeat
-            themselves without end, or are too many.
+        ConfigError: The text is not YAML, or repeats a key of a mapping, or its values are too many, nested too deep,
+            or contain themselves.
     """
     with reason_told():
         _check(text, why_not)
@@ -75,10 +75,10 @@ def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
 
 @contextmanager
 def reason_told() -> Iterator[None]:
-    """Have whatever a reader stumbles on say why a text is no YAML.
+    """Turn exceptions of a reader into errors that say why a text is not YAML.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The reader raised an exception.
     """
     try:
         yield
@@ -91,18 +91,18 @@ def reason_told() -> Iterator[None]:
 def _reason_of(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = "" if mark is None else f"line {mark.line + 1}: "
-    return f"it is no valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
+    return f"it is not valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file; a pipe that bears its name would be waited for without end.
+    """Return the text of a file; pipes are refused, since reading one could wait for ever.
 
     Raises:
-        ConfigError: It is no file, cannot be read, or is too long.
+        ConfigError: It is not a file, cannot be read, or is too long.
     """
     try:
         if not path.is_file():
-            raise ConfigError("it is no file")
+            raise ConfigError("it is not a file")
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
@@ -115,12 +115,12 @@ def read_text(path: Path) -> str:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ConfigError("a key stands twice in it")
+        raise ConfigError("it repeats a key")
     return values
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Reads what Python objects were written as, and makes none of them."""
+    """Reads Python objects in YAML as plain values, without creating the objects."""
 
     def _plain(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -148,7 +148,7 @@ class _Open:
 
 
 def _check(text: str, why_not: Callable[[str], str]) -> None:
-    """Check the events of a text, which come one by one: making nested values first would overflow the stack."""
+    """Check the events of a text one by one, since building deeply nested values would overflow the stack."""
     stack: list[_Open] = []
     sizes: dict[str, int] = {}
     for event in _events(text):
@@ -182,7 +182,7 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
-    """Count what a mapping or list holds, and refuse a key that it has already."""
+    """Count an item of a mapping or list, and refuse a repeated key."""
     if collection.expects_key() and key is not None:
         if key in collection.keys:
             raise ConfigError(f"the key {key!r} stands in line {collection.keys[key]} and again in line {line}")

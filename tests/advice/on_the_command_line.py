@@ -286,7 +286,7 @@ ADVICE: dict[str, Advice] = {
         "fit --model.network tests.advice.on_the_command_line.Untyped --model.network.in_features 1",
         f"fit --model.network tests.advice.on_the_command_line.Untyped {ONE_EPOCH}",
     ),
-    "one number for each feature; set standardize of the data, or give such tensors": advice(
+    "one number per feature; set standardize of the data, or give such tensors": advice(
         "fit --model.network gd_lightning.models.Standardize", f"fit --data.standardize true {ONE_EPOCH}"
     ),
     "cannot train {}, because it has no parameters; give a network": advice(
@@ -840,7 +840,7 @@ ADVICE: dict[str, Advice] = {
         "test --ckpt_path best",
         before=f"fit {ONE_EPOCH}",
     ),
-    "because {} is gone; give another one": advice(
+    "because {} does not exist any more; give another one": advice(
         "test --ckpt_path RUN/best",
         "test --ckpt_path RUN",
         before=(
@@ -943,13 +943,13 @@ ADVICE: dict[str, Advice] = {
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy latin.yaml RUN/history.csv"),
     ),
-    "cannot read how a run ended from {}, because it is damaged: {}; mend it, or delete it to go on without": advice(
+    "how a run ended from {}, because it is damaged: {}; mend it, or delete it to continue without it": advice(
         "compare RUN",
         "remove RUN/summary.json",
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/summary.json"),
     ),
-    "cannot read how a run was made from {}, because it is damaged; mend it, or delete it to go on without": advice(
+    "the settings of a run from {}, because it is damaged; mend it, or delete it to continue without it": advice(
         "compare RUN",
         "remove RUN/config.yaml",
         "compare RUN",

@@ -60,7 +60,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: _fit(model=[0.1]),
         lambda _: _fit(model={}),
     ),
-    "because it is no text; give a directory's name": (
+    "because it is not text; give the name of a directory": (
         lambda _: _fit(directory=3),
         lambda path: _fit(directory=str(path / "named")),
     ),

@@ -105,7 +105,7 @@ def test_without_a_best_it_is_refused(command_line: CommandLine) -> None:
     assert "because it kept none" in refused("best")  # the newest is not the best: nothing was monitored
     run = command_line.fit("--trainer.max_epochs", "1", *KEEPS, "train_loss")
     (run / _best(run)["path"]).unlink()
-    assert "is gone; give another one" in refused("best")
+    assert "does not exist any more; give another one" in refused("best")
     (run / "summary.json").unlink()
     assert f"because it has not ended; continue it with fit --ckpt_path {run}" in refused("best")
     assert "cannot find a checkpoint at" in refused(run / "checkpoints" / "nothing.ckpt")

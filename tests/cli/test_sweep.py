@@ -70,7 +70,7 @@ def test_what_is_printed_and_written(command_line: CommandLine) -> None:
         assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
     assert list(found) == [f"batch_size{size}-lr{lr}" for size in (100, 25) for lr in (0.01, 0.2)]
     assert found["batch_size25-lr0.01"] == pytest.approx(float(table[0]["train_loss_mean"]), rel=1e-6)
-    with pytest.raises(InputError, match="it holds no run"):  # for compare, which takes all runs that it finds
+    with pytest.raises(InputError, match="it contains no run"):  # for compare, which takes all runs that it finds
         find_runs([directory])
     assert command_line("sweep", *SMALL) == 0
     assert _directory(command_line).name == "sweep-SteepLine-2"

@@ -206,8 +206,8 @@ def test_a_config_names_no_place_beyond_this_machine(command_line: CommandLine, 
     assert command_line("fit", "--config", "config.yaml") == 2
     if "dict_kwargs" not in str(PLACES[name]):
         assert command_line.err == (
-            f"gd_lightning: cannot use {address} as {name}, because it is the address of another place than a "
-            "directory of this machine; give a plain path\n"
+            f"gd_lightning: cannot use {address} as {name}, because it is the address of a place outside this machine; "
+            "give a plain path\n"
         )
     assert len(command_line.err.splitlines()) == 1
     assert [path.name for path in Path().iterdir()] == ["config.yaml"]
@@ -271,7 +271,7 @@ def test_no_program_is_imported(command_line: CommandLine, path: str) -> None:
 def test_tags_make_no_objects(command_line: CommandLine, text: str) -> None:
     Path("config.yaml").write_text(text)
     assert command_line("fit", "--config", "config.yaml") == 2
-    assert "cannot read the config config.yaml, because it is no valid YAML: line " in command_line.err
+    assert "cannot read the config config.yaml, because it is not valid YAML: line " in command_line.err
     assert [path.name for path in Path().iterdir()] == ["config.yaml"]
 
 

@@ -149,7 +149,8 @@ def test_a_run_on_arrays_is_none_of_the_command_line(command_line: CommandLine, 
     for stage in ("fit", "test", "predict"):
         assert command_line(stage, "--ckpt_path", place) == 2
         assert (
-            "no checkpoint holds the arrays that a run was trained on; use fit(..., ckpt_path=...)" in command_line.err
+            "checkpoints do not contain the arrays that a run was trained on; use fit(..., ckpt_path=...)"
+            in command_line.err
         )
         assert command_line.err.count("\n") == 1
     assert fit(given, ckpt_path=place, epochs=7).summary.epochs == 7

@@ -82,7 +82,7 @@ def test_the_bound_of_divergence_can_be_another() -> None:
     history.divergence_factor = 10
     assert history.divergence == "the train loss grew from 1 to 11"
     history.append(update=2, batch_loss=math.inf)
-    assert history.divergence == "the batch loss is inf, and no finite number any more"
+    assert history.divergence == "the batch loss is inf, no longer a finite number"
 
 
 def test_values_of_the_newest_row_and_behind_an_update() -> None:

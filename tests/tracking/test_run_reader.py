@@ -188,7 +188,7 @@ def test_runs_are_found_in_what_holds_them(tmp_path: Path) -> None:
     versions = [tmp_path / "lightning_logs" / "version_2", tmp_path / "lightning_logs" / "version_10"]
     assert find_runs([tmp_path]) == [*versions, tmp_path / "ours"]
     assert find_runs([tmp_path / "ours", tmp_path]) == [tmp_path / "ours", *versions]
-    with pytest.raises(InputError, match="it holds no run"):
+    with pytest.raises(InputError, match="it contains no run"):
         find_runs([tmp_path / "aggregate"])
     with pytest.raises(InputError, match="no such directory"):
         find_runs([tmp_path / "nothing"])

@@ -103,7 +103,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
             report.save(where)
             write_text(where / CONFIG, command.options.text())
         finally:
-            print(report, flush=True)  # where the disk is full, at least this is there
+            print(report, flush=True)  # even if the disk is full
     print(files_shown(where, "hparams"))
 
 

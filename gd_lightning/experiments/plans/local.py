@@ -118,7 +118,7 @@ def _standardized(
 def _plan_as_it_is(
     module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
 ) -> LocalPlan:
-    """Make a plan of the start."""
+    """Make a plan for the start, on the features as they are."""
     begins("curvature at the start")
     options, network = module.hparams, module.network
     assert network is not None

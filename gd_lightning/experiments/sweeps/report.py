@@ -237,7 +237,7 @@ class SweepReport:
         return self
 
     def runs(self) -> Iterator[dict[str, Any]]:
-        """Yield the settings and the end of each run."""
+        """Yield the settings and the results of each run."""
         axes = [getattr(self.grid, name) for name in Grid.AXES]
         results = (self.updates, self.first, self.last, self.excess, self.diverged)
         ends = zip(*(values.ravel().tolist() for values in results), strict=True)

@@ -29,7 +29,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
-TRAINS_NOTHING = "these options train nothing; leave out what limits the run to no update"
+TRAINS_NOTHING = (
+    "cannot train with these options, because they leave no update to make; leave out the limit that does so"
+)
 _COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # of a data frame or table
 _CLASSES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 
@@ -50,7 +52,7 @@ def sections(
         trainer: Options of Lightning's ``Trainer``.
 
     Raises:
-        InputError: There is no such option, one is given twice, or one of the Trainer cannot be used.
+        InputError: An option is unknown or given twice, or one of the Trainer cannot be used.
 
     Example:
         >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})

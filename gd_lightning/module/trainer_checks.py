@@ -101,7 +101,7 @@ def check_validation(trainer: Trainer, variant: Variant) -> None:
 
     Args:
         trainer: The Trainer, which is about to train.
-        variant: How many updates an epoch has.
+        variant: The batches, with the number of updates per epoch.
 
     Raises:
         InputError: The Trainer has such an interval.
@@ -110,8 +110,8 @@ def check_validation(trainer: Trainer, variant: Variant) -> None:
     if seconds is not None:
         if seconds <= 0:
             raise InputError(
-                f"cannot validate at intervals of {seconds:g} seconds, because that is no time; give a longer one as "
-                "trainer.val_check_interval"
+                f"cannot validate at intervals of {seconds:g} seconds, because an interval must be above 0; give a "
+                "longer one as trainer.val_check_interval"
             )
         return
     every, validates = trainer.val_check_interval, (trainer.limit_val_batches or 0) > 0

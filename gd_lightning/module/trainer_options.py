@@ -1,4 +1,4 @@
-"""Checks of the options that a Trainer is made with, by its own type hints, and making it (layer 4)."""
+"""Making a Trainer, after a check of its options by its own type hints (layer 4)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def make_trainer(options: Mapping[str, Any]) -> Trainer:
     """Make a Trainer.
 
     Args:
-        options: What it is made with, by name.
+        options: The options of the Trainer, by name.
 
     Raises:
-        InputError: One of them cannot be used.
+        InputError: An option cannot be used.
     """
     check_trainer_options(options)
     try:
@@ -48,10 +48,10 @@ def make_trainer(options: Mapping[str, Any]) -> Trainer:
 
 @contextmanager
 def refusals_of_lightning() -> Iterator[None]:
-    """Have what Lightning refuses while it trains said to be about the options of the Trainer.
+    """Report errors of Lightning's configuration, raised in this context, as errors of the Trainer's options.
 
     Raises:
-        InputError: Lightning refuses something.
+        InputError: Lightning raised such an error.
     """
     try:
         yield
@@ -61,25 +61,25 @@ def refusals_of_lightning() -> Iterator[None]:
 
 def _refusal(error: Exception) -> InputError:
     return InputError(
-        f"cannot train with these options of the Trainer, because it says: {first_line(error)}; give others"
+        f"cannot train with these options of the Trainer, because it reports: {first_line(error)}; give others"
     )
 
 
 def check_trainer_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of a Trainer of a type that it does not take, or out of their range.
+    """Refuse options of a Trainer with a wrong type, or out of their range.
 
     Args:
-        options: The options that are given, by name.
+        options: The given options, by name.
 
     Raises:
-        InputError: There is such an option.
+        InputError: An option cannot be used.
     """
     _check_types(options)
     check_limits(options)
 
 
 def _check_types(options: Mapping[str, Any]) -> None:
-    """Refuse options of a Trainer whose values are of another type than it takes."""
+    """Refuse options of a Trainer with a wrong type."""
     hints = _hints()
     for name, value in options.items():
         if not _fits(value, hints[name]):
@@ -88,13 +88,13 @@ def _check_types(options: Mapping[str, Any]) -> None:
 
 
 def check_limits(options: Mapping[str, Any]) -> None:
-    """Refuse options of a Trainer that are out of their range, or that contradict each other.
+    """Refuse options of a Trainer that are out of their range, or contradict each other.
 
     Args:
-        options: The options that are given, by name.
+        options: The given options, by name.
 
     Raises:
-        InputError: There is such an option.
+        InputError: An option cannot be used.
     """
     for name, (lowest, what) in _LOWEST.items():
         if (value := options.get(name)) is not None and not lowest <= value <= sys.float_info.max:
@@ -102,19 +102,21 @@ def check_limits(options: Mapping[str, Any]) -> None:
     for name in ("epochs", "steps"):
         least, most = options.get(f"min_{name}"), options.get(f"max_{name}", -1)
         if least is not None and most is not None and -1 < most < least:
-            raise InputError(f"trainer.min_{name} {least} is more than trainer.max_{name} {most}; give one that fits")
+            raise InputError(
+                f"cannot train at least {least} and at most {most} {name}; give a smaller trainer.min_{name}"
+            )
     _check_interval(options.get("val_check_interval"), options.get("check_val_every_n_epoch", 1))
 
 
 def _check_interval(interval: Any, epochs: int | None) -> None:
-    """Refuse intervals of validations that are none."""
+    """Refuse invalid intervals of validations."""
     if not isinstance(interval, (int, float)):
         return
     is_part = isinstance(interval, float)
     if not 0 < interval <= (1 if is_part else sys.float_info.max):
         raise InputError(
-            f"cannot validate at intervals of trainer.val_check_interval {interval:g}; give a part of an epoch up to "
-            "1.0, or a whole number of updates"
+            f"cannot validate at intervals of trainer.val_check_interval {interval:g}; give a fraction of an epoch up "
+            "to 1.0, or a whole number of updates"
         )
     if is_part and epochs is None:
         raise InputError(
@@ -125,12 +127,12 @@ def _check_interval(interval: Any, epochs: int | None) -> None:
 
 @cache
 def _hints() -> dict[str, Any]:
-    """Return the types that a Trainer takes, by the names of its options."""
+    """Return the type hints of a Trainer's options, by their names."""
     return get_type_hints(Trainer.__init__)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; a whole number is a number, and neither of both is true or false."""
+    """Whether a value matches a type hint; whole numbers are numbers, but booleans are not."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
@@ -138,7 +140,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(value == part and type(value) is type(part) for part in parts)
     if kind is dict:
         return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    if kind is not None:  # a list, or what can be gone through
+    if kind is not None:  # a list, or an iterable
         is_list = isinstance(value, (list, tuple) if kind is list else Collection) and not isinstance(value, str)
         return is_list and all(_fits(each, parts[0]) for each in value)
     if hint in (int, float):
@@ -147,7 +149,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _in_words(hint: Any) -> str:
-    """Return what a type takes, in words."""
+    """Return the values that a type hint allows, in words."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Literal:
         return " or ".join(map(repr, parts))

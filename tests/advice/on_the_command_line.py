@@ -652,7 +652,7 @@ ADVICE: dict[str, Advice] = {
         "fit --trainer.val_check_interval 0.5 --trainer.check_val_every_n_epoch null --data.val_size 9",
         f"fit --trainer.val_check_interval 1 --trainer.check_val_every_n_epoch null --data.val_size 9 {ONE_EPOCH}",
     ),
-    "trainer.val_check_interval {}; give a part of an epoch up to 1.0, or a whole number": advice(
+    "trainer.val_check_interval {}; give a fraction of an epoch up to 1.0, or a whole number": advice(
         "fit --trainer.val_check_interval 0 --data.val_size 9",
         f"fit --trainer.val_check_interval 0.5 --data.val_size 9 --data.batch_size 10 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 1 --data.val_size 9 {ONE_EPOCH}",

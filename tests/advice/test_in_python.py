@@ -311,7 +311,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: fit(max_epochs="1")),
         [_alone(lambda: fit(max_epochs=1)), _alone(lambda: fit(max_epochs=None, max_steps=1))],
     ),
-    "cannot train with these options of the Trainer, because it says: {}; give others": (
+    "cannot train with these options of the Trainer, because it reports: {}; give others": (
         _alone(lambda: fit(max_epochs=1, profiler="nope")),
         [_alone(lambda: fit(max_epochs=1, profiler="simple"))],
     ),

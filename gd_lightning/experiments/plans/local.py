@@ -41,13 +41,13 @@ _JACOBIANS_AT_ONCE = 2**20  # numbers of them
 def local_plan(
     module: RegressionModule, data: RegressionDataModule, sizes: Iterable[BatchSize], begins: Begins = lambda _: None
 ) -> LocalPlan:
-    """Make a plan of the start, and of that on standardised features where these may help.
+    """Make a plan for the start of a run, also on standardised features if these may help.
 
     Args:
-        module: With its network made, and the learning rate that is asked about.
-        data: With the batch size that is asked about.
-        sizes: The batch sizes to show, largest first, the configured one among them.
-        begins: Is told which part begins.
+        module: The module with its network and the configured learning rate.
+        data: The data with the configured batch size.
+        sizes: The batch sizes to show, largest first, including the configured one.
+        begins: Called with the name of each part before it is computed.
 
     Raises:
         InputError: No plan can be made with these options.

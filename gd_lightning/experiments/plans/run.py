@@ -81,13 +81,13 @@ def plan(
 def make_plan(
     module: RegressionModule, data: RegressionDataModule, max_epochs: float, begins: Begins = lambda _: None
 ) -> Plan | LocalPlan:
-    """Make a plan: of the whole run where the loss is quadratic, else of its start.
+    """Make a plan: for the whole run if the loss is quadratic, else for its start.
 
     Args:
-        module: With the learning rate that is asked about; its network is made for the data.
-        data: With the batch size that is asked about.
-        max_epochs: How many epochs the run would have.
-        begins: Is told which part begins.
+        module: The module with the configured learning rate; its network is made for the data.
+        data: The data with the configured batch size.
+        max_epochs: Number of epochs of the run.
+        begins: Called with the name of each part before it is computed.
 
     Raises:
         InputError: No plan can be made with these options.

@@ -194,7 +194,7 @@ class SweepTask:
             data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
             executor: Trains parts of the runs at the same time; None: this process.
-            keep: Is given what there is where a signal ends the training.
+            keep: Called with the report on the runs so far if a signal ends the training.
 
         Raises:
             InputError: These options cannot be swept.
@@ -251,7 +251,7 @@ class SweepTask:
         }
 
     def _part(self, seeds: Sequence[_Seed]) -> tuple[list[tuple[RegressionModule, int]], TrainingTask, Members]:
-        """Return how the runs of seeds start that share their data, what they have in common, and their settings."""
+        """Return the starts of the runs of seeds that share their data, their common task, and their settings."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
 
@@ -296,7 +296,7 @@ def train_members(
         members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
         executor: Trains parts of the members at the same time; None: this process trains all.
-        ends: Where the ends go, also of what is interrupted; None: new ones.
+        ends: Receives the ends, also those of an interrupted training; None: new ones.
 
     Returns:
         The ends of the members, and the name of the engine.

@@ -51,7 +51,7 @@ _WARNINGS = (
     r".*does not have many workers.*",  # data in memory need none
     r".*You are using `torch.load` with `weights_only=False`.*",
     r"Checkpoint directory .* exists and is not empty.*",  # the directory is this run's own
-    r"engine fused is not there.*",  # said in one line instead
+    r"engine fused is not available.*",  # the command line prints its own line instead
     r".*The `srun` command is available on your system.*",
 )
 

@@ -33,8 +33,8 @@ class Chunks:
     """Lets an engine make the updates of a run in chunks, with the same effect as Lightning's own loop.
 
     Lightning sees a chunk as one batch. If no hook needs single epochs, a chunk of a whole epoch is extended to as many
-    epochs as fit. After a chunk, ``current_epoch``, ``global_step``, the index of a batch, the
-    end of an epoch, validation within it, checkpoints and what is continued from them are those of single updates.
+    epochs as fit. After a chunk, ``current_epoch``, ``global_step``, the batch index, the end of an epoch, validation
+    within it, checkpoints and runs continued from them are the same as with single updates.
 
     Args:
         trainer: The Trainer, which has started training.
@@ -72,9 +72,9 @@ class Chunks:
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(engine.first_work / work * self._seconds / _SECONDS))
         self.end = 0
-        """The update behind the last one that is made, or about to be made, counted from the beginning of the epoch.
+        """One past the last update that is made, or about to be made, counted from the beginning of the epoch.
 
-        A checkpoint that is written, whenever it is, takes the samples before it."""
+        A checkpoint counts the samples before it as processed."""
         self._most = int(max(1, min(_MOST_KEPT // (numbers + 1), engine.max_updates)))
         engine.prepare(Chunk(x, y, None, self._variant, 0, 0))
         if engine.name == "fused" and not one_by_one:
@@ -97,7 +97,7 @@ class Chunks:
         """Make the updates of a chunk, in the training step that Lightning makes of it.
 
         Returns:
-            What a training step returns, and the chunk as callbacks asked for it, with its trace.
+            The result of a training step, and the chunk with the requests of callbacks, with its trace.
         """
         begun = time.perf_counter()
         requests = requests_of(self._trainer)
@@ -145,7 +145,7 @@ class Chunks:
                 request.interrupted(chunk, trace)
 
     def _validate_within(self, chunk: Chunk, trace: Trace, is_interrupted: bool = False) -> None:
-        """Make what Lightning's validations at the ends of epochs within a chunk make."""
+        """Compute the results of Lightning's validations at the ends of epochs within a chunk."""
         if chunk.ends is None or chunk.ends.held_out is None or self._validation is None:
             return
         if is_interrupted:
@@ -165,7 +165,7 @@ class Chunks:
     # Several epochs
 
     def _epochs(self, chunk: Chunk, requests: Sequence[ChunkRequest]) -> int:
-        """Return how many epochs are carried out in one call, starting with the one that contains the chunk."""
+        """Return the number of epochs to carry out in one call, starting with the one that contains the chunk."""
         is_whole = chunk.first == 0 and chunk.updates == chunk.per_epoch
         fitting = min(self._length, self._most) // chunk.per_epoch
         measures = max((request.measures for request in requests), default=0)
@@ -208,7 +208,7 @@ class Chunks:
         return max(1, updates)
 
     def _until_hook(self) -> float:
-        """Return after how many updates, at most, a callback needs its hook."""
+        """Return the largest number of updates before a callback needs its hook."""
         step = self._trainer.global_step
         callbacks = self._trainer.callbacks  # type: ignore[attr-defined]
         every = [getattr(callback, "updates_between_hooks", 0) for callback in callbacks]

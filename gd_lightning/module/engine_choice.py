@@ -1,4 +1,4 @@
-"""Which engine carries out the updates of a run, and why (layer 4)."""
+"""The choice of the engine that carries out the updates of a run (layer 4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gd_lightning.torch_internals import has_hooks
 
 EngineChoice = Literal["auto", "autograd", "fused"]
 
-NOT_THERE = "engine fused is not there, because {}; the updates are carried out by autograd"
+NOT_THERE = "engine fused is not available, because {}; the updates are carried out by autograd"
 _NO_LONGER = "engine fused cannot go on, because {}; from update {:,} on, the updates are carried out by autograd"
 
 # So many small updates are over by autograd before compiled code is loaded, which takes half a second, and before it is
@@ -68,7 +68,7 @@ class Decision:
     Args:
         engine: fused or autograd.
         reason: Why the engine is not fused; "" if it is.
-        in_chunks: Whether updates are carried out in chunks, and not one by one by Lightning's loop.
+        in_chunks: Whether updates are carried out in chunks instead of one by one in Lightning's loop.
         one_by_one: Whether each chunk is a single update, because a hook needs every update.
     """
 
@@ -99,7 +99,7 @@ def decide(
         before: The previous decision; None at the start of the run.
 
     Raises:
-        InputError: The fused engine was asked for, and cannot carry out these updates; the run has not begun.
+        InputError: The fused engine is requested, but cannot carry out these updates; the run has not begun.
     """
     decision = _decide(trainer, module, plain, fewest_updates, refuse=before is None)
     if before is None or (before.engine, decision.engine) != ("fused", "autograd"):
@@ -131,7 +131,7 @@ def _decide(
             return Decision("fused")
     in_parts = getattr(trainer.train_dataloader, "comes_in_parts", True)
     in_chunks = not (alone or watched or in_parts)
-    return Decision("autograd", "it was asked for" if asked == "autograd" else compiled, in_chunks)
+    return Decision("autograd", "it was requested" if asked == "autograd" else compiled, in_chunks)
 
 
 def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> str:
@@ -164,9 +164,9 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     if isinstance(network, LinearRegressor) and not network.is_free:
         return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or detects_anomalies(trainer):
-        return "anomalies of single updates are looked for"
+        return "anomaly detection looks at single updates"
     if loader.samples.mapped and loader.variant.batch_size * loader.samples.row_bytes > EngineOnFile.piece_bytes:
-        return "a batch of the data in the file is read as it is needed"
+        return "batches of the data are read from the file when needed"
     if any(config.interval == "step" and config.frequency != 1 for config in trainer.lr_scheduler_configs):
         return "a scheduler looks at single updates"
     return why_not_ahead(trainer, "step")
@@ -198,21 +198,21 @@ def _why_not_fused(trainer: Trainer, module: LightningModule, plain: type[Lightn
 
 
 def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) -> str:
-    """Return the reason why a person would not wait less for compiled updates; "" if they would.
+    """Return the reason why compiled updates would not shorten the waiting time; "" if they would.
 
-    It depends on the run alone, and not on whether code was compiled before: engines round differently, so that
-    otherwise a first run would differ from the second one, and from what is continued from its checkpoints.
+    It depends only on the run, not on whether code was compiled before. Engines round differently, so otherwise a first
+    run would differ from the second one, and from a run continued from its checkpoints.
     """
     assert isinstance(network, nn.Module)
     loader: Any = trainer.train_dataloader
     updates = float(trainer.estimated_stepping_batches)
     small_updates = updates * (1 + work_of(network, loader.variant.batch_size) / _WORK_OF_SMALL_UPDATE)
     if small_updates < fewest_updates:
-        return f"{updates:.0f} updates are over before compiled ones would be loaded"
+        return f"{updates:.0f} updates end before compiled ones would be loaded"
     if is_faster_by_torch(network, loader.variant.batch_size):
-        return "torch's matrix products are faster for so large updates"
+        return "torch's matrix products are faster for updates of this size"
     if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
-        return f"{updates:.0f} updates are over before they would be compiled, and compiled code cannot be kept"
+        return f"{updates:.0f} updates end before they would be compiled, and compiled code cannot be kept"
     return ""
 
 

@@ -54,8 +54,8 @@ def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
                 raise
             _loss(module, summed_loss, take(slice(0, 2)))  # else it is not for the number of samples
             raise InputError(
-                f"cannot train this network on a batch of a single sample, because it fails there "
-                f"({first_line(error)}) and not on two; use {_other_sizes(variant)}"
+                "cannot train this network on a batch of a single sample, because it fails there "
+                f"({first_line(error)}) but not on two; use {_other_sizes(variant)}"
             ) from error
         for loss in losses:
             _check_gradient(module, loss)

@@ -27,10 +27,10 @@ class ErrorSums(NamedTuple):
     """Sums of errors over the samples of a batch, in float64.
 
     Args:
-        loss: The loss, summed over samples and outputs, shape (), as are the next two.
-        squared: Squared errors.
-        absolute: Absolute errors.
-        squared_of_outputs: Squared errors of each output, shape (K,).
+        loss: The loss, summed over samples and outputs, shape ().
+        squared: Squared errors, summed over samples and outputs, shape ().
+        absolute: Absolute errors, summed over samples and outputs, shape ().
+        squared_of_outputs: Squared errors of each output, summed over samples, shape (K,).
     """
 
     loss: Tensor
@@ -52,12 +52,12 @@ class ErrorSums(NamedTuple):
 
     @classmethod
     def from_numbers(cls, numbers: NDArray[np.float64]) -> ErrorSums:
-        """Return the sums that :meth:`numbers` has put one behind the other, shape (3 + K,)."""
+        """Return the sums from the vector of :meth:`numbers`, shape (3 + K,)."""
         sums = torch.from_numpy(numbers)
         return cls(sums[0], sums[1], sums[2], sums[3:])
 
     def numbers(self) -> NDArray[np.float64]:
-        """Return the sums one behind the other, shape (3 + K,)."""
+        """Return the sums as one vector, shape (3 + K,)."""
         flat = torch.cat([torch.stack(self[:3]), self.squared_of_outputs]).cpu()
         numbers: NDArray[np.float64] = flat.numpy()
         return numbers

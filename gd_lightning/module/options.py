@@ -55,7 +55,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     _check_types(options)
     lr = options["lr"]
     if not (math.isfinite(lr) and lr > 0):
-        raise InputError(f"lr {lr} trains nothing; use a learning rate above 0")
+        raise InputError(f"cannot train with lr {lr}; use a learning rate above 0")
     forms_of(options["loss"])
     for name, known in (("activation", Activation), ("engine", EngineChoice)):
         if options[name] not in get_args(known):
@@ -64,14 +64,15 @@ def check_options(options: Mapping[str, Any]) -> None:
         if not (math.isfinite(options[name]) and options[name] >= 0):
             raise InputError(f"{name} {options[name]} is below 0 or not finite; use 0 or more")
     if options["nesterov"] and not options["momentum"]:
-        raise InputError("nesterov needs momentum; set momentum above 0, for example 0.9")
+        raise InputError("cannot use nesterov without momentum; set momentum above 0, for example 0.9")
     if not 0 < options["huber_delta"] < math.inf:
-        raise InputError(f"huber_delta {options['huber_delta']} is no finite number above 0; use for example 1.0")
+        raise InputError(f"huber_delta {options['huber_delta']} is not a finite number above 0; use for example 1.0")
     if options["dropout"] and not options["hidden_sizes"]:
-        raise InputError("dropout leaves out hidden units, and a linear regressor has none; give hidden_sizes")
+        raise InputError("cannot use dropout in a linear regressor, because it has no hidden units; give hidden_sizes")
     if options["optimizer"] is not None and (options["momentum"] or options["nesterov"] or options["weight_decay"]):
         raise InputError(
-            "momentum, nesterov and weight_decay of the model belong to its own SGD; give them to the optimizer instead"
+            "cannot use momentum, nesterov or weight_decay of the model with another optimizer, because they are "
+            "options of its own SGD; give them to the optimizer instead"
         )
 
 

@@ -36,9 +36,9 @@ from gd_lightning.torch_internals import has_global_hooks, has_hooks, mixes_samp
 class RegressionModule(NetworkModule):
     """A linear or multilayer-perceptron regressor, trained by gradient descent.
 
-    How many features and outputs there are comes from the data. The batch loss is the mean over the samples of a batch
-    and over outputs, so an update is theta <- theta - lr * gradient of that mean, whatever the batch size, and
-    however a batch is shared among processes.
+    The data determine the numbers of features and outputs. The batch loss is the mean over the samples of a batch and
+    over outputs, so an update is theta <- theta - lr * gradient of that mean, whatever the batch size, and however a
+    batch is shared among processes.
 
     The initial weights depend only on the seed last set by ``seed_everything`` or ``torch.manual_seed``, not on the
     state of the generator: compared variants start from the same weights, whatever random numbers were drawn before.
@@ -56,8 +56,9 @@ class RegressionModule(NetworkModule):
             in standard deviations of each where targets are standardised.
         hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.
         activation: Activation of the hidden layers.
-        bias: Whether layers have biases; without them the prediction at x = 0 is 0, with standardised features, too.
-        dropout: Probability that a hidden unit is left out while training.
+        bias: Whether layers have biases; without them, the prediction of a linear regressor at x = 0 is 0, also with
+            standardised features.
+        dropout: Probability that a hidden unit is left out in training.
         initialization: auto (the start that the problem prescribes, else default), default (PyTorch's), zero, normal,
             xavier, he, or given values of a linear regressor in original units, such as {weight: -10, bias: -20}.
         network: Your own network instead: a module, or a class or function that takes D and K and returns a module.
@@ -67,11 +68,11 @@ class RegressionModule(NetworkModule):
         optimizer: Another optimiser than SGD, as {class_path: torch.optim.Adam, init_args: {...}}; its lr is this lr
             unless it has its own. In Python, configure_optimizers can be overridden instead.
         lr_scheduler: A scheduler that is stepped at each epoch's end, given in the same form.
-        engine: What carries out the updates, which are the same within rounding: autograd (PyTorch), fused (compiled
-            loops, a hundred times faster for small models on the CPU; they need numba), or auto (fused where it can be,
-            nothing looks at single updates, and a person waits less: some 1,500 small updates are over before compiled
-            code is loaded). That depends on the run alone, not on whether its code was compiled before, so that the
-            same run has the same bits again.
+        engine: How updates are computed, with the same results within rounding: autograd (PyTorch), fused (compiled
+            loops, a hundred times faster for small models on the CPU; needs numba), or auto (fused if it is supported,
+            nothing looks at single updates, and it is faster; some 1,500 small updates end before compiled code is
+            loaded). The choice depends only on the run, not on whether code was compiled before, so the same run has
+            bitwise the same results again.
 
     Example:
         >>> import torch
@@ -105,9 +106,9 @@ class RegressionModule(NetworkModule):
         super().__init__(network)
         self.save_hyperparameters(options, logger=False, frame=frame_without_callers())
         self.fewest_fused_updates = FEWEST_FUSED_UPDATES
-        """Where engine is auto, the fewest updates of a small network for which the fused engine is loaded."""
+        """With engine auto, the smallest number of updates of a small network for which the fused engine is loaded."""
         self.log_to_logger = True
-        """Whether validation metrics go to the logger as they are; a recorder that writes them itself sets False."""
+        """Whether validation metrics are logged by the module; a recorder that writes them itself sets False."""
         self._updates = UpdateState()
         self.val_mean_loss, self.test_mean_loss = MeanLoss(), MeanLoss()
         self.val_metrics, self.test_metrics = regression_metrics("val_"), regression_metrics("test_")
@@ -127,7 +128,7 @@ class RegressionModule(NetworkModule):
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
     def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the summed loss in float64, for reports, so that squares and sums lose no digits of the residuals.
+        """Return the summed loss in float64, for reports, so that squares and sums keep all digits of the residuals.
 
         Predictions and targets are in original units, and so is the loss; see :func:`summed_loss_in_units`. A
         ``summed_loss`` overridden in a subclass receives the tensors unconverted.
@@ -179,7 +180,7 @@ class RegressionModule(NetworkModule):
 
     @property
     def validation(self) -> Validation | None:
-        """The validation of a run whose engine sums its errors; None where Lightning makes each of them."""
+        """The validation of a run whose engine sums its errors; None if Lightning makes each validation itself."""
         return None if self._updates.engine is None else self._updates.engine.validation
 
     # Training

@@ -41,7 +41,7 @@ class RunEngine:
         plain: The module class whose training step the engines implement.
 
     Raises:
-        InputError: The fused engine was asked for, and cannot carry out the updates.
+        InputError: The fused engine is requested, but cannot carry out the updates.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> None:
@@ -49,11 +49,11 @@ class RunEngine:
         self._chunks: Chunks | None = None
         self._conditions: Conditions | None = None
         self.decision = self._choose(before=None)
-        """What carries out the updates, and why."""
+        """The engine of the updates, and the reason for it."""
 
     @property
     def in_chunks(self) -> bool:
-        """Whether updates are carried out in chunks, and not by Lightning's loop."""
+        """Whether updates are carried out in chunks instead of Lightning's loop."""
         return self._chunks is not None
 
     @property
@@ -81,7 +81,7 @@ class RunEngine:
         samples = getattr(getattr(loader, "variant", None), "batch_size", math.inf)
         # The fused engine decides for itself.
         self.in_one_thread = decision.engine == "autograd" and is_little(network, samples)
-        """Whether an update is so little work that several threads do not pay."""
+        """Whether an update is so small that several threads would not be faster."""
         self._hand_out()
         return decision
 

@@ -1,4 +1,4 @@
-"""Which modules the theory of linear regressors applies to (layer 4)."""
+"""Conditions under which the theory of linear regressors applies to a module (layer 4)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def quadratic_network(module: RegressionModule) -> LinearRegressor | None:
 
 
 def is_squared_error(module: LightningModule) -> bool:
-    """Whether the loss of a module is known to be the mean squared error of its network; the one place that says so."""
+    """Whether the loss of a module is known to be the mean squared error of its network."""
     plain = isinstance(module, RegressionModule) and not own_method(module, RegressionModule, _LOSS)
     return plain and forms_of(module.hparams["loss"]).is_squared_error
 

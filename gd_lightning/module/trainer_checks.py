@@ -29,8 +29,8 @@ def check_trainer(trainer: Trainer) -> None:
     batches: float = getattr(trainer, "overfit_batches", 0)
     if batches:
         raise InputError(
-            f"cannot train with overfit_batches {batches}, because Lightning takes the order of the "
-            "samples away; give the data module a smaller problem, or the Trainer limit_train_batches"
+            f"cannot train with overfit_batches {batches}, because Lightning would replace the order of the samples; "
+            "give the data module a smaller problem, or the Trainer limit_train_batches"
         )
     for callback in _callbacks(trainer):
         if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
@@ -75,8 +75,8 @@ def check_processes(trainer: Trainer) -> None:
         interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         remedy = "devices=1" if interactive else 'strategy="ddp", or devices=1'
         raise InputError(
-            "cannot train in processes that are spawned or forked, because neither network nor history comes back from "
-            f"them; use {remedy}"
+            "cannot train in processes that are spawned or forked, because neither network nor history would return "
+            f"from them; use {remedy}"
         )
 
 

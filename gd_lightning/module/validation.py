@@ -1,4 +1,4 @@
-"""Validations at the ends of epochs within a chunk, with the results of those that Lightning makes (layer 4).
+"""Validations at the ends of epochs within a chunk, with the same results as in Lightning (layer 4).
 
 Letters: N samples, D features, K outputs, E epochs.
 """
@@ -72,10 +72,10 @@ class Validation:
         return HeldOut(x.contiguous(), y.contiguous(), self.loader.variant.batch_size, self._sum_errors)
 
     def give(self, trace: Trace) -> None:
-        """Give the measures at the ends of epochs within a chunk to its trace, and the newest ones to Lightning.
+        """Store the measures at the ends of epochs in the trace of a chunk, and the last ones in Lightning's metrics.
 
         Args:
-            trace: The results of the chunk, which begins in the present epoch of the Trainer.
+            trace: The results of the chunk, which begins in the current epoch of the Trainer.
         """
         ends = len(trace.sums)
         if not ends:
@@ -96,7 +96,7 @@ class Validation:
                 self._trainer.logged_metrics[name] = value
 
     def complete(self, chunk: Chunk, trace: Trace) -> None:
-        """Sum the errors at the end of an epoch where an exception has ended the chunk before that."""
+        """Sum the errors at the end of an epoch if an exception has ended the chunk before."""
         ends = len(chunk.epoch_ends(trace.updates))
         is_at_end = bool(trace.updates) and chunk.place(trace.updates)[1] == chunk.per_epoch
         if is_at_end and len(trace.sums) == ends - 1:
@@ -128,11 +128,11 @@ class Validation:
 
 
 def are_due(trainer: Trainer, epochs: int) -> NDArray[np.bool_]:
-    """Return at the ends of which epochs Lightning validates, shape (E,).
+    """Return whether Lightning validates at the end of each epoch, shape (E,).
 
     Args:
         trainer: The Trainer.
-        epochs: E, how many epochs, the present one first.
+        epochs: E, the number of epochs, beginning with the current one.
     """
     every = trainer.check_val_every_n_epoch or 1
     is_due: NDArray[np.bool_] = (trainer.current_epoch + 1 + np.arange(epochs)) % every == 0
@@ -140,7 +140,7 @@ def are_due(trainer: Trainer, epochs: int) -> NDArray[np.bool_]:
 
 
 def loader_of(trainer: Trainer) -> Any:
-    """Return the loader of validation, once it is there; None if there is none, or more than one."""
+    """Return the validation loader; None if there is none yet, or more than one."""
     loaders = trainer.val_dataloaders
     if isinstance(loaders, (list, tuple)):
         return loaders[0] if len(loaders) == 1 else None
@@ -152,7 +152,7 @@ def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
 
     Args:
         trainer: The Trainer.
-        plain: The module class whose validation it is; overrides of a subclass rule it out.
+        plain: The module class that defines the validation; overrides of a subclass rule it out.
     """
     module: Any = trainer.lightning_module
     loader = loader_of(trainer)
@@ -183,7 +183,7 @@ def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> s
     """
     module: Any = trainer.lightning_module
     if not can_be_summed(trainer, plain):
-        return "the data of validation are not read alone"
+        return "validation does not use exactly the samples of one loader in memory"
     if own := own_method(module, plain, _METHODS):
         return f"{type(module).__name__} has a {own} of its own"
     if trainer.loggers and module.log_to_logger:

@@ -46,7 +46,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Args:
         batch_size: Samples per update: full, 1, or any number between; it is the algorithm.
         lr: Learning rate.
-        epochs: How often a fit visits the training samples.
+        epochs: Number of passes over the training samples in a fit.
         momentum: Momentum of SGD, as torch defines it.
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter.
@@ -59,40 +59,40 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         bias: Whether layers have biases.
         dropout: Probability that a hidden unit is left out while training.
         initialization: auto, default, zero, normal, xavier, he, or given values of a linear function.
-        network: A network of your own, or a class or function that takes D and K and returns one.
-        optimizer: Another optimiser of torch, by its name or as {class_path: ..., init_args: {...}}; in the latter form
-            of any class that is imported.
+        network: Your own network, or a class or function that takes D and K and returns one.
+        optimizer: Another optimiser of torch, by its name, or any imported class as {class_path: ..., init_args:
+            {...}}.
         lr_scheduler: A scheduler of torch that is stepped at each epoch's end, in the same forms.
         order: shuffled, sequential, or with_replacement.
         drop_last: Leave out the last batch of an epoch where it would be shorter than the others.
         standardize: Bring each feature, or each target, to mean 0 and std 1: features, targets, both (or True), or none
             (or False). Coefficients, losses and predictions are in original units.
         val_size: Samples that are held out for validation, a fraction below 1 or a number of samples.
-        early_stopping: End a fit whose loss no longer falls, with the weights of the lowest loss: that of validation,
-            or the train loss where none is held out.
+        early_stopping: End a fit whose loss no longer falls, with the weights of the lowest loss: the validation loss,
+            or the train loss if no samples are held out.
         patience: With early_stopping, epochs without progress that end the fit.
-        min_delta: The smallest decrease of the loss that is progress.
+        min_delta: The smallest decrease of the loss that counts as progress.
         average: Predict with the mean of the parameters after all updates (Polyak and Juditsky, Acceleration of
             stochastic approximation by averaging, 1992). The losses are those of the updates.
         random_state: Seed of split, order and initial weights, a generator that draws one, or None: another each time.
         precision: 64-true or 32-true, that of the weights and the updates.
         engine: autograd, fused, or auto.
-        warm_start: Whether ``fit`` goes on where the last one ended, with the optimiser, the order and the standardised
-            units that it had.
+        warm_start: Whether ``fit`` continues where the last one ended, with its optimiser, order and standardised
+            units.
 
     Attributes:
         coef_: Coefficients of a linear function in original units, shape (D,), or (K, D) for targets of shape (N, K).
         intercept_: Its intercept, or one for each target, shape (K,).
         n_iter_: Epochs of the last fit.
         loss_curve_: Train loss after each of them, without penalties.
-        validation_curve_: Loss of validation after each of them; empty where no samples are held out.
-        best_epoch_: After which epoch of the fit the weights are those that it ended with: with early_stopping, those
-            of the lowest loss, else the last ones.
+        validation_curve_: Validation loss after each of them; empty if no samples are held out.
+        best_epoch_: The epoch of the fit whose weights are used: with early_stopping, that of the lowest loss, else the
+            last one.
         history_: A :class:`~gd_lightning.History` of the last fit.
         network_: The network, a torch module; its input are standardised features, and its output standardised
             targets, where ``standardize`` says so.
         n_features_in_: D.
-        feature_names_in_: Names of the features, where X is a data frame.
+        feature_names_in_: Names of the features, if X is a data frame.
 
     Example:
         >>> import numpy as np
@@ -165,7 +165,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._fit(X, y, sample_weight, goes_on=self.warm_start and self.__sklearn_is_fitted__())
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GradientDescentRegressor:  # noqa: N803
-        """Train one more epoch, on these samples; of fewer than ``batch_size``, it is one update.
+        """Train one more epoch on these samples; if they are fewer than ``batch_size``, it is one update.
 
         The first call standardises features and targets by its samples, and later ones take the same units.
 
@@ -180,7 +180,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._fit(X, y, sample_weight, goes_on=self.__sklearn_is_fitted__(), is_partial=True)
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """Return predictions, shape (N,) or (N, K) as the targets were given.
+        """Return predictions, with shape (N,) or (N, K) like the targets.
 
         Args:
             X: Features, shape (N, D).
@@ -200,7 +200,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def network_(self) -> nn.Module:
-        """The network, with the parameters that predictions are made with."""
+        """The network, with the parameters used for predictions."""
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"{type(self).__name__} has no network before it is fitted")
         return self._learner.predictor
@@ -209,7 +209,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return hasattr(self, "_learner")
 
     def _fit(self, x: Any, y: Any, weights: Any, goes_on: bool, is_partial: bool = False) -> GradientDescentRegressor:
-        """Train a new network, or go on with the one that there is."""
+        """Train a new network, or continue with the existing one."""
         self._check(is_partial)
         samples, self._has_columns = self._samples(x, y, weights, reset=not goes_on)
         seed = self.__dict__["_learner"].seed if goes_on else self._seed()
@@ -233,7 +233,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _check(self, is_partial: bool) -> None:
-        """Refuse parameters that no option of the module checks."""
+        """Refuse invalid parameters that the module does not check."""
         if self.order not in ORDERS:
             raise InputError(f"order {self.order!r} is unknown; use one of {', '.join(ORDERS)}")
         if self.precision not in _PRECISIONS:
@@ -295,7 +295,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return Epochs(1 if is_partial else as_python(self.epochs), variant, self.order, seed, self.engine)
 
     def _note(self) -> None:
-        """Set the attributes that a fit leaves."""
+        """Set the attributes of a fitted estimator."""
         curves, affine = self._curves, self._learner.affine()
         self.n_iter_ = len(curves.epoch) - 1
         self.loss_curve_, self.validation_curve_ = curves.train_loss[1:], curves.val_loss[1:]

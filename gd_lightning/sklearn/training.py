@@ -56,12 +56,12 @@ _PIECE = 65_536  # samples whose errors are computed at a time
 
 @dataclass(frozen=True)
 class Epochs:
-    """Which epochs are made.
+    """The epochs of a call of training.
 
     Args:
-        count: How many.
+        count: Number of epochs.
         variant: The batches of an epoch.
-        order: In which order an epoch visits the samples.
+        order: The order in which an epoch visits the samples.
         seed: Seed of the order.
         engine: auto, autograd or fused.
     """
@@ -79,7 +79,7 @@ class EarlyStopping:
 
     Args:
         patience: Epochs without progress that end it.
-        min_delta: The smallest decrease of the loss that is progress.
+        min_delta: The smallest decrease of the loss that counts as progress.
     """
 
     patience: int = 10
@@ -88,7 +88,7 @@ class EarlyStopping:
 
 @dataclass
 class Curves:
-    """What a fit leaves: an entry for its start, and one for each epoch.
+    """The curves of a fit, with an entry for its start and one for each epoch.
 
     Args:
         update: Updates made since the network was made.
@@ -97,7 +97,7 @@ class Curves:
         train_loss: Mean loss over the training samples at these weights.
         val_loss: Mean loss over those of validation; empty without any.
         lr: Learning rate of the update that led there; the first entry is that of the coming one.
-        best: Which entry has the weights that the fit ended with.
+        best: Index of the entry with the weights that the fit ended with.
     """
 
     update: list[int] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Curves:
     best: int = 0
 
     def history(self, samples_per_epoch: int) -> History:
-        """Return them as a history."""
+        """Return the curves as a history."""
         history, first = History(), self.epoch[0]
         for row, epoch in enumerate(self.epoch):
             values = {"val_loss": self.val_loss[row]} if self.val_loss else {}
@@ -126,7 +126,7 @@ class Curves:
 
 
 class Learner:
-    """A network with the state of its optimiser, which can go on where it has ended.
+    """A network with the state of its optimiser, whose training can be continued.
 
     Args:
         options: All options of a :class:`~gd_lightning.RegressionModule`, checked.
@@ -211,7 +211,7 @@ class Learner:
         return WeightedSamples(self.features(samples.x).contiguous(), y.to(self.dtype).contiguous(), weights)
 
     def change(self, options: Mapping[str, Any]) -> None:
-        """Go on with other options.
+        """Continue with other options.
 
         Args:
             options: As for the class.
@@ -226,8 +226,8 @@ class Learner:
         changed = [name for name, value in options.items() if value != self.options[name]]
         if fixed := [name for name in changed if name not in can_change]:
             raise InputError(
-                f"cannot go on with {fixed[0]} {options[fixed[0]]!r}, because it was {self.options[fixed[0]]!r}; use "
-                "that, or make a new estimator"
+                f"cannot continue with {fixed[0]} {options[fixed[0]]!r}, because it was {self.options[fixed[0]]!r}; "
+                "use that, or make a new estimator"
             )
         for group in self.optimizer.param_groups:
             group.update({name: options[name] for name in changed if name in of_sgd})
@@ -241,17 +241,17 @@ class Learner:
         stopping: EarlyStopping | None = None,
         averages: bool = False,
     ) -> Curves:
-        """Make epochs of updates, from where the last call has ended.
+        """Train for some epochs, continuing where the last call has ended.
 
         Args:
             samples: The training samples.
-            epochs: Which epochs are made.
-            held_out: Samples of validation.
-            stopping: When it ends early; the loss is that of validation, or the train loss where there is none.
-            averages: Whether the mean of the parameters after all updates is taken.
+            epochs: The epochs.
+            held_out: Samples for validation.
+            stopping: The criterion of early stopping, for the validation loss, or the train loss without validation.
+            averages: Whether the mean of the parameters after all updates is computed.
 
         Raises:
-            InputError: The train loss diverges, or the engine that is asked for cannot make these updates.
+            InputError: The train loss diverges, or the requested engine cannot make these updates.
         """
         engine, variant = self._engine(samples, epochs), epochs.variant
         drawn = own_generator(self.seed) if self._draws else nullcontext()
@@ -267,7 +267,7 @@ class Learner:
         return curves
 
     def _engine(self, samples: WeightedSamples, epochs: Epochs) -> Engine:
-        """Choose what makes the updates: wherever it can be, compiled code, since estimators are fitted many times."""
+        """Choose the engine: compiled code whenever possible, since estimators are fitted many times."""
         options, weights = self.options, samples.weights
         reason = "each sample has a weight of its own" if weights is not None else ""
         reason = reason or why_not_fused(self.network, self.optimizer) or why_no_factor(self.of_targets)
@@ -312,7 +312,7 @@ class Learner:
         return total / y.numel() if weights is None else total / (weights.double().sum().item() * y.shape[1])
 
     def note(self, parameters: Tensor) -> None:
-        """Take parameters after updates, shape (updates, P), into their mean."""
+        """Add parameters after updates, shape (updates, P), to their mean."""
         count = len(parameters)
         self._in_mean += count
         mean = parameters.double().mean(dim=0)
@@ -348,7 +348,7 @@ class _Run:
         self._state: dict[str, Tensor] | None = None  # with the lowest loss
 
     def make(self) -> Curves:
-        """Make the epochs."""
+        """Carry out the epochs."""
         first = self._train_loss()
         self._note(self._learner.epochs, first, self._learner.updates)
         bound = DIVERGENCE_FACTOR * first if first > 0 else math.inf
@@ -371,7 +371,7 @@ class _Run:
         return self._curves
 
     def _at_once(self) -> int:
-        """Return how many epochs a call of the engine makes."""
+        """Return the number of epochs per call of the engine."""
         if self._held_out is not None or self._stopping is not None or self._learner.scheduler is not None:
             return 1
         variant = self._epochs.variant
@@ -385,7 +385,7 @@ class _Run:
         return max(1, min(_MOST_EPOCHS, _MOST_NUMBERS // held, int(_MOST_WORK * self._engine.first_work / work)))
 
     def _carry_out(self, epochs: int, bound: float) -> list[float]:
-        """Make some epochs; returns the train loss after each, of fewer where it has grown beyond a bound."""
+        """Carry out some epochs, and return the train loss after each; fewer if it has grown beyond a bound."""
         learner, variant, begun = self._learner, self._epochs.variant, time.perf_counter()
         order, rows = self._epochs.order, None
         if not comes_as_it_lies(order, variant):
@@ -448,7 +448,7 @@ class _Run:
 
 @contextmanager
 def _evaluated(network: nn.Module) -> Iterator[None]:
-    """Evaluate a network without gradients and as it predicts."""
+    """Evaluate a network without gradients and in evaluation mode."""
     was_training = network.training
     if was_training:
         network.eval()

@@ -1,4 +1,4 @@
-"""Checks of what an estimator is given, by the functions of scikit-learn that its versions have.
+"""Checks of the arguments of an estimator, with the functions of the installed version of scikit-learn.
 
 Letters: N samples, D features, K targets.
 """
@@ -18,12 +18,12 @@ def validated(estimator: Any, x: Any, reset: bool) -> NDArray[np.float64]:
     """Return features as float64, shape (N, D).
 
     Args:
-        estimator: The estimator, which takes number and names of the features, or compares them.
-        x: What it is given.
-        reset: Whether it takes them.
+        estimator: The estimator, which stores the number and names of the features, or compares them.
+        x: The given features.
+        reset: Whether number and names are stored.
 
     Raises:
-        ValueError: They are no finite numbers, or other features than before.
+        ValueError: They are not finite numbers, or differ from the features of the fit.
     """
     features: NDArray[np.float64] = _validate(estimator, x, dtype=np.float64, reset=reset)
     return features
@@ -40,7 +40,7 @@ def validated_weights(given: Any, samples: int) -> NDArray[np.float64]:
     """Return weights of samples as float64, shape (N,).
 
     Raises:
-        InputError: They are not one finite number from 0 for each sample, or all are 0.
+        InputError: They are not one finite number of 0 or more per sample, or all are 0.
     """
     weights = np.asarray(given, dtype=np.float64)
     weights = np.full(samples, weights) if weights.ndim == 0 else weights

@@ -559,18 +559,20 @@ ADVICE: dict[str, Advice] = {
         before=f"fit {ONE_EPOCH}",
     ),
     # Options of the model
-    "trains nothing; use a learning rate above 0": advice("fit --model.lr 0", f"fit --model.lr 0.01 {ONE_EPOCH}"),
+    "cannot train with lr {}; use a learning rate above 0": advice(
+        "fit --model.lr 0", f"fit --model.lr 0.01 {ONE_EPOCH}"
+    ),
     "is below 0 or not finite; use 0 or more": advice("fit --model.l1 -1", f"fit --model.l1 0 {ONE_EPOCH}"),
-    "nesterov needs momentum": advice(
+    "cannot use nesterov without momentum": advice(
         "fit --model.nesterov true", f"fit --model.nesterov true --model.momentum 0.9 {ONE_EPOCH}"
     ),
-    "is no finite number above 0; use for example 1.0": advice(
+    "is not a finite number above 0; use for example 1.0": advice(
         "fit --model.loss huber --model.huber_delta 0", f"fit --model.loss huber --model.huber_delta 1.0 {ONE_EPOCH}"
     ),
-    "and a linear regressor has none; give hidden_sizes": advice(
+    "because it has no hidden units; give hidden_sizes": advice(
         "fit --model.dropout 0.5", f"fit --model.dropout 0.5 --model.hidden_sizes [4] --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "belong to its own SGD; give them to the optimizer instead": advice(
+    "because they are options of its own SGD; give them to the optimizer instead": advice(
         "fit --optimizer SGD --model.momentum 0.9", f"fit --optimizer SGD --optimizer.momentum 0.9 {ONE_EPOCH}"
     ),
     "are no layer widths; use whole numbers from 1": advice(
@@ -996,7 +998,7 @@ ADVICE: dict[str, Advice] = {
     "cannot write the page to {}, because that is there already; give another name": advice(
         "explore --file page.html", "explore --file other.html", before="explore --file page.html"
     ),
-    "cannot sweep one value of each option; give several": advice(
+    "cannot sweep a single combination; give several": advice(
         "sweep --model.lr 0.1 --data.batch_size full",
         f"sweep --model.lr log(1e-4,1,40) --data.batch_size full --seeds 1 {ONE_EPOCH}",
         f"sweep --model.lr 0.01 --data.batch_size 1,2,4,...,full --seeds 1 {ONE_EPOCH}",

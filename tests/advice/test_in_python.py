@@ -629,7 +629,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             ),
         ],
     ),
-    "because Lightning takes the order of the samples away": (
+    "because Lightning would replace the order of the samples": (
         lambda make_trainer, _: _fit(make_trainer, overfit_batches=1),
         [
             lambda make_trainer, _: _fit(make_trainer, limit_train_batches=1),
@@ -644,7 +644,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         lambda make_trainer, _: _fit(make_trainer, LearningRateFinder()),
         [_alone(lambda: _swept(RegressionModule())), _alone(lambda: _compared(None, lrs="best"))],
     ),
-    "because neither network nor history comes back from them; use {}": (
+    "because neither network nor history would return from them; use {}": (
         lambda make_trainer, _: _fit(make_trainer, HistoryRecorder(), strategy="ddp_fork", devices=2),
         [lambda make_trainer, _: _fit(make_trainer, devices=1)],
     ),

@@ -31,7 +31,7 @@ ADVICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"lr_scheduler": PLATEAU},
         {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}},
     ),
-    "cannot go on with {} {}, because it was {}; use that, or make a new estimator": (
+    "cannot continue with {} {}, because it was {}; use that, or make a new estimator": (
         {"warm_start": True, "again": {"hidden_sizes": [3]}},
         {"warm_start": True, "again": {"hidden_sizes": []}},
     ),

@@ -110,10 +110,10 @@ def test_a_batch_size_or_lr_of_a_config_is_no_axis(command_line: CommandLine) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.lr", "0,0.1"], "lr 0.0 trains nothing"),
+        (["--model.lr", "0,0.1"], "cannot train with lr 0.0"),
         (["--model.lr", "log(1,2)"], "cannot use 'log(1,2)' as lrs; write log(first,last,count)"),
         (["--model.momentum", "-1,0"], "momentum -1.0 is below 0"),
-        (["--optimizer", "Adam", "--model.momentum", "0,0.9"], "belong to its own SGD"),
+        (["--optimizer", "Adam", "--model.momentum", "0,0.9"], "options of its own SGD"),
         (["--model.dropout", "0,0.1"], "cannot use 0,0.1 as model.dropout; give a number"),
         (["--trainer.max_epochs", "-1"], "cannot sweep without a last epoch"),
         (

@@ -131,7 +131,7 @@ def test_a_table_trains_alike_read_loaded_and_mapped(
         ({"batch_size": 7, "standardize": True, "val_size": 0.3}, ""),
         ({"batch_size": 16, "order": "with_replacement", "drop_last": True}, ""),
         ({"batch_size": 100, "standardize": True}, ""),
-        ({"batch_size": 101}, "a batch of the data in the file is read as it is needed"),
+        ({"batch_size": 101}, "batches of the data are read from the file when needed"),
     ],
     ids=str,
 )

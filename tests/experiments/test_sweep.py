@@ -155,11 +155,11 @@ def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lrs": "0,0.1"}, r"lr 0\.0 trains nothing"),
+        ({"lrs": "0,0.1"}, r"cannot train with lr 0\.0"),
         ({"lrs": 0.1, "batch_sizes": "full"}, "cannot sweep a single combination"),
         ({"batch_sizes": "1,1000"}, "batch_size 1000, because there are only 100 training samples"),
         ({"batch_sizes": "0,1"}, "cannot use 0 as batch_size"),
-        ({"momentums": "0,0.9", "model": {"nesterov": True, "momentum": 0.5}}, "nesterov needs momentum"),
+        ({"momentums": "0,0.9", "model": {"nesterov": True, "momentum": 0.5}}, "cannot use nesterov without momentum"),
         ({"seeds": 0}, "cannot sweep with 0 seeds"),
         ({"seeds": 100_000}, "cannot sweep 32,000,000 runs, 1,000,000 at most"),
         ({"max_epochs": 0}, "cannot sweep 0 epochs"),

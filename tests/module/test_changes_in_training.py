@@ -310,7 +310,7 @@ def test_a_frozen_bias_is_followed_in_the_history_and_named_in_the_summary(
         bias = recorder.history["b"] if "b" in recorder.history.columns else recorder.history["bias"]
         assert standardize or np.ptp(bias[21:]) == 0 < np.ptp(bias[:20])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-10)
-    assert engines == [("autograd", "it was asked for"), ("autograd", "a parameter is frozen, from update 21 on")]
+    assert engines == [("autograd", "it was requested"), ("autograd", "a parameter is frozen, from update 21 on")]
 
 
 def test_what_is_thawed_is_compiled_again(make_trainer: MakeTrainer) -> None:

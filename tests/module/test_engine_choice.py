@@ -290,8 +290,8 @@ class OwnBatches(RegressionDataModule):
             "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad",
             True,
         ),
-        (RegressionModule, {"engine": "autograd"}, [], {}, "it was asked for", True),
-        (RegressionModule, {}, [], {"max_epochs": 3}, "300 updates are over before compiled ones", True),
+        (RegressionModule, {"engine": "autograd"}, [], {}, "it was requested", True),
+        (RegressionModule, {}, [], {"max_epochs": 3}, "300 updates end before compiled ones", True),
         (OwnForward, {}, [], {}, "OwnForward has a forward of its own", True),
         (OwnLoss, {}, [], {}, "OwnLoss has a summed_loss of its own", True),
         (OwnStep, {}, [], {}, "OwnStep has a training_step of its own", False),
@@ -404,7 +404,9 @@ def test_without_numba_there_is_a_word_and_autograd(make_trainer: MakeTrainer, m
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "numba" else find(name))
     module, data = RegressionModule(engine="fused"), RegressionDataModule(SteepLine())
-    with pytest.warns(UserWarning, match=r"engine fused is not there, because numba is not installed \(pip install"):
+    with pytest.warns(
+        UserWarning, match=r"engine fused is not available, because numba is not installed \(pip install"
+    ):
         make_trainer(max_epochs=1).fit(module, data)
     assert (module.decision.engine, module.decision.reason[:22]) == ("autograd", "numba is not installed")
     module = RegressionModule()
@@ -418,7 +420,7 @@ def test_without_numba_the_command_line_says_so_in_one_line(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "numba" else find(name))
     command_line.fit("--model.engine", "fused", "--data.batch_size", "50")
-    said = "gd_lightning: warning: engine fused is not there, because numba is not installed (pip install"
+    said = "gd_lightning: warning: engine fused is not available, because numba is not installed (pip install"
     assert command_line.err.startswith(said)
     assert len(command_line.err.splitlines()) == 1
     assert "autograd, because numba is not installed" in command_line.out

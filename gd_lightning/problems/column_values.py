@@ -16,14 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gd_lightning.float64 import EXACT
+from gd_lightning.problems.dialect import MISSING_WORDS
 
 Kind = Literal["number", "boolean", "date", "text", "other"]
 
-# What pandas takes for a missing value, in any case, and what else stands for one in tables of statistics programs.
-MISSING = pa.array(
-    ["", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."]
-    + [f"{sign}1.#{word}" for sign in ("", "-") for word in ("ind", "qnan")]
-)
+MISSING = pa.array(list(MISSING_WORDS))
 _TRUE = {"true": "false", "yes": "no", "y": "n", "t": "f"}
 TRUE_WORDS, BOOLEAN_WORDS = pa.array(list(_TRUE)), pa.array([*_TRUE, *_TRUE.values()])
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infinity|INF|Inf|Infinity)$"

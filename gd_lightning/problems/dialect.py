@@ -23,17 +23,12 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 _COMMENT = re.compile(rb"(?:^|[\r\n])[ \t]*#")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+")
-_WORDS = {
-    "nan",
-    "na",
-    "null",
-    "inf",
-    "infinity",
-    "none",
-    "-nan",
-    "-inf",
-    "+inf",
-}  # which Python takes for numbers, or might
+# What pandas takes for a missing value, in any case, and what else stands for one in tables of statistics programs.
+MISSING_WORDS = (
+    *("", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."),
+    *(f"{sign}1.#{word}" for sign in ("", "-") for word in ("ind", "qnan")),
+)
+_NO_NAMES = {*MISSING_WORDS, "inf", "infinity", "-inf", "+inf"}  # words that are values, and neither names nor numbers
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_
         is_count = [cell for cell in cells if cell] == [str(i) for i in range(len([c for c in cells if c]))]
         if not numbers or (is_count and len(numbers) > 1 and all(cells[1:])):
             header = True
-        elif len(numbers) == len([cell for cell in cells if cell and cell.lower() not in _WORDS]):
+        elif len(numbers) == len([cell for cell in cells if cell.lower() not in _NO_NAMES]):
             header = False
         else:
             header = _differs_from_rows(cells, rows[1:]) or (False if is_bare else None)
@@ -230,15 +225,15 @@ def _differs_from_rows(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> b
     """Whether a text stands in the first row above a column of numbers."""
     for i, cell in enumerate(cells):
         below = [row[i].strip() for row in rows if i < len(row) and row[i].strip()]
-        if cell and not _is_number(cell) and cell.lower() not in _WORDS and cell != "?":
-            values = [each for each in below if each.lower() not in _WORDS and each != "?"]
+        if not _is_number(cell) and cell.lower() not in _NO_NAMES:
+            values = [each for each in below if each.lower() not in _NO_NAMES]
             if values and all(_is_number(each) for each in values):
                 return True
     return False
 
 
 def _is_number(cell: str) -> bool:
-    return cell.lower() not in _WORDS and "_" not in cell and is_number(cell.replace(",", ".", 1))
+    return cell.lower() not in _NO_NAMES and "_" not in cell and is_number(cell.replace(",", ".", 1))
 
 
 def _names_in_comment(lines: Sequence[str], separator: str, width: int, label: str) -> list[str] | None:

@@ -728,7 +728,7 @@ ADVICE: dict[str, Advice] = {
     ),
     "cannot use null as {}{}; give {}": advice("fit --config null_lr.yaml", f"fit --model.l1 0 {ONE_EPOCH}"),
     "there is no such file; check the path": advice("fit --config none.yaml", f"fit --config mapping.yaml {ONE_EPOCH}"),
-    "it is no file; give the path of one": advice("fit --config full", f"fit --config mapping.yaml {ONE_EPOCH}"),
+    "it is not a file; give the path of one": advice("fit --config full", f"fit --config mapping.yaml {ONE_EPOCH}"),
     "cannot print the config with {}; use {}": advice(
         "fit --print_config=all", "fit --print_config=skip_default", "fit --print_config=skip_unset"
     ),

@@ -242,7 +242,7 @@ BAD: dict[str, tuple[str, str]] = {
     "config that is very deep": ("--config very_deep.yaml", "cannot read the config very_deep.yaml, because "),
     "config with a bad tag": ("--config tag.yaml", "cannot read the config tag.yaml, because it is not valid YAML: "),
     "config that includes itself": ("--config loop.yaml", "it includes itself"),
-    "config that is a directory": ("--config directory", "directory, because it is no file"),
+    "config that is a directory": ("--config directory", "directory, because it is not a file"),
     "config on the net": ("--config http://127.0.0.1:9/c.yaml", "because there is no such file"),
     "copy of the optimiser": (
         "--config copy.yaml",

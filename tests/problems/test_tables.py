@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Table
+from gd_lightning.problems.dialect import MISSING_WORDS, names_of
 from gd_lightning.problems.named_columns import Array, NamedColumns
 from gd_lightning.problems.table_columns import TableColumns
 from gd_lightning.problems.table_files import open_table, read_table
@@ -138,6 +139,12 @@ def test_columns_are_read_beside_whatever_others_hold(
         monkeypatch.setattr(NamedColumns, "rows_at_once", at_once)
         x, y = Table(str(tmp_path / "table.csv"), ["a"], ["y"]).sample()
         assert np.hstack([x, y]).tolist() == rows
+
+
+@pytest.mark.parametrize("word", [word.upper() for word in MISSING_WORDS if word])
+def test_a_missing_value_in_the_first_row_is_no_name(word: str) -> None:
+    assert names_of([["1.5", word], ["2", "3"]], "table", None, is_bare=False) is None
+    assert names_of([["x", "y"], ["1.5", word]], "table", None, is_bare=False) == ["x", "y"]
 
 
 @pytest.mark.parametrize("header", ["a,y,", "a,,y", "a,,y,,", ",a,y"])

@@ -245,9 +245,9 @@ def test_event_files_with_damaged_content_are_found_and_named(tmp_path: Path) ->
         ({"history.csv": b"\xff\xfe\x00"}, "cannot read a history from"),
         ({"summary.json": b'{"outcome": "wonderful", "reason": ""}'}, "cannot read how a run ended"),
         ({"summary.json": b"["}, "cannot read how a run ended"),
-        ({"config.yaml": b"a: [1"}, "cannot read how a run was made"),
-        ({"config.yaml": b"- 1"}, "cannot read how a run was made"),
-        ({"hparams.yaml": b"a: &a\n  b: *a"}, "cannot read how a run was made"),
+        ({"config.yaml": b"a: [1"}, "cannot read the settings of a run"),
+        ({"config.yaml": b"- 1"}, "cannot read the settings of a run"),
+        ({"hparams.yaml": b"a: &a\n  b: *a"}, "cannot read the settings of a run"),
     ],
 )
 def test_damaged_files_are_named_in_one_line(tmp_path: Path, files: dict[str, bytes], message: str) -> None:

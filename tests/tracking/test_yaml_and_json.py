@@ -90,7 +90,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str, read: Call
     path = tmp_path / "file"
     path.touch()
     _unreadable(path, kind)
-    with pytest.raises(ConfigError, match="it is no file"):
+    with pytest.raises(ConfigError, match="it is not a file"):
         read(path)
 
 
@@ -125,7 +125,7 @@ def test_a_run_goes_on_beside_event_files_that_are_none(command_line: CommandLin
     (run / "summary.json").write_text("{")
     (run / "history.csv").write_bytes(bytes(100))
     assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "3") == 0, command_line.err
-    assert command_line.err.count("is left out, because it is no file") == 2
+    assert command_line.err.count("is left out, because it is not a file") == 2
     assert read_run(run).summary is not None
     # Where only they say what the run came to, one line says what is in the way.
     (run / "history.csv").unlink()

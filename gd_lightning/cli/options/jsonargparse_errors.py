@@ -121,7 +121,7 @@ def _no_config(reason: str) -> str:
     if found := re.search(r"(?:File|Path) (does not exist|is not a file|is not readable): '([^']*)'", reason):
         why = {
             "does not exist": "there is no such file; check the path",
-            "is not a file": "it is no file; give the path of one",
+            "is not a file": "it is not a file; give the path of one",
             "is not readable": "it may not be read; change its permissions",
         }[found[1]]
         return f"cannot read the config {found[2]}, because {why}"

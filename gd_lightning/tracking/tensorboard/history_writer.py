@@ -103,7 +103,7 @@ def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
     """Yield what other callbacks and the user's code logged in a run before an update, from all its event files."""
     for path in sorted(directory.glob(EVENTS)):
         if not path.is_file():  # a pipe would be waited for without end
-            warnings.warn(f"{path} is left out, because it is no file", DataWarning, stacklevel=2)
+            warnings.warn(f"{path} is left out, because it is not a file", DataWarning, stacklevel=2)
             continue
         try:
             for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated

@@ -48,7 +48,12 @@ class Affine:
         return torch.cat([part.detach().cpu().double() for part in parts])
 
     def named(self, features: Sequence[str] | None = None, targets: Sequence[str] | None = None) -> dict[str, float]:
-        """Return the parameters by name: ``w`` and ``b`` for a line, else with the features' and targets' names."""
+        """Return the parameters by name: ``w`` and ``b`` for a line, else with the features' and targets' names.
+
+        Args:
+            features: Names of the features; None: numbers.
+            targets: Names of the targets; None: numbers.
+        """
         names = parameter_names(self.weight.shape[1], self.weight.shape[0], self.bias is not None, features, targets)
         return dict(zip(names, self.flat().tolist(), strict=True))
 
@@ -69,6 +74,10 @@ class Affine:
         """Return this function of x as a function of (x - mean) / scale, in float64.
 
         It is the inverse of :meth:`in_original_units`.
+
+        Args:
+            mean: Shape (D,).
+            scale: Shape (D,).
         """
         weight, center = self.weight.detach().cpu().double(), mean.cpu().double()
         if self.bias is None and not center.any():

@@ -46,7 +46,11 @@ class MicroBatches:
         return max(1, -(-self.samples // self.size))
 
     def part(self, index: int) -> Pair:
-        """Make part ``index`` (from 0)."""
+        """Make part ``index`` (from 0).
+
+        Args:
+            index: Index of the part, from 0.
+        """
         start = index * self.size
         x, y = self._take(start, min(start + self.size, self.samples))
         return (x, y) if self.device is None else (x.to(self.device), y.to(self.device))

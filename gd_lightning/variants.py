@@ -96,11 +96,19 @@ class Variant:
         return (full, (1, self.short_batch)) if self.short_batch else (full,)
 
     def size_of(self, index: int) -> int:
-        """Return the number of samples in batch ``index`` (from 0) of an epoch."""
+        """Return the number of samples in batch ``index`` (from 0) of an epoch.
+
+        Args:
+            index: Index of the batch, from 0.
+        """
         return self.samples_at(index + 1) - self.samples_at(index)
 
     def samples_at(self, update: int) -> int:
-        """Return the number of samples consumed by the first ``update`` updates of an epoch."""
+        """Return the number of samples consumed by the first ``update`` updates of an epoch.
+
+        Args:
+            update: Number of updates of the epoch.
+        """
         return min(update * self.batch_size, self.train_samples)
 
     def __str__(self) -> str:

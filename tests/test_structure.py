@@ -253,6 +253,31 @@ def test_what_a_public_name_raises_is_documented(name: str) -> None:
                 assert not (is_written and _raised(method)) or "Raises:" in documented, f"{name}.{key}"
 
 
+def _own_functions(name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield a public function, or those public methods of a public class that no base class defines."""
+    value = getattr(gd_lightning, name)
+    if inspect.isfunction(value):
+        yield name, value
+    elif inspect.isclass(value):
+        for key, member in vars(value).items():
+            method = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+            inherited = any(key in vars(base) for base in value.__mro__[1:])
+            if inspect.isfunction(method) and not key.startswith("_") and not inherited:
+                yield f"{name}.{key}", inspect.unwrap(method)
+
+
+# What these take is said once: by Lightning, or where a request of a callback is defined.
+_HOOKS = ("chunk_request", "to")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "__version__"])
+def test_what_a_public_name_takes_is_documented(name: str) -> None:
+    for place, function in _own_functions(name):
+        taken = [each for each in inspect.signature(function).parameters if each not in ("self", "cls")]
+        if taken and place.rpartition(".")[2] not in _HOOKS:
+            assert _documented(function.__doc__ or ""), f"{place} takes {taken}"
+
+
 def test_every_import_is_a_declared_dependency() -> None:
     pytest.importorskip("numba", reason="says which package each import is of, that of the fused engine, too")
     imported = {name.split(".")[0] for path in FILES for name in _imports(path)} - set(sys.stdlib_module_names)

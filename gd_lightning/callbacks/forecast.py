@@ -230,7 +230,12 @@ class Forecast(Measuring):
 
     @one_thread_if(True)
     def cause_and_cure(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """Return why a run diverged, and a remedy, as a sentence; "" if the theory has no explanation."""
+        """Return why a run diverged, and a remedy, as a sentence; "" if the theory has no explanation.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The module that diverged.
+        """
         with suppress(*NOT_COMPUTABLE):
             return self._cause_and_cure(trainer, pl_module)
         return ""

@@ -125,7 +125,11 @@ class LastCheckpoint(Checkpoint):
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def save(self, trainer: Trainer) -> None:
-        """Save the current state unless the run has diverged; all processes must call this."""
+        """Save the current state unless the run has diverged; all processes must call this.
+
+        Args:
+            trainer: The Trainer.
+        """
         directory = directory_of(trainer)
         if directory is not None:
             path = directory / LAST_CHECKPOINT

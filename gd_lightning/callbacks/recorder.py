@@ -294,7 +294,12 @@ class HistoryRecorder(Callback):
             self._finish(trainer, Outcome.INTERRUPTED, first_line(exception))
 
     def measure_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the train loss at the current weights, after an update; all processes must call this."""
+        """Add the train loss at the current weights, after an update; all processes must call this.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The module that it trains.
+        """
         self.watch.stop()
         self.rows.add_present(trainer)
         self.measurements.measure_train_loss(trainer, pl_module)

@@ -118,7 +118,11 @@ class StopOnDivergence(Callback):
         self._stop_if_diverged(trainer)
 
     def is_sound(self, trainer: Trainer) -> bool:
-        """Whether the current weights may replace saved ones; all processes must call this."""
+        """Whether the current weights may replace saved ones; all processes must call this.
+
+        Args:
+            trainer: The Trainer.
+        """
         if self.on_divergence == "continue":
             return True
         return not (self._is_suspect(trainer) or self._recorder.history.has_diverged)

@@ -162,6 +162,9 @@ class BatchLoader(DataLoader[Pair]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next pass after the samples consumed so far.
 
+        Args:
+            state: The result of :meth:`state_dict`.
+
         Raises:
             InputError: Their number is not a multiple of the batch size, or exceeds an epoch.
         """

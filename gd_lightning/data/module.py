@@ -161,6 +161,9 @@ class RegressionDataModule(ProblemDataModule):
         """Return the same data with another seed of split and order.
 
         Without a random split, the copy shares the samples in memory.
+
+        Args:
+            seed: The other seed.
         """
         other = self._with("seed", seed)
         if self.splits_at_random:

@@ -98,7 +98,11 @@ class Samples(Dataset[Pair]):
         return len(self) * self.row_bytes
 
     def take(self, where: slice | Tensor) -> Pair:
-        """Return the samples at these positions, in this order; a view if they are in memory and contiguous."""
+        """Return the samples at these positions, in this order; a view if they are in memory and contiguous.
+
+        Args:
+            where: Positions among the N samples, as indices or a slice.
+        """
         if self._check is not None:
             self._check()
         if self._rows is not None:
@@ -111,18 +115,30 @@ class Samples(Dataset[Pair]):
         return LazyRows(self, 0), LazyRows(self, 1)
 
     def pieces(self, size: int = PIECE) -> Iterator[Pair]:
-        """Yield all samples in their order, at most ``size`` at a time."""
+        """Yield all samples in their order, at most ``size`` at a time.
+
+        Args:
+            size: Maximum number of samples of a piece.
+        """
         return (self.take(slice(start, start + size)) for start in range(0, len(self), size))
 
     def subset(self, rows: Tensor) -> Samples:
-        """Return the samples in these rows, in this order."""
+        """Return the samples in these rows, in this order.
+
+        Args:
+            rows: Row numbers, int64, shape (n,).
+        """
         if self.mapped:
             rows = rows if self._rows is None else self._rows[rows]
             return Samples(self._x, self._y, self.dtype, True, rows, self.x_dtype, self._check)
         return Samples(*self.take(rows))
 
     def to(self, device: torch.device) -> Samples:
-        """Return the samples on another device, in memory there."""
+        """Return the samples on another device, in memory there.
+
+        Args:
+            device: The device.
+        """
         return self if device == self.device else self._copied(device)
 
     def loaded(self) -> Samples:

@@ -113,7 +113,11 @@ class Standardize(nn.Module):
         return self
 
     def standardized(self, x: Tensor) -> Tensor:
-        """Standardise x of shape (B, D), in float64 and on the device of the statistics."""
+        """Standardise x of shape (B, D), in float64 and on the device of the statistics.
+
+        Args:
+            x: Features in original units, shape (B, D).
+        """
         return (x.to(self.mean.device).double() - self.mean) / self.scale
 
     def original(self, z: Tensor) -> Tensor:

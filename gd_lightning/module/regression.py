@@ -286,7 +286,12 @@ class RegressionModule(NetworkModule):
         self._measure("test", *batch)
 
     def errors_of_validation(self, x: Tensor, y: Tensor) -> ErrorSums:
-        """Return the sums of errors of samples x (B, D) and y (B, K)."""
+        """Return the sums of errors of samples x (B, D) and y (B, K).
+
+        Args:
+            x: Features, shape (B, D).
+            y: Targets, shape (B, K).
+        """
         prediction = self(x)
         return ErrorSums.of(prediction, y, self.measured_loss(prediction, y))
 

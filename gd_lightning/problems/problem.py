@@ -162,6 +162,9 @@ class Problem(ABC):
     def read_inputs(self, path: str | Path) -> Tensor:
         """Read features, shape (N, D), for predictions on new inputs; only a table knows how to.
 
+        Args:
+            path: Path of the file.
+
         Raises:
             InputError: This problem has no columns to look for.
         """

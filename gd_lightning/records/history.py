@@ -80,19 +80,33 @@ class History(LazyTable):
         return f"<History of {len(self):,} rows{losses}{'' if self.outcome is None else f', {self.outcome}'}>"
 
     def first_row_behind(self, update: float) -> int:
-        """Return the index of the first row after an update."""
+        """Return the index of the first row after an update.
+
+        Args:
+            update: Number of updates.
+        """
         self._settle()
         return int(np.searchsorted(self._columns["update"].values, update, side="right"))
 
     def since(self, name: str, update: float) -> list[float]:
-        """Return the measured values of a column in rows after an update."""
+        """Return the measured values of a column in rows after an update.
+
+        Args:
+            name: Name of the column.
+            update: Number of updates.
+        """
         row = self.first_row_behind(update)
         column = self._columns[name]
         behind: list[float] = column.values[int(np.searchsorted(column.rows, row)) :].tolist()
         return behind
 
     def curve(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return a column for drawing: like :meth:`series`, but the train loss includes values within epochs."""
+        """Return a column for drawing: like :meth:`series`, but the train loss includes values within epochs.
+
+        Args:
+            name: Name of the column.
+            axis: update, epoch, samples or seconds.
+        """
         if name != "train_loss" or BY_UPDATE not in self:
             return self.series(name, axis)
         self._settle()
@@ -143,7 +157,11 @@ class History(LazyTable):
         return ""
 
     def is_beyond(self, loss: float) -> bool:
-        """Whether a loss is not finite, or exceeds ``divergence_factor`` times the first train loss, if any."""
+        """Whether a loss is not finite, or exceeds ``divergence_factor`` times the first train loss, if any.
+
+        Args:
+            loss: The loss.
+        """
         first = self.first("train_loss") if "train_loss" in self else 0.0
         return is_beyond(loss, first, self.divergence_factor)
 
@@ -159,7 +177,11 @@ class History(LazyTable):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> History:
-        """Return the history from its :meth:`state_dict`."""
+        """Return the history from its :meth:`state_dict`.
+
+        Args:
+            state: The result of :meth:`state_dict`.
+        """
         history = cls()
         for name, (rows, values) in state["columns"].items():
             history._columns[name] = Column(rows.numpy().copy(), values.numpy().copy())
@@ -178,13 +200,20 @@ class History(LazyTable):
         return "".join(self.csv_pieces(rows_at_once))
 
     def csv_pieces(self, rows_at_once: int = 2_048) -> Iterator[str]:
-        """Yield the result of :meth:`to_csv` in pieces of ``rows_at_once`` rows, which saves memory."""
+        """Yield the result of :meth:`to_csv` in pieces of ``rows_at_once`` rows, which saves memory.
+
+        Args:
+            rows_at_once: Number of rows of a piece.
+        """
         self._settle()
         return to_csv(self._columns, self._length, rows_at_once)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> History:
         """Read a history written by :meth:`to_csv`.
+
+        Args:
+            path: Path of the file.
 
         Raises:
             InputError: The file is not such a table.

@@ -114,7 +114,7 @@ def test_it_needs_the_recorder(make_trainer: MakeTrainer) -> None:
         make_trainer(callbacks=[StopOnDivergence(), HistoryRecorder()], max_epochs=1).fit(RegressionModule(), data)
 
 
-@pytest.mark.parametrize(("lr", "sign"), [(0.2, "grew"), (1e30, "no finite number")])
+@pytest.mark.parametrize(("lr", "sign"), [(0.2, "grew"), (1e30, "no longer a finite number")])
 def test_a_long_epoch_is_stopped_within(make_trainer: MakeTrainer, tmp_path: Path, lr: float, sign: str) -> None:
     recorder, data = HistoryRecorder(), RegressionDataModule(LinearProblem(n_samples=2000), batch_size=1)
     callbacks = [recorder, StopOnDivergence(), LastCheckpoint(interval=1e-9)]

@@ -26,8 +26,8 @@ TABLE = "--data.problem Table --data.problem.path"
 NOT_FOLLOWED = "cannot follow these options: "
 
 BAD: dict[str, tuple[str, str]] = {
-    "batch size 0": ("--data.batch_size 0", "batch_size 0"),
-    "batch size below 0": ("--data.batch_size -1", "batch_size -1"),
+    "batch size 0": ("--data.batch_size 0", "cannot use 0 as batch_size"),
+    "batch size below 0": ("--data.batch_size -1", "cannot use -1 as batch_size"),
     "batch size above N": ("--data.batch_size 101", "batch_size 101, because there are only 100 training samples"),
     "batch size above N after the split": ("--data.batch_size 90 --data.val_size 0.2", "80 training samples"),
     "batch size misspelt": ("--data.batch_size ful", "cannot use ful as data.batch_size; give a whole number or full"),
@@ -56,7 +56,10 @@ BAD: dict[str, tuple[str, str]] = {
     "table of unknown format": (f"{TABLE} good.xls", "its ending is none of"),
     "lr 0": ("--model.lr 0", "cannot train with lr 0.0"),
     "lr text": ("--model.lr fast", "cannot use fast as model.lr; give a number"),
-    "lr twice": ("--optimizer Adam --optimizer.lr 1 --model.lr 2", "model.lr 2.0 and optimizer.lr 1.0 differ"),
+    "lr twice": (
+        "--optimizer Adam --optimizer.lr 1 --model.lr 2",
+        "cannot use model.lr 2.0 and optimizer.lr 1.0, because they differ",
+    ),
     "momentum beside an optimiser": ("--optimizer Adam --model.momentum 0.9", "options of its own SGD"),
     "unknown optimiser": ("--optimizer Adamm", "cannot use Adamm as optimizer"),
     "unknown activation": ("--model.activation step", "cannot use step as model.activation; give relu or"),
@@ -444,7 +447,7 @@ def test_no_subcommand_or_an_unknown_one(command_line: CommandLine) -> None:
 def test_a_subcommand_that_knows_its_own_options_alone_finds_two_learning_rates(command_line: CommandLine) -> None:
     for stage in ("plan", "compare"):
         assert command_line(stage, "--optimizer", "Adam", "--optimizer.lr", "1", "--model.lr", "2") == 2
-        assert "model.lr 2.0 and optimizer.lr 1.0 differ" in command_line.err
+        assert "cannot use model.lr 2.0 and optimizer.lr 1.0, because they differ" in command_line.err
 
 
 @pytest.mark.parametrize(

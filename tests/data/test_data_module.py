@@ -94,7 +94,9 @@ def test_another_seed_splits_anew_and_keeps_the_data() -> None:
 
 @pytest.mark.parametrize("batch_size", [0, -1, 101])
 def test_batch_sizes_that_do_not_fit_are_refused(batch_size: int) -> None:
-    with pytest.raises(InputError, match=f"batch_size {batch_size}"):
+    with pytest.raises(
+        InputError, match=rf"use {batch_size} as batch_size|batch_size {batch_size}, because there are only 100"
+    ):
         RegressionDataModule(SteepLine(), batch_size=batch_size).setup()
     with pytest.raises(InputError, match="there are only 80 training samples"):
         RegressionDataModule(SteepLine(), batch_size=90, val_size=0.2).setup()  # after the split

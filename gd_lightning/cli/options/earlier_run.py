@@ -46,8 +46,8 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
             if option == _PATH and stage != "fit":
                 continue  # another table can be evaluated, or predicted
             raise InputError(
-                f"cannot {stage} with {option} {value}, because the run has {before}; leave the option out, or train "
-                "anew without --ckpt_path"
+                f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option out, "
+                "or train anew without --ckpt_path"
             )
 
 

@@ -33,7 +33,9 @@ def _options(model_lr: float, optimizer_lr: float | None, name: str = "Adam") ->
 def test_one_learning_rate_is_meant_by_both_options(given: dict[str, float], lr: float | None) -> None:
     options = _options(given.get("model.lr", 0.1), given.get("optimizer.init_args.lr", 0.001))
     if lr is None:
-        with pytest.raises(InputError, match=r"model.lr 0.5 and optimizer.lr 0.3 differ; give one of them"):
+        with pytest.raises(
+            InputError, match=r"model.lr 0.5 and optimizer.lr 0.3, because they differ; give one of them"
+        ):
             settle_learning_rate(options, lambda: Namespace(given), 0.1)
         return
     settle_learning_rate(options, lambda: Namespace(given), 0.1)

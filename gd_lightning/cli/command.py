@@ -91,7 +91,7 @@ _WITHOUT_TRAINER = ("plan", "compare", "sweep", "explore")  # or with one for ea
 
 
 class OwnSubcommands(PlanOptions, CompareOptions, SweepOptions, ExploreOptions, Trainer):
-    """A Trainer beside whose methods LightningCLI finds the options of this package's own subcommands."""
+    """A Trainer with this package's subcommands as methods, where LightningCLI finds their options."""
 
 
 class Command(OpenCLI):

@@ -44,8 +44,8 @@ class Chunks:
         numbers: P, the number of parameters.
         plain: A module class whose hooks do not need single epochs.
         taken: From features and targets as they are to those that the engine takes.
-        seconds: How long a chunk may take, if that is less than a tenth of a second.
-        one_by_one: Whether each update is a chunk of its own.
+        seconds: Time limit of a chunk, if it is less than a tenth of a second.
+        one_by_one: Whether each chunk is a single update.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     It has the options of :class:`~gd_lightning.RegressionDataModule` and :class:`~gd_lightning.RegressionModule` by
     their names, and ends where :func:`~gd_lightning.fit` ends with the same options. Their defaults differ in
-    ``precision`` and ``epochs``; and where ``engine`` is auto, updates are compiled wherever they can
-    be, because an estimator is fitted many times.
+    ``precision`` and ``epochs``; and with ``engine`` auto, updates are compiled whenever possible, because an estimator
+    is fitted many times.
 
     Args:
         batch_size: Samples per update: full, 1, or any number between; it is the algorithm.

@@ -16,7 +16,7 @@ Check = Callable[[Any, str], None]
 """Raises :class:`MismatchError` where a value, found at a place such as ``loops.fit_loop``, is not what is expected."""
 
 VERSION = 2
-"""Of checkpoints and of the files of a run; one that is higher is of a later version of this package."""
+"""The version of checkpoints and files of a run; a higher one was written by a later version of this package."""
 
 _LARGEST = 2**63
 

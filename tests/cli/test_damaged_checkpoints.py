@@ -190,7 +190,7 @@ def test_a_checkpoint_of_a_later_version_is_refused_by_name(command_line: Comman
     use = Damaged(command_line, "test")
     later = {**use.state, SCHEMA: {"version": 3, "other": "things"}}
     assert use.use(later) == 2
-    assert "a later version of gd_lightning has written it (schema 3, and this one knows 2)" in command_line.err
+    assert "a later version of gd_lightning wrote it (schema 3, and this one knows 2)" in command_line.err
     assert command_line.err.count("\n") == 1
     for to_continue in (False, True):
         assert "a later version of gd_lightning" in use.refusal(later, to_continue)

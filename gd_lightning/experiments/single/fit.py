@@ -49,7 +49,7 @@ def fit(
     Args:
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line, or
             the problem of the run that is continued.
-        directory: Where its files go, such as ``lightning_logs/NAME``; None: nowhere, see :meth:`Run.save`.
+        directory: Directory for its files, such as ``lightning_logs/NAME``; None: no files, see :meth:`Run.save`.
         ckpt_path: A run to go on with: its directory, a checkpoint file, or last, the newest run in
             ``lightning_logs``; best is the best checkpoint that a ModelCheckpoint of that run kept, ``RUN/best`` that
             of another one. Options that are not given are those of the run.

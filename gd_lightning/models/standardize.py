@@ -121,7 +121,11 @@ class Standardize(nn.Module):
         return (x.to(self.mean.device).double() - self.mean) / self.scale
 
     def original(self, z: Tensor) -> Tensor:
-        """Return standardised values z of shape (B, K) in original units, in float64 where their device has it."""
+        """Return standardised values z of shape (B, K) in original units, in float64 where their device has it.
+
+        Args:
+            z: Standardised values, shape (B, K).
+        """
         dtype = torch.float32 if z.device.type == "mps" else torch.float64
         return (z.to(self.mean.device).double() * self.scale + self.mean).to(z.device, dtype)
 

@@ -124,6 +124,10 @@ class RegressionModule(NetworkModule):
         """Return the loss summed over samples and outputs of predictions and targets (B, K), without penalties.
 
         In training, where targets are standardised, both are in these units.
+
+        Args:
+            prediction: Shape (B, K).
+            target: Shape (B, K).
         """
         return summed_loss(prediction, target, self.hparams["loss"], self.hparams["huber_delta"])
 
@@ -132,6 +136,10 @@ class RegressionModule(NetworkModule):
 
         Predictions and targets are in original units, and so is the loss; see :func:`summed_loss_in_units`. A
         ``summed_loss`` overridden in a subclass receives the tensors unconverted.
+
+        Args:
+            prediction: Shape (B, K).
+            target: Shape (B, K).
         """
         if own_method(self, RegressionModule, ["summed_loss"]):
             return self.summed_loss(prediction, target)
@@ -145,6 +153,10 @@ class RegressionModule(NetworkModule):
         """Return the summed loss that updates minimise, from predictions and targets in original units, (B, K).
 
         It is :meth:`summed_loss` where targets are not standardised, else that of the standardised ones.
+
+        Args:
+            prediction: Shape (B, K).
+            target: Shape (B, K).
         """
         return self.summed_loss(self.targets_of_network(prediction), self.targets_of_network(target))
 
@@ -249,7 +261,13 @@ class RegressionModule(NetworkModule):
         return {"loss": loss, "batch_loss": updates.batch_loss(batch_loss)}
 
     def losses_of_update(self, x: Tensor, y: Tensor, batch_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise over samples x (B, D) and y (B, K), and the batch loss, in original units."""
+        """Return the loss to minimise over samples x (B, D) and y (B, K), and the batch loss, in original units.
+
+        Args:
+            x: Features, shape (B, D).
+            y: Targets, shape (B, K).
+            batch_idx: Index of the batch in the epoch.
+        """
         weight = weight_in_mean(self._trainer, y, batch_idx)
         trained, reported = self.summed_losses(x, y)
         loss = trained * weight

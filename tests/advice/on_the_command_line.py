@@ -795,7 +795,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 1 {ONE_EPOCH}",
     ),
     # Plan
-    "because the statements hold for SGD; leave it out": advice("plan --optimizer Adam", "plan --map false"),
+    "because theory holds only for SGD; leave it out": advice("plan --optimizer Adam", "plan --map false"),
     "because the statements on a loss that is not quadratic hold for SGD at a constant learning rate; leave it": advice(
         "plan --model.hidden_sizes [3] --lr_scheduler StepLR --lr_scheduler.step_size 5",
         "plan --model.hidden_sizes [3] --map false",

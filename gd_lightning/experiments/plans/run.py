@@ -150,9 +150,7 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
 def _refuse_other_updates(module: RegressionModule) -> None:
     """Refuse updates other than those of SGD at one learning rate."""
     if module.hparams["optimizer"]:
-        raise InputError(
-            "cannot plan for another optimizer than SGD, because the statements hold for SGD; leave it out"
-        )
+        raise InputError("cannot plan for another optimizer than SGD, because theory holds only for SGD; leave it out")
     if module.hparams["lr_scheduler"] and quadratic_network(module) is None:
         stepped_rates(module)  # says so of a scheduler that cannot be stepped ahead
         raise InputError(
@@ -234,7 +232,7 @@ class Plan(PlanForm[PredictedOutcome]):
         """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
             f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
-            "floor   how far above it the noise of the batches, or rounding, keeps the train loss"
+            "floor   distance above it at which the noise of the batches, or rounding, keeps the train loss"
             if self.predictor.schedule is None
             else "floor   how far above it the run ends; its largest lr must stay below the largest stable one",
             *self._notes(),

@@ -41,6 +41,7 @@ import gd_lightning
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
 from gd_lightning.engine.compilation_notice import Announced
+from gd_lightning.plots.style import save_png
 
 # Each core has tests of its own; threads that share them make small tensors many times slower.
 torch.set_num_threads(1)
@@ -95,14 +96,19 @@ def _one_pixel(_: object) -> NDArray[np.uint8]:
     return np.zeros((1, 1, 3), dtype=np.uint8)
 
 
+def _save_one_pixel(path: Path, figure: object, _: object) -> bytes:
+    save_png(path.with_name(f"{path.name}.png"), _one_pixel(figure))
+    return path.with_name(f"{path.name}.png").read_bytes()
+
+
 @pytest.fixture(autouse=True)
 def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures, which take two thirds of a short run or comparison, in tests that do not look at them."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
-        for module in ("comparison.report", "sweeps.report", "single.run"):
-            monkeypatch.setattr(f"gd_lightning.experiments.{module}.pixels", _one_pixel)
-        monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
+        monkeypatch.setattr("gd_lightning.experiments.single.run.pixels", _one_pixel)
+        for module in ("comparison.report", "sweeps.report"):
+            monkeypatch.setattr(f"gd_lightning.experiments.{module}.save_figures", _save_one_pixel)
 
 
 def share_parsers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_f
 from gd_lightning.plots.sharpness import draw_sharpness
 from gd_lightning.plots.style import PANEL_HEIGHT, new_figure, pixels, save_png
 from gd_lightning.tracking.run_directory import CURVES
+from gd_lightning.tracking.tensorboard.tags import VIEWS
 
 Panel = tuple[str, Callable[[Axes], None]]
 
@@ -100,7 +101,7 @@ class Pictures(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for (tag, _), panel in zip(panels, _split(image, rows, columns), strict=False):
-                    logger.experiment.add_image(tag, panel, trainer.global_step, dataformats="HWC")
+                    logger.experiment.add_image(f"{VIEWS}{tag}", panel, trainer.global_step, dataformats="HWC")
 
     def _panels(self, trainer: Trainer, module: LightningModule, recorder: HistoryRecorder) -> Iterator[Panel]:
         history, summary, loader = recorder.history, recorder.summary, trainer.train_dataloader

@@ -60,6 +60,7 @@ from gd_lightning.experiments.comparison.trial_update import make_one_update, tr
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
+from gd_lightning.plots.style import checked_formats
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, run_name
 
@@ -287,6 +288,7 @@ class Command(OpenCLI):
     def plan(self) -> None:
         """Predict the outcome of a run with these options."""
         options = self.options.values
+        formats = checked_formats(options.formats)
         with precision_of_run(options.trainer.precision):
             epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
             if not options.json:
@@ -294,7 +296,7 @@ class Command(OpenCLI):
             with waiting("plan") as begins:
                 made = make_plan(self.model, self.datamodule, epochs, begins)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
-        show(made, options.json, logs if options.map else None)
+        show(made, options.json, logs if options.map else None, formats)
 
     def explore(self) -> None:
         """Make a page that trains in the browser what the options describe."""

@@ -18,12 +18,13 @@ def shown(path: Path) -> str:
     return in_one_line(str(from_here(path)))
 
 
-def files_shown(directory: Path, tab: str) -> str:
+def files_shown(directory: Path, tab: str, board: Path | None = None) -> str:
     """Return lines with the directory of several runs, and the command that shows them in TensorBoard.
 
     Args:
         directory: The directory.
         tab: The tab of TensorBoard to open.
+        board: Directory of the files of TensorBoard; None: the same.
     """
-    seen = f"tensorboard --logdir {shown(directory)}, then http://localhost:6006/#{tab}"
+    seen = f"tensorboard --logdir {shown(board or directory)}, then http://localhost:6006/#{tab}"
     return f"\nfiles        {shown(directory)}\nto see them  {seen}"

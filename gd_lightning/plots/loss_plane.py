@@ -16,10 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from gd_lightning.plots.run_curves import Values, draw_path
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, UNKNOWN_VARIANT_COLOR, VARIANT_COLORS, add_legend
+from gd_lightning.plots.style import (
+    DATA_COLOR,
+    TRUTH_COLOR,
+    UNKNOWN_VARIANT_COLOR,
+    VARIANT_COLORS,
+    add_legend,
+    few_ticks,
+)
 
 GRID = 21
 _MARGIN = 0.2  # of what the path covers
@@ -153,6 +159,6 @@ def draw_plane(axes: Axes, plane: LossPlane, losses: Values, variant: str | None
     axes.plot(0.0, 0.0, "*", color=TRUTH_COLOR, markersize=10, label="end")
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize("small")
-        axis.set_major_locator(MaxNLocator(5))
+    few_ticks(axes)
     axes.set_title("train loss and path", fontsize="medium")
     add_legend(axes)

@@ -13,7 +13,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from gd_lightning.plots.run_curves import Values
-from gd_lightning.plots.style import DATA_COLOR, MARKERS, TRUTH_COLOR, VALIDATION_COLOR, add_legend, legend_label, short
+from gd_lightning.plots.style import (
+    DATA_COLOR,
+    MARKERS,
+    TRUTH_COLOR,
+    VALIDATION_COLOR,
+    add_legend,
+    few_ticks,
+    legend_label,
+    short,
+)
 
 MOST_TARGETS = 4  # of one picture
 _SHADES = ("#7F7F7F", "#0072B2", "#D55E00", "#000000")  # of targets, which differ in lightness
@@ -63,6 +72,7 @@ def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
     axes.plot(true, true, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="exact")
     unit = f"{short(targets[0], 26)}" if len(targets) == 1 else "in deviations of each target"
     axes.set(xlabel=f"true: {unit}", ylabel="predicted", ylim=_seen(sets, shown))
+    few_ticks(axes)
     axes.set_title("predicted against true", fontsize="medium")
     beyond = sum(int((~((each.predicted >= shown[0]) & (each.predicted <= shown[1]))).sum()) for each in sets)
     if beyond:
@@ -89,6 +99,7 @@ def draw_residuals(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
     axes.axhline(0.0, color=TRUTH_COLOR, linestyle="--", linewidth=1.2)
     reach = 1.1 * largest or 1.0
     axes.set(xlabel="predicted", ylabel="true less predicted", ylim=(-reach, reach))
+    few_ticks(axes)
     axes.set_title("residuals", fontsize="medium")
 
 

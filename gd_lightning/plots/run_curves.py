@@ -23,6 +23,7 @@ from gd_lightning.plots.style import (
     VARIANT_COLORS,
     add_legend,
     darkened,
+    few_ticks,
     short,
     write_plainly,
 )
@@ -185,6 +186,7 @@ def draw_fit(
     axes.set(
         ylim=(max(low, y.min() - spread), min(high, y.max() + spread)), xlabel=short(names[0]), ylabel=short(names[1])
     )
+    few_ticks(axes)
     axes.set_title("data and fit", fontsize="medium")
     add_legend(axes)
 
@@ -250,7 +252,7 @@ def draw_surface(
     add_legend(axes)
 
 
-def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str) -> bool:
+def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str, label: str = "path") -> bool:
     """Draw a path within the limits of a panel; one that ends beyond them, up to where it first leaves.
 
     Returns:
@@ -268,7 +270,7 @@ def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str) -> b
     style: dict[str, Any] = {"color": color}
     if is_whole:
         style |= {"marker": marker, "markersize": 4, "markevery": few}
-    axes.plot(*np.where(np.abs(path) < _LARGEST, path, np.nan).T, linewidth=1, label="path", **style)
+    axes.plot(*np.where(np.abs(path) < _LARGEST, path, np.nan).T, linewidth=1, label=label, **style)
     if not is_whole:
         axes.plot(*path[-1:].T, "x", color=darkened(color), markersize=7, markeredgewidth=1.8, clip_on=False)
     return is_whole
@@ -302,6 +304,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
     low, high = max(float(losses.min()), 1e-12 * float(losses.max())), float(losses.max())
     axes.contour(ws, bs, losses, levels=np.geomspace(low, high, 14), colors=DATA_COLOR, linewidths=0.6)
     axes.set(xlim=w_range, ylim=b_range, xlabel="w", ylabel="b")
+    few_ticks(axes)
 
 
 def draw_start_and_minimum(axes: Axes, surface: Surface, w: float, b: float) -> None:

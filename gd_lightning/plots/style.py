@@ -6,7 +6,7 @@ Colours: Okabe and Ito, Color Universal Design, 2008.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from gd_lightning.errors import InputError
 from gd_lightning.escaping import visible
 
 VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D55E00"}
@@ -30,6 +31,8 @@ UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
 VALIDATION_COLOR = "#333333"
+
+FORMATS = ("png", "svg", "pdf")
 
 MARKERS = "oD^svPhp"
 """Of groups and curves; no "x", which marks divergence, and no "*", which marks the least squares."""
@@ -78,6 +81,12 @@ def add_legend(axes: Axes) -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(fontsize=7.5, handlelength=1.8, labelspacing=0.25, borderpad=0.35, framealpha=0.85)
+
+
+def few_ticks(axes: Axes) -> None:
+    """Have few enough numbers on the axes of a small panel that long ones do not lie on each other."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
 def short(text: str, most: int = 32) -> str:
@@ -141,7 +150,46 @@ def save_png(path: Path, image: NDArray[np.uint8]) -> None:
     imsave(path, image, format="png", dpi=DPI)
 
 
-def save_svg(path: Path, figure: Figure) -> None:
-    """Write a figure as an SVG file; the same figure makes the same bytes."""
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, SVG or PDF, by the ending of the path; the same figure makes the same bytes."""
+    ending = path.suffix[1:]
+    if ending == "png":
+        save_png(path, pixels(figure))
+        return
+    without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with rc_context({"svg.hashsalt": "gd_lightning"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        figure.savefig(path, format=ending, metadata=without_date[ending])
+
+
+def save_figures(path: Path, figure: Figure, formats: Sequence[str]) -> bytes:
+    """Write a figure in several formats; returns it as PNG.
+
+    Args:
+        path: Without an ending.
+        figure: What is written.
+        formats: Among :data:`FORMATS`.
+    """
+    for ending in formats:
+        save_figure(path.with_name(f"{path.name}.{ending}"), figure)
+    return path.with_name(f"{path.name}.png").read_bytes() if "png" in formats else png_bytes(figure)
+
+
+def checked_formats(given: str | Sequence[str]) -> list[str]:
+    """Return formats of pictures, each once.
+
+    Args:
+        given: One or several of png, svg and pdf, as a list or with commas between.
+
+    Raises:
+        InputError: Another one is among them, or none.
+
+    Example:
+        >>> checked_formats("svg,pdf")
+        ['svg', 'pdf']
+    """
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        wrong = f"a picture as {unknown[0]}" if unknown else "without a format"
+        raise InputError(f"cannot draw {wrong}, because that is no known format; use {', '.join(FORMATS)}")
+    return list(dict.fromkeys(names))

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from gd_lightning.plots.comparison.group_styles import shades
-from gd_lightning.plots.style import MARKERS, VARIANT_COLORS, legend_label, new_figure
+from gd_lightning.plots.style import MARKERS, VARIANT_COLORS, legend_label, new_figure, short
 from gd_lightning.records.groups import Values
 
 _SIZE = (7.2, 4.8)  # inches
@@ -82,7 +82,7 @@ def _draw_curve(axes: Axes, curve: Curve, values: Values, color: str, number: in
     # All markers of a curve would hide it where values are many.
     every, marker = max(1, len(values) // 12), MARKERS[number % len(MARKERS)]
     style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "markevery": (number % every, every)}
-    axes.plot(values, curve.losses, linewidth=1.6, label=legend_label(curve.label), **style)
+    axes.plot(values, curve.losses, linewidth=1.6, label=legend_label(short(curve.label, 36)), **style)
     axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     out = np.flatnonzero(curve.diverged > 0)
     if len(out):  # at the upper end, whatever the losses are

@@ -5,6 +5,7 @@ Letters: N samples, B batch sizes, L learning rates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from gd_lightning.plots.outcome_map import style_of
-from gd_lightning.plots.style import new_figure, write_plainly
+from gd_lightning.plots.style import new_figure, short, write_plainly
 from gd_lightning.records.groups import Values
 from gd_lightning.theory import Verdict
 
@@ -30,6 +31,7 @@ _COLORS = colormaps["viridis_r"].with_extremes(over="black")
 _DIVERGED = style_of(Verdict.DIVERGES)
 _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
+_CHARACTER = 0.1  # inches of a letter below an axis, with what stands beside the panel
 _A_ROW = 3  # panels
 _FEW = 8  # learning rates that are all named
 _DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
@@ -88,7 +90,7 @@ def sweep_map(
     norm = _norm([plane.losses for plane in planes], start)
     for axes, plane in zip(panels, planes, strict=False):
         mesh = _draw_panel(axes, plane, len(batch_sizes), lrs, norm)
-        _name_axes(axes, batch_sizes, n_samples)
+        _name_axes(axes, batch_sizes, n_samples, (_ALONE if len(planes) == 1 else _PANEL)[0])
     for axes in panels[len(planes) :]:
         axes.set_visible(False)
     for axes in panels[: len(planes) : columns]:
@@ -115,7 +117,7 @@ def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], no
     _draw_diverged(axes, plane, edges)
     _draw_limits(axes, plane.limits)
     _draw_best(axes, plane, lrs)
-    axes.set_title(plane.title, fontsize="medium")
+    axes.set_title(short(plane.title, 36), fontsize="medium")
     return mesh
 
 
@@ -186,8 +188,11 @@ def _legend(planes: Sequence[Plane]) -> list[Artist]:
     return found
 
 
-def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int) -> None:
+def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int, width: float) -> None:
+    """Name as many batch sizes as have room in a panel of a width in inches, the largest among them."""
     names = [f"{size:,}" if size != n_samples else f"{size:,}\nfull batch" for size in batch_sizes]
-    every = -(-len(names) // 14)
-    axes.set_xticks(range(0, len(names), every), names[::every], fontsize="small")
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    every = max(1, math.ceil(len(names) * (longest + 1) * _CHARACTER / width))
+    chosen = [i for i in range(len(names)) if (len(names) - 1 - i) % every == 0]
+    axes.set_xticks(chosen, [names[i] for i in chosen], fontsize="small")
     axes.set_xlabel("batch_size")

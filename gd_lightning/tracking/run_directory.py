@@ -26,6 +26,9 @@ EVENTS = "*tfevents*"
 LOGS = "lightning_logs"
 """The directory of runs, within the root directory of a Trainer."""
 
+SWEEPS = "lightning_sweeps"
+"""Where the files of TensorBoard of sweeps are, beside those of runs."""
+
 _ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
 
 _TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run

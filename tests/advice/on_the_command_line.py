@@ -625,6 +625,10 @@ ADVICE: dict[str, Advice] = {
         f"fit --recorder.every_n_updates auto {ONE_EPOCH}",
         f"fit --recorder.every_n_updates 1 {ONE_EPOCH}",
     ),
+    "because that is no known format; use": advice("plan --formats gif", "plan --formats png,svg,pdf"),
+    "because that is none that there is; use some of": advice(
+        "compare --panels epoch", f"compare --panels epochs,paths --batch_sizes full --seeds 1 {ONE_EPOCH}"
+    ),
     "cannot record at most {} updates; use a whole number from 1": advice(
         "fit --recorder.max_rows 0", f"fit --recorder.max_rows 1 {ONE_EPOCH}"
     ),

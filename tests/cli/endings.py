@@ -23,6 +23,7 @@ from gd_lightning.errors import InputError
 from tests.cli.drawn_inputs import TABLES, Case
 from tests.conftest import share_parsers
 
+_PIXEL = bytes(16) + b"\0\0\0\1" * 2  # as much of a PNG file as is read
 SECONDS = 30  # of the processor, within which each has to end
 WAITING = 120  # seconds by the clock, for what computes nothing; a machine that is busy is no hang
 # Threads that are nobody's run: of tqdm and of multiprocessing, which lends tensors to other processes, one for the
@@ -180,8 +181,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", start)
     monkeypatch.setattr(_MultiProcessingLauncher, "launch", spawn)
     for module in ("comparison.report", "sweeps.report"):
-        monkeypatch.setattr(f"gd_lightning.experiments.{module}.pixels", lambda _: np.zeros((1, 1, 3), dtype=np.uint8))
-    monkeypatch.setattr("gd_lightning.experiments.comparison.report.save_svg", lambda *_: None)
+        monkeypatch.setattr(f"gd_lightning.experiments.{module}.save_figures", lambda *_: _PIXEL)
 
 
 def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, str]]) -> list[str]:

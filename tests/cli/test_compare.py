@@ -201,6 +201,9 @@ def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
     assert "distance to truth" in command_line.out
 
 
+LR = ("--model.lr", "0.01")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -213,8 +216,14 @@ def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:
         (["--vary", "model.lr=0.1,x"], "model.lr"),
         (["--vary", "model.lr=1", "--lrs", "0.1"], "cannot vary model.lr twice"),
         (["--vary", "model.lr=1", "--vary", "model.lr=2"], "cannot vary model.lr twice"),
-        (["--batch_sizes", "1,1"], "cannot compare data.batch_size 1 and data.batch_size 1, because they are the same"),
-        (["--batch_sizes", "full,16,100"], "data.batch_size full and data.batch_size 100, because they are the same"),
+        (
+            ["--batch_sizes", "1,1", *LR],
+            "cannot compare data.batch_size 1 and data.batch_size 1, because they are the same",
+        ),
+        (
+            ["--batch_sizes", "full,16,100", *LR],
+            "data.batch_size full and data.batch_size 100, because they are the same",
+        ),
         (["--vary", "model.lr=0.1,0.10"], "model.lr 0.1 and model.lr 0.10, because they are the same"),
         (["--vary", "optimizer=Adam,torch.optim.Adam"], "because they are the same; give each value once"),
         (["--vary", "seed_everything=3,3"], "seed_everything 3, because they are the same"),

@@ -212,7 +212,7 @@ def test_where_no_map_can_be_written_the_rest_is_said(
         path.write_bytes(b"half a picture")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(room, "save_png", fill_the_disk)
+    monkeypatch.setattr(room, "save_figure", fill_the_disk)
     assert gd_lightning.main(["plan", "--json"]) == 1
     out, err = capfd.readouterr()
     assert json.loads(out)["map"] is None

@@ -64,7 +64,10 @@ def test_what_is_printed_and_written(command_line: CommandLine) -> None:
     assert content["grid"]["lr"] == [0.01, 0.2]
     assert content["rows"][0]["best_lr"] == 0.01
     found = {}
-    for path in sorted((directory / "hparams").iterdir()):
+    board = command_line.root / "lightning_sweeps" / "sweep-SteepLine"
+    assert f"tensorboard --logdir {board}, then" in command_line.out
+    assert not list(directory.rglob("*tfevents*"))  # so many runs would leave TensorBoard's page of all runs empty
+    for path in sorted(path for path in board.iterdir() if path.is_dir()):
         events = EventAccumulator(str(path)).Reload()
         found[path.name] = events.Scalars("final/train_loss")[0].value
         assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")

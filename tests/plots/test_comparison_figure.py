@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,12 +15,13 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gd_lightning.plots.comparison.figure import Fits, comparison_figure
+from gd_lightning.errors import InputError
+from gd_lightning.plots.comparison.figure import PANELS, Fits, checked_panels, comparison_figure
 from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles, shades
-from gd_lightning.plots.comparison.loss_curves import X_LABELS, draw_curves, loss_range, way_out
+from gd_lightning.plots.comparison.loss_curves import X_LABELS, draw_curve, loss_range, way_out
 from gd_lightning.plots.comparison.paths_and_fits import draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface, fit_grid
-from gd_lightning.plots.style import VARIANT_COLORS, pixels, save_png, save_svg, sized_figure
+from gd_lightning.plots.style import FORMATS, VARIANT_COLORS, checked_formats, pixels, save_figure, sized_figure
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import PREDICTED, History, Outcome
 
@@ -77,8 +79,10 @@ def _record(losses: list[float], outcome: Outcome = Outcome.COMPLETED) -> Histor
 
 def _panels(groups: list[Group], least_squares: float | None = None) -> list[list[Axes]]:
     figure = sized_figure(8, 4)
-    panels: list[list[Axes]] = figure.subplots(2, 4, sharex="col", sharey="row").tolist()
-    draw_curves(panels, groups, group_styles(groups), least_squares)
+    panels: list[list[Axes]] = figure.subplots(2, 4).tolist()
+    for row, log in zip(panels, (True, False), strict=True):
+        for axes, axis in zip(row, X_LABELS, strict=True):
+            draw_curve(axes, axis, log, groups, group_styles(groups), least_squares)
     pixels(figure)
     return panels
 
@@ -285,7 +289,7 @@ def test_a_variant_alone_has_its_colour_and_several_of_one_have_shades_of_it() -
 def test_the_same_colour_is_used_in_every_panel() -> None:
     figure = _figure(_variants(lr=0.01))
     *curves, surface, fits, variances = figure.axes
-    assert len(curves) == 8
+    assert len(curves) == 3
     for axes in (*curves, surface, fits, variances):
         colors = {to_hex(line.get_color()) for line in axes.lines}
         assert {color.lower() for color in VARIANT_COLORS.values()} <= colors, axes.get_title()
@@ -375,18 +379,47 @@ def _figure(groups: list[Group]) -> Figure:
 
 def test_panels_are_there_where_their_data_are() -> None:
     groups = _variants(lr=0.01)
-    assert len(comparison_figure(groups, title="curves").axes) == 8
-    assert len(comparison_figure(groups, title="paths", surface=SURFACE).axes) == 9
-    assert len(comparison_figure(groups, title="others", variances={"other": (1, np.ones(1))}).axes) == 8
+    assert len(comparison_figure(groups, title="curves").axes) == 3
+    assert len(comparison_figure(groups, title="paths", surface=SURFACE).axes) == 4
+    assert len(comparison_figure(groups, title="others", variances={"other": (1, np.ones(1))}).axes) == 3
     figure = _figure(groups)
-    assert [axes.get_title() for axes in figure.axes[8:]] == [
-        "train loss and paths of the parameters",
+    assert [axes.get_title() for axes in figure.axes[3:]] == [
+        "train loss and paths",
         "data and fits",
         "variance of the updates",
     ]
     assert figure.get_suptitle() == "SteepLine"
     assert figure.legends[0].get_title().get_text() == "line: mean, band: standard deviation (n - 1) over 3 seeds"
     assert _legend_texts(figure)[3:] == ["± standard deviation", "predicted", "predicted end", "least squares"]
+
+
+def test_panels_are_chosen_and_none_looks_as_another_does() -> None:
+    groups = _variants(lr=0.01)
+    figure = comparison_figure(groups, title="", panels=["samples", "epochs_linear", "val_epochs", "paths"])
+    drawn = [(axes.get_xlabel(), axes.get_yscale()) for axes in figure.axes]
+    assert drawn == [("samples", "log"), ("epochs", "linear")]  # there is neither a validation loss nor a surface
+    alike = [Group(f"lr {lr}", (_run(20, lr),), "mini-batch") for lr in (0.01, 0.02)]
+    assert [axes.get_xlabel() for axes in comparison_figure(alike, title="").axes] == ["epochs", "seconds of training"]
+    unknown = History()  # as of another project, which logs no epochs
+    unknown.append(update=0, epoch=math.nan, samples=math.nan, seconds=0.1, train_loss=2.0, val_loss=1.0)
+    unknown.append(update=5, epoch=math.nan, samples=math.nan, seconds=0.2, train_loss=1.0, val_loss=3.0)
+    figure = comparison_figure([Group("theirs", (unknown,))], title="", panels=PANELS)
+    assert {axes.get_xlabel() for axes in figure.axes} == {"updates", "seconds of training"}
+    assert [axes.get_ylabel() for axes in figure.axes].count("validation loss") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [(None, None), ("epochs, paths", ["epochs", "paths"]), (["fits"], ["fits"])]
+)
+def test_names_of_panels_and_formats_are_checked(given: Any, names: Any) -> None:
+    assert checked_panels(given) == names
+    assert checked_formats("png,pdf,png") == ["png", "pdf"]
+    wrong: Any
+    for wrong in ("epoch", "", []):
+        with pytest.raises(InputError, match="use some of epochs"):
+            checked_panels(wrong)
+        with pytest.raises(InputError, match="use png, svg, pdf"):
+            checked_formats(wrong)
 
 
 def test_unequal_numbers_of_seeds_are_said() -> None:
@@ -411,13 +444,14 @@ def test_files_are_valid_and_the_same_every_time(tmp_path: Path) -> None:
     groups = _variants(lr=0.1)
     for name in ("a", "b"):
         figure = _figure(groups)
-        save_png(tmp_path / f"{name}.png", pixels(figure))
-        save_svg(tmp_path / f"{name}.svg", figure)
+        for ending in FORMATS:
+            save_figure(tmp_path / f"{name}.{ending}", figure)
     png = (tmp_path / "a.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", png[16:24])
     assert (height, width) == pixels(figure).shape[:2]
     assert width > 1500
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
-    for suffix in ("png", "svg"):
+    assert (tmp_path / "a.pdf").read_bytes()[:5] == b"%PDF-"
+    for suffix in FORMATS:
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()

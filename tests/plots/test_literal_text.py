@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from gd_lightning.plots.comparison.figure import Fits, comparison_figure
 from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.plots.run_curves import draw_losses
-from gd_lightning.plots.style import new_figure, pixels, save_svg
+from gd_lightning.plots.style import new_figure, pixels, save_figure
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.records.groups import Group
@@ -119,7 +119,7 @@ def test_all_pictures_are_tried() -> None:
 def test_a_picture_shows_any_text_as_it_is(draw: Callable[[str], Figure], text: str, tmp_path: Path) -> None:
     figure = draw(text)
     image = pixels(figure)
-    save_svg(tmp_path / "a.svg", figure)
+    save_figure(tmp_path / "a.svg", figure)
     assert image.min() < 255
     ElementTree.parse(tmp_path / "a.svg")
     shown = [child.get_text() for child in figure.findobj(Text)]

@@ -20,6 +20,8 @@ from gd_lightning.experiments.comparison.claims import check
 from gd_lightning.experiments.comparison.members import check_target
 from gd_lightning.experiments.comparison.table import check_columns
 from gd_lightning.float64 import precision_of_run
+from gd_lightning.plots.comparison.figure import checked_panels
+from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.locks import in_turn
 from gd_lightning.tracking.run_directory import LOGS
 from gd_lightning.tracking.run_reader import find_runs, read_run
@@ -53,7 +55,8 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     check(options["claims"] or {})
     check_workers("compare", options["workers"])
     check_target(options["target"])
-    words = {"columns": options["columns"] or (), "claims": options["claims"] or {}}
+    words: dict[str, Any] = {"columns": options["columns"] or (), "claims": options["claims"] or {}}
+    words |= {"shown": checked_panels(options["panels"]), "formats": checked_formats(options["formats"])}
     if options["runs"]:
         _compare_runs(command, options, words)
     else:

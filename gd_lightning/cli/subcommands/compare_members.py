@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -125,8 +126,13 @@ class FitVariants:
             asked = variant.batch_size if size is None else _as_size(size)
             return f"{best_lr(command.model, command.datamodule, asked):.3g}"
 
+        sizes, varied = _batch_sizes(options, variant), _varied(options["vary"])
         lrs = None if options["lrs"] is None else _as_texts(options["lrs"])
-        settings = combinations(_batch_sizes(options, variant), lrs, _varied(options["vary"]), best)
+        settings = combinations(sizes, lrs, varied, best)
+        chosen = command.options.given
+        if lrs is None and not varied and all(chosen.get(name) is None for name in ("model.lr", "optimizer")):
+            with contextlib.suppress(InputError):  # of other models than linear regressors, it is the usual one
+                settings = combinations(sizes, ["best"], varied, best)
         check_seeds(options["seeds"])
         given, names = command.config.compare.as_dict(), set(settings[0])
         base = _seeds(given, options["vary_data"], names)

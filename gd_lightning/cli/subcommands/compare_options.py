@@ -23,6 +23,8 @@ class CompareOptions:
         directory: str | None = None,
         columns: list[str] | None = None,
         claims: dict[str, str] | None = None,
+        panels: str | list[str] | None = None,
+        formats: str | list[str] = "png,svg",
         workers: int = 1,
     ) -> None:
         """Train variants side by side, from the same start on the same data, and compare them; or compare runs.
@@ -36,7 +38,7 @@ class CompareOptions:
                 samples, and the initial weights if they are random.
             vary_data: Whether a seed also changes the data that the problem draws.
             lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best, which theory gives
-                for a linear regressor.
+                for a linear regressor. Null: the configured one; best if no learning rate is configured.
             vary: An option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; repeat --vary for
                 more options. In a config, a mapping from options to lists of values.
             target: The train loss whose first crossing is compared; null: 1 % above the least-squares loss if it is
@@ -48,6 +50,10 @@ class CompareOptions:
                 them.
             claims: Claims to test, each with its expectation, such as {"0.1 is faster than 0.01": "epochs_to_target: lr
                 0.1 < lr 0.01"}; the findings say whether the results agree.
+            panels: The panels of the picture, such as epochs,val_epochs,paths: the train loss against epochs, updates,
+                samples or seconds, on a linear scale with _linear appended; the validation loss with val_ in front;
+                paths, fits and variances. Null: a choice of those with data.
+            formats: Formats of the picture: png, svg and pdf.
             workers: Number of processes that train in parallel, each with a share of the threads; the results are those
                 of one process with as many threads. A further process takes seconds to start, so it pays from some ten
                 seconds of training. The same command, started again while it runs, also on another machine with the

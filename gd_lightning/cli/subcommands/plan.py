@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
 from gd_lightning.callbacks.progress import waiting
 from gd_lightning.cli.shown_paths import from_here
@@ -14,14 +14,14 @@ from gd_lightning.errors import first_line
 from gd_lightning.escaping import in_one_line
 from gd_lightning.experiments import LocalPlan, Plan
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.plots.style import pixels, save_png
+from gd_lightning.plots.style import save_figure
 from gd_lightning.tracking.run_directory import new_file
 
 
 class PlanOptions:
     """The method whose arguments are the options of the subcommand."""
 
-    def plan(self, json: bool = False, map: bool = True) -> None:  # noqa: A002  # it is the option's name
+    def plan(self, json: bool = False, map: bool = True, formats: str | list[str] = "png") -> None:  # noqa: A002  # it is the option's name
         """Predict before training which learning rates are stable for which batch sizes, and the outcome of the run.
 
         The statements hold for the whole run of a linear regressor with the squared error, and at the start of a run of
@@ -29,17 +29,19 @@ class PlanOptions:
 
         Args:
             json: Print JSON for programs instead of a table.
-            map: Draw a map of the outcomes over batch sizes and learning rates, into a new PNG file.
+            map: Draw a map of the outcomes over batch sizes and learning rates, into a new file.
+            formats: Formats of the map: png, svg and pdf, one file each.
         """
 
 
-def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
+def show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequence[str] = ("png",)) -> None:
     """Print a plan, even if the file with its map cannot be written.
 
     Args:
         made: The plan.
         json: Whether it is printed as JSON.
         logs: Directory for the map; None: no map. A plan that holds only at the start has no map.
+        formats: Formats of the map.
     """
     map_file, failure = None, None
     if not json:
@@ -48,8 +50,8 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
         try:
             name = f"plan-{made.title}-b{made.variant.batch_size}-lr{made.configured.lr:g}"
             with waiting("map"):
-                drawn = pixels(made.plot())
-            map_file = _write_picture(drawn, logs, name)
+                drawn = made.plot()
+            map_file = _write_picture(drawn, logs, name, formats)
         except OSError as error:
             failure = error
         except NOT_COMPUTABLE as error:
@@ -63,8 +65,9 @@ def show(made: Plan | LocalPlan, json: bool, logs: Path | None) -> None:
         raise failure
 
 
-def _write_picture(image: NDArray[np.uint8], logs: Path, name: str) -> Path:
-    """Write a picture into a new file in a directory, and return its path relative to the current directory."""
-    with new_file(logs, name, ".png") as path:
-        save_png(path, image)
+def _write_picture(figure: Figure, logs: Path, name: str, formats: Sequence[str]) -> Path:
+    """Write a picture into new files in a directory, one per format; return the first path as seen from here."""
+    with new_file(logs, name, f".{formats[0]}") as path:
+        for ending in formats:
+            save_figure(path.with_name(f"{path.name.removesuffix(path.suffix)}.{ending}"), figure)
     return from_here(path)

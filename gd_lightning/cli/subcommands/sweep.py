@@ -26,9 +26,10 @@ from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.sweeps.ranges import written_twice
 from gd_lightning.experiments.sweeps.report import RUNS, SweepReport, save_runs
 from gd_lightning.module import RegressionModule
+from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, claim_directory, is_taken
+from gd_lightning.tracking.run_directory import CONFIG, LOGS, SWEEPS, claim_directory, is_taken
 
 # Options that would change the runs, which have no Trainer.
 _NEEDED: dict[str, tuple[Any, ...]] = {
@@ -73,6 +74,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
     config, module, data = command.config.sweep, command.model, command.datamodule
     trainer, count = config.trainer, options["seeds"]
     check_workers("sweep", options["workers"])
+    formats = checked_formats(options["formats"])
     _refuse_what_needs_a_trainer(trainer)
     given = {
         name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
@@ -100,11 +102,14 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
             report = task.train(module, data, bar.update, executor, keep)
         try:
             where = directory()
-            report.save(where)
+            # Beside many runs of one setting each, TensorBoard selects none of those in its log directory.
+            sweeps = Path(trainer.default_root_dir or ".") / SWEEPS
+            board = where / "hparams" if chosen else claim_directory(sweeps, where.name)
+            report.save(where, formats, board)
             write_text(where / CONFIG, command.options.text())
         finally:
             print(report, flush=True)  # even if the disk is full
-    print(files_shown(where, "hparams"))
+    print(files_shown(where, "hparams", board))
 
 
 def _refuse_what_needs_a_trainer(trainer: Namespace) -> None:

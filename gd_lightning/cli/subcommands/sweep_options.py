@@ -31,6 +31,7 @@ class SweepOptions:
         l1s: str | float | list[float | str] | None = None,
         seeds: int = 3,
         directory: str | None = None,
+        formats: str | list[str] = "png",
         workers: int = 1,
     ) -> None:
         """Train every combination of some settings, many runs at once, and map the results.
@@ -45,6 +46,7 @@ class SweepOptions:
             seeds: Number of seeds of each combination, counted up from the configured one. A seed changes the order of
                 samples, and the initial weights if they are random.
             directory: Directory of the results; null: a new one in lightning_logs.
+            formats: Formats of the map: png, svg and pdf.
             workers: Number of processes that train in parallel, each with a share of the threads; the results are those
                 of one process with as many threads. Processes take seconds to start, and compiled runs use all threads
                 of one process, so several pay only if a sweep takes longer than some ten seconds and is not compiled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from gd_lightning.experiments.comparison.claims import judged
 from gd_lightning.experiments.comparison.compared_runs import Comparison
@@ -17,13 +19,14 @@ from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows, table_cells
 from gd_lightning.experiments.html_report import as_html
-from gd_lightning.plots.comparison.figure import comparison_figure
-from gd_lightning.plots.style import pixels, png_bytes, save_png, save_svg
+from gd_lightning.plots.comparison.figure import checked_panels, comparison_figure
+from gd_lightning.plots.style import png_bytes, save_figures
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
 from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.run_directory import HISTORY
-from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
+from gd_lightning.tracking.tensorboard.groups_of_runs import image_of, write_aggregate
+from gd_lightning.tracking.tensorboard.hparams import columns_of
 
 _MOST_DRAWN = 8  # groups in one picture
 _NO_PANELS = ProblemPanels()
@@ -40,6 +43,9 @@ class Report:
         columns: Names of additional quantities to show in the table.
         claims: Claims to test, each with its expectation, see
             :func:`~gd_lightning.experiments.comparison.claims.judged`.
+        shown: Names of the panels of the picture, see :data:`~gd_lightning.plots.comparison.figure.PANELS`; None: the
+            usual ones.
+        formats: Formats of the picture in files.
     """
 
     comparison: Comparison
@@ -47,6 +53,8 @@ class Report:
     panels: ProblemPanels = _NO_PANELS
     columns: Sequence[str] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
+    shown: Sequence[str] | None = None
+    formats: Sequence[str] = ("png", "svg")
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -78,6 +86,12 @@ class Report:
             "Seconds count training, without measurements; seconds per epoch are medians over all but each run's first"
         )
         return f"{spread}{seconds} epoch, if it has more."
+
+    @property
+    def target(self) -> str:
+        """The train loss whose first crossing is compared, in a sentence; empty where there is none."""
+        loss, reason = self.comparison.target, self.comparison.target_reason
+        return "" if loss is None else f"Target: a train loss of {loss:.6g}, {reason}."
 
     @property
     def notes(self) -> Sequence[str]:
@@ -118,8 +132,15 @@ class Report:
         said = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
         return "\n".join([self._heading, "", as_text(self.rows, self.columns), "", self.caption, "", *said])
 
-    def plot(self) -> Figure:
-        """Draw the comparison, with the first eight groups if there are more."""
+    def plot(self, panels: str | Sequence[str] | None = None) -> Figure:
+        """Draw the comparison, with the first eight groups if there are more.
+
+        Args:
+            panels: Names of panels, such as ["epochs", "val_epochs"]; None: those of the report.
+
+        Raises:
+            InputError: There is no such panel.
+        """
         groups = self.comparison.groups[:_MOST_DRAWN]
         least = [value for values in self.comparison.values("least_squares_loss") for value in values]
         known = not np.isnan(least).any() and np.ptp(least) <= 1e-9 * max(least)
@@ -128,9 +149,14 @@ class Report:
             measured = group.final("gradient_variance")
             if row.batch_size is not None and np.isfinite(measured).all():
                 variances[group.label] = (row.batch_size, measured)
+        lrs = {row.label: row.lr for row in self.rows[:_MOST_DRAWN] if math.isfinite(row.lr)}
+        shared = f", lr {next(iter(lrs.values())):.4g}" if len(lrs) == len(groups) and len({*lrs.values()}) == 1 else ""
+        notes = {label: f"lr {lr:.4g}" for label, lr in lrs.items() if not shared and "lr" not in label.split()}
         return comparison_figure(
             groups,
-            title=self.title,
+            title=f"{self.title}{shared}",
+            panels=self.shown if panels is None else checked_panels(panels),
+            notes=notes,
             least_squares=least[0] if known else None,
             surface=self.panels.surface,
             fits=self.panels.fits,
@@ -141,12 +167,20 @@ class Report:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / "table.csv", as_csv(self.rows))
-        write_text(directory / "table.md", f"{as_markdown(self.rows, self.columns)}\n{self.caption}\n")
+        write_text(directory / "table.md", self._as_markdown())
         write_json(directory / "table.json", self.to_dict())
-        figure = self.plot()
-        save_png(directory / "comparison.png", pixels(figure))
-        save_svg(directory / "comparison.svg", figure)
-        write_aggregate(directory, self.comparison.groups)
+        picture = save_figures(directory / "comparison", self.plot(), self.formats)
+        write_aggregate(directory, self.comparison.groups, self._for_tensorboard(picture))
+
+    def _for_tensorboard(self, picture: bytes) -> list[Summary]:
+        """Return the picture for the Images tab, and the columns of what was varied for HParams."""
+        varied = dict.fromkeys(name for group in self.comparison.groups for name in group.settings)
+        return [image_of("comparison", picture), columns_of(self.comparison.runs[0][0].settings, varied)]
+
+    def _as_markdown(self) -> str:
+        said = [self.caption, *([self.target] if self.target else [])]
+        found = [f"- {sentence}" for sentence in [*self.findings, *self.judgements, *self.notes]]
+        return "\n\n".join([as_markdown(self.rows, self.columns).rstrip(), *said, "\n".join(found)]).rstrip() + "\n"
 
     def _repr_html_(self) -> str:
         """Return table, findings and picture for a notebook."""

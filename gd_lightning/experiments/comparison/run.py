@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +80,7 @@ def compare(
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
         batch_sizes: The variants; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` if ``vary``
             is given.
-        lrs: One learning rate for all, one per batch size, or best by theory; None: the one in ``model``.
+        lrs: One learning rate for all, one per batch size, or best by theory; None: the one in ``model``, or best.
         seeds: Number of seeds, counted up from the one in ``data``.
         vary: Options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
@@ -262,7 +262,11 @@ class _Request:
             with precision_of_run(self.options["trainer"].get("precision")):
                 sizes = list(usual_batch_sizes(self._data("full").variant.train_samples))
         lrs: Any = [self.lrs] if isinstance(self.lrs, (str, float, int)) else self.lrs
-        return combinations(sizes, lrs, self.vary, self._best)
+        settings = combinations(sizes, lrs, self.vary, self._best)
+        if lrs is None and not self.vary and not {"lr", "optimizer"} & set(self.options["model"]):
+            with suppress(InputError):  # of other models than linear regressors, it is the usual one
+                settings = combinations(sizes, ["best"], self.vary, self._best)
+        return settings
 
     def _best(self, batch_size: BatchSize | None) -> float:
         data = self._data(batch_size)

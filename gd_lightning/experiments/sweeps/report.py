@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,14 @@ from gd_lightning.experiments.comparison.significance import Difference, differe
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
-from gd_lightning.plots.style import pixels, png_bytes, save_png
+from gd_lightning.plots.style import png_bytes, save_figures
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.records.groups import Values, sample_std
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.summary import aligned
+from gd_lightning.tracking.tensorboard.groups_of_runs import image_of
 from gd_lightning.tracking.tensorboard.hparams import MOST_SETTINGS, write_settings
 from gd_lightning.variants import Variant
 
@@ -226,14 +227,20 @@ class SweepReport:
 
     # In files
 
-    def save(self, directory: Path) -> SweepReport:
-        """Write tables, map and TensorBoard's HParams into a directory; return the report itself."""
+    def save(self, directory: Path, formats: Sequence[str] = ("png",), board: Path | None = None) -> SweepReport:
+        """Write tables, map and TensorBoard's HParams into a directory; return the report itself.
+
+        Args:
+            directory: The directory.
+            formats: Formats of the map: png, svg and pdf.
+            board: Directory of the files of TensorBoard, a run per setting; None: ``hparams`` in the directory.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / RUNS, rows_as_csv(self.runs()))
         write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
         write_json(directory / CONTENT, self.to_dict())
-        save_png(directory / MAP, pixels(self.plot()))
-        write_settings(directory / "hparams", self._settings())
+        picture = save_figures((directory / MAP).with_suffix(""), self.plot(), formats)
+        write_settings(board or directory / "hparams", self._settings(), [image_of("map", picture)])
         return self
 
     def runs(self) -> Iterator[dict[str, Any]]:

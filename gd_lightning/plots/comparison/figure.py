@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,19 +15,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from gd_lightning.errors import InputError
 from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles
-from gd_lightning.plots.comparison.loss_curves import draw_curves
+from gd_lightning.plots.comparison.loss_curves import draw_curve
 from gd_lightning.plots.comparison.paths_and_fits import Predict, draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface
-from gd_lightning.plots.style import TRUTH_COLOR, sized_figure
+from gd_lightning.plots.style import TRUTH_COLOR, short, sized_figure
 from gd_lightning.records.groups import Group, Values
-from gd_lightning.records.history import PREDICTED, Outcome
+from gd_lightning.records.history import PREDICTED, History, Outcome
+
+_AXES = {"epochs": "epoch", "updates": "update", "samples": "samples", "seconds": "seconds"}
+_LINEAR, _VALIDATION = (f"{name}_linear" for name in _AXES), (f"val_{name}" for name in _AXES)
+_OTHERS = ("paths", "fits", "variances")
+PANELS = (*_AXES, *_LINEAR, *_VALIDATION, *_OTHERS)
+"""The panels by name: the train loss on a logarithmic and a linear scale, the validation loss, and the others."""
+_USUAL = ("epochs", "updates", "seconds", *_OTHERS)
 
 # Inches. Matplotlib's constrained layout rounds differently from call to call, so that files would differ, too.
-_WIDTH, _LEFT, _RIGHT, _GAP = 14.0, 0.9, 0.2, 0.75
-_CURVES_HEIGHT, _LOWER_HEIGHT, _LEGEND_LINE = 6.5, 3.7, 0.24
-_TITLE, _PANEL_TITLE, _LABELS = 0.65, 0.4, 0.5  # above the curves, above a lower panel, below any
-_CHARACTER, _HANDLE = 0.088, 0.7  # of a legend's entry: a letter, and the line before the text
+_PANEL, _HEIGHT, _IN_A_ROW = 3.6, 2.9, 3
+_LEFT, _RIGHT, _GAP = 0.9, 0.15, 0.9
+_TITLE, _PANEL_TITLE, _ABOVE, _LABELS, _LEGEND_LINE = 0.4, 0.32, 0.1, 0.5, 0.21  # above all, above one, below one
+_CHARACTER, _HANDLE = 0.08, 0.7  # of a legend's entry: a letter, and the line before the text
+_LONGEST = 60  # characters of a name in the legend
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,25 @@ class Fits:
     truth: Values | None = None
 
 
+def checked_panels(given: str | Sequence[str] | None) -> list[str] | None:
+    """Return the names of panels, each once; None for the usual ones.
+
+    Args:
+        given: Names, as a list or with commas between.
+
+    Raises:
+        InputError: There is no such panel, or none is named.
+    """
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    unknown = [name for name in names if name not in PANELS]
+    if unknown or not names:
+        wrong = f"the panel {unknown[0]}" if unknown else "no panel"
+        raise InputError(f"cannot draw {wrong}, because that is none that there is; use some of {', '.join(PANELS)}")
+    return list(dict.fromkeys(names))
+
+
 def comparison_figure(
     groups: Sequence[Group],
     *,
@@ -54,8 +83,10 @@ def comparison_figure(
     surface: Surface | None = None,
     fits: Fits | None = None,
     variances: Mapping[str, tuple[int, Values]] | None = None,
+    panels: Sequence[str] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draw groups of runs beside each other, for ``save_png(path, pixels(figure))`` and ``save_svg(path, figure)``.
+    """Draw groups of runs beside each other, for ``save_figure(path, figure)``.
 
     Args:
         groups: The runs, up to eight groups.
@@ -64,75 +95,105 @@ def comparison_figure(
         surface: The train loss over two parameters w and b, where these are all.
         fits: Data and fitted functions, where there is one feature.
         variances: batch_size and the measured variance of updates, shape (measurements,), by the label of the group.
+        panels: Which of :data:`PANELS` are drawn, as far as their data are there; None: the usual ones, and of axes on
+            which the curves look the same one alone.
+        notes: What the legend says behind the label of a group, such as its learning rate, by the label.
     """
     styles = group_styles(groups)
-    lower = _lower_panels(groups, styles, surface, fits, variances)
-    handles = _legend(groups, styles, least_squares)
-    columns = _columns(handles)
-    legend = _LEGEND_LINE * (2 + math.ceil(len(handles) / columns))
-    curves = legend + (_LOWER_HEIGHT if lower else 0.0)
-    figure = sized_figure(_WIDTH, curves + _CURVES_HEIGHT)
-    draw_curves(_curve_axes(figure, curves), groups, styles, least_squares)
-    for draw, axes in zip(lower, _lower_axes(figure, legend, len(lower)), strict=True):
-        draw(axes)
-    figure.suptitle(title, fontsize="x-large", y=1 - 0.1 / figure.get_figheight())
-    figure.legend(handles=handles, title=_caption(groups), ncols=columns, loc="lower center")
+    drawn = _drawable_panels(groups, styles, least_squares, surface, fits, variances)
+    names = [name for name in panels or _usual(groups) if name in drawn] or ["updates"]
+    handles = _legend(groups, styles, least_squares, notes or {})
+    columns = min(len(names), _IN_A_ROW if len(names) != 4 else 2)
+    width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
+    in_legend = _columns(handles, width)
+    legend = _LEGEND_LINE * (2.2 + math.ceil(len(handles) / in_legend))
+    in_rows = [names[i : i + columns] for i in range(0, len(names), columns)]
+    # Above curves there is nothing but what is said of runs that diverged.
+    is_bare = [not (any(group.diverged for group in groups) or {*_OTHERS} & {*row}) for row in in_rows]
+    heights = [_HEIGHT + _LABELS + (_ABOVE if bare else _PANEL_TITLE) for bare in is_bare]
+    figure = sized_figure(width, _TITLE + sum(heights) + legend)
+    for i, row in enumerate(in_rows):
+        left, bottom = _LEFT + (columns - len(row)) / 2 * (_PANEL + _GAP), legend + sum(heights[i + 1 :]) + _LABELS
+        for j, name in enumerate(row):
+            axes = figure.add_axes(_in_parts(figure, left + j * (_PANEL + _GAP), bottom, _PANEL, _HEIGHT))
+            drawn[name](axes)
+    figure.suptitle(short(title, int(width / _CHARACTER / 1.3)), fontsize="large", y=1 - 0.1 / figure.get_figheight())
+    caption = _caption(groups)
+    figure.legend(handles=handles, title=caption, ncols=in_legend, loc="lower center", fontsize=9, title_fontsize=9)
     return figure
 
 
-def _curve_axes(figure: Figure, bottom: float) -> list[list[Axes]]:
-    """Return two rows of four axes above a height in inches, up to the title."""
-    height = figure.get_figheight()
-    grid = figure.add_gridspec(
-        2,
-        4,
-        left=_LEFT / _WIDTH,
-        right=1 - _RIGHT / _WIDTH,
-        bottom=(bottom + _LABELS) / height,
-        top=1 - _TITLE / height,
-        wspace=0.1,
-        hspace=0.12,
+def _in_parts(figure: Figure, *inches: float) -> tuple[float, float, float, float]:
+    """Return left, bottom, width and height as parts of a figure."""
+    left, bottom, width, height = inches
+    return (
+        left / figure.get_figwidth(),
+        bottom / figure.get_figheight(),
+        width / figure.get_figwidth(),
+        height / figure.get_figheight(),
     )
-    return [list(row) for row in grid.subplots(sharex="col", sharey="row", squeeze=False)]
 
 
-def _lower_axes(figure: Figure, bottom: float, count: int) -> list[Axes]:
-    """Return up to three axes beside each other, in the middle, above a height in inches."""
-    height, step = figure.get_figheight(), (_WIDTH - _LEFT - _RIGHT + _GAP) / 3
-    width, left = step - _GAP, _LEFT + step * (3 - count) / 2
-    tall = _LOWER_HEIGHT - _LABELS - _PANEL_TITLE
-    return [
-        figure.add_axes(((left + i * step) / _WIDTH, (bottom + _LABELS) / height, width / _WIDTH, tall / height))
-        for i in range(count)
-    ]
+def _usual(groups: Sequence[Group]) -> list[str]:
+    """Return the usual panels; where all groups have updates of as many samples, updates look as epochs do."""
+    per_epoch = {
+        round(run.last("update") / run.last("epoch"), 6)
+        for group in groups
+        for run in group.histories
+        if len(run) and run.last("epoch") > 0
+    }
+    return [name for name in _USUAL if name != "updates" or len(per_epoch) != 1]
 
 
-def _lower_panels(
+def _drawable_panels(
     groups: Sequence[Group],
     styles: Sequence[GroupStyle],
+    least_squares: float | None,
     surface: Surface | None,
     fits: Fits | None,
     variances: Mapping[str, tuple[int, Values]] | None,
-) -> list[Callable[[Axes], None]]:
-    panels: list[Callable[[Axes], None]] = []
+) -> dict[str, Callable[[Axes], None]]:
+    """Return how each panel is drawn whose data are there."""
+    found: dict[str, Callable[[Axes], None]] = {}
+    for name, axis in _AXES.items():
+        for panel, column, log in (
+            (name, "train_loss", True), (f"{name}_linear", "train_loss", False), (f"val_{name}", "val_loss", True)
+        ):  # fmt: skip
+            if any(_is_known(run, column, axis) for group in groups for run in group.histories):
+                found[panel] = partial(
+                    draw_curve,
+                    axis=axis,
+                    log=log,
+                    groups=groups,
+                    styles=styles,
+                    least_squares=least_squares,
+                    column=column,
+                )
     if surface is not None and any("w" in group.histories[0] for group in groups):
-        panels.append(lambda axes: draw_paths(axes, surface, groups, styles))
+        found["paths"] = lambda axes: draw_paths(axes, surface, groups, styles)
     if fits is not None:
         shown = [
             (style, None if group.histories[0].outcome is Outcome.DIVERGED else fits.functions[group.label])
             for group, style in zip(groups, styles, strict=True)
             if group.label in fits.functions
         ]
-        panels.append(lambda axes: draw_fits(axes, fits.x, fits.y, shown, fits.truth))
+        found["fits"] = lambda axes: draw_fits(axes, fits.x, fits.y, shown, fits.truth)
     measured = [(*variances[style.label], style) for style in styles if variances and style.label in variances]
-    if measured:
-        panels.append(lambda axes: draw_variances(axes, *zip(*measured, strict=True)))
-    return panels
+    if len({size for size, values, _ in measured if (values > 0).any()}) > 1:  # one point is no dependence
+        found["variances"] = lambda axes: draw_variances(axes, *zip(*measured, strict=True))
+    return found
 
 
-def _legend(groups: Sequence[Group], styles: Sequence[GroupStyle], least_squares: float | None) -> list[Artist]:
+def _is_known(run: History, column: str, axis: str) -> bool:
+    return column in run and bool(np.isfinite(run.series(column, axis)[0]).any())
+
+
+def _legend(
+    groups: Sequence[Group], styles: Sequence[GroupStyle], least_squares: float | None, notes: Mapping[str, str]
+) -> list[Artist]:
     """Return a line for each group, then what the other lines mean, as far as there are any."""
-    handles: list[Artist] = [style.handle(group) for group, style in zip(groups, styles, strict=True)]
+    pairs = zip(groups, styles, strict=True)
+    handles: list[Artist] = [style.handle(group, notes.get(group.label, ""), _LONGEST) for group, style in pairs]
     if any(len(group.sound) > 1 for group in groups):
         handles.append(Patch(color="black", alpha=0.22, linewidth=0, label="± standard deviation"))
     if any(PREDICTED in history for group in groups for history in group.sound):
@@ -146,12 +207,12 @@ def _legend(groups: Sequence[Group], styles: Sequence[GroupStyle], least_squares
     return handles
 
 
-def _columns(handles: Sequence[Artist]) -> int:
+def _columns(handles: Sequence[Artist], width: float) -> int:
     """Return how many columns of a legend fit beside each other."""
     widths = [_HANDLE + _CHARACTER * len(str(handle.get_label())) for handle in handles]
     # Matplotlib fills them one after the other, each as wide as the longest entry in it.
     needed = {n: sum(part.max() for part in np.array_split(widths, n)) for n in range(1, min(4, len(widths)) + 1)}
-    return max((n for n, width in needed.items() if width <= _WIDTH), default=1)
+    return max((n for n, needs in needed.items() if needs <= width), default=1)
 
 
 def _line(label: str, linestyle: Literal[":", "--", "-."], color: str = "black") -> Line2D:

@@ -16,6 +16,7 @@ from gd_lightning.plots.style import (
     darkened,
     legend_label,
     mixed,
+    short,
 )
 from gd_lightning.records.groups import Group
 
@@ -43,10 +44,16 @@ class GroupStyle:
         """The colour darkened, for what is drawn on top of the group's own curve, and for text."""
         return darkened(self.color)
 
-    def handle(self, group: Group) -> Line2D:
-        """Return a line for the legend; it looks as the group does, and says how many of its runs diverged."""
+    def handle(self, group: Group, more: str = "", most: int = 1_000) -> Line2D:
+        """Return a line for the legend; it looks as the group does, and says how many of its runs diverged.
+
+        Args:
+            group: Whose style this is.
+            more: What is said behind its label.
+            most: How many characters of the label are written.
+        """
         note, marker = divergence_note(group), self.marker if group.sound else "x"
-        label = legend_label(f"{self.label}, {note}" if note else self.label)
+        label = legend_label(", ".join(part for part in (short(self.label, most), more, note) if part))
         return Line2D([], [], color=self.color, marker=marker, markersize=6, linewidth=1.8, label=label)
 
 

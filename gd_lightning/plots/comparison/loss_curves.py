@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gd_lightning.plots.comparison.group_styles import GroupStyle, divergence_note
-from gd_lightning.plots.style import TRUTH_COLOR
+from gd_lightning.plots.run_curves import envelope
+from gd_lightning.plots.style import TRUTH_COLOR, write_plainly
 from gd_lightning.records.groups import Band, Group, Values
 from gd_lightning.records.history import PREDICTED, History
 
 X_LABELS = {"epoch": "epochs", "update": "updates", "samples": "samples", "seconds": "seconds of training"}
+_MOST_OF_A_BAND = 1_000  # points
+_FEW_TICKS = 30.0  # ratio of losses up to which an axis names other numbers than powers of ten, too
+_MARKS = 7  # of a curve
+_DENSE = 300  # points of a curve that is drawn thin
 _WIDE = 10  # how many times farther the longest group must reach than the shortest for a logarithmic axis
 
 
@@ -43,16 +49,19 @@ class LossRange:
         return np.where(shown & (losses > 0) if self.log else shown, losses, np.nan)
 
 
-def loss_range(groups: Sequence[Group], log: bool, floors: Iterable[float | None] = ()) -> LossRange:
+def loss_range(
+    groups: Sequence[Group], log: bool, floors: Iterable[float | None] = (), column: str = "train_loss"
+) -> LossRange:
     """Choose what to show: the common start and the runs that did not diverge.
 
     Args:
         groups: The runs.
         log: Whether the scale is logarithmic.
         floors: Losses drawn as horizontal lines; they are shown unless far below all others.
+        column: train_loss or val_loss.
     """
-    runs = [history.series("train_loss")[1] for group in groups for history in group.sound]
-    starts = [history.first("train_loss") for group in groups for history in group.histories if "train_loss" in history]
+    runs = [run.curve(column)[1] for group in groups for run in group.sound if column in run]
+    starts = [run.first(column) for group in groups for run in group.histories if column in run]
     values = np.concatenate([starts, *runs])
     values = values[np.isfinite(values) & (np.abs(values) < 1e150)]
     room = 0.15 if any(group.diverged for group in groups) else 0.05
@@ -76,40 +85,45 @@ def _log_range(values: Values, floors: Iterable[float | None], room: float) -> L
     return LossRange(low * 10 ** (-0.05 * decades), high * 10 ** (room * decades), log=True)
 
 
-def draw_curves(
-    panels: Sequence[Sequence[Axes]],
+def draw_curve(
+    axes: Axes,
+    axis: str,
+    log: bool,
     groups: Sequence[Group],
     styles: Sequence[GroupStyle],
     least_squares: float | None = None,
+    column: str = "train_loss",
 ) -> None:
-    """Draw the train loss against epochs, updates, samples and seconds.
+    """Draw the train loss, or the validation loss, against epochs, updates, samples or seconds.
 
     Each group has its mean as a line, the standard deviation over its runs as a band, what theory predicts as a dotted
     line and where theory says that it settles as a dashed one. Runs that diverged are drawn up to where they leave the
     panel, which is marked by an x.
 
     Args:
-        panels: Two rows of four axes: a logarithmic scale of losses, and a linear one.
+        axes: Where to.
+        axis: epoch, update, samples or seconds.
+        log: Whether the scale of losses is logarithmic.
         groups: The runs.
         styles: One for each group.
         least_squares: The smallest train loss that can be reached; None where it is not known.
+        column: train_loss or val_loss.
     """
-    floors = [least_squares, *(group.predicted_loss for group in groups)]
-    ranges = [loss_range(groups, log, floors) for log in (True, False)]
-    for column, (axis, label) in enumerate(X_LABELS.items()):
-        bands = [(_band(group, "train_loss", axis), _band(group, PREDICTED, axis)) for group in groups]
-        ways = [[[way_out(run, axis, shown) for run in group.diverged] for group in groups] for shown in ranges]
-        leaving = [float(x[-1]) for row in ways for of_group in row for x, _ in of_group if len(x)]
-        for axes, shown, out in zip((row[column] for row in panels), ranges, ways, strict=True):
-            _set_axes(axes, [measured.x for measured, _ in bands], leaving, shown)
-            for group, style, (measured, predicted) in zip(groups, styles, bands, strict=True):
-                _draw_group(axes, group, style, measured, predicted, shown)
-            if least_squares is not None:
-                axes.axhline(least_squares, color=TRUTH_COLOR, linewidth=1.2, linestyle="-.")
-            _draw_divergence(axes, groups, styles, out)
-        panels[-1][column].set_xlabel(label)
-    for row, shown in zip(panels, ranges, strict=True):
-        row[0].set_ylabel("train loss, log scale" if shown.log else "train loss, linear scale")
+    is_train = column == "train_loss"
+    floors = [least_squares, *(group.predicted_loss for group in groups)] if is_train else []
+    shown = loss_range(groups, log, floors, column)
+    bands = [(_band(group, column, axis), _band(group, PREDICTED if is_train else "", axis)) for group in groups]
+    ways = [[way_out(run, axis, shown, column) for run in group.diverged] for group in groups]
+    leaving = [float(x[-1]) for of_group in ways for x, _ in of_group if len(x)]
+    _set_axes(axes, [measured.x for measured, _ in bands], leaving, shown)
+    for group, style, (measured, predicted) in zip(groups, styles, bands, strict=True):
+        _draw_group(axes, group, style, measured, predicted, shown)
+        if is_train and group.predicted_loss is not None and math.isfinite(group.predicted_loss):
+            axes.axhline(group.predicted_loss, color=style.color, linewidth=0.9, linestyle="--")
+    if is_train and least_squares is not None:
+        axes.axhline(least_squares, color=TRUTH_COLOR, linewidth=1.2, linestyle="-.")
+    _draw_divergence(axes, groups, styles, ways)
+    axes.set(xlabel=X_LABELS[axis], ylabel=f"{'train' if is_train else 'validation'} loss")
 
 
 def _band(group: Group, column: str, axis: str) -> Band:
@@ -125,28 +139,37 @@ def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, pre
             below, above = measured.mean - measured.std, measured.mean + measured.std
             below = below.clip(min=shown.low) if shown.log else below
             below, above = shown.drawable(below), shown.drawable(above)
-            axes.fill_between(measured.x, below, above, color=style.color, alpha=0.22, linewidth=0)
+            few = slice(None, None, -(-len(mean) // _MOST_OF_A_BAND))
+            axes.fill_between(measured.x[few], below[few], above[few], color=style.color, alpha=0.22, linewidth=0)
+        # What is dense lies below the others, which it would hide.
+        order = 2.0 + 0.5 / (1 + math.log10(len(mean)))
+        x, losses = envelope(measured.x, mean)
+        marked = _marked(axes, x, losses, style.phase)
         axes.plot(
-            measured.x,
-            mean,
-            color=style.color,
-            linewidth=1.6,
-            marker=style.marker,
-            markersize=5,
-            markevery=(style.phase, 0.15),
-            label=style.label,
+            x, losses, color=style.color, linewidth=1.4 if len(x) < _DENSE else 0.8, label=style.label, zorder=order
         )
+        marks: dict[str, Any] = {"marker": style.marker, "markersize": 6, "markeredgecolor": "white", "zorder": 2.6}
+        axes.plot(x[marked], losses[marked], color=style.color, linestyle="none", markeredgewidth=0.6, **marks)
     if len(predicted.x):
-        axes.plot(predicted.x, shown.drawable(predicted.mean), color=style.dark, linestyle=":", linewidth=1.4)
-    if group.predicted_loss is not None and math.isfinite(group.predicted_loss):
-        axes.axhline(group.predicted_loss, color=style.color, linewidth=0.9, linestyle="--")
+        x, losses = envelope(predicted.x, shown.drawable(predicted.mean))
+        axes.plot(x, losses, color=style.dark, linestyle=":", linewidth=1.4)
+
+
+def _marked(axes: Axes, x: Values, losses: Values, phase: float) -> list[int]:
+    """Return the places of some points of a curve that stand at equal distances in the picture, the last among them."""
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(losses))
+    parts = np.linspace(0.0, 1.0, _MARKS, endpoint=False) + phase
+    wanted = axes.transData.inverted().transform(axes.transAxes.transform(np.stack([parts, 0 * parts], axis=1)))[:, 0]
+    found = np.searchsorted(x[there], wanted)
+    return sorted({int(there[i]) for i in [0, *found, len(there) - 1] if i < len(there)})
 
 
 def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], shown: LossRange) -> None:
     """Set scales and limits; far apart groups, such as 20 updates and 2000, need a logarithmic axis that has a 0."""
     axes.set_yscale("log" if shown.log else "linear")
-    if not shown.log:
-        axes.yaxis.set_major_formatter("{x:.4g}")  # without a factor above the panel, where the notes are
+    write_plainly(axes.yaxis)  # without a factor above the panel, where the notes are
+    if shown.log and shown.high < _FEW_TICKS * shown.low:  # there may be no power of ten in it
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
     axes.set_ylim(shown.low, shown.high)
     ends = [float(x[-1]) for x in reach if (x > 0).any()]
     end = max([*ends, *leaving], default=0.0) or 1.0
@@ -179,9 +202,9 @@ def _draw_divergence(
         )
 
 
-def way_out(history: History, axis: str, shown: LossRange) -> tuple[Values, Values]:
-    """Return the train loss of a diverged run up to where it leaves a panel for good, ending at the upper edge."""
-    x, losses = history.series("train_loss", axis)
+def way_out(history: History, axis: str, shown: LossRange, column: str = "train_loss") -> tuple[Values, Values]:
+    """Return the loss of a diverged run up to where it leaves a panel for good, ending at the upper edge."""
+    x, losses = history.curve(column, axis) if column in history else (np.empty(0), np.empty(0))
     inside = np.flatnonzero(np.isfinite(losses) & (losses <= shown.high))
     if not len(inside):
         return x[:0], losses[:0]

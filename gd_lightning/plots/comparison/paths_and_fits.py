@@ -19,7 +19,7 @@ from gd_lightning.plots.run_curves import (
     draw_start_and_minimum,
     fit_grid,
 )
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label
+from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, add_legend, few_ticks, legend_label, short
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import Outcome
 
@@ -46,9 +46,10 @@ def draw_paths(axes: Axes, surface: Surface, groups: Sequence[Group], styles: Se
     draw_contours(axes, surface, w_shown, b_shown)
     # The longest path is the most tangled one: it lies below the others.
     for _, style, w, b in sorted(paths, key=lambda path: -len(path[2])):
-        draw_path(axes, w, b, color=style.color, marker=style.marker)
+        draw_path(axes, w, b, color=style.color, marker=style.marker, label="_path")
     draw_start_and_minimum(axes, surface, w_shown[0], b_shown[0])
-    axes.set_title("train loss and paths of the parameters")
+    axes.set_title("train loss and paths", fontsize="medium")
+    add_legend(axes)
 
 
 def draw_fits(
@@ -70,7 +71,7 @@ def draw_fits(
     for style, predict in fits:
         fitted = None if predict is None else predict(grid)
         if fitted is None or not (np.abs(fitted - y.mean()) < 10 * spread).all():
-            axes.plot([], [], "x", color=style.dark, label=legend_label(f"{style.label}: diverged, not drawn"))
+            axes.plot([], [], "x", color=style.dark, label=legend_label(f"{short(style.label)}: diverged, not drawn"))
             continue
         axes.plot(
             grid,
@@ -85,8 +86,10 @@ def draw_fits(
         axes.plot(grid, truth, color=TRUTH_COLOR, linestyle="--", linewidth=1.4, label="truth")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, y.min() - spread), min(high, y.max() + spread))
-    axes.set(xlabel="x", ylabel="y", title="data and fits")
-    axes.legend(fontsize="small")
+    axes.set(xlabel="x", ylabel="y")
+    few_ticks(axes)
+    axes.set_title("data and fits", fontsize="medium")
+    add_legend(axes)
 
 
 def draw_variances(
@@ -115,5 +118,6 @@ def draw_variances(
         constant = np.exp(np.mean([np.log(size * mean) for size, mean in means.items()]))
         axes.plot(sizes, constant / sizes, color="black", linestyle="--", linewidth=1, label="1 / batch_size", zorder=1)
         axes.set(xscale="log", yscale="log")
-    axes.set(xlabel="batch_size", ylabel="variance", title="variance of the updates")
-    axes.legend(fontsize="small")
+    axes.set(xlabel="batch_size", ylabel="variance")
+    axes.set_title("variance of the updates", fontsize="medium")
+    add_legend(axes)

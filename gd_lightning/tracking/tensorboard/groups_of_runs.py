@@ -13,6 +13,7 @@ address that opens Custom Scalars ends with ``#custom_scalars``.
 from __future__ import annotations
 
 import math
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -38,6 +39,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.tracking.logged_rows import POINTS
 from gd_lightning.tracking.run_directory import first_free, portable_name
+from gd_lightning.tracking.tensorboard.tags import VIEWS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"
@@ -64,7 +66,14 @@ class _Series:
         return f"{self.family}/{self.column}"
 
 
-def write_aggregate(directory: Path, groups: Sequence[Group]) -> None:
+def image_of(tag: str, png: bytes) -> Summary:
+    """Return what makes the Images tab show a PNG file."""
+    width, height = struct.unpack(">II", png[16:24])
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+    return Summary(value=[Summary.Value(tag=f"{VIEWS}{tag}", image=image)])
+
+
+def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[Summary] = ()) -> None:
     """Write mean and deviation of each group, and a layout of the Custom Scalars tab, in the place of former ones.
 
     A group that has nothing to average, as where all of its runs diverged, gets no run.
@@ -73,6 +82,7 @@ def write_aggregate(directory: Path, groups: Sequence[Group]) -> None:
         directory: The log directory of the comparison. The layout is written here, because TensorBoard shows first the
             layout of the run whose name sorts first; the runs of the groups are ``aggregate/LABEL`` below it.
         groups: What is compared.
+        others: What is shown of all groups together, such as a picture.
     """
     former = list(_former_files(directory))
     now = time.time()
@@ -80,8 +90,8 @@ def write_aggregate(directory: Path, groups: Sequence[Group]) -> None:
     drawn = {label: each for label, each in series.items() if each}
     for label, name in zip(drawn, _directory_names(drawn), strict=True):
         _write_events(directory / AGGREGATE / name, _events_of(label, drawn[label], now))
-    if drawn:
-        _write_events(directory, [_event_of(_layout(drawn), now)])
+    if shared := [*([_layout(drawn)] if drawn else []), *others]:
+        _write_events(directory, [_event_of(summary, now) for summary in shared])
     for path in former:  # only now: at no moment is there neither
         path.unlink()
         if path.parent != directory:

@@ -13,7 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.records.history import PREDICTED, History, Outcome
+from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import EVENTS
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
@@ -45,7 +45,7 @@ class HistoryWriter:
             history: The growing history.
             to_the_end: Write the newest row in any case; it is the last one.
         """
-        if not self._has_layout and len(history.measured(PREDICTED)):
+        if not self._has_layout and len(history):
             self._writer.add_custom_scalars(LAYOUT)
             self._has_layout = True
         for row in self.rows.new(history, to_the_end):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +36,51 @@ MOST_SETTINGS = 500
 Settings = tuple[str, Mapping[str, Any], Mapping[str, float], Outcome]
 
 
-def write_settings(directory: Path, settings: Iterable[Settings]) -> None:
+def write_settings(directory: Path, settings: Iterable[Settings], others: Iterable[Summary] = ()) -> None:
     """Write a row of the HParams tab for each setting, with its results, each also a scalar ``final/...``.
 
     Args:
         directory: Where a directory for each setting is made.
         settings: Of each its name, its values, its results, and how its runs ended.
+        others: What is shown of all of them together, such as a picture.
     """
     now = time.time()
+    _write(directory, now, others)
     for i, (name, values, results, outcome) in enumerate(settings):
         place = directory / re.sub(r"[^A-Za-z0-9.+-]+", "_", name)
-        place.mkdir(parents=True, exist_ok=True)
         scalars = Summary(value=[Summary.Value(tag=f"final/{key}", simple_value=each) for key, each in results.items()])
         columns, *row = hparams_of(values, results, outcome)
         summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard finds the columns in any one run
-        # A writer of TensorBoard's own starts a thread for each file.
-        with (place / f"events.out.tfevents.{int(now)}{AGGREGATE_ENDING}").open("wb") as file:
-            records = RecordWriter(file)
-            records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
-            for summary in summaries:
-                records.write(Event(wall_time=now, summary=summary).SerializeToString())
-            records.flush()
+        _write(place, now, summaries)
+
+
+def _write(directory: Path, now: float, summaries: Iterable[Summary]) -> None:
+    """Write an event file; a writer of TensorBoard's own starts a thread for each."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f"events.out.tfevents.{int(now)}{AGGREGATE_ENDING}").open("wb") as file:
+        records = RecordWriter(file)
+        records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+        for summary in summaries:
+            records.write(Event(wall_time=now, summary=summary).SerializeToString())
+        records.flush()
+
+
+def columns_of(settings: Mapping[str, Any], varied: Iterable[str]) -> Summary:
+    """Return what makes the HParams tab show the settings that were varied, of several runs that are read together.
+
+    Args:
+        settings: Those of a run, by the full names of the options.
+        varied: The full names of those that differ between runs.
+    """
+    named = {_own_name(name): value for name, value in settings.items()}
+    shown = {name: named.get(name, "") for name in [*SHOWN_SETTINGS, *map(_own_name, varied)]}
+    experiment, *_ = hparams_of({**named, **shown}, {}, Outcome.COMPLETED)
+    return _with_shown_columns(experiment, shown)
+
+
+def _own_name(option: str) -> str:
+    """Return what an option is called among the settings of a run."""
+    return option.removeprefix("data.").removeprefix("model.")
 
 
 def hparams_of(
@@ -78,12 +102,12 @@ def hparams_of(
     return _with_shown_columns(experiment), start, _with_status(end, outcome)
 
 
-def _with_shown_columns(experiment: Summary) -> Summary:
+def _with_shown_columns(experiment: Summary, shown: Collection[str] = SHOWN_SETTINGS) -> Summary:
     """Mark the settings that runs usually differ in: TensorBoard shows these columns first, the others on request."""
     metadata = experiment.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(metadata.content)
     for info in content.experiment.hparam_infos:
-        info.differs = info.name in SHOWN_SETTINGS
+        info.differs = info.name in shown
     metadata.content = content.SerializeToString()
     return experiment
 

@@ -16,9 +16,13 @@ from gd_lightning.records.history import AXES
 
 OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
 
+VIEWS = "views/"
+"""The family of pictures: TensorBoard shows families by the alphabet, and curves are to come first."""
+
 LAYOUT = {
-    "train loss, measured and predicted": {
-        axis: ["Multiline", [rf"{axis}/train_loss(_predicted)?$"]] for axis in ("epochs", "updates", "samples")
+    "train loss, validation loss and what theory predicts": {
+        axis: ["Multiline", [rf"{axis}/(train_loss|val_loss|train_loss_predicted)$"]]
+        for axis in ("epochs", "updates", "samples")
     }
 }
 """Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis."""

@@ -18,11 +18,13 @@ from tensorboard.plugins.hparams import api_pb2, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
 from torch.utils.tensorboard import SummaryWriter
 
+from gd_lightning.plots.style import new_figure, png_bytes
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import PREDICTED, History, Outcome
 from gd_lightning.tracking.logged_rows import POINTS
-from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
+from gd_lightning.tracking.tensorboard.groups_of_runs import image_of, write_aggregate
 from gd_lightning.tracking.tensorboard.history_writer import HistoryWriter
+from gd_lightning.tracking.tensorboard.hparams import columns_of
 
 AXES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 
@@ -102,7 +104,10 @@ def test_the_layout_overlays_all_groups_first_and_has_a_band_of_each(tmp_path: P
     overlay, validation, *bands = _layout(tmp_path)
     assert overlay["title"] == "train loss, all variants"
     assert (overlay["closed"], validation["closed"]) == (False, True)
-    assert [band["title"] for band in bands] == [*(g.label for g in groups), "train loss, measured and predicted"]
+    assert [band["title"] for band in bands] == [
+        *(g.label for g in groups),
+        "train loss, validation loss and what theory predicts",
+    ]
     lines = [chart["multiline"]["tag"] for chart in overlay["chart"] if "multiline" in chart]
     assert lines == [[f"{family}/train_loss_mean$"] for family in AXES]
     for chart in overlay["chart"][len(AXES) :]:
@@ -190,3 +195,34 @@ def test_the_hparams_tab_has_a_row_a_run_with_its_outcome(tmp_path: Path) -> Non
     assert {name for name, row in rows.items() if row.sessions[0].status == api_pb2.STATUS_FAILURE} == {"run-1"}
     values = {name: [metric.value for metric in row.metric_values] for name, row in rows.items()}
     assert values == {"run-0": [0.0], "run-1": [1.0], "run-2": [2.0]}
+
+
+def test_the_picture_of_a_comparison_is_an_image_and_what_was_varied_is_shown(tmp_path: Path) -> None:
+    png = png_bytes(new_figure(1))
+    settings = {"data.batch_size": 16, "model.lr": 0.1, "model.momentum": 0.5, "data.val_size": 0.2}
+    columns = columns_of(settings, ["model.momentum", "optimizer"])
+    write_aggregate(tmp_path, [_group("sgd")], [image_of("comparison", png), columns])
+    with SummaryWriter(tmp_path / "run-0") as writer:  # as a run that was not the one with momentum
+        HistoryWriter(writer, 0.0, 1, 1).write_hparams({"lr": 0.1, "momentum": 0.0}, {"train_loss": 1.0})
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (image,) = events.Images("views/comparison")
+    assert image.encoded_image_string == png
+    assert (image.width, image.height) == (700, 554)
+    context = Context(TBContext(logdir=str(tmp_path), data_provider=_provider(tmp_path)))
+    experiment = context.experiment_from_metadata(
+        RequestContext(), "", True, context.hparams_metadata(RequestContext(), ""), None
+    )
+    shown = {info.name for info in experiment.hparam_infos if info.differs}
+    assert {"momentum", "optimizer", "batch_size", "lr"} <= shown
+    assert "val_size" not in shown
+
+
+def test_curves_come_before_pictures_and_train_beside_validation_loss(tmp_path: Path) -> None:
+    with SummaryWriter(tmp_path) as writer:
+        HistoryWriter(writer, 0.0, 1, 1).write_new(_run([3, 2, 1]), to_the_end=True)
+    families = {tag.partition("/")[0] for tag in _scalars(tmp_path)}
+    assert all(family < "views" for family in families)
+    (category,) = _layout(tmp_path)
+    assert [chart["multiline"]["tag"] for chart in category["chart"]] == [
+        [f"{axis}/(train_loss|val_loss|train_loss_predicted)$"] for axis in ("epochs", "updates", "samples")
+    ]

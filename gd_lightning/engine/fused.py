@@ -44,6 +44,10 @@ _DENSE = 4
 """Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
 
 
+_PREPARED: set[tuple[int, ...]] = set()
+"""Addresses of compiled functions that this process has called."""
+
+
 class FusedEngine(Engine):
     """Carries out a chunk in one call of compiled code (Numba), with the formulas and in the precision of autograd.
 
@@ -59,7 +63,7 @@ class FusedEngine(Engine):
     """
 
     name: ClassVar[str] = "fused"
-    first_work = 1_000_000.0
+    first_work = 20_000_000.0
 
     def __init__(
         self, network: nn.Module, optimizer: Optimizer, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0
@@ -85,14 +89,17 @@ class FusedEngine(Engine):
         """Compile the code for such chunks, or load it from the cache; both take longer than most chunks."""
         group = self._optimizer.param_groups[0]
         samples = self._samples(chunk, group["params"][0].dtype)
-        dtype = samples.x.dtype
-        state = self._kernels.State(*np.zeros((3, len(self._places)), dtype), np.zeros(1, np.int64))
-        rule, span, room = self._rule(), self._span(chunk), self._room(SaveAt(), 1, dtype)
-        ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
+        dtype, rule, span = samples.x.dtype, self._rule(), self._span(chunk)
         for keeps in (0, 1):  # losses; code for one of them may be other code
             network = self._network(chunk, dtype, rule, span, self._room(SaveAt(), keeps, dtype)[0])
+        network = self._kernels.measuring(network)
+        if network.calls in _PREPARED:
+            return
+        state = self._kernels.State(*np.zeros((3, len(self._places)), dtype), np.zeros(1, np.int64))
+        ends, room = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype)), self._room(SaveAt(), 1, dtype)
         self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
+        _PREPARED.add(network.calls)
 
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk; its rows, if there are any, are trusted to be rows of x."""

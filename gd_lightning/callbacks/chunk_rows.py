@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.engine import Chunk, SaveAt, Trace
+from gd_lightning.records.columns import are_in
 from gd_lightning.records.history import History
 from gd_lightning.variants import Variant
 
@@ -127,7 +128,7 @@ class ChunkRows:
         self._begin, self._seconds, self._per_epoch, self._path = begin, seconds, updates_per_epoch, path
         self._has_parameters, self._has_gradients = save_at.parameters, save_at.gradients
         saved = chunk.saved_positions(chunk.save_at, trace.updates)[: trace.saved]
-        self._positions = positions[np.isin(positions, saved)] if len(saved) < len(positions) else positions
+        self._positions = positions[are_in(positions, saved)] if len(saved) < len(positions) else positions
         # Other callbacks may have requested more.
         is_all = len(saved) == len(self._positions)
         self._of_saved = slice(0, len(saved)) if is_all else np.searchsorted(saved, self._positions)
@@ -155,7 +156,7 @@ class ChunkRows:
             last["batch_loss"] = self._trace.last_loss.item()
         measured = {}
         for name, (positions, values) in at_ends.items():
-            is_row = np.isin(positions, self._positions)
+            is_row = are_in(positions, self._positions)
             measured[name] = np.searchsorted(self._positions, positions[is_row]), values[is_row]
         history.extend(rows, self._columns, names, last, held, measured)
 

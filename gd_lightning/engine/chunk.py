@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.micro_batches import Pair
-from gd_lightning.records.columns import union
+from gd_lightning.records.columns import are_in
 from gd_lightning.variants import Variant
 
 NOTHING_IS_BEYOND = math.inf
@@ -262,7 +262,8 @@ class Chunk:
         positions, ends = replace(save_at, last=last).positions(updates), self.epoch_ends(updates)
         if len(ends) == updates:  # each epoch is an update
             return ends
-        return union([positions, ends]) if len(ends) else positions
+        others = ends[~are_in(ends, positions)]
+        return np.insert(positions, np.searchsorted(positions, others), others) if len(others) else positions
 
     def saves(self) -> int:
         """Return the number of saved updates if all updates are made."""

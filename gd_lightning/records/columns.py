@@ -29,6 +29,19 @@ def union(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return numbers[is_new]
 
 
+def are_in(numbers: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which numbers some others have, which ascend; of few numbers, in far less time than ``np.isin``.
+
+    Example:
+        >>> are_in(np.array([1, 5, 9]), np.array([1, 4, 5]))
+        array([ True,  True, False])
+    """
+    places = np.searchsorted(ascending, numbers)
+    found = places < len(ascending)
+    found[found] = ascending[places[found]] == numbers[found]
+    return found
+
+
 class Numbers(Generic[_Number]):
     """An array that grows at its end without being copied each time.
 

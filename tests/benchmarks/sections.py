@@ -295,7 +295,7 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
     ),
     "small": (
         "Few samples",
-        f"{_MICROSECONDS} Fits of 100 epochs: what comes once in a fit, some milliseconds, is a large part of them.",
+        f"{_MICROSECONDS} Fits of 100 epochs: what comes once in a fit, a millisecond, is a large part of them.",
         small,
     ),
     "lines": ("Mini-batches of few features", _MICROSECONDS, lines),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -42,3 +45,22 @@ def seconds_inside(
     )
     trainer.fit(module, data)
     return end.at - start.at
+
+
+class _Empty(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Do nothing, by which Lightning skips the update."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@functools.cache
+def seconds_of_empty_fit(repeats: int = 20) -> float:
+    """Return the median seconds of a fit of one batch of which nothing is made: those of Lightning's loop itself."""
+    data = DataLoader([torch.zeros(1)], batch_size=None)  # type: ignore[arg-type]  # a list is a data set, too
+    return statistics.median(seconds_inside(_Empty(), data, 1) for _ in range(repeats))

@@ -62,5 +62,5 @@ class _Empty(LightningModule):
 @functools.cache
 def seconds_of_empty_fit(repeats: int = 20) -> float:
     """Return the median seconds of a fit of one batch of which nothing is made: those of Lightning's loop itself."""
-    data = DataLoader([torch.zeros(1)], batch_size=None)  # type: ignore[arg-type]  # a list is a data set, too
+    data: DataLoader[Any] = DataLoader([torch.zeros(1)], batch_size=None)  # type: ignore[arg-type]  # a list is a data set, too
     return statistics.median(seconds_inside(_Empty(), data, 1) for _ in range(repeats))

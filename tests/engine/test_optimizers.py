@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 from typing import Any
 
@@ -90,3 +91,10 @@ def test_where_a_chunk_is_cut_changes_no_bit(kind: Any, settings: dict[str, Any]
 def test_what_is_not_compiled_is_left_to_autograd(kind: Any, settings: dict[str, Any], reason: str) -> None:
     network = nn.Linear(2, 1)
     assert reason in why_not_fused(network, kind(network.parameters(), lr=0.1, **settings))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.99, 0.999, 1 - 1e-7])
+def test_the_share_of_a_mean_so_far_is_exact_where_no_power_is_taken(decay: float) -> None:
+    share_so_far: Any = importlib.import_module("gd_lightning.engine.kernels.updates").share_so_far.py_func
+    for step in [*range(1, 200), *(int(edge * 40 / (1 - decay)) for edge in (0.99, 1.0, 1.01, 10.0))]:
+        assert share_so_far(decay, float(step)) == 1.0 - decay ** float(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -117,3 +118,18 @@ def test_what_ends_a_chunk_says_what_it_has_left() -> None:
         engine.carry_out(chunk)
     assert engine.interrupted is not None
     assert engine.interrupted.updates == 3
+
+
+@pytest.mark.parametrize("per_epoch", [1, 3, 7])
+def test_what_is_saved_is_what_was_asked_for_and_the_ends_of_epochs(per_epoch: int) -> None:
+    x = torch.zeros(per_epoch, 1)
+    for first, updates, start, every, last in itertools.product(
+        (0, per_epoch - 1), (1, 2, 6, 20), (0, 2, 50), (1, 4), (0, 1)
+    ):
+        save_at = SaveAt(start=start, every=every, last=bool(last))
+        chunk = Chunk(x, x, None, Variant(1, per_epoch), first, first + updates, save_at=save_at)
+        expected = set(range(start, updates, every)) | ({updates - 1} if last else set())
+        if first + updates > per_epoch:
+            expected |= {at for at in range(updates) if (first + at + 1) % per_epoch == 0}
+        assert chunk.saved_positions(save_at, updates).tolist() == sorted(expected)
+        assert chunk.saves() == len(expected)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gd_lightning.records.columns import Column
+from gd_lightning.records.columns import Column, are_in
 
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40), st.floats(width=32), st.booleans()), max_size=12)
 
@@ -36,3 +36,10 @@ def test_a_column_is_what_was_put_into_it(steps: list[tuple[int, int, float, boo
         found, values = each.find(asked)
         assert asked[found].tolist() == [row for row in asked.tolist() if row in expected]
         np.testing.assert_array_equal(values, [expected[row] for row in asked[found].tolist()])
+
+
+def test_numbers_are_found_as_numpy_finds_them() -> None:
+    draw = np.random.default_rng(0)
+    for most in (0, 1, 5, 50):
+        numbers, others = draw.integers(-3, 40, most), np.unique(draw.integers(-3, 40, most // 2))
+        assert are_in(numbers, others).tolist() == np.isin(numbers, others).tolist()

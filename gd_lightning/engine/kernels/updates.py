@@ -115,7 +115,7 @@ def _step(layers: Array, state: State, gradient: Array, lr: Number, rule: Rule) 
 
 
 @inlined
-def _share_so_far(decay: float, step: float) -> float:
+def share_so_far(decay: float, step: float) -> float:
     """Return ``1 - decay**step``; a power takes as long as all else in an update of few parameters."""
     # The power is below exp(-40), which a float64 does not resolve beside 1.
     return 1.0 if (1.0 - decay) * step > 40.0 else 1.0 - decay**step
@@ -128,8 +128,8 @@ def _step_by_squares(state: State, gradient: Array, lr: Number, rule: Rule) -> N
     step, is_adam, has_first = np.float64(state.steps[0]), rule.optimizer <= ADAM_W, len(state.velocity) > 0
     rate, root = np.float64(lr), 1.0
     if is_adam:
-        rate /= _share_so_far(rule.momentum, step)
-        root = math.sqrt(_share_so_far(rule.squares_decay, step))
+        rate /= share_so_far(rule.momentum, step)
+        root = math.sqrt(share_so_far(rule.squares_decay, step))
     elif rule.optimizer == ADAGRAD:
         rate /= 1.0 + (step - 1.0) * rule.lr_decay
     kept = number(1.0 - np.float64(lr) * rule.weight_decay) if rule.is_decoupled else number(1)

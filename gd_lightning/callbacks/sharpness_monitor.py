@@ -40,20 +40,20 @@ class SharpnessMonitor(Measuring):
 
     - ``sharpness``: the largest eigenvalue of the Hessian of the train loss, by Lanczos' method, plus the weight decay;
     - ``sharpness_limit``: 2 (1 + mu) / lr, with Nesterov's momentum 2 (1 + mu) / ((1 + 2 mu) lr): above it an error in
-      the sharpest direction grows. Of batch descent the sharpness rises to it and stays there, at the edge of
+      the sharpest direction grows. In batch gradient descent the sharpness rises to it and stays there, at the edge of
       stability;
     - ``gradient_noise_scale``: the batch size at which the noise of the gradient is as large as the gradient;
     - ``gradient_alignment``: the share of the gradient along the sharpest direction, from 0 to 1.
 
-    Batch descent makes one update an epoch, so that epochs are updates there. What is measured is without dropout;
-    training is not affected. At the end it says what follows for the learning rate and the batch size.
+    In batch gradient descent an epoch is one update. Measurements are without dropout, and do not affect training. At
+    the end, advice on the learning rate and the batch size is given.
 
     Sources: Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural networks typically occurs at the edge of
     stability, ICLR 2021, https://arxiv.org/abs/2103.00065; McCandlish, Kaplan, Amodei et al., An empirical model of
     large-batch training, 2018, https://arxiv.org/abs/1812.06162.
 
     Args:
-        every_n_epochs: From one measurement to the next.
+        every_n_epochs: Number of epochs between two measurements.
         announce: Function called with the advice at the end; None: Lightning's information log.
 
     Raises:
@@ -62,9 +62,9 @@ class SharpnessMonitor(Measuring):
 
     max_chunk_seconds = math.inf
     max_numbers: int = 10**7
-    """The most samples times parameters from which the sharpness is taken; of more samples, some are drawn evenly."""
+    """The largest product of samples and parameters for the sharpness; of more samples, a subset is used."""
     max_gradients: int = 10**6
-    """The most samples times parameters from which the noise scale is taken."""
+    """The largest product of samples and parameters from which the noise scale is computed."""
 
     def __init__(self, every_n_epochs: int = 1, announce: Callable[[str], None] | None = None) -> None:
         if every_n_epochs < 1:
@@ -72,10 +72,10 @@ class SharpnessMonitor(Measuring):
         self.every_n_epochs = every_n_epochs
         self.announce = rank_zero_info if announce is None else announce
         self.newest: dict[str, float] = {}
-        """The newest measurements by name."""
+        """The last measurements by name."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget an earlier run."""
+        """Reset the state of an earlier run."""
         if stage == "fit":
             self.newest = {}
 
@@ -84,12 +84,12 @@ class SharpnessMonitor(Measuring):
         return ChunkRequest(epochs=self.every_n_epochs - _epochs(trainer) % self.every_n_epochs)
 
     def measure_at(self, *_: Any) -> dict[str, NDArray[np.float64]]:
-        """Measure nothing at weights that are gone."""
+        """Measure nothing after earlier updates, whose weights are not kept."""
         return {}
 
     @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure at the present weights."""
+        """Measure at the current weights."""
         loader = trainer.train_dataloader
         if not isinstance(loader, BatchLoader) or _epochs(trainer) % self.every_n_epochs:
             return {}
@@ -117,12 +117,16 @@ class SharpnessMonitor(Measuring):
         return found
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what follows."""
+        """Give the advice."""
         if advice := self.advice(trainer):
             self.announce(advice)
 
     def advice(self, trainer: Trainer) -> str:
-        """Return what follows from the newest measurements, in a sentence; "" before any."""
+        """Return advice from the last measurements, in a sentence; "" without measurements.
+
+        Args:
+            trainer: The Trainer.
+        """
         loader = trainer.train_dataloader
         if not self.newest or not isinstance(loader, BatchLoader):
             return ""

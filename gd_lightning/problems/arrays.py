@@ -29,9 +29,9 @@ ProblemLike = Problem | tuple[Any, Any] | DataFrame | Mapping[str, Any] | Tensor
 class Arrays(Problem):
     """Data in memory: NumPy arrays, tensors, lists of numbers, or columns of a data frame.
 
-    They are not copied where they are float32 or float64 in memory already, so leave them as they are while they are
-    used. Checkpoints hold a fingerprint of the data instead of the data: a run is continued in Python with the
-    same arrays, and others are refused.
+    Data that are float32 or float64 in memory already are not copied, so do not change them while they are used.
+    Checkpoints hold a fingerprint of the data instead of the data: a run is continued in Python with the same arrays,
+    and others are refused.
 
     Args:
         x: Features of real numbers, shape (N, D); one feature may have shape (N,).
@@ -40,7 +40,7 @@ class Arrays(Problem):
         target_names: Names of the K targets; None: those of a data frame or a named column, else none.
 
     Raises:
-        InputError: The values are no real numbers, are not finite, or have another shape.
+        InputError: The values are not real numbers, not finite, or have another shape.
 
     Example:
         >>> problem = Arrays([[1, 2], [3, 4], [5, 6]], [1.5, 2.5, 3.5], feature_names=["a", "b"])
@@ -117,7 +117,7 @@ class Arrays(Problem):
         return Table(str(path)).by_names(self._features, []).read_inputs(path)
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return nothing: the data and their names are no options of a run; it has a fingerprint of them."""
+        """Return nothing, since data and their names are not options of a run; it has a fingerprint of them."""
         return {}
 
 
@@ -135,7 +135,7 @@ def as_problem(
             :class:`~gd_lightning.Table`, such as ``categories="auto"``.
 
     Raises:
-        InputError: It is nothing of the kind, or lacks a column.
+        InputError: It is none of these, or lacks a column.
 
     Example:
         >>> as_problem({"hours": [1, 2, 3], "score": [10, 20, 35]}, targets="score").feature_names
@@ -169,10 +169,10 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
 
     Args:
         given: An array, a tensor, a list of numbers, a data frame, or a column of one.
-        name: What it is called in messages.
+        name: Its name in messages.
 
     Raises:
-        InputError: It holds no finite real numbers, or has another shape.
+        InputError: It does not contain finite real numbers, or has another shape.
     """
     if is_frame(given):
         names = columns_of(given).header
@@ -213,7 +213,7 @@ def inputs_of(given: Any, features: Sequence[str] | None, columns: Any = None) -
             are numbers.
 
     Raises:
-        InputError: There is no such feature, or a value is no finite number.
+        InputError: A feature is missing, or a value is not a finite number.
     """
     if isinstance(given, (str, Path)):
         if features is None:
@@ -235,10 +235,10 @@ def _from_tensor(given: Tensor, name: str) -> Tensor:
 
 
 def _array(given: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return an array of anything that NumPy makes one of.
+    """Return an array of anything that NumPy can convert.
 
     Raises:
-        InputError: It makes none, or some values are masked.
+        InputError: NumPy cannot convert it, or some values are masked.
     """
     if np.ma.is_masked(given):
         raise InputError(f"cannot use {name}, because values of it are masked; drop these rows, or fill them")

@@ -27,15 +27,15 @@ _NOT_TEXT = {"yes", "no", "true", "false", "on", "off", "null", "none", "nan", "
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """What a person says of the columns of a table.
+    """The user's options for the columns of a table.
 
     Args:
-        features: Columns to predict from, by name or number; None: all that can be used and are no targets.
+        features: Columns to predict from, by name or number; None: all usable columns that are not targets.
         targets: Columns to predict; None: the last one.
         exclude: Columns to leave out.
         categories: Columns whose values become indicators, or ``auto``: each text of few values.
         dates: Columns of dates that become days since 1970-01-01, or ``auto``.
-        missing: What becomes of rows with a missing value; None: they are refused.
+        missing: The treatment of rows with a missing value; None: they are refused.
     """
 
     features: Names = None
@@ -48,13 +48,13 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class ChosenColumns:
-    """Features and targets, and what a person should know of them.
+    """Features and targets, with notes for the user.
 
     Args:
         columns: How columns become features and targets.
         rows: N.
-        left_out: Why columns are left out that nobody asked to leave out, by name.
-        notes: What is noteworthy of those that are used.
+        left_out: The reasons why columns are left out without being excluded by the user, by name.
+        notes: Notes on the columns that are used.
     """
 
     columns: TableColumns
@@ -64,7 +64,7 @@ class ChosenColumns:
 
 
 def listed(given: Names) -> list[str | int]:
-    """Return names that are given as one or as several as a list."""
+    """Return one name or several as a list."""
     return [] if given is None else [given] if isinstance(given, (str, int)) else list(given)
 
 
@@ -144,7 +144,7 @@ class _Choice:
             )
 
     def form(self, name: str) -> Form | None:
-        """Return what a column is taken for; None where it cannot be used."""
+        """Return the form in which a column is used; None if it cannot be used."""
         found = self.found[name]
         if name in self._words["categories"]:
             return "categories" if found.words and found.kind != "other" else None
@@ -161,7 +161,7 @@ class _Choice:
         return bool(found.words) and len(found.words or ()) <= min(_FEW, max(2, found.rows // 2))
 
     def trouble(self, name: str) -> str:
-        """Return why a column cannot be used; "" where it can."""
+        """Return why a column cannot be used; "" if it can be."""
         found, form = self.found[name], self.form(name)
         if found.missing == found.rows:
             return "has no value"
@@ -196,7 +196,7 @@ class _Choice:
         return f"is text{few}, such as {where}"
 
     def refuse_unusable(self) -> None:
-        """Refuse columns that cannot be used, all of them at once, and say with which options the table can be."""
+        """Refuse columns that cannot be used, all of them at once, with options that make the table usable."""
         troubles = {name: trouble for name in self.used if (trouble := self.trouble(name))}
         if not troubles:
             return
@@ -246,7 +246,7 @@ class _Choice:
         return self.form(name) is not None and "missing value" in self.trouble(name)
 
     def column(self, name: str) -> Column:
-        """Return how a column is used, which can be."""
+        """Return the description of a usable column."""
         form, words = self.form(name), self.found[name].words
         assert form is not None
         return Column(name, form, tuple(sorted(words, key=_in_order)) if form == "categories" and words else ())
@@ -274,11 +274,11 @@ def choose(table: NamedColumns, options: ColumnOptions, with_row_numbers: bool =
 
     Args:
         table: The columns.
-        options: What a person says of them.
+        options: The user's options for them.
         with_row_numbers: Whether columns that only number the rows are features, too, as they were in earlier versions.
 
     Raises:
-        InputError: A column is missing, or cannot be used; all of those that cannot be are named.
+        InputError: A column is missing, or cannot be used; the message names all columns that cannot be used.
     """
     if not table.header:
         raise InputError(f"cannot read the table {table.label}, because it has no rows")

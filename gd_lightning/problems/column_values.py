@@ -36,9 +36,9 @@ class Values:
     """A block of a column.
 
     Args:
-        numbers: Shape (N,); nan where there is no number. Of booleans 0 and 1, of dates days since 1970-01-01.
-        missing: Shape (N,): where there is no value.
-        kind: What numbers it holds, or "text", or "other".
+        numbers: Shape (N,); nan where there is no number. Booleans are 0 and 1, dates are days since 1970-01-01.
+        missing: Whether values are missing, shape (N,).
+        kind: The kind of the values.
         texts: Arrow strings, of a column of texts.
         digits: The first number (place in the block, value) that is another one in float64.
         arrow_type: The type of the block, where it is neither of numbers nor of texts.
@@ -196,10 +196,10 @@ def _parsed(texts: Any) -> NDArray[np.float64]:
 
 
 class ColumnSummary:
-    """What stands in a column, found block by block.
+    """The summary of a column, computed block by block.
 
     Args:
-        name: Its name.
+        name: The name of the column.
         counts_all: Whether numbers are counted as texts are, for a column that is to become categories.
         keeps: Whether the numbers are kept, to see whether they are all different.
     """
@@ -225,7 +225,7 @@ class ColumnSummary:
         self._kept: list[NDArray[np.float64]] = []
 
     def add(self, column: Any, decimal: str | None) -> None:
-        """Take a block into account, as :func:`values_of` takes it."""
+        """Add a block; arguments as for :func:`values_of`."""
         values = values_of(column, decimal)
         first, self.rows = self.rows, self.rows + len(column)
         self._kinds.add(values.kind)
@@ -266,7 +266,7 @@ class ColumnSummary:
             self.words = None
 
     def _add_numbers(self, numbers: NDArray[np.float64], first: int) -> None:
-        """Keep count of what shows whether a column numbers the rows."""
+        """Update the facts that show whether a column numbers the rows."""
         present = numbers[~np.isnan(numbers)]
         self.numbers += len(present)
         self._kept += [present] * self._keeps
@@ -310,7 +310,7 @@ class ColumnSummary:
 
     @property
     def identifies(self) -> bool:
-        """Whether it is 0 to N - 1, or 1 to N, in any order: as an identifier is, and hardly a measurement."""
+        """Whether it is 0 to N - 1, or 1 to N, in any order, as an identifier is and a measurement hardly ever."""
         n = self.rows
         if not (n > 2 and self.numbers == n and self.is_whole and self.lowest in (0, 1)):
             return False

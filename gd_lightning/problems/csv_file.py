@@ -1,7 +1,7 @@
 """Reading tables from text files: CSV in its many dialects.
 
-Files are read by pyarrow, block by block; what it does not know (comments, blanks as separators, rows of other lengths)
-is read by Python, more slowly, to the same cells.
+Files are read by pyarrow, block by block. Files that it cannot read (with comments, blanks as separators, or rows of
+different lengths) are read by Python, more slowly, with the same result.
 
 Letters: N rows, C columns.
 """
@@ -76,7 +76,7 @@ class CsvFile(NamedColumns):
             yield [pa.array([cells[i] for cells in block], pa.string()) for i in places]
 
     def _fast(self, places: Sequence[int]) -> Iterator[list[Any]]:
-        """Yield blocks that pyarrow reads, until it stumbles."""
+        """Yield blocks that pyarrow reads, until it raises an error."""
         names, dialect = [str(i) for i in range(self._width)], self._dialect
         wanted = [str(i) for i in places]
         with self._open() as file:
@@ -137,7 +137,7 @@ class CsvFile(NamedColumns):
 
 
 class _WithEnd(io.RawIOBase):
-    """A file with some bytes behind its end."""
+    """A file with some bytes appended to it."""
 
     def __init__(self, file: BinaryIO, end: bytes) -> None:
         self._file, self._end = file, end

@@ -36,12 +36,12 @@ class Dialect:
     """How a text file is written.
 
     Args:
-        encoding: As Python calls it.
-        separator: What stands between cells; a blank for any number of blanks and tabs.
+        encoding: Its name in Python.
+        separator: The separator of cells; a blank for any number of blanks and tabs.
         decimal: The decimal sign.
         header: The names of the columns.
         first_line: The line, counted from 1, in which the rows begin.
-        is_regular: Whether there may be nothing but rows from there on: no comments.
+        is_regular: Whether only rows follow, without comments.
     """
 
     encoding: str
@@ -89,16 +89,16 @@ def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) ->
 
 
 def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | None, ending: str) -> Dialect:
-    """Find out how a text file is written.
+    """Detect the dialect of a text file.
 
     Args:
-        open_file: Opens it.
-        label: What messages call it.
+        open_file: Opens the file.
+        label: Its name in messages.
         header: Whether the first line holds the names of columns; None: as it looks.
         ending: The ending of its name.
 
     Raises:
-        InputError: It cannot be told whether the first line holds names.
+        InputError: It is ambiguous whether the first line contains names.
     """
     with open_file() as file:
         encoding, has_comments = _encoding(file)
@@ -192,7 +192,7 @@ def _separator(samples: dict[str, list[tuple[int, list[str]]]]) -> str:
 
 
 def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_bare: bool) -> list[str] | None:
-    """Return the names that the first row holds; None where it is a row of values.
+    """Return the names in the first row; None if it is a row of values.
 
     Args:
         rows: The first rows.
@@ -201,7 +201,7 @@ def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_
         is_bare: Whether files of this kind usually have no names.
 
     Raises:
-        InputError: It cannot be told.
+        InputError: It is ambiguous.
     """
     cells = [from_cell(cell.strip()) for cell in rows[0]]
     numbers = [cell for cell in cells if _is_number(cell)]
@@ -215,8 +215,8 @@ def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_
             header = _differs_from_rows(cells, rows[1:]) or (False if is_bare else None)
     if header is None:
         raise InputError(
-            f"cannot tell whether the first line of {label} holds names, because it holds {numbers[0]} beside texts, "
-            "as other lines do; use --data.problem.header true or false"
+            f"cannot tell whether the first line of {label} contains names, because it contains {numbers[0]} beside "
+            "texts, as other lines do; use --data.problem.header true or false"
         )
     return cells if header else None
 

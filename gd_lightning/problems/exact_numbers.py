@@ -28,14 +28,14 @@ def as_array(given: Any) -> NDArray[Any]:
 
 
 def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return an array of real numbers of any type as float32 where it is that, or has fewer digits, else as float64.
+    """Return an array of real numbers of any type as float32 if their type has no more digits, else as float64.
 
     Args:
-        values: Of any shape (N, ...).
-        name: What it is called in messages.
+        values: The numbers, shape (N, ...).
+        name: Their name in messages.
 
     Raises:
-        InputError: A value is no real number, or has more digits than float64.
+        InputError: A value is not a real number, or has more digits than float64.
     """
     kind = values.dtype.kind
     if kind == "O" and all(isinstance(value, _NUMBERS) for value in values.flat):
@@ -51,10 +51,10 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def check_exact(values: NDArray[Any], name: str) -> None:
-    """Refuse whole numbers that are others in float64, such as identifiers of 19 digits.
+    """Refuse whole numbers that float64 cannot represent, such as identifiers of 19 digits.
 
     Raises:
-        InputError: There is one.
+        InputError: There is such a number.
     """
     large = np.argwhere((values > EXACT) | (values < -EXACT))
     for place in large:

@@ -1,4 +1,4 @@
-"""Messages on files that cannot be read, in one line whatever library stumbles on them."""
+"""One-line messages on files that cannot be read, whatever library raised the error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gd_lightning.errors import InputError, first_line
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Say what a library stumbles on in a file, in one line.
+    """Turn errors of a library that reads a file into one line.
 
     Raises:
         InputError: The file cannot be read.
@@ -40,5 +40,5 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, reason: str) -> InputError:
-    """Return what is raised where a file is none of its kind."""
+    """Return the error for a file that does not have the format of its ending."""
     return InputError(f"cannot read the table {path} as {path.suffix}, because {reason}")

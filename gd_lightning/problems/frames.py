@@ -36,19 +36,19 @@ def is_frame(given: object) -> bool:
 class Frame(Table):
     """Columns of a data frame of pandas, polars or Arrow, or of a mapping from names to columns.
 
-    Columns become features and targets as those of a table in a file do: booleans are 0 and 1, texts of few values
-    can become indicators, and missing values are refused, dropped or filled. Checkpoints hold how they do, and a
-    fingerprint of the data instead of the data.
+    Columns become features and targets like those of a table in a file: booleans are 0 and 1, texts of few values can
+    become indicators, and missing values are refused, dropped or filled. Checkpoints contain these conversions, and a
+    fingerprint instead of the data.
 
     Args:
         frame: The data frame.
-        features: Names or numbers of the columns to predict from; None: all that are no targets and do not number the
+        features: Names or numbers of the columns to predict from; None: all that are not targets and do not number the
             rows.
         targets: Names or numbers of the columns to predict; None: the last column.
         exclude: Names or numbers of columns to leave out.
         categories: Columns whose values become indicator columns; auto: each text of few values.
         dates: Columns of dates that become days since 1970-01-01; auto: all of them.
-        missing: What becomes of rows with a missing value: drop leaves them out, mean fills them with the mean of the
+        missing: The treatment of rows with a missing value: drop leaves them out, mean fills them with the mean of the
             column; None: they are refused.
 
     Raises:

@@ -18,13 +18,13 @@ from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 @dataclass
 class LinearProblem(Problem):
-    """y = x W' + b + noise, with features whose Hessian has exactly the condition number asked for.
+    """y = x W' + b + noise, with features whose Hessian has exactly a given condition number.
 
     The features are centred and X'X / N has eigenvalues spaced geometrically from 1 down to 1 / condition_number,
     so the Hessian of the mean squared error, 2 X'X / N with the column of the bias (whose eigenvalue is 2), has the
     largest eigenvalue 2 and that condition number.
 
-    Outliers are samples whose targets are shifted up or down, whichever a fair coin says: the true function stays the
+    Outliers are samples whose targets are shifted up or down with equal probability, so the true function stays the
     expected target.
 
     Args:
@@ -34,9 +34,9 @@ class LinearProblem(Problem):
         noise: Standard deviation of the Gaussian noise, in units of y.
         bias: Whether the true function has an intercept.
         condition_number: Largest over smallest eigenvalue of the Hessian, at least 1.
-        seed: What features, true parameters, noise and outliers are drawn from.
-        outliers: Part of the samples that are outliers, rounded to whole samples.
-        outlier_size: By how much their targets are shifted, in units of y.
+        seed: Seed of features, true parameters, noise and outliers.
+        outliers: Fraction of the samples that are outliers, rounded to whole samples.
+        outlier_size: Shift of their targets, in units of y.
 
     Raises:
         InputError: A number is out of its range, or there are too few samples for the condition number.
@@ -61,7 +61,9 @@ class LinearProblem(Problem):
                 f"condition number; use n_samples above n_features"
             )
         if not 1 <= self.condition_number < math.inf:
-            raise InputError(f"condition_number {self.condition_number} is no condition number; use 1 or more")
+            raise InputError(
+                f"cannot use {self.condition_number} as condition_number; use a finite number of 1 or more"
+            )
         if self.n_features == 1 and not self.bias and self.condition_number != 1:
             raise InputError(
                 "a single feature without bias has condition number 1; set condition_number to 1, or more features"

@@ -61,7 +61,7 @@ class SteepLine(Problem):
 class NoisyLine(Problem):
     """y = 1 + 2 x + noise on 100 points of [0, 1), 80 to train and 20 to validate, from a random start.
 
-    Data, split and start come from NumPy's legacy generator, as published, so that the published digits come out.
+    Data, split and start come from NumPy's legacy generator, as published, so that results have the published digits.
 
     Args:
         seed: Seed of the generator, for the data and again for the start.

@@ -11,15 +11,15 @@ import numpy as np
 
 
 class MappedFile:
-    """Sees whether the file behind a mapped array is still what it was when it was mapped.
+    """Checks whether the file of a mapped array has changed since it was mapped.
 
-    The system ends a process that reads a page behind the end of a file. A file that is deleted, or replaced by another
-    one of that name, stays as it was for whoever has mapped it.
+    The system ends a process that reads a page beyond the end of a file. A file that is deleted, or replaced by another
+    one of the same name, is unchanged for processes that have mapped it.
 
     Args:
         path: The file.
-        array: What was mapped.
-        before: The state of the file from before that.
+        array: The mapped array.
+        before: The state of the file before it was mapped.
     """
 
     def __init__(self, path: Path, array: np.memmap[Any, Any], before: os.stat_result) -> None:
@@ -31,7 +31,7 @@ class MappedFile:
         return self  # a map is none of the values that are copied
 
     def check(self) -> None:
-        """See whether it can be read.
+        """Check that it can still be read.
 
         Raises:
             OSError: It was cut, or written into.

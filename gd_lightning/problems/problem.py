@@ -93,10 +93,10 @@ class Problem(ABC):
         return False
 
     def check_source(self) -> None:
-        """See whether what the tensors of :meth:`sample` are mapped from can still be read; called before each read.
+        """Check that the file from which :meth:`sample` maps its tensors can still be read; called before each read.
 
         Raises:
-            OSError: It cannot.
+            OSError: It cannot be read.
         """
         return
 
@@ -107,7 +107,7 @@ class Problem(ABC):
 
     @property
     def description(self) -> str:
-        """What was read, in one line: rows, and columns and what they are taken for; "" where nothing was."""
+        """A line on the rows and columns that were read, and how they are used; "" if none were."""
         return ""
 
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Problem:
@@ -127,15 +127,15 @@ class Problem(ABC):
         return {}
 
     def with_columns_state(self, state: Any) -> Problem:
-        """Return this problem with the columns of a checkpoint; itself where that holds none.
+        """Return this problem with the columns of a checkpoint; itself if there are none.
 
         Args:
-            state: What :meth:`columns_state` returned, or whatever a damaged checkpoint has in its place.
+            state: The result of :meth:`columns_state`, or anything else in a damaged checkpoint.
         """
         return self
 
     def with_row_numbers(self) -> Problem:
-        """Return this problem with columns that only number its rows; only a table has them."""
+        """Return this problem with the columns that only number its rows, which only a table can have."""
         return self
 
     @property
@@ -149,7 +149,7 @@ class Problem(ABC):
         return None
 
     def rows_as_given(self, path: str | Path | None = None) -> Iterator[tuple[Sequence[object], bool]] | None:
-        """Return the rows of a table with its cells as they were given; None where there is no table.
+        """Return the rows of a table with the cells as given; None if there is no table.
 
         Args:
             path: Another table with the columns of the features; None: that of this problem.
@@ -166,7 +166,7 @@ class Problem(ABC):
             path: Path of the file.
 
         Raises:
-            InputError: This problem has no columns to look for.
+            InputError: This problem has no named columns.
         """
         raise InputError(f"cannot predict on {path}, because {type(self).__name__} is no table; give a Table problem")
 
@@ -174,7 +174,7 @@ class Problem(ABC):
         """Return the constructor arguments of this problem as plain values, by name.
 
         Raises:
-            InputError: An argument is not kept as an attribute, or is no plain value.
+            InputError: An argument is not kept as an attribute, or is not a plain value.
         """
         name = type(self).__name__
         values = {}
@@ -230,7 +230,7 @@ def _plain(value: object, name: str) -> Any:
 def problem_class(name: str) -> type[Problem]:
     """Return the problem class with this class path or name, among those already imported.
 
-    Nothing is imported here: a checkpoint names its problem, and a checkpoint may come from a stranger.
+    Nothing is imported here, since a checkpoint, which may be untrusted, names its problem.
 
     Raises:
         InputError: No such class has been imported.

@@ -23,16 +23,16 @@ def nameless(name: str) -> bool:
 def row_numbers(table: NamedColumns, found: Mapping[str, ColumnSummary]) -> tuple[dict[str, str], list[str]]:
     """Find the columns of a table that number or name its rows.
 
-    These are the index that pandas wrote into a Parquet file, whatever it is; a first column without a name that holds
-    different whole numbers, or text; and a column with one of the usual names that counts from 0 or 1.
+    These are the index that pandas wrote into a Parquet file; a first column without a name that contains distinct
+    whole numbers, or text; and a column with one of the usual names that counts from 0 or 1.
 
     Args:
         table: The columns.
-        found: What stands in them.
+        found: Their summaries.
 
     Returns:
-        What each of them is, by name; and the columns without a name that hold other values, so that nobody can tell
-        what they are.
+        The role of each of them, by name; and the columns without a name that contain other values, whose meaning is
+        unknown.
     """
     unclear = []
     left_out = dict.fromkeys((name for name in found if name in table.index), "it is the index of the rows")

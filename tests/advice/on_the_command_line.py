@@ -363,7 +363,7 @@ ADVICE: dict[str, Advice] = {
         "plan --data.problem LinearProblem --data.problem.n_samples 5 --data.problem.n_features 5",
         "plan --data.problem LinearProblem --data.problem.n_samples 6 --data.problem.n_features 5 --map false",
     ),
-    "is no condition number; use 1 or more": advice(
+    "as condition_number; use a finite number of 1 or more": advice(
         "plan --data.problem LinearProblem --data.problem.condition_number 0",
         "plan --data.problem LinearProblem --data.problem.condition_number 1 --map false",
     ),

@@ -163,7 +163,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "condition number infinite": (
         "--data.problem LinearProblem --data.problem.condition_number .inf",
-        "condition_number inf is no condition number",
+        "cannot use inf as condition_number",
     ),
     "problem null": ("--data.problem null", "cannot use None as data.problem; give the class path of a Problem"),
     "problem that is incomplete": ("--data.problem Problem", "because it is only the base of such classes"),

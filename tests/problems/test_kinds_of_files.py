@@ -176,7 +176,7 @@ KINDS = {
         _text({"a": A, "c": COLOURS, "y": Y}, header=False),
         {"0": A, "2": Y},
         {"exclude": 1, "header": False},
-        "holds names",
+        "contains names",
     ),
     "values, as UCI has them": Kind(
         "t.data", _text({"a": A, "b": B, "y": Y, "c": COLOURS}, header=False), COUNTED, {"exclude": [3]}

@@ -53,7 +53,7 @@ def as_cell(value: object) -> object:
     """Return a value for a cell of a CSV file, so that no spreadsheet program runs it.
 
     A text that begins as a formula does gets an apostrophe in front, as it would be typed; a number stays a number.
-    Source: OWASP, CSV Injection.
+    Source: https://owasp.org/www-community/attacks/CSV_Injection.
 
     Example:
         >>> [as_cell(value) for value in ("=1+1", "-1.5", -1.5, "'=1", "height")]

@@ -155,8 +155,9 @@ def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_de
     A sum, unlike a mean, is exact however the samples of an update are split into parts, an empty part included:
     the sums of the parts add up.
 
-    With e = prediction - target, an element contributes e^2 (``mse``), abs(e) (``mae``), or, as in Huber (1964),
-    e^2 / 2 where abs(e) < delta and delta (abs(e) - delta / 2) elsewhere (``huber``).
+    With e = prediction - target, an element contributes e^2 (``mse``), abs(e) (``mae``), or e^2 / 2 where abs(e) <
+    delta and delta (abs(e) - delta / 2) elsewhere (``huber``; source: Huber, Robust estimation of a location parameter,
+    Ann. Math. Statist. 35 (1964), https://doi.org/10.1214/aoms/1177703732).
 
     Args:
         prediction: Predictions, shape (B, K).

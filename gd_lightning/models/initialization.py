@@ -45,8 +45,9 @@ def initialize(network: nn.Module, scheme: str) -> None:
 
     Args:
         network: Changed in place.
-        scheme: ``default`` keeps PyTorch's own start; ``zero``; ``normal`` (mean 0, std 1); ``xavier`` (Glorot
-            and Bengio, 2010, uniform); ``he`` (He et al., 2015, uniform, gain of the ReLU).
+        scheme: ``default`` keeps PyTorch's own start; ``zero``; ``normal`` (mean 0, std 1); ``xavier`` (uniform; Glorot
+            and Bengio, 2010, https://proceedings.mlr.press/v9/glorot10a.html); ``he`` (uniform, with the gain of the
+            ReLU; He et al., 2015, https://arxiv.org/abs/1502.01852).
 
     Raises:
         InputError: The scheme is unknown.

@@ -73,7 +73,8 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         patience: With early_stopping, epochs without progress that end the fit.
         min_delta: The smallest decrease of the loss that counts as progress.
         average: Predict with the mean of the parameters after all updates (Polyak and Juditsky, Acceleration of
-            stochastic approximation by averaging, 1992). The losses are those of the updates.
+            stochastic approximation by averaging, 1992, https://doi.org/10.1137/0330046). The losses are those of the
+            updates.
         random_state: Seed of split, order and initial weights, a generator that draws one, or None: another each time.
         precision: 64-true or 32-true, that of the weights and the updates.
         engine: autograd, fused, or auto.

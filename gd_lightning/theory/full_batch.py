@@ -7,7 +7,8 @@ In the direction of an eigenvector with eigenvalue lam, an update of torch's SGD
 
 so every statement follows from one 2 by 2 matrix per direction. Sources: Polyak, Some methods of speeding up the
 convergence of iteration methods, USSR Comp. Math. 4 (1964), https://doi.org/10.1016/0041-5553(64)90137-5; Nesterov,
-Soviet Math. Dokl. 27 (1983); Goh, Why momentum really works, Distill (2017), https://doi.org/10.23915/distill.00006.
+Soviet Math. Dokl. 27 (1983), https://www.mathnet.ru/eng/dan46009; Goh, Why momentum really works, Distill (2017),
+https://doi.org/10.23915/distill.00006.
 
 Letters: R directions, K outputs, T updates.
 """

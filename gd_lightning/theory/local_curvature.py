@@ -47,7 +47,7 @@ _FEW_PRODUCTS_OF_SAMPLES, _SHARPEST = 4, 32  # to find so many samples among whi
 
 
 class LocalVerdict(str, Enum):
-    """What becomes of a run from its start."""
+    """The outcome of a run by the curvature at its start."""
 
     STABLE = "stable here"
     """The learning rate is below the limit."""
@@ -66,15 +66,15 @@ class LocalVerdict(str, Enum):
 
 @dataclass(frozen=True)
 class LocalOutcome:
-    """What is said of a batch size at the start.
+    """The statements for a batch size at the start.
 
     Args:
         variant: The batches of an epoch.
-        limit: The learning rate below which it is stable here; ``inf`` where nothing limits it.
-        lr: The learning rate that is asked about.
-        verdict: What becomes of it.
-        curvature_limit: What the curvature of the start says of the limit.
-        diverging: The smallest learning rate that diverged in a trial, ``inf`` where none did; None without a trial.
+        limit: The learning rate below which a run is stable here; ``inf`` without a limit.
+        lr: The configured learning rate.
+        verdict: The outcome.
+        curvature_limit: The limit by the curvature at the start.
+        diverging: The smallest learning rate that diverged in a trial, ``inf`` if none did; None without a trial.
     """
 
     variant: Variant
@@ -93,18 +93,18 @@ class LocalOutcome:
     def tried(
         cls, variant: Variant, lr: float, curvature_limit: float, diverging: float, at_most: float = math.inf
     ) -> LocalOutcome:
-        """Return what is said where learning rates were tried.
+        """Return the outcome if learning rates were tried.
 
-        The limit is that of the curvature where the trial bears it out: where it is between a third and 0.45 of the
+        The limit is that of the curvature if the trial confirms it, that is, if it is between a third and 0.45 of the
         smallest learning rate that diverged. Else it is 0.4 of that: a longer run can diverge from less than half of
         it, and three times the limit is beyond it.
 
         Args:
             variant: The batches of an epoch.
-            lr: The learning rate that is asked about.
-            curvature_limit: What the curvature of the start says; ``inf`` where nothing.
-            diverging: The smallest learning rate that diverged; ``inf`` where none did.
-            at_most: What else the limit is not above.
+            lr: The configured learning rate.
+            curvature_limit: The limit by the curvature at the start; ``inf`` without one.
+            diverging: The smallest learning rate that diverged; ``inf`` if none did.
+            at_most: Another upper bound of the limit.
 
         Example:
             >>> [LocalOutcome.tried(Variant.of(1, 9), 0.1, found, 1.0).limit for found in (0.01, 0.35, 0.5)]
@@ -154,7 +154,7 @@ class LocalCurvature:
         rule: UpdateRule = PLAIN,
         hard: Iterable[Pair] = (),
     ) -> LocalCurvature:
-        """Measure it.
+        """Measure curvature and noise.
 
         Weight decay adds ``weight_decay`` times the parameters to the gradient, so its part of the Hessian is
         ``weight_decay`` times the identity.

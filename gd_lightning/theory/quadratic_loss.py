@@ -229,8 +229,9 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
 
     Where the mean of a feature is many times its spread, the smallest eigenvalue is below the rounding errors of the
     largest. Singular values of a factor of Z'Z / N give the large ones, those of its pseudo-inverse the small ones: it
-    is made of the centred factor, which has as many digits as the spread. Source: Demmel et al., Computing the
-    singular value decomposition with high relative accuracy, Linear Algebra Appl. 299 (1999).
+    is made of the centred factor, which has as many digits as the spread. Source: Demmel et al., Computing the singular
+    value decomposition with high relative accuracy, Linear Algebra Appl. 299 (1999),
+    https://doi.org/10.1016/S0024-3795(99)00134-2.
 
     Args:
         triangle: T, with T'T / N of the features, less their means where there is a bias; shape (rows, D).

@@ -1,7 +1,8 @@
 """Searches for boundaries, roots and minima of expensive functions of one variable.
 
-Sources: Dowell and Jarratt, A modified regula falsi method, BIT 11 (1971), the Illinois rule; Kiefer, Sequential
-minimax search for a maximum, Proc. AMS 4 (1953).
+Sources: Dowell and Jarratt, A modified regula falsi method, BIT 11 (1971), https://doi.org/10.1007/BF01934364, the
+Illinois rule; Kiefer, Sequential minimax search for a maximum, Proc. AMS 4 (1953),
+https://doi.org/10.1090/S0002-9939-1953-0055639-3.
 """
 
 from __future__ import annotations

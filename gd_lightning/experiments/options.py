@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
@@ -85,9 +86,18 @@ def _section(section: str, given: object) -> dict[str, Any]:
             f"cannot use {given!r} as options of {section}; give them by their names, as in {section}={{}}"
         )
     for option in given:
-        if option not in _names()[section]:
-            raise _unknown(option, _names()[section])
+        check_name(section, option)
     return dict(given)
+
+
+def check_name(section: str, option: object) -> None:
+    """Refuse an option that a section does not have.
+
+    Raises:
+        InputError: It has none of this name.
+    """
+    if option not in _names()[section]:
+        raise _unknown(option, _names()[section])
 
 
 def _unknown(option: object, known: Sequence[str]) -> InputError:
@@ -112,3 +122,18 @@ def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
     """
     chosen = {name: data.pop(name) for name in _COLUMNS if name in data}
     return as_problem(SteepLine() if given is None else given, **chosen)
+
+
+def present_device(device: str | torch.device) -> str | torch.device:
+    """Return a device on which numbers can be had.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    try:
+        torch.empty(0, device=torch.device(device)).cpu()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # each backend has its own
+        raise InputError(f"cannot compute on {device!r}: {first_line(error)[:100]}; use cpu") from error
+    return device

@@ -55,6 +55,8 @@ class NetworkModule(ModuleWithQuickHooks):
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
         super().__init__()
+        if not (network is None or callable(network)):
+            raise InputError(f"cannot use {network!r} as network; give a module, or a class or function that makes one")
         self._given_network = network is not None
         self._makes_network = not isinstance(network, nn.Module)
         self._make_network = None if isinstance(network, nn.Module) else network
@@ -83,7 +85,12 @@ class NetworkModule(ModuleWithQuickHooks):
         """
         options = self.hparams
         if self._make_network is not None:
-            return self._make_network(in_features, out_features)
+            made = self._make_network(in_features, out_features)
+            if not isinstance(made, nn.Module):
+                raise InputError(
+                    f"cannot train {made!r}, because it is no module; let network return a torch.nn.Module"
+                )
+            return made
         return plain_network(options, in_features, out_features)
 
     def configure_model(self) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from gd_lightning.errors import InputError
+from gd_lightning.errors import InputError, first_line
 from gd_lightning.module.options import ClassSpec
 from gd_lightning.update_rule import UpdateRule
 
@@ -41,14 +41,32 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
             parameters, rule.lr, rule.momentum, weight_decay=rule.weight_decay, nesterov=rule.nesterov
         )
     else:
-        optimizer = _class_of(spec, Optimizer)(parameters, **{"lr": options["lr"], **spec.get("init_args", {})})
+        given = {**spec, "init_args": {"lr": options["lr"], **spec.get("init_args", {})}}
+        optimizer = _made(given, Optimizer, parameters)
     if (spec := options["lr_scheduler"]) is None:
         return optimizer
-    scheduler = _class_of(spec, LRScheduler)(optimizer, **spec.get("init_args", {}))
+    scheduler = _made(spec, LRScheduler, optimizer)
     config: Any = {"scheduler": scheduler}
     if hasattr(scheduler, "monitor"):
         config["monitor"] = scheduler.monitor
     return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _made(spec: ClassSpec, base: type, first: object) -> Any:
+    """Make an optimiser or a scheduler.
+
+    Raises:
+        InputError: It cannot be made with these arguments.
+    """
+    kind = _class_of(spec, base)
+    try:
+        return kind(first, **spec.get("init_args", {}))
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"cannot train with these options of {kind.__name__}: {first_line(error)}; change them"
+        ) from error
 
 
 def _class_of(spec: ClassSpec, base: type) -> Any:

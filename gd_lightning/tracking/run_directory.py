@@ -33,6 +33,7 @@ _ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the 
 
 _TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
 _LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[A-Za-z]+::")  # a letter and a colon is a drive of Windows
 _RESERVED = re.compile(r'[<>:"/\\|?*]+')  # on Windows
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])")
 
@@ -214,13 +215,37 @@ def last_checkpoint(logs: Path) -> Path | None:
 
 
 def as_path(given: object) -> Path:
-    """Return a value as a path.
+    """Return a value as a path of this machine.
 
     Raises:
         InputError: It is neither text nor a path.
     """
     if not isinstance(given, (str, os.PathLike)):
-        raise InputError(
-            f"cannot use {str(given)[:50]!r} as a path, because it is not text; give the name of a directory"
-        )
-    return Path(given)
+        raise _no_path(given, "it is not text")
+    path = Path(given)
+    if "\0" in str(path):
+        raise _no_path(given, "it contains a NUL")
+    if _ADDRESS.match(str(given)):
+        raise _no_path(given, "it is the address of another place than this machine")
+    try:
+        path.exists()
+    except OSError as error:  # too long, or of symbolic links that lead to each other
+        raise _no_path(given, f"of {str(error.strerror).lower()}") from error
+    return path
+
+
+def as_directory(given: object) -> Path:
+    """Return what was given as a path where a directory is, or can be made.
+
+    Raises:
+        InputError: It is none, or a file is in the way.
+    """
+    path = as_path(given)
+    nearest = next((each for each in (path, *path.parents) if each.exists() or each.is_symlink()), path)
+    if not nearest.is_dir() and (nearest.exists() or nearest.is_symlink()):
+        raise _no_path(given, f"{nearest} is not a directory")
+    return path
+
+
+def _no_path(given: object, reason: str) -> InputError:
+    return InputError(f"cannot use {str(given)[:50]!r} as a path, because {reason}; give the name of a directory")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
-from gd_lightning import History, InputError, RegressionModule, fit, load, plan, sweep
+from gd_lightning import History, InputError, RegressionModule, compare, fit, load, plan, sweep
 from gd_lightning.cli.program import Program
 from gd_lightning.cli.subcommands.own import classes_of
 from tests.advice.messages import messages, pattern
 
 Do = Callable[[Path], object]
+QUICK: dict[str, Any] = {"seeds": 1, "epochs": 1}
 X, Y = [[1.0, 2.0], [2.0, 0.0], [0.0, 1.0]], [1.0, 2.0, 3.0]
 
 
@@ -51,6 +53,22 @@ def _with_library(there: bool) -> Do:
 
 # Of each message, a part, what brings it about, and what does as it says.
 ADVICE: dict[str, tuple[Do, Do]] = {
+    "cannot vary {}; give options with their values": (
+        lambda _: compare((X, Y), vary=[0.1, 0.01], **QUICK),  # type: ignore[arg-type]
+        lambda _: compare((X, Y), vary={"model.lr": [0.1, 0.01]}, **QUICK),
+    ),
+    "cannot vary {} over {}; give a list of values": (
+        lambda _: compare((X, Y), vary={"model.lr": 0.1}, **QUICK),  # type: ignore[dict-item]
+        lambda _: compare((X, Y), vary={"model.lr": [0.1]}, **QUICK),
+    ),
+    "cannot compute on {}: {}; use cpu": (
+        lambda _: sweep((X, Y), lrs=[0.1, 0.2], device="nope", **QUICK),
+        lambda _: sweep((X, Y), lrs=[0.1, 0.2], device="cpu", **QUICK),
+    ),
+    "as network; give a module, or a class or function that makes one": (
+        lambda _: _fit(network="linear"),
+        lambda _: [_fit(network=network) for network in (nn.Linear(2, 1), nn.Linear, lambda d, k: nn.Linear(d, k))],
+    ),
     "because it is of {}; give one of {}": (
         lambda _: _fit_frame().predict({"x": [date(2024, 1, 1)]}),
         lambda _: _fit_frame().predict({"x": [1.5]}),
@@ -60,7 +78,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: _fit(model=[0.1]),
         lambda _: _fit(model={}),
     ),
-    "because it is not text; give the name of a directory": (
+    "as a path, because {}; give the name of a directory": (
         lambda _: _fit(directory=3),
         lambda path: _fit(directory=str(path / "named")),
     ),

@@ -62,7 +62,7 @@ def check_seeds(seeds: int) -> None:
     Raises:
         InputError: The number is below 1.
     """
-    if seeds < 1:
+    if not isinstance(seeds, int) or seeds < 1:
         raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
 
 

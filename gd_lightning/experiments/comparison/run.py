@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
-from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, check_name, sections, taken_problem
 from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
@@ -47,7 +47,7 @@ from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
 from gd_lightning.theory import stable_lr
-from gd_lightning.tracking.run_directory import HISTORY, as_path
+from gd_lightning.tracking.run_directory import HISTORY, as_directory
 from gd_lightning.tracking.run_reader import FinishedRun
 from gd_lightning.variants import BatchSize, Variant
 
@@ -58,7 +58,7 @@ _NOT_VARIED = ("data.batch_size", "data.problem", "data.seed", "trainer.callback
 def compare(
     problem: ProblemLike | None = None,
     *,
-    batch_sizes: Sequence[BatchSize] | None = None,
+    batch_sizes: BatchSize | Sequence[BatchSize] | None = None,
     lrs: float | Sequence[float] | Literal["best"] | None = None,
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
@@ -78,8 +78,8 @@ def compare(
 
     Args:
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
-        batch_sizes: The variants; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` if ``vary``
-            is given.
+        batch_sizes: One or several; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` where
+            ``vary`` is given.
         lrs: One learning rate for all, one per batch size, or best by theory; None: the one in ``model``, or best.
         seeds: Number of seeds, counted up from the one in ``data``.
         vary: Options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
@@ -96,9 +96,9 @@ def compare(
     Raises:
         InputError: These options cannot be compared.
     """
-    given, directory = sections(options, data, model, trainer), None if directory is None else as_path(directory)
+    given, directory = sections(options, data, model, trainer), None if directory is None else as_directory(directory)
     given["trainer"] = {"max_epochs": 20, **given["trainer"]}
-    made, varied = taken_problem(problem, given["data"]), as_python(dict(vary or {}))
+    made, varied = taken_problem(problem, given["data"]), as_python(_variation(vary or {}))
     request = _Request(made, given, as_python(batch_sizes), as_python(lrs), varied)
     with quiet_lightning():
         return request.task(as_python(seeds), directory, as_python(target)).run(directory, executor)
@@ -223,7 +223,7 @@ class _Request:
 
     problem: Problem
     options: Mapping[str, Mapping[str, Any]]
-    batch_sizes: Sequence[BatchSize] | None
+    batch_sizes: BatchSize | Sequence[BatchSize] | None
     lrs: float | Sequence[float] | str | None
     vary: Mapping[str, Sequence[Any]]
 
@@ -254,10 +254,8 @@ class _Request:
 
     def _settings(self) -> list[Setting]:
         """Return what each variant sets."""
-        for name in self.vary:
-            if name.partition(".")[0] not in _SECTIONS or name in _NOT_VARIED:
-                raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
-        sizes: list[Any] = list(self.batch_sizes or [])
+        given: Any = self.batch_sizes
+        sizes: list[Any] = [given] if isinstance(given, (str, float, int)) else list(given or [])
         if not (sizes or self.vary):
             with precision_of_run(self.options["trainer"].get("precision")):
                 sizes = list(usual_batch_sizes(self._data("full").variant.train_samples))
@@ -281,6 +279,24 @@ class _Request:
         """Return the options of a section, with those that a setting has of it."""
         own = {key.partition(".")[2]: value for key, value in setting.items() if key.startswith(f"{name}.")}
         return {**self.options[name], **own}
+
+
+def _variation(vary: object) -> dict[str, Any]:
+    """Return what is varied, by the full names of the options.
+
+    Raises:
+        InputError: There is no such option, or it has no list of values.
+    """
+    if not isinstance(vary, Mapping):
+        raise InputError(f"cannot vary {vary!r}; give options with their values, such as {{'model.lr': [0.1, 0.01]}}")
+    for name, values in vary.items():
+        section, _, option = str(name).partition(".")
+        if section not in _SECTIONS or name in _NOT_VARIED:
+            raise InputError(f"cannot vary {name!r}; name an option of data, model or trainer, such as model.lr")
+        check_name(section, option)
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+            raise InputError(f"cannot vary {name} over {values!r}; give a list of values")
+    return {name: list(values) for name, values in vary.items()}
 
 
 def _say_nothing(_: str) -> None:

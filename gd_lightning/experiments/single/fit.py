@@ -29,7 +29,15 @@ from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
-from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_path, is_taken, last_checkpoint
+from gd_lightning.tracking.run_directory import (
+    LAST_CHECKPOINT,
+    LOGS,
+    SUMMARY,
+    as_directory,
+    as_path,
+    is_taken,
+    last_checkpoint,
+)
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.summary import RunSummary
 
@@ -86,7 +94,7 @@ def _train(
     Raises:
         InputError: The directory contains other files, or the options leave no update to make.
     """
-    place = None if directory is None else as_path(directory)
+    place = None if directory is None else as_directory(directory)
     if place is not None and checkpoint != place / LAST_CHECKPOINT and is_taken(place):
         raise InputError(f"cannot train in {place}, because it contains other files; use another name")
     recorder = HistoryRecorder()

@@ -29,7 +29,7 @@ from gd_lightning.tracking.run_directory import (
     LAST_CHECKPOINT,
     LOGS,
     SUMMARY,
-    as_path,
+    as_directory,
     claim_directory,
     is_taken,
 )
@@ -118,7 +118,7 @@ class Run:
             size = "" if summary.batch_size is None else f"-b{summary.batch_size}"
             name = f"{self.title}-{summary.variant or 'run'}{size}-lr{self.module.hparams['lr']:g}"
             directory = claim_directory(Path(LOGS), name)
-        elif is_taken(as_path(directory)):
+        elif is_taken(as_directory(directory)):
             raise InputError(f"cannot save the run to {directory}, because it contains other files; use another name")
         place = Path(directory)
         (place / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)

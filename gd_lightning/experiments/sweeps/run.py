@@ -50,7 +50,7 @@ from gd_lightning.engine import (
 from gd_lightning.engine.many.stacked import why_not_stacked
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.executors import carried_out
-from gd_lightning.experiments.options import sections, taken_problem
+from gd_lightning.experiments.options import present_device, sections, taken_problem
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
@@ -70,7 +70,7 @@ from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator, starting_from
 from gd_lightning.records.divergence import DIVERGENCE_FACTOR
-from gd_lightning.tracking.run_directory import as_path
+from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
@@ -119,11 +119,11 @@ def sweep(
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
     fixed, seeds = sections(options, data, model), as_python(seeds)
-    directory = None if directory is None else as_path(directory)
+    directory = None if directory is None else as_directory(directory)
     of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
     module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
     grid = Grid.of(values, module, of_data, seeds)
-    task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), device)
+    task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), present_device(device))
     if directory is None:
         return task.train(module, of_data, executor=executor)
     return task.train(module, of_data, executor=executor, keep=functools.partial(save_runs, directory=directory)).save(

@@ -1,0 +1,114 @@
+"""What is no value of an argument in Python is refused in a sentence, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gd_lightning import compare, fit, load, plan, sweep
+from gd_lightning.errors import InputError
+
+X = np.random.default_rng(0).normal(size=(20, 2))
+Y = X @ [1.0, 2.0]
+QUICK: dict[str, Any] = {"epochs": 1, "seeds": 1}
+PLACES: dict[str, Any] = {
+    "no text": 3,
+    "NUL": "a\0b",
+    "an address": "s3://bucket/run",
+    "a web address": "https://example.org/run",
+    "a chain of file systems": "simplecache::https://example.org/run",
+    "too long": "x" * 300,
+    "a file": "file.csv",
+    "below a file": "file.csv/run",
+    "below a device": "/dev/null/run",
+    "a dangling link": "dangling",
+}
+WRITING: dict[str, Callable[[Any], object]] = {
+    "fit": lambda place: fit((X, Y), epochs=1, directory=place),
+    "save": lambda place: fit((X, Y), epochs=1).save(place),
+    "compare": lambda place: compare((X, Y), batch_sizes=["full"], directory=place, **QUICK),
+    "sweep": lambda place: sweep((X, Y), lrs=[0.1, 0.2], batch_size=20, directory=place, **QUICK),
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file.csv").write_text("x,y\n1,2\n")
+    Path("dangling").symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_directory(place: str) -> None:
+    for call in WRITING.values():
+        with pytest.raises(InputError, match=r"^cannot use .* as a path, because .*; give the name of a directory$"):
+            call(PLACES[place])
+    assert sorted(path.name for path in Path().iterdir()) == ["dangling", "file.csv"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_is_loaded_from_it(place: str) -> None:
+    """An address would be looked up in the network where a directory of its name has a checkpoint."""
+    with pytest.raises(InputError):
+        load(PLACES[place])
+    with pytest.raises(InputError):
+        fit(ckpt_path=PLACES[place], epochs=2)
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "a seed in words": {"seed": "x"},
+    "part of a seed": {"seed": 1.5},
+    "a lr of an optimiser in words": {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": "x"}}},
+    "an argument that an optimiser lacks": {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"nope": 1}}},
+    "a scheduler without what it needs": {"lr_scheduler": "StepLR"},
+    "a number as network": {"network": 3},
+    "a function that makes a number": {"network": lambda *_: 3},
+    "micro-batches in words": {"micro_batch_size": "x"},
+}
+
+
+@pytest.mark.parametrize("given", ARGUMENTS)
+def test_an_option_of_a_wrong_type(given: str) -> None:
+    with pytest.raises(InputError, match=r"^[^\n]*; [^\n]*$"):
+        fit((X, Y), epochs=1, **ARGUMENTS[given])
+
+
+CALLS: dict[str, Callable[[], object]] = {
+    "seeds in words": lambda: compare((X, Y), seeds="x", epochs=1),  # type: ignore[arg-type]
+    "part of a seed": lambda: compare((X, Y), seeds=1.5, epochs=1),  # type: ignore[arg-type]
+    "an option that there is not": lambda: compare((X, Y), vary={"model.nope": [1]}, **QUICK),
+    "an option that is no text": lambda: compare((X, Y), vary={3: [1]}, **QUICK),  # type: ignore[dict-item]
+    "no list of values": lambda: compare((X, Y), vary={"model.lr": 3}, **QUICK),  # type: ignore[dict-item]
+    "a text of values": lambda: compare((X, Y), vary={"model.lr": "12"}, **QUICK),
+    "no options": lambda: compare((X, Y), vary=[1], **QUICK),  # type: ignore[arg-type]
+    "a value of a wrong type": lambda: compare((X, Y), vary={"trainer.max_epochs": [1, "x"]}, seeds=1),
+    "no device": lambda: sweep((X, Y), lrs=[0.1, 0.2], device="nope", **QUICK),
+    "a device that is not there": lambda: sweep((X, Y), lrs=[0.1, 0.2], device="cuda:99", **QUICK),
+    "no type of a limit": lambda: plan((X, Y), max_steps="x"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_cannot_be_followed(call: str) -> None:
+    with pytest.raises(InputError, match=r"^[^\n]*; [^\n]*$"):
+        CALLS[call]()
+
+
+def test_one_batch_size_is_a_list_of_one() -> None:
+    alone, listed = compare((X, Y), batch_sizes=5, **QUICK), compare((X, Y), batch_sizes=[5], **QUICK)
+    assert [row.train_loss.mean for row in alone.rows] == [row.train_loss.mean for row in listed.rows]
+    full = compare((X, Y), batch_sizes="full", **QUICK)
+    assert [row.batch_size for row in full.rows] == [20]
+
+
+def test_a_network_and_what_makes_one_are_the_same() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 1)
+    runs = [fit((X, Y), epochs=2, network=network) for network in (layer, lambda *_: layer)]
+    assert all(run.summary.updates == 2 for run in runs)

@@ -94,7 +94,7 @@ def _public() -> Iterator[tuple[str, list[str]]]:
     stub = ast.parse((ROOT / "gd_lightning" / "__init__.pyi").read_text(encoding="utf-8"))
     parts: dict[str, list[str]] = {}
     for node in stub.body:
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and node.module != "gd_lightning":  # but the extra, which stands at the end
             part = f"{node.module}".split(".")[1]
             parts.setdefault(part, []).extend(alias.name for alias in node.names)
     yield from parts.items()

@@ -126,7 +126,7 @@ def _configs() -> str:
     lines = [
         "# Configs",
         "",
-        "`fit --config configs/NAME.yaml` takes the first ones, `compare --config` the experiments.",
+        "`fit --config NAME` takes the first ones, `compare --config experiments/NAME` the others, anywhere.",
         "",
     ]
     for title, folder in (("Runs", ROOT / "configs"), ("Experiments", ROOT / "configs" / "experiments")):

@@ -31,7 +31,8 @@ _COLORS = colormaps["viridis_r"].with_extremes(over="black")
 _DIVERGED = style_of(Verdict.DIVERGES)
 _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
-_CHARACTER = 0.1  # inches of a letter below an axis, with what stands beside the panel
+_CHARACTER = 0.065  # inches of a letter below an axis
+_OF_A_PANEL = 0.8  # of its width is the axis
 _A_ROW = 3  # panels
 _FEW = 8  # learning rates that are all named
 _DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
@@ -190,9 +191,9 @@ def _legend(planes: Sequence[Plane]) -> list[Artist]:
 
 def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int, width: float) -> None:
     """Name as many batch sizes as have room in a panel of a width in inches, the largest among them."""
-    names = [f"{size:,}" if size != n_samples else f"{size:,}\nfull batch" for size in batch_sizes]
+    names = [f"{size:,}" if size != n_samples else f"{size:,}\nfull\nbatch" for size in batch_sizes]
     longest = max(len(line) for name in names for line in name.split("\n"))
-    every = max(1, math.ceil(len(names) * (longest + 1) * _CHARACTER / width))
+    every = max(1, math.ceil(len(names) * (longest + 0.5) * _CHARACTER / (_OF_A_PANEL * width)))
     chosen = [i for i in range(len(names)) if (len(names) - 1 - i) % every == 0]
     axes.set_xticks(chosen, [names[i] for i in chosen], fontsize="small")
     axes.set_xlabel("batch_size")

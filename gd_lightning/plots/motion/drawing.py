@@ -1,0 +1,175 @@
+"""The frames of an animation as pixels: what stays is drawn once, and what moves upon it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from gd_lightning.plots.motion.scene import LineLoss, Scene, Track, Values
+from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label, sized_figure
+
+Picture = NDArray[np.uint8]
+"""Shape (height, width, 3)."""
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+_DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"
+_WIDTH, _HEIGHT, _DPI = 4.2, 3.5, 80  # of a panel, in inches
+_DENSE = 300  # points of a curve
+_CONTOURS, _RATIO = 14, 2.4  # contours, and of the excess on one to that on the next
+
+Move = Callable[[float], None]
+"""Moves artists to where they are after some samples."""
+
+
+class _Stage:
+    """A figure whose artists move.
+
+    Args:
+        scene: What is shown.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.moving: list[tuple[Artist, Move]] = []
+        surface, k = scene.surface, len(scene.tracks)
+        shown = k * (surface is not None) + scene.shows_fits + 1
+        is_one_row = surface is None or k == 1
+        columns = shown if is_one_row else max(k, 2)
+        rows = 1 if is_one_row else 2
+        self.figure: Figure = sized_figure(_WIDTH * columns, _HEIGHT * rows + 0.35)
+        self.figure.set_dpi(_DPI)
+        grid = self.figure.add_gridspec(rows, 2 * columns, left=0.75 / (_WIDTH * columns), right=0.985)
+        grid.update(wspace=1.4, hspace=0.38, top=1 - 0.75 / (_HEIGHT * rows), bottom=0.6 / (_HEIGHT * rows))
+        places = [self.figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(k if surface else 0)]
+        others = scene.shows_fits + 1
+        width = 2 if is_one_row else 2 * columns // others
+        first = 2 * len(places) if is_one_row else 0
+        below = [self.figure.add_subplot(grid[-1, first + width * i : first + width * (i + 1)]) for i in range(others)]
+        for i, (axes, track) in enumerate(zip(places, scene.tracks, strict=False)):
+            self._surface(axes, track, i)
+        if scene.shows_fits:
+            self._fits(below[0])
+        self._losses(below[-1])
+        self._heading()
+
+    def _add(self, artist: Artist, move: Move) -> None:
+        artist.set_animated(True)
+        self.moving.append((artist, move))
+
+    def _surface(self, axes: Axes, track: Track, i: int) -> None:
+        loss, ranges = self.scene.surface, self.scene.ranges
+        assert loss is not None
+        assert track.w is not None
+        assert track.b is not None
+        draw_ellipses(axes, loss, ranges["w"], ranges["b"])
+        axes.plot(track.w[:1], track.b[:1], "s", color="black", markersize=4, label="start")
+        axes.plot([loss.w], [loss.b], "*", color=TRUTH_COLOR, markersize=9, label="least squares")
+        axes.set(xlim=ranges["w"], ylim=ranges["b"], xlabel="w", ylabel="b", title=track.label)
+        self._trail(axes, track.samples, track.w, track.b, i, "path")
+        axes.legend(fontsize="x-small", loc="upper right")
+
+    def _trail(self, axes: Axes, samples: Values, xs: Values, ys: Values, i: int, label: str) -> None:
+        """Add a curve that grows, with a marker at its end."""
+        color, width = COLORS[i % len(COLORS)], 0.8 if len(xs) > _DENSE else 1.5
+        xs, ys = _drawable(xs), _drawable(ys)
+        # Dashes of a dense curve cannot be told apart, and take long to draw.
+        dash = _DASHES[i % 4] if len(xs) <= _DENSE else "-"
+        (curve,) = axes.plot([], [], dash, color=color, linewidth=width, label=legend_label(label))
+        (end,) = axes.plot([], [], _MARKERS[i % 4], color=color, markersize=6)
+
+        def grow(seen: float) -> None:
+            count = _rows_until(samples, seen)
+            curve.set_data(xs[:count], ys[:count])
+
+        def follow(seen: float) -> None:
+            last = max(0, _rows_until(samples, seen) - 1)
+            end.set_data(xs[last : last + 1], ys[last : last + 1])
+
+        self._add(curve, grow)
+        self._add(end, follow)
+
+    def _fits(self, axes: Axes) -> None:
+        line, ranges = self.scene.line, self.scene.ranges
+        assert line is not None
+        axes.scatter(line.x, line.y, s=7, color=DATA_COLOR, label="data")
+        ends = np.array(ranges["x"])
+        if line.truth is not None:
+            axes.plot(ends, line.truth[0] * ends + line.truth[1], ":", color="black", linewidth=1.2, label="truth")
+        for i, track in enumerate(self.scene.tracks):
+            self._fit(axes, track, i, ends)
+        axes.set(xlim=ranges["x"], ylim=ranges["y"], xlabel=line.feature, ylabel=line.target, title="data and fit")
+        axes.legend(fontsize="x-small")
+
+    def _fit(self, axes: Axes, track: Track, i: int, ends: Values) -> None:
+        if (w := track.w) is None or (b := track.b) is None:
+            return
+        style = {"color": COLORS[i % len(COLORS)], "linestyle": _DASHES[i % 4], "linewidth": 2}
+        (fitted,) = axes.plot([], [], label=legend_label(track.label), **style)
+
+        def turn(seen: float) -> None:
+            row = max(0, _rows_until(track.samples, seen) - 1)
+            fitted.set_data(ends, _drawable(w[row] * ends + b[row]))
+
+        self._add(fitted, turn)
+
+    def _losses(self, axes: Axes) -> None:
+        scene, ranges = self.scene, self.scene.ranges
+        axes.set_yscale("log" if ranges["isLog"] else "linear")
+        axes.set(xlim=(0, scene.frames[-1] or 1), ylim=ranges["loss"], xlabel="samples seen", title="train loss")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if scene.least_squares is not None:
+            axes.axhline(scene.least_squares, color=TRUTH_COLOR, linestyle="-.", linewidth=1, label="least squares")
+        for i, track in enumerate(scene.tracks):
+            self._trail(axes, track.loss_samples, track.loss_samples, track.losses, i, track.label)
+        axes.legend(fontsize="x-small", loc="upper right")
+
+    def _heading(self) -> None:
+        text = self.figure.text(0.5, 0.985, "", ha="center", va="top")
+        title = self.scene.title
+        self._add(text, lambda seen: text.set_text(f"{title}: {seen:,.0f} samples seen"))
+
+    def pictures(self) -> Iterator[Picture]:
+        """Draw all frames."""
+        canvas = self.figure.canvas
+        assert isinstance(canvas, FigureCanvasAgg)
+        canvas.draw()
+        still: Any = canvas.copy_from_bbox(self.figure.bbox)
+        for seen in self.scene.frames:
+            canvas.restore_region(still)  # type: ignore[attr-defined]  # matplotlib types it for fewer canvases
+            for artist, move in self.moving:
+                move(float(seen))
+                self.figure.draw_artist(artist)
+            yield np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
+
+
+def pictures(scene: Scene) -> Iterator[Picture]:
+    """Yield the frames of an scene."""
+    return _Stage(scene).pictures()
+
+
+def draw_ellipses(axes: Axes, loss: LineLoss, w: tuple[float, float], b: tuple[float, float]) -> None:
+    """Draw contours of the loss of a line, which are ellipses, out to the corners of a panel."""
+    most = max(float(loss(at, to)) - loss.least for at in w for to in b)
+    angles = np.linspace(0, 2 * np.pi, 97)
+    for k in range(_CONTOURS):
+        radius = (most / _RATIO**k) ** 0.5
+        ws = loss.w + radius * np.cos(angles) / loss.sd
+        bs = loss.b + radius * np.sin(angles) - loss.mean * (ws - loss.w)
+        axes.plot(ws, bs, color=DATA_COLOR, linewidth=0.5)
+
+
+def _rows_until(samples: Values, seen: float) -> int:
+    return int(np.searchsorted(samples, seen, side="right"))
+
+
+def _drawable(values: Values) -> Values:
+    """Return values with gaps where they are beyond what Agg can draw."""
+    return np.where(np.abs(values) < 1e9 * (1 + np.abs(values[:1])), values, np.nan)

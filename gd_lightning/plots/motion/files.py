@@ -1,0 +1,75 @@
+"""Animations as files: pages, GIF by Pillow, and MP4 by ffmpeg."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from gd_lightning.errors import InputError, first_line
+from gd_lightning.plots.motion.drawing import Picture, pictures
+from gd_lightning.plots.motion.scene import Scene
+
+FRAMES_A_SECOND = 10
+_COLORS = 64  # of a GIF: lines, dots and letters have few
+
+
+def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
+    """Write an animation in the format that the name of its file says; a file that is there is replaced.
+
+    Args:
+        scene: What is shown.
+        page: Makes the page of it.
+        path: Its name ends in .html, .gif or .mp4.
+
+    Raises:
+        InputError: ffmpeg fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    writers: dict[str, Callable[[], None]] = {
+        ".html": lambda: _write_text(part, page()),
+        ".gif": lambda: _write_gif(part, pictures(scene)),
+        ".mp4": lambda: _write_mp4(part, pictures(scene)),
+    }
+    try:
+        writers[path.suffix.lower()]()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_gif(path: Path, frames: Iterable[Picture]) -> None:
+    image = importlib.import_module("PIL.Image")  # Pillow, which matplotlib depends on
+    shown = [image.fromarray(frame) for frame in frames]
+    palette = shown[-1].quantize(_COLORS)  # the last frame has all colours
+    first, *others = (frame.quantize(palette=palette, dither=image.Dither.NONE) for frame in shown)
+    durations = [1000 // FRAMES_A_SECOND] * len(others) + [2000]  # milliseconds; the end is looked at
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0)
+
+
+def _write_mp4(path: Path, frames: Iterable[Picture]) -> None:
+    """Send the pixels to ffmpeg; the usual players want even sizes, and colours of half the resolution."""
+    pending = iter(frames)
+    first = next(pending)
+    height, width = first.shape[:2]
+    taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_A_SECOND), "-i", "-"]
+    made = ["-an", "-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-movflags", "+faststart"]
+    command = [str(shutil.which("ffmpeg")), "-loglevel", "error", "-y", *taken, *made, str(path)]
+    pixels = first.tobytes() + b"".join(frame.tobytes() for frame in pending)
+    done = subprocess.run(command, input=pixels, capture_output=True, check=False)
+    if done.returncode:
+        said = first_line(
+            RuntimeError(done.stderr.decode("utf-8", "replace").strip() or f"it ended with {done.returncode}")
+        )
+        raise InputError(
+            f"cannot write {path.suffix} files, because ffmpeg refuses to ({said[:200]}); use .html or .gif"
+        )

@@ -1,0 +1,254 @@
+"""What an animation shows: paths over the loss surface, fits over the data and loss curves, against samples.
+
+Letters: N samples, of which each has one feature and one target where there is a line; F frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gd_lightning.errors import InputError
+from gd_lightning.escaping import in_one_line
+from gd_lightning.records.history import History, Outcome
+
+Values = NDArray[np.float64]
+
+MOST_FRAMES = 120
+MOST_TRACKS = 4  # side by side
+_ROWS = 1_500  # of a path or a curve that are kept: more lie within one pixel of a frame
+
+
+@dataclass(frozen=True)
+class LineLoss:
+    """The mean squared error of w x + b: ``least`` + (sd (w - w*))^2 + (mean (w - w*) + b - b*)^2.
+
+    Args:
+        mean: Mean of the feature.
+        sd: Its standard deviation, with the divisor N.
+        w: The weight of the least squares.
+        b: Their bias.
+        least: Their loss.
+
+    Example:
+        >>> loss = LineLoss.of([(np.array([1.0, 3.0]), np.array([2.0, 6.0]))], 2.0, 0.0, 0.0)
+        >>> float(loss(3.0, 0.0))  # the mean of 1 and 9
+        5.0
+    """
+
+    mean: float
+    sd: float
+    w: float
+    b: float
+    least: float
+
+    @classmethod
+    def of(cls, pieces: Iterable[tuple[Values, Values]], w: float, b: float, least: float) -> LineLoss:
+        """Make it from data in pieces, features and targets of shape (n,) each, and from the least squares."""
+        features = np.concatenate([x for x, _ in pieces])
+        return cls(float(features.mean()), float(features.std()), w, b, least)
+
+    def __call__(self, w: Any, b: Any) -> Any:
+        """Return the loss of lines."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.least + (self.sd * (w - self.w)) ** 2 + (self.mean * (w - self.w) + (b - self.b)) ** 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a line is fitted to.
+
+    Args:
+        x: Features that are drawn, shape (n,).
+        y: Their targets, shape (n,).
+        feature: Name of the feature.
+        target: Name of the target.
+        loss: The train loss of lines; None where it is no mean squared error.
+        truth: Weight and bias of the true line, if known.
+    """
+
+    x: Values
+    y: Values
+    feature: str
+    target: str
+    loss: LineLoss | None = None
+    truth: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Track:
+    """A run in an animation.
+
+    Args:
+        label: What it is called.
+        samples: Samples seen at each row of the path, ascending, shape (rows,).
+        w: Weight there, shape (rows,); None where parameters are not recorded.
+        b: Bias there, shape (rows,).
+        loss_samples: Samples seen where the train loss is known, shape (m,).
+        losses: The train loss there, shape (m,).
+        diverged: Whether the run diverged.
+    """
+
+    label: str
+    samples: Values
+    w: Values | None
+    b: Values | None
+    loss_samples: Values
+    losses: Values
+    diverged: bool = False
+
+    @classmethod
+    def of(cls, label: str, history: History, line: Line | None) -> Track:
+        """Read a run.
+
+        Args:
+            label: What it is called.
+            history: Its history.
+            line: What a line is fitted to; None where the model is none.
+
+        Raises:
+            InputError: It has no train loss against samples.
+        """
+        samples, losses = (
+            history.series("train_loss", "samples") if "train_loss" in history else (np.empty(0), np.empty(0))
+        )
+        if len(samples) < 2 or not np.isfinite(samples).all():
+            raise InputError(
+                f"cannot animate {label}, because it has no train loss against samples; train it with HistoryRecorder"
+            )
+        kept, diverged = _kept(samples), history.outcome is Outcome.DIVERGED
+        found = cls(label, samples, None, None, samples[kept], losses[kept], diverged)
+        if line is None or not ("w" in history and "b" in history):
+            return found
+        (where, w), (_, b) = history.series("w", "samples"), history.series("b", "samples")
+        kept = _kept(where)
+        found = replace(found, samples=where[kept], w=w[kept], b=b[kept])
+        if line.loss is not None:
+            found = replace(found, loss_samples=where[kept], losses=line.loss(w[kept], b[kept]))
+        return found
+
+
+def _kept(samples: Values) -> NDArray[np.int64]:
+    """Return the rows to keep: those at equidistant numbers of samples."""
+    if len(samples) <= _ROWS:
+        return np.arange(len(samples))
+    wanted = np.linspace(samples[0], samples[-1], _ROWS)
+    return np.unique(np.searchsorted(samples, wanted, side="right") - 1)
+
+
+@dataclass(frozen=True, repr=False)
+class Scene:
+    """Runs that are shown in motion, frame by frame in samples.
+
+    Args:
+        title: What is shown.
+        tracks: The runs.
+        line: What a line is fitted to; None where the model is none, of which only losses are shown.
+        least_squares: The smallest train loss that can be reached, if known.
+        per_epoch: Samples of an epoch, if they are the same for all runs.
+    """
+
+    title: str
+    tracks: Sequence[Track]
+    line: Line | None = None
+    least_squares: float | None = None
+    per_epoch: int | None = None
+
+    @property
+    def note(self) -> str:
+        """What is shown, and why no more."""
+        if self.shows_fits:
+            return "Train loss, data and fit." if self.surface is None else "Path, data and fit, and train loss."
+        return (
+            "Train loss alone: of other models than lines over one feature, parameters are not recorded at each update."
+        )
+
+    @property
+    def shows_fits(self) -> bool:
+        """Whether lines are drawn over the data."""
+        return self.line is not None and any(track.w is not None for track in self.tracks)
+
+    @property
+    def surface(self) -> LineLoss | None:
+        """The loss over which paths are drawn; None where they are not."""
+        return self.line.loss if self.line is not None and all(track.w is not None for track in self.tracks) else None
+
+    @cached_property
+    def frames(self) -> list[int]:
+        """The samples seen in each frame, shape (F,)."""
+        end = max(float(track.samples[-1]) for track in self.tracks)
+        return sorted({round(samples) for samples in np.linspace(0, end, MOST_FRAMES + 1)})
+
+    @cached_property
+    def ranges(self) -> dict[str, Any]:
+        """The limits of all axes, the same in all frames; None where there is no such panel."""
+        losses = np.concatenate([track.losses for track in self.tracks])
+        start = self.tracks[0].losses[0]
+        low, high = _bounds(losses, float(start), self.least_squares)
+        shown: dict[str, Any] = {"loss": [low, high], "isLog": low > 0, "w": None, "b": None, "x": None, "y": None}
+        if self.line is not None:
+            shown["x"], shown["y"] = _with_margin(self.line.x, 0.05), _with_margin(self.line.y, 0.25)
+        if (loss := self.surface) is not None:
+            for name, best in (("w", loss.w), ("b", loss.b)):
+                counted = [getattr(track, name)[:1] for track in self.tracks]
+                away = max(float(np.abs(values - best).max()) for values in counted)
+                half = 1.35 * max(away, 0.05 * abs(best), 1e-3)
+                shown[name] = [best - half, best + half]
+        return shown
+
+    def content(self) -> dict[str, Any]:
+        """Return all of it as plain values, for a page."""
+        line = self.line if self.shows_fits else None
+        return {
+            "note": self.note,
+            "frames": self.frames,
+            "ranges": self.ranges,
+            "leastSquares": self.least_squares,
+            "perEpoch": self.per_epoch,
+            "line": None if line is None else _line_content(line),
+            "tracks": [
+                {
+                    "label": in_one_line(track.label),
+                    "samples": track.samples.tolist(),
+                    "w": None if track.w is None else _plain(track.w),
+                    "b": None if track.b is None else _plain(track.b),
+                    "lossSamples": track.loss_samples.tolist(),
+                    "losses": _plain(track.losses),
+                    "diverged": track.diverged,
+                }
+                for track in self.tracks
+            ],
+        }
+
+
+def _line_content(line: Line) -> dict[str, Any]:
+    loss = None if line.loss is None else vars(line.loss)
+    names = {"feature": in_one_line(line.feature), "target": in_one_line(line.target)}
+    return {**names, "x": line.x.tolist(), "y": line.y.tolist(), "truth": line.truth, "loss": loss}
+
+
+def _plain(values: Values) -> list[float | None]:
+    """Return numbers for JSON, which has no infinity."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _bounds(losses: Values, start: float, least: float | None) -> tuple[float, float]:
+    """Return limits for losses, of which those far above the start are cut off; 0 below where there is no logarithm."""
+    scale = start if math.isfinite(start) and start > 0 else 1.0
+    positive = losses[np.isfinite(losses) & (losses > 0)]
+    if not len(positive):
+        return 0.0, scale
+    low = max(min(float(positive.min()), least or math.inf), 1e-9 * scale)
+    return low / 1.6, 1.6 * min(max(float(positive.max()), scale), 1e3 * scale)
+
+
+def _with_margin(values: Values, part: float) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    room = part * (high - low) or 1.0
+    return [low - room, high + room]

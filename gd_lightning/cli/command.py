@@ -40,13 +40,14 @@ from gd_lightning.cli.processes import (
 )
 from gd_lightning.cli.program import own_subcommands, typed
 from gd_lightning.cli.saved_config import SaveConfig
+from gd_lightning.cli.subcommands.animation import check_animation
 from gd_lightning.cli.subcommands.compare import compare
 from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.evaluation import judge
 from gd_lightning.cli.subcommands.explore import ExploreOptions, command_of, is_complete, write_page
-from gd_lightning.cli.subcommands.fit import callbacks_of_fit, check_fit, fit
+from gd_lightning.cli.subcommands.fit import animate_run, callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.subcommands.plan import PlanOptions, show
 from gd_lightning.cli.subcommands.predict import predict
@@ -254,6 +255,7 @@ class Command(OpenCLI):
     def fit(self) -> None:
         """Train: check the data before anything is written, then name the run."""
         check_fit(self.trainer, self.model, self.datamodule)
+        check_animation(self.options.values.animate)
         if not self._is_member:
             say_what_was_read(self.datamodule)
         if self.model.hparams["engine"] == "fused" and (missing := why_no_numba()):
@@ -270,6 +272,8 @@ class Command(OpenCLI):
             train = self._named.refusals_in_a_run()(partial(self.trainer.fit, self.model, **given))
             continued = None if options.ckpt_path is None else self.model
             self.outcome = fit(train, self.trainer, continued, files, self._is_member)
+            if options.animate is not None and self.outcome is not None and not self._is_member:
+                animate_run(self.trainer, self.model, self.datamodule, options.animate)
         finally:
             files.release()
 

@@ -43,6 +43,8 @@ class Parser(LightningArgumentParser):
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a method, the last that there are, and describe all as this program takes them."""
         added: list[str] = super().add_method_arguments(*args, **kwargs)
+        if self.stage == "fit":  # whose other options are those of the Trainer's method
+            self.add_argument("--animate", type=str | None, default=None)
         describe(self, self.stage)
         return added
 

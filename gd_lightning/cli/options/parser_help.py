@@ -32,6 +32,8 @@ _HELP = {
     "ckpt_path": "The run to continue, evaluate or use: its directory, such as lightning_logs/NAME, a checkpoint "
     "file, last, which is the newest run in lightning_logs, or best (RUN/best of another run), the checkpoint with the "
     "best value that one of its ModelCheckpoints has monitored.",
+    "animate": "Show path, fit and loss in motion: html, gif or mp4 (which needs the program ffmpeg) for a file beside "
+    "the others of the run, or the name of a new file with such an ending; --animate alone means html.",
     "seed_everything": "Seed of the initial weights; true: one that is drawn.",
 }
 _OWN = {"data": RegressionDataModule, "model": RegressionModule}

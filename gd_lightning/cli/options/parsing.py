@@ -176,9 +176,14 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
 
 
 def _flags_as_options(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments, with --json=true for a --json without a value."""
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        yield "--json=true" if argument == "--json" and following not in ("true", "false") else argument
+    """Yield the arguments, with --json=true for a --json without a value, and --animate=html for such an --animate."""
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
+        if argument == "--json" and following not in ("true", "false"):
+            yield "--json=true"
+        elif argument == "--animate" and following.startswith("--"):
+            yield "--animate=html"
+        else:
+            yield argument
 
 
 def _rewritten(arguments: list[str]) -> list[str]:

@@ -45,6 +45,7 @@ _OWN: dict[str, tuple[Option, ...]] = {
         Option("target", "LOSS", "the train loss whose first crossing is compared"),
         Option("claims", "MAPPING", "claims to test, each with the order it expects"),
         Option("directory", "DIR", "where the runs go; finished ones are kept"),
+        Option("animate", "html|gif|mp4", "show all variants in motion; html if no format is given"),
         Option("workers", "N", "how many processes train at the same time", "1"),
     ),
     "sweep": (
@@ -88,6 +89,7 @@ _TRAINING = (
     _ROOT,
 )
 _CKPT = Option("ckpt_path", "RUN", "a directory of a run, a checkpoint, last or best")
+_ANIMATE = Option("animate", "html|gif|mp4", "show the run in motion; html if no format is given")
 _CONFIG = (
     Option("config", "FILE", "a YAML file, or a config of the package such as noisy_line"),
     Option("print_config", "", "print all options with their values, and end"),
@@ -101,7 +103,7 @@ _INPUTS = Option("data.predict_inputs", "FILE", "a table with new inputs; the kn
 _OWN_OPTIONS = "Options of this subcommand"
 # What each subcommand shows, group by group.
 SHOWN: dict[str, dict[str, tuple[Option, ...]]] = {
-    "fit": {**_TRAINED, "Runs and configs": (_CKPT, *_CONFIG)},
+    "fit": {**_TRAINED, "Runs, files and configs": (_ANIMATE, _CKPT, *_CONFIG)},
     **{
         stage: {
             _OWN_OPTIONS: own,

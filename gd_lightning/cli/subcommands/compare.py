@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks.progress import progress_bar
 from gd_lightning.cli.shown_paths import files_shown
+from gd_lightning.cli.subcommands.animation import check_animation, write_animation_file
 from gd_lightning.cli.subcommands.compare_directory import CLAIMS, own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember, FitVariants, Trains
 from gd_lightning.cli.subcommands.workers import Workers, check_workers, this_share
@@ -55,6 +56,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
     check(options["claims"] or {})
     check_workers("compare", options["workers"])
     check_target(options["target"])
+    check_animation(options["animate"])
     words: dict[str, Any] = {"columns": options["columns"] or (), "claims": options["claims"] or {}}
     words |= {"shown": checked_panels(options["panels"]), "formats": checked_formats(options["formats"])}
     if options["runs"]:
@@ -79,7 +81,7 @@ def _compare_runs(command: Trains, options: Mapping[str, Any], words: Mapping[st
     report.check_columns()
     made_of = {"runs": [str(path.resolve()) for path in paths]}
     with own_directory(options["directory"], _logs(command), "compare-runs", made_of) as directory:
-        _show(report, directory)
+        _show(report, directory, options["animate"])
 
 
 def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mapping[str, Any]) -> None:
@@ -101,10 +103,10 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
             return member.finished(command.fit_member(member))
 
         task = CompareTask(title, members, train, drawn, trainer.precision, options["target"], variants.varied, words)
-        _carry_out(task, directory, Workers(command.options.arguments, members, options["workers"]))
+        _carry_out(task, directory, Workers(command.options.arguments, members, options["workers"]), options["animate"])
 
 
-def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) -> None:
+def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers, animate: str | None) -> None:
     """Train the unfinished runs, and show the results, after an interruption those that there are."""
     interruption: BaseException | None = None
     with progress_bar(len(task.members), " runs", unit_scale=False) as bar:
@@ -123,20 +125,22 @@ def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers) 
             interruption, results = error, task.finished()
     if results:
         with in_turn(directory / CLAIMS / "report"):
-            _show(task.report(results), directory)
+            _show(task.report(results), directory, animate)
     if interruption is not None:
         print(f"finished     {len(results)} of {len(task.members)} runs; repeat the command for the others")
         raise interruption
     shutil.rmtree(directory / CLAIMS, ignore_errors=True)
 
 
-def _show(report: Report, directory: Path) -> None:
-    """Write and print a report."""
+def _show(report: Report, directory: Path, animate: str | None) -> None:
+    """Write and print a report, and write its animation if one is asked for."""
     try:
         report.save(directory)
     finally:
         print(report)
     print(files_shown(directory, "custom_scalars"))  # TensorBoard would open another tab
+    if animate is not None:
+        write_animation_file(report.animate(), animate, directory)
 
 
 def _logs(command: Trains) -> Path:

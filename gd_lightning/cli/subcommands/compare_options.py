@@ -26,6 +26,7 @@ class CompareOptions:
         panels: str | list[str] | None = None,
         formats: str | list[str] = "png,svg",
         workers: int = 1,
+        animate: str | None = None,
     ) -> None:
         """Train variants side by side, from the same start on the same data, and compare them; or compare runs.
 
@@ -58,6 +59,8 @@ class CompareOptions:
                 of one process with as many threads. A further process takes seconds to start, so it pays from some ten
                 seconds of training. The same command, started again while it runs, also on another machine with the
                 same directory, takes part.
+            animate: Show paths, fits and losses of all variants in motion: html, gif or mp4 (which needs the program
+                ffmpeg) for a file in the directory, or the name of a new file; --animate alone means html.
         """
 
 

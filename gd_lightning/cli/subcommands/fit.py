@@ -30,10 +30,12 @@ from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.program import typed
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.shown_paths import shown
+from gd_lightning.cli.subcommands.animation import write_animation_file
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.animations import animated, line_of
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
@@ -155,6 +157,22 @@ def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
             if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint, SaveConfig)):
                 getattr(callback, hook)(trainer, model)
         getattr(model, hook)()
+
+
+def animate_run(trainer: Trainer, model: RegressionModule, data: RegressionDataModule, given: str) -> None:
+    """Write a run in motion into a file, and say where it is.
+
+    Args:
+        trainer: The Trainer, after the run.
+        model: The module.
+        data: The data.
+        given: The format, or the file.
+    """
+    recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
+    assert recorder.summary is not None
+    title, line = f"{title_of(trainer)} by {recorder.summary.description}", line_of(data, model)
+    made = animated(title, [(title, recorder.history)], line, recorder.summary.least_squares_loss)
+    write_animation_file(made, given, recorder.directory)
 
 
 def print_run(recorder: HistoryRecorder, trainer: Trainer) -> None:

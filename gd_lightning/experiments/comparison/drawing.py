@@ -10,8 +10,10 @@ import torch
 from gd_lightning.affine import least_squares_over
 from gd_lightning.callbacks.pictures import as_columns, prediction_of
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.experiments.animations import line_of
 from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.comparison.figure import Fits
+from gd_lightning.plots.motion.scene import Line
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid
 
 
@@ -22,10 +24,12 @@ class ProblemPanels:
     Args:
         fits: Data and fitted functions.
         surface: The train loss over weight and bias, for linear regressors with the mean squared error.
+        line: What the lines of linear regressors are fitted to, for animations.
     """
 
     fits: Fits | None = None
     surface: Surface | None = None
+    line: Line | None = None
 
     @classmethod
     def of(cls, data: RegressionDataModule, modules: Mapping[str, RegressionModule]) -> ProblemPanels:
@@ -45,7 +49,8 @@ class ProblemPanels:
         if not all(_is_line(module) for module in modules.values()):
             return cls(fits)
         best = least_squares_over(samples.pieces)[0].named()
-        return cls(fits, Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"])))
+        surface = Surface.of_squared_error(map(as_columns, samples.pieces()), (best["w"], best["b"]))
+        return cls(fits, surface, line_of(data, next(iter(modules.values()))))
 
 
 def _is_line(module: RegressionModule) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from gd_lightning.experiments.animations import animated
 from gd_lightning.experiments.comparison.claims import judged
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.drawing import ProblemPanels
@@ -20,6 +21,7 @@ from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows, table_cells
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.plots.comparison.figure import checked_panels, comparison_figure
+from gd_lightning.plots.motion.animation import Animation
 from gd_lightning.plots.style import png_bytes, save_figures
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
@@ -142,8 +144,6 @@ class Report:
             InputError: There is no such panel.
         """
         groups = self.comparison.groups[:_MOST_DRAWN]
-        least = [value for values in self.comparison.values("least_squares_loss") for value in values]
-        known = not np.isnan(least).any() and np.ptp(least) <= 1e-9 * max(least)
         variances: dict[str, tuple[int, Values]] = {}
         for group, row in zip(groups, self.rows, strict=False):
             measured = group.final("gradient_variance")
@@ -157,11 +157,30 @@ class Report:
             title=f"{self.title}{shared}",
             panels=self.shown if panels is None else checked_panels(panels),
             notes=notes,
-            least_squares=least[0] if known else None,
+            least_squares=self._least_squares,
             surface=self.panels.surface,
             fits=self.panels.fits,
             variances=variances,
         )
+
+    @property
+    def _least_squares(self) -> float | None:
+        """The smallest train loss that can be reached, where it is known and the same for all."""
+        least = [value for values in self.comparison.values("least_squares_loss") for value in values]
+        known = not np.isnan(least).any() and np.ptp(least) <= 1e-9 * max(least)
+        return least[0] if known else None
+
+    def animate(self) -> Animation:
+        """Return the first run of each variant in motion: paths, fits and train losses by samples seen.
+
+        Paths and fits are shown of lines over one feature, of other models the train losses alone; of more than eight
+        variants, the first eight are shown. ``save("comparison.gif")`` writes it.
+
+        Raises:
+            InputError: A run has no train loss against samples.
+        """
+        runs = [(group.label, group.histories[0]) for group in self.comparison.groups]
+        return animated(self.title, runs, self.panels.line, self._least_squares)
 
     def save(self, directory: Path) -> None:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""

@@ -23,7 +23,7 @@ from gd_lightning.experiments.single.run import Run, copied_from
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
 from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
-from gd_lightning.problems import Arrays, Frame, ProblemLike
+from gd_lightning.problems import Arrays, Frame, ProblemLike, as_problem
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
@@ -117,6 +117,7 @@ def _train(
         lambda path: trainer.save_checkpoint(path, weights_only=False),
         data.problem.columns_state(),
         isinstance(data.problem, (Arrays, Frame)) and data.problem.has_column,
+        lambda _: data,
     )
 
 
@@ -145,7 +146,12 @@ def load(run: str | Path, network: Any = None) -> Run:
     title, columns = _title(checkpoint), checkpoint.get(RegressionDataModule.__qualname__, {}).get("columns")
     history = History.from_run(directory)
     history.outcome, history.reason = Outcome(summary["outcome"]), summary["reason"]
-    return Run(history, RunSummary(**known), module, title, directory, copied_from(path), columns)
+
+    def read_data(problem: ProblemLike | None) -> RegressionDataModule:
+        made = {} if problem is None else {"problem": as_problem(problem)}
+        return RegressionDataModule.load_from_checkpoint(path, **made)
+
+    return Run(history, RunSummary(**known), module, title, directory, copied_from(path), columns, read_data=read_data)
 
 
 def _checkpoint(run: str | Path) -> tuple[Path, Path]:

@@ -13,14 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import PIECE
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.animations import animated, line_of
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
 from gd_lightning.module import RegressionModule
+from gd_lightning.plots.motion.animation import Animation
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
-from gd_lightning.problems import inputs_of
+from gd_lightning.problems import ProblemLike, inputs_of
 from gd_lightning.records.history import History
 from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.run_directory import (
@@ -49,6 +52,7 @@ class Run:
         save_checkpoint: Writes its checkpoint to a path.
         columns: How columns of a data frame or table became features, as stored in the checkpoint.
         has_column: Whether its only target was given as a column, shape (N, 1), so that predictions have that shape.
+        read_data: Returns its data, or those that are given.
     """
 
     history: History
@@ -59,6 +63,7 @@ class Run:
     save_checkpoint: Callable[[Path], object]
     columns: Any = None
     has_column: bool = False
+    read_data: Callable[[ProblemLike | None], RegressionDataModule] | None = None
 
     def predict(self, x: Any) -> NDArray[Any]:
         """Predict at new inputs.
@@ -100,6 +105,22 @@ class Run:
         draw_losses(ax, self.history, self.summary.variant, self.summary.least_squares_loss)
         figure = ax.figure
         return figure if isinstance(figure, Figure) else figure.figure  # of a part of a figure
+
+    def animate(self, problem: ProblemLike | None = None) -> Animation:
+        """Return the run in motion: path, fit and train loss by samples seen; ``save("run.gif")`` writes it.
+
+        Path and fit are shown of a line over one feature, of other models the train loss alone.
+
+        Args:
+            problem: The data, of a run that was loaded and whose data are in no file; None: those of the run.
+
+        Raises:
+            InputError: The run has no train loss, or its data cannot be made again.
+        """
+        has_path = "w" in self.history and "b" in self.history
+        line = line_of(self.read_data(problem), self.module) if has_path and self.read_data is not None else None
+        runs = [(f"{self.title} by {self.summary.description}", self.history)]
+        return animated(runs[0][0], runs, line, self.summary.least_squares_loss)
 
     def save(self, directory: str | Path | None = None) -> Path:
         """Write the files of the run, as the command line does; ``load`` reads them.

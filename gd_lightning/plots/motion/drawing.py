@@ -22,6 +22,7 @@ Picture = NDArray[np.uint8]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"
 _WIDTH, _HEIGHT, _DPI = 4.2, 3.5, 80  # of a panel, in inches
+_COLUMNS = 4  # surfaces in a row
 _DENSE = 300  # points of a curve
 _CONTOURS, _RATIO = 14, 2.4  # contours, and of the excess on one to that on the next
 
@@ -40,18 +41,20 @@ class _Stage:
         self.scene = scene
         self.moving: list[tuple[Artist, Move]] = []
         surface, k = scene.surface, len(scene.tracks)
-        shown = k * (surface is not None) + scene.shows_fits + 1
+        others = scene.shows_fits + 1
+        # A single run has all panels side by side; several have a surface each, in rows of four, above the others.
         is_one_row = surface is None or k == 1
-        columns = shown if is_one_row else max(k, 2)
-        rows = 1 if is_one_row else 2
+        columns = (surface is not None) + others if is_one_row else max(min(k, _COLUMNS), 2)
+        rows = 1 if is_one_row else 1 + -(-k // _COLUMNS)
         self.figure: Figure = sized_figure(_WIDTH * columns, _HEIGHT * rows + 0.35)
         self.figure.set_dpi(_DPI)
         grid = self.figure.add_gridspec(rows, 2 * columns, left=0.75 / (_WIDTH * columns), right=0.985)
         grid.update(wspace=1.4, hspace=0.38, top=1 - 0.75 / (_HEIGHT * rows), bottom=0.6 / (_HEIGHT * rows))
-        places = [self.figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(k if surface else 0)]
-        others = scene.shows_fits + 1
-        width = 2 if is_one_row else 2 * columns // others
-        first = 2 * len(places) if is_one_row else 0
+        places = [
+            self.figure.add_subplot(grid[i // _COLUMNS, 2 * (i % _COLUMNS) : 2 * (i % _COLUMNS) + 2])
+            for i in range(k if surface else 0)
+        ]
+        width, first = (2, 2 * len(places)) if is_one_row else (2 * columns // others, 0)
         below = [self.figure.add_subplot(grid[-1, first + width * i : first + width * (i + 1)]) for i in range(others)]
         for i, (axes, track) in enumerate(zip(places, scene.tracks, strict=False)):
             self._surface(axes, track, i)

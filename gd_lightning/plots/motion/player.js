@@ -27,7 +27,10 @@ const surfaces = ranges.w === null ? [] : tracks.map(track =>
     `Path of ${track.label} over the loss surface`));
 const fits = line === null ? null : panelIn("others", "Data and fit", line.feature, line.target, "Data and fitted lines");
 const curve = panelIn("others", "Train loss", "samples seen", "train loss", "Train loss against samples");
-if (!surfaces.length) input("surfaces").remove();
+if (surfaces.length) {
+  input("surfaces").style.gridTemplateColumns = `repeat(${Math.min(4, surfaces.length)}, 1fr)`;
+  input("surfaces").style.flexGrow = Math.ceil(surfaces.length / 4);
+} else input("surfaces").remove();
 
 /* How many of the rows of a track there are until some samples. */
 function rowsUntil(track, samples) {

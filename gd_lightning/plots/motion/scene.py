@@ -6,7 +6,7 @@ Letters: N samples, of which each has one feature and one target where there is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from gd_lightning.records.history import History, Outcome
 Values = NDArray[np.float64]
 
 MOST_FRAMES = 120
-MOST_TRACKS = 4  # side by side
+MOST_TRACKS = 8
 _ROWS = 1_500  # of a path or a curve that are kept: more lie within one pixel of a frame
 
 
@@ -37,8 +37,7 @@ class LineLoss:
         least: Their loss.
 
     Example:
-        >>> loss = LineLoss.of([(np.array([1.0, 3.0]), np.array([2.0, 6.0]))], 2.0, 0.0, 0.0)
-        >>> float(loss(3.0, 0.0))  # the mean of 1 and 9
+        >>> LineLoss(mean=2.0, sd=1.0, w=2.0, b=0.0, least=0.0)(3.0, 0.0)  # at x = 1 and 3: the mean of 1 and 9
         5.0
     """
 
@@ -47,12 +46,6 @@ class LineLoss:
     w: float
     b: float
     least: float
-
-    @classmethod
-    def of(cls, pieces: Iterable[tuple[Values, Values]], w: float, b: float, least: float) -> LineLoss:
-        """Make it from data in pieces, features and targets of shape (n,) each, and from the least squares."""
-        features = np.concatenate([x for x, _ in pieces])
-        return cls(float(features.mean()), float(features.std()), w, b, least)
 
     def __call__(self, w: Any, b: Any) -> Any:
         """Return the loss of lines."""

@@ -1,0 +1,42 @@
+"""``--animate`` of ``fit`` and ``compare``: where the file goes, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gd_lightning.cli.shown_paths import shown
+from gd_lightning.errors import InputError
+from gd_lightning.plots.motion.animation import FORMATS, Animation, check_animation_file
+from gd_lightning.tracking.run_directory import is_taken
+
+
+def check_animation(given: str | None) -> None:
+    """Refuse an animation that could not be written in the end.
+
+    Args:
+        given: A format or a file; None: no animation.
+
+    Raises:
+        InputError: There is no such format, or the file is there already.
+    """
+    if given is None:
+        return
+    check_animation_file(_file(given, Path()))
+    if given not in FORMATS and is_taken(Path(given)):
+        raise InputError(f"cannot animate into {given}, because that is there already; give another name")
+
+
+def write_animation_file(animation: Animation, given: str, directory: Path | None) -> None:
+    """Write an animation, and say where it is.
+
+    Args:
+        animation: The animation.
+        given: A format or a file.
+        directory: Where the files of the run or comparison are; None: here.
+    """
+    path = animation.save(_file(given, directory or Path()))
+    print(f"animation    {shown(path)}: {animation.note}")
+
+
+def _file(given: str, directory: Path) -> Path:
+    return directory / f"animation.{given}" if given in FORMATS else Path(given)

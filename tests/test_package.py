@@ -89,6 +89,10 @@ def test_the_wheel_works_from_an_empty_directory(environment: Path, tmp_path: Pa
         "import gd_lightning.plots.motion.page as made; print(len(made.html_page('explore.html', {}, 'a page', {{}})))"
     )
     assert int(_run(environment, "-c", pages.format(["descent.js", "panels.js", "explore.js"]), cwd=tmp_path)) > 30_000
+    assert (
+        int(_run(environment, "-c", pages.format(["player.js"]).replace("explore.h", "animation.h"), cwd=tmp_path))
+        > 5_000
+    )
     assert _run(environment.parent / "gd-lightning", "--version", cwd=tmp_path).startswith("gd_lightning ")
 
 

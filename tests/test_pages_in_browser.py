@@ -19,7 +19,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gd_lightning import SteepLine, explore, fit
+from gd_lightning import SteepLine, compare, explore, fit
 from gd_lightning.affine import Affine
 from gd_lightning.theory import LinearLoss, OutcomePredictor
 from gd_lightning.update_rule import UpdateRule
@@ -48,17 +48,19 @@ const move = moved => {
 const text = selector => document.querySelector(selector).textContent;
 """
 
-# The result goes into the document, which the browser prints.
+# The result goes into the document, which the browser prints. The milliseconds are of the page: nobody waits for them.
 RESULT = """
 <script>
 window.faults = [];
 window.addEventListener('error', event => window.faults.push(event.message));
+const begin = () => {BEGIN}
+setTimeout(begin, 100);
 setTimeout(() => {
-  const given = %s;
-  const result = (() => {%s})();
+  const given = GIVEN;
+  const result = (() => {SCRIPT})();
   document.body.innerHTML = '<pre id="result"></pre>';
   document.getElementById('result').textContent = JSON.stringify({result, faults: window.faults});
-}, 300);
+}, WAIT);
 </script>
 """
 
@@ -69,10 +71,19 @@ class Browser:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def run(self, page: str, script: str, given: object = None) -> Any:
-        """Run JavaScript in a page that has been shown; returns what it returns. ``given`` is a value that it gets."""
+    def run(self, page: str, script: str, given: object = None, begin: str = "", wait: int = 300) -> Any:
+        """Run JavaScript in a page that has been shown.
+
+        Args:
+            page: The page.
+            script: What is run; what it returns is returned.
+            given: A value that it gets.
+            begin: What is run before.
+            wait: After how many milliseconds of the page the script is run.
+        """
+        added = RESULT.replace("WAIT", str(wait)).replace("GIVEN", json.dumps(given)).replace("BEGIN", begin)
         file = self._directory / "page.html"
-        file.write_text(page + RESULT % (json.dumps(given), MOVE + script), encoding="utf-8")
+        file.write_text(page + f"<script>{MOVE}</script>" + added.replace("SCRIPT", script), encoding="utf-8")
         shown = ("--window-size=1280,800", "--virtual-time-budget=5000", "--dump-dom", f"file://{file}")
         command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={self._directory / 'profile'}", *shown]
         printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
@@ -185,6 +196,44 @@ def test_the_start_follows_the_pointer_and_everything_the_keyboard(browser: Brow
     assert f'initialization={{"weight": {w:g}, "bias": {b:g}}}' in command
     assert found["reached"]
     assert found["named"]
+
+
+def test_an_animation_plays_steps_and_follows_its_slider(browser: Browser) -> None:
+    report = compare(batch_sizes=["full", 16, 1], lrs=[0.05, 0.05, 0.1], seeds=1, max_epochs=5)
+    script = """
+      const press = id => document.getElementById(id).click();
+      const seen = [{...shown}];
+      press('step'); press('step'); press('back');
+      seen.push({...shown});
+      move({frame: 120, speed: 4});
+      seen.push({...shown});
+      const said = text('#now');
+      press('play');
+      seen.push({...shown});
+      document.dispatchEvent(new KeyboardEvent('keydown', {key: ' ', bubbles: true}));
+      seen.push({...shown});
+      const page = document.documentElement;
+      const size = [page.scrollWidth, page.scrollHeight, window.innerWidth, window.innerHeight];
+      return {seen, said, size, canvases: document.querySelectorAll('canvas').length}"""
+    found = browser.run(report.animate().html(), script)
+    assert [(each["frame"], each["isPlaying"]) for each in found["seen"]] == [
+        (0, False),
+        (1, False),
+        (120, False),
+        (0, True),  # from the beginning, as it stood at the end
+        (0, False),
+    ]
+    assert found["seen"][2]["samples"] == 500
+    assert found["said"] == "500, epoch 5.0; stochastic diverged"
+    assert found["size"][:2] == found["size"][2:]
+    assert found["canvases"] == 3 + 2
+
+
+def test_an_animation_goes_on_by_itself_to_its_end(browser: Browser) -> None:
+    page = fit(batch_size=16, lr=0.05, epochs=2).animate().html()
+    begin = "move({speed: 4}); document.getElementById('play').click();"
+    shown = browser.run(page, "return {...shown}", begin=begin, wait=4500)
+    assert shown == {"frame": 120, "samples": 200, "isPlaying": False}
 
 
 def test_a_picture_of_the_page_shows_its_colours(browser: Browser, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 from lightning.pytorch import LightningModule
@@ -16,6 +16,7 @@ from gd_lightning.plots.motion.animation import Animation
 from gd_lightning.plots.motion.scene import MOST_TRACKS, Line, LineLoss, Track
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES
 from gd_lightning.records.history import History
+from gd_lightning.tracking.summary import RunSummary
 
 
 def animated(
@@ -38,6 +39,26 @@ def animated(
     lengths = {round(history["samples"][-1] / max(history["epoch"][-1], 1e-9)) for _, history in shown}
     per_epoch = lengths.pop() if len(lengths) == 1 else None
     return Animation(f"{title}{left_out}", tracks, line, least_squares, per_epoch)
+
+
+def animated_run(title: str, history: History, summary: RunSummary, read_line: Callable[[], Line | None]) -> Animation:
+    """Return a single run in motion.
+
+    Args:
+        title: The name of its problem.
+        history: Its history.
+        summary: Its summary.
+        read_line: Returns what a line is fitted to; called where parameters are recorded.
+
+    Raises:
+        InputError: It has no train loss against samples.
+    """
+    label = summary.variant or "run"
+    settings = [] if summary.batch_size is None else [f"batch_size {summary.batch_size}"]
+    settings += [f"lr {history.last('lr'):g}"] if "lr" in history else []
+    line = read_line() if "w" in history and "b" in history else None
+    heading = ", ".join([f"{title}: {label} gradient descent" if summary.variant else title, *settings])
+    return animated(heading, [(label, history)], line, summary.least_squares_loss)
 
 
 def line_of(data: RegressionDataModule, module: LightningModule) -> Line | None:

@@ -999,6 +999,11 @@ ADVICE: dict[str, Advice] = {
         "sweep --model.lr log(1e-4,1,9000) --data.batch_size 1,2,3,4,5,6,7,8,9,10 --model.momentum linear(0,0.9,90)",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
     ),
+    "cannot animate into {}, because that is there already; give another name": advice(
+        "fit --trainer.max_epochs 2 --animate run.html",
+        "fit --trainer.max_epochs 2 --animate other.html",
+        before="fit --trainer.max_epochs 2 --animate run.html",
+    ),
     "cannot write the page to {}, because that is there already; give another name": advice(
         "explore --file page.html", "explore --file other.html", before="explore --file page.html"
     ),

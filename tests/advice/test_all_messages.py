@@ -8,6 +8,8 @@ from tests.advice.messages import messages
 # Parts of messages that nothing here can bring about or follow, and why.
 EXEMPT = {
     "there is not enough memory; give a smaller data.micro_batch_size": "would need more memory than there is",
+    "the program ffmpeg is not installed; use html or gif": "there may be one: tests/plots/test_animation.py",
+    "because ffmpeg refuses to ({}); use .html or .gif": "needs an ffmpeg that fails: tests/plots/test_animation.py",
     "{}; choose another directory with --trainer.default_root_dir": "needs another user: tests/cli/test_faults.py",
     "it may not be read; change its permissions": "needs another user",
     "because another process does; wait until it has ended": "needs another process: tests/cli/test_two_at_once.py",

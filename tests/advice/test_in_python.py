@@ -26,6 +26,7 @@ from gd_lightning import (
     ExcessBelow,
     FourPoints,
     GradientNormBelow,
+    History,
     HistoryRecorder,
     InputError,
     LastCheckpoint,
@@ -57,6 +58,7 @@ from gd_lightning.losses import mean_loss
 from gd_lightning.models import MLPRegressor, initialize
 from gd_lightning.module import predictor_of
 from gd_lightning.module.trainer_checks import check_strategy
+from gd_lightning.plots.motion.scene import Track
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
 
@@ -167,6 +169,12 @@ def _continued(make_trainer: MakeTrainer, directory: Path, lr: float) -> None:
 def _loader(batch_size: int, samples: int) -> None:
     data = Samples(torch.ones(6, 1), torch.ones(6, 1))
     BatchLoader(data, Variant(batch_size, 6)).load_state_dict({"samples": samples})
+
+
+def _animated_into(path: Path, is_directory: bool) -> None:
+    if is_directory:
+        path.mkdir()
+    fit(FourPoints(), lr=0.01, epochs=2).animate().save(path)
 
 
 def _outcome(**options: Any) -> object:
@@ -322,6 +330,18 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
     "because the train loss of these data cannot be measured; give data that have a length": (
         _recorded(lambda: LossBelow(0.1), data=DataLoader(Endless(), batch_size=2), module=Own()),
         [_recorded(lambda: LossBelow(0.1), data=_pairs(), module=Own())],
+    ),
+    "against samples; train it with HistoryRecorder": (
+        _alone(lambda: Track.of("a run", History(), None)),
+        [_alone(lambda: fit(FourPoints(), lr=0.01, epochs=2).animate())],
+    ),
+    "because its name ends in no format; use html, gif or mp4": (
+        lambda _, directory: fit(FourPoints(), lr=0.01, epochs=2).animate().save(directory / "run.png"),
+        [lambda _, directory: fit(FourPoints(), lr=0.01, epochs=2).animate().save(directory / "run.html")],
+    ),
+    "cannot write an animation to {}, because that is a directory; give a file's name": (
+        lambda _, directory: _animated_into(directory / "run.html", is_directory=True),
+        [lambda _, directory: _animated_into(directory / "other.html", is_directory=False)],
     ),
     "shows a line over one feature; give one feature and one target": (
         _alone(lambda: explore(LinearProblem(n_features=2))),

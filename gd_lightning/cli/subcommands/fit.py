@@ -35,7 +35,7 @@ from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.animations import animated, line_of
+from gd_lightning.experiments.animations import animated_run, line_of
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
@@ -170,8 +170,7 @@ def animate_run(trainer: Trainer, model: RegressionModule, data: RegressionDataM
     """
     recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
     assert recorder.summary is not None
-    title, line = f"{title_of(trainer)} by {recorder.summary.description}", line_of(data, model)
-    made = animated(title, [(title, recorder.history)], line, recorder.summary.least_squares_loss)
+    made = animated_run(title_of(trainer), recorder.history, recorder.summary, lambda: line_of(data, model))
     write_animation_file(made, given, recorder.directory)
 
 

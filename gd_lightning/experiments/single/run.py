@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import PIECE
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.animations import animated, line_of
+from gd_lightning.experiments.animations import animated_run, line_of
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
 from gd_lightning.module import RegressionModule
 from gd_lightning.plots.motion.animation import Animation
+from gd_lightning.plots.motion.scene import Line
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
 from gd_lightning.problems import ProblemLike, inputs_of
@@ -117,10 +118,12 @@ class Run:
         Raises:
             InputError: The run has no train loss, or its data cannot be made again.
         """
-        has_path = "w" in self.history and "b" in self.history
-        line = line_of(self.read_data(problem), self.module) if has_path and self.read_data is not None else None
-        runs = [(f"{self.title} by {self.summary.description}", self.history)]
-        return animated(runs[0][0], runs, line, self.summary.least_squares_loss)
+        read = self.read_data
+
+        def line() -> Line | None:
+            return None if read is None else line_of(read(problem), self.module)
+
+        return animated_run(self.title, self.history, self.summary, line)
 
     def save(self, directory: str | Path | None = None) -> Path:
         """Write the files of the run, as the command line does; ``load`` reads them.

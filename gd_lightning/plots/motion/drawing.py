@@ -46,9 +46,10 @@ class _Stage:
         is_one_row = surface is None or k == 1
         columns = (surface is not None) + others if is_one_row else max(min(k, _COLUMNS), 2)
         rows = 1 if is_one_row else 1 + -(-k // _COLUMNS)
-        self.figure: Figure = sized_figure(_WIDTH * columns, _HEIGHT * rows + 0.35)
+        width_of_all = _WIDTH * max(columns, 1.5)
+        self.figure: Figure = sized_figure(width_of_all, _HEIGHT * rows + 0.35)
         self.figure.set_dpi(_DPI)
-        grid = self.figure.add_gridspec(rows, 2 * columns, left=0.75 / (_WIDTH * columns), right=0.985)
+        grid = self.figure.add_gridspec(rows, 2 * columns, left=0.75 / width_of_all, right=0.985)
         grid.update(wspace=1.4, hspace=0.38, top=1 - 0.75 / (_HEIGHT * rows), bottom=0.6 / (_HEIGHT * rows))
         places = [
             self.figure.add_subplot(grid[i // _COLUMNS, 2 * (i % _COLUMNS) : 2 * (i % _COLUMNS) + 2])

@@ -14,7 +14,7 @@ from gd_lightning.plots.motion.drawing import Picture, pictures
 from gd_lightning.plots.motion.scene import Scene
 
 FRAMES_A_SECOND = 10
-_COLORS = 64  # of a GIF: lines, dots and letters have few
+_COLORS = 128  # of a GIF: lines, dots and letters have few
 
 
 def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:

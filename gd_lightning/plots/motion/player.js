@@ -5,7 +5,7 @@ const content = JSON.parse(document.getElementById("content").textContent);
 const {tracks, line, frames, ranges} = content;
 const input = id => document.getElementById(id);
 const SECONDS = 12; // of all frames, at speed 1
-let frame = 0, isPlaying = false, last = 0;
+let frame = 0, isPlaying = false, timer = 0;
 
 const style = i => ({color: VARIANTS[i % VARIANTS.length], dash: DASHES[i % DASHES.length]});
 /* Dashes of a dense curve cannot be told apart. */
@@ -23,11 +23,11 @@ function panelIn(id, title, x, y, says) {
 }
 
 const surfaces = ranges.w === null ? [] : tracks.map(track =>
-  panelIn("surfaces", tracks.length > 1 ? track.label : "Train loss over w and b, and the path", "w", "b",
+  panelIn(tracks.length > 1 ? "surfaces" : "others", tracks.length > 1 ? track.label : "Train loss over w and b, and the path", "w", "b",
     `Path of ${track.label} over the loss surface`));
 const fits = line === null ? null : panelIn("others", "Data and fit", line.feature, line.target, "Data and fitted lines");
 const curve = panelIn("others", "Train loss", "samples seen", "train loss", "Train loss against samples");
-if (surfaces.length) {
+if (surfaces.length > 1) {
   input("surfaces").style.gridTemplateColumns = `repeat(${Math.min(4, surfaces.length)}, 1fr)`;
   input("surfaces").style.flexGrow = Math.ceil(surfaces.length / 4);
 } else input("surfaces").remove();
@@ -103,25 +103,24 @@ function goTo(wanted) {
   show();
 }
 
-function play(now) {
+function play() {
   if (!isPlaying) return;
-  const wait = 1000 * SECONDS / (frames.length * Number(input("speed").value));
-  const passed = Math.floor((now - last) / wait);
-  if (passed > 0) {
-    last += passed * wait;
-    frame = Math.min(frames.length - 1, frame + passed);
-    isPlaying = frame < frames.length - 1;
-    show();
-  }
-  requestAnimationFrame(play);
+  frame += 1;
+  isPlaying = frame < frames.length - 1;
+  show();
+  goOn();
+}
+
+function goOn() {
+  clearTimeout(timer);
+  if (isPlaying) timer = setTimeout(play, 1000 * SECONDS / (frames.length * Number(input("speed").value)));
 }
 
 function toggle() {
   isPlaying = !isPlaying;
   if (isPlaying && frame === frames.length - 1) frame = 0;
-  last = performance.now();
   show();
-  if (isPlaying) requestAnimationFrame(play);
+  goOn();
 }
 
 function step(by) {

@@ -22,6 +22,7 @@ Values = NDArray[np.float64]
 
 MOST_FRAMES = 120
 MOST_TRACKS = 8
+_LONGEST = 40  # characters of a label
 _ROWS = 1_500  # of a path or a curve that are kept: more lie within one pixel of a frame
 
 
@@ -115,6 +116,8 @@ class Track:
             raise InputError(
                 f"cannot animate {label}, because it has no train loss against samples; train it with HistoryRecorder"
             )
+        label = in_one_line(label)
+        label = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
         kept, diverged = _kept(samples), history.outcome is Outcome.DIVERGED
         found = cls(label, samples, None, None, samples[kept], losses[kept], diverged)
         if line is None or not ("w" in history and "b" in history):
@@ -158,9 +161,7 @@ class Scene:
         """What is shown, and why no more."""
         if self.shows_fits:
             return "Train loss, data and fit." if self.surface is None else "Path, data and fit, and train loss."
-        return (
-            "Train loss alone: of other models than lines over one feature, parameters are not recorded at each update."
-        )
+        return "Train loss alone: paths and fits are shown of lines over one feature, whose data are at hand."
 
     @property
     def shows_fits(self) -> bool:
@@ -207,7 +208,7 @@ class Scene:
             "line": None if line is None else _line_content(line),
             "tracks": [
                 {
-                    "label": in_one_line(track.label),
+                    "label": track.label,
                     "samples": track.samples.tolist(),
                     "w": None if track.w is None else _plain(track.w),
                     "b": None if track.b is None else _plain(track.b),

@@ -202,6 +202,11 @@ def _samples(data: RegressionDataModule) -> tuple[Tensor, Tensor]:
             f"of a slider; give at most {MOST_SAMPLES:,}, for example by a larger val_size"
         )
     x, y = (values[:, 0].double().cpu() for values in samples.take(slice(None)))
+    if (x == x[0]).all():
+        raise InputError(
+            f"cannot explore these data, because all {len(x)} values of the feature are {x[0]:g}; give data in which "
+            "it varies"
+        )
     return x, y
 
 
@@ -222,11 +227,6 @@ def _line(module: RegressionModule) -> Affine:
 
 def _check_numbers(x: Tensor, y: Tensor) -> None:
     """Refuse numbers that no browser can compute with."""
-    if (x == x[0]).all():
-        raise InputError(
-            f"cannot explore these data, because all {len(x)} values of the feature are {x[0]:g}; give data in which "
-            "it varies"
-        )
     powers = (x - x.mean()).square().mean() * torch.cat([x, y]).square().max()
     if not (0 < powers < 1e150):
         raise InputError(

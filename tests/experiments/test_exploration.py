@@ -55,7 +55,7 @@ def test_a_page_loads_nothing_from_elsewhere() -> None:
 
 def test_names_of_columns_end_no_script() -> None:
     hostile = '</script><b onclick="x()">\u202e'
-    made = explore({hostile: [1.0, 2.0, 4.0], "price": [1.0, 2.0, 3.0]})
+    made = explore({hostile: [1.0, 2.0, 4.0], "price": [1.0, 2.0, 3.0]}, standardize=False)
     assert made.html().count("</script>") == explore().html().count("</script>")
     assert content_of(made.html())["feature"] == hostile.replace("\u202e", "\\u202e")
 
@@ -91,7 +91,7 @@ def test_standardised_features_are_those_that_the_network_sees() -> None:
         ),
         (None, {"bias": False}, "without bias"),
         (([1.0, 1.0], [1.0, 2.0]), {}, "all 2 values of the feature are 1"),
-        (([1e90, 2e90], [1.0, 2.0]), {"precision": "64-true"}, "beyond float64"),
+        (([1e90, 2e90], [1.0, 2.0]), {"precision": "64-true", "standardize": False}, "beyond float64"),
         ((np.arange(MOST_SAMPLES + 1.0), np.arange(MOST_SAMPLES + 1.0)), {}, "at every move of a slider"),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 
 def test_the_command_line_writes_a_new_file_and_names_the_same_run(command_line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("hours,score\n1,2\n2,3\n4,9\n")
-    table = ["--data.problem=Table", f"--data.problem.path={tmp_path / 'scores.csv'}"]
+    table = ["--data.problem=Table", f"--data.problem.path={tmp_path / 'scores.csv'}", "--data.standardize=false"]
     for _ in range(2):
         assert command_line("explore", *table, "--model.lr", "0.01", "--data.batch_size=1") == 0, command_line.err
     logs = tmp_path / "lightning_logs"
@@ -117,7 +117,7 @@ def test_the_command_line_writes_a_new_file_and_names_the_same_run(command_line:
     content = content_of((logs / "explore-Table.html").read_text(encoding="utf-8"))
     assert content["command"]["text"].endswith(f"fit {' '.join(table)}")
     assert (content["settings"]["lr"], content["settings"]["batchSize"], content["feature"]) == (0.01, 1, "hours")
-    start = gd_lightning.fit(Table(str(tmp_path / "scores.csv")), lr=0.01, epochs=1, max_steps=1).history
+    start = gd_lightning.fit(Table(str(tmp_path / "scores.csv")), lr=0.01, max_steps=1, standardize=False).history
     assert (content["settings"]["w"], content["settings"]["b"]) == (start["w"][0], start["b"][0])
 
 

@@ -115,8 +115,8 @@ class _Stage:
     def _fit(self, axes: Axes, track: Track, i: int, ends: Values) -> None:
         if (w := track.w) is None or (b := track.b) is None:
             return
-        style = {"color": COLORS[i % len(COLORS)], "linestyle": _DASHES[i % 4], "linewidth": 2}
-        (fitted,) = axes.plot([], [], label=legend_label(track.label), **style)
+        color, label = COLORS[i % len(COLORS)], legend_label(track.label)
+        (fitted,) = axes.plot([], [], _DASHES[i % 4], color=color, linewidth=2, label=label)
 
         def turn(seen: float) -> None:
             row = max(0, _rows_until(track.samples, seen) - 1)
@@ -147,7 +147,7 @@ class _Stage:
         canvas.draw()
         still: Any = canvas.copy_from_bbox(self.figure.bbox)
         for seen in self.scene.frames:
-            canvas.restore_region(still)  # type: ignore[attr-defined]  # matplotlib types it for fewer canvases
+            canvas.restore_region(still)
             for artist, move in self.moving:
                 move(float(seen))
                 self.figure.draw_artist(artist)

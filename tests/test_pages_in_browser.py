@@ -135,7 +135,9 @@ def test_the_slider_of_the_learning_rate_crosses_the_limit(browser: Browser) -> 
         (None, {"batch_size": 1, "lr": 0.01, "momentum": 0.5, "nesterov": True, "seed": 4}),
         (None, {"batch_size": 10, "lr": 0.05, "order": "with_replacement"}),
         (OWN, {"batch_size": 2, "lr": 0.02, "initialization": {"weight": 0.25, "bias": -1.5}}),
-        (OWN, {"batch_size": 3, "lr": 0.1, "standardize": True, "initialization": "zero"}),
+        (OWN, {"batch_size": 3, "lr": 0.1, "initialization": "zero"}),
+        (OWN, {"batch_size": 3, "lr": 0.1, "standardize": "features", "initialization": "zero"}),
+        (OWN, {"batch_size": "full", "lr": 0.01, "standardize": "none", "initialization": "zero"}),
     ],
 )
 def test_a_path_is_that_of_fit(browser: Browser, problem: Any, options: dict[str, Any]) -> None:
@@ -143,7 +145,9 @@ def test_a_path_is_that_of_fit(browser: Browser, problem: Any, options: dict[str
     history = fit(problem, epochs=8, trainer={"precision": "64-true"}, **options).history
     w, b = np.array(path["w"]), np.array(path["b"])
     np.testing.assert_allclose(w / units["scale"], history["w"], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(b - w * units["mean"] / units["scale"], history["b"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        b - w * units["mean"] / units["scale"] + units["targetMean"], history["b"], rtol=1e-6, atol=1e-6
+    )
     updates, losses = history.series("train_loss")
     np.testing.assert_allclose(np.array(path["loss"])[updates.astype(int)], losses, rtol=1e-9)
     assert path["samples"] == history["samples"].tolist()

@@ -142,12 +142,15 @@ def make_exploration(
     """
     module.configure_for(data)
     x, y = _samples(data)
-    start, layer = _line(module), module.standardize
+    start, layer, targets = _line(module), module.standardize, module.standardize_targets
     if layer is not None:
         x = layer.standardized(x[:, None])[:, 0]
+    if targets is not None:
+        # Targets that are divided by a number have the same updates; so losses stay in original units.
+        start, y = start.times_plus(targets.scale, torch.zeros_like(targets.mean)), y - targets.mean
     _check_numbers(x, y)
     content = {
-        **_description(data, layer),
+        **_description(data, layer, targets),
         "x": x.tolist(),
         "y": y.tolist(),
         "seed": data.seed,
@@ -235,19 +238,24 @@ def _check_numbers(x: Tensor, y: Tensor) -> None:
         )
 
 
-def _description(data: RegressionDataModule, layer: Standardize | None) -> dict[str, Any]:
-    """Return names, true line and units, where the features are standardised by a layer or not."""
+def _description(data: RegressionDataModule, layer: Standardize | None, targets: Standardize | None) -> dict[str, Any]:
+    """Return names, true line and units, where features and targets are standardised by layers or not."""
     problem = data.problem
     feature, target = (
         in_one_line(names[0]) if names else letter
         for names, letter in ((problem.feature_names, "x"), (problem.target_names, "y"))
     )
-    if layer is not None:
-        units = {"mean": _number(layer.mean), "scale": _number(layer.scale)}
-        return {"feature": f"{feature}, standardised", "target": target, "truth": None, "units": units}
-    truth = problem.true_parameters
-    units = {"mean": 0.0, "scale": 1.0}
-    return {"feature": feature, "target": target, "truth": None if truth is None else _pair(truth), "units": units}
+    truth = problem.true_parameters if layer is None and targets is None else None
+    return {
+        "feature": feature if layer is None else f"{feature}, standardised",
+        "target": target if targets is None else f"{target} less its mean",
+        "truth": None if truth is None else _pair(truth),
+        "units": {
+            "mean": 0.0 if layer is None else _number(layer.mean),
+            "scale": 1.0 if layer is None else _number(layer.scale),
+            "targetMean": 0.0 if targets is None else _number(targets.mean),
+        },
+    }
 
 
 def _pair(line: Affine) -> list[float]:

@@ -72,7 +72,8 @@ def test_standardised_features_are_those_that_the_network_sees() -> None:
     x = np.array([10.0, 20.0, 40.0])
     content = explore((x, 2 * x), standardize=True).content
     assert content["x"] == pytest.approx((x - x.mean()) / x.std(), rel=1e-12)
-    assert content["units"] == pytest.approx({"mean": x.mean(), "scale": x.std()})
+    assert content["y"] == pytest.approx(2 * x - 2 * x.mean(), rel=1e-12)  # so losses are in original units
+    assert content["units"] == pytest.approx({"mean": x.mean(), "scale": x.std(), "targetMean": 2 * x.mean()})
     assert content["command"]["text"] == "problem, standardize=True"
 
 

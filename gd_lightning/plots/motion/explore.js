@@ -109,7 +109,7 @@ function aboutOrders() {
 /* What trains the same run: a command, or a call in Python. It names what differs from the defaults, the start where it
    was moved. */
 function commandOf() {
-  const {text, isCall, isComplete} = problem.command, {mean, scale} = problem.units, first = problem.settings;
+  const {text, isCall, isComplete} = problem.command, {mean, scale, targetMean} = problem.units, first = problem.settings;
   const options = [
     ["data.batch_size", settings.batchSize === count ? "full" : settings.batchSize, "full"],
     ["model.lr", settings.lr, null],
@@ -120,7 +120,7 @@ function commandOf() {
     ["trainer.max_epochs", settings.epochs, 20],
   ].filter(([, value, usual]) => !isComplete || value !== usual);
   const isMoved = settings.w !== first.w || settings.b !== first.b;
-  const start = {weight: settings.w / scale, bias: settings.b - settings.w * mean / scale};
+  const start = {weight: settings.w / scale, bias: settings.b - settings.w * mean / scale + targetMean};
   if (!isCall) {
     const moved = isMoved ? [`--model.initialization '{weight: ${start.weight}, bias: ${start.bias}}'`] : [];
     return [text, ...options.map(([name, value]) => `--${name} ${value}`), ...moved].join(" ");

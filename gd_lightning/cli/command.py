@@ -28,7 +28,7 @@ from gd_lightning.cli.options.dependent_options import class_spec
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import construct_with
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
-from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
+from gd_lightning.cli.options.parsing import ParsedOptions, parse_options, without_best_lr
 from gd_lightning.cli.options.printed_config import printed_config
 from gd_lightning.cli.options.trusted import distrust, refuse_foreign_code
 from gd_lightning.cli.processes import (
@@ -53,15 +53,16 @@ from gd_lightning.cli.subcommands.plan import PlanOptions, show
 from gd_lightning.cli.subcommands.predict import predict
 from gd_lightning.cli.subcommands.sweep import sweep
 from gd_lightning.cli.subcommands.sweep_options import SweepOptions
-from gd_lightning.cli.terminal import warn
+from gd_lightning.cli.terminal import say, warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
-from gd_lightning.experiments import make_exploration, make_plan
+from gd_lightning.experiments import best_lr, make_exploration, make_plan
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
 from gd_lightning.plots.style import checked_formats
+from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, run_name
 
@@ -185,11 +186,29 @@ class Command(OpenCLI):
         assert isinstance(parser, Parser)
         refuse_unreadable([*args, *(value for name, value in os.environ.items() if name.startswith("PL_"))])
         printing = [argument for argument in args if argument.startswith("--print_config")]
-        self.options = parse_options(parser, [argument for argument in args if argument not in printing])
+        given = [argument for argument in args if argument not in printing]
+        others = without_best_lr(given)
+        self.options = parse_options(parser, others)
         self.config = self.options.config
+        if len(others) < len(given):
+            self.options = parse_options(parser, [*others, f"--model.lr={self._best_lr()}"])
+            self.config = self.options.config
         for argument in printing:
             print(printed_config(self.options, argument.partition("=")[2]), end="")
             parser.exit()
+
+    def _best_lr(self) -> str:
+        """Return the learning rate that is best for a run with the other options, and say what it is best for."""
+        self.before_instantiate_classes()
+        values = self.options.values
+        with refusals_of():
+            made = self.options.stage_parser.instantiate_classes(copy.deepcopy(values))
+        data, limits = made.data, values.trainer
+        with own_generator(data.seed), precision_of_run(limits.precision):
+            epochs = most_epochs(limits.max_epochs, limits.max_steps, data.variant)
+            found = best_lr(made.model, data, data.variant.batch_size, epochs)
+        say(f"lr is {found.lr:g}: {found.purpose}")
+        return f"{found.lr:g}"
 
     # Making
 

@@ -140,6 +140,11 @@ def any_terminal() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def say(sentence: str) -> None:
+    """Say what was chosen, in one line beside the results."""
+    print(f"{speaker()}: {in_one_line(sentence)}", file=sys.stderr)
+
+
 def warn(sentence: str) -> None:
     """Print a warning in one line."""
     print(f"{speaker()}: warning: {in_one_line(sentence)}", file=sys.stderr)

@@ -73,7 +73,7 @@ def test_any_option_is_varied_and_theory_gives_the_best_rates() -> None:
         f"momentum {momentum}, order {order}" for momentum in ("0", "0.5") for order in ("shuffled", "sequential")
     ]
     rates = [row.lr for row in compare(batch_sizes=["full", 1], lrs="best", seeds=1, max_epochs=1).rows]
-    assert rates == pytest.approx([0.10712, 0.0495], rel=0.01)
+    assert rates == pytest.approx([0.0728, 0.0265], rel=0.01)  # end lowest after an epoch
 
 
 def test_the_usual_variants_fit_few_samples() -> None:

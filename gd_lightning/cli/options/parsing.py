@@ -243,3 +243,21 @@ def _parse(parser: Parser, arguments: list[str], defaults: bool = True) -> Names
         return parser.parse_args(arguments, defaults=defaults)
     values = subcommands_of(parser)[stage].parse_args(arguments[1:], defaults=defaults, env=False)
     return Namespace(subcommand=stage, **{stage: values})
+
+
+def without_best_lr(arguments: list[str]) -> list[str]:
+    """Return the arguments of ``fit`` without a learning rate that is best; of others, as they are.
+
+    Example:
+        >>> without_best_lr(["fit", "--model.lr", "best", "--data.batch_size=10"])
+        ['fit', '--data.batch_size=10']
+    """
+    if arguments[:1] != ["fit"]:
+        return arguments
+    found = list(arguments)
+    for at in reversed(range(len(found))):
+        if found[at] == "--model.lr=best":
+            del found[at]
+        elif found[at : at + 2] == ["--model.lr", "best"]:
+            del found[at : at + 2]
+    return found

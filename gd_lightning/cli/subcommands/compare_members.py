@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 from jsonargparse import Namespace
 
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.cli.subcommands.compare_directory import CLAIMS, is_finished
+from gd_lightning.cli.terminal import say
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import best_lr
@@ -124,7 +126,13 @@ class FitVariants:
 
         def best(size: str | None) -> str:
             asked = variant.batch_size if size is None else _as_size(size)
-            return f"{best_lr(command.model, command.datamodule, asked):.3g}"
+            of_size = Variant.of(asked, variant.train_samples, variant.drop_last)
+            limits = command.options.values.trainer
+            found = best_lr(
+                command.model, command.datamodule, asked, most_epochs(limits.max_epochs, limits.max_steps, of_size)
+            )
+            say(f"the best lr for batch_size {of_size.batch_size} is {found.lr:g}: {found.purpose}")
+            return f"{found.lr:g}"
 
         sizes, varied = _batch_sizes(options, variant), _varied(options["vary"])
         lrs = None if options["lrs"] is None else _as_texts(options["lrs"])

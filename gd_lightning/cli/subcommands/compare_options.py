@@ -38,8 +38,9 @@ class CompareOptions:
             seeds: Number of seeds of each variant, counted up from the configured one. A seed changes the order of
                 samples, and the initial weights if they are random.
             vary_data: Whether a seed also changes the data that the problem draws.
-            lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best, which theory gives
-                for a linear regressor. Null: the configured one; best if no learning rate is configured.
+            lrs: Learning rates: one for all variants, one for each, such as 0.1,0.05,0.01, or best: by theory of a
+                linear regressor the fastest to its target within these epochs, else the lowest loss at their end. Null:
+                the configured one; best if no learning rate is configured.
             vary: An option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; repeat --vary for
                 more options. In a config, a mapping from options to lists of values.
             target: The train loss whose first crossing is compared; null: 1 % above the least-squares loss if it is

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -23,6 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance, HistoryRecorder, StopOnDivergence
 from gd_lightning.callbacks.loggers import end_runs
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.comparison.members import (
@@ -46,7 +46,7 @@ from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
-from gd_lightning.theory import stable_lr
+from gd_lightning.theory import BestRate, BestRates
 from gd_lightning.tracking.run_directory import HISTORY, as_directory
 from gd_lightning.tracking.run_reader import FinishedRun
 from gd_lightning.variants import BatchSize, Variant
@@ -190,13 +190,18 @@ def _itself(module: RegressionModule) -> RegressionModule:
     return module
 
 
-def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize) -> float:
-    """Return the learning rate with the fastest decrease of the error, or a smaller one if that would diverge.
+def best_lr(
+    module: RegressionModule, data: RegressionDataModule, batch_size: BatchSize, max_epochs: float = 20
+) -> BestRate:
+    """Return the learning rate that is the fastest to the target within some epochs, or else ends lowest.
+
+    The target is 1 % above the loss that descent leads to, as for :func:`plan`.
 
     Args:
         module: A linear regressor.
         data: The training data.
         batch_size: B.
+        max_epochs: The epochs of the run.
 
     Raises:
         InputError: The theory does not apply to the module.
@@ -208,8 +213,8 @@ def best_lr(module: RegressionModule, data: RegressionDataModule, batch_size: Ba
             "or see what plan says"
         )
     try:
-        predictor = predictor_of(module, data.train.pieces, data.variant, math.inf, order=data.order)
-        return stable_lr(predictor, Variant.of(batch_size, len(data.train)).batch_size)
+        predictor = predictor_of(module, data.train.pieces, data.variant, max_epochs, order=data.order)
+        return BestRates.of(predictor, Variant.of(batch_size, len(data.train)).batch_size).best
     except NOT_COMPUTABLE as error:
         raise InputError(
             f"cannot find the best lr, because theory yields numbers beyond float64 ({first_line(error)[:100]}); "
@@ -269,7 +274,9 @@ class _Request:
     def _best(self, batch_size: BatchSize | None) -> float:
         data = self._data(batch_size)
         with precision_of_run(self.options["trainer"].get("precision")):
-            return best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size)
+            limits = {"max_epochs": 20, "max_steps": -1, **self.options["trainer"]}
+            epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
+            return best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size, epochs).lr
 
     def _data(self, batch_size: BatchSize | None) -> RegressionDataModule:
         setting = {} if batch_size is None else {"data.batch_size": batch_size}

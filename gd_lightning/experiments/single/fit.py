@@ -11,15 +11,19 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from gd_lightning.callbacks import Forecast, HistoryRecorder, LastCheckpoint, Pictures, StopOnDivergence
 from gd_lightning.callbacks.directories import choose_directory
 from gd_lightning.callbacks.loggers import end_runs
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.comparison.run import best_lr
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
 from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.experiments.single.run import Run, copied_from
+from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
 from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
@@ -65,7 +69,9 @@ def fit(
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         options: Options of data, model and trainer by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``,
-            and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights.
+            and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights. The lr of a
+            linear regressor may be best: the fastest to its target within these epochs, else the lowest loss at their
+            end.
 
     Raises:
         InputError: An option or the data cannot be used.
@@ -78,9 +84,22 @@ def fit(
     given = sections(options, data, model, trainer)
     if ckpt_path is None:
         of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
-        return _train(of_data, given, directory)
+        return _train(of_data, _with_number(given, of_data), directory)
     path, _ = _checkpoint(ckpt_path)
     return _train(_continued(path, problem, given), given, directory, path)
+
+
+def _with_number(given: Mapping[str, Mapping[str, Any]], data: RegressionDataModule) -> Mapping[str, Mapping[str, Any]]:
+    """Return the options of a new run with a number where the learning rate is best, which is then announced."""
+    if given["model"].get("lr") != "best":
+        return given
+    others = {name: value for name, value in given["model"].items() if name != "lr"}
+    limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
+    with own_generator(data.seed), precision_of_run(limits["precision"]):
+        epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
+        found = best_lr(RegressionModule(**others), data, data.variant.batch_size, epochs)
+    rank_zero_info(f"lr is {found.lr:g}: {found.purpose}")
+    return {**given, "model": {**others, "lr": found.lr}}
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -123,17 +124,8 @@ class FitVariants:
         Raises:
             InputError: These options cannot be compared.
         """
-
-        def best(size: str | None) -> str:
-            asked = variant.batch_size if size is None else _as_size(size)
-            of_size = Variant.of(asked, variant.train_samples, variant.drop_last)
-            limits = command.options.values.trainer
-            found = best_lr(
-                command.model, command.datamodule, asked, most_epochs(limits.max_epochs, limits.max_steps, of_size)
-            )
-            say(f"the best lr for batch_size {of_size.batch_size} is {found.lr:g}: {found.purpose}")
-            return f"{found.lr:g}"
-
+        said = list[str]()
+        best = functools.partial(_best_lr, command, variant, said)
         sizes, varied = _batch_sizes(options, variant), _varied(options["vary"])
         lrs = None if options["lrs"] is None else _as_texts(options["lrs"])
         settings = combinations(sizes, lrs, varied, best)
@@ -148,6 +140,9 @@ class FitVariants:
         if "optimizer" in names and command.options.given.get("model.lr") is None:
             del shared["model"]["lr"]  # otherwise the default of SGD would be used for every optimiser
         seeds = [{name: str(value + i) for name, value in base.items()} for i in range(options["seeds"])]
+        if lrs is not None:
+            for sentence in said:
+                say(sentence)
         return cls(shared, settings, seeds)
 
     @property
@@ -226,6 +221,17 @@ def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
     for size in sizes:
         Variant.of(_as_size(size), configured.train_samples)
     return sizes
+
+
+def _best_lr(command: Trains, variant: Variant, said: list[str], size: str | None) -> str:
+    """Return the learning rate that is best at a batch size, and add to what is said what it is best for."""
+    asked = variant.batch_size if size is None else _as_size(size)
+    of_size = Variant.of(asked, variant.train_samples, variant.drop_last)
+    limits = command.options.values.trainer
+    epochs = most_epochs(limits.max_epochs, limits.max_steps, of_size)
+    found = best_lr(command.model, command.datamodule, asked, epochs)
+    said.append(f"the best lr for batch_size {of_size.batch_size} is {found.lr:g}: {found.purpose}")
+    return f"{found.lr:g}"
 
 
 def _as_size(text: str) -> BatchSize:

@@ -288,7 +288,9 @@ class OutcomePredictor:
             verdict = Verdict.CONVERGES
             if epochs > horizon:
                 epochs, last = math.inf, rates[-1, -1].item()
-                is_noisy = not self.is_exact(variant) and self.drawn_batches.floor(last, variant) > self.target
+                is_noisy = (
+                    last > 0 and not self.is_exact(variant) and self.drawn_batches.floor(last, variant) > self.target
+                )
                 verdict = Verdict.REACHES_ITS_FLOOR if is_noisy else Verdict.SLOW
         return PredictedOutcome(variant, limit, best, lr, epochs, floor, verdict, largest_rate=rates.max().item())
 

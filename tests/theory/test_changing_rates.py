@@ -180,3 +180,11 @@ def test_what_cannot_be_stepped_ahead_is_refused() -> None:
     predictor = predictor_of(short, data.train.pieces, data.variant, math.inf)
     with pytest.raises(InputError, match="has no learning rate after epoch 12; use as many epochs"):
         predictor.predict("full", 0.1)
+
+
+def test_a_schedule_that_ends_at_a_rate_of_zero_is_slow_and_no_failure() -> None:
+    _, _, start, loss = _few(UpdateRule())
+    rates = torch.tensor([[0.01], [0.0]]).double()
+    row = OutcomePredictor(loss, start, 2, schedule=lambda lr, updates, epochs: rates[:epochs]).predict(3, 0.01)
+    assert row.verdict is Verdict.SLOW
+    assert row.floor > 0

@@ -351,6 +351,7 @@ def test_predictions_of_another_number_of_targets_are_refused(make_trainer: Make
         make_trainer(max_epochs=1).fit(module, RegressionDataModule((x, y)))
 
 
+@pytest.mark.skipif(bool(why_no_numba()), reason=why_no_numba())
 def test_compiled_updates_of_several_scales_are_refused() -> None:
     x, y = _data(2)
     with pytest.raises(InputError, match="each of several targets is standardised by its own scale"):

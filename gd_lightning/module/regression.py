@@ -268,8 +268,8 @@ class RegressionModule(NetworkModule):
             y: Targets, shape (B, K).
             batch_idx: Index of the batch in the epoch.
         """
+        trained, reported = self.summed_losses(x, y)  # which refuses targets of another shape
         weight = weight_in_mean(self._trainer, y, batch_idx)
-        trained, reported = self.summed_losses(x, y)
         loss = trained * weight
         return penalized(loss, self), loss if reported is trained else reported * weight
 

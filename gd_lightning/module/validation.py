@@ -168,6 +168,8 @@ def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
         and loader.epoch_order.order == "sequential"
         and list(trainer.num_val_batches) == [loader.variant.updates_per_epoch]
         and loader.variant.samples_per_epoch == len(loader.samples)
+        # The sums of several batches, multiplied by the scale, are not to the last bit those multiplied before.
+        and (module.standardize_targets is None or loader.variant.updates_per_epoch == 1)
         and not own_method(module, plain, _STEP)
         and type(module.val_mean_loss) is MeanLoss
         and {name: type(metric) for name, metric in module.val_metrics.items(keep_base=True)} == _METRICS

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.column_values import ColumnSummary, looks_like_a_date
+from gd_lightning.problems.decorated_numbers import plain_numbers_of, separates_thousands
 from gd_lightning.problems.named_columns import NamedColumns
 from gd_lightning.problems.row_numbers import nameless, row_numbers
 from gd_lightning.problems.table_columns import Column, Form, Missing, TableColumns, inexact
@@ -233,10 +234,19 @@ class _Choice:
         features = [name for name in features if name not in targets]
         if features and targets:
             ways.append(between.join([self._option("features", features), self._option("targets", targets)]))
+        plain = self._written_plainly(others)
         if not ways:
-            return "correct the cells, or use numbers"
+            return plain or "correct the cells, or use numbers"
         filled = " (or mean, to fill them)" if is_gap and not any(found[t].missing for t in self.targets) else ""
-        return f"use {ways[0]}{filled}" + (f", or {ways[1]}" if len(ways) > 1 else "")
+        return ", or ".join([f"use {ways[0]}{filled}", *ways[1:], *([plain] if plain else [])])
+
+    def _written_plainly(self, names: list[str]) -> str:
+        """Say how cells are written of which a sign makes a text, in the first of these columns that has such cells."""
+        for name in names:
+            if (first := self.found[name].first_text) is not None and (readings := plain_numbers_of(first[1])):
+                rest = ", and all others with that separator so" if separates_thousands(first[1]) else ""
+                return f"write cells such as {first[1]!r} as {', or as '.join(readings)}{rest}"
+        return ""
 
     def _option(self, name: str, values: Iterable[str]) -> str:
         return as_option(name, values, self.table.in_python)
@@ -247,9 +257,10 @@ class _Choice:
 
     def column(self, name: str) -> Column:
         """Return the description of a usable column."""
-        form, words = self.form(name), self.found[name].words
+        form = self.form(name)
         assert form is not None
-        return Column(name, form, tuple(sorted(words, key=_in_order)) if form == "categories" and words else ())
+        words = self.found[name].words if form == "categories" else None
+        return Column(name, form, tuple(sorted(words, key=_in_order)) if words else ())
 
     def chosen(self) -> ChosenColumns:
         """Return features and targets."""

@@ -213,11 +213,11 @@ class ColumnSummary:
         self.first_inexact: tuple[int, object] | None = None
         self.arrow_type = ""
         """The type of the column where it is neither of numbers nor of texts."""
-        self.words: Counter[str] | None = Counter()
-        """How often each text stands there; None where there are more than are remembered."""
         self.is_whole = True
         self.lowest, self.highest = np.inf, -np.inf
         self._counts_all, self._keeps = counts_all, keeps
+        self._words: Counter[str] | None = Counter()
+        self._waiting: Values | None = None  # a first block of texts that are numbers, which hardly anybody asks for
         self._kinds: set[Kind] = set()
         self._dates = 0
         self._counts = True
@@ -248,22 +248,42 @@ class ColumnSummary:
                 self.first_text = first + int(others[0]), values.texts[int(others[0])].as_py()
             self.texts += len(others)
             self._dates += int((~np.isnan(days_of(values).numbers)).sum())
-        if self.words is None or not (self._counts_all or values.texts is not None):
+        if not (self._counts_all or values.texts is not None):
+            return
+        if not (first or self._counts_all or len(others)):
+            self._waiting = values
+        else:
+            self._settle_waiting()
+            self._count_words(values)
+
+    @property
+    def words(self) -> Counter[str] | None:
+        """How often each text stands there; None where there are more than are remembered."""
+        self._settle_waiting()
+        return self._words
+
+    def _settle_waiting(self) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._count_words(waiting)
+
+    def _count_words(self, values: Values) -> None:
+        if self._words is None:
             return
         if values.texts is not None:
             present = values.texts.filter(pa.array(~values.missing))
             found = pc.value_counts(present)
             if len(found) <= MOST_VALUES:
                 pairs = zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
-                self.words.update(dict(pairs))
+                self._words.update(dict(pairs))
             else:
-                self.words = None
+                self._words = None
         elif len(np.unique(values.numbers)) <= 2 * MOST_VALUES:  # each nan is one of its own in old versions
-            self.words.update(label for label in values.labels() if label is not None)
+            self._words.update(label for label in values.labels() if label is not None)
         else:
-            self.words = None
-        if self.words is not None and len(self.words) > MOST_VALUES:
-            self.words = None
+            self._words = None
+        if self._words is not None and len(self._words) > MOST_VALUES:
+            self._words = None
 
     def _add_numbers(self, numbers: NDArray[np.float64], first: int) -> None:
         """Update the facts that show whether a column numbers the rows."""

@@ -27,6 +27,7 @@ from gd_lightning.problems.dialect import Dialect, dialect_of, records
 from gd_lightning.problems.named_columns import NamedColumns
 
 _BLOCK, _BLOCK_PER_COLUMN, _LARGEST_BLOCK = 2**20, 2**14, 2**26  # bytes; a block has thousands of rows if it can
+_KEPT = 2**25  # bytes
 _END = "\x1a"  # in each cell of a row that is put behind the last one: it is missing where quotes stay open
 
 
@@ -44,6 +45,8 @@ class CsvFile(NamedColumns):
         self._dialect: Dialect = dialect_of(self._open, str(path), header, ending)
         self._width, self._is_regular = len(self._dialect.header), self._dialect.is_regular
         self._line_numbers: list[int] = []
+        self._whole: dict[int, Any] = {}
+        """Columns of a small file, by their places in it, which are asked for again when they are chosen."""
         super().__init__(str(path), self._dialect.header, decimal=self._dialect.decimal)
         self._positions = list(range(self._width))
         blank = self._blank()
@@ -65,11 +68,17 @@ class CsvFile(NamedColumns):
     def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
         """Yield blocks of some columns as Arrow arrays of texts."""
         places, done = [self._positions[i] for i in positions], 0
+        if places and self._whole.keys() >= set(places):
+            yield [self._whole[place] for place in places]
+            return
         if self._is_regular:
+            blocks = 0
             for arrays in self._fast(places):
                 yield arrays
-                done += len(arrays[0])
+                done, blocks = done + len(arrays[0]), blocks + 1
         if self._is_regular:
+            if blocks == 1 and sum(array.nbytes for array in arrays) <= _KEPT:
+                self._whole = dict(zip(places, arrays, strict=True))
             return
         rows = islice((cells for _, cells in self._records()), done, None)
         while block := list(islice(rows, self.rows_at_once)):

@@ -118,7 +118,7 @@ def _assert_same(ours: History, theirs: History, exactly: bool) -> None:
     [
         (EVERYTHING, {}, {}),
         (NETWORK, {"order": "with_replacement"}, {}),
-        ({}, {"batch_size": 1, "order": "sequential", "standardize": True}, {}),
+        ({}, {"batch_size": 1, "order": "sequential", "standardize": "features"}, {}),
         ({}, {"batch_size": "full", "val_size": 10}, {"max_epochs": 7}),
         (NETWORK, {"val_size": 10}, {"val_check_interval": 2}),
         ({}, {"val_size": 10, "batch_size": 3}, {"val_check_interval": 5, "check_val_every_n_epoch": None}),

@@ -245,7 +245,7 @@ def test_a_checkpoint_with_statistics_in_float32_is_still_read(
     make_trainer: MakeTrainer, tmp_path: Path, precision: Any
 ) -> None:
     """As older versions wrote it; the statistics are then those that it holds, and float64 from then on."""
-    data, module = RegressionDataModule(ExamScores(), standardize=True), RegressionModule(lr=0.3)
+    data, module = RegressionDataModule(ExamScores(), standardize="features"), RegressionModule(lr=0.3)
     trainer = make_trainer(max_epochs=3, precision=precision)
     trainer.fit(module, data)
     trainer.save_checkpoint(tmp_path / "run.ckpt", weights_only=False)

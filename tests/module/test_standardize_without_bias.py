@@ -67,7 +67,7 @@ def test_the_layer_divides_by_the_root_mean_square() -> None:
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_a_perceptron_without_biases_is_0_at_0_alone(make_trainer: MakeTrainer, activation: Any) -> None:
     module = RegressionModule(lr=0.001, bias=False, hidden_sizes=[8], activation=activation)
-    data = RegressionDataModule(Offset(), standardize=True)
+    data = RegressionDataModule(Offset(), standardize="features")
     make_trainer(max_epochs=20).fit(module, data)
     x = data.train.x
     assert module(torch.zeros(1, 2)).item() == 0

@@ -132,7 +132,7 @@ def test_standardised_features_come_first_where_they_save_most_of_the_epochs() -
     for size, lr in (("full", 0.1), ("full", 1e-7), (1, 0.1), (1, 1e-9), (10, 1e-8)):
         outcome = predictor.predict(size, lr)  # type: ignore[arg-type]
         (remedy,) = remedies(predictor, outcome)
-        assert remedy.options["data.standardize"] is True
+        assert remedy.options["data.standardize"] == "both"
         assert remedy.outcome.epochs < 40
         said = advice(predictor, outcome)
         named = 'use --data.standardize both (in Python RegressionDataModule(standardize="both")) and lr '

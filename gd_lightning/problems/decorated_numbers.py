@@ -1,0 +1,56 @@
+"""Numbers with signs around or within them, such as 1,234 or $5 or 12%, and how they are written plainly."""
+
+from __future__ import annotations
+
+import re
+
+_CURRENCY = r"[$€£¥₹]|[A-Z]{3}"
+_DECORATED = re.compile(
+    rf"(?P<sign>[-+]?)\s*(?:{_CURRENCY})?\s*(?P<sign_behind>[-+]?)(?P<digits>\d[\d.,'\u2019_\s]*|[.,]\d+)"
+    rf"(?P<behind>\s*(?:%|{_CURRENCY})|\s+[^\W\d_][^\s\d]{{0,7}})?"
+)
+_AMBIGUOUS = re.compile(r"\d{1,3}[.,]\d{3}")
+
+
+def plain_numbers_of(text: str) -> list[str]:
+    """Return how a number with signs around or within it is written plainly, in each way in which it can be meant.
+
+    Args:
+        text: A cell.
+
+    Returns:
+        Decimal numbers with a point; none where the text is no such number.
+
+    Example:
+        >>> plain_numbers_of("$1,234.50"), plain_numbers_of("1,234"), plain_numbers_of("12%"), plain_numbers_of("A12")
+        (['1234.50'], ['1234', '1.234'], ['12', '0.12'], [])
+    """
+    found = _DECORATED.fullmatch(text.strip())
+    if found is None:
+        return []
+    sign, digits = (found["sign"] or found["sign_behind"]).strip("+"), re.sub(r"['\u2019_\s]", "", found["digits"])
+    readings = [sign + each for each in _readings(digits)]
+    if (found["behind"] or "").strip() == "%":
+        readings += [f"{float(each) / 100:.12g}" for each in readings]
+    return readings
+
+
+def separates_thousands(text: str) -> bool:
+    """Whether a point or a comma stands in a text more than once, and so is no decimal sign in it.
+
+    In another cell of the column it may stand once, and be taken for one.
+    """
+    return any(text.count(sign) > 1 for sign in ".,")
+
+
+def _readings(digits: str) -> list[str]:
+    """Return digits with points and commas as decimal numbers."""
+    separators = [sign for sign in digits if sign in ".,"]
+    if not separators:
+        return [digits]
+    last = separators[-1]
+    whole, _, rest = digits.rpartition(last)
+    without, with_point = re.sub("[.,]", "", digits), f"{re.sub('[.,]', '', whole) or '0'}.{rest or '0'}"
+    if len(separators) > 1:
+        return [without if len(set(separators)) == 1 else with_point]
+    return [without, with_point] if _AMBIGUOUS.fullmatch(digits) else [with_point]

@@ -230,7 +230,7 @@ def table(tmp_path: Path) -> Callable[[int, int], list[str]]:
     def write(n: int, d: int) -> list[str]:
         x, y = _data(6, n, d)
         np.save(tmp_path / "t.npy", torch.cat([x, y], dim=1).numpy())
-        return ["--data.problem", "Table", "--data.problem.path", str(tmp_path / "t.npy")]
+        return ["--data.problem", "Table", "--data.problem.path", str(tmp_path / "t.npy"), "--data.standardize", "none"]
 
     return write
 

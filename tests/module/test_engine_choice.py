@@ -212,7 +212,7 @@ def test_a_fused_run_that_max_steps_stopped_is_continued(make_trainer: MakeTrain
     assert torch.equal(resumed, weights)
 
 
-@pytest.mark.parametrize(("lr", "sign"), [(0.2, "grew"), (1e30, "no finite number")])
+@pytest.mark.parametrize(("lr", "sign"), [(0.2, "grew"), (1e30, "no longer a finite number")])
 def test_every_engine_stops_a_diverging_run_behind_the_same_update(
     make_trainer: MakeTrainer, lr: float, sign: str
 ) -> None:
@@ -306,7 +306,7 @@ class OwnBatches(RegressionDataModule):
             False,
         ),
         (RegressionModule, {}, [], {"gradient_clip_val": 1.0}, "gradients are clipped", False),
-        (RegressionModule, {}, [], {"detect_anomaly": True}, "anomalies", False),
+        (RegressionModule, {}, [], {"detect_anomaly": True}, "anomaly detection", False),
         (RegressionModule, {}, [], {"precision": "bf16-mixed"}, "the precision is bf16-mixed", False),
     ],
 )

@@ -45,7 +45,6 @@ _OWN: dict[str, tuple[Option, ...]] = {
         Option("target", "LOSS", "the train loss whose first crossing is compared"),
         Option("claims", "MAPPING", "claims to test, each with the order it expects"),
         Option("directory", "DIR", "where the runs go; finished ones are kept"),
-        Option("animate", "html|gif|mp4", "show all variants in motion; html if no format is given"),
         Option("workers", "N", "how many processes train at the same time", "1"),
     ),
     "sweep": (

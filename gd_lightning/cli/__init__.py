@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gd_lightning.cli.exit_codes import COMPLETED, CTRL_C
+from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C
 from gd_lightning.cli.options.short_help import quick_help
-from gd_lightning.cli.program import Program, running
+from gd_lightning.cli.program import Program, running, speaker
 from gd_lightning.cli.terminal import any_terminal
 from gd_lightning.signals import end_at_once
 
@@ -40,9 +40,14 @@ def main(
         The exit code: 0 ended as asked, 1 failed, 2 bad input, 3 diverged, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
     begun = time.monotonic()
-    given = list(sys.argv[1:] if args is None else args)
+    given = sys.argv[1:] if args is None else args
     program = Program(prog, module_class, data_class, dict(subcommands or {}))
     with any_terminal(), running(program):
+        if not (isinstance(given, (list, tuple)) and all(isinstance(each, str) for each in given)):
+            refusal = f"cannot use {given!r} as arguments; give a list of texts, such as ['fit', '--model.lr', '0.1']"
+            print(f"{speaker()}: {refusal}", file=sys.stderr)
+            return BAD_INPUT
+        given = list(given)
         if given == ["--version"]:
             from gd_lightning import __version__
 

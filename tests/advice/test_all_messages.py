@@ -7,6 +7,7 @@ from tests.advice.messages import messages
 
 # Parts of messages that nothing here can bring about or follow, and why.
 EXEMPT = {
+    "as arguments; give a list of texts": "tests/cli/test_one_line.py",
     "there is not enough memory; give a smaller data.micro_batch_size": "would need more memory than there is",
     "the program ffmpeg is not installed; use html or gif": "there may be one: tests/plots/test_animation.py",
     "because ffmpeg refuses to ({}); use .html or .gif": "needs an ffmpeg that fails: tests/plots/test_animation.py",

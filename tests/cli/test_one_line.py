@@ -7,6 +7,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -389,3 +390,16 @@ def test_where_numba_may_not_compile_autograd_trains(
     assert len(command_line.err.splitlines()) == 1
     assert command_line("sweep", "--lrs", "0.001,0.0001", "--trainer.max_epochs", "2") == COMPLETED
     assert command_line.err == ""
+
+
+@pytest.mark.parametrize("given", ["fit --help", [1], ["fit", None], [b"fit"], {"fit": 1}, 3], ids=repr)
+def test_arguments_that_are_no_list_of_texts(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gd_lightning.main(given) == BAD
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gd_lightning: cannot use ")
+    assert line.endswith("as arguments; give a list of texts, such as ['fit', '--model.lr', '0.1']")
+
+
+def test_a_tuple_of_texts_is_a_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gd_lightning.main(("plan", "--map=false", "--json")) == COMPLETED
+    assert capsys.readouterr().err == ""

@@ -295,7 +295,7 @@ def _check_options(order: str, seed: int, micro_batch_size: int | None) -> None:
         raise InputError(f"order {order!r} is unknown; use one of {', '.join(ORDERS)}")
     if not (isinstance(seed, int) and 0 <= seed < 2**63):
         raise InputError(f"cannot use the data seed {seed}; use a whole number from 0 to 2**63 - 1")
-    if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and micro_batch_size >= 1):
+    if micro_batch_size is not None and not (isinstance(micro_batch_size, int) and 1 <= micro_batch_size < 2**63):
         raise InputError(f"cannot use {micro_batch_size} as micro_batch_size; use a whole number from 1, or null")
 
 

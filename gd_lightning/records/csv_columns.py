@@ -49,7 +49,8 @@ def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], in
         if rows and any(name not in columns or len(columns[name]) < len(rows) for name in needed):
             raise ValueError
     except ValueError:
-        number, reason = next(_unreadable(names, rows, needed))
+        # Lines may be shorter than the header, but not all of them.
+        number, reason = next(_unreadable(names, rows, needed), (1, "it names more columns than any line has cells"))
         raise InputError(f"cannot read a history from {path}, because of line {number}: {reason}") from None
     return columns, len(rows)
 

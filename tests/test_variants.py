@@ -30,7 +30,7 @@ def test_names(batch_size: int, n: int, name: str) -> None:
 
 @pytest.mark.parametrize("batch_size", [0, -1, 101, 2.5, True, "ful"])
 def test_refuses_what_is_no_batch_size(batch_size: int) -> None:
-    with pytest.raises(InputError, match=f"batch_size '?{batch_size}'? "):
+    with pytest.raises(InputError, match=f"cannot use .*{batch_size}"):
         Variant.of(batch_size, 100)
 
 

@@ -340,7 +340,8 @@ class Command(OpenCLI):
 
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
-        compare(self, self.options.own(CompareOptions.compare))
+        with precision_of_run(self.options.values.trainer.precision):
+            compare(self, self.options.own(CompareOptions.compare))
 
     def checked_fit(self, *arguments: str) -> Namespace:
         """Return the parsed options of a run of a comparison, after a trial update with them.

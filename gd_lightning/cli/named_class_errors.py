@@ -121,10 +121,10 @@ def _refusal(kind: type | None, error: Exception) -> InputError:
     return InputError(f"cannot follow these options: {whose}{first_line(error)}{place and f' (in {place})'}")
 
 
-def _told_within(error: BaseException) -> InputError | OSError | None:
+def _told_within(error: BaseException) -> BaseException | None:
     """Return the exception of a class, if jsonargparse has wrapped it in its report on all types of an option."""
     cause: BaseException | None = error.__cause__
-    while cause is not None and not isinstance(cause, (InputError, OSError)):
+    while cause is not None and not (isinstance(cause, (InputError, OSError)) or is_short_of_memory(cause)):
         cause = cause.__cause__
     return cause
 

@@ -34,7 +34,7 @@ class MLflowWriter(LoggerWriter):
             if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
                 raise InputError(
                     f"cannot add to the MLflow run {self._run_id}, because it has {name} {known[name]}, and "
-                    f"this run with {value}; leave run_id out"
+                    f"this run has {value}; leave run_id out"
                 )
         new = {name: value for name, value in given.items() if name not in known}
         rows = self._mlflow.get_metric_history(self._run_id, "samples") if known else []

@@ -198,7 +198,7 @@ def test_a_run_of_mlflow_is_added_to(make_trainer: MakeTrainer, tmp_path: Path) 
         (update, pytest.approx(loss)) for update, loss in zip(*recorder.history.curve("train_loss"), strict=True)
     ]
     another = MLFlowLogger(tracking_uri=f"file:{tmp_path}/mlflow", run_id=first.run_id)
-    with pytest.raises(InputError, match=r"made with order shuffled, and this run with sequential; leave run_id out"):
+    with pytest.raises(InputError, match="has order shuffled, and this run has sequential; leave run_id out"):
         _fit(make_trainer, [another], order="sequential")
     _fit(make_trainer, [MLFlowLogger(tracking_uri=f"file:{tmp_path}/mlflow")], order="sequential")
 
@@ -233,7 +233,9 @@ REFUSED = {
     f"--trainer.logger WandbLogger --trainer.logger.id {'x' * 1000}": "cannot log, because wandb reports: ",
     "--trainer.logger MLFlowLogger --trainer.logger.run_id none": "cannot log, because mlflow reports: ",
     "--trainer.logger MLFlowLogger --trainer.logger.tracking_uri nonsense://x": "cannot log, because mlflow reports: ",
-    f"--trainer.logger MLFlowLogger --trainer.logger.experiment_name {'x' * 1000}": "because mlflow reports: ",
+    f"--trainer.logger MLFlowLogger --trainer.logger.experiment_name {'x' * 1000}": (
+        "cannot log, because mlflow reports: "
+    ),
 }
 
 

@@ -150,6 +150,7 @@ def test_the_command_line_counts_from_its_beginning(
     monkeypatch.setattr(Command, "parse_arguments", parse_slowly)
     monkeypatch.setattr(GradientVariance, "on_train_batch_start", clock.goes_on(1), raising=False)
     monkeypatch.setattr(Pictures, "on_train_batch_start", clock.goes_on(1), raising=False)
+    monkeypatch.delattr(Pictures, "max_chunk_seconds")  # it looks at single updates now
     limits = ["--trainer.max_time", "00:00:01:40", "--data.batch_size", "100"]
     run = command_line.fit(*limits)
     assert 35 < _updates(run / "history.csv") <= 40

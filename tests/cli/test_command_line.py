@@ -112,7 +112,7 @@ def test_variants_start_alike_and_end_at_the_same_samples_in_tensorboard(command
     assert len({points[0].value for points in series.values()}) == 1
     assert {points[0].step for points in series.values()} == {0}
     assert {points[-1].step for points in series.values()} == {2000}
-    assert all(len(points) == 21 for points in series.values())
+    assert {name: len(points) for name, points in series.items()} == {"batch": 21, "mini_batch": 141, "stochastic": 501}
 
 
 def test_a_second_run_gets_a_directory_of_its_own(command_line: CommandLine) -> None:

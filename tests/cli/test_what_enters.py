@@ -96,7 +96,7 @@ def test_many_digits_of_a_number_within_float64(command_line: CommandLine, numbe
 def test_a_text_that_is_no_utf_8(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, text: str, way: str
 ) -> None:
-    text, why = (json.dumps(text), "Unicode") if way == "config" else (text, "is no text in UTF-8")
+    text, why = (json.dumps(text), "Unicode") if way == "config" else (text, "is not text in UTF-8")
     _refused(command_line, _given(stage, name, text, way, monkeypatch), why)
 
 

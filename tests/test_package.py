@@ -79,6 +79,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.slow
 def test_the_wheel_works_from_an_empty_directory(environment: Path, tmp_path: Path) -> None:
     where = _run(environment, "-c", "import gd_lightning; print(gd_lightning.__file__)", cwd=tmp_path)
     assert str(environment.parent.parent) in where

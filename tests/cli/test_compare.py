@@ -86,6 +86,7 @@ def test_the_variance_of_the_updates_falls_as_the_batches_grow(command_line: Com
     assert "batch is the smoothest, stochastic the noisiest" in command_line.out
 
 
+@pytest.mark.slow
 def test_the_same_command_again_makes_the_rest_only_and_the_same_table(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import yaml
 import gd_lightning
 from gd_lightning.cli.options.printed_config import merged, what_differs
 from tests.conftest import CONFIGS
+from tests.selection import every
 
 # Each has something that is left out as a default and is settled otherwise where it is not there.
 OPTIONS = [
@@ -32,7 +33,7 @@ def _printed(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return out
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", every(2, OPTIONS))
 def test_what_is_printed_without_defaults_is_read_as_the_same_options(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], options: str
 ) -> None:

@@ -35,6 +35,7 @@ from gd_lightning import (
 from gd_lightning.module.chunked_training import Chunks
 from tests.conftest import MakeTrainer
 from tests.module.plain_loop import Case, same_weights
+from tests.selection import every
 
 pytest.importorskip("numba", reason="the fused engine is compiled by numba")
 # Of torch's, about hooks where the input needs no gradient, and schedulers that are stepped before the optimiser.
@@ -229,7 +230,7 @@ def _assert_as_plain(case: Case, make_trainer: MakeTrainer, engines: tuple[str, 
 
 
 @pytest.mark.parametrize("hidden_sizes", [pytest.param([], marks=pytest.mark.slow), [5]], ids=["linear", "network"])
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", every(2, CHANGES))
 def test_what_changes_between_epochs_is_followed(make_trainer: MakeTrainer, name: str, hidden_sizes: list[int]) -> None:
     if name == "activation" and not hidden_sizes:
         hidden_sizes = [4, 4]

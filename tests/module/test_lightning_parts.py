@@ -50,6 +50,7 @@ from torch.optim.swa_utils import SWALR
 from gd_lightning import InputError
 from tests.conftest import MakeTrainer
 from tests.module.plain_loop import PER_EPOCH, Case, same_weights
+from tests.selection import every
 
 pytest.importorskip("numba", reason="the fused engine is compiled by numba")
 pytestmark = [
@@ -157,7 +158,7 @@ def test_every_callback_of_lightning_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize("name", every(3, CALLBACKS))
 def test_a_callback_does_what_it_does_in_lightnings_own_loop_or_is_refused(
     make_trainer: MakeTrainer, tmp_path: Path, name: str, engine: str
 ) -> None:

@@ -145,7 +145,8 @@ def test_who_needs_whole_batches_gets_them(make_trainer: MakeTrainer, make: Any,
         make_trainer(max_epochs=1).fit(make(), RegressionDataModule(problem(), micro_batch_size=10))
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_and_parts_give_the_run_of_one_process(
     tmp_path: Path, start_others: StartOthers, processes: int
 ) -> None:

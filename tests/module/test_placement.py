@@ -10,6 +10,7 @@ import torch
 
 from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule
 from tests.conftest import MakeTrainer
+from tests.selection import every
 
 LR, UPDATES = 0.1, 40
 # By the digits of each format, and how a rounding error grows over the updates of a stable descent.
@@ -31,7 +32,7 @@ def _by_numpy(data: RegressionDataModule) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", GPU])
-@pytest.mark.parametrize("micro_batch_size", [None, 7])
+@pytest.mark.parametrize("micro_batch_size", every(2, [None, 7]))
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_every_precision_gives_the_descent_to_its_digits(
     make_trainer: MakeTrainer, accelerator: str, precision: Any, micro_batch_size: int | None

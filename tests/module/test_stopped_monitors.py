@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule, SteepLine
 from tests.conftest import MakeTrainer
 from tests.module.test_resume import AtTheEnd, Network, StopAt
+from tests.selection import every
 
 EPOCHS = 6  # of 5 updates
 
@@ -121,7 +122,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(("stop", "how"), STOPS)
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", every(2, OPTIONS), ids=str)
 @pytest.mark.parametrize("module", [OnPlateau, OnPlateauOfUpdates, OnPlateauOfTrainLoss])
 def test_what_watches_a_metric_is_as_in_one_go(
     make_trainer: MakeTrainer, tmp_path: Path, module: type[OnPlateau], options: dict[str, Any], stop: int, how: str

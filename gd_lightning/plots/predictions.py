@@ -82,7 +82,7 @@ def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
 
 
 def draw_residuals(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -> None:
-    """Draw true less predicted against predicted, where a good model leaves noise without a form.
+    """Draw residuals, true minus predicted, against predictions, where a good model leaves noise without structure.
 
     Args:
         axes: Where to.
@@ -98,7 +98,7 @@ def draw_residuals(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
         _draw_points(axes, each, np.where(is_near, each.predicted, np.nan), residual, targets)
     axes.axhline(0.0, color=TRUTH_COLOR, linestyle="--", linewidth=1.2)
     reach = 1.1 * largest or 1.0
-    axes.set(xlabel="predicted", ylabel="true less predicted", ylim=(-reach, reach))
+    axes.set(xlabel="predicted", ylabel="true - predicted", ylim=(-reach, reach))
     few_ticks(axes)
     axes.set_title("residuals", fontsize="medium")
 

@@ -163,7 +163,8 @@ def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
     x, y, start = [], [], 0
     for block_x, block_y in pieces():
         first = -start % step
-        x.append(block_x[first::step].cpu())
-        y.append(block_y[first::step].cpu())
+        # Copies, since a view keeps the whole block in memory.
+        x.append(block_x[first::step].cpu().clone())
+        y.append(block_y[first::step].cpu().clone())
         start += len(block_x)
     return torch.cat(x), torch.cat(y)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from gd_lightning import Affine, InputError, LinearProblem, RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning.module import predictor_of
@@ -102,3 +106,23 @@ def test_what_rounding_keeps_away_is_not_promised(dtype: torch.dtype, is_kept: b
     assert (advice(predictor, row).count("--trainer.precision") == 1) == is_kept
     if is_kept:
         assert 0.2 < excess / row.floor < 5
+
+
+def test_no_piece_is_kept_of_data_that_are_read_in_pieces() -> None:
+    """Of data that do not fit into memory, a few samples stay, and not the pieces that they are of."""
+    data, module = RegressionDataModule(LinearProblem(n_samples=30_000)), RegressionModule()
+    module.configure_for(data)
+    memory: list[weakref.ref[NDArray[np.float32]]] = []
+    in_use: list[int] = []
+
+    def pieces() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for x, y in data.train.pieces(1_000):
+            own = x.numpy().copy()
+            memory.append(weakref.ref(own))
+            yield torch.from_numpy(own), y
+            del own
+            in_use.append(sum(each() is not None for each in memory))
+
+    predictor_of(module, pieces, data.variant, max_epochs=10).predict("full", 0.1)
+    assert len(memory) >= 60  # moments, and what rounding leaves
+    assert max(in_use) <= 2

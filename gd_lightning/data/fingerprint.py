@@ -44,7 +44,7 @@ class Fingerprint:
     marks: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, exact: bool, rows_at_once: int = 65_536) -> Fingerprint:
+    def of(cls, x: Tensor, y: Tensor, exact: bool, rows_at_once: int = 8_192) -> Fingerprint:
         """Take the fingerprint of data, piece by piece.
 
         Args:

@@ -17,7 +17,7 @@ from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import EVENTS
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
-from gd_lightning.tracking.tensorboard.tags import LAYOUT, OWN_TAGS, steps_of, tags_of
+from gd_lightning.tracking.tensorboard.tags import LAYOUT, OWN_TAGS, measured_in, steps_of
 
 
 class HistoryWriter:
@@ -69,10 +69,10 @@ class HistoryWriter:
             file_writer.add_event(event, step=event.step, walltime=event.wall_time)
 
     def _write_row(self, row: Mapping[str, float]) -> None:
+        measured, file_writer = measured_in(row), self._writer._get_file_writer()
         for axis, step in steps_of(row).items():
             # One event holds all values of a row on an axis: several times faster than add_scalar for each.
-            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in tags_of(row, axis).items()]
-            file_writer = self._writer._get_file_writer()
+            values = [Summary.Value(tag=f"{axis}/{name}", simple_value=value) for name, value in measured.items()]
             file_writer.add_summary(Summary(value=values), int(step), walltime=self._started + row["seconds"])
 
     def write_hparams(

@@ -36,6 +36,6 @@ def steps_of(row: Mapping[str, float]) -> dict[str, float]:
     return steps
 
 
-def tags_of(row: Mapping[str, float], axis: str) -> dict[str, float]:
-    """Return what was measured in a row of a history, by its tag on an axis."""
-    return {f"{axis}/{name}": value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}
+def measured_in(row: Mapping[str, float]) -> dict[str, float]:
+    """Return what was measured in a row of a history, by the part of its tags behind the axis."""
+    return {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}

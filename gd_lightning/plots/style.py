@@ -6,7 +6,7 @@ Colours: Okabe and Ito, Color Universal Design, 2008.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -187,9 +187,19 @@ def checked_formats(given: str | Sequence[str]) -> list[str]:
         >>> checked_formats("svg,pdf")
         ['svg', 'pdf']
     """
-    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
-    unknown = [name for name in names if name not in FORMATS]
+    names, unknown = listed(given, FORMATS)
     if unknown or not names:
         wrong = f"a picture as {unknown[0]}" if unknown else "without a format"
         raise InputError(f"cannot draw {wrong}, because that is no known format; use {', '.join(FORMATS)}")
-    return list(dict.fromkeys(names))
+    return names
+
+
+def listed(given: str | Sequence[str], known: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return names, each once, and those of them that are unknown.
+
+    Args:
+        given: The names, as a list or with commas between.
+        known: The names that there are.
+    """
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    return list(dict.fromkeys(names)), [name for name in names if name not in known]

@@ -20,7 +20,7 @@ from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles
 from gd_lightning.plots.comparison.loss_curves import draw_curve
 from gd_lightning.plots.comparison.paths_and_fits import Predict, draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface
-from gd_lightning.plots.style import TRUTH_COLOR, short, sized_figure
+from gd_lightning.plots.style import TRUTH_COLOR, listed, short, sized_figure
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import PREDICTED, History, Outcome
 
@@ -67,12 +67,11 @@ def checked_panels(given: str | Sequence[str] | None) -> list[str] | None:
     """
     if given is None:
         return None
-    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
-    unknown = [name for name in names if name not in PANELS]
+    names, unknown = listed(given, PANELS)
     if unknown or not names:
         wrong = f"the panel {unknown[0]}" if unknown else "no panel"
         raise InputError(f"cannot draw {wrong}, because that is none that there is; use some of {', '.join(PANELS)}")
-    return list(dict.fromkeys(names))
+    return names
 
 
 def comparison_figure(

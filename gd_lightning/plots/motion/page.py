@@ -30,11 +30,11 @@ def html_page(template: str, scripts: Sequence[str], title: str, content: Mappin
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         "title": escape(in_one_line(title)),
-        "style": _text("page.css"),
         "script": "\n".join(map(_text, scripts)),
         "content": data,
     }
-    return Template(_text(template)).substitute(parts)
+    head = Template(_text("head.html")).substitute(title=parts["title"], style=_text("page.css"))
+    return Template(_text(template)).substitute(parts, head=head)
 
 
 def in_notebook(page: str, title: str, height: int = 820) -> str:

@@ -87,7 +87,8 @@ def test_the_wheel_works_from_an_empty_directory(environment: Path, tmp_path: Pa
     assert "0.22152576" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
     pages = (
-        "import gd_lightning.plots.motion.page as made; print(len(made.html_page('explore.html', {}, 'a page', {{}})))"
+        "from gd_lightning.plots.interactive.page import html_page;"
+        "print(len(html_page('explore.html', {}, 'a page', {{}})))"
     )
     assert int(_run(environment, "-c", pages.format(["descent.js", "panels.js", "explore.js"]), cwd=tmp_path)) > 30_000
     assert (

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gd_lightning.callbacks.directories import directory_of
+from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.callbacks.stop_on_divergence import StopOnDivergence
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError

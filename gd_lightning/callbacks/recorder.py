@@ -15,9 +15,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from torch.optim import Optimizer
 
 from gd_lightning.callbacks.chunk_rows import carried_out
-from gd_lightning.callbacks.directories import directory_of
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.callbacks.loss_measurements import Measurements
 from gd_lightning.callbacks.outcome import ending
 from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights

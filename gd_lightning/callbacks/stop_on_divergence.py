@@ -12,7 +12,7 @@ from gd_lightning.callbacks.chunk_rows import carried_out
 from gd_lightning.callbacks.recorder import recorder_before
 from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
 
 _ROUNDING = 1e-12
 

@@ -15,7 +15,7 @@ from gd_lightning.models import standardized_before
 from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
+from gd_lightning.tracking.best_checkpoint_path import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
 from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint

@@ -21,7 +21,7 @@ from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure, is_first_process
 from gd_lightning.cli.program import Program, speaker
-from gd_lightning.cli.subcommands.own import call, classes_of
+from gd_lightning.cli.subcommands.extensions import call, classes_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import visible
 from gd_lightning.records.history import Outcome

@@ -16,7 +16,7 @@ import numpy as np
 
 from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.experiments.quiet import quiet_lightning
+from gd_lightning.experiments.lightning_messages import quiet_lightning
 
 _NO_STAGES = "6"  # above the levels of errors and of stages
 

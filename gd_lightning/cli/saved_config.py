@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from gd_lightning.callbacks.directories import directory_of
+from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import has_version, next_version, set_version
 from gd_lightning.tracking.atomic_writes import write_text

@@ -20,8 +20,8 @@ from gd_lightning.engine.many.batched import BatchedPopulation
 from gd_lightning.engine.many.choice import fastest_population
 from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.engine.many.population import Ends, Members, OneByOne, Population, Single, TrainingTask
-from gd_lightning.engine.sources import EngineInMemory, EngineOnFile
-from gd_lightning.engine.units import EngineInUnits
+from gd_lightning.engine.sample_sources import EngineInMemory, EngineOnFile
+from gd_lightning.engine.standardized_targets import EngineInUnits
 
 __all__ = [
     "AutogradEngine",

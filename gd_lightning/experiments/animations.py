@@ -12,8 +12,8 @@ from gd_lightning.callbacks.pictures import as_columns
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.float64 import Moments
 from gd_lightning.module import RegressionModule, has_least_squares
-from gd_lightning.plots.motion.animation import Animation
-from gd_lightning.plots.motion.scene import MOST_TRACKS, Line, LineLoss, Track
+from gd_lightning.plots.interactive.animation import Animation
+from gd_lightning.plots.interactive.animation_content import MOST_TRACKS, Line, LineLoss, Track
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES
 from gd_lightning.records.history import History
 from gd_lightning.tracking.summary import RunSummary

@@ -23,10 +23,10 @@ from gd_lightning.experiments.options import sections, taken_problem
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.models import Standardize
 from gd_lightning.module import RegressionModule, quadratic_network
-from gd_lightning.plots.motion.page import html_page, in_notebook
+from gd_lightning.plots.interactive.page import html_page, in_notebook
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import as_path
 

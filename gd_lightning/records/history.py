@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gd_lightning.errors import InputError
 from gd_lightning.records.columns import Column, union
 from gd_lightning.records.csv_columns import read_csv, to_csv
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR, is_beyond
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.lazy_table import LazyTable
 
 AXES = ("update", "epoch", "samples", "seconds")

@@ -26,9 +26,9 @@ from gd_lightning.module.engine_choice import EngineChoice
 from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History
+from gd_lightning.sklearn.argument_checks import validated, validated_pair, validated_weights
 from gd_lightning.sklearn.samples import WeightedSamples, standardization
 from gd_lightning.sklearn.training import EarlyStopping, Epochs, Learner
-from gd_lightning.sklearn.validation import validated, validated_pair, validated_weights
 from gd_lightning.variants import BatchSize, Variant
 
 _PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}

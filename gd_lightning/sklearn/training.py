@@ -42,7 +42,7 @@ from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.run_engine import in_units
 from gd_lightning.module.training_step import with_l1
 from gd_lightning.random_numbers import own_generator
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR, is_beyond
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.history import History
 from gd_lightning.sklearn.samples import WeightedSamples
 from gd_lightning.threads import is_little, one_thread_if

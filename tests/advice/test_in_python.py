@@ -53,12 +53,12 @@ from gd_lightning.engine.many.fused import FusedPopulation
 from gd_lightning.experiments import plan, sweep
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.sweeps.grid import Grid
-from gd_lightning.experiments.sweeps.run import SweepTask
+from gd_lightning.experiments.sweeps.sweep import SweepTask
 from gd_lightning.losses import mean_loss
 from gd_lightning.models import MLPRegressor, initialize
 from gd_lightning.module import predictor_of
 from gd_lightning.module.trainer_checks import check_strategy
-from gd_lightning.plots.motion.scene import Track
+from gd_lightning.plots.interactive.animation_content import Track
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from gd_lightning import History, InputError, RegressionModule, compare, fit, load, plan, sweep
 from gd_lightning.cli.program import Program
-from gd_lightning.cli.subcommands.own import classes_of
+from gd_lightning.cli.subcommands.extensions import classes_of
 from tests.advice.messages import messages, pattern
 
 Do = Callable[[Path], object]

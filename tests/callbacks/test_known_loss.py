@@ -15,11 +15,11 @@ from torch.nn.utils import parametrizations, prune
 from gd_lightning import ExcessBelow, Forecast, HistoryRecorder, InputError, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import Pictures
 from gd_lightning.experiments import make_plan as plan
-from gd_lightning.experiments.comparison.drawing import ProblemPanels
-from gd_lightning.experiments.comparison.run import best_lr
-from gd_lightning.experiments.plans.local import LocalPlan
+from gd_lightning.experiments.comparison.compare import best_lr
+from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
+from gd_lightning.experiments.plans.local_plan import LocalPlan
 from gd_lightning.experiments.sweeps.grid import Grid
-from gd_lightning.experiments.sweeps.run import SweepTask
+from gd_lightning.experiments.sweeps.sweep import SweepTask
 from gd_lightning.models import LinearRegressor
 from gd_lightning.problems import SteepLine
 from tests.conftest import MakeTrainer

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gd_lightning import History, HistoryRecorder, LastCheckpoint, RegressionDataModule, RegressionModule
-from gd_lightning.callbacks.directories import check_names
+from gd_lightning.callbacks.logger_directory import check_names
 from gd_lightning.errors import InputError
 from gd_lightning.problems import SteepLine
 from tests.conftest import MakeTrainer

@@ -16,7 +16,7 @@ from gd_lightning import RegressionDataModule, RegressionModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.experiments import Trial
 from gd_lightning.experiments import make_plan as plan
-from gd_lightning.experiments.plans import local as local_plan
+from gd_lightning.experiments.plans import local_plan as local_plan
 from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss
 from tests.conftest import CONFIGS, CommandLine

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from gd_lightning import History, InputError, Run, SteepLine, StopOnDivergence, compare, fit, load, plan, sweep
+from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import sections
-from gd_lightning.experiments.quiet import quiet_lightning
 from tests.conftest import CommandLine
 
 GENERATOR = np.random.default_rng(5)

@@ -15,9 +15,9 @@ from PIL import Image
 
 import gd_lightning
 from gd_lightning import History, InputError, Outcome, Run, SteepLine
-from gd_lightning.plots.motion.animation import Animation
-from gd_lightning.plots.motion.drawing import pictures
-from gd_lightning.plots.motion.scene import MOST_FRAMES, MOST_TRACKS, Line, LineLoss, Track
+from gd_lightning.plots.interactive.animation import Animation
+from gd_lightning.plots.interactive.animation_content import MOST_FRAMES, MOST_TRACKS, Line, LineLoss, Track
+from gd_lightning.plots.interactive.animation_frames import pictures
 from tests.conftest import CommandLine
 
 X = np.linspace(-5, 4.9, 20)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gd_lightning.cli.shown_paths import shown
 from gd_lightning.errors import InputError
-from gd_lightning.plots.motion.animation import FORMATS, Animation, check_animation_file
+from gd_lightning.plots.interactive.animation import FORMATS, Animation, check_animation_file
 from gd_lightning.tracking.run_directory import is_taken
 
 

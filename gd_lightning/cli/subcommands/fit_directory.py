@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gd_lightning.callbacks.directories import check_names, choose_directory, directory_of
+from gd_lightning.callbacks.logger_directory import check_names, choose_directory, directory_of
 from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, SaveAt
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
 from gd_lightning.variants import Variant
 
 CHECK_EVERY = 100

@@ -16,12 +16,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from gd_lightning.experiments.animations import animated
 from gd_lightning.experiments.comparison.claims import judged
 from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.drawing import ProblemPanels
 from gd_lightning.experiments.comparison.findings import findings
+from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
 from gd_lightning.experiments.comparison.table import Row, as_csv, as_markdown, as_text, as_values, rows, table_cells
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.plots.comparison.figure import checked_panels, comparison_figure
-from gd_lightning.plots.motion.animation import Animation
+from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.style import png_bytes, save_figures
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History

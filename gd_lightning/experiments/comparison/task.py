@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.drawing import ProblemPanels
+from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
 from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.executors import carried_out
 from gd_lightning.float64 import precision_of_run

@@ -14,14 +14,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from gd_lightning.callbacks import Forecast, HistoryRecorder, LastCheckpoint, Pictures, StopOnDivergence
-from gd_lightning.callbacks.directories import choose_directory
+from gd_lightning.callbacks.logger_directory import choose_directory
 from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.comparison.run import best_lr
+from gd_lightning.experiments.comparison.compare import best_lr
+from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
-from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.experiments.single.run import Run, copied_from
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
@@ -30,7 +30,7 @@ from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightn
 from gd_lightning.problems import Arrays, Frame, ProblemLike, as_problem
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.best_checkpoint import BEST, best_checkpoint
+from gd_lightning.tracking.best_checkpoint_path import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.tracking.run_directory import (

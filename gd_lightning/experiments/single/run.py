@@ -20,8 +20,8 @@ from gd_lightning.experiments.animations import animated_run, line_of
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
 from gd_lightning.module import RegressionModule
-from gd_lightning.plots.motion.animation import Animation
-from gd_lightning.plots.motion.scene import Line
+from gd_lightning.plots.interactive.animation import Animation
+from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
 from gd_lightning.problems import ProblemLike, inputs_of

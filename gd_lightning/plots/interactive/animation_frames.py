@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gd_lightning.plots.motion.scene import LineLoss, Scene, Track, Values
+from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values
 from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label, sized_figure
 
 Picture = NDArray[np.uint8]

@@ -37,8 +37,8 @@ from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask, MemberResult
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.experiments.copies import made_by_functions, names_of, own_copy
+from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, check_name, sections, taken_problem
-from gd_lightning.experiments.quiet import quiet_lightning
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning

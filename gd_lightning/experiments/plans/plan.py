@@ -15,8 +15,8 @@ from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.experiments.options import sections, taken_problem
-from gd_lightning.experiments.plans.form import PlanForm
-from gd_lightning.experiments.plans.local import Begins, LocalPlan, local_plan
+from gd_lightning.experiments.plans.local_plan import Begins, LocalPlan, local_plan
+from gd_lightning.experiments.plans.report import PlanForm
 from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network, stepped_rates
 from gd_lightning.plots.outcome_map import draw_map

@@ -69,7 +69,7 @@ from gd_lightning.module import (
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator, starting_from
-from gd_lightning.records.divergence import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
 from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant

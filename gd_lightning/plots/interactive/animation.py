@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import in_one_line
-from gd_lightning.plots.motion.files import write_animation
-from gd_lightning.plots.motion.page import html_page, in_notebook
-from gd_lightning.plots.motion.scene import Scene
+from gd_lightning.plots.interactive.animation_content import Scene
+from gd_lightning.plots.interactive.animation_files import write_animation
+from gd_lightning.plots.interactive.page import html_page, in_notebook
 
 FORMATS = ("html", "gif", "mp4")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.plots.motion.drawing import Picture, pictures
-from gd_lightning.plots.motion.scene import Scene
+from gd_lightning.plots.interactive.animation_content import Scene
+from gd_lightning.plots.interactive.animation_frames import Picture, pictures
 
 FRAMES_A_SECOND = 10
 _COLORS = 128  # of a GIF: lines, dots and letters have few

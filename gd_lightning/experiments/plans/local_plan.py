@@ -13,7 +13,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, StartError
 from gd_lightning.experiments.lr_trial import Trial, Tried
-from gd_lightning.experiments.plans.form import PlanForm
+from gd_lightning.experiments.plans.report import PlanForm
 from gd_lightning.losses import forms_of
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import (

@@ -13,7 +13,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.experiments.animations import line_of
 from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.comparison.figure import Fits
-from gd_lightning.plots.motion.scene import Line
+from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid
 
 

@@ -77,7 +77,9 @@ LOWEST = [
     "records",
     "versions",
 ]
-COMPILED = tuple(f"gd_lightning.engine.{name}" for name in ("compiling", "fusible", "kernels", "many.kernels"))
+COMPILED = tuple(
+    f"gd_lightning.engine.{name}" for name in ("compilation_cache", "compiling", "fusible", "kernels", "many.kernels")
+)
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -22,7 +22,8 @@ from gd_lightning.errors import InputError
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, predicting_part, trained_loss_of
 from gd_lightning.theory import LocalCurvature, NetworkLoss, drawn_evenly, largest_stable_lr
-from gd_lightning.theory.local_curvature import SummedLoss
+from gd_lightning.theory.gradient_noise_scale import gradient_noise_scale, gradient_variance
+from gd_lightning.theory.network_loss import SummedLoss
 from gd_lightning.threads import one_thread_if
 from gd_lightning.update_rule import UpdateRule
 
@@ -113,7 +114,7 @@ class SharpnessMonitor(Measuring):
             drawn = _thinned(samples, self.max_gradients, loss.n_parameters)
             pieces = drawn.pieces(max(1, _AT_ONCE // loss.n_parameters))
             norms = torch.cat([loss.of_samples(x.cpu(), y.cpu(), most=1)[1] for x, y in pieces])
-            found["gradient_noise_scale"] = max(0.0, norms.mean().item() - squared) / squared
+            found["gradient_noise_scale"] = gradient_noise_scale(gradient_variance(norms, squared), squared)
         return found
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

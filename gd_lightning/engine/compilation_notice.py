@@ -28,7 +28,7 @@ def keeps_compiled_code() -> bool:
     """Whether compiled updates are kept on disk, so that other processes need not compile them."""
     # Imported here, so that only runs that could use compiled code wait for Numba.
     from gd_lightning.engine import kernels
-    from gd_lightning.engine.compiling import is_kept
+    from gd_lightning.engine.compilation_cache import is_kept
 
     return all(is_kept(function) for function in vars(kernels).values() if hasattr(function, "py_func"))
 

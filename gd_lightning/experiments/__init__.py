@@ -1,6 +1,6 @@
 """Experiments of several runs: comparisons, sweeps, and trials of learning rates (layer 6)."""
 
-from gd_lightning.experiments.comparison.compare import best_lr as best_lr
+from gd_lightning.experiments.best_learning_rate import best_lr as best_lr
 from gd_lightning.experiments.comparison.compare import compare as compare
 from gd_lightning.experiments.comparison.compared_runs import Comparison as Comparison
 from gd_lightning.experiments.comparison.findings import findings as findings

@@ -29,7 +29,7 @@ from gd_lightning.data.order import Order, epoch_orders
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import Ends, Members, TrainingTask
 from gd_lightning.errors import StartError
-from gd_lightning.experiments.sweeps.sweep import train_members, why_one_by_one
+from gd_lightning.experiments.sweeps.training import train_members, why_one_by_one
 from gd_lightning.measures import unchanged
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module import RegressionModule

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import from_cell, is_number
+from gd_lightning.problems.missing_values import MISSING_WORDS
 
 BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)
@@ -23,11 +24,6 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 _COMMENT = re.compile(rb"(?:^|[\r\n])[ \t]*#")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+")
-# What pandas takes for a missing value, in any case, and what else stands for one in tables of statistics programs.
-MISSING_WORDS = (
-    *("", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."),
-    *(f"{sign}1.#{word}" for sign in ("", "-") for word in ("ind", "qnan")),
-)
 _NO_NAMES = {*MISSING_WORDS, "inf", "infinity", "-inf", "+inf"}  # words that are values, and neither names nor numbers
 
 

@@ -28,7 +28,7 @@ from gd_lightning.theory.full_batch import updates_to_excess as updates_to_exces
 from gd_lightning.theory.local_curvature import LocalCurvature as LocalCurvature
 from gd_lightning.theory.local_curvature import LocalOutcome as LocalOutcome
 from gd_lightning.theory.local_curvature import LocalVerdict as LocalVerdict
-from gd_lightning.theory.local_curvature import NetworkLoss as NetworkLoss
+from gd_lightning.theory.network_loss import NetworkLoss as NetworkLoss
 from gd_lightning.theory.numerics.subsampling import drawn_evenly as drawn_evenly
 from gd_lightning.theory.outcome_map import Boundaries as Boundaries
 from gd_lightning.theory.outcome_map import OutcomeMap as OutcomeMap

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, prune
 from gd_lightning import ExcessBelow, Forecast, HistoryRecorder, InputError, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import Pictures
 from gd_lightning.experiments import make_plan as plan
-from gd_lightning.experiments.comparison.compare import best_lr
+from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
 from gd_lightning.experiments.plans.local_plan import LocalPlan
 from gd_lightning.experiments.sweeps.grid import Grid

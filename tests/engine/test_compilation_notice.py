@@ -75,7 +75,8 @@ def test_files_that_are_damaged_are_written_again(
 
 
 def test_where_nothing_can_be_written_it_is_compiled_all_the_same(compiled_double: Double, tmp_path: Path) -> None:
-    from gd_lightning.engine.compiling import compiler, is_kept
+    from gd_lightning.engine.compilation_cache import is_kept
+    from gd_lightning.engine.compiling import compiler
 
     scope: dict[str, Any] = {}
     exec("def double(x): return 2 * x", scope)  # a function without a file has no place for a cache
@@ -137,7 +138,7 @@ def test_a_run_says_so_in_the_manner_of_lightning(
 
 
 def test_the_package_may_be_in_an_archive(tmp_path: Path) -> None:
-    from gd_lightning.engine.compiling import _sources
+    from gd_lightning.engine.compilation_cache import _sources
 
     archive = tmp_path / "package.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -156,7 +157,7 @@ def test_another_directory_for_compiled_code_helps_where_none_can_be_written(
     compiled_double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the line about it advises."""
-    from gd_lightning.engine.compiling import is_kept
+    from gd_lightning.engine.compilation_cache import is_kept
 
     (tmp_path / "__pycache__").write_text("a file")
     for variable in ("HOME", "XDG_CACHE_HOME"):

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
 from gd_lightning.errors import StartError
 from gd_lightning.experiments import Report, executors
-from gd_lightning.experiments.comparison.compare import TrainerMember
+from gd_lightning.experiments.comparison.trainer_member import TrainerMember
 from gd_lightning.experiments.executors import carried_out
 from gd_lightning.plots.style import pixels
 from gd_lightning.records.history import Outcome

@@ -19,7 +19,7 @@ from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.comparison.compare import best_lr
+from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
 from gd_lightning.experiments.single.run import Run, copied_from

@@ -27,8 +27,10 @@ from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History
 from gd_lightning.sklearn.argument_checks import validated, validated_pair, validated_weights
+from gd_lightning.sklearn.early_stopping import EarlyStopping
+from gd_lightning.sklearn.learner import Learner
 from gd_lightning.sklearn.samples import WeightedSamples, standardization
-from gd_lightning.sklearn.training import EarlyStopping, Epochs, Learner
+from gd_lightning.sklearn.training import Epochs, train_epochs
 from gd_lightning.variants import BatchSize, Variant
 
 _PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}
@@ -137,19 +139,12 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     ) -> None:
         self.batch_size, self.lr, self.epochs = batch_size, lr, epochs
         self.momentum, self.nesterov, self.weight_decay, self.l1 = momentum, nesterov, weight_decay, l1
-        self.loss, self.huber_delta = loss, huber_delta
-        self.hidden_sizes, self.activation, self.bias, self.dropout = hidden_sizes, activation, bias, dropout
-        self.initialization, self.network = initialization, network
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.order, self.drop_last, self.standardize = order, drop_last, standardize
-        self.val_size, self.early_stopping, self.patience, self.min_delta = (
-            val_size,
-            early_stopping,
-            patience,
-            min_delta,
-        )
-        self.average, self.random_state, self.precision = average, random_state, precision
-        self.engine, self.warm_start = engine, warm_start
+        self.loss, self.huber_delta, self.hidden_sizes, self.activation = loss, huber_delta, hidden_sizes, activation
+        self.bias, self.dropout, self.initialization, self.network = bias, dropout, initialization, network
+        self.optimizer, self.lr_scheduler, self.order, self.drop_last = optimizer, lr_scheduler, order, drop_last
+        self.standardize, self.val_size, self.early_stopping = standardize, val_size, early_stopping
+        self.patience, self.min_delta, self.average, self.random_state = patience, min_delta, average, random_state
+        self.precision, self.engine, self.warm_start = precision, engine, warm_start
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GradientDescentRegressor:  # noqa: N803
         """Train on samples.
@@ -227,7 +222,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         epochs = self._epochs(len(train.x), seed, is_partial)
         train, held_out = learner.taken(train), None if held_out is None else learner.taken(held_out)
         stopping = EarlyStopping(self.patience, self.min_delta) if self.early_stopping else None
-        self._curves = learner.train(train, epochs, held_out, stopping, self.average)
+        self._curves = train_epochs(learner, train, epochs, held_out, stopping, self.average)
         self._samples_per_epoch = epochs.variant.samples_per_epoch
         self._learner = learner
         self._note()

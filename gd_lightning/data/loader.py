@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gd_lightning.data.order import EpochOrder, Order, comes_as_it_lies
+from gd_lightning.data.order import EpochOrder, Order, uses_stored_order
 from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
 from gd_lightning.engine.orders import prepare_to_draw
@@ -123,12 +123,12 @@ class BatchLoader(DataLoader[Pair]):
 
     def prepare_orders(self) -> None:
         """Compile the code that draws the orders of many epochs, or load it, if it will be used."""
-        if not comes_as_it_lies(self.epoch_order.order, self.variant):
+        if not uses_stored_order(self.epoch_order.order, self.variant):
             prepare_to_draw(self.epoch_order.n)
 
     def _rows(self) -> Tensor | None:
         """Return the order of the epoch; None for the stored order."""
-        if comes_as_it_lies(self.epoch_order.order, self.variant):
+        if uses_stored_order(self.epoch_order.order, self.variant):
             return None
         return self.epoch_order.rows().to(self.samples.device)
 

@@ -101,7 +101,7 @@ def _folded(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return folded
 
 
-def comes_as_it_lies(order: Order, variant: Variant) -> bool:
+def uses_stored_order(order: Order, variant: Variant) -> bool:
     """Whether an epoch takes the samples in stored order: if it is sequential, or shuffled into one full batch.
 
     A single batch that leaves samples out is not full: the order decides which ones.

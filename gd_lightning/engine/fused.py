@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,24 +21,17 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, SaveAt, Trace
-from gd_lightning.engine.fusible import ACTIVATIONS, parts_of, why_not_fused
+from gd_lightning.engine.fused_layout import layout_of
+from gd_lightning.engine.fused_memory import Memory
+from gd_lightning.engine.fused_samples import LARGE, SampleArrays
+from gd_lightning.engine.fusible import why_not_fused
 from gd_lightning.engine.optimizer_state import buffer_names, buffers, keep_state, settings_of, steps_of
-from gd_lightning.errors import InputError, ShapeError
+from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 from gd_lightning.torch_internals import note_step
 
-_LARGE = 1 << 18
-"""Features in a batch from which on threads take less time than one."""
-
 _MOST_MEASURED = 1 << 22
 """Samples times features, or weights of a perceptron, up to which a pass in one thread takes less time than torch's."""
-
-_PIECE = 1 << 24
-"""Bytes of a piece of memory that losses are saved in. For large pieces NumPy asks for large pages; to get as much in
-small ones can take longer than the updates."""
-
-_PASSES_OF_COLUMNS = 4
-"""Passes over the samples from which on a copy of the features, one after the other, saves more time than it takes."""
 
 _DENSE = 4
 """Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
@@ -77,26 +70,27 @@ class FusedEngine(Engine):
         self._kernels: ModuleType = kernels
         self._optimizer = optimizer
         self._loss, self._huber_delta, self._l1 = kernels.PLACES[loss], float(huber_delta), float(l1)
-        self._layers, self._shapes, self._places, self._units = layout_of(network)
-        is_as_in_torch = np.array_equal(self._places, np.arange(len(self._places)))
-        self._saved_places = self._places[:0] if is_as_in_torch else self._places
-        self._free = np.empty(0)
-        self._scratch: Any = None
+        self._layout = layout_of(network)
+        places = self._layout.places
+        self._saved_places = places[:0] if np.array_equal(places, np.arange(len(places))) else places
+        self._samples, self._memory = SampleArrays(kernels, self._layout), Memory(kernels, self._layout)
         self._pass: float | None = None
-        self._kept: _Kept | None = None
 
     def prepare(self, chunk: Chunk) -> None:
         """Compile the code for such chunks, or load it from the cache; both take longer than most chunks."""
         group = self._optimizer.param_groups[0]
-        samples = self._samples(chunk, group["params"][0].dtype)
+        samples = self._samples.of_chunk(chunk, group["params"][0].dtype)
         dtype, rule, span = samples.x.dtype, self._rule(), self._span(chunk)
         for keeps in (0, 1):  # losses; code for one of them may be other code
-            network = self._network(chunk, dtype, rule, span, self._room(SaveAt(), keeps, dtype)[0])
+            network = self._network(chunk, dtype, rule, span, self._memory.results(SaveAt(), keeps, dtype)[0])
         network = self._kernels.measuring(network)
         if network.calls in _PREPARED:
             return
-        state = self._kernels.State(*np.zeros((3, len(self._places)), dtype), np.zeros(1, np.int64))
-        ends, room = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype)), self._room(SaveAt(), 1, dtype)
+        state = self._kernels.State(*np.zeros((3, len(self._layout.places)), dtype), np.zeros(1, np.int64))
+        ends, room = (
+            self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype)),
+            self._memory.results(SaveAt(), 1, dtype),
+        )
         self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
         _PREPARED.add(network.calls)
@@ -111,11 +105,11 @@ class FusedEngine(Engine):
         # Arrays that share the memory of what they read and write cost a fraction of torch's copies.
         shared = [[tensor.detach().numpy() for tensor in part] for part in [list[Tensor](parameters), *found]]
         dtype = shared[0][0].dtype
-        numbers = [self._read(part) if part else np.empty(0, dtype) for part in shared]
+        numbers = [self._layout.read(part) if part else np.empty(0, dtype) for part in shared]
         trace = self._make(chunk, self._kernels.State(*numbers, np.array([steps_of(self._optimizer)])))
         for of_part, part in zip(numbers, shared, strict=True):
             if part:
-                self._write(of_part, part)
+                self._layout.write(of_part, part)
         keep_state(self._optimizer, parameters, found, trace.updates)
         for tensor in (*parameters, *found[0], *found[1]):
             tensor.grad = None
@@ -129,7 +123,7 @@ class FusedEngine(Engine):
         """Make the updates of a chunk from a state, which is changed."""
         group, save_at = self._optimizer.param_groups[0], chunk.save_at
         dtype = state.theta.dtype
-        samples = self._samples(chunk, group["params"][0].dtype)
+        samples = self._samples.of_chunk(chunk, group["params"][0].dtype)
         with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
             lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
         rule, span, kernel = self._rule(), self._span(chunk), self._kernel(chunk)
@@ -138,7 +132,7 @@ class FusedEngine(Engine):
         held_out = self._held_out(None if chunk.ends is None else chunk.ends.held_out, within, dtype)
 
         def make(state: Any, span: Any, save_at: SaveAt, room: int, ends: Any) -> tuple[int, int, bool, Record]:
-            saved, scratch = self._room(save_at, room, dtype)
+            saved, scratch = self._memory.results(save_at, room, dtype)
             epochs, network = self._epochs(chunk, *ends), self._network(chunk, dtype, rule, span, saved)
             updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
             losses, *path = (torch.from_numpy(array[:count]) for array in saved)
@@ -168,7 +162,7 @@ class FusedEngine(Engine):
 
     def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
         """Whether one thread makes the updates, and compiled code can measure what is measured."""
-        if chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE:
+        if chunk.variant.batch_size * chunk.x.shape[1] >= LARGE:
             return False
         if held_out is not None and not self._can_measure(held_out.x):
             return False
@@ -186,9 +180,9 @@ class FusedEngine(Engine):
         if not self._can_measure(held_out.x[: held_out.batch_size]):
             return None
         group = self._optimizer.param_groups[0]
-        theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        compiled, scratch = self._held_out(held_out, 1, theta.dtype), self._room(SaveAt(), 0, theta.dtype)[1]
-        network = self._kernels.validating(self._layout(theta.dtype))
+        theta = self._layout.read([parameter.detach().numpy() for parameter in group["params"]])
+        compiled, scratch = self._held_out(held_out, 1, theta.dtype), self._memory.results(SaveAt(), 0, theta.dtype)[1]
+        network = self._kernels.validating(self._network_of(theta.dtype))
         self._kernels.sum_errors_once(compiled, network, theta, self._rule(), scratch, 0)
         sums: NDArray[np.float64] = compiled.sums[0]
         return sums
@@ -202,110 +196,54 @@ class FusedEngine(Engine):
         return self._kernels.HeldOut(x, y, held_out.batch_size, np.empty((epochs + 1, 3 + y.shape[1])))
 
     def _can_measure(self, x: Tensor) -> bool:
-        width = x.shape[1] if len(self._layers) == 1 else len(self._places)
+        width = x.shape[1] if self._layout.is_linear else len(self._layout.places)
         return len(x) * width <= _MOST_MEASURED
 
     def _sum_losses(self, x: Tensor, y: Tensor, times: int) -> float:
         """Return the loss, summed over samples and outputs; the sum is repeated ``times`` times for timing."""
         group = self._optimizer.param_groups[0]
-        theta = self._read([parameter.detach().numpy() for parameter in group["params"]])
-        samples, rule, (_, scratch) = self._arrays(x, y), self._rule(), self._room(SaveAt(), 0, theta.dtype)
-        network = self._kernels.measuring(self._layout(theta.dtype))
+        theta = self._layout.read([parameter.detach().numpy() for parameter in group["params"]])
+        samples, rule, (_, scratch) = (
+            self._samples.arrays(x, y),
+            self._rule(),
+            self._memory.results(SaveAt(), 0, theta.dtype),
+        )
+        network = self._kernels.measuring(self._network_of(theta.dtype))
         total: float = self._kernels.sum_losses_often(samples, network, theta, rule, scratch, times)
         return total
 
     def _seconds_of_pass(self, chunk: Chunk) -> float:
         """Return the seconds that compiled code takes to measure the train loss, timed once."""
         if self._pass is None:
-            times = max(1, 1_000_000 // max(1, len(chunk.x) * len(self._places)))
+            times = max(1, 1_000_000 // max(1, len(chunk.x) * len(self._layout.places)))
             begun = time.perf_counter()
             self._sum_losses(chunk.x, chunk.y, times)
             self._pass = (time.perf_counter() - begun) / times
         return self._pass
 
-    def _layout(self, dtype: np.dtype[Any], update: Any = None) -> Any:
-        return self._kernels.network_of(self._layers, np.array(self._shapes, dtype), self._saved_places, update)
+    def _network_of(self, dtype: np.dtype[Any], update: Any = None) -> Any:
+        layers, shapes, places, _ = self._layout
+        is_as_in_torch = np.array_equal(places, np.arange(len(places)))
+        return self._kernels.network_of(
+            layers, np.array(shapes, dtype), places[:0] if is_as_in_torch else places, update
+        )
 
     def _network(self, chunk: Chunk, dtype: np.dtype[Any], rule: Any, span: Any, saved: Any) -> Any:
         """Return the network for compiled code, with the functions that it calls for a chunk."""
-        if self._is_large(chunk):  # the threads call what they are compiled with
-            return self._layout(dtype)
-        update = self._kernels.update_of(self._layers, rule, chunk.variant.batch_size)
-        network = self._layout(dtype, self._kernels.without_records(update, rule, span, saved))
+        if self._samples.is_large(chunk):  # the threads call what they are compiled with
+            return self._network_of(dtype)
+        update = self._kernels.update_of(self._layout.layers, rule, chunk.variant.batch_size)
+        network = self._network_of(dtype, self._kernels.without_records(update, rule, span, saved))
         if chunk.ends is not None and chunk.ends.measure is not None:
             network = self._kernels.measuring(network)
         if chunk.ends is not None and chunk.ends.held_out is not None:
             network = self._kernels.validating(network)
         return network
 
-    def _room(self, save_at: SaveAt, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        """Return memory for the results of ``count`` updates, and working memory."""
-        size = len(self._places)
-        saved = self._kernels.Saved(
-            self._room_for_losses(count, dtype),
-            np.empty((count if save_at.parameters else 0, size), dtype),
-            np.empty((count if save_at.gradients else 0, size), dtype),
-        )
-        if self._scratch is None or self._scratch.gradient.dtype != dtype:
-            units = self._units if len(self._layers) > 1 else 0
-            self._scratch = self._kernels.new_scratch(size, units, dtype)
-        return saved, self._scratch
-
-    def _room_for_losses(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the next slice of a shared buffer, which is freed with its last slice."""
-        if count > len(self._free) or self._free.dtype != dtype:
-            self._free = np.empty(max(count, min(64 * count, _PIECE // dtype.itemsize)), dtype)
-        taken, self._free = self._free[:count], self._free[count:]
-        return taken
-
-    def _samples(self, chunk: Chunk, dtype: torch.dtype) -> Any:
-        """Return the samples as arrays that the compiled code, which checks nothing, can read."""
-        x, y, rows, samples = chunk.x, chunk.y, chunk.rows, chunk.variant.train_samples
-        widths = int(self._layers[0, 0]), int(self._layers[-1, 1])
-        if x.ndim != 2 or y.ndim != 2 or (x.shape[1], y.shape[1]) != widths or min(len(x), len(y)) < samples:
-            raise ShapeError(
-                f"a network from {widths[0]} features to {widths[1]} outputs cannot be trained on {samples} samples "
-                f"with features of shape {tuple(x.shape)} and targets of shape {tuple(y.shape)}; they must be (N, D) "
-                "and (N, K)"
-            )
-        if {x.dtype, y.dtype} != {dtype}:
-            raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
-        if rows is not None and len(rows) < samples * -(-chunk.stop // chunk.per_epoch):
-            raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
-        arrays = self._arrays(x, y, rows)
-        return arrays._replace(columns=self._columns_of(chunk, arrays.x)) if self._reads_columns(chunk) else arrays
-
-    def _reads_columns(self, chunk: Chunk) -> bool:
-        """Whether the features are read one after the other, in updates or in measuring the train loss."""
-        is_read = chunk.ends is not None or (chunk.rows is None and chunk.variant.batch_size > 1)
-        return is_read and len(self._layers) == 1 and 1 < chunk.x.shape[1] < self._kernels.SHORT
-
-    def _columns_of(self, chunk: Chunk, x: NDArray[Any]) -> NDArray[Any]:
-        """Return a copy of the features, one after the other, where that is worth it; else an empty array."""
-        passes = chunk.updates * chunk.variant.batch_size / max(1, len(x))
-        if chunk.variant.batch_size * x.shape[1] < _LARGE:
-            return x.T.ravel() if passes >= _PASSES_OF_COLUMNS else x.reshape(-1)[:0]
-        # Chunks of so large batches are few updates, so the copy is kept as long as the features are the same.
-        if self._kept is None or self._kept.x is not chunk.x or self._kept.version != chunk.x._version:
-            self._kept = _Kept(chunk.x, chunk.x._version, x.reshape(-1)[:0])
-        self._kept.passes += passes
-        if not len(self._kept.columns) and self._kept.passes >= _PASSES_OF_COLUMNS:
-            self._kept.columns = x.T.ravel()
-        return self._kept.columns
-
-    def _arrays(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> Any:
-        order = np.empty(0, np.int64) if rows is None else rows.contiguous().numpy()
-        features = x.contiguous().numpy()
-        return self._kernels.Samples(features, y.contiguous().numpy(), order, features.reshape(-1)[:0])
-
     def _kernel(self, chunk: Chunk) -> Any:
-        if self._is_large(chunk):
+        if self._samples.is_large(chunk):
             return partial(self._kernels.carry_out_in_threads, torch.get_num_threads())
         return self._kernels.carry_out_epochs
-
-    def _is_large(self, chunk: Chunk) -> bool:
-        """Whether several threads make an update."""
-        return len(self._layers) == 1 and chunk.variant.batch_size * chunk.x.shape[1] >= _LARGE
 
     def _epochs(self, chunk: Chunk, measured: NDArray[np.float64], held_out: Any) -> Any:
         """Return the arguments of the compiled code for the ends of epochs."""
@@ -322,68 +260,6 @@ class FusedEngine(Engine):
             *(save_at.start, save_at.every, save_at.last),
             *(check.is_needed, check.start, check.every, float(check.bound), check.suspected),
         )
-
-    def _read(self, arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        """Return the values of these arrays in the order of the compiled code, shape (P,)."""
-        return np.concatenate([array.ravel() for array in arrays])[self._places]
-
-    def _write(self, numbers: NDArray[Any], arrays: list[NDArray[Any]]) -> None:
-        flat = np.empty_like(numbers)
-        flat[self._places] = numbers
-        at = 0
-        for array in arrays:
-            array[...] = flat[at : at + array.size].reshape(array.shape)
-            at += array.size
-
-
-@dataclass
-class _Kept:
-    """Features x, their version when they were first read, a copy of them one after the other, and passes over them."""
-
-    x: Tensor
-    version: int
-    columns: NDArray[Any]
-    passes: float = 0.0
-
-
-class Layout(NamedTuple):
-    """A network in the form that the compiled code takes.
-
-    Args:
-        layers: See the kernels, shape (L, 7).
-        shapes: Of the activations, the slope or alpha.
-        places: Where the numbers lie in torch, shape (P,).
-        units: U, all inputs of layers and the outputs of the last one.
-    """
-
-    layers: NDArray[np.int64]
-    shapes: list[float]
-    places: NDArray[np.int64]
-    units: int
-
-
-def layout_of(network: nn.Module) -> Layout:
-    """Return the layout of a network that can be fused."""
-    layers: list[list[int]] = []
-    shapes: list[float] = []
-    places: list[NDArray[np.int64]] = []
-    at = unit = 0
-    parts = parts_of(network)
-    for part in parts:
-        if isinstance(part, nn.Linear):
-            outputs, inputs = part.weight.shape
-            # Loops over the longer side are fewer; a linear network's kernel has one loop only.
-            is_wide = outputs > inputs and len(parts) > 1
-            weight = np.arange(at, at + outputs * inputs).reshape(outputs, inputs)
-            bias = np.arange(at + weight.size, at + weight.size + (0 if part.bias is None else outputs))
-            layers.append([inputs, outputs, at, at + weight.size if len(bias) else -1, unit, is_wide, 0])
-            shapes.append(0.0)
-            places += [(weight.T if is_wide else weight).ravel(), bias]
-            at, unit = at + weight.size + len(bias), unit + inputs
-        else:
-            layers[-1][-1] = ACTIVATIONS.index(type(part))
-            shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
-    return Layout(np.array(layers, np.int64), shapes, np.concatenate(places), unit + layers[-1][1])
 
 
 def _saves(chunk: Chunk) -> tuple[SaveAt, int]:

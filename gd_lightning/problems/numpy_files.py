@@ -54,7 +54,7 @@ class NpyFile(NumpyColumns):
         )
         super().__init__(path, {str(i): self._table[:, i] for i in range(self._table.shape[1])})
 
-    def as_it_lies(self, names: Sequence[str], most: int) -> Array | None:
+    def mapped(self, names: Sequence[str], most: int) -> Array | None:
         """Map columns of floating-point numbers that stand side by side in a file of more than ``most`` bytes.
 
         Returns:

@@ -94,10 +94,10 @@ def read_table(table: NamedColumns, columns: TableColumns, most: int) -> tuple[A
     """
     names = [table.find(column.name) for column in (*columns.features, *columns.targets)]
     if isinstance(table, NpyFile) and columns.is_plain:
-        as_it_lies = table.as_it_lies(names, most)
-        if as_it_lies is not None:
-            _check_finite(as_it_lies, table, names)
-            return as_it_lies, np.ones(len(as_it_lies), dtype=bool)
+        mapped = table.mapped(names, most)
+        if mapped is not None:
+            _check_finite(mapped, table, names)
+            return mapped, np.ones(len(mapped), dtype=bool)
     found, kept = _collect(table, columns, most)
     if not len(found):
         rows = "has no rows" if not len(kept) else "has a missing value in each row; fill them, or leave out columns"

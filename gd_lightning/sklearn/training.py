@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from gd_lightning.data.order import Order, comes_as_it_lies, epoch_orders
+from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
 from gd_lightning.engine import (
     Chunk,
     Engine,
@@ -186,7 +186,7 @@ class _Run:
         """Carry out some epochs, and return the train loss after each; fewer if it has grown beyond a bound."""
         learner, variant, begun = self._learner, self._epochs.variant, time.perf_counter()
         order, rows = self._epochs.order, None
-        if not comes_as_it_lies(order, variant):
+        if not uses_stored_order(order, variant):
             rows = epoch_orders(order, variant.train_samples, self._epochs.seed, learner.epochs, epochs)
         ends = EpochEnds(lambda: [self._train_loss()], high=bound) if epochs > 1 else None
         losses: list[float] = []

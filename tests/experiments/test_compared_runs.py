@@ -166,11 +166,11 @@ def test_what_only_some_groups_have_is_a_column_of_all() -> None:
     for run, parameters in zip(runs, ({"w": 3.0}, None), strict=True):
         run.summary["parameters"] = parameters
     line, diverged = rows(Comparison.of(runs))
-    assert line.figure("weight_norm") == 3
-    assert math.isnan(diverged.figure("weight_norm"))
+    assert line.value("weight_norm") == 3
+    assert math.isnan(diverged.value("weight_norm"))
     assert "weight norm" in as_text([line, diverged], ["weight_norm"])
     runs[1].summary["parameters"] = {"w": math.inf}
-    assert math.isnan(rows(Comparison.of(runs))[1].figure("weight_norm"))
+    assert math.isnan(rows(Comparison.of(runs))[1].value("weight_norm"))
     alone = rows(Comparison.of(runs[1:]))  # nothing to show is no reason to fail
     assert "weight norm" not in as_text(alone, ["weight_norm"])
 

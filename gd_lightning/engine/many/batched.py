@@ -85,8 +85,8 @@ def _in_orders(samples: Tensor, orders: list[Tensor | None]) -> Tensor:
     """Return the samples in each order, shape (O, N, C + K); O is 1 for the stored order."""
     if all(rows is None for rows in orders):
         return samples[None]
-    as_they_lie = torch.arange(len(samples))
-    rows = torch.stack([as_they_lie if each is None else each for each in orders])
+    stored_order = torch.arange(len(samples))
+    rows = torch.stack([stored_order if each is None else each for each in orders])
     return samples[rows.to(samples.device)]
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gd_lightning.engine.fused import layout_of
+from gd_lightning.engine.fused_layout import layout_of
 from gd_lightning.engine.fusible import why_not_fused_network
 from gd_lightning.engine.many.population import (
     CHECK_EVERY,
@@ -130,8 +130,8 @@ def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArra
     if all(rows is None for rows in found):
         return np.empty((len(seeds), len(epochs), 0), np.int64)
     shape = len(epochs), len(task.x)
-    as_they_lie = np.broadcast_to(np.arange(len(task.x)), shape)
-    return np.stack([as_they_lie if rows is None else rows.numpy().reshape(shape) for rows in found])
+    stored_order = np.broadcast_to(np.arange(len(task.x)), shape)
+    return np.stack([stored_order if rows is None else rows.numpy().reshape(shape) for rows in found])
 
 
 def _in_threads(

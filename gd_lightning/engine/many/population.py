@@ -101,7 +101,7 @@ class TrainingTask:
         drop_last: Whether a short last batch is left out.
         divergence_factor: A train loss above this multiple of the one before the first update has diverged.
         stops: Whether a member ends when it diverges.
-        as_they_lie: Whether full batches take the samples in stored order. The order affects only rounding, and random
+        in_stored_order: Whether full batches take samples in stored order. The order affects only rounding, and random
             numbers drawn per row, such as dropout.
     """
 
@@ -113,7 +113,7 @@ class TrainingTask:
     drop_last: bool = False
     divergence_factor: float = DIVERGENCE_FACTOR
     stops: bool = True
-    as_they_lie: Callable[[Variant], bool] = lambda _: False
+    in_stored_order: Callable[[Variant], bool] = lambda _: False
 
     def variant(self, batch_size: int) -> Variant:
         """Return the variant of gradient descent for a batch size."""
@@ -254,7 +254,7 @@ def _train_alone(
     bound = float(task.bounds(ends.first[member : member + 1])[0])
 
     for epoch in range(task.epochs):
-        rows = None if task.as_they_lie(variant) else task.orders(int(members.order[member]), epoch, 1)
+        rows = None if task.in_stored_order(variant) else task.orders(int(members.order[member]), epoch, 1)
         made, suspected = 0, False
         while made < variant.updates_per_epoch:
             check = DivergenceCheck()

@@ -55,54 +55,54 @@ def judged(claims: Mapping[str, str], found: Sequence[Row]) -> list[str]:
     rows = {row.label: row for row in found}
     sentences = []
     for claim, expectation in claims.items():
-        figure, terms = _read(expectation)
+        column, terms = _read(expectation)
         try:
-            agrees, said = _of_outcome(terms, rows) if figure == "outcome" else _of_values(figure, terms, rows)
+            agrees, said = _of_outcome(terms, rows) if column == "outcome" else _of_values(column, terms, rows)
         except InputError as error:
             sentences.append(f'"{claim}": cannot be judged, because {error}')
         else:
-            sentences.append(f'"{claim}": {"agrees" if agrees else "does not agree"} ({figure}: {said})')
+            sentences.append(f'"{claim}": {"agrees" if agrees else "does not agree"} ({column}: {said})')
     return sentences
 
 
 def _read(expectation: str) -> tuple[str, list[str]]:
     """Return the quantity of an expectation, and its terms with the signs between them."""
-    figure, _, rest = expectation.partition(":")
+    column, _, rest = expectation.partition(":")
     terms = [term.strip() for term in re.split(r"(<=|>=|<|>|=)", rest)]
     if len(terms) < 3 or "" in terms:
         raise InputError(
             f"cannot read {expectation!r}; write a quantity, a colon, and labels with signs between them, such as "
             "train_loss: batch < stochastic"
         )
-    return figure.strip(), terms
+    return column.strip(), terms
 
 
-def _of_values(figure: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
-    values = [_value(figure, term, rows) for term in terms[::2]]
+def _of_values(column: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, str]:
+    values = [_value(column, term, rows) for term in terms[::2]]
     signs = zip(values, terms[1::2], values[1:], strict=False)
     agrees = all(_SIGNS[sign](one, other) for one, sign, other in signs)
     shown = [f"{value:.4g}" if math.isfinite(value) else "not reached" for value in values]
     said = " ".join(part for pair in zip(shown, [*terms[1::2], ""], strict=True) for part in pair).strip()
     said = said if agrees else re.sub(" (<=|>=|<|>|=) ", " and ", said)
     pairs = zip(itertools.pairwise(terms[::2]), itertools.pairwise(values), strict=True)
-    found = {_difference(figure, *of, rows) for of, (one, other) in pairs if one != other}
+    found = {_difference(column, *of, rows) for of, (one, other) in pairs if one != other}
     doubts = [words for kind, words in _DOUBTS.items() if kind in found]
-    if figure.startswith("seconds"):
+    if column.startswith("seconds"):
         doubts.append(TIMED)
     return agrees, "; ".join([said, *doubts])
 
 
-def _difference(figure: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
+def _difference(column: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
     """Judge two terms by the values of single runs; a quantity of the whole group, such as a deviation, is exact."""
     both = [rows.get(each) for each in (term, other)]
     known = [row for row in both if row is not None]
-    if not known or not all(row.has_all(figure) for row in known):
+    if not known or not all(row.has_all(column) for row in known):
         return Difference.CLEAR
     one, *others = known
     if others:
-        return one.difference(others[0], figure)
+        return one.difference(others[0], column)
     number = float(other if both[0] is not None else term)
-    runs = one.per_run[figure]
+    runs = one.per_run[column]
     return difference(runs, [number] * len(runs), paired=True)
 
 
@@ -111,16 +111,16 @@ def _of_outcome(terms: Sequence[str], rows: Mapping[str, Row]) -> tuple[bool, st
     return wanted in _row(label, rows).outcome, f"{label} {_row(label, rows).outcome}"
 
 
-def _value(figure: str, term: str, rows: Mapping[str, Row]) -> float:
+def _value(column: str, term: str, rows: Mapping[str, Row]) -> float:
     """Return a number, or the quantity of a row; infinity where one of its runs has none."""
     try:
         return float(term)
     except ValueError:
         row = _row(term, rows)
-    value = row.figure(figure)
-    if math.isnan(value) and figure.endswith("_deviation"):
-        raise InputError(f"{row.label} has fewer than two runs with a {figure.removesuffix('_deviation')}")
-    is_of_all = figure not in row.per_run or row.has_all(figure)
+    value = row.value(column)
+    if math.isnan(value) and column.endswith("_deviation"):
+        raise InputError(f"{row.label} has fewer than two runs with a {column.removesuffix('_deviation')}")
+    is_of_all = column not in row.per_run or row.has_all(column)
     return value if is_of_all and not math.isnan(value) else math.inf
 
 

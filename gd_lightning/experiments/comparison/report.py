@@ -113,7 +113,7 @@ class Report:
         """
         for name in self.columns:
             if not any(row.has(name) for row in self.rows):
-                self.rows[0].figure(name)
+                self.rows[0].value(name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as the plain values of ``table.json``; None where a quantity is missing."""

@@ -121,7 +121,7 @@ class Row:
         flat = _flat(self)
         return name in flat or f"{name}_mean" in flat
 
-    def figure(self, name: str) -> float:
+    def value(self, name: str) -> float:
         """Return a quantity by its name in CSV without the ending ``_mean``; nan where it is missing.
 
         Raises:
@@ -303,7 +303,7 @@ def table_cells(found: Sequence[Row], columns: Sequence[str] = ()) -> list[list[
                 str(row.train_loss),
                 str(row.excess),
                 row.outcome,
-                *(_figure(row, name) for name in columns),
+                *(_shown_value(row, name) for name in columns),
                 *targets,
                 number(row.seconds_per_epoch, 3),
                 row.engine,
@@ -313,10 +313,10 @@ def table_cells(found: Sequence[Row], columns: Sequence[str] = ()) -> list[list[
     return without_empty_columns(lines)
 
 
-def _figure(row: Row, name: str) -> str:
+def _shown_value(row: Row, name: str) -> str:
     if name in row.others:
         return str(row.others[name])
-    return number(row.figure(name), 5) if row.has(name) else ""
+    return number(row.value(name), 5) if row.has(name) else ""
 
 
 def _flat(row: Row) -> dict[str, Any]:

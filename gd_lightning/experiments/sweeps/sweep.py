@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
-from gd_lightning.data.order import Order, comes_as_it_lies, epoch_orders
+from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
 from gd_lightning.engine import (
     Ends,
     Members,
@@ -238,8 +238,8 @@ class SweepTask:
         order_of = _Orders(data.order, len(samples), tuple(seed.data.seed for seed in seeds))
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
-        as_they_lie = functools.partial(comes_as_it_lies, data.order)
-        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits, as_they_lie)
+        in_stored_order = functools.partial(uses_stored_order, data.order)
+        task = TrainingTask(samples.x, samples.y, starts, order_of, *limits, in_stored_order)
         axes = (getattr(self.grid, name) for name in Grid.AXES)
         size, lr, momentum, decay, l1, seed = np.array(list(itertools.product(*axes, range(len(seeds))))).T
         members = Members.of(lr, size, momentum, module.hparams["nesterov"], decay, l1, seed, seed)

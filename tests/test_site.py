@@ -68,13 +68,6 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     assert sorted(_broken_links(tmp_path)) == [f"index.html: {link}" for link in ("#none", "none.html", links[3])]
 
 
-@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", THEORY))))
-def test_the_tests_that_theory_names_are_there(named: str) -> None:
-    path, name = named.split("::")
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
 def test_each_statement_of_theory_has_its_code_source_and_proof() -> None:
     statements = re.split(r"^## ", THEORY, flags=re.M)[1:]
     assert len(statements) >= 10

@@ -6,7 +6,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
-from gd_lightning.theory import BestRate, BestRates
+from gd_lightning.theory import BestRate, best_rate
 from gd_lightning.variants import BatchSize, Variant
 
 
@@ -34,7 +34,7 @@ def best_lr(
         )
     try:
         predictor = predictor_of(module, data.train.pieces, data.variant, max_epochs, order=data.order)
-        return BestRates.of(predictor, Variant.of(batch_size, len(data.train)).batch_size).best
+        return best_rate(predictor, Variant.of(batch_size, len(data.train)).batch_size)
     except NOT_COMPUTABLE as error:
         raise InputError(
             f"cannot find the best lr, because theory yields numbers beyond float64 ({first_line(error)[:100]}); "

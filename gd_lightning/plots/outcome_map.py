@@ -119,7 +119,7 @@ def _draw_columns(axes: Axes, columns: Sequence[Boundaries]) -> list[Artist]:
     limit = axes.plot(places, [each.limit for each in shown], color="black", linewidth=1.8)
     best = axes.plot(places, [each.best for each in shown], color="black", linewidth=1.4, linestyle="--")
     limit[0].set_label("largest stable lr")
-    best[0].set_label("best lr: shrinks the error fastest")
+    best[0].set_label("shrinks the error fastest in the long run")
     return [*limit, *best]
 
 

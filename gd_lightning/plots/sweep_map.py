@@ -108,7 +108,8 @@ def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], no
     """Draw the losses of so many batch sizes, where runs diverged, the limits and the best learning rates."""
     edges = _edges(lrs)
     axes.set_yscale("log")
-    mesh = axes.pcolormesh(np.arange(columns + 1) - 0.5, edges, plane.losses.T, norm=norm, cmap=_COLORS)
+    losses = plane.losses.T.clip(norm.vmin)  # rounding can leave an excess of 0 or below, which has no logarithm
+    mesh = axes.pcolormesh(np.arange(columns + 1) - 0.5, edges, losses, norm=norm, cmap=_COLORS)
     axes.set_ylim(edges[0], edges[-1])
     if len(lrs) <= _FEW:
         axes.set_yticks(lrs, [f"{lr:.4g}" for lr in lrs])
@@ -180,7 +181,7 @@ def _legend(planes: Sequence[Plane]) -> list[Artist]:
     found: list[Artist] = []
     if any(np.isfinite(plane.limits).any() for plane in planes):
         found.append(Line2D([], [], color="black", linewidth=1.8, label="largest stable lr by theory"))
-    found.append(Line2D([], [], linestyle="none", label="best lr of the batch size", **_BEST))
+    found.append(Line2D([], [], linestyle="none", label="lowest train loss of the batch size", **_BEST))
     if any((plane.diverged == 1).any() for plane in planes):
         found.append(Patch(**_DIVERGED, label="all runs diverged"))
     if any(((plane.diverged > 0) & (plane.diverged < 1)).any() for plane in planes):

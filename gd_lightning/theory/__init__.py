@@ -15,6 +15,7 @@ from gd_lightning.theory.averages import averaged_losses as averaged_losses
 from gd_lightning.theory.averages import expected_averaged_losses as expected_averaged_losses
 from gd_lightning.theory.best_rates import BestRate as BestRate
 from gd_lightning.theory.best_rates import BestRates as BestRates
+from gd_lightning.theory.best_rates import best_rate as best_rate
 from gd_lightning.theory.changing_rates import Schedule as Schedule
 from gd_lightning.theory.critical_batch_size import Interpolation as Interpolation
 from gd_lightning.theory.critical_batch_size import share_of_variance as share_of_variance

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gd_lightning.errors import InputError
+from gd_lightning.theory.best_rates import BestRate, best_rate
 from gd_lightning.theory.full_batch import best_heavy_ball
 from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, PredictedOutcome, Verdict
 from gd_lightning.update_rule import UpdateRule
@@ -34,12 +36,14 @@ class Remedy:
     Args:
         options: The options by their full names, such as ``model.lr``; others stay.
         outcome: The predicted outcome of a run with them.
-        instead: The predicted outcome of the best run without them, if that takes much longer; else None.
+        instead: The predicted outcome of a run that gets there without them, if that takes much longer; else None.
+        best: What its learning rate is best for, if it is the best for these epochs.
     """
 
     options: Mapping[str, Any]
     outcome: PredictedOutcome
     instead: PredictedOutcome | None = None
+    best: BestRate | None = None
 
 
 def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
@@ -57,7 +61,7 @@ def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
         >>> loss = LinearLoss.of(x, torch.tensor([[1.0], [3.0], [4.0]]), bias=False)
         >>> predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 1)), max_epochs=10)
         >>> advice(predictor, predictor.predict("full", 0.5))
-        'lr 0.5 is above 0.2143, the limit for batch_size 3 on these data; use lr 0.1 (2 epochs).'
+        'lr 0.5 is above 0.2143, the limit for batch_size 3 on these data; use lr 0.107 (the fastest: 1 epoch).'
     """
     found = remedies(predictor, outcome)
     said = [f"{_options(remedy)}{_result(predictor, remedy)}" for remedy in found]
@@ -91,7 +95,7 @@ def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Rem
 
 
 def stable_lr(predictor: OutcomePredictor, batch_size: int, part: float = 1.0) -> float:
-    """Return the learning rate that reduces the error fastest, or a smaller one if a run would diverge with it.
+    """Return what reduces the error fastest in the long run, or a smaller learning rate if a run would diverge with it.
 
     A short last batch and the sequential order can be less stable than drawn batches of one size.
 
@@ -100,12 +104,31 @@ def stable_lr(predictor: OutcomePredictor, batch_size: int, part: float = 1.0) -
         batch_size: B.
         part: The largest part of the limit for drawn batches that is returned.
     """
-    lr = min(predictor.best_lr(batch_size), part * predictor.largest_stable_lr(batch_size))
+    lr = min(predictor.asymptotic_lr(batch_size), part * predictor.largest_stable_lr(batch_size))
     for _ in range(_TRIES):
         if predictor.predict(batch_size, lr).verdict is not Verdict.DIVERGES:
             break
         lr *= SAFE
     return lr
+
+
+def _best(predictor: OutcomePredictor, batch_size: int) -> Remedy | None:
+    """Return the learning rate that is best for these epochs, as for ``--model.lr best``; None if none is stable."""
+    try:
+        found = best_rate(predictor, batch_size)
+    except InputError:
+        return None
+    outcome = predictor.predict(batch_size, found.lr)
+    is_there = outcome.verdict is Verdict.CONVERGES and outcome.epochs == found.epochs
+    if outcome.verdict is Verdict.DIVERGES or (found.reaches and not is_there):
+        return None  # rounding, or what comes behind these epochs, says otherwise
+    return Remedy({"model.lr": found.lr}, outcome, best=found)
+
+
+def _fastest(predictor: OutcomePredictor, batch_size: int) -> Remedy | None:
+    """Return the learning rate that is the fastest to the target within these epochs; None if none reaches it."""
+    found = _best(predictor, batch_size)
+    return found if found is not None and found.best is not None and found.best.reaches else None
 
 
 def _with_schedule(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Remedy]:
@@ -120,7 +143,7 @@ def _with_schedule(predictor: OutcomePredictor, outcome: PredictedOutcome) -> li
 def _to_be_stable(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
     """Yield a smaller learning rate, and options with which this one is stable."""
     size, lr = outcome.variant.batch_size, outcome.lr
-    yield _with_lr(predictor, size, stable_lr(predictor, size, SAFE))
+    yield _best(predictor, size) or _with_lr(predictor, size, stable_lr(predictor, size, SAFE))
     if outcome.variant.short_batch and lr < outcome.largest_stable_lr and outcome.growth is None:
         dropped = predictor.changed(drop_last=True).predict(size, lr)
         if dropped.verdict is not Verdict.DIVERGES:
@@ -141,7 +164,7 @@ def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
         exact = predictor.changed(rounding=None).predict(size, lr)
         yield Remedy({"trainer.precision": "64-true"}, exact)
         return
-    quiet = _quiet(predictor, size, lr * predictor.target / outcome.floor)
+    quiet = _fastest(predictor, size) or _quiet(predictor, size, lr * predictor.target / outcome.floor)
     if quiet is not None:
         yield quiet
     # The floor is about in proportion to 1 / B.
@@ -161,8 +184,10 @@ def _to_be_faster(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
         yield from _with_momentum(predictor, outcome)
     # The noise grows with the learning rate: the floor must stay below the target.
     silent = math.inf if outcome.floor == 0 else SAFE * outcome.lr * predictor.target / outcome.floor
-    faster = min(outcome.best_lr, silent, SAFE * outcome.largest_stable_lr)
-    found = _quiet(predictor, size, faster) if faster > outcome.lr / SAFE else None
+    faster = min(outcome.asymptotic_lr, silent, SAFE * outcome.largest_stable_lr)
+    found = _fastest(predictor, size)
+    if found is None and faster > outcome.lr / SAFE:
+        found = _quiet(predictor, size, faster)
     better = found is not None and found.outcome.epochs < SAFE * outcome.epochs
     if outcome.verdict is Verdict.SLOW and outcome.epochs < math.inf:
         yield more
@@ -178,7 +203,7 @@ def _with_momentum(predictor: OutcomePredictor, outcome: PredictedOutcome) -> It
     if momentum == predictor.rule.momentum:
         return
     moved = predictor.changed(rule=UpdateRule(momentum=momentum), standardized=None)
-    lr = float(rounded(min(moved.best_lr("full"), SAFE * moved.largest_stable_lr("full"))))
+    lr = float(rounded(min(moved.asymptotic_lr("full"), SAFE * moved.largest_stable_lr("full"))))
     row = moved.predict("full", lr)
     if row.epochs * MUCH <= outcome.epochs:
         yield Remedy({"model.momentum": momentum, "model.nesterov": False, "model.lr": lr}, row)
@@ -191,9 +216,10 @@ def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
     other, size = predictor.standardized(), outcome.variant.batch_size
     if other.loss.condition_number * MUCH > predictor.loss.condition_number:
         return
-    remedy, plain = _quiet(other, size, stable_lr(other, size, SAFE)), _plainly(predictor, outcome)
+    remedy = _fastest(other, size) or _quiet(other, size, stable_lr(other, size, SAFE))
+    plain = _plainly(predictor, outcome)
     if remedy is not None and remedy.outcome.epochs * MUCH <= (math.inf if plain is None else plain.epochs):
-        yield Remedy({"data.standardize": "both", **remedy.options}, remedy.outcome, instead=plain)
+        yield Remedy({"data.standardize": "both", **remedy.options}, remedy.outcome, plain, remedy.best)
 
 
 def _plainly(predictor: OutcomePredictor, outcome: PredictedOutcome) -> PredictedOutcome | None:
@@ -285,7 +311,7 @@ def _options(remedy: Remedy) -> str:
         elif (name, value) in _WRITTEN:
             words.append(_WRITTEN[name, value])
         elif name != "model.nesterov":
-            written = rounded(value) if name == "model.lr" else f"{value:g}"
+            written = rounded(value) if name == "model.lr" and remedy.best is None else f"{value:g}"
             words.append(f"{name.partition('.')[2]} {written}")
     return " and ".join(words)
 
@@ -295,6 +321,10 @@ def _result(predictor: OutcomePredictor, remedy: Remedy) -> str:
     row = remedy.outcome
     if "trainer.max_epochs" in remedy.options:
         return ""
+    best = remedy.best
+    if best is not None and not best.reaches:
+        above, epochs = best.loss - predictor.loss.lowest, f"{best.max_epochs:,} epoch{'s' * (best.max_epochs != 1)}"
+        return f" (the lowest loss after {epochs}, {above:.2g} above {predictor.reference})"
     if row.verdict is Verdict.REACHES_ITS_FLOOR or row.floor > predictor.target:
         return f" (ends {row.floor:.2g} above {predictor.reference})"
     # The whole set has no floor; drawn with replacement, N samples have one.
@@ -302,7 +332,8 @@ def _result(predictor: OutcomePredictor, remedy: Remedy) -> str:
     about = "" if is_exact else "about "
     plain = remedy.instead
     instead = "" if plain is None else f" instead of {epochs_in_words(plain)} at lr {rounded(plain.lr)}"
-    return f" ({about}{epochs_in_words(row)} epoch{'s' * (row.epochs != 1)}{instead})"
+    first = "" if best is None else "the fastest: "
+    return f" ({first}{about}{epochs_in_words(row)} epoch{'s' * (row.epochs != 1)}{instead})"
 
 
 def in_words(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:

@@ -15,8 +15,9 @@ from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor,
 from gd_lightning.variants import BatchSize
 
 _LOWEST, _LOOKS = 1e-4, 25  # of the limit, down to which so many learning rates are tried at first
-_FINER, _ROUNDS = 7, 2  # learning rates between the neighbours of the best, and how often these are tried
+_FINER, _ROUNDS = 7, 3  # learning rates between the neighbours of the best, and how often these are tried
 _BELOW, _TRIES = 0.98, 150  # of a learning rate that diverges, and how often it is lowered
+_SHORT = (64, 1024)  # epochs of which curves are searched before those of a longer run
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class BestRate:
         loss: The train loss after the epochs of the run.
         max_epochs: E.
         target: The train loss that is the target.
+        loss_there: The train loss when it is reached, else that after E epochs; of two that are as fast, it decides.
     """
 
     lr: float
@@ -36,13 +38,28 @@ class BestRate:
     loss: float
     max_epochs: int
     target: float
+    loss_there: float
+
+    @property
+    def reaches(self) -> bool:
+        """Whether it reaches the target within the epochs of the run."""
+        return self.epochs < math.inf
 
     @property
     def purpose(self) -> str:
         """What it is best for, in words."""
-        if self.epochs < math.inf:
-            return f"the fastest to a train loss of {self.target:.4g}, after {self.epochs:,.0f} epochs"
-        return f"the lowest train loss after {self.max_epochs:,} epochs, {self.loss:.4g}"
+        if self.reaches:
+            return f"the fastest to a train loss of {self.target:.4g}, after {_counted(self.epochs)}"
+        return f"the lowest train loss after {_counted(self.max_epochs)}, {self.loss:.4g}"
+
+    def sentence(self, batch_size: int) -> str:
+        """Return what it is best for, in a sentence that names the batch size."""
+        return f"The best lr for batch_size {batch_size} is {self.lr:g} by theory: {self.purpose}."
+
+    @property
+    def in_short(self) -> str:
+        """What it is best for, in a cell of a table."""
+        return f"target in {_counted(self.epochs)}" if self.reaches else f"loss after {_counted(self.max_epochs)}"
 
 
 @dataclass(frozen=True)
@@ -83,23 +100,60 @@ class BestRates:
         Raises:
             InputError: There is no prediction for this batch size, or no learning rate is found that does not diverge.
         """
-        tried = _tried(predictor, batch_size)
-        lowest = min(tried, key=lambda each: (each.loss, each.epochs))
-        fastest = min(tried, key=lambda each: (each.epochs, each.loss))
-        return cls(fastest if fastest.epochs < math.inf else None, lowest)
+        tried = _tried(predictor, batch_size, _epochs_of(predictor))
+        fastest = min(tried, key=_time)
+        return cls(fastest if fastest.reaches else None, min(tried, key=_end))
 
 
-def _tried(predictor: OutcomePredictor, batch_size: BatchSize) -> list[BestRate]:
+def best_rate(predictor: OutcomePredictor, batch_size: BatchSize) -> BestRate:
+    """Return the fastest to the target within the epochs of a run, or the lowest at their end if none reaches it.
+
+    It is :attr:`BestRates.best`, found sooner where a run is long.
+
+    Args:
+        predictor: The predictor of a run, with its epochs.
+        batch_size: B, or ``full``.
+
+    Raises:
+        InputError: There is no prediction for this batch size, or no learning rate is found that does not diverge.
+    """
+    epochs = _epochs_of(predictor)
+    for few in _SHORT:
+        if few < epochs and (soon := min(_tried(predictor, batch_size, few), key=_time)).reaches:
+            found = _outcome(predictor, batch_size, soon.lr, epochs)
+            if found.epochs == soon.epochs:  # else it leaves the target again
+                return found
+    return BestRates.of(predictor, batch_size).best
+
+
+def _epochs_of(predictor: OutcomePredictor) -> int:
+    return int(min(predictor.max_epochs, MOST_EPOCHS))
+
+
+def _time(rate: BestRate) -> tuple[float, float]:
+    return rate.epochs, rate.loss_there
+
+
+def _end(rate: BestRate) -> tuple[float, float]:
+    return rate.loss, rate.epochs
+
+
+def _counted(epochs: float) -> str:
+    return f"{epochs:,.0f} epoch{'s' * (epochs != 1)}"
+
+
+def _tried(predictor: OutcomePredictor, batch_size: BatchSize, epochs: int) -> list[BestRate]:
     """Return the outcomes of learning rates over many magnitudes, and near the best of these, that do not diverge."""
     largest = _largest(predictor, batch_size)
-    found = [_outcome(predictor, batch_size, largest * _LOWEST ** (i / (_LOOKS - 1))) for i in range(_LOOKS)]
+    looks = [largest * _LOWEST ** (i / (_LOOKS - 1)) for i in range(_LOOKS)]
+    looks.append(min(predictor.asymptotic_lr(batch_size), largest))  # it alone is there at once in one direction
+    found = [_outcome(predictor, batch_size, lr, epochs) for lr in looks]
     ratio = _LOWEST ** (1 / (_LOOKS - 1))
     for _ in range(_ROUNDS):
-        by_loss = min(found, key=lambda each: (each.loss, each.epochs)).lr
-        by_epochs = min(found, key=lambda each: (each.epochs, each.loss)).lr
+        by_loss, by_epochs = min(found, key=_end).lr, min(found, key=_time).lr
         powers = [2 * i / (_FINER + 1) - 1 for i in range(1, _FINER + 1)]
         near = [lr * ratio**power for lr in sorted({by_loss, by_epochs}) for power in powers]
-        found += [_outcome(predictor, batch_size, lr) for lr in near if lr <= largest]
+        found += [_outcome(predictor, batch_size, lr, epochs) for lr in near if lr <= largest]
         ratio **= 2 / (_FINER + 1)
     return found
 
@@ -116,12 +170,12 @@ def _largest(predictor: OutcomePredictor, batch_size: BatchSize) -> float:
     )
 
 
-def _outcome(predictor: OutcomePredictor, batch_size: BatchSize, lr: float) -> BestRate:
-    """Return what a learning rate comes to, with three digits as it is written."""
+def _outcome(predictor: OutcomePredictor, batch_size: BatchSize, lr: float, epochs: int) -> BestRate:
+    """Return what a learning rate comes to within some epochs, with three digits as it is written."""
     written = float(f"{lr:.3g}")
-    epochs = int(min(predictor.max_epochs, MOST_EPOCHS))
     losses = predictor.losses(batch_size, written, epochs).nan_to_num(math.inf, math.inf)
     target = predictor.loss.lowest + predictor.target
     above = (losses > target).nonzero()
     reached = int(above[-1, 0]) + 1 if len(above) else 0
-    return BestRate(written, reached if reached <= epochs else math.inf, losses[-1].item(), epochs, target)
+    there = losses[min(reached, epochs)].item()
+    return BestRate(written, reached if reached <= epochs else math.inf, losses[-1].item(), epochs, target, there)

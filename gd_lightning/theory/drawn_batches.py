@@ -42,6 +42,7 @@ from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
 _PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
+_AT_ONCE = 64  # epochs that are followed at once
 _FINER = 5e-4  # with momentum, with which it can be far below the limit
 
 
@@ -150,9 +151,11 @@ class DrawnBatches:
             variant: The batches of an epoch.
             epochs: The number of epochs.
         """
-        states, rate, epoch = [self._reduced.start], math.nan, torch.empty(0)
-        rates = lr if isinstance(lr, Tensor) else torch.full((epochs, 1), lr, dtype=torch.float64)
-        for of_epoch in rates:
+        start = self._reduced.start
+        if not isinstance(lr, Tensor):
+            return self.loss.lowest + _powers(self._epoch(lr, variant), start, epochs) @ self._reduced.observe
+        states, rate, epoch = [start], math.nan, torch.empty(0)
+        for of_epoch in lr:
             if len(of_epoch) > 1:
                 states.append(self._followed(states[-1], of_epoch.tolist(), variant))
                 continue
@@ -201,3 +204,20 @@ class DrawnBatches:
     @cached_property
     def _best(self) -> dict[int, float]:
         return {}
+
+
+def _powers(epoch: Tensor, start: Tensor, epochs: int) -> Tensor:
+    """Return the states after 0, 1, ... epochs of one map, shape (epochs + 1, k), some at a time."""
+    states, power = start[None], epoch
+    while len(states) < min(epochs + 1, _AT_ONCE):
+        states = torch.cat([states, states @ power.T])
+        power = power @ power
+    if not power.isfinite().all():  # far above the limit, where the map alone overflows
+        one_by_one = [start]
+        for _ in range(epochs):
+            one_by_one.append(epoch @ one_by_one[-1])
+        return torch.stack(one_by_one)
+    blocks = [states]
+    while len(blocks) * len(states) <= epochs:
+        blocks.append(blocks[-1] @ power.T)
+    return torch.cat(blocks)[: epochs + 1]

@@ -63,7 +63,8 @@ class PredictedOutcome:
     Args:
         variant: Batch size and number of samples.
         largest_stable_lr: The learning rate below which the run is stable; for mini-batches, drawn with replacement.
-        best_lr: The learning rate that reduces the error fastest; for mini-batches, drawn with replacement.
+        asymptotic_lr: The learning rate that reduces the error fastest in the long run, whatever the epochs; for
+            mini-batches, drawn with replacement. What is best for a run is :func:`~gd_lightning.theory.best_rate`.
         lr: The learning rate of the run.
         epochs: Number of epochs until the excess stays below the target, an estimate for mini-batches above 10,000;
             ``inf`` if the target is not reached.
@@ -77,7 +78,7 @@ class PredictedOutcome:
 
     variant: Variant
     largest_stable_lr: float
-    best_lr: float
+    asymptotic_lr: float
     lr: float
     epochs: float
     floor: float
@@ -216,8 +217,11 @@ class OutcomePredictor:
         self._refuse_too_many_directions(variant)
         return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
-    def best_lr(self, batch_size: BatchSize) -> float:
-        """Return the learning rate that reduces the error fastest; for mini-batches, drawn with replacement."""
+    def asymptotic_lr(self, batch_size: BatchSize) -> float:
+        """Return the learning rate that reduces the error fastest in the long run, above its floor.
+
+        For mini-batches it is that for samples drawn with replacement.
+        """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return best_lr(self.loss.flattest, self.loss.sharpest, self.rule)
@@ -245,7 +249,7 @@ class OutcomePredictor:
 
     def _without_rounding(self, batch_size: BatchSize, lr: float) -> PredictedOutcome:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
-        limit, best = self.largest_stable_lr(batch_size), self.best_lr(batch_size)
+        limit, best = self.largest_stable_lr(batch_size), self.asymptotic_lr(batch_size)
         if self.schedule is not None:
             return self._scheduled(variant, limit, best, lr, self.schedule)
         if self.is_whole(variant):

@@ -46,8 +46,13 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     assert "for samples drawn with replacement" not in out  # the order is shuffled, and it is said so
     assert "as if drawn with replacement; shuffled samples have a lower floor" in out
     advice, _, map_line = out.splitlines()[-3:]
+    assert "best for" in out.splitlines()[2]
+    assert out.count("loss after 20 epochs") == 4  # three rows, and the advice
+    assert "best lr by theory, as for lr best: the fastest to the target" in out
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
-    assert advice.startswith("lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.049 ")
+    assert advice.startswith(
+        "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.00182 (the lowest loss after "
+    )
     assert advice.endswith(" above the least-squares loss) or batch_size 5 (ends 0.83 above the least-squares loss).")
 
 
@@ -89,8 +94,8 @@ def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
     predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), max_epochs=20, sequential=True)
     row = replace(predictor.predict(1, 0.06), verdict=Verdict.DIVERGES, growth=1234.0)
     assert advice(predictor, row) == (
-        "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr 0.049 "
-        "(ends 16 above the least-squares loss)."
+        "lr 0.06 is too large for the sequential order: an error can grow 1.2e+03 times within an epoch; use lr "
+        "0.0012 (the fastest: 16 epochs)."
     )
 
 
@@ -100,7 +105,9 @@ def test_standardised_features_are_planned_as_the_regressor_sees_them(capfd: Cap
     assert found["lambda_min"] == pytest.approx(2, rel=1e-12)
     assert found["condition_number"] == pytest.approx(1, rel=1e-12)
     assert found["rows"][0]["epochs"] == 1
-    assert found["rows"][0]["best_lr"] == pytest.approx(0.5, rel=1e-12)
+    assert found["rows"][0]["asymptotic_lr"] == pytest.approx(0.5, rel=1e-12)
+    assert found["rows"][0]["best_lr"] == pytest.approx(0.5, rel=0.05)  # as fast as others, and lowest there
+    assert found["rows"][0]["best_for"].endswith("after 1 epoch")
 
 
 def test_the_digits_that_rounding_leaves(capfd: Capture) -> None:

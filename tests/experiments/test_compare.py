@@ -72,8 +72,13 @@ def test_any_option_is_varied_and_theory_gives_the_best_rates() -> None:
     assert list(report.histories) == [
         f"momentum {momentum}, order {order}" for momentum in ("0", "0.5") for order in ("shuffled", "sequential")
     ]
-    rates = [row.lr for row in compare(batch_sizes=["full", 1], lrs="best", seeds=1, max_epochs=1).rows]
-    assert rates == pytest.approx([0.0728, 0.0265], rel=0.01)  # end lowest after an epoch
+    for given in ("best", None):  # without any, it is the best, too
+        report = compare(batch_sizes=["full", 1], lrs=given, seeds=1, max_epochs=1)
+        assert [row.lr for row in report.rows] == pytest.approx([0.0728, 0.0265], rel=0.01)  # end lowest after an epoch
+        for size, row in zip((100, 1), report.rows, strict=True):
+            said = f"The best lr for batch_size {size} is {row.lr:g} by theory: the lowest train loss after 1 epoch, "
+            assert all(said in text for text in (str(report), report._as_markdown()))
+            assert any(said in note for note in report.to_dict()["notes"])
 
 
 def test_the_usual_variants_fit_few_samples() -> None:

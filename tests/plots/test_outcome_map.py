@@ -57,7 +57,7 @@ def test_each_region_has_its_color_and_its_name() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "largest stable lr",
-        "best lr: shrinks the error fastest",
+        "shrinks the error fastest in the long run",
         "this run: batch_size 16, lr 0.01: slow",
     ]
 

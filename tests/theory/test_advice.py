@@ -192,7 +192,7 @@ def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_ord
         size = int(random.integers(2, len(x))) if number else 3
         lr = stable_lr(predictor, size)
         assert predictor.predict(size, lr).verdict is not Verdict.DIVERGES
-        reduced += lr < predictor.best_lr(size)
+        reduced += lr < predictor.asymptotic_lr(size)
         order = "sequential" if predictor.sequential else "with_replacement"
         losses = trained(x, y, predictor.start, lr, Variant(size, len(x)), 100, order, **moved, runs=20)  # type: ignore[arg-type]
         assert (losses[-1] < 1e6 * losses[0]).mean() >= 0.9

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from gd_lightning import Affine, SteepLine
-from gd_lightning.theory import BestRates, LinearLoss, OutcomePredictor
+from gd_lightning import Affine, SteepLine, sweep
+from gd_lightning.theory import BestRates, LinearLoss, OutcomePredictor, best_rate
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 from tests.theory.training import trained
@@ -52,3 +52,30 @@ def test_no_rate_of_a_sweep_is_better(
     else:
         assert measured(found.fastest.lr)[0] == found.fastest.epochs <= least
         assert found.best.purpose.startswith("the fastest to a train loss of 0.169")
+
+
+@pytest.mark.parametrize("batch_size", [100, 10])
+def test_the_best_lr_of_a_real_sweep_is_the_predicted_one(batch_size: int) -> None:
+    """Within a step of the grid; and with the fastest, a sweep is at the target after as many epochs, not before."""
+    problem, start = SteepLine(), Affine(torch.tensor([[-10.0]]), torch.tensor([-20.0]))
+    x, y = problem.sample()
+    loss, step = LinearLoss.of(x.double(), y.double()), 1.3
+    lrs = [0.1 / step**i for i in range(14)]
+    few = OutcomePredictor(loss, start, 6, with_replacement=batch_size < 100)
+    common: dict[str, Any] = {
+        "batch_size": batch_size,
+        "seeds": 1 if batch_size == 100 else 40,
+        "order": "shuffled" if batch_size == 100 else "with_replacement",
+    }
+    (row,) = sweep(problem, lrs=lrs, epochs=6, **common).rows
+    lowest = BestRates.of(few, batch_size).lowest
+    assert lowest.lr / step < row.best_lr < lowest.lr * step
+    assert lowest.loss <= row.train_loss.mean * (1 + 1e-4 if batch_size == 100 else 1.2)
+    found = BestRates.of(few.changed(max_epochs=60), batch_size)
+    assert found.fastest is not None
+    assert best_rate(few.changed(max_epochs=60), batch_size) == found.fastest
+    early = 0.95 if batch_size == 100 else 0.75  # the mean over 40 seeds is not sharper
+    for epochs, is_there in ((found.fastest.epochs, True), (early * found.fastest.epochs, False)):
+        rates = sorted([*lrs, found.fastest.lr])
+        ends = sweep(problem, lrs=rates, epochs=int(epochs), **common).last.mean(axis=-1)
+        assert (ends.min() <= found.fastest.target * 1.001) == is_there

@@ -81,5 +81,5 @@ def test_it_is_told_before(tmp_path: Path) -> None:
     loss = LinearLoss.of(layer(data.train.x), data.train.y)
     outcome = OutcomePredictor(loss, network.affine(), max_epochs=1).predict("full", 0.5)
     assert loss.eigenvalues.tolist() == pytest.approx([2, 2], rel=1e-5)  # of data in float32
-    assert outcome.best_lr == pytest.approx(0.5, rel=1e-5)
+    assert outcome.asymptotic_lr == pytest.approx(0.5, rel=1e-5)
     assert (outcome.epochs, outcome.verdict) == (1, Verdict.CONVERGES)

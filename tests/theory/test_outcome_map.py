@@ -81,7 +81,7 @@ def test_the_lines_are_those_of_drawn_batches(problem: Problem) -> None:
         assert column.best == pytest.approx(predictor.drawn_batches.best_lr(column.batch_size), rel=0.03)
         assert column.fast_from <= column.fast_to <= column.quiet <= column.stable <= column.limit
     full = predictor.predict("full", 0.1)
-    assert (found.batch.limit, found.batch.best) == (full.largest_stable_lr, full.best_lr)
+    assert (found.batch.limit, found.batch.best) == (full.largest_stable_lr, full.asymptotic_lr)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])

@@ -218,7 +218,7 @@ def test_mini_batches_are_told_up_to_some_number_of_directions() -> None:
     predictor = OutcomePredictor(loss, Affine(torch.zeros(1, 320), torch.zeros(1)), max_epochs=10)
     assert predictor.predict("full", 2.1 / loss.lambda_max).verdict is Verdict.DIVERGES
     assert not predictor.can_predict(Variant.of(10, 300))
-    for ask in (predictor.largest_stable_lr, predictor.best_lr, lambda size: predictor.losses(size, 0.1, 2)):
+    for ask in (predictor.largest_stable_lr, predictor.asymptotic_lr, lambda size: predictor.losses(size, 0.1, 2)):
         with pytest.raises(InputError, match="use batch_size full, or fewer features"):
             ask(10)
 

@@ -93,6 +93,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
             raise InputError(f"cannot compare with trainer.{name} {trainer[name]}; leave it out")
     with precision_of_run(trainer.precision):
         variants, title = FitVariants.of(command, options, data.variant), type(data.problem).__name__
+    words = {**words, "best": variants.best}
     configs = variants.configs(command, data.variant)  # finds all errors before files are written
     drawn = None if any(name.startswith("data.problem") for name in variants.varied) else data
     made_of = {"settings": variants.shared, "members": variants.options}

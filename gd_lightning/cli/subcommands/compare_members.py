@@ -106,11 +106,13 @@ class FitVariants:
         shared: The options of all runs.
         settings: The options of each variant.
         seeds: The options of each seed.
+        best: What the learning rates that theory chose are best for, in sentences.
     """
 
     shared: Mapping[str, Any]
     settings: Sequence[Mapping[str, str]]
     seeds: Sequence[Mapping[str, str]]
+    best: Sequence[str] = ()
 
     @classmethod
     def of(cls, command: Trains, options: Mapping[str, Any], variant: Variant) -> FitVariants:
@@ -142,8 +144,8 @@ class FitVariants:
         seeds = [{name: str(value + i) for name, value in base.items()} for i in range(options["seeds"])]
         if lrs is not None:
             for sentence in said:
-                say(sentence)
-        return cls(shared, settings, seeds)
+                say(sentence.removesuffix("."))
+        return cls(shared, settings, seeds, said)
 
     @property
     def varied(self) -> set[str]:
@@ -230,7 +232,7 @@ def _best_lr(command: Trains, variant: Variant, said: list[str], size: str | Non
     limits = command.options.values.trainer
     epochs = most_epochs(limits.max_epochs, limits.max_steps, of_size)
     found = best_lr(command.model, command.datamodule, asked, epochs)
-    said.append(f"the best lr for batch_size {of_size.batch_size} is {found.lr:g}: {found.purpose}")
+    said.append(found.sentence(of_size.batch_size))
     return f"{found.lr:g}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +69,9 @@ def compare(
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
         batch_sizes: One or several; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` where
             ``vary`` is given.
-        lrs: One learning rate for all, one per batch size, or best by theory; None: the one in ``model``, or best.
+        lrs: One learning rate for all, one per batch size, or best: by theory the fastest to the target within these
+            epochs, or else that with the lowest loss at their end, as the report says; None: the one in ``model``, or
+            best.
         seeds: Number of seeds, counted up from the one in ``data``.
         vary: Options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
@@ -102,6 +104,8 @@ class _Request:
     batch_sizes: BatchSize | Sequence[BatchSize] | None
     lrs: float | Sequence[float] | str | None
     vary: Mapping[str, Sequence[Any]]
+    said: list[str] = field(default_factory=list)
+    """What the learning rates that theory chose are best for, in sentences."""
 
     def task(self, seeds: int, directory: str | Path | None, target: float | None) -> CompareTask[TrainerMember]:
         """Return the comparison, after a trial of each variant."""
@@ -114,7 +118,8 @@ class _Request:
         for member in members[::seeds]:  # seeds make no mistakes
             member.check()
         data, precision = members[0].data_module(), self.options["trainer"].get("precision")
-        return CompareTask(type(self.problem).__name__, members, TrainerMember.train, data, precision, target)
+        title, words = type(self.problem).__name__, {"best": self.said}
+        return CompareTask(title, members, TrainerMember.train, data, precision, target, words=words)
 
     def _members(self, settings: Sequence[Setting], seeds: int, directory: str | Path | None) -> list[TrainerMember]:
         """Return every setting with every seed."""
@@ -147,7 +152,9 @@ class _Request:
         with precision_of_run(self.options["trainer"].get("precision")):
             limits = {"max_epochs": 20, "max_steps": -1, **self.options["trainer"]}
             epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
-            return best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size, epochs).lr
+            found = best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size, epochs)
+        self.said.append(found.sentence(data.variant.batch_size))
+        return found.lr
 
     def _data(self, batch_size: BatchSize | None) -> RegressionDataModule:
         setting = {} if batch_size is None else {"data.batch_size": batch_size}

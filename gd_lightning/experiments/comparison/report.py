@@ -48,6 +48,7 @@ class Report:
         shown: Names of the panels of the picture, see :data:`~gd_lightning.plots.comparison.figure.PANELS`; None: the
             usual ones.
         formats: Formats of the picture in files.
+        best: What the learning rates that theory chose are best for, in sentences.
     """
 
     comparison: Comparison
@@ -57,6 +58,7 @@ class Report:
     claims: Mapping[str, str] = field(default_factory=dict)
     shown: Sequence[str] | None = None
     formats: Sequence[str] = ("png", "svg")
+    best: Sequence[str] = ()
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -97,10 +99,11 @@ class Report:
 
     @property
     def notes(self) -> Sequence[str]:
-        """The origin of losses that this package did not measure, and the requested quantities that no run has."""
+        """What learning rates are best for, the origin of losses that are not measured here, and what no run has."""
         runs = [run for members in self.comparison.runs for run in members if run.source != HISTORY]
         missing = [name for name in self.columns if not any(row.has(name) for row in self.rows)]
         return [
+            *self.best,
             *(f"The train loss of {run.name} is {run.source}." for run in runs),
             *(f"No run has the quantity {name}." for name in missing),
         ]

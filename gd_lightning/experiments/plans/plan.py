@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,12 +24,14 @@ from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.theory import (
+    BestRate,
     OutcomeMap,
     OutcomePredictor,
     PredictedOutcome,
     Rounding,
     Verdict,
     advice,
+    best_rate,
     epochs_in_words,
 )
 from gd_lightning.threads import one_thread_if
@@ -113,20 +116,31 @@ def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: floa
     )
     asked, n = data.variant.batch_size, data.variant.train_samples
     told = [size for size in sizes if size == asked or predictor.can_predict(Variant.of(size, n))]
-    rows = []
+    rows, best = list[PredictedOutcome](), list[BestRate | None]()
     for size in told:
         begins(f"batch_size {size}")
         rows.append(predictor.predict(size, module.hparams["lr"]))
+        best.append(_best(predictor, size))
     begins("what rounding leaves")
     title = type(data.problem).__name__
-    return Plan(title, predictor, data.variant, rows, data.order, _digits(module, data, predictor, rows[0]))
+    return Plan(title, predictor, data.variant, rows, data.order, best, _digits(module, data, predictor, rows[0]))
+
+
+def _best(predictor: OutcomePredictor, batch_size: BatchSize) -> BestRate | None:
+    """Return the learning rate that is best for the epochs of the run; None where each diverges."""
+    with suppress(InputError):
+        return best_rate(predictor, batch_size)
+    return None
 
 
 def _digits(
     module: RegressionModule, data: RegressionDataModule, predictor: OutcomePredictor, batch: PredictedOutcome
 ) -> dict[str, dict[str, float]]:
     """Return the number of correct digits of each parameter after batch gradient descent, by precision and name."""
-    lr, samples = batch.lr if batch.verdict is not Verdict.DIVERGES else batch.best_lr, data.parts_in(torch.float64)[0]
+    lr, samples = (
+        batch.lr if batch.verdict is not Verdict.DIVERGES else batch.asymptotic_lr,
+        data.parts_in(torch.float64)[0],
+    )
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
     rounding = Rounding(predictor.loss, *samples.take(rows), predictor.rule.at(lr), module.standardize)
@@ -174,6 +188,7 @@ class Plan(PlanForm[PredictedOutcome]):
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
         order: The configured order of samples.
+        best: The best learning rate of each row, with what it is best for; None where each diverges.
         digits: Number of correct digits of each parameter after batch gradient descent, by precision and name.
     """
 
@@ -182,6 +197,7 @@ class Plan(PlanForm[PredictedOutcome]):
     variant: Variant
     rows: list[PredictedOutcome]
     order: str
+    best: Sequence[BestRate | None]
     digits: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -203,8 +219,20 @@ class Plan(PlanForm[PredictedOutcome]):
 
     def facts_of(self, row: PredictedOutcome) -> dict[str, Any]:
         """Return the values of a row for programs."""
-        names = ("largest_stable_lr", "best_lr", "lr", "epochs", "floor")
-        return {**{name: getattr(row, name) for name in names}, "growth_within_epoch": row.growth}
+        names, best = ("largest_stable_lr", "asymptotic_lr", "lr", "epochs", "floor"), self.best_of(row)
+        return {
+            **{name: getattr(row, name) for name in names},
+            "best_lr": None if best is None else best.lr,
+            "best_for": None if best is None else best.purpose,
+            "growth_within_epoch": row.growth,
+        }
+
+    def best_of(self, row: PredictedOutcome) -> BestRate | None:
+        """Return the best learning rate for the batch size of a row, the one that ``lr="best"`` stands for.
+
+        It is the fastest to the target within the epochs of the run, or else that with the lowest loss at their end.
+        """
+        return next(best for each, best in zip(self.rows, self.best, strict=True) if each is row)
 
     @property
     def headline(self) -> str:
@@ -221,7 +249,8 @@ class Plan(PlanForm[PredictedOutcome]):
         """The columns of the table."""
         return {
             "largest stable lr": [f"{row.largest_stable_lr:.4g}" for row in self.rows],
-            "best lr": [f"{row.best_lr:.3g}" for row in self.rows],
+            "best lr": ["none" if best is None else f"{best.lr:g}" for best in self.best],
+            "best for": ["" if best is None else best.in_short for best in self.best],
             "lr": [f"{row.lr:g}" for row in self.rows],
             "epochs": [epochs_in_words(row) for row in self.rows],
             "floor": ["" if row.floor == math.inf else f"{row.floor:.3g}" for row in self.rows],
@@ -231,6 +260,8 @@ class Plan(PlanForm[PredictedOutcome]):
     def explanations(self) -> list[str]:
         """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
+            "best lr by theory, as for lr best: the fastest to the target that epochs speaks of, or if none gets there",
+            "        within the epochs of the run, that with the lowest train loss at their end",
             f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
             "floor   distance above it at which the noise of the batches, or rounding, keeps the train loss"
             if self.predictor.schedule is None
@@ -278,8 +309,8 @@ class Plan(PlanForm[PredictedOutcome]):
             notes = [f"Mini-batches: no prediction, because these data vary in too many directions ({directions:,})."]
         elif self.predictor.knows_the_order:
             notes = [
-                "Mini-batches: epochs, floor and verdict are exact for the sequential order; largest stable lr and",
-                "best lr are those for samples drawn with replacement.",
+                "Mini-batches: epochs, floor, verdict and best lr are exact for the sequential order; largest stable",
+                "lr is that for samples drawn with replacement.",
             ]
         elif self.order == "with_replacement":
             notes = ["Mini-batches: expected values, for samples drawn with replacement."]

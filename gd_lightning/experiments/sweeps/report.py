@@ -190,11 +190,11 @@ class SweepReport:
     def notes(self) -> list[str]:
         """The meaning of the columns, and the number of runs that diverged."""
         count, seeds = int(self.diverged.sum()), len(self.seeds)
+        epochs = f"{self.max_epochs} epoch{'s' * (self.max_epochs != 1)}"
         spread = f" ± standard deviation (n - 1) over the {seeds} seeds" if seeds > 1 else ""
         notes = [
-            f"best lr     the lr with the lowest {'mean ' * (seeds > 1)}final train loss, which is the column train "
-            "loss"
-            f"{spread}",
+            f"best lr     the lr with the lowest {'mean ' * (seeds > 1)}train loss after {epochs}, which is the column "
+            f"train loss{spread}",
             *(["as good     the range around it that does not differ by more than seeds explain"] if seeds > 1 else []),
             "largest lr  the largest lr of the grid at which no run diverged",
         ]

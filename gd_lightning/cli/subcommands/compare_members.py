@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import json
@@ -133,8 +132,10 @@ class FitVariants:
         settings = combinations(sizes, lrs, varied, best)
         chosen = command.options.given
         if lrs is None and not varied and all(chosen.get(name) is None for name in ("model.lr", "optimizer")):
-            with contextlib.suppress(InputError):  # of other models than linear regressors, it is the usual one
+            try:
                 settings = combinations(sizes, ["best"], varied, best)
+            except InputError:  # of other models than linear regressors, it is the usual one
+                said.clear()
         check_seeds(options["seeds"])
         given, names = command.config.compare.as_dict(), set(settings[0])
         base = _seeds(given, options["vary_data"], names)

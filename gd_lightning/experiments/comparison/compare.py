@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -143,8 +142,10 @@ class _Request:
         lrs: Any = [self.lrs] if isinstance(self.lrs, (str, float, int)) else self.lrs
         settings = combinations(sizes, lrs, self.vary, self._best)
         if lrs is None and not self.vary and not {"lr", "optimizer"} & set(self.options["model"]):
-            with suppress(InputError):  # of other models than linear regressors, it is the usual one
+            try:
                 settings = combinations(sizes, ["best"], self.vary, self._best)
+            except InputError:  # of other models than linear regressors, it is the usual one
+                self.said.clear()
         return settings
 
     def _best(self, batch_size: BatchSize | None) -> float:

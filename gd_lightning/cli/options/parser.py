@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gd_lightning.cli.options.config_text import MODE, read, register
@@ -16,6 +16,7 @@ from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, sections_of, subcommands_of
 from gd_lightning.cli.options.parser_help import HELP_ALL, PrintHelpAll, describe, help_of, in_plain_words
+from gd_lightning.cli.options.shipped_configs import shipped_config, shipped_configs_in_environment
 from gd_lightning.cli.program import as_typed, typed
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.tracking.yaml_and_json import ConfigError
@@ -67,7 +68,8 @@ class Parser(LightningArgumentParser):
             InputError: One of them cannot be used.
         """
         try:
-            parsed: Namespace = super().parse_args(*args, **kwargs)
+            with shipped_configs_in_environment():
+                parsed: Namespace = super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
             raise InputError("cannot read what is given as a config, because it is no text in UTF-8") from error
         except (InputError, OSError, MemoryError):
@@ -110,10 +112,23 @@ class Parser(LightningArgumentParser):
         except ConfigError as error:
             raise InputError(f"cannot read the config, because {error}; correct it") from error
         _refuse_no_mapping(self, config)
+        if (below := config.pop("config", None)) is not None:
+            return self._layered(shipped_config(below), yaml.safe_dump(config, sort_keys=False))
         if _drop_empty_sections(self, config):
             content = yaml.safe_dump(config, sort_keys=False)
         parsed: Namespace = super().parse_string(content, *args, **kwargs)
         return parsed
+
+    def _layered(self, *configs: str) -> Namespace:
+        """Return what several configs say, the later of which win, as after ``--config``.
+
+        jsonargparse would leave out the sections of a config that is named in another one where both have them.
+        """
+        values = Namespace()
+        for config in configs:
+            ActionConfigFile.apply_config(self, values, "config", config)
+        del values["config"]
+        return values
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what the command line prints in one line; the parser of a nested class only reports to its parent's.

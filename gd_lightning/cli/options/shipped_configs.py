@@ -1,13 +1,19 @@
-"""The configs of this package, by their names: ``--config batch`` finds ``batch.yaml``, wherever one stands."""
+"""The configs of this package, by their names: ``--config batch`` finds ``batch.yaml``, wherever one stands.
+
+A name is one wherever a config is given: as an argument, in the environment, and as ``config`` in another config.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 _NAME = re.compile(r"(?:configs/)?([\w-]+(?:/[\w-]+)?)(?:\.yaml)?")
+_VARIABLE = re.compile(r"PL_(?:[A-Z]+__)?CONFIG")
 
 
 def _shipped() -> Path | None:
@@ -57,3 +63,14 @@ def with_shipped_configs(arguments: Sequence[str]) -> Iterator[str]:
         else:
             yield argument
         before = argument
+
+
+@contextmanager
+def shipped_configs_in_environment() -> Iterator[None]:
+    """Put the configs of this package in the place of their names in variables like ``PL_FIT__CONFIG``, for a while."""
+    named = {name: value for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
+    os.environ.update({name: shipped_config(value) for name, value in named.items()})
+    try:
+        yield
+    finally:
+        os.environ.update(named)

@@ -35,6 +35,7 @@ html_title = f"gd_lightning {version}"
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+toc_object_entries = False  # beside a page are its headings; every method would be hundreds of lines
 smartquotes = False  # values of options are shown as they are typed
 
 myst_enable_extensions = ["deflist", "dollarmath"]
@@ -51,6 +52,7 @@ napoleon_use_rtype = False  # docstrings say what is returned, and signatures it
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures have them; docstrings say what they mean
 autodoc_default_options = {"members": True}
+nitpicky = True  # a name in a docstring that leads nowhere is a warning, too
 html_math_renderer = "mathml"
 
 COMMANDS = ("fit", "plan", "compare", "sweep", "explore", "validate", "test", "predict")
@@ -61,7 +63,15 @@ def setup(app: Any) -> dict[str, bool]:
     """Register the renderer of formulas and the pages that are made from code."""
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("builder-inited", lambda _: _write_pages())
+    app.connect("autodoc-process-docstring", _keep_sentence, priority=400)  # before napoleon's, which is 500
     return {"parallel_read_safe": True}
+
+
+def _keep_sentence(_app: Any, what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
+    """Break the first line of an attribute behind its colon: napoleon takes what stands before it as a type."""
+    before, colon, after = lines[0].partition(": ") if lines else ("", "", "")
+    if what in ("attribute", "property", "data") and colon:
+        lines[:1] = [f"{before}:", after]
 
 
 def _inline_math(translator: Any, node: nodes.math) -> None:

@@ -86,7 +86,7 @@ def test_each_statement_of_theory_has_its_code_source_and_proof() -> None:
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_cells_are_python(tutorial: Path) -> None:
     """Short of the build, which runs them."""
-    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags: .*\n\n)?(.*?)```", tutorial.read_text("utf-8"), re.S)
+    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags: [^\n]*\n\n)?(.*?)```", tutorial.read_text("utf-8"), re.S)
     assert cells
     for cell in cells:
         ast.parse(cell)

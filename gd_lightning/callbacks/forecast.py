@@ -63,7 +63,7 @@ class Forecast(Measuring):
         announce: Function called with the warning; None: a Python warning.
         max_seconds: Approximate time limit; None: the estimated time of training, between 0.5 and 5 seconds.
         waiting: Returns a context in which the forecast is made before the first update, such as
-            :func:`~gd_lightning.callbacks.progress.waiting`.
+            ``gd_lightning.callbacks.progress.waiting``.
     """
 
     max_predicted_epochs: int = 2**15

@@ -201,7 +201,7 @@ class RegressionDataModule(ProblemDataModule):
         """Return a loader over the validation samples in their order.
 
         Without held-out samples there is nothing to load while fitting, and ``Trainer.validate`` uses the training
-        samples; see :meth:`held_out`.
+        samples; see ``held_out``.
         """
         if self.held_out("validate"):
             return self._evaluation_loader(self.parts[1])

@@ -134,7 +134,7 @@ class RegressionModule(NetworkModule):
     def measured_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the summed loss in float64, for reports, so that squares and sums keep all digits of the residuals.
 
-        Predictions and targets are in original units, and so is the loss; see :func:`summed_loss_in_units`. A
+        Predictions and targets are in original units, and so is the loss; see ``summed_loss_in_units``. A
         ``summed_loss`` overridden in a subclass receives the tensors unconverted.
 
         Args:
@@ -186,7 +186,7 @@ class RegressionModule(NetworkModule):
         """Return the mean loss over all training samples at the current weights, computed by compiled code.
 
         Returns:
-            The loss; None if a pass over the samples with :meth:`forward` is as fast.
+            The loss; None if a pass over the samples with ``forward`` is as fast.
         """
         return None if self._updates.engine is None else self._updates.engine.train_loss()
 

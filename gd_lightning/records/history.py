@@ -101,7 +101,7 @@ class History(LazyTable):
         return behind
 
     def curve(self, name: str, axis: str = "update") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return a column for drawing: like :meth:`series`, but the train loss includes values within epochs.
+        """Return a column for drawing: like ``series``, but the train loss includes values within epochs.
 
         Args:
             name: Name of the column.

@@ -24,18 +24,22 @@ DOCUMENT = Path("docs") / "experiments.md"
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
 
 WHAT = """\
-What each setting of gradient descent does, one experiment for each table of an article whose numbers are
-illustrative. These are measured. The claims, in quotation marks, are what its tables stand for, in our words; behind
-each stands whether the figures agree. A figure with ± is mean and standard deviation of the sample (n - 1) over seeds.
-*To target* is where the train loss first was at most the target that is named below the table. *Seeds differ by more*
-says that seeds explain the difference of two values (paired t test, two-sided at 5 %), which then decide nothing; *one
-seed each* says that nothing is known of what seeds change; *a time* is measured on a clock, so that its verdict can be
-another one where the machine is busy or another engine is chosen. `python -m tests.experiments --check` measures again
-and says which verdicts hold no more."""
+What does each setting of gradient descent do? Here is one experiment for each table of a published article, whose own
+figures are illustrative; these are measured. The claims in quotation marks say in our words what a table of the article
+stands for, and after each it says whether the measured figures agree, with the figures.
+
+- *seeds differ by more*: the difference between two values is no larger than seeds explain (paired t test, two-sided,
+  5 %), so the claim is neither confirmed nor refuted.
+- *one seed each*: how much a seed changes is not known.
+- *a time, which may be otherwise in the next run*: the figures were measured with a clock, so the verdict can flip from
+  run to run, as where the machine is busy.
+
+`python -m tests.experiments --check` measures again, and lists the verdicts that no longer hold, except those of a
+clock."""
 WHAT_NOT = """\
-Two subjects of the article are not among them. Cross entropy belongs to classification, and this is a laboratory of
-regression. Parallelisation changes no figure but the seconds: that several processes come to the result of one is
-tested in `tests/cli/test_processes.py`."""
+Two subjects of the article are left out. Cross entropy belongs to classification, and this is a laboratory of
+regression. Parallel processes change the time of a run and nothing else: `tests/cli/test_processes.py` tests that
+several processes end where one does."""
 
 
 def about(config: Path) -> str:
@@ -93,23 +97,29 @@ def run(config: Path) -> str:
         if done.returncode:
             raise SystemExit(f"{config.name} ended with exit code {done.returncode}: {done.stderr}")
         table = (Path(directory) / "table.md").read_text(encoding="utf-8").strip()
+    if unjudged := re.search('^- ".*": cannot be judged.*', table, re.M):
+        raise SystemExit(f"{config.name}: {unjudged[0]}")
     parts = [
         f"## {title_of(config)}",
         about(config),
         f"```bash\npython -m {' '.join(command)}\n```",
         re.sub(r" +", " ", table),
-        "\n".join(sentences(done.stdout)),
         f"It took {seconds:.0f} s.",
     ]
     return "\n\n".join(parts)
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def head() -> str:
     """Say what they were run on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "numpy"))
     made = (
-        f"Made by `python -m tests.experiments --write` on {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"Python {platform.python_version()}, {packages}. Seconds are those of one shared machine."
+        f"Made by `python -m tests.experiments --write` on {platform.machine()}, in {_threads()}, "
+        f"with Python {platform.python_version()}, {packages}. Seconds are those of one shared machine."
     )
     return "\n\n".join(["# Experiments", WHAT, made, WHAT_NOT])
 

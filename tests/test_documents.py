@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from gd_lightning.experiments.comparison.claims import TIMED
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks.sections import SECTIONS
+from tests.conftest import ROOT
 from tests.experiments import __main__ as experiments
 
 Program = tuple[Callable[[list[str]], None], Path]
@@ -118,6 +120,18 @@ def test_the_experiments_are_written_in_pieces_and_checked(
         experiments.main(["--check", first, second])
     assert ended.value.code == 1
     assert capsys.readouterr().out == f'{first}: "a" does not agree now\n{second}: "a" does not agree now\n'
+
+
+def test_the_changelog_has_releases_of_what_was_added_changed_and_fixed() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.split(r"^## ", text, flags=re.M)[1:]
+    assert releases
+    for release in releases:
+        assert re.match(r"\d+\.\d+\.\d+\n", release)
+        parts = re.findall(r"^### (.*)$", release, re.M)
+        assert parts == [name for name in ("Added", "Changed", "Fixed", "Removed") if name in parts]
+        for entry in re.split(r"^- ", release.partition("### ")[2], flags=re.M)[1:]:
+            assert len(entry.partition("\n\n")[0].strip().splitlines()) <= 4, entry
 
 
 def test_the_document_has_the_claims_of_every_experiment_and_says_which_a_clock_decides() -> None:

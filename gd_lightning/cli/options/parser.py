@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # documented, yet not exported
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gd_lightning.cli.options.config_text import MODE, read, register

@@ -5,11 +5,13 @@ Each has a test of its own in ``tests/test_lightning_internals.py``, which fails
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, cast
 
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.callbacks.timer import Interval
@@ -157,6 +159,20 @@ def detects_anomalies(trainer: Trainer) -> bool:
 def injects_samplers(trainer: Trainer) -> bool:
     """Whether a Trainer of several processes would share the samples of a loader among them itself."""
     return trainer._accelerator_connector.use_distributed_sampler
+
+
+_MANY_WORKERS = r"The '\w+_dataloader' does not have many workers"
+
+
+def leave_out_advice_on_workers() -> None:
+    """Leave out Lightning's advice, on machines of three cores and more, to give every loader worker processes."""
+    warnings.filterwarnings("ignore", _MANY_WORKERS, PossibleUserWarning)
+
+
+def give_advice_on_workers() -> None:
+    """Undo :func:`leave_out_advice_on_workers`."""
+    filters = cast("list[Any]", warnings.filters)
+    filters[:] = [each for each in filters if getattr(each[1], "pattern", None) != _MANY_WORKERS]
 
 
 def options_of_ddp(strategy: Strategy) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Where one of these tests fails, a release of Lightning has changed that name; no
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gd_lightning import RegressionDataModule, RegressionModule, SteepLine
 from gd_lightning import lightning_internals as internals
 from tests.conftest import MakeTrainer
 
@@ -279,3 +281,25 @@ def test_arguments_of_constructors_are_not_compared_with_hyperparameters() -> No
     with pytest.raises(ValueError, match="ambiguous"):
         assert AnArray() == {}
     assert dict(Derived(AnArray()).hparams) == {"lr": 0.1}
+
+
+@pytest.fixture
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Lightning find sixteen cores, whichever machine this is."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+
+
+@pytest.mark.usefixtures("many_cores")
+@pytest.mark.filterwarnings("error:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*")
+def test_advice_on_workers_is_left_out_for_data_in_memory_alone(make_trainer: MakeTrainer) -> None:
+    trainer, before = make_trainer(max_epochs=1), list(warnings.filters)
+    module, data = RegressionModule(), RegressionDataModule(SteepLine(), val_size=0.2)
+    trainer.fit(module, data)  # a warning would be an error
+    trainer.validate(module, data, verbose=False)
+    trainer.test(module, data, verbose=False)
+    trainer.predict(module, data)
+    assert warnings.filters == before
+    with pytest.warns(UserWarning, match="workers"):  # of a loader that may need some
+        make_trainer(max_epochs=1).fit(Plain(), DataLoader(TensorDataset(torch.ones(4))))

@@ -19,7 +19,11 @@ from gd_lightning.data.placement import device_of, model_of, placed, process_of,
 from gd_lightning.data.problem_data import ProblemDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.lightning_internals import frame_without_callers
+from gd_lightning.lightning_internals import (
+    frame_without_callers,
+    give_advice_on_workers,
+    leave_out_advice_on_workers,
+)
 from gd_lightning.models import Standardized, standardized_before
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, Problem, ProblemLike, as_problem, problem_class
@@ -134,6 +138,8 @@ class RegressionDataModule(ProblemDataModule):
             InputError: The data, the split or the batch size is invalid.
         """
         self.teardown(stage)  # an exception may have ended the last run before its teardown
+        if self.trainer is not None:
+            leave_out_advice_on_workers()  # the samples are in memory, or mapped: workers would only copy them
         if self._needs_new_inputs_only:
             return
         self._check_standardized()
@@ -153,7 +159,8 @@ class RegressionDataModule(ProblemDataModule):
             self._in_micro_batches()
 
     def teardown(self, stage: str) -> None:
-        """Restore the Trainer's limit that :meth:`setup` changed."""
+        """Restore the Trainer's limit and Lightning's advice, which :meth:`setup` changed."""
+        give_advice_on_workers()
         if self._limit_val_batches is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None
 

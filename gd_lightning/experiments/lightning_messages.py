@@ -20,6 +20,7 @@ _LINES = (
     "TPU available:",
     "HPU available:",
     "LOCAL_RANK:",
+    "You are using a CUDA device",  # and could multiply with fewer digits
     "💡 Tip:",
     "Seed set to",
     "`Trainer.fit` stopped:",
@@ -48,6 +49,7 @@ _LOGGERS = (
 )
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 against torch 2.13, in its own code
+    r"GPU available but not used.*",  # an option says where a run computes
     r".*does not have many workers.*",  # data in memory need none
     r".*You are using `torch.load` with `weights_only=False`.*",
     r"Checkpoint directory .* exists and is not empty.*",  # the directory is this run's own

@@ -323,7 +323,6 @@ class Theirs(LightningModule):
 
 
 @pytest.mark.usefixtures("pictures")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")  # Lightning's advice on a loader of the test's own
 def test_the_recorder_serves_on_a_module_of_another_project(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def train(*callbacks: Callback, logs: bool) -> Theirs:
         torch.manual_seed(1)
@@ -365,7 +364,6 @@ class Unusual(Theirs):
         return None  # type: ignore[return-value]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_modules_that_step_by_hand_or_accumulate_are_recorded_too(make_trainer: MakeTrainer) -> None:
     x, y = LinearProblem(n_samples=40, n_features=3).sample()
     vectors = DataLoader(TensorDataset(x.float(), y[:, 0].float()), batch_size=8)

@@ -306,7 +306,7 @@ class Endless(IterableDataset[Any]):
         return iter([(torch.ones(1), torch.ones(1))] * 4)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*have no `val_dataloader`.*")
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*")
 @pytest.mark.parametrize(
     ("criterion", "module", "data", "message"),
     [

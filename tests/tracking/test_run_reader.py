@@ -63,7 +63,6 @@ def _train(root: Path, **how_to_log: bool) -> tuple[Theirs, Path]:
     return module, Path(logger.log_dir)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")  # Lightning's advice on a loader of the test's own
 def test_another_projects_epoch_losses_stand_at_the_ends_of_epochs(tmp_path: Path) -> None:
     module, directory = _train(tmp_path, on_step=False, on_epoch=True)
     run = read_run(directory)
@@ -80,7 +79,6 @@ def test_another_projects_epoch_losses_stand_at_the_ends_of_epochs(tmp_path: Pat
     assert (run.summary, history.outcome) == (None, None)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_another_projects_batch_losses_are_called_what_they_are(tmp_path: Path) -> None:
     module, directory = _train(tmp_path, on_step=True, on_epoch=False)
     run = read_run(directory)

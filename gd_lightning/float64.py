@@ -20,6 +20,9 @@ NOT_COMPUTABLE: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.Lin
 """What is raised where float64 itself does not reach: what comes to infinity, or matrices without an inverse in it."""
 
 _DOUBLE = ("64-true", "64", 64)
+PRECISIONS = (None, "32-true", "64-true", 32, 64, "32", "64")
+"""Precisions of a run that takes place without a Trainer, as a Trainer takes them."""
+
 # Numbers in all decompositions that are remembered, and in a matrix from which that is worth it.
 _REMEMBERED, _LEAST_REMEMBERED = 2**25, 2**12
 _decompositions: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}

@@ -113,12 +113,13 @@ class Standardize(nn.Module):
         return self
 
     def standardized(self, x: Tensor) -> Tensor:
-        """Standardise x of shape (B, D), in float64 and on the device of the statistics.
+        """Standardise x of shape (B, D), in float64 and where x is; on the CPU where that has no float64.
 
         Args:
             x: Features in original units, shape (B, D).
         """
-        return (x.to(self.mean.device).double() - self.mean) / self.scale
+        x = (x.cpu() if x.device.type == "mps" else x).double()
+        return (x - self.mean.to(x.device)) / self.scale.to(x.device)
 
     def original(self, z: Tensor) -> Tensor:
         """Return standardised values z of shape (B, K) in original units, in float64 where their device has it.

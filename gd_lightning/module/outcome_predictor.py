@@ -64,6 +64,9 @@ def predictor_of(
     """
     if (network := quadratic_network(module)) is None:
         raise InputError(_NOT_QUADRATIC)
+    # The theory is computed on the CPU, in float64, wherever the run is.
+    pieces = partial(_on_cpu, pieces)
+    of_features, of_targets = (_copied_to_cpu(layer) for layer in (module.standardize, module.standardize_targets))
     now = network.affine()
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
     directions = min(columns, variant.train_samples)
@@ -79,7 +82,7 @@ def predictor_of(
         return in_original_units(affine, module.standardize, module.standardize_targets)
 
     is_asked = problem is not None and module.standardize is None and now.bias is not None
-    own = predictor(module.standardize, module.standardize_targets, start)
+    own = predictor(of_features, of_targets, start)
     return replace(own, standardized=standardized if is_asked else None)
 
 
@@ -151,9 +154,17 @@ def _predictor(
     )
 
 
+def _on_cpu(pieces: Callable[[], Iterable[Pair]]) -> Iterable[Pair]:
+    return ((x.cpu(), y.cpu()) for x, y in pieces())
+
+
+def _copied_to_cpu(layer: Standardize | None) -> Standardize | None:
+    return None if layer is None else Standardize(layer.mean.cpu(), layer.scale.cpu())
+
+
 def _centred(pieces: Callable[[], Iterable[Pair]], mean: Tensor) -> Iterable[Pair]:
     """Yield samples whose targets are less their means, in float64."""
-    return ((x, in_float64(y) - mean.to(in_float64(y).device)) for x, y in pieces())
+    return ((x, in_float64(y) - mean) for x, y in pieces())
 
 
 def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
@@ -164,7 +175,7 @@ def _some(pieces: Callable[[], Iterable[Pair]], n: int) -> Pair:
     for block_x, block_y in pieces():
         first = -start % step
         # Copies, since a view keeps the whole block in memory.
-        x.append(block_x[first::step].cpu().clone())
-        y.append(block_y[first::step].cpu().clone())
+        x.append(block_x[first::step].clone())
+        y.append(block_y[first::step].clone())
         start += len(block_x)
     return torch.cat(x), torch.cat(y)

@@ -49,11 +49,11 @@ class Validation:
     ) -> None:
         self._trainer, self._module, self._engine, self._taken = trainer, module, engine, taken
         self.loader = loader_of(trainer)
-        r2 = R2()
+        r2 = R2().to(module.device)
         for _, y in self._batches():
             with one_thread_if(is_little(module, len(y))):
                 r2.update(y, y)
-        self._r2, self._count = r2, self.loader.samples.y.numel()
+        self._r2, self._count = r2.cpu(), self.loader.samples.y.numel()
         self.held_out = self._held_out(self.loader.samples.x, self.loader.samples.y)
 
     def loss(self) -> float:

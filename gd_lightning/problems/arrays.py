@@ -228,10 +228,10 @@ def _from_tensor(given: Tensor, name: str) -> Tensor:
     if given.is_complex() or given.layout is not torch.strided or given.is_quantized:
         kind = given.dtype if given.is_complex() or given.is_quantized else given.layout
         raise InputError(f"cannot use {name}, because it is a tensor of {kind}; give a dense tensor of real numbers")
-    given = given.detach()
+    given = given.detach().cpu()  # data are read here; a run brings them to where it trains
     if given.is_floating_point():
         return given if given.dtype in (torch.float32, torch.float64) else given.float()
-    return torch.from_numpy(_own(as_numbers(given.cpu().numpy(), name)))
+    return torch.from_numpy(_own(as_numbers(given.numpy(), name)))
 
 
 def _array(given: Any, name: str) -> np.ndarray[Any, Any]:

@@ -106,6 +106,14 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda path: _fit().save(_filled(path)),
         lambda path: _fit().save(path / "other"),
     ),
+    "because the runs have no Trainer; use 32-true or 64-true": (
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, precision="16-mixed"),
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, epochs=1, seeds=1, precision="64-true"),
+    ),
+    "because the runs have no Trainer; use device, such as": (
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, accelerator="gpu"),
+        lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, epochs=1, seeds=1, device="cpu"),
+    ),
     "because the runs have no Trainer; leave it out": (
         lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, max_steps=3),
         lambda _: sweep((X, Y), lrs=[0.01, 0.02], batch_size=1, epochs=1, seeds=1),

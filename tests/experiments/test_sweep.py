@@ -41,6 +41,17 @@ def _in_double() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize(("precision", "digits"), [("64-true", 1e-12), ("32-true", 1e-5), (64, 1e-12)])
+def test_a_sweep_has_the_precision_that_is_given(precision: Any, digits: float) -> None:
+    report = sweep(SteepLine(), lrs=[0.01, 0.02], batch_sizes="full", epochs=3, seeds=1, precision=precision)
+    x, y = (values.double().numpy() for values in SteepLine().sample())
+    design, theta = np.hstack([x, np.ones_like(x)]), np.array([[-10.0], [-20.0]])
+    for _ in range(3):
+        theta = theta - 0.02 * 2 / len(x) * design.T @ (design @ theta - y)
+    assert report.last.flat[1] == pytest.approx(np.square(design @ theta - y).mean(), rel=digits)
+    assert torch.get_default_dtype() is torch.float32
+
+
 @pytest.mark.parametrize(
     ("data", "model", "engine"),
     [

@@ -25,6 +25,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.sweeps.ranges import written_twice
 from gd_lightning.experiments.sweeps.report import RUNS, SweepReport, save_runs
+from gd_lightning.float64 import PRECISIONS
 from gd_lightning.module import RegressionModule
 from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.atomic_writes import write_text
@@ -44,7 +45,7 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "accumulate_grad_batches": (1,),
     "plugins": (None, []),
     "model_registry": (None,),
-    "precision": (None, "32-true", "64-true", 32, 64, "32", "64"),
+    "precision": PRECISIONS,
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
 _MOST_NAMED = 8  # values in a warning

@@ -93,7 +93,7 @@ class Grid:
         if self.cells == 1:
             raise InputError(
                 "cannot sweep a single combination; give several values of an option, such as --model.lr "
-                "'log(1e-4,1,40)' or --data.batch_size 1,2,4,...,full"
+                "'log(1e-4,1,40)' or --data.batch_size 1,2,4,...,full (in Python lrs and batch_sizes)"
             )
 
     @property

@@ -42,7 +42,7 @@ from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
 from gd_lightning.experiments.sweeps.training import Progress, train_members
-from gd_lightning.float64 import NOT_COMPUTABLE
+from gd_lightning.float64 import NOT_COMPUTABLE, PRECISIONS, precision_of_run
 from gd_lightning.module import (
     RegressionModule,
     is_squared_error,
@@ -92,7 +92,7 @@ def sweep(
         executor: Trains parts of the runs in parallel, with the same results: a process pool, Dask's
             ``Client.get_executor()``, or another executor of ``concurrent.futures``. None: this process.
         options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; ``epochs`` is 20 by
-            default.
+            default, and ``precision`` may be ``"64-true"``.
 
     Raises:
         InputError: These options cannot be swept.
@@ -101,21 +101,34 @@ def sweep(
     fixed, seeds = sections(options, data, model), as_python(seeds)
     directory = None if directory is None else as_directory(directory)
     of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
-    module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
-    grid = Grid.of(values, module, of_data, seeds)
-    task = SweepTask(grid, _seeds(of_data, seeds), _epochs(fixed["trainer"]), present_device(device))
-    if directory is None:
-        return task.train(module, of_data, executor=executor)
-    return task.train(module, of_data, executor=executor, keep=functools.partial(save_runs, directory=directory)).save(
-        directory
-    )
+    epochs, precision = _epochs_and_precision(fixed["trainer"])
+    with precision_of_run(precision):
+        module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
+        grid = Grid.of(values, module, of_data, seeds)
+        task = SweepTask(grid, _seeds(of_data, seeds), epochs, present_device(device))
+        if directory is None:
+            return task.train(module, of_data, executor=executor)
+        keep = functools.partial(save_runs, directory=directory)
+        return task.train(module, of_data, executor=executor, keep=keep).save(directory)
 
 
-def _epochs(trainer: dict[str, Any]) -> int:
-    """Return the number of epochs of each run, the only option of a Trainer that a sweep has."""
-    if others := [name for name in trainer if name != "max_epochs"]:
+def _epochs_and_precision(trainer: Mapping[str, Any]) -> tuple[int, Any]:
+    """Return what a sweep takes of a Trainer's options: the number of epochs of each run, and the precision.
+
+    Without a precision it is that of new tensors.
+    """
+    own = "64-true" if torch.get_default_dtype() is torch.float64 else "32-true"
+    given = {"max_epochs": 20, "precision": own, **trainer}
+    if given["precision"] not in PRECISIONS:
+        raise InputError(
+            f"cannot sweep with precision {given['precision']!r}, because the runs have no Trainer; use 32-true or "
+            "64-true"
+        )
+    if "accelerator" in given:
+        raise InputError('cannot sweep with accelerator, because the runs have no Trainer; use device, such as "cuda"')
+    if others := [name for name in given if name not in ("max_epochs", "precision")]:
         raise InputError(f"cannot sweep with {others[0]}, because the runs have no Trainer; leave it out")
-    return int(trainer.get("max_epochs", 20))
+    return int(given["max_epochs"]), given["precision"]
 
 
 def _seeds(data: RegressionDataModule, count: int) -> tuple[tuple[int, int], ...]:

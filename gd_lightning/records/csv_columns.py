@@ -27,7 +27,7 @@ def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[s
     for start in range(0, rows, at_once):
         numbers = np.arange(start, min(start + at_once, rows))
         cells = [_cells(*column.find(numbers), len(numbers)) for column in columns.values()]
-        yield "".join(f"{','.join(row)}\n" for row in zip(*cells, strict=True))
+        yield "\n".join([*map(",".join, zip(*cells, strict=True)), ""])
 
 
 def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:
@@ -79,8 +79,11 @@ def _unreadable(
 
 def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) -> list[str]:
     """Write a column of some rows; empty where there is no value."""
+    texts = _texts(values)
+    if len(texts) == rows:
+        return texts
     cells = [""] * rows
-    for place, text in zip(places.tolist(), _texts(values), strict=True):
+    for place, text in zip(places.tolist(), texts, strict=True):
         cells[place] = text
     return cells
 
@@ -88,7 +91,12 @@ def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) ->
 def _texts(values: NDArray[np.float64]) -> list[str]:
     """Write numbers, whole ones without a point."""
     is_whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 1e15)
+    whole = list(map(str, values[is_whole].astype(np.int64).tolist()))
+    if len(whole) == len(values):
+        return whole
+    if (values == values[0]).all():  # such as a learning rate
+        return [repr(float(values[0]))] * len(values)
     texts = list(map(repr, values.tolist()))
-    for i, number in zip(np.flatnonzero(is_whole).tolist(), values[is_whole].astype(np.int64).tolist(), strict=True):
-        texts[i] = str(number)
+    for i, text in zip(np.flatnonzero(is_whole).tolist(), whole, strict=True):
+        texts[i] = text
     return texts

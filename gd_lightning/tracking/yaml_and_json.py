@@ -11,6 +11,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as _SafeLoader  # eight times faster
+except ImportError:  # a PyYAML that was built without libyaml
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
 from gd_lightning.errors import first_line
 from gd_lightning.tracking.renamed_classes import with_present_names
 
@@ -119,7 +124,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(_SafeLoader):
     """Reads Python objects in YAML as plain values, without creating the objects."""
 
     def _plain(self, node: yaml.Node) -> Any:
@@ -178,7 +183,7 @@ def _check(text: str, why_not: Callable[[str], str]) -> None:
 
 
 def _events(text: str) -> Iterator[Any]:
-    return yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.parse(text, Loader=_SafeLoader)
 
 
 def _add(collection: _Open, key: str | None, size: int, line: int) -> None:

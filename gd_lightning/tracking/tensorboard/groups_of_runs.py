@@ -16,7 +16,7 @@ import math
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.tracking.logged_rows import POINTS
 from gd_lightning.tracking.run_directory import first_free, portable_name
+from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
 from gd_lightning.tracking.tensorboard.tags import VIEWS
 
 AGGREGATE = "aggregate"
@@ -89,9 +90,12 @@ def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[S
     series = {group.label: list(_series_of(group)) for group in groups}
     drawn = {label: each for label, each in series.items() if each}
     for label, name in zip(drawn, _directory_names(drawn), strict=True):
-        _write_events(directory / AGGREGATE / name, _events_of(label, drawn[label], now))
+        with _event_file(directory / AGGREGATE / name) as writer:
+            add_scalars(writer, list(_scalars_of(label, drawn[label], now)))
     if shared := [*([_layout(drawn)] if drawn else []), *others]:
-        _write_events(directory, [_event_of(summary, now) for summary in shared])
+        with _event_file(directory) as writer:
+            for summary in shared:
+                writer.add_event(Event(wall_time=now, summary=summary))
     for path in former:  # only now: at no moment is there neither
         path.unlink()
         if path.parent != directory:
@@ -145,7 +149,7 @@ def _own_tag(label: str, tag: str) -> str:
     return f"groups/{label}/{tag}"
 
 
-def _events_of(label: str, series: Iterable[_Series], start: float) -> Iterator[Event]:
+def _scalars_of(label: str, series: Iterable[_Series], start: float) -> Iterator[Scalars]:
     for each in series:
         own = _own_tag(label, each.tag)
         for step, seconds, mean, std in zip(each.steps, each.seconds, each.mean, each.std, strict=True):
@@ -154,20 +158,16 @@ def _events_of(label: str, series: Iterable[_Series], start: float) -> Iterator[
             values = {f"{tag}_{name}": value for tag in (each.tag, own) for name, value in band.items()}
             if not math.isnan(std):
                 values[f"{each.tag}_deviation"] = std
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-            yield _event_of(summary, start + seconds, int(step))
+            yield Scalars(tuple(values), tuple(values.values()), int(step), start + seconds)
 
 
-def _event_of(summary: Summary, wall_time: float, step: int = 0) -> Event:
-    return Event(wall_time=wall_time, step=step, summary=summary)
-
-
-def _write_events(directory: Path, events: Iterable[Event]) -> None:
-    with closing(EventFileWriter(str(directory), max_queue_size=10000, filename_suffix=AGGREGATE_ENDING)) as writer:
+@contextmanager
+def _event_file(directory: Path) -> Iterator[EventFileWriter]:
+    """Yield the writer of a new event file in a directory."""
+    with closing(EventFileWriter(str(directory), filename_suffix=AGGREGATE_ENDING)) as writer:
         # It makes a TensorBoard that runs forget what it has read of the former files.
         writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)))
-        for event in events:
-            writer.add_event(event)
+        yield writer
 
 
 def _layout(drawn: dict[str, list[_Series]]) -> Summary:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gd_lightning import InputError, Problem, RegressionDataModule, RegressionModule, main
+from gd_lightning import InputError, Problem, RegressionDataModule, RegressionModule, cli, main
 from gd_lightning.cli import program
 from gd_lightning.cli.options.examples import EXAMPLES
 
@@ -123,3 +124,16 @@ def test_classes_of_another_kind(option: str, base: str, capfd: pytest.CaptureFi
         capfd.readouterr().err
         == f"gd_lightning: cannot train dict, because it is not a {base}; give a subclass of it\n"
     )
+
+
+def test_what_a_command_imports_is_left_out_of_later_searches_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, before = list[int](), gc.get_threshold()
+    monkeypatch.setattr(cli, "_load", lambda: searched.append(gc.get_threshold()[2]))
+    kept = gc.get_freeze_count()
+    cli._load_to_stay()
+    try:
+        assert (gc.get_threshold(), gc.isenabled()) == (before, True)
+        assert searched[0] > 1_000_000
+        assert gc.get_freeze_count() > kept
+    finally:
+        gc.unfreeze()

@@ -106,8 +106,7 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Leave out the pictures, which take two thirds of a short run or comparison, in tests that do not look at them."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("gd_lightning.callbacks.Pictures.on_train_end", lambda *_: None)
-        monkeypatch.setattr("gd_lightning.experiments.single.run.pixels", _one_pixel)
-        for module in ("comparison.report", "sweeps.report"):
+        for module in ("single.run", "comparison.report", "sweeps.report"):
             monkeypatch.setattr(f"gd_lightning.experiments.{module}.save_figures", _save_one_pixel)
 
 

@@ -190,8 +190,11 @@ drawn_by_another = pytest.mark.skipif(
 
 @drawn_by_another
 @pytest.mark.usefixtures("pictures")
-def test_the_picture_of_the_readme_is_made_by_the_project(command_line: CommandLine, tmp_path: Path) -> None:
-    """With GD_LIGHTNING_SCREENSHOTS=docs, the picture of the README is written anew."""
+def test_the_picture_of_the_readme_is_made_by_the_project(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With GD_LIGHTNING_SCREENSHOTS=docs, the picture of the README is written anew: a row for each run."""
+    monkeypatch.setattr("gd_lightning.callbacks.pictures._IN_A_ROW", 3)
     runs = [command_line.fit("--config", CONFIGS / f"{name}.yaml") for name in ("batch", "mini_batch", "stochastic")]
     rows = [matplotlib.image.imread(run / "curves.png")[..., :3] for run in runs]
     path = Path(os.environ.get("GD_LIGHTNING_SCREENSHOTS", tmp_path)) / "variants.png"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ from gd_lightning.plots.loss_plane import draw_plane
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals, has_visible_points
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
 from gd_lightning.plots.sharpness import draw_sharpness
-from gd_lightning.plots.style import PANEL_HEIGHT, new_figure, pixels, save_png
+from gd_lightning.plots.style import PANEL_HEIGHT, checked_formats, new_figure, pixels, save_figure, save_png
 from gd_lightning.tracking.run_directory import CURVES
 from gd_lightning.tracking.tensorboard.tags import VIEWS
 
 Panel = tuple[str, Callable[[Axes], None]]
 
-_IN_A_ROW = 3  # panels; four stand two by two
+_IN_A_ROW = 2  # panels, so that letters are large on half a page; an odd one is the first, as wide as two
 
 
 class Pictures(Callback):
@@ -44,13 +44,20 @@ class Pictures(Callback):
     most 50,000 parameters that over a plane through start, end and path.
 
     It draws the history of the :class:`HistoryRecorder` among the Trainer's callbacks, which must come before it.
+
+    Args:
+        formats: Formats of the picture: png, svg and pdf, one file each.
+
+    Raises:
+        InputError: There is no such format.
     """
 
     max_chunk_seconds = math.inf
     updates_between_hooks: int = 0
     """After how many updates a point of the path is recorded; 0: none is."""
 
-    def __init__(self) -> None:
+    def __init__(self, formats: str | Sequence[str] = "png") -> None:
+        self.formats = checked_formats(formats)
         self._is_drawn = False
         self._path: RecordedPath | None = None
         self._continued = False
@@ -89,18 +96,20 @@ class Pictures(Callback):
         if recorder is None or recorder.summary is None or recorder.directory is None or not trainer.is_global_zero:
             return
         panels = list(self._panels(trainer, pl_module, recorder))
-        columns = len(panels) if len(panels) <= _IN_A_ROW else -(-len(panels) // 2)
-        rows = -(-len(panels) // columns)
-        figure = new_figure(columns)
-        figure.set_figheight(PANEL_HEIGHT * rows)
-        parts: list[SubFigure] = figure.subfigures(rows, columns, squeeze=False).ravel().tolist()
-        for part, (_, draw) in zip(parts, panels, strict=False):
+        counts = rows_of(len(panels))
+        figure = new_figure(max(counts))
+        figure.set_figheight(PANEL_HEIGHT * len(counts))
+        rows: list[SubFigure] = figure.subfigures(len(counts), 1, squeeze=False).ravel().tolist()
+        parts = [part for row, count in zip(rows, counts, strict=True) for part in _side_by_side(row, count)]
+        for part, (_, draw) in zip(parts, panels, strict=True):
             draw(part.subplots())
         image = pixels(figure)
-        save_png(recorder.directory / CURVES, image)
+        for ending in self.formats:
+            path = (recorder.directory / CURVES).with_suffix(f".{ending}")
+            save_png(path, image) if ending == "png" else save_figure(path, figure)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for (tag, _), panel in zip(panels, _split(image, rows, columns), strict=False):
+                for (tag, _), panel in zip(panels, _split(image, counts), strict=True):
                     logger.experiment.add_image(f"{VIEWS}{tag}", panel, trainer.global_step, dataformats="HWC")
 
     def _panels(self, trainer: Trainer, module: LightningModule, recorder: HistoryRecorder) -> Iterator[Panel]:
@@ -136,10 +145,26 @@ class Pictures(Callback):
         return self._path
 
 
-def _split(image: NDArray[np.uint8], rows: int, columns: int) -> Iterator[NDArray[np.uint8]]:
+def rows_of(panels: int) -> list[int]:
+    """Return how many panels are in each row of a picture.
+
+    Example:
+        >>> [rows_of(count) for count in (1, 2, 3, 4, 5)]
+        [[1], [2], [1, 2], [2, 2], [1, 2, 2]]
+    """
+    odd = panels % _IN_A_ROW
+    return [odd] * (odd > 0) + [_IN_A_ROW] * (panels // _IN_A_ROW)
+
+
+def _side_by_side(row: SubFigure, count: int) -> list[SubFigure]:
+    parts: list[SubFigure] = row.subfigures(1, count, squeeze=False).ravel().tolist()
+    return parts
+
+
+def _split(image: NDArray[np.uint8], counts: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
     """Yield the panels of a picture, row by row."""
-    for row in np.array_split(image, rows, axis=0):
-        yield from np.array_split(row, columns, axis=1)
+    for row, count in zip(np.array_split(image, len(counts), axis=0), counts, strict=True):
+        yield from np.array_split(row, count, axis=1)
 
 
 def _names(trainer: Trainer, samples: Samples) -> tuple[list[str], list[str]]:

@@ -25,7 +25,7 @@ from gd_lightning.plots.style import (
 )
 
 MOST_TARGETS = 4  # of one picture
-_SHADES = ("#7F7F7F", "#0072B2", "#D55E00", "#000000")  # of targets, which differ in lightness
+_SHADES = ("#A6A6A6", "#0072B2", "#D55E00", "#000000")  # of targets, which differ in lightness
 
 
 @dataclass(frozen=True)

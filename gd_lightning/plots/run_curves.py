@@ -25,6 +25,7 @@ from gd_lightning.plots.style import (
     darkened,
     few_ticks,
     short,
+    write_between_powers,
     write_plainly,
 )
 from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
@@ -120,7 +121,9 @@ def _set_loss_axis(axes: Axes, batch: Values, losses: Values, floor: float | Non
         margin = 10 ** (0.05 * max(math.log10(values.max() / low), 1.0))
         axes.set_yscale("log")
         write_plainly(axes.yaxis)
-        axes.set_ylim(low / margin, values.max() * margin)
+        ends = low / margin, values.max() * margin
+        axes.set_ylim(*ends)
+        write_between_powers(axes.yaxis, *ends)
         return
     low = float(values.min())
     high = max(float(losses.max()), float(np.quantile(values, 0.9)))

@@ -6,6 +6,7 @@ Colours: Okabe and Ito, Color Universal Design, 2008.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -40,6 +41,9 @@ MARKERS = "oD^svPhp"
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.85  # inches: small, so that letters are large where a page shows three of them
 # 700 pixels a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels where the ratio is not whole.
 DPI = 700 / PANEL_WIDTH
+
+
+_FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of the ends of a logarithmic axis
 
 
 class LiteralFigure(Figure):
@@ -129,6 +133,17 @@ def write_plainly(axis: Axis) -> None:
     """Write the numbers of an axis without powers of ten, which take half of the time of a picture, too."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def write_between_powers(axis: Axis, low: float, high: float) -> None:
+    """Write numbers between the powers of ten on a logarithmic axis from low to high that may have only one of these.
+
+    Where even these may be missing, there are few numbers between the ends, and each is written.
+    """
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    if powers < 2 or high < _FEW_POWERS * low:
+        leading = "25" if high > _FEW_NUMBERS * low else "12345678"
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in leading else ""))
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gd_lightning import (
@@ -109,13 +109,21 @@ def test_the_sharpness_of_an_mlp_rises_to_the_edge_of_stability_and_stays_there(
     assert "at the edge of stability: a smaller lr falls without swinging" in said
 
 
-def test_the_picture_of_a_run_has_the_sharpness(command_line: CommandLine, pictures: None) -> None:
-    plain, measured = (
-        command_line.fit("--data.problem", "Sine", "--model.hidden_sizes", "[3]", "--trainer.max_epochs", "3", *options)
-        for options in ([], ["--trainer.callbacks", "SharpnessMonitor"])
-    )
-    areas = [math.prod(plt.imread(run / "curves.png").shape) for run in (plain, measured)]
-    assert areas[1] == pytest.approx(4 / 3 * areas[0], rel=0.01)  # a fourth panel
+def test_the_picture_of_a_run_has_the_sharpness(
+    command_line: CommandLine, pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each format that is asked for."""
+    drawn_into = list[Axes]()
+    monkeypatch.setattr("gd_lightning.callbacks.pictures.draw_sharpness", lambda axes, _: drawn_into.append(axes))
+    options = ["--data.problem", "Sine", "--model.hidden_sizes", "[3]", "--trainer.max_epochs", "3"]
+    measured = command_line.fit(*options, "--trainer.callbacks", "SharpnessMonitor", "--formats", "svg,pdf")
+    (axes,) = drawn_into
+    assert len(axes.get_figure(root=True).axes) == 4  # type: ignore[union-attr]
+    assert not (measured / "curves.png").exists()
+    assert (measured / "curves.pdf").read_bytes().startswith(b"%PDF")
+    assert "batch gradient descent: loss" in (measured / "curves.svg").read_text()
+    assert command_line("fit", *options, "--formats", "gif") == 2
+    assert "cannot draw a picture as gif" in command_line.err
     history = History.from_csv(measured / "history.csv")
     assert len(history.series("sharpness")[1]) == 4
     axes = Figure().subplots()

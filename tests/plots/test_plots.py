@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gd_lightning.plots.run_curves import Surface, draw_fit, draw_losses, draw_surface
-from gd_lightning.plots.style import VARIANT_COLORS, new_figure, pixels
+from gd_lightning.plots.style import VARIANT_COLORS, new_figure, pixels, write_between_powers, write_plainly
+from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.problems import SteepLine
 from gd_lightning.records.history import History
 
@@ -65,3 +66,28 @@ def test_a_diverged_fit_does_not_flatten_the_data() -> None:
         with np.errstate(invalid="ignore"):
             assert axes.get_ylim()[1] < 200
             assert pixels(figure).shape == (554, 700, 3)
+
+
+@pytest.mark.parametrize(
+    "ends", [(2e8, 3e9), (1.1e8, 1.4e8), (0.13, 0.9), (1.05, 9.5), (0.2, 90.0), (1e-3, 1e3), (3.0, 7.0)]
+)
+def test_a_logarithmic_axis_has_at_least_two_numbers(ends: tuple[float, float]) -> None:
+    axes = new_figure(1).subplots()
+    axes.set_yscale("log")
+    write_plainly(axes.yaxis)
+    axes.set_ylim(*ends)
+    write_between_powers(axes.yaxis, *ends)
+    pixels(axes.get_figure(root=True))  # type: ignore[arg-type]
+    ticks = [*axes.yaxis.get_major_ticks(), *axes.yaxis.get_minor_ticks()]
+    shown = {tick.label1.get_text() for tick in ticks if ends[0] <= tick.get_loc() <= ends[1]} - {""}
+    assert 2 <= len(shown) <= 8, shown
+
+
+def test_an_excess_that_rounding_leaves_below_zero_has_the_colour_of_the_lowest() -> None:
+    """The best setting of all was a white cell."""
+    losses = np.array([[1.0, 1e-12, -1e-12], [3.0, 0.0, np.nan]])
+    plane = Plane("", losses, np.where(np.isnan(losses), 1.0, 0.0), np.full(2, np.nan))
+    figure = sweep_map([plane], [1, 10], [0.01, 0.1, 1.0], n_samples=10, start=5.0, quantity="excess", title="")
+    drawn = np.ma.asarray(figure.axes[0].collections[0].get_array()).reshape(3, 2).T
+    np.testing.assert_array_equal(np.ma.getmaskarray(drawn), np.isnan(losses))
+    assert (drawn[losses <= 0] > 0).all()

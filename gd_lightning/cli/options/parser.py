@@ -46,6 +46,7 @@ class Parser(LightningArgumentParser):
         added: list[str] = super().add_method_arguments(*args, **kwargs)
         if self.stage == "fit":  # whose other options are those of the Trainer's method
             self.add_argument("--animate", type=str | None, default=None)
+            self.add_argument("--formats", type=str | list[str], default="png")
         describe(self, self.stage)
         return added
 

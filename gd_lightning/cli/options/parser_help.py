@@ -34,6 +34,7 @@ _HELP = {
     "best value that one of its ModelCheckpoints has monitored.",
     "animate": "Show path, fit and loss in motion: html, gif or mp4 (which needs the program ffmpeg) for a file beside "
     "the others of the run, or the name of a new file with such an ending; --animate alone means html.",
+    "formats": "Formats of the picture of the run: png, svg and pdf, one file each.",
     "seed_everything": "Seed of the initial weights; true: one that is drawn.",
 }
 _OWN = {"data": RegressionDataModule, "model": RegressionModule}

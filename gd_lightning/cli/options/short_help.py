@@ -89,6 +89,7 @@ _TRAINING = (
 )
 _CKPT = Option("ckpt_path", "RUN", "a directory of a run, a checkpoint, last or best")
 _ANIMATE = Option("animate", "html|gif|mp4", "show the run in motion; html if no format is given")
+_FORMATS = Option("formats", "png,svg,pdf", "formats of the picture", "png")
 _CONFIG = (
     Option("config", "FILE", "a YAML file, or a config of the package such as noisy_line"),
     Option("print_config", "", "print all options with their values, and end"),
@@ -102,7 +103,7 @@ _INPUTS = Option("data.predict_inputs", "FILE", "a table with new inputs; the kn
 _OWN_OPTIONS = "Options of this subcommand"
 # What each subcommand shows, group by group.
 SHOWN: dict[str, dict[str, tuple[Option, ...]]] = {
-    "fit": {**_TRAINED, "Runs, files and configs": (_ANIMATE, _CKPT, *_CONFIG)},
+    "fit": {**_TRAINED, "Runs, files and configs": (_ANIMATE, _FORMATS, _CKPT, *_CONFIG)},
     **{
         stage: {
             _OWN_OPTIONS: own,

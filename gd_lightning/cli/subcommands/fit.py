@@ -70,7 +70,7 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
         with refusals_of(TimeLimit):
             own.append(TimeLimit(options.trainer.max_time, begun))
     own += [StopOnDivergence(options.on_divergence, options.divergence_factor), StopOnSignal()]
-    own.append(GradientVariance() if is_member else Pictures())
+    own.append(GradientVariance() if is_member else Pictures(options.formats))
     has_bar = any(isinstance(callback, ProgressBar) for callback in added)
     if not (options.trainer.barebones or has_bar):
         own.append(LongRunProgress())

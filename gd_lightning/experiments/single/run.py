@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from gd_lightning.module import RegressionModule
 from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import draw_losses
-from gd_lightning.plots.style import new_figure, pixels, png_bytes, save_png
+from gd_lightning.plots.style import checked_formats, new_figure, png_bytes, save_figures
 from gd_lightning.problems import ProblemLike, inputs_of
 from gd_lightning.records.history import History
 from gd_lightning.tracking.atomic_writes import write_json, write_text
@@ -125,18 +125,20 @@ class Run:
 
         return animated_run(self.title, self.history, self.summary, line)
 
-    def save(self, directory: str | Path | None = None) -> Path:
+    def save(self, directory: str | Path | None = None, formats: str | Sequence[str] = "png") -> Path:
         """Write the files of the run, as the command line does; ``load`` reads them.
 
         Args:
             directory: The directory to write; None: a new one in ``lightning_logs``.
+            formats: Formats of the picture: png, svg and pdf, one file each.
 
         Returns:
             The directory.
 
         Raises:
-            InputError: The directory contains other files.
+            InputError: The directory contains other files, or there is no such format.
         """
+        formats = checked_formats(formats)
         if directory is None:
             summary = self.summary
             size = "" if summary.batch_size is None else f"-b{summary.batch_size}"
@@ -149,7 +151,7 @@ class Run:
         self.save_checkpoint(place / LAST_CHECKPOINT)
         write_text(place / HISTORY, self.history.csv_pieces())
         write_json(place / SUMMARY, self.summary.as_dict())
-        save_png(place / CURVES, pixels(self.plot()))
+        save_figures((place / CURVES).with_suffix(""), self.plot(), formats)
         return place
 
     def __str__(self) -> str:

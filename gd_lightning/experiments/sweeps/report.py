@@ -320,7 +320,7 @@ class SweepReport:
         }
         if seeds == 1:
             words["title"] = words["title"].partition(",")[0]
-        if self.limits:
+        if self.limits and "lr" in self.grid.swept:
             words["title"] += f"\nlimit of theory: {_HOLDS_FOR[self.order]}"
         if {"batch_size", "lr"} <= set(self.grid.swept):
             return self._map(losses, words)

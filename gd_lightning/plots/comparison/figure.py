@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from gd_lightning.errors import InputError
 from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles
-from gd_lightning.plots.comparison.loss_curves import draw_curve
+from gd_lightning.plots.comparison.loss_curves import PREDICTED_OVER, draw_curve
 from gd_lightning.plots.comparison.paths_and_fits import Predict, draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface
 from gd_lightning.plots.style import TRUTH_COLOR, listed, short, sized_figure
@@ -32,8 +32,8 @@ PANELS = (*_AXES, *_LINEAR, *_VALIDATION, *_OTHERS)
 _USUAL = ("epochs", "updates", "seconds", *_OTHERS)
 
 # Inches. Matplotlib's constrained layout rounds differently from call to call, so that files would differ, too.
-_PANEL, _HEIGHT, _IN_A_ROW = 3.6, 2.9, 3
-_LEFT, _RIGHT, _GAP = 0.9, 0.15, 0.9
+_PANEL, _HEIGHT, _IN_A_ROW = 2.75, 2.3, 3  # small, so that letters are large on half a page
+_LEFT, _RIGHT, _GAP = 0.75, 0.12, 0.8
 _TITLE, _PANEL_TITLE, _ABOVE, _LABELS, _LEGEND_LINE = 0.4, 0.32, 0.1, 0.5, 0.21  # above all, above one, below one
 _CHARACTER, _HANDLE = 0.08, 0.7  # of a legend's entry: a letter, and the line before the text
 _LONGEST = 60  # characters of a name in the legend
@@ -101,7 +101,8 @@ def comparison_figure(
     styles = group_styles(groups)
     drawn = _drawable_panels(groups, styles, least_squares, surface, fits, variances)
     names = [name for name in panels or _usual(groups) if name in drawn] or ["updates"]
-    handles = _legend(groups, styles, least_squares, notes or {})
+    shows_predictions = any(_AXES.get(name.removesuffix("_linear")) in PREDICTED_OVER for name in names)
+    handles = _legend(groups, styles, least_squares, notes or {}, shows_predictions)
     columns = min(len(names), _IN_A_ROW if len(names) != 4 else 2)
     width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
     in_legend = _columns(handles, width)
@@ -188,14 +189,18 @@ def _is_known(run: History, column: str, axis: str) -> bool:
 
 
 def _legend(
-    groups: Sequence[Group], styles: Sequence[GroupStyle], least_squares: float | None, notes: Mapping[str, str]
+    groups: Sequence[Group],
+    styles: Sequence[GroupStyle],
+    least_squares: float | None,
+    notes: Mapping[str, str],
+    shows_predictions: bool,
 ) -> list[Artist]:
     """Return a line for each group, then what the other lines mean, as far as there are any."""
     pairs = zip(groups, styles, strict=True)
     handles: list[Artist] = [style.handle(group, notes.get(group.label, ""), _LONGEST) for group, style in pairs]
     if any(len(group.sound) > 1 for group in groups):
         handles.append(Patch(color="black", alpha=0.22, linewidth=0, label="± standard deviation"))
-    if any(PREDICTED in history for group in groups for history in group.sound):
+    if shows_predictions and any(PREDICTED in history for group in groups for history in group.sound):
         handles.append(_line("predicted", ":"))
     if any(group.predicted_loss is not None and math.isfinite(group.predicted_loss) for group in groups):
         handles.append(_line("predicted end", "--"))

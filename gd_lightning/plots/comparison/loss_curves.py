@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from gd_lightning.plots.comparison.group_styles import GroupStyle, divergence_note
 from gd_lightning.plots.run_curves import envelope
-from gd_lightning.plots.style import TRUTH_COLOR, write_plainly
+from gd_lightning.plots.style import TRUTH_COLOR, write_between_powers, write_plainly
 from gd_lightning.records.groups import Band, Group, Values
 from gd_lightning.records.history import PREDICTED, History
 
 X_LABELS = {"epoch": "epochs", "update": "updates", "samples": "samples", "seconds": "seconds of training"}
+PREDICTED_OVER = ("epoch", "samples")
+"""Axes over which predictions, of the ends of epochs, are drawn: elsewhere lines between them would be no curve."""
 _MOST_OF_A_BAND = 1_000  # points
-_FEW_TICKS = 30.0  # ratio of losses up to which an axis names other numbers than powers of ten, too
 _MARKS = 7  # of a curve
 _DENSE = 300  # points of a curve that is drawn thin
 _WIDE = 10  # how many times farther the longest group must reach than the shortest for a logarithmic axis
@@ -112,7 +113,8 @@ def draw_curve(
     is_train = column == "train_loss"
     floors = [least_squares, *(group.predicted_loss for group in groups)] if is_train else []
     shown = loss_range(groups, log, floors, column)
-    bands = [(_band(group, column, axis), _band(group, PREDICTED if is_train else "", axis)) for group in groups]
+    of_theory = PREDICTED if is_train and axis in PREDICTED_OVER else ""
+    bands = [(_band(group, column, axis), _band(group, of_theory, axis)) for group in groups]
     ways = [[way_out(run, axis, shown, column) for run in group.diverged] for group in groups]
     leaving = [float(x[-1]) for of_group in ways for x, _ in of_group if len(x)]
     _set_axes(axes, [measured.x for measured, _ in bands], leaving, shown)
@@ -168,9 +170,9 @@ def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], sho
     """Set scales and limits; far apart groups, such as 20 updates and 2000, need a logarithmic axis that has a 0."""
     axes.set_yscale("log" if shown.log else "linear")
     write_plainly(axes.yaxis)  # without a factor above the panel, where the notes are
-    if shown.log and shown.high < _FEW_TICKS * shown.low:  # there may be no power of ten in it
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
     axes.set_ylim(shown.low, shown.high)
+    if shown.log:
+        write_between_powers(axes.yaxis, shown.low, shown.high)
     ends = [float(x[-1]) for x in reach if (x > 0).any()]
     end = max([*ends, *leaving], default=0.0) or 1.0
     if ends and end > _WIDE * min(ends):

@@ -165,6 +165,18 @@ def test_the_plan_of_the_readme_is_what_plan_prints(
     _assert_printed(shown, capfd.readouterr().out)
 
 
+def test_what_documents_quote_is_what_plan_says(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quoted = re.findall(r'"((?:lr|use) .*?)(?: \.\.\.)?"(?=[ .]|$)', " ".join(ALL.split()))
+    assert len(quoted) >= 2
+    monkeypatch.chdir(tmp_path)
+    for options in (["--data.batch_size", "1", "--model.lr", "0.1"], ["--data.problem", "ExamScores"]):
+        assert gd_lightning.main(["plan", "--map", "false", *options]) == 0
+    printed = capfd.readouterr().out
+    assert [text for text in quoted if text not in printed] == []
+
+
 def test_the_layers_of_the_readme_are_the_packages() -> None:
     named = set(re.findall(r"`([\w.]+?)(?:\.py|/)`", PAGES[ROOT / "docs" / "architecture.md"]))
     folders = {path.name for path in (ROOT / "gd_lightning").iterdir() if (path / "__init__.py").exists()}

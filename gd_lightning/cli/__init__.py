@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C
+from gd_lightning.cli.fork_server import start_fork_server
 from gd_lightning.cli.options.short_help import quick_help
 from gd_lightning.cli.program import Program, running, speaker
 from gd_lightning.cli.terminal import any_terminal
@@ -96,4 +97,5 @@ def run() -> None:
     """Run the command line on this process's arguments and exit: the console script and ``python -m``."""
     end_at_once()
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever is set for a display
+    start_fork_server(sys.argv[1:])
     sys.exit(_main(sys.argv[1:], Program(), _load_to_stay))

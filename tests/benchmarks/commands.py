@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import DEVNULL
 
 import numpy as np
 
-from tests.benchmarks.measure import medians
+from tests.benchmarks.measure import medians, seconds
 from tests.benchmarks.tables import markdown, pairs
 
 _NAME = "`import lightning.pytorch.cli`"
@@ -73,3 +75,37 @@ def long_commands(repeats: int = 3) -> str:
             for (name, (_, of_short, _)), long, short in zip(commands.items(), took[::2], took[1::2], strict=True)
         ],
     )
+
+
+def workers(repeats: int = 3) -> str:
+    """Compare a comparison of twelve runs by one process with the same by two: of one command, and of two commands."""
+    perceptrons = ("--data.problem", "LinearProblem", "--data.problem.n_samples", "2000")
+    network = ("--model.hidden_sizes", "[64,64]", "--lrs", "0.01", "--trainer.max_epochs", "1500")
+    sizes = ("--batch_sizes", "64,32,16", "--seeds", "4")
+    compared = {
+        "perceptrons of 64-64, 1,500 epochs": (*perceptrons, *network, *sizes),
+        "the steep line, 20 epochs": ("--seeds", "4"),
+    }
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for what, options in compared.items():
+            rounds = [_seconds_of_workers(_program("compare", *options), Path(name)) for _ in range(repeats)]
+            one, *others = (statistics.median(took) for took in zip(*rounds, strict=True))
+            ratios = [statistics.median(took[i] / took[0] for took in rounds) for i in (1, 2)]
+            rows.append(
+                [what, f"{one:.3g}", *(f"{time:.3g} ({ratio:.2g})" for time, ratio in zip(others, ratios, strict=True))]
+            )
+    return markdown(["12 runs", "one process, s", "--workers 2, s", "two commands over one directory, s"], rows)
+
+
+def _seconds_of_workers(command: Sequence[str], directory: Path) -> tuple[float, float, float]:
+    """Return the seconds of a command in one process, with two workers, and twice at the same time in one directory."""
+    once, two_workers = _works([command, (*command, "--workers", "2")], directory)
+
+    def twice() -> None:
+        with tempfile.TemporaryDirectory(dir=directory) as own:
+            both = [subprocess.Popen([sys.executable, *command], cwd=own, stdout=DEVNULL) for _ in range(2)]
+            if any(process.wait() for process in both):
+                raise RuntimeError(f"{' '.join(command)} failed")
+
+    return seconds(once), seconds(two_workers), seconds(twice)

@@ -18,7 +18,7 @@ from gd_lightning import HistoryRecorder, RegressionDataModule, RegressionModule
 from gd_lightning.experiments.sweeps.report import SweepReport
 from tests.benchmarks import competitors, ours
 from tests.benchmarks.cases import Case, Prepared, Run, Side, draw
-from tests.benchmarks.commands import long_commands, start_up
+from tests.benchmarks.commands import long_commands, start_up, workers
 from tests.benchmarks.measure import compare, mebibytes, medians, seconds
 from tests.benchmarks.tables import batch_name, markdown, pairs, table_and_text, updates_table
 from tests.benchmarks.trainer import seconds_inside
@@ -274,6 +274,12 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], str]]] = {
         "Whole commands, from a new process to its end, beside short ones of the same kind. What is compiled is loaded "
         "from the cache.",
         long_commands,
+    ),
+    "workers": (
+        "Several workers",
+        "Whole commands, from a new process to its end; in brackets, how many times those of one process. What is "
+        "trained is shared; start-up, and the report with its pictures, are not.",
+        workers,
     ),
     "recording": ("Recording", "Whole fits of the steep line, with CSV and TensorBoard.", recording),
     "stochastic": (

@@ -19,12 +19,13 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from gd_lightning import FourPoints, InputError, LinearProblem, Parabola, compare
 from gd_lightning.errors import StartError
-from gd_lightning.experiments import Report, executors
+from gd_lightning.experiments import executors
 from gd_lightning.experiments.comparison.trainer_member import TrainerMember
 from gd_lightning.experiments.executors import carried_out
 from gd_lightning.plots.style import pixels
 from gd_lightning.records.history import Outcome
 from tests.experiments.pickling import Pickling
+from tests.experiments.runs import same_runs
 
 FEW: dict[str, Any] = {"seeds": 2, "max_epochs": 3, "lrs": 0.01}
 
@@ -144,17 +145,6 @@ def _local() -> torch.nn.Module:
     return Local(1, 1)
 
 
-def _same_runs(one: Report, other: Report) -> bool:
-    pairs = zip(one.comparison.runs, other.comparison.runs, strict=True)
-    columns = ("train_loss", "update", "samples")
-    return list(one.histories) == list(other.histories) and all(
-        np.array_equal(first.history[name], second.history[name], equal_nan=True)
-        for firsts, seconds in pairs
-        for first, second in zip(firsts, seconds, strict=True)
-        for name in columns
-    )
-
-
 @pytest.mark.parametrize(
     ("make", "warning"),
     [
@@ -172,7 +162,7 @@ def test_runs_of_an_executor_are_those_of_one_process(make: Callable[[], Executo
     with make() as executor, told:
         there = compare(Parabola(), **options, executor=executor)
     here = compare(Parabola(), **options)
-    assert _same_runs(here, there)
+    assert same_runs(here, there)
     assert there.panels.fits is not None
 
 

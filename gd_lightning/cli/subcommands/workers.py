@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from gd_lightning.cli import main
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED
+from gd_lightning.cli.fork_server import context_of_workers, without_ctrl_c
 from gd_lightning.cli.program import program_that_runs, speaker
 from gd_lightning.cli.subcommands.compare_directory import is_finished
 from gd_lightning.cli.subcommands.compare_members import FitMember, Trains
@@ -29,8 +30,6 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.signals import ENDING, name_of
 
 _TERMINATED = 128 + signal.SIGTERM
-# A process forked from one with threads may hang, or be ended by numerical libraries.
-_PROCESSES = multiprocessing.get_context("spawn")
 _share: ContextVar[_Share | None] = ContextVar("share", default=None)  # of a process that is a worker
 
 
@@ -174,9 +173,11 @@ class _Worker:
         self.code: int | None = None
         self.reason = ""
         self._is_ended = False
-        ours, theirs = _PROCESSES.Pipe(duplex=False)
-        self.process = _PROCESSES.Process(target=_work, args=(arguments, described, threads, theirs))
-        self.process.start()
+        context: Any = context_of_workers()
+        ours, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(arguments, described, threads, theirs))
+        with without_ctrl_c():
+            self.process.start()
         theirs.close()
         threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
 
@@ -225,6 +226,9 @@ def _work(arguments: list[str], described: bytes, threads: int, connection: Conn
 def _begin(threads: int) -> None:
     """Set the number of threads, ignore signals except SIGTERM, and end when the starting process ends."""
     torch.set_num_threads(threads)
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is shared between processes, and left to the system by one that is killed
     for number in ENDING:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
@@ -262,7 +266,7 @@ def pool(workers: int) -> Iterator[Executor | None]:
         return
     before = set(multiprocessing.active_children())
     with _shared_threads(workers) as threads:
-        executor: Any = ProcessPoolExecutor(workers, _PROCESSES, _begin, (threads,))
+        executor: Any = ProcessPoolExecutor(workers, context_of_workers(), _begin, (threads,))
         try:
             yield executor
         except BaseException:

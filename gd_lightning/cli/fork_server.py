@@ -1,0 +1,82 @@
+"""A server that imports what workers need, while the command does the same, and is forked for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+_OF_WORKERS = ["gd_lightning.cli.subcommands.workers", "gd_lightning.cli.execution"]  # what they import
+_ONLY_SHOWS = ("-h", "--help", "--print_config")
+_SAFE_PATH = "PYTHONSAFEPATH"  # keeps Python from importing modules in the current directory
+
+
+def start_fork_server(arguments: Sequence[str]) -> None:
+    """Start the server if a command line asks for workers, so that they need not import torch anew, each for 3 s.
+
+    It imports and does nothing else, so that torch and Numba have no threads yet when it is forked; OpenBLAS ends its
+    own before a fork. Some libraries of other systems may not be forked: there, workers import everything themselves.
+
+    Args:
+        arguments: The command line, without the program's name.
+    """
+    if sys.platform == "linux" and arguments[:1] in (["compare"], ["sweep"]) and _asks_for_workers(arguments):
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(_OF_WORKERS)
+        with without_ctrl_c(), _same_modules():
+            forkserver.ensure_running()
+        _started.set()
+
+
+def context_of_workers() -> BaseContext:
+    """Return how processes are started: by the server, or as new ones that import everything."""
+    # A process forked from this one, which has threads, may hang, or be ended by numerical libraries.
+    return multiprocessing.get_context("forkserver" if _started.is_set() else "spawn")
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Have processes that are started meanwhile ignore Ctrl-C from their first moment: it would print a traceback."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    before: Any = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _asks_for_workers(arguments: Sequence[str]) -> bool:
+    if any(argument.startswith(_ONLY_SHOWS) for argument in arguments):
+        return False
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, is_one, value = argument.partition("=")
+        if name == "--workers" and (value if is_one else following) not in ("", "0", "1"):
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _same_modules() -> Iterator[None]:
+    """Have a process that is started meanwhile find modules in the current directory only if this one does."""
+    here = {"", str(Path.cwd())} & set(sys.path)
+    if here or _SAFE_PATH in os.environ:
+        yield
+        return
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+
+
+_started = threading.Event()

@@ -21,16 +21,19 @@ def name_of(number: int) -> str:
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
-def end_at_once() -> None:
+def end_at_once(speaks: bool = True) -> None:
     """Have signals end this process while there is nothing to lose, and ignore them once its work is done.
 
     Libraries that are being imported swallow the exception that Python would raise, or fail in other words. While
     Python takes itself down, all is written, and a signal would only hide the exit code.
+
+    Args:
+        speaks: Whether this process says so; of several of a run, the first one speaks for all.
     """
     atexit.register(_ignore_all)  # registered before the functions of all libraries, it is called behind them
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _exit)
+            signal.signal(number, _say_and_exit if speaks else _exit)
 
 
 def _ignore_all() -> None:
@@ -38,9 +41,13 @@ def _ignore_all() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _say_and_exit(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"gd_lightning: ended by {name_of(number)}\n".encode())
+    _exit(number, frame)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
@@ -53,7 +60,7 @@ def handled_by(handler: Handler) -> Iterator[None]:
     """
     before = {}
     if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-        ours = (signal.SIG_DFL, signal.default_int_handler, _exit)
+        ours = (signal.SIG_DFL, signal.default_int_handler, _say_and_exit, _exit)
         before = {number: found for number in ENDING if (found := signal.getsignal(number)) in ours}
     try:
         for number in before:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C
+from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.fork_server import start_fork_server
 from gd_lightning.cli.options.short_help import quick_help
 from gd_lightning.cli.program import Program, running, speaker
@@ -95,7 +96,7 @@ def _load_to_stay() -> _Execute:
 
 def run() -> None:
     """Run the command line on this process's arguments and exit: the console script and ``python -m``."""
-    end_at_once()
+    end_at_once(speaks=is_first_process())
     os.environ["MPLBACKEND"] = "agg"  # pictures go into files, whatever is set for a display
     start_fork_server(sys.argv[1:])
     sys.exit(_main(sys.argv[1:], Program(), _load_to_stay))

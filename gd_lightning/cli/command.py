@@ -20,6 +20,7 @@ from gd_lightning.callbacks import EndedBySignal, HistoryRecorder, LastCheckpoin
 from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.trainer_info import most_epochs
+from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.lightning_cli import OpenCLI
 from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
@@ -35,7 +36,6 @@ from gd_lightning.cli.processes import (
     check_against_torchrun,
     check_launcher,
     check_strategy,
-    is_first_process,
     torchrun_defaults,
 )
 from gd_lightning.cli.program import own_subcommands, typed

@@ -15,11 +15,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
+from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.framework_messages import quiet
 from gd_lightning.cli.named_class_errors import LoggingError, place_of_ones_own
 from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
-from gd_lightning.cli.processes import are_together, first_failure, is_first_process
+from gd_lightning.cli.processes import are_together, first_failure
 from gd_lightning.cli.program import Program, speaker
 from gd_lightning.cli.subcommands.extensions import call, classes_of
 from gd_lightning.errors import InputError, first_line

@@ -10,17 +10,12 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 
+from gd_lightning.cli.first_process import RANKS
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import forks, options_of_ddp
 from gd_lightning.torch_internals import store_of_the_run
 
-_RANKS = ("RANK", "LOCAL_RANK")
 _FAILURE = "gd_lightning_failure"  # a key of the store that the processes of a run share
-
-
-def is_first_process() -> bool:
-    """Whether this process prints for the run; the others would only print the same."""
-    return "WORLD_SIZE" not in os.environ or all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def check_launcher() -> None:
@@ -31,7 +26,7 @@ def check_launcher() -> None:
     """
     if "WORLD_SIZE" in os.environ:
         return
-    for name in _RANKS:
+    for name in RANKS:
         if (rank := os.environ.get(name, "0")) != "0":
             raise InputError(
                 f"cannot be the process of {name} {rank}, because no launcher sets the number of processes; remove the "

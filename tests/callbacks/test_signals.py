@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -10,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 
-from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule
+from gd_lightning import HistoryRecorder, LastCheckpoint, LinearProblem, RegressionDataModule, RegressionModule, cli
 from gd_lightning.callbacks import EndedBySignal, StopOnSignal, raise_for_signal
 from gd_lightning.signals import ENDING, handled_by, name_of
 from tests.conftest import TIMEOUT, CommandLine, MakeTrainer
@@ -169,6 +170,55 @@ def test_a_signal_ends_the_program_while_it_is_loaded(tmp_path: Path, module: st
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (ended.returncode, ended.stderr) == (CODES[number], f"gd_lightning: ended by {name_of(number)}\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "speaks"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, True),  # of no run with several
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, True),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, False),
+        ({"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0"}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("when", ["loaded", "left"])
+@pytest.mark.parametrize("number", CODES, ids=name_of)
+def test_of_several_processes_the_first_speaks_for_all_while_the_program_is_loaded_or_left(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    when: str,
+    environment: dict[str, str],
+    speaks: bool,
+) -> None:
+    """The first process sends on what it has got, which may come when another one has ended its run already."""
+
+    def exit_(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    def ended(*_: object) -> int:
+        if when == "left":
+            with handled_by(raise_for_signal):
+                monkeypatch.delenv("WORLD_SIZE", raising=False)  # as Lightning does
+        signal.raise_signal(number)
+        raise AssertionError("the signal was ignored")
+
+    for name, value in {"MPLBACKEND": "agg", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    monkeypatch.setattr(os, "_exit", exit_)
+    monkeypatch.setattr(cli, "_main", ended)
+    handlers = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
+    try:
+        with pytest.raises(SystemExit) as raised:
+            cli.run()
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert raised.value.code == CODES[number]
+    assert capfd.readouterr() == ("", f"gd_lightning: ended by {name_of(number)}\n" if speaks else "")
 
 
 SENT_LAST = """

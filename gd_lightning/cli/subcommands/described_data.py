@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gd_lightning.cli.processes import is_first_process
+from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
 

@@ -113,10 +113,11 @@ class CompiledApart:
     Args:
         function: Raises nothing.
         signature: Of its arguments.
+        compiler: Compiles it.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
-        self.compiled: Any = leaf(function)
+    def __init__(self, function: Callable[..., Any], signature: Signature, compiler: Callable[..., Any] = leaf) -> None:
+        self.compiled: Any = compiler(function)
         self._signature = signature
         self._addresses: dict[np.dtype[Any], int] = {}
 

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, SaveAt, Trace
 from gd_lightning.engine.fused_layout import layout_of
 from gd_lightning.engine.fused_memory import Memory
-from gd_lightning.engine.fused_samples import LARGE, SampleArrays
+from gd_lightning.engine.fused_samples import SampleArrays
 from gd_lightning.engine.fusible import why_not_fused
 from gd_lightning.engine.optimizer_state import buffer_names, buffers, keep_state, settings_of, steps_of
 from gd_lightning.errors import InputError
@@ -161,9 +161,7 @@ class FusedEngine(Engine):
         return Trace(updates, record, suspected, count, last_loss, ends, seconds, sums)
 
     def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
-        """Whether one thread makes the updates, and compiled code can measure what is measured."""
-        if chunk.variant.batch_size * chunk.x.shape[1] >= LARGE:
-            return False
+        """Whether compiled code can measure what is measured."""
         if held_out is not None and not self._can_measure(held_out.x):
             return False
         return measures == 0 or (measures == 1 and self._can_measure(chunk.x))
@@ -230,9 +228,8 @@ class FusedEngine(Engine):
 
     def _network(self, chunk: Chunk, dtype: np.dtype[Any], rule: Any, span: Any, saved: Any) -> Any:
         """Return the network for compiled code, with the functions that it calls for a chunk."""
-        if self._samples.is_large(chunk):  # the threads call what they are compiled with
-            return self._network_of(dtype)
-        update = self._kernels.update_of(self._layout.layers, rule, chunk.variant.batch_size)
+        in_threads = self._samples.is_large(chunk)
+        update = self._kernels.update_of(self._layout.layers, rule, chunk.variant.batch_size, in_threads)
         network = self._network_of(dtype, self._kernels.without_records(update, rule, span, saved))
         if chunk.ends is not None and chunk.ends.measure is not None:
             network = self._kernels.measuring(network)

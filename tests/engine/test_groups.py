@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.engine import Chunk, EpochEnds, FusedEngine
+from gd_lightning.engine import Chunk, EpochEnds, FusedEngine, fused_samples
 from gd_lightning.variants import Variant
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
@@ -133,3 +133,21 @@ def test_features_that_are_changed_in_place_are_read_anew() -> None:
             engine.carry_out(Chunk(own, y, None, Variant(len(x), len(x)), 0, 1))
         found.append(nn.utils.parameters_to_vector(network.parameters()).tolist())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(5_000, 3, 1, 5_000), (4_200, 9, 2, 2_100), (2_100, 40, 1, 2_100), (4_097, 1, 1, 4_097)]
+)
+def test_updates_in_threads_are_those_of_numpy_wherever_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int, int], is_shuffled: bool
+) -> None:
+    monkeypatch.setattr(fused_samples, "LARGE", 1)
+    n, features, outputs, batch_size = shape
+    x, y = _samples(n, features, outputs)
+    rows = torch.cat([torch.randperm(n) for _ in range(4)]) if is_shuffled else None
+    runs = [_train(x, y, rows, batch_size, "mse", 4, cuts, torch.float32) for cuts in (1, 2, 4)]
+    assert runs[0] == runs[1] == runs[2]
+    weights, train_loss = _expected(x, y, rows, batch_size, "mse", 4)
+    np.testing.assert_allclose(runs[0][0], weights, rtol=1e-3, atol=1e-4)
+    assert runs[0][2] == pytest.approx(train_loss, rel=1e-4)

@@ -13,6 +13,7 @@ from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
 from gd_lightning.engine.kernels.groups import sum_losses_of_groups
 from gd_lightning.engine.kernels.linear import (
     batches,
+    large_batches,
     line,
     line_densely,
     plane,
@@ -62,14 +63,17 @@ def validating(network: Network) -> Network:
     return network._replace(calls=network.calls._replace(sum_errors=function.address(network.shapes.dtype)))
 
 
-def update_of(layers: Array, rule: Rule, batch_size: int) -> CompiledApart:
+def update_of(layers: Array, rule: Rule, batch_size: int, in_threads: bool = False) -> CompiledApart:
     """Return what makes updates; see ``UPDATE``.
 
     Args:
         layers: See :class:`Network`.
         rule: The settings of the optimiser.
         batch_size: B.
+        in_threads: Whether several threads make an update of a linear network.
     """
+    if in_threads:
+        return large_batches
     if len(layers) > 1:
         return network_in_blocks if batch_size >= FEWEST_IN_BLOCKS else network_in_loops
     is_plain = rule.optimizer == SGD and rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0

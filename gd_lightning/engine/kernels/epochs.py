@@ -6,7 +6,9 @@ Letters: N samples, E epochs, R saved updates.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numba
 
 from gd_lightning.engine.compiling import inlined, outer
 from gd_lightning.engine.kernels.signatures import ERRORS, LOSSES, UPDATE
@@ -77,6 +79,21 @@ def carry_out_epochs(
                 _sum_errors(calls.sum_errors, errors)
             made = _next_epoch(made)
     return made.updates, made.saved, made.suspected and span.is_checked
+
+
+def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
+    """Make updates as :func:`carry_out_epochs` does, where those of an epoch are made in several threads.
+
+    Args:
+        threads: Number of threads.
+        arguments: The arguments of :func:`carry_out_epochs`.
+    """
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
+    try:
+        return carry_out_epochs(*arguments)
+    finally:
+        numba.set_num_threads(before)
 
 
 @inlined

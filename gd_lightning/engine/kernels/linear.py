@@ -5,8 +5,6 @@ Letters: N samples, D features, K outputs, B batch, P parameters, R saved update
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
@@ -41,25 +39,10 @@ def _carry_out_batches(
     return span.updates, progress.saved, progress.suspected and span.is_checked
 
 
-def carry_out_in_threads(threads: int, *arguments: Any) -> tuple[int, int, bool]:
-    """Make updates of a linear network from large batches, within one epoch, in several threads.
-
-    Args:
-        threads: Number of threads.
-        arguments: The arguments of ``carry_out``, and the epochs.
-    """
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, vars(numba.config)["NUMBA_NUM_THREADS"]))
-    try:
-        return _carry_out_large(*arguments[:-1])
-    finally:
-        numba.set_num_threads(before)
-
-
-@allocating
 def _carry_out_large(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
+    """Make updates of a linear network from large batches, in several threads."""
     blocks = (span.batch_size - 1) // BLOCK + 1
     sums, totals = np.empty((blocks, len(state.theta)), state.theta.dtype), np.empty(blocks, state.theta.dtype)
     progress = begin(span)
@@ -271,5 +254,6 @@ def _sum_losses_of_linear(samples: Samples, network: Network, theta: Array, rule
 
 line, line_densely = CompiledApart(_carry_out_line, UPDATE), CompiledApart(_carry_out_line_densely, UPDATE)
 plane, batches = CompiledApart(_carry_out_plane, UPDATE), CompiledApart(_carry_out_batches, UPDATE)
+large_batches = CompiledApart(_carry_out_large, UPDATE, allocating)
 sum_losses_of_line = CompiledApart(_sum_losses_of_line, LOSSES)
 sum_losses_of_linear = CompiledApart(_sum_losses_of_linear, LOSSES)

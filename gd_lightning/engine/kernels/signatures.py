@@ -61,7 +61,7 @@ def _of_errors(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 
 
 UPDATE = Signature(_of_update, numba.typeof((0, 0, False)))
-"""Makes updates, one after the other, in one thread.
+"""Makes updates, one after the other.
 
 Args:
     samples: The training samples.

@@ -39,7 +39,7 @@ def epoch_order(order: Order, n: int, seed: int, epoch: int) -> Tensor:
     return epoch_orders(order, n, seed, epoch, 1)
 
 
-def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int) -> Tensor:
+def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int, out: Tensor | None = None) -> Tensor:
     """Return the rows of several epochs, concatenated; for small n much faster than one by one.
 
     Args:
@@ -48,13 +48,17 @@ def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int) -> Te
         seed: Seed of the order, from 0.
         first: The first epoch, from 0.
         epochs: Number of epochs.
+        out: Receives them, contiguous; None: a new tensor does.
 
     Returns:
         Row numbers, shape (epochs * n,), int64.
     """
+    rows = torch.empty(epochs * n, dtype=torch.int64) if out is None else out
     if order == "sequential":
-        return torch.arange(n).repeat(epochs)
-    return draw_orders(_seeds(seed, first, epochs), n, order == "shuffled").flatten()
+        rows.view(epochs, n)[:] = torch.arange(n)
+    else:
+        draw_orders(_seeds(seed, first, epochs), n, order == "shuffled", rows.view(epochs, n))
+    return rows
 
 
 def _seeds(seed: int, first: int, epochs: int) -> list[int]:
@@ -137,9 +141,9 @@ class EpochOrder(Sampler[int]):
         """Return the rows of the current epoch, shape (n,), int64."""
         return self.rows_of(self.epoch)
 
-    def rows_of(self, first: int, epochs: int = 1) -> Tensor:
-        """Return the rows of consecutive epochs from ``first`` on, shape (epochs * n,), int64."""
-        return epoch_orders(self.order, self.n, self.seed, first, epochs)
+    def rows_of(self, first: int, epochs: int = 1, out: Tensor | None = None) -> Tensor:
+        """Return the rows of consecutive epochs from ``first`` on, shape (epochs * n,), int64; see epoch_orders."""
+        return epoch_orders(self.order, self.n, self.seed, first, epochs, out)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.rows().tolist())

@@ -187,7 +187,7 @@ class Chunk:
         x: Features, shape (N, D).
         y: Targets, shape (N, K).
         rows: In which order the epochs visit the samples, int64, shape (N,) for each of them, concatenated;
-            None: the stored order.
+            None: the stored order. That of several epochs is there until the next chunk is made.
         variant: B, N, and whether a short last batch is dropped.
         first: The first update, counted from the beginning of the epoch, from 0.
         stop: One past the last update, counted in the same way.

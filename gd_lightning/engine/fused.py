@@ -142,6 +142,8 @@ class FusedEngine(Engine):
         first, room = _saves(chunk)
         if first is not save_at:
             begin = [part.copy() for part in state]
+            if chunk.stop > chunk.per_epoch:  # the order of the next chunk will be in the same memory
+                samples = samples._replace(rows=samples.rows.copy())
             updates, count, suspected, last = make(state, span, first, room, (measured, held_out))
 
             def record() -> Record:

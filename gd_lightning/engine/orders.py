@@ -23,19 +23,22 @@ _KERNELS = "gd_lightning.engine.kernels"
 _SEEDS_CHECKED = [0, 1, 2**31, 2**32, 2**63 - 1, *range(2**64 - 20, 2**64)]
 
 
-def draw_orders(seeds: Sequence[int], n: int, is_permuted: bool) -> Tensor:
+def draw_orders(seeds: Sequence[int], n: int, is_permuted: bool, out: Tensor | None = None) -> Tensor:
     """Return the order of each of several epochs; the same numbers, whoever draws them.
 
     Args:
         seeds: Seed of each epoch, below 2**64.
         n: N.
         is_permuted: Whether each sample comes once; else all rows are independent.
+        out: Receives the row numbers, shape (E, N), int64; None: a new tensor does.
 
     Returns:
         Row numbers, shape (E, N), int64.
     """
     is_compiled = len(seeds) > 1 and prepare_to_draw(n)
-    return (_draw_compiled if is_compiled else _draw_by_torch)(seeds, n, is_permuted)
+    rows = torch.empty(len(seeds), n, dtype=torch.int64) if out is None else out
+    (_draw_compiled if is_compiled else _draw_by_torch)(seeds, rows, is_permuted)
+    return rows
 
 
 def prepare_to_draw(n: int) -> bool:
@@ -50,29 +53,29 @@ def prepare_to_draw(n: int) -> bool:
 @cache
 def draws_as_torch() -> bool:
     """Whether compiled code draws the orders that this release of torch draws; looked at once in a process."""
-    return all(
-        torch.equal(_draw_compiled(_SEEDS_CHECKED, n, is_permuted), _draw_by_torch(_SEEDS_CHECKED, n, is_permuted))
-        for n in (2, 250, 1_300, MOST_SAMPLES)
-        for is_permuted in (True, False)
-    )
+    for n in (2, 250, 1_300, MOST_SAMPLES):
+        compiled, by_torch = torch.empty(2, len(_SEEDS_CHECKED), n, dtype=torch.int64)
+        for is_permuted in (True, False):
+            _draw_compiled(_SEEDS_CHECKED, compiled, is_permuted)
+            _draw_by_torch(_SEEDS_CHECKED, by_torch, is_permuted)
+            if not torch.equal(compiled, by_torch):
+                return False
+    return True
 
 
-def _draw_by_torch(seeds: Sequence[int], n: int, is_permuted: bool) -> Tensor:
-    rows, generator = torch.empty(len(seeds), n, dtype=torch.int64), torch.Generator()
+def _draw_by_torch(seeds: Sequence[int], rows: Tensor, is_permuted: bool) -> None:
+    n, generator = rows.shape[1], torch.Generator()
     for row, seed in zip(rows, seeds, strict=True):
         generator.manual_seed(seed)
         if is_permuted:
             torch.randperm(n, generator=generator, out=row)
         else:
             torch.randint(n, (n,), generator=generator, out=row)
-    return rows
 
 
-def _draw_compiled(seeds: Sequence[int], n: int, is_permuted: bool) -> Tensor:
+def _draw_compiled(seeds: Sequence[int], rows: Tensor, is_permuted: bool) -> None:
     # Imported here, so that only users of compiled updates need Numba and wait for its import.
     from gd_lightning.engine.kernels import orders
 
-    rows = np.empty((len(seeds), n), np.int64)
-    words = np.zeros((orders.WORDS + n) * orders.BESIDE, np.uint32)
-    orders.draw_orders(np.array(seeds, np.uint64), rows, words, is_permuted)
-    return torch.from_numpy(rows)
+    words = np.zeros((orders.WORDS + rows.shape[1]) * orders.BESIDE, np.uint32)
+    orders.draw_orders(np.array(seeds, np.uint64), rows.numpy(), words, is_permuted)

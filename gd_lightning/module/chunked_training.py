@@ -65,7 +65,7 @@ class Chunks:
         self._seconds = min(seconds, _SECONDS)
         self._taken = taken
         self._validation: Validation | None = None
-        self._x, self._y = x, y
+        self._x, self._y, self._room = x, y, torch.empty(0, dtype=torch.int64)
         loader: Any = trainer.train_dataloader
         self._loader = loader
         self._variant: Variant = self._loader.variant
@@ -180,13 +180,22 @@ class Chunks:
         return int(min(fitting, most_epochs(self._trainer, self._plain, requests)))
 
     def _orders(self, chunk: Chunk, epochs: int) -> Tensor | None:
-        """Return the order in which these epochs visit the samples; None for the stored order."""
+        """Return the order in which these epochs visit the samples; None for the stored order.
+
+        All chunks have it in the same memory: in new memory for each, between what is kept of them, a long run left
+        hundreds of megabytes that were free and too small for the next one.
+        """
         if chunk.rows is None or epochs == 1:
             return chunk.rows
         order = self._loader.epoch_order
-        if order.n <= MOST_SAMPLES:  # to copy many orders behind the first takes longer than to draw it again
-            return order.rows_of(order.epoch, epochs).to(chunk.rows.device)  # type: ignore[no-any-return]
-        return torch.cat([chunk.rows, order.rows_of(order.epoch + 1, epochs - 1).to(chunk.rows.device)])
+        n = order.n
+        if len(self._room) < epochs * n:
+            self._room = torch.empty(epochs * n, dtype=torch.int64)
+        rows, drawn = self._room[: epochs * n], 0
+        if n > MOST_SAMPLES:  # the order of fewer is drawn again as fast as it is copied
+            rows[:n], drawn = chunk.rows, 1
+        order.rows_of(order.epoch + drawn, epochs - drawn, rows[drawn * n :])
+        return rows.to(chunk.rows.device)
 
     # How long
 

@@ -12,6 +12,7 @@ from gd_lightning.records.columns import Column
 
 # Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
 _MOST_WAITING, _MOST_HELD = 1_000, 2**24
+_ROWS_AT_ONCE = 256
 _NOTHING = (np.empty(0, np.int64), np.empty(0))
 
 Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
@@ -218,14 +219,19 @@ class LazyTable:
         return self.rows_at(np.arange(start, self._length))
 
     def rows_at(self, numbers: NDArray[np.int64]) -> Iterator[dict[str, float]]:
-        """Yield the rows with these ascending numbers, without reading the whole of a long history."""
-        self._settle()
-        chosen: list[dict[str, float]] = [{} for _ in numbers]
-        for name, column in self._columns.items():
-            found, values = column.find(numbers)
-            for i, value in zip(found.tolist(), values.tolist(), strict=True):
-                chosen[i][name] = value
-        return iter(chosen)
+        """Yield the rows with these ascending numbers, without reading the whole of a long history.
+
+        Some are read at a time: as dictionaries they take fifty times the memory that they have here. The table must
+        not change before the last one.
+        """
+        for start in range(0, len(numbers), _ROWS_AT_ONCE):
+            self._settle()
+            chosen: list[dict[str, float]] = [{} for _ in numbers[start : start + _ROWS_AT_ONCE]]
+            for name, column in self._columns.items():
+                found, values = column.find(numbers[start : start + _ROWS_AT_ONCE])
+                for i, value in zip(found.tolist(), values.tolist(), strict=True):
+                    chosen[i][name] = value
+            yield from chosen
 
     def measured(self, name: str, start: int = 0) -> NDArray[np.int64]:
         """Return the numbers of those rows from ``start`` on that have a value in a column."""

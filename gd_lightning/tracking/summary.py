@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from gd_lightning.escaping import in_one_line
 from gd_lightning.records.history import BY_UPDATE, LEADING_COLUMNS, PREDICTED, History, Outcome
 from gd_lightning.tracking.schema import VERSION
@@ -198,10 +200,11 @@ def milestones(epochs: int, at_most: int = 21) -> list[int]:
 
 def epoch_table(history: History, names: Sequence[str]) -> str:
     """Return a table of measured columns at the ends of epochs, with epoch 0 before the first update."""
-    measured = history.rows_at(history.measured("train_loss"))
-    ends = [row for row in measured if row["epoch"] == int(row["epoch"])]
-    chosen = set(milestones(int(ends[-1]["epoch"]))) if ends else set()
-    rows = [row for row in ends if int(row["epoch"]) in chosen]
+    measured = history.measured("train_loss")
+    epochs = history["epoch"][measured]
+    is_end = epochs == np.floor(epochs)
+    shown_epochs = milestones(int(epochs[is_end][-1])) if is_end.any() else []
+    rows = list(history.rows_at(measured[is_end & np.isin(epochs, shown_epochs)]))
     shown = [name for name in names if any(name in row for row in rows)]
     cells = [["epoch", *shown]]
     cells += [[str(int(row["epoch"])), *(number(row.get(name)) for name in shown)] for row in rows]

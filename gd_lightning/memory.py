@@ -1,10 +1,16 @@
-"""The amount of free memory, within the limits of containers (layer 0)."""
+"""The amount of free memory, within the limits of containers, and giving memory back to the system (layer 0)."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+_DONTNEED = 4  # of madvise
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) .* (/.+)")
 
 
 def free_memory(root: Path = Path("/")) -> int:
@@ -66,3 +72,40 @@ def _reclaimable(path: Path) -> int:
         return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
     except (OSError, ValueError):
         return 0
+
+
+def return_free_memory() -> None:
+    """Give memory that was freed back to the system, where the C library would keep it (glibc on Linux)."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def forget_code() -> None:
+    """Let go of all code of libraries in memory (Linux); what is executed again comes from the system's cache of files.
+
+    To import torch and to load one compiled function reads more than 100 MB of code, most of it once. It counts as
+    memory of the process as long as the system has enough of it.
+    """
+    if sys.platform != "linux":
+        return
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    for start, end in _code(Path("/proc/self/smaps")):
+        advise(start, end - start, _DONTNEED)
+
+
+def _code(maps: Path) -> Iterator[tuple[int, int]]:
+    """Yield the addresses of executable parts of files, but not where this process has changed them in memory."""
+    try:
+        lines = maps.read_text().splitlines()
+    except OSError:
+        return
+    place, changed = None, 0
+    for line in [*lines, "0-0 ---p 00000000 00:00 0 /"]:
+        if (found := _MAPPING.fullmatch(line)) is not None or " kB" not in line:
+            if place is not None and not changed:
+                yield place
+            is_code = found is not None and found[3] == "r-xp"
+            place, changed = (int(found[1], 16), int(found[2], 16)) if found is not None and is_code else None, 0
+        elif line.startswith(("Anonymous:", "Swap:")):
+            changed += int(line.split()[1])

@@ -122,6 +122,11 @@ class Column:
         return self._rows.all
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether a row between the first and the last one may have no value."""
+        return self._rows is not None
+
+    @property
     def last_row(self) -> int:
         """The last row that has a value; -1 if none has."""
         if not len(self):

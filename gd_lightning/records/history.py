@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gd_lightning.errors import InputError
 from gd_lightning.records.columns import Column, union
@@ -168,10 +169,13 @@ class History(LazyTable):
     def state_dict(self) -> dict[str, Any]:
         """Return the history as plain values and tensors, for a checkpoint."""
         self._settle()
-        columns = {
-            name: (torch.from_numpy(column.rows.copy()), torch.from_numpy(column.values.copy()))
-            for name, column in self._columns.items()
-        }
+        shared: dict[tuple[int, int], Tensor] = {}  # most columns have the same rows, which are saved once
+        columns = {}
+        for name, column in self._columns.items():
+            rows = torch.from_numpy(column.rows.copy())
+            if not column.has_gaps:
+                rows = shared.setdefault((column.last_row, len(column)), rows)
+            columns[name] = rows, torch.from_numpy(column.values.copy())
         outcome = None if self.outcome is None else str(self.outcome)
         return {"columns": columns, "length": self._length, "outcome": outcome, "reason": self.reason}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -28,20 +27,44 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: The file cannot be written; a previous file is not changed.
     """
-    content = io.BytesIO()  # torch's own writer aborts on a full disk
-    torch.save(checkpoint, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target: only within a file system is a file renamed in one step.
     part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
     try:
         with part.open("wb") as file:
-            file.write(content.getbuffer())
+            content = _ForTorch(file)
+            torch.save(checkpoint, content)  # type: ignore[arg-type]  # it writes to whatever has these methods
+            if content.error is not None:
+                raise content.error
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+class _ForTorch:
+    """A file for torch's writer, which ends the process where a file raises an error; this one keeps it for later.
+
+    So a checkpoint is not in memory a second time.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes | memoryview) -> int:
+        """Write, unless that has failed before; returns how much was, or would have been, written."""
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed behind all of it."""
 
 
 def _sync_directory(directory: Path) -> None:

@@ -24,6 +24,7 @@ from gd_lightning.callbacks import (
     TimeLimit,
 )
 from gd_lightning.callbacks.progress import waiting
+from gd_lightning.callbacks.return_memory import ReturnMemory
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
@@ -74,6 +75,8 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
     has_bar = any(isinstance(callback, ProgressBar) for callback in added)
     if not (options.trainer.barebones or has_bar):
         own.append(LongRunProgress())
+    if not is_member:
+        own.append(ReturnMemory())
     if options.trainer.enable_checkpointing is not False:
         own.append(options.checkpoint)
     return own

@@ -1,0 +1,58 @@
+"""Giving memory back to the system while a run goes on, in a process that does nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gd_lightning.engine import ChunkRequest
+from gd_lightning.memory import forget_code, return_free_memory
+
+_SECONDS = 5.0
+
+
+class ReturnMemory(Callback):
+    """Keeps the memory of a long run near what it needs.
+
+    Every five seconds, and before the last checkpoint, what was allocated and is free is given back; once also the code
+    that was read for starting up and compiling: of a run without an end, before and behind its first updates, of
+    others, which mostly have ended by then, behind five seconds.
+    """
+
+    max_chunk_seconds = math.inf
+
+    def __init__(self) -> None:
+        self._is_running = False
+        self._due = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give back what starting up needed, if the run has no end."""
+        self._is_running = False
+        self._due = time.monotonic() + _SECONDS
+        if (trainer.max_epochs, trainer.max_steps) == (-1, -1):
+            self._return()
+            self._due = 0.0
+
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Allow chunks of any number of epochs."""
+        return ChunkRequest()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Give back what is free now and then, and once what a compiler has left."""
+        if time.monotonic() > self._due:
+            self._return(code=not self._is_running)
+            self._is_running, self._due = True, time.monotonic() + _SECONDS
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give back what pictures and files at the end needed."""
+        return_free_memory()
+
+    def _return(self, code: bool = True) -> None:
+        if code:
+            forget_code()
+        return_free_memory()

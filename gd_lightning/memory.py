@@ -90,12 +90,16 @@ def forget_code() -> None:
         return
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-    for start, end in _code(Path("/proc/self/smaps")):
+    for start, end in code_of_files(Path("/proc/self/smaps")):
         advise(start, end - start, _DONTNEED)
 
 
-def _code(maps: Path) -> Iterator[tuple[int, int]]:
-    """Yield the addresses of executable parts of files, but not where this process has changed them in memory."""
+def code_of_files(maps: Path) -> Iterator[tuple[int, int]]:
+    """Yield the addresses of executable parts of files, but not where this process has changed them in memory.
+
+    Args:
+        maps: What Linux tells of a process, ``/proc/self/smaps``.
+    """
     try:
         lines = maps.read_text().splitlines()
     except OSError:

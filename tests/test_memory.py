@@ -1,12 +1,15 @@
-"""Free memory, as the files of Linux tell it in containers, batch systems and none of both."""
+"""Free memory, as the files of Linux tell it in containers, batch systems and none of both; and giving memory back."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from gd_lightning.memory import free_memory
+from gd_lightning.memory import code_of_files, forget_code, free_memory, return_free_memory
 
 MACHINE = 8_000_000 * 1024
 GB = 10**9
@@ -71,3 +74,38 @@ def test_free_memory_is_what_the_tightest_limit_leaves(tmp_path: Path, case: str
 def test_free_memory_of_this_machine_is_a_part_of_it() -> None:
     all_of_it = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < free_memory() < all_of_it
+
+
+def _resident(what: str) -> int:
+    """Return megabytes of this process."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) // 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
+def test_code_that_is_let_go_of_is_there_again_when_it_is_needed() -> None:
+    before = _resident("RssFile:")
+    forget_code()
+    assert _resident("RssFile:") < before - 10  # torch alone has read more than 40
+    weights = torch.linspace(0, 1, 50, dtype=torch.float64)
+    assert torch.linalg.norm(weights).item() == pytest.approx(float(np.linalg.norm(weights.numpy())))
+    return_free_memory()
+
+
+def test_only_code_of_files_that_nobody_has_changed_is_let_go_of(tmp_path: Path) -> None:
+    sizes = "Size: 8 kB\nAnonymous: {} kB\nSwap: {} kB\nVmFlags: rd ex\n"
+    mappings = [
+        ("1000-3000 r-xp 00000000 fe:00 7  /lib/code.so", sizes.format(0, 0)),
+        ("4000-5000 r-xp 00000000 fe:00 7  /lib/with a space.so", sizes.format(0, 0)),
+        ("5000-6000 r-xp 00000000 fe:00 7  /lib/changed.so", sizes.format(4, 0)),
+        ("6000-7000 r-xp 00000000 fe:00 7  /lib/changed and swapped.so", sizes.format(0, 4)),
+        ("7000-8000 r--p 00000000 fe:00 7  /lib/data.so", sizes.format(0, 0)),
+        ("8000-9000 rw-p 00000000 fe:00 7  /lib/data.so", sizes.format(0, 0)),
+        ("9000-a000 r-xp 00000000 00:00 0 ", sizes.format(0, 0)),
+        ("a000-b000 r-xp 00000000 00:00 0  [vdso]", sizes.format(0, 0)),
+        ("ffff-1ffff r-xp 00000000 fe:00 7  /lib/last.so", sizes.format(0, 0)),
+    ]
+    maps = tmp_path / "smaps"
+    maps.write_text("".join(f"{head}\n{text}" for head, text in mappings))
+    assert list(code_of_files(maps)) == [(0x1000, 0x3000), (0x4000, 0x5000), (0xFFFF, 0x1FFFF)]
+    assert list(code_of_files(tmp_path / "nowhere")) == []

@@ -463,3 +463,21 @@ def test_updates_before_a_step_of_a_scheduler_that_fails_are_made(
         found.append([str(raised.value), trainer.global_step, trainer.current_epoch, weights, losses])
     assert found[0] == found[1]
     assert trainer.global_step > 0
+
+
+@pytest.mark.skipif(not FUSED, reason="other engines keep the rows of updates instead of computing them again")
+@pytest.mark.parametrize("n_samples", [50, 10_001], ids=["drawn by compiled code", "drawn by torch"])
+def test_rows_that_are_computed_when_they_are_read_have_the_order_of_their_chunk(
+    make_trainer: MakeTrainer, n_samples: int
+) -> None:
+    """All chunks of several epochs have their orders in the same memory."""
+    found = []
+    for most in (1, 3):
+        recorder, cuts = HistoryRecorder(max_rows=10**6), Cuts(most)
+        module = RegressionModule(lr=0.01, engine="fused")
+        data = RegressionDataModule(LinearProblem(n_samples=n_samples, n_features=2), batch_size=1)
+        make_trainer(max_epochs=8 if n_samples < 100 else 4, callbacks=[recorder, cuts]).fit(module, data)
+        assert cuts.chunks > 1
+        found.append(recorder.history)
+    for name in ("batch_loss", "w_0", "w_1", "b", "grad_w_0", "train_loss_by_update"):
+        np.testing.assert_array_equal(found[1][name], found[0][name], err_msg=name)

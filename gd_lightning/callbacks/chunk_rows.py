@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.callbacks.linear_path import LinearPath
-from gd_lightning.engine import Chunk, SaveAt, Trace
+from gd_lightning.engine import Chunk, Record, SaveAt, Trace
 from gd_lightning.records.columns import are_in
 from gd_lightning.records.history import History
 from gd_lightning.variants import Variant
@@ -160,8 +161,13 @@ class ChunkRows:
             measured[name] = np.searchsorted(self._positions, positions[is_row]), values[is_row]
         history.extend(rows, self._columns, names, last, held, measured)
 
+    @cached_property
+    def _record(self) -> Record:
+        """Results of the saved updates: rows are read part by part, and each time they might be computed again."""
+        return self._trace.record
+
     def _columns(self, where: slice) -> Mapping[str, Column | float]:
-        record = self._trace.record
+        record = self._record
         losses = self._part(record.losses, where).numpy()
         columns: dict[str, Column | float] = {**self._marks(self._positions[where]), "batch_loss": losses}
         if self._path is not None and self._has_parameters and record.parameters is not None:

@@ -12,7 +12,7 @@ from gd_lightning.records.columns import Column
 
 # Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
 _MOST_WAITING, _MOST_HELD = 1_000, 2**24
-_ROWS_AT_ONCE = 256
+_MOST_COMPUTED, _ROWS_AT_ONCE = 4_096, 256  # rows that are computed, and read as dictionaries, at a time
 _NOTHING = (np.empty(0, np.int64), np.empty(0))
 
 Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
@@ -117,9 +117,10 @@ class LazyTable:
         """Compute the rows that have not been computed."""
         waiting, self._waiting, self._held = self._waiting, [], 0
         for part in waiting:
-            for name, values in part.columns(slice(0, part.rows)).items():
-                column = self._columns.setdefault(name, Column())
-                column.extend(part.start, part.rows, values, room=self._length - part.start)
+            for first in range(0, part.rows, _MOST_COMPUTED):  # computing takes several times the memory of its results
+                start, count = part.start + first, min(_MOST_COMPUTED, part.rows - first)
+                for name, values in part.columns(slice(first, first + count)).items():
+                    self._columns.setdefault(name, Column()).extend(start, count, values, room=self._length - start)
             for name, (rows, values) in part.measured.items():
                 self._columns.setdefault(name, Column()).extend_at(part.start + rows, values)
             for name, value in part.added.items():

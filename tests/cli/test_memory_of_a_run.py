@@ -22,7 +22,7 @@ ENDLESS = [
     *("--data.problem", "LinearProblem", "--data.problem.n_samples", "20000", "--data.batch_size", "1"),
     *("--model.lr", "0.001", "--trainer.max_epochs", "-1"),
 ]
-MOST = 500 * 10**6
+MOST = 500 * 2**20
 SECONDS = 25
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.experiments.imported_main import check_main
 from gd_lightning.threads import one_thread_if
 
 _Task = TypeVar("_Task")
@@ -31,13 +32,15 @@ def carried_out(executor: Executor, carry_out: Callable[[_Task], _Result], tasks
         tasks: The tasks.
 
     Raises:
-        InputError: The object is not an executor, or the tasks cannot be sent to its workers.
+        InputError: The object is not an executor, its workers cannot import the running program, or the tasks cannot be
+            sent to them.
     """
     if not callable(getattr(executor, "submit", None)):
         raise InputError(
             f"cannot use {executor!r} as executor, because it has no submit; give an executor of concurrent.futures, "
             "such as ProcessPoolExecutor(2)"
         )
+    check_main(executor)
     futures = list[Any]()
     try:
         for task in tasks:

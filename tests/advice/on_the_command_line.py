@@ -626,7 +626,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --recorder.every_n_updates 1 {ONE_EPOCH}",
     ),
     "because that is no known format; use": advice("plan --formats gif", "plan --formats png,svg,pdf"),
-    "because that is none that there is; use some of": advice(
+    "because the panels are {}; use some of these": advice(
         "compare --panels epoch", f"compare --panels epochs,paths --batch_sizes full --seeds 1 {ONE_EPOCH}"
     ),
     "cannot record at most {} updates; use a whole number from 1": advice(

@@ -45,6 +45,8 @@ EXEMPT = {
     "nor TensorBoard event files with a loss; give a run that logs one": "tests/tracking/test_run_reader.py",
     "cannot read the TensorBoard event files in {}": "tests/tracking/test_run_reader.py",
     "cannot train in several processes, because an object cannot be sent": "tests/cli/test_workers.py",
+    "this one is not in a file; write it to a file": "tests/experiments/test_imported_main.py",
+    "would start others in line {}; put what": "tests/experiments/test_imported_main.py",
     "cannot send the runs to the executor's workers": "tests/experiments/test_compare.py",
     "as executor, because it has no submit; give an executor": "tests/experiments/test_compare.py",
 }

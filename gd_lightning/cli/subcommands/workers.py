@@ -27,6 +27,7 @@ from gd_lightning.cli.program import program_that_runs, speaker
 from gd_lightning.cli.subcommands.compare_directory import is_finished
 from gd_lightning.cli.subcommands.compare_members import FitMember, Trains
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.experiments.imported_main import check_main
 from gd_lightning.signals import ENDING, name_of
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -113,6 +114,7 @@ class Workers:
     def __enter__(self) -> None:
         if self._count < 2:
             return
+        check_main()
         threads = self._all.enter_context(_shared_threads(self._count))
         self._all.callback(self._end)
         described = self._described()
@@ -264,6 +266,7 @@ def pool(workers: int) -> Iterator[Executor | None]:
     if workers < 2:
         yield None
         return
+    check_main()
     before = set(multiprocessing.active_children())
     with _shared_threads(workers) as threads:
         executor: Any = ProcessPoolExecutor(workers, context_of_workers(), _begin, (threads,))

@@ -69,8 +69,8 @@ def checked_panels(given: str | Sequence[str] | None) -> list[str] | None:
         return None
     names, unknown = listed(given, PANELS)
     if unknown or not names:
-        wrong = f"the panel {unknown[0]}" if unknown else "no panel"
-        raise InputError(f"cannot draw {wrong}, because that is none that there is; use some of {', '.join(PANELS)}")
+        wrong = f"the panel {unknown[0]!r}" if unknown else "no panel"
+        raise InputError(f"cannot draw {wrong}, because the panels are {', '.join(PANELS)}; use some of these")
     return names
 
 

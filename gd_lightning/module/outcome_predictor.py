@@ -72,18 +72,12 @@ def predictor_of(
     directions = min(columns, variant.train_samples)
     most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
     predictor = partial(_predictor, module, pieces, variant, max_epochs, order, most)
-
-    def standardized() -> OutcomePredictor:
-        layers = Standardize.fit(lambda: (x for x, _ in pieces())), Standardize.fit(lambda: (y for _, y in pieces()))
-        is_given = problem is not None and _is_given(module, problem)
-        return predictor(*layers, of_network(module_affine(start), *layers) if is_given else start)
-
-    def module_affine(affine: Affine) -> Affine:
-        return in_original_units(affine, module.standardize, module.standardize_targets)
-
-    is_asked = problem is not None and module.standardize is None and now.bias is not None
     own = predictor(of_features, of_targets, start)
-    return replace(own, standardized=standardized if is_asked else None)
+    if problem is None or module.standardize is not None or now.bias is None:
+        return own
+    # No function of this call: a plan holds its predictor, and can be pickled.
+    given = in_original_units(start, None, module.standardize_targets) if _is_given(module, problem) else None
+    return replace(own, standardized=partial(_standardized, predictor, pieces, start, given))
 
 
 def standardized_module(
@@ -108,6 +102,17 @@ def _is_given(module: RegressionModule, problem: Problem) -> bool:
     """Whether a linear regressor starts from given values, which are in original units, and not from drawn ones."""
     scheme = module.hparams["initialization"]
     return isinstance(scheme, Mapping) or (scheme == "auto" and problem.start is not None)
+
+
+def _standardized(
+    predictor: Callable[[Standardize, Standardize, Affine], OutcomePredictor],
+    pieces: Callable[[], Iterable[Pair]],
+    start: Affine,
+    given: Affine | None,
+) -> OutcomePredictor:
+    """Return the predictor on standardised features and targets, from given parameters in original units, if any."""
+    layers = Standardize.fit(lambda: (x for x, _ in pieces())), Standardize.fit(lambda: (y for _, y in pieces()))
+    return predictor(*layers, start if given is None else of_network(given, *layers))
 
 
 def _predictor(
@@ -135,12 +140,7 @@ def _predictor(
         bias=start.bias is not None,
         most=most,
     ).with_weight_decay(module.hparams["weight_decay"])
-    dtype = next(module.parameters()).dtype
-
-    def rounding(rule: UpdateRule) -> float:
-        x, y = _some(pieces, variant.train_samples)
-        return Rounding(loss, x, y, rule, layer).excess(dtype if targets is not None else y.dtype)
-
+    dtype = None if targets is None else next(module.parameters()).dtype
     return OutcomePredictor(
         loss,
         start,
@@ -149,9 +149,22 @@ def _predictor(
         sequential=order == "sequential",
         with_replacement=order == "with_replacement",
         drop_last=variant.drop_last,
-        rounding=rounding,
+        rounding=partial(_rounding, loss, layer, pieces, variant.train_samples, dtype),
         schedule=stepped_rates(module),
     )
+
+
+def _rounding(
+    loss: LinearLoss,
+    layer: Standardize | None,
+    pieces: Callable[[], Iterable[Pair]],
+    n: int,
+    dtype: torch.dtype | None,
+    rule: UpdateRule,
+) -> float:
+    """Return the excess that rounding leaves under an update rule, in a type, or in that of the targets."""
+    x, y = _some(pieces, n)
+    return Rounding(loss, x, y, rule, layer).excess(dtype or y.dtype)
 
 
 def _on_cpu(pieces: Callable[[], Iterable[Pair]]) -> Iterable[Pair]:

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import pickle
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,19 @@ from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 from torch import nn
 
-from gd_lightning import History, InputError, Run, SteepLine, StopOnDivergence, compare, fit, load, plan, sweep
+from gd_lightning import (
+    Arrays,
+    History,
+    InputError,
+    Run,
+    SteepLine,
+    StopOnDivergence,
+    compare,
+    fit,
+    load,
+    plan,
+    sweep,
+)
 from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import sections
 from tests.conftest import CommandLine
@@ -230,6 +243,35 @@ def test_a_history_is_pickled_copied_and_short() -> None:
         assert repr(history) == repr(run.history)
     assert repr(run.history).startswith("<History of 25 rows, train loss ")
     assert repr(History()) == "<History of 0 rows>"
+
+
+@pytest.mark.parametrize(
+    ("problem", "options"),
+    [
+        pytest.param((X, Y), {}, marks=pytest.mark.slow),
+        pytest.param((X, Y.reshape(-1, 1)), {"hidden_sizes": [3], "val_size": 0.2}, marks=pytest.mark.slow),
+        (Arrays(X, Y, ["a", "b"], ["y"]), {"standardize": "none", "momentum": 0.5}),
+        (SteepLine(), {"lr": 0.01}),
+    ],
+)
+def test_a_run_and_its_plan_are_pickled_as_they_are_saved(
+    problem: Any, options: dict[str, Any], tmp_path: Path
+) -> None:
+    options = OPTIONS | {"epochs": 2} | options
+    run, planned = fit(problem, **options), plan(problem, **options)
+    inputs = [[0.5] * run.module.hparams["in_features"]]
+    once = pickle.loads(pickle.dumps(run))
+    run.save(tmp_path / "own")
+    for other in (once, pickle.loads(pickle.dumps(once)), copy.deepcopy(run)):
+        assert np.array_equal(other.predict(inputs), run.predict(inputs))
+        assert other.predict(inputs).shape == run.predict(inputs).shape
+        assert str(other) == str(run)
+        other.save(place := Path(tempfile.mkdtemp(dir=tmp_path)) / "run")
+        for file in ("checkpoints/last.ckpt", "history.csv", "summary.json"):
+            assert (place / file).read_bytes() == (tmp_path / "own" / file).read_bytes()
+    assert repr(once.animate(problem)) == repr(run.animate())
+    again = pickle.loads(pickle.dumps(planned))
+    assert (str(again), again.to_dict()) == (str(planned), planned.to_dict())
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

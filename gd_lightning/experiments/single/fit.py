@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
-from gd_lightning.experiments.single.run import Run, copied_from
+from gd_lightning.experiments.single.run import Run, copied_from, data_of
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.options import OPTIONS
 from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
-from gd_lightning.problems import Arrays, Frame, ProblemLike, as_problem
+from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.best_checkpoint_path import BEST, best_checkpoint
@@ -165,12 +166,16 @@ def load(run: str | Path, network: Any = None) -> Run:
     title, columns = _title(checkpoint), checkpoint.get(RegressionDataModule.__qualname__, {}).get("columns")
     history = History.from_run(directory)
     history.outcome, history.reason = Outcome(summary["outcome"]), summary["reason"]
-
-    def read_data(problem: ProblemLike | None) -> RegressionDataModule:
-        made = {} if problem is None else {"problem": as_problem(problem)}
-        return RegressionDataModule.load_from_checkpoint(path, **made)
-
-    return Run(history, RunSummary(**known), module, title, directory, copied_from(path), columns, read_data=read_data)
+    return Run(
+        history,
+        RunSummary(**known),
+        module,
+        title,
+        directory,
+        copied_from(path),
+        columns,
+        read_data=partial(data_of, path),
+    )
 
 
 def _checkpoint(run: str | Path) -> tuple[Path, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import checked_formats, new_figure, png_bytes, save_figures
-from gd_lightning.problems import ProblemLike, inputs_of
+from gd_lightning.problems import ProblemLike, as_problem, inputs_of
 from gd_lightning.records.history import History
 from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.run_directory import (
@@ -43,6 +44,9 @@ from gd_lightning.tracking.summary import RunSummary, parameter_rows, run_facts,
 @dataclass(frozen=True, repr=False)
 class Run:
     """A run that has ended; printing it shows its results, and a notebook also shows its curves.
+
+    It can be pickled, and so come back from another process: with its checkpoint, and without Trainer and data, as one
+    that was saved and loaded.
 
     Args:
         history: The recorded history.
@@ -154,6 +158,12 @@ class Run:
         save_figures((place / CURVES).with_suffix(""), self.plot(), formats)
         return place
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the checkpoint stands for the Trainer and the data, which cannot be."""
+        stored = _StoredCheckpoint.written_by(self.save_checkpoint)
+        read_data = None if self.read_data is None else stored.read_data
+        return {**vars(self), "save_checkpoint": stored.save, "read_data": read_data}
+
     def __str__(self) -> str:
         return run_report(self.summary, self.title)
 
@@ -172,6 +182,38 @@ class Run:
     def _repr_png_(self) -> bytes:
         """Return the curves for a notebook."""
         return png_bytes(self.plot())
+
+
+@dataclass(frozen=True)
+class _StoredCheckpoint:
+    """The checkpoint of a run in memory."""
+
+    content: bytes
+
+    @classmethod
+    def written_by(cls, save: Callable[[Path], object]) -> _StoredCheckpoint:
+        """Return what a function writes to a path."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / Path(LAST_CHECKPOINT).name
+            save(path)
+            return cls(path.read_bytes())
+
+    def save(self, path: Path) -> None:
+        """Write it to a path."""
+        path.write_bytes(self.content)
+
+    def read_data(self, problem: ProblemLike | None) -> RegressionDataModule:
+        """Return the data of its run, or those that are given."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / Path(LAST_CHECKPOINT).name
+            self.save(path)
+            return data_of(path, problem)
+
+
+def data_of(checkpoint: Path, problem: ProblemLike | None) -> RegressionDataModule:
+    """Return the data of a checkpoint's run, or those that are given, split as in that run."""
+    made = {} if problem is None else {"problem": as_problem(problem)}
+    return RegressionDataModule.load_from_checkpoint(checkpoint, **made)
 
 
 def copied_from(checkpoint: Path) -> Callable[[Path], object]:

@@ -23,6 +23,7 @@ from gd_lightning.callbacks.divergence_cause import Weights, cause_in_curvature,
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.data import BatchLoader, Samples
+from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import NOT_COMPUTABLE, Moments
 from gd_lightning.models import LinearRegressor, MLPRegressor
@@ -91,7 +92,7 @@ class Forecast(Measuring):
         self._predictor: OutcomePredictor | None = None
         self._losses = torch.empty(0)
         self._rates = np.empty(0)
-        self._weights: list[tuple[str, Weights]] = []
+        self._weights: list[tuple[int, Weights]] = []  # after updates
         self._holds = True
 
     # Trainer hooks, in the order of their calls
@@ -129,22 +130,44 @@ class Forecast(Measuring):
                         f"lr {learning_rate(trainer):g} is likely to be far too large for {raw}; use {STANDARDIZE}"
                     )
 
+    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
+        """Request an end of the chunk where weights are kept."""
+        if trainer.world_size > 1 or not self._explains_by_weights(trainer):  # only the first process may predict
+            return ChunkRequest()
+        return ChunkRequest(epochs=_until_kept(trainer.global_step // int(trainer.num_training_batches)))
+
+    def _explains_by_weights(self, trainer: Trainer) -> bool:
+        """Whether a divergence is to be explained by weights that the run had before."""
+        of_package = isinstance(trainer.lightning_module, RegressionModule)
+        return self._predictor is None and of_package and isinstance(trainer.train_dataloader, BatchLoader)
+
     # Called by the recorder
 
     @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return the predicted train loss at an epoch's end."""
         self._ask(trainer, pl_module)
-        if self._predictor is None and isinstance(pl_module, RegressionModule):
-            self._keep_weights(pl_module)
+        if self._explains_by_weights(trainer):
+            self._keep_weights(trainer, pl_module)
         at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
         return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
 
-    def _keep_weights(self, module: RegressionModule) -> None:
-        """Keep the weights of the start and of the last two measurements, the newer of which may have diverged."""
-        if (weights := weights_of(module)) is not None:
-            when = "at its last weights before" if self._weights else "at the start"
-            self._weights = [*self._weights[:1], *self._weights[1:][-1:], (when, weights)]
+    def _keep_weights(self, trainer: Trainer, module: LightningModule) -> None:
+        """Keep the weights of the start and after the last two of some epochs, the newer of which may have diverged."""
+        updates, per_epoch = trainer.global_step, int(trainer.num_training_batches)
+        is_due = updates % per_epoch == 0 and _until_kept(updates // per_epoch - 1) == 1
+        is_first = not self._weights
+        if (is_first or (is_due and updates > self._weights[-1][0])) and (weights := weights_of(module)) is not None:
+            self._weights = [*self._weights[:1], *self._weights[1:][-1:], (updates, weights)]
+
+    def _weights_before(self, trainer: Trainer) -> list[tuple[str, Weights]]:
+        """Return the weights that were kept before the present ones, each with words that say when."""
+        per_epoch = int(trainer.num_training_batches)
+        earlier = [each for each in self._weights if each[0] < trainer.global_step] or self._weights
+        return [
+            (f"at the weights after epoch {updates // per_epoch}" if index else "at the start", weights)
+            for index, (updates, weights) in enumerate(earlier)
+        ]
 
     def measure_at(
         self,
@@ -250,7 +273,7 @@ class Forecast(Measuring):
             cure = f"use {STANDARDIZE}, and a smaller lr if it diverges even so"
             if raw is not None:
                 return f"the likely cause is {raw}; {cure}"
-            return cause_in_curvature(trainer, pl_module, self._weights[:-1] or self._weights)
+            return cause_in_curvature(trainer, pl_module, self._weights_before(trainer))
         outcome = self.outcome or predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
         return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 
@@ -361,6 +384,15 @@ def _raw_column(module: LightningModule, samples: Samples, problem: Problem | No
         )
         found.append((size, _RawColumn(words, 1 / size**2 if which == 0 else 1 / size)))
     return max(found, default=(0.0, None), key=lambda each: each[0])[1]
+
+
+def _until_kept(epoch: int) -> int:
+    """Return in how many epochs weights are kept: after each of the first 8, then after 4 epochs of each doubling.
+
+    Where other callbacks end chunks, which may depend on seconds, plays no role, so that a run always says the same.
+    """
+    step = 1 << max(0, epoch.bit_length() - 3)
+    return step - epoch % step
 
 
 def _plain_network(

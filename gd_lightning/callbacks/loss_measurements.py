@@ -22,6 +22,7 @@ from gd_lightning.callbacks.trainer_info import (
     validation_loader,
 )
 from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
+from gd_lightning.data import BatchLoader
 from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.lightning_internals import validates_here
 from gd_lightning.measures import mean_loss_over, unchanged
@@ -276,10 +277,15 @@ class Measurements:
         measured, in_threads = {}, one_thread_if(self._numbers <= _LITTLE)
         with unchanged(module, module.device), trainer.precision_plugin.forward_context(), in_threads:
             for name, loader in loaders.items():
-                batches = batches_for_measuring(loader, module.device)
+                batches = batches_for_measuring(loader, module.device, *_batch_of_validation(name, loader))
                 if batches is not None:
                     measured[name] = mean_loss_over(batches, module, measured_loss_of(module))
         return measured
+
+
+def _batch_of_validation(name: str, loader: object) -> list[int]:
+    """Return how many samples Lightning validates on at once, so that sums have the same last digits; [] if unknown."""
+    return [loader.variant.batch_size] if name == "val_loss" and isinstance(loader, BatchLoader) else []
 
 
 def _validation_of(module: LightningModule) -> Validation | None:

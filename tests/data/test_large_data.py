@@ -45,7 +45,7 @@ def _write(path: Path, rows: int) -> Path:
 def _fit(path: Path, root: Path, *options: str) -> int:
     """Train by batch gradient descent; returns the peak of the anonymous memory, in kB."""
     arguments = [
-        *("--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "true"),
+        *("--data.problem", "Table", "--data.problem.path", str(path), "--data.standardize", "features"),
         *("--model.lr", str(LR), "--trainer.max_epochs", str(UPDATES), "--trainer.default_root_dir", str(root)),
     ]
     command = [sys.executable, "-c", _MAPPED, "fit", *arguments, *options]

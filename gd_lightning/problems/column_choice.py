@@ -130,6 +130,11 @@ class _Choice:
         if not self.features or not self.targets:
             reasons = [f"column {name!r} ({why})" for name, why in self.left_out.items()]
             besides = f" besides {', '.join(reasons)}" if reasons else ""
+            if len(self.table.header) == 1:
+                raise InputError(
+                    f"cannot train on {self.table.label}, because it has a single column; use a table with features "
+                    "and a target: in a text file with commas between cells, in a workbook on the first sheet"
+                )
             raise InputError(
                 f"cannot train on {self.table.label}, because no column is left for features or targets{besides}; name "
                 "them with features and targets"
@@ -243,7 +248,10 @@ class _Choice:
     def _written_plainly(self, names: list[str]) -> str:
         """Say how cells are written of which a sign makes a text, in the first of these columns that has such cells."""
         for name in names:
-            if (first := self.found[name].first_text) is not None and (readings := plain_numbers_of(first[1])):
+            first = self.found[name].first_text
+            if first is not None and looks_like_a_date(first[1]):
+                return "" if first[1][1:3].count(":") else "write dates as in 2024-01-31"
+            if first is not None and (readings := plain_numbers_of(first[1])):
                 rest = ", and all others with that separator so" if separates_thousands(first[1]) else ""
                 return f"write cells such as {first[1]!r} as {', or as '.join(readings)}{rest}"
         return ""

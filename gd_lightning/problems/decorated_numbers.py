@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _CURRENCY = r"[$€£¥₹]|[A-Z]{3}"
 _DECORATED = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:{_CURRENCY})?\s*(?P<sign_behind>[-+]?)(?P<digits>\d[\d.,'\u2019_\s]*|[.,]\d+)"
     rf"(?P<behind>\s*(?:%|{_CURRENCY})|\s+[^\W\d_][^\s\d]{{0,7}})?"
 )
+_MINUS_BEHIND = re.compile(r"\((?P<in_brackets>[^-+()]+)\)|(?P<before>[^-+()\s]+)\s*-")
 _AMBIGUOUS = re.compile(r"\d{1,3}[.,]\d{3}")
 
 
@@ -25,7 +27,7 @@ def plain_numbers_of(text: str) -> list[str]:
         >>> plain_numbers_of("$1,234.50"), plain_numbers_of("1,234"), plain_numbers_of("12%"), plain_numbers_of("A12")
         (['1234.50'], ['1234', '1.234'], ['12', '0.12'], [])
     """
-    found = _DECORATED.fullmatch(text.strip())
+    found = _DECORATED.fullmatch(_with_usual_signs(text.strip()))
     if found is None:
         return []
     sign, digits = (found["sign"] or found["sign_behind"]).strip("+"), re.sub(r"['\u2019_\s]", "", found["digits"])
@@ -33,6 +35,18 @@ def plain_numbers_of(text: str) -> list[str]:
     if (found["behind"] or "").strip() == "%":
         readings += [f"{float(each) / 100:.12g}" for each in readings]
     return readings
+
+
+def _with_usual_signs(text: str) -> str:
+    """Return a text with digits and minus signs as they are in numbers, and a minus of accounting before its number.
+
+    Example:
+        >>> _with_usual_signs("(1.5)"), _with_usual_signs("1.5-"), _with_usual_signs("\u2212\uff11")
+        ('-1.5', '-1.5', '-1')
+    """
+    usual = "".join(str(unicodedata.decimal(sign, sign)) for sign in text.replace("\u2212", "-"))
+    behind = _MINUS_BEHIND.fullmatch(usual)
+    return usual if behind is None else f"-{behind['in_brackets'] or behind['before']}"
 
 
 def separates_thousands(text: str) -> bool:

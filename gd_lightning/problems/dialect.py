@@ -20,8 +20,11 @@ BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)
 _SAMPLE = 2**18  # bytes from which separator, decimal sign and names are told
 _ROWS = 100
+_LINES_ABOVE = 3  # of a title or of notes, above the names
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NOT_IN_WINDOWS = b"\x81\x8d\x8f\x90\x9d"  # all others are as in Latin-1, whose control signs no text has
 _COMMENT = re.compile(rb"(?:^|[\r\n])[ \t]*#")
+_EXCEL = re.compile("sep=.")  # a first line that names the separator
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+")
 _NO_NAMES = {*MISSING_WORDS, "inf", "infinity", "-inf", "+inf"}  # words that are values, and neither names nor numbers
@@ -51,7 +54,7 @@ class Dialect:
 def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each row, and the number of its first line; blank lines and comments are no rows.
 
-    A cell in quotes may go on over several lines.
+    Neither is the line ``sep=;`` that Excel reads first. A cell in quotes may go on over several lines.
 
     Args:
         lines: The lines, with their ends.
@@ -68,7 +71,8 @@ def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) ->
         nonlocal first, at_start
         for number, line in enumerate(lines, start=begin):
             if at_start:
-                if not (start := line.strip()) or start.startswith("#"):
+                start = line.strip()
+                if not start or start.startswith("#") or (number == 1 and _EXCEL.fullmatch(start)):
                     continue
                 first, at_start = number, False
                 line = line.lstrip(" ") if separator == BLANKS else line
@@ -110,6 +114,7 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
     lines = text.splitlines(keepends=True)
     samples = {separator: _sample(lines, separator, label) for separator in _SEPARATORS}
     separator = _separator(samples)
+    _refuse_lines_above(samples, separator, label)
     numbers, rows = [number for number, _ in samples[separator]], [cells for _, cells in samples[separator]]
     if not rows:
         return Dialect(encoding, separator, ".", [], 1, False)
@@ -141,7 +146,9 @@ def _encoding(file: BinaryIO) -> tuple[str, bool]:
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError:
-                encoding = "latin-1"
+                encoding = "cp1252"
+        if encoding == "cp1252" and any(byte in chunk for byte in _NOT_IN_WINDOWS):
+            encoding = "latin-1"
     return encoding, has_comments
 
 
@@ -185,6 +192,25 @@ def _separator(samples: dict[str, list[tuple[int, list[str]]]]) -> str:
         elif not consistent and widths[0] > 1 and best == ",":
             best = best if len(samples[","][0][1]) > 1 else separator
     return best
+
+
+def _refuse_lines_above(samples: dict[str, list[tuple[int, list[str]]]], separator: str, label: str) -> None:
+    """Refuse lines of a title or of notes above the names.
+
+    Raises:
+        InputError: The lines behind one to three others have as many cells each, at least two more than the first line.
+    """
+    if len(widths := {len(cells) for _, cells in samples[separator]}) == 1 and max(widths) > 1:
+        return
+    for each in (sep for sep in _SEPARATORS if sep != BLANKS):
+        counts = [len(cells) for _, cells in samples[each]]
+        for above in range(1, min(_LINES_ABOVE, len(counts) - 2) + 1):
+            if len(set(counts[above:])) == 1 and max(counts[:above]) < counts[-1] - 1:
+                number = samples[each][above - 1][0]
+                raise InputError(
+                    f"cannot read the table {label}, because line {number} has fewer cells ({counts[above - 1]}) than "
+                    f"those below it ({counts[-1]}); remove what stands above the names, or put # before it"
+                )
 
 
 def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_bare: bool) -> list[str] | None:

@@ -40,6 +40,7 @@ _FORMATS: dict[str, Callable[[Path], NamedColumns]] = {
     ".arrow": FeatherFile,
     ".orc": OrcFile,
     ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".xlsx": excel_sheet,
     ".npy": NpyFile,
     ".npz": NpzFile,
@@ -62,7 +63,7 @@ def open_table(path: str | Path, header: bool | None = None) -> NamedColumns:
     path = Path(path)
     is_compressed = path.suffix.lower() in COMPRESSIONS
     ending = Path(path.stem).suffix.lower() if is_compressed else path.suffix.lower()
-    form = _FORMATS.get(ending) if ending in (*_TEXTS, ".jsonl") or not is_compressed else None
+    form = _FORMATS.get(ending) if ending in (*_TEXTS, ".jsonl", ".ndjson") or not is_compressed else None
     is_there = "\0" not in str(path) and path.exists()
     if is_there and path.is_dir():
         form = ParquetFolder

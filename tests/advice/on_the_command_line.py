@@ -186,6 +186,9 @@ def materials() -> None:
         "longer.csv": f"a,b,y\n{rows}5,6,7\n",
         "nameless.csv": "a,,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
         "named.csv": "a,c,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
+        "single.csv": "y\n1\n2\n3\n",
+        "titled.csv": "Report\na,b,y\n" + "".join(f"{i},{i % 3},{2 * i}\n" for i in range(12)),
+        "commented.csv": "# Report\na,b,y\n" + "".join(f"{i},{i % 3},{2 * i}\n" for i in range(12)),
         "numbered.csv": "index,y\n" + "".join(f"{i},{2 * i}\n" for i in range(12)),
         "beyond_squares.csv": "a,y\n" + "".join(f"{i}e200,{i * i}\n" for i in range(1, 8)),
         "beyond.csv": "a,b\n1,1e300\n",
@@ -536,6 +539,14 @@ ADVICE: dict[str, Advice] = {
         "predict --ckpt_path RUN --data.predict_inputs beyond.csv",
         "predict --ckpt_path RUN --data.predict_inputs good.csv",
         before=f"fit {TABLE} good.csv --data.standardize none --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "remove what stands above the names, or put # before it": advice(
+        f"fit {TABLE} titled.csv",
+        f"fit {TABLE} commented.csv --model.lr 0.001 {ONE_EPOCH}",
+    ),
+    "because it has a single column; use a table with features": advice(
+        f"fit {TABLE} single.csv",
+        f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
     ),
     "because no column is left for features or targets{}; name them": advice(
         f"fit {TABLE} numbered.csv",

@@ -162,6 +162,9 @@ KINDS = {
     "Latin-1": Kind("t.csv", _text({"größe": A, "b": B, "y": Y}).encode("latin-1"), {"größe": A, "b": B, "y": Y}),
     "UTF-16": Kind("t.csv", _text({"größe": A, "b": B, "y": Y}).encode("utf-16"), {"größe": A, "b": B, "y": Y}),
     "UTF-16, big end first, tab": Kind("t.txt", b"\xfe\xff" + _text(separator="\t").encode("utf-16-be")),
+    "Windows-1252": Kind("t.csv", _text({"“a”": A, "€": B, "y": Y}).encode("cp1252"), {"“a”": A, "€": B, "y": Y}),
+    "Excel's separator": Kind("t.csv", "sep=;\r\n" + _text(separator=";")),
+    "Excel's separator, with a mark": Kind("t.csv", b"\xef\xbb\xbfsep=,\n" + _text().encode()),
     "no names": Kind("t.csv", _text(header=False), COUNTED),
     "no names, blanks": Kind("t.data", _text(separator=" ", header=False), COUNTED),
     "numbers as names": Kind("t.csv", _text(COUNTED), COUNTED),
@@ -209,6 +212,8 @@ KINDS = {
     "Arrow stream": Kind("t.arrow", _written(_stream)),
     "ORC": Kind("t.orc", _written(orc.write_table)),
     "JSON lines": Kind("t.jsonl", _json()),
+    "ndjson": Kind("t.ndjson", _json()),
+    "ndjson, gzip": Kind("t.ndjson.gz", gzip.compress(_json())),
     "JSON lines, gzip": Kind("t.jsonl.gz", gzip.compress(_json())),
     "Excel": Kind("t.xlsx", _excel(NUMBERS)),
     "Excel with dates": Kind(
@@ -333,6 +338,39 @@ def test_a_file_is_read_as_it_was_written_or_refused_with_what_helps(tmp_path: P
     if name != "dates in Parquet":
         np.testing.assert_allclose(fitted.weight.numpy()[0], reference.coef_, atol=1e-6)
         np.testing.assert_allclose(fitted.bias.numpy(), reference.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("above", ["Report", "Report 2024 of us", "% MATLAB", "// note\n// another", "by\n! b\nc"])
+def test_lines_above_the_names_are_refused_and_left_out_as_comments(tmp_path: Path, separator: str, above: str) -> None:
+    path, text = tmp_path / "t.csv", _text(separator=separator)
+    lines = above.splitlines()
+    path.write_text("\n".join(lines) + f"\n{text}")
+    with pytest.raises(InputError, match="remove what stands above the names, or put # before it"):
+        Table(str(path)).sample()
+    for kept in ("", "".join(f"# {line}\n" for line in lines)):
+        path.write_text(kept + text)
+        table = Table(str(path))
+        np.testing.assert_array_equal(table.sample()[0], np.stack([A, B], axis=1))
+        assert table.feature_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t.csv", _text().replace(",", "^")), ("t.txt", _text({"y": Y})), ("t.xlsx", _excel({"y": Y}))],
+)
+def test_a_single_column_is_refused(tmp_path: Path, name: str, content: str | bytes) -> None:
+    path = _write(Kind(name, content), tmp_path)
+    with pytest.raises(InputError, match="because it has a single column; use a table with features and a target"):
+        Table(str(path)).sample()
+
+
+@pytest.mark.parametrize("day", ["{}.01.2024", "1/{}/2024", "{}/2/24", "2024-1-{}"])
+def test_dates_of_other_forms_are_refused_with_the_form_that_is_read(tmp_path: Path, day: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(_text({"when": [day.format(i + 1) for i in range(N)], **NUMBERS}))
+    with pytest.raises(InputError, match=", or write dates as in 2024-01-31"):
+        Table(str(path)).sample()
 
 
 def test_there_are_sixty_kinds() -> None:

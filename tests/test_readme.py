@@ -57,13 +57,17 @@ def _shortened(command: list[str]) -> list[str]:
 def test_every_command_of_the_readme_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """And those of the pages on how to do what."""
     _in_a_clone(tmp_path, monkeypatch)
-    commands = [command for block in _blocks("bash") for command in _commands(block)]
-    different = {shlex.join(command): command for command in commands}
-    assert len(different) >= 13
+    others = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("index", "how_to")]
+    blocks = re.findall(r"```bash\n(.*?)```", "\n".join([ALL, *others]), re.S)
+    different = {shlex.join(command): command for block in blocks for command in _commands(block)}
+    assert len(different) >= 17
     for command in different.values():
-        if "--trainer.devices" not in command:
-            assert gd_lightning.main(_shortened(command)) == 0, capfd.readouterr().err
+        if "--trainer.devices" not in command and "gpu" not in shlex.join(command):
+            (run, *_) = [path.parent.name for path in sorted(tmp_path.glob("lightning_logs/*/config.yaml"))] or ["none"]
+            given = [word.replace("lightning_logs/RUN", f"lightning_logs/{run}") for word in command]
+            assert gd_lightning.main(_shortened(given)) == 0, capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -149,6 +150,10 @@ def test_what_is_built_twice_is_the_same_file_and_passes_the_checks_of_pypi(tmp_
     files = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
     assert len(files) == 2
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()}
+    (source,) = (tmp_path / "first").glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        shipped = {Path(name).parts[1] for name in archive.getnames()}
+    assert {path.name for path in ROOT.glob("*.md")} | {".ci", ".github", "tests", "docs", "configs"} <= shipped
     direct = tmp_path / "direct"
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", direct, ROOT, cwd=tmp_path)
     assert {path.name: path.read_bytes() for path in direct.iterdir()}.items() <= files.items()

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loops.optimization.automatic import Closure
@@ -44,6 +44,11 @@ def frame_without_callers() -> FrameType:
     """
     frame: FrameType = getattr((None for _ in ()), "gi_frame")  # noqa: B009  # the types know only of its iteration
     return frame
+
+
+def options_of_averages(callback: WeightAveraging) -> dict[str, Any]:
+    """Return the arguments that a callback gives to torch's ``AveragedModel``, such as the function that averages."""
+    return dict(callback._kwargs)
 
 
 def run_without_backward(closure: Callable[[], Any] | None) -> None:

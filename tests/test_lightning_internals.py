@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gd_lightning import RegressionDataModule, RegressionModule, SteepLine
@@ -303,3 +304,9 @@ def test_advice_on_workers_is_left_out_for_data_in_memory_alone(make_trainer: Ma
     assert warnings.filters == before
     with pytest.warns(UserWarning, match="workers"):  # of a loader that may need some
         make_trainer(max_epochs=1).fit(Plain(), DataLoader(TensorDataset(torch.ones(4))))
+
+
+def test_the_arguments_of_an_average_are_those_that_its_callback_was_given() -> None:
+    average = get_ema_avg_fn(0.9)
+    assert internals.options_of_averages(WeightAveraging(avg_fn=average)) == {"avg_fn": average}
+    assert internals.options_of_averages(WeightAveraging()) == {}

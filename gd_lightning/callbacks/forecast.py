@@ -22,6 +22,7 @@ from gd_lightning.affine import Affine
 from gd_lightning.callbacks.divergence_cause import Weights, cause_in_curvature, weights_of
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
+from gd_lightning.callbacks.weight_averages import AverageOfRun
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
@@ -52,7 +53,8 @@ class Forecast(Measuring):
     The prediction is computed by ``gd_lightning.theory`` before the first update; it is exact for batch gradient
     descent and for samples in sequential order, and an expected value otherwise. With a
     :class:`~gd_lightning.HistoryRecorder` it is recorded as ``train_loss_predicted``, at the ends of epochs, and a
-    diverged run is reported with cause and remedy. Training is not affected.
+    diverged run is reported with cause and remedy. Training is not affected. With Lightning's ``WeightAveraging``, the
+    train loss of the average at the end is predicted, too, as ``averaged_loss_predicted`` of the summary.
 
     It holds for linear regressors, the mean squared error and SGD at a constant learning rate, on the data of a
     :class:`~gd_lightning.RegressionDataModule`; elsewhere it only names a feature or target that is far from
@@ -94,6 +96,8 @@ class Forecast(Measuring):
         self._rates = np.empty(0)
         self._weights: list[tuple[int, Weights]] = []  # after updates
         self._holds = True
+        self._updates = 0
+        self._of_average: tuple[int, float] | None = None
 
     # Trainer hooks, in the order of their calls
 
@@ -178,6 +182,7 @@ class Forecast(Measuring):
     ) -> dict[str, NDArray[np.float64]]:
         """Return the predicted train losses at the ends of epochs."""
         self._ask(trainer, pl_module)
+        self._updates = int(updates[-1]) if len(updates) else self._updates
         if self.outcome is None or not self._holds:
             return {}
         per_epoch, found = self.outcome.variant.updates_per_epoch, np.full(len(updates), np.nan)
@@ -244,11 +249,13 @@ class Forecast(Measuring):
         """The forecast as attributes of the run's summary; {} without a forecast."""
         if self.outcome is None or self._predictor is None:
             return {"prediction": self._left_out} if self._left_out else self._said_before
+        last, averaged = self._of_average or (-1, None)
         of_decay = self._predictor.loss.lowest - self._predictor.loss.least_squares
         return {
             "prediction": in_words(self._predictor, self.outcome),
             "largest_stable_lr": self.outcome.largest_stable_lr,
             "predicted_floor": self.outcome.floor + of_decay,
+            **({"averaged_loss_predicted": averaged} if self._updates == last and self._holds else {}),
         }
 
     @one_thread_if(True)
@@ -302,6 +309,20 @@ class Forecast(Measuring):
             return
         if self._predictor.can_predict(loader.variant):
             self.outcome = self._predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
+            self._of_average = self._predicted_average(trainer, self._predictor, self.outcome)
+
+    def _predicted_average(
+        self, trainer: Trainer, predictor: OutcomePredictor, outcome: PredictedOutcome
+    ) -> tuple[int, float] | None:
+        """Return the last update of the run, and the loss of the average that it ends with; None if none is known."""
+        per_epoch = outcome.variant.updates_per_epoch
+        if not (predictor.max_epochs < math.inf and float(predictor.max_epochs).is_integer()):
+            return None
+        epochs = int(predictor.max_epochs)
+        average = AverageOfRun.of(trainer, epochs * per_epoch, per_epoch)
+        if average is None:
+            return None
+        return epochs * per_epoch, predictor.averaged_loss(outcome.variant.batch_size, outcome.lr, epochs, average)
 
     def _predictor_of(
         self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,8 +50,15 @@ class Average:
         return 1 / (update - self.first_update + 1) if self.decay is None else 1 - self.decay
 
 
+class Weighs(Protocol):
+    """What gives the weight of the newest parameters in an average: an :class:`Average`, or any other rule."""
+
+    def weight(self, update: int) -> float:
+        """Return w_t, the weight of the parameters after an update, counted from 1."""
+
+
 def averaged_losses(
-    loss: LinearLoss, start: Affine, rule: UpdateRule, variant: Variant, rates: Tensor, average: Average
+    loss: LinearLoss, start: Affine, rule: UpdateRule, variant: Variant, rates: Tensor, average: Weighs
 ) -> Tensor:
     """Return the train loss of the average before the first and after every epoch, batches in the order of the samples.
 
@@ -84,7 +92,7 @@ def expected_averaged_losses(
     rule: UpdateRule,
     variant: Variant,
     rates: Tensor,
-    average: Average,
+    average: Weighs,
     replacement: bool = True,
 ) -> Tensor:
     """Return the expected train loss of the average before the first and after every epoch, for drawn batches.

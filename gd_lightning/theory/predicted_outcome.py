@@ -13,10 +13,12 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.theory.averages import Weighs, averaged_losses, expected_averaged_losses
 from gd_lightning.theory.changing_rates import MOST_UPDATES, Schedule, followed_losses, refuse_too_many
 from gd_lightning.theory.drawn_batches import DrawnBatches
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
@@ -200,6 +202,29 @@ class OutcomePredictor:
             epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             return epoch.predicted_losses(self.start, epochs)
         return self.drawn_batches.expected_losses(lr, variant, epochs)
+
+    def averaged_loss(self, batch_size: BatchSize, lr: float, epochs: int, average: Weighs) -> float:
+        """Return the predicted train loss of an average of the parameters at the end of some epochs.
+
+        It is exact if :meth:`is_exact`, else an expected value.
+
+        Args:
+            batch_size: B, or ``full``.
+            lr: The learning rate.
+            epochs: The epochs of the run.
+            average: How parameters are averaged.
+
+        Raises:
+            InputError: There is no prediction for this batch size, or there are too many updates.
+        """
+        variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
+        rates = torch.full((epochs, 1), lr, dtype=torch.float64)
+        if self.schedule is not None:
+            rates = self.schedule(lr, variant.updates_per_epoch, epochs)
+        if self.is_exact(variant):
+            return averaged_losses(self.loss, self.start, self.rule, variant, rates, average)[-1].item()
+        self._refuse_too_many_directions(variant)
+        return expected_averaged_losses(self.drawn, self.start, self.rule, variant, rates, average)[-1].item()
 
     def smallest_stable_batch_size(self, lr: float) -> int | None:
         """Return the smallest batch size that is stable with a learning rate; None if none is."""

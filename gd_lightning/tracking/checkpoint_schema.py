@@ -200,6 +200,7 @@ def _said(said: Any, where: str) -> None:
         "prediction": text,
         "largest_stable_lr": optional(number),
         "predicted_floor": optional(number),
+        "averaged_loss_predicted": optional(number),
     }
     fields({}, known)(said, where)
     if others := set(said) - set(known):

@@ -112,6 +112,7 @@ _PARAMETERS = optional(named(_strict_number))
 _NUMBERS = (
     *("epochs", "seconds", "train_loss_first", "train_loss_last", "least_squares_loss", "constant_loss"),
     *("irreducible_loss", "largest_stable_lr", "predicted_floor", "train_loss_predicted"),
+    "averaged_loss_predicted",
 )
 _OTHERS: dict[str, Check] = {
     **{name: optional(_strict_number) for name in _NUMBERS},

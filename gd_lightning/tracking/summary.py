@@ -74,6 +74,8 @@ class RunSummary:
         predicted_floor: The predicted final train loss minus the least-squares loss; ``inf`` if divergence is
             predicted.
         train_loss_predicted: The predicted train loss at the end of the run; None without a prediction.
+        averaged_loss_predicted: The predicted train loss of the average that ``WeightAveraging`` ends with after all
+            epochs; None without one, or if the run ended before.
         measured_at: The update after which a value was measured, for values that do not belong to the last update.
         weights: Description of the final weights, such as "averaged by StochasticWeightAveraging"; "" for those of the
             last update.
@@ -109,6 +111,7 @@ class RunSummary:
     largest_stable_lr: float | None = None
     predicted_floor: float | None = None
     train_loss_predicted: float | None = None
+    averaged_loss_predicted: float | None = None
     measured_at: dict[str, int] = field(default_factory=dict)
     weights: str = ""
     undetermined: list[str] = field(default_factory=list)

@@ -1,0 +1,88 @@
+"""How Lightning's ``WeightAveraging``, or a subclass with its own rule, weighs the parameters after each update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from gd_lightning.lightning_internals import options_of_averages
+from gd_lightning.module import own_method
+
+_MOST_UPDATES = 20_000  # that are asked about, at some 50 microseconds each
+_HOOKS = ("setup", "on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_load_checkpoint")
+_EXACT = 1e-6  # of weights
+
+
+@dataclass(frozen=True)
+class AverageOfRun:
+    """The average that a run ends with: after update t, it moves by w_t towards the parameters.
+
+    Args:
+        weights: w_t for t = 1, 2, ...; 0 where the callback averages nothing.
+    """
+
+    weights: tuple[float, ...]
+
+    def weight(self, update: int) -> float:
+        """Return w_t, the weight of the parameters after an update, counted from 1."""
+        return self.weights[update - 1]
+
+    @classmethod
+    def of(cls, trainer: Trainer, updates: int, updates_per_epoch: int) -> AverageOfRun | None:
+        """Return what the callback of a run averages; None without one, or if that cannot be known ahead.
+
+        The function that averages is tried on three numbers: what it does must be a <- a + w (theta - a).
+
+        Args:
+            trainer: The Trainer with its callbacks.
+            updates: Number of updates of the run.
+            updates_per_epoch: Number of updates of an epoch.
+        """
+        callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+        found = [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+        if len(found) != 1 or updates > _MOST_UPDATES or own_method(found[0], WeightAveraging, _HOOKS):
+            return None
+        (callback,), weights = found, list[float]()
+        tried = _Tried(callback)
+        for update in range(1, updates + 1):
+            kept = 1.0
+            if callback.should_update(step_idx=update - 1):
+                kept *= 1 - tried.weight()
+            if update % updates_per_epoch == 0 and callback.should_update(epoch_idx=update // updates_per_epoch - 1):
+                kept *= 1 - tried.weight()
+            if not tried.is_affine:
+                return None
+            weights.append(1 - kept)
+        return cls(tuple(weights))
+
+
+class _Tried:
+    """The averaging of a callback, tried on three parameters."""
+
+    def __init__(self, callback: WeightAveraging) -> None:
+        self._newest = _Numbers(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
+        self._average = AveragedModel(self._newest, **options_of_averages(callback))
+        self.is_affine = True
+
+    def weight(self) -> float:
+        """Return the weight of the newest parameters at the next average."""
+        (numbers,), before = self._average.module.parameters(), torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64)
+        with torch.no_grad():
+            numbers.copy_(before)
+            self._average.update_parameters(self._newest)
+            after = numbers.detach()
+        weight = after[0].item()
+        expected = before + weight * (self._newest.numbers.detach() - before)
+        self.is_affine = self.is_affine and bool((after - expected).abs().max() <= _EXACT)
+        return weight
+
+
+class _Numbers(nn.Module):
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        self.numbers = nn.Parameter(numbers)

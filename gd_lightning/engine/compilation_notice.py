@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,16 +54,27 @@ def announcing_compilation(say: Callable[[str], object], engine: str = "fused") 
     if engine != "fused":
         yield
         return
-    from numba.core.event import Listener, install_listener
+    from numba.core.event import install_listener
+
+    with install_listener("numba:compile", _listener_class()(say)):
+        yield
+
+
+@functools.cache
+def _listener_class() -> Any:
+    """Return the class of what Numba calls; to make a class takes longer than short fits do."""
+    from numba.core.event import Listener
 
     class Compilation(Listener):  # type: ignore[misc]  # Numba publishes no types
+        def __init__(self, say: Callable[[str], object]) -> None:
+            self._say = say
+
         def on_start(self, event: Any) -> None:
             if not Announced.already:
                 Announced.already = True
-                say(_sentence())
+                self._say(_sentence())
 
         def on_end(self, event: Any) -> None:
             """Nothing."""
 
-    with install_listener("numba:compile", Compilation()):
-        yield
+    return Compilation

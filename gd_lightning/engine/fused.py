@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -37,8 +37,8 @@ _DENSE = 4
 """Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
 
 
-_PREPARED: set[tuple[int, ...]] = set()
-"""Addresses of compiled functions that this process has called."""
+_PREPARED: set[tuple[Hashable, ...]] = set()
+"""Kinds of chunks whose compiled functions this process has called."""
 
 
 class FusedEngine(Engine):
@@ -81,11 +81,12 @@ class FusedEngine(Engine):
         group = self._optimizer.param_groups[0]
         samples = self._samples.of_chunk(chunk, group["params"][0].dtype)
         dtype, rule, span = samples.x.dtype, self._rule(), self._span(chunk)
+        kind = (self._layout.layers.tobytes(), dtype, rule, span, self._samples.is_large(chunk))
+        if kind in _PREPARED:
+            return
         for keeps in (0, 1):  # losses; code for one of them may be other code
             network = self._network(chunk, dtype, rule, span, self._memory.results(SaveAt(), keeps, dtype)[0])
         network = self._kernels.measuring(network)
-        if network.calls in _PREPARED:
-            return
         state = self._kernels.State(*np.zeros((3, len(self._layout.places)), dtype), np.zeros(1, np.int64))
         ends, room = (
             self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype)),
@@ -93,7 +94,7 @@ class FusedEngine(Engine):
         )
         self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
-        _PREPARED.add(network.calls)
+        _PREPARED.add(kind)
 
     def carry_out(self, chunk: Chunk) -> Trace:
         """Make the updates of a chunk; its rows, if there are any, are trusted to be rows of x."""
@@ -222,11 +223,9 @@ class FusedEngine(Engine):
         return self._pass
 
     def _network_of(self, dtype: np.dtype[Any], update: Any = None) -> Any:
-        layers, shapes, places, _ = self._layout
-        is_as_in_torch = np.array_equal(places, np.arange(len(places)))
-        return self._kernels.network_of(
-            layers, np.array(shapes, dtype), places[:0] if is_as_in_torch else places, update
-        )
+        layout = self._layout
+        shapes = np.array(layout.shapes, dtype)
+        return self._kernels.network_of(layout.layers, shapes, self._saved_places, update)
 
     def _network(self, chunk: Chunk, dtype: np.dtype[Any], rule: Any, span: Any, saved: Any) -> Any:
         """Return the network for compiled code, with the functions that it calls for a chunk."""

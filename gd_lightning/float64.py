@@ -17,7 +17,7 @@ EXACT = 2**53
 """Every whole number up to here is a float64 number."""
 
 NOT_COMPUTABLE: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-"""What is raised where float64 itself does not reach: what comes to infinity, or matrices without an inverse in it."""
+"""What is raised where float64 itself does not reach: overflows, or matrices without an inverse."""
 
 _DOUBLE = ("64-true", "64", 64)
 PRECISIONS = (None, "32-true", "64-true", 32, 64, "32", "64")

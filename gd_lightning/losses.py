@@ -118,7 +118,7 @@ def check_prediction(prediction: object) -> None:
     """Refuse what a network returns instead of its predictions.
 
     Raises:
-        ShapeError: It is no tensor.
+        ShapeError: It is not a tensor.
         InputError: Its numbers are complex.
     """
     if not isinstance(prediction, Tensor):

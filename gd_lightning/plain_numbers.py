@@ -11,7 +11,7 @@ def as_python(value: Any) -> Any:
     """Return a value with NumPy's numbers and arrays, also those in lists, tuples and dicts, as Python's.
 
     Args:
-        value: Any value; what is no number, array, list, tuple or dict is returned as it is.
+        value: Any value; what is not a number, array, list, tuple or dict is returned as it is.
 
     Example:
         >>> as_python({"lr": np.float32(0.5), "sizes": np.array([8, 4]), "nested": (np.int64(1), "auto", None)})

@@ -82,7 +82,7 @@ def store_of_the_run() -> Any:
 
 
 def is_short_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there is too little memory.
+    """Whether an exception means that there is too little memory.
 
     Accelerators have a class for it, and so have Python and NumPy. Memory of the CPU, of which torch raises a plain
     ``RuntimeError``, is told by the name of what allocates it.

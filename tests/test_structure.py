@@ -142,6 +142,30 @@ def test_every_package_has_a_layer() -> None:
     assert {_package(path) for path in FILES} == set(LAYERS)
 
 
+LINES_OF_A_FUNCTION, METHODS_OF_A_CLASS = 40, 20
+MEDIAN, NINTH_TENTH, LONGEST = 125, 280, 450  # lines of a file
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_and_classes_fit_on_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            # Arguments and their description, which is longest where most people read it, do not count.
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = node.end_lineno - body[0].lineno + 1 if body and node.end_lineno else 0
+            assert lines <= LINES_OF_A_FUNCTION, f"{node.name} has {lines} lines"
+        elif isinstance(node, ast.ClassDef):
+            methods = sum(isinstance(each, ast.FunctionDef) for each in node.body)
+            assert methods <= METHODS_OF_A_CLASS, f"{node.name} has {methods} methods"
+
+
+def test_files_are_short() -> None:
+    lengths = sorted(len(path.read_text().splitlines()) for path in FILES)
+    assert lengths[len(lengths) // 2] <= MEDIAN
+    assert lengths[len(lengths) * 9 // 10] <= NINTH_TENTH
+    assert lengths[-1] <= LONGEST
+
+
 def _fresh(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
 

@@ -19,7 +19,7 @@ def best_of(trainer: Trainer, history: History, directory: Path | None) -> BestC
     Args:
         trainer: The Trainer, whose run has ended.
         history: The record of the run, which says to which epoch an update belongs.
-        directory: That of the run; what lies in it is named from there.
+        directory: The directory of the run; files inside it are named relative to it.
     """
     for callback in trainer.checkpoint_callbacks:
         if not isinstance(callback, ModelCheckpoint) or callback.monitor is None or callback.best_model_score is None:

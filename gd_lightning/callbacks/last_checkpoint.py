@@ -46,10 +46,10 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, interval: float = 60.0) -> None:
         if not interval > 0:
-            raise InputError(f"interval {interval} is no time between checkpoints; use seconds above 0")
+            raise InputError(f"cannot use interval {interval} as the seconds between checkpoints; use a number above 0")
         self.interval = self.max_chunk_seconds = interval
         self.update: int | None = None
-        """Behind which update this run saved the checkpoint that there is."""
+        """The update after which this run saved its present checkpoint."""
         self._saved_at = time.monotonic()
         # Attributes read by loggers that upload checkpoints: there is one checkpoint, the last, and no best one.
         self.last_model_path = self.best_model_path = ""
@@ -70,7 +70,7 @@ class LastCheckpoint(Checkpoint):
         if directory is None or trainer.ckpt_path is None:
             return
         if Path(trainer.ckpt_path).resolve() != (directory / LAST_CHECKPOINT).resolve():
-            return  # it goes on in another directory, from which the files of this one are not removed
+            return  # it is continued in another directory, and the files in this one are kept
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
             if not isinstance(callback, ModelCheckpoint) or not state or callback.dirpath is None:

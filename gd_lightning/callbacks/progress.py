@@ -1,6 +1,6 @@
 """What a terminal shows of long computations: progress bars of runs, and a line of what has no steps to count.
 
-Where standard error is no terminal, nothing is written.
+Where standard error is not a terminal, nothing is written.
 """
 
 from __future__ import annotations

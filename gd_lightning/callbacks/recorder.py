@@ -72,7 +72,7 @@ class HistoryRecorder(Callback):
 
     max_chunk_seconds = math.inf
     updates_between_hooks: int = 0
-    """After how many updates a chunk ends, so that there is a hook; 0: it may be of any length."""
+    """Number of updates after which a chunk ends, so that hooks are called; 0: a chunk may have any length."""
     takes_validations_from_trace = True
     """Validations of epochs within a chunk are read from its trace, and their hooks are not needed."""
     rows: UpdateRows
@@ -187,7 +187,7 @@ class HistoryRecorder(Callback):
         if trainer.state.fn == "fit" and self._resumed is not None and self._resumed.get("averaged"):
             raise InputError(
                 f"cannot continue this run, because its weights are {self._resumed['averaged'].partition(';')[0]}, and "
-                "those of its last update are not kept; train anew with more epochs"
+                "those of its last update are not kept; start a new run with more epochs"
             )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -33,7 +33,7 @@ class StopOnDivergence(Callback):
         divergence_factor: A train loss above this multiple of the one at update 0 has diverged.
 
     Raises:
-        InputError: ``on_divergence`` is unknown, or the factor is no finite number above 1.
+        InputError: ``on_divergence`` is unknown, or the factor is not a finite number above 1.
     """
 
     max_chunk_seconds = math.inf

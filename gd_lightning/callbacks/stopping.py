@@ -103,13 +103,13 @@ class LossBelow(Criterion):
         threshold: The train loss that is low enough.
 
     Raises:
-        InputError: The bound is no finite number.
+        InputError: The bound is not a finite number.
     """
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
         if not math.isfinite(threshold):
-            raise InputError(f"threshold {threshold} is no train loss to reach; use a finite number")
+            raise InputError(f"cannot use threshold {threshold} as a train loss; use a finite number")
         self.threshold = threshold
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
@@ -134,7 +134,7 @@ class ExcessBelow(Criterion):
         relative: Whether ``excess`` is relative to the least-squares loss.
 
     Raises:
-        InputError: The bound is no finite number above 0.
+        InputError: The bound is not a finite number above 0.
     """
 
     def __init__(self, excess: float, relative: bool = False) -> None:
@@ -199,13 +199,13 @@ class GradientNormBelow(Criterion):
         threshold: The Euclidean norm, over all parameters, that is small enough.
 
     Raises:
-        InputError: The bound is no finite number above 0.
+        InputError: The bound is not a finite number above 0.
     """
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
         if not 0 < threshold < math.inf:
-            raise InputError(f"threshold {threshold} is no norm to get below; use a finite number above 0")
+            raise InputError(f"cannot use threshold {threshold} as a gradient norm; use a finite number above 0")
         self.threshold = threshold
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
@@ -249,7 +249,7 @@ class LossPlateau(Criterion):
         if epochs < 1:
             raise InputError(f"cannot wait {epochs} epochs for progress; use 1 or more")
         if not 0 <= min_delta < 1:
-            raise InputError(f"min_delta {min_delta} is no part of a loss; use 0 or more, and less than 1")
+            raise InputError(f"cannot use min_delta {min_delta} as a part of the loss; use 0 or more, and less than 1")
         self.epochs = epochs
         self.min_delta = min_delta
         self._counted, self._saved = _NOTHING_COUNTED, None
@@ -310,7 +310,7 @@ class TimeBudget(Criterion):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         if not 0 < seconds < math.inf:
-            raise InputError(f"{seconds} seconds are no time to train in; use a finite number above 0")
+            raise InputError(f"cannot train for {seconds} seconds; use a finite number above 0")
         self.seconds = seconds
         self.max_chunk_seconds = _PRECISION * seconds
 

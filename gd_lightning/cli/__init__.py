@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gd_lightning import __version__
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C
 from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.fork_server import start_fork_server
@@ -59,8 +60,6 @@ def _main(given: Sequence[str], program: Program, load: Callable[[], _Execute]) 
             return BAD_INPUT
         given = list(given)
         if given == ["--version"]:
-            from gd_lightning import __version__
-
             print(f"gd_lightning {__version__}")
             return COMPLETED
         if (text := quick_help(given)) is not None:

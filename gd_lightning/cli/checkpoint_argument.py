@@ -131,7 +131,9 @@ def _checkpoint_of(given: str, logs: Path) -> tuple[Path, Path | None]:
     if given in ("last", BEST) and not path.exists():
         newest = last_checkpoint(logs)
         if newest is None:
-            raise InputError(f"cannot find the {given} run, because {logs} holds none; train first, or give its path")
+            raise InputError(
+                f"cannot find the {given} run, because {logs} contains none; train first, or give its path"
+            )
         run = newest.parent.parent
         return (newest if given == "last" else best_checkpoint(run)), run
     if path.name == BEST and path.parent.is_dir() and not path.exists():
@@ -155,7 +157,7 @@ def _from_config(path: Path) -> dict[str, Any]:
         return kept
     except (ConfigError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"cannot read the options of the run from {path}, because it is damaged; mend it, or delete it to use "
+            f"cannot read the options of the run from {path}, because it is damaged; repair it, or delete it to use "
             "those of the checkpoint"
         ) from error
 

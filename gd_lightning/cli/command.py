@@ -79,7 +79,7 @@ _DEFAULTS = {
     "use_distributed_sampler": False,
 }
 _JUDGED = {"model", "dataloaders", "datamodule", "verbose", "weights_only", "return_predictions"}
-# The subcommands, and the arguments of the Trainer's methods that are no options.
+# The subcommands, and the arguments of the Trainer's methods that are not options.
 _SUBCOMMANDS: dict[str, set[str]] = {
     "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
     "validate": _JUDGED,
@@ -127,6 +127,7 @@ class Command(OpenCLI):
         self._named = NamedClasses()
         self._member_directory: Path | None = None  # of a run of a comparison
         self._has_said_what_was_read = False
+        self._is_member = False  # whether it trains a run of a comparison, or makes its trial update
         self._is_tried = False  # a run of a comparison, before the first one is trained
         check_launcher()
         distrust()
@@ -191,24 +192,11 @@ class Command(OpenCLI):
         self.options = parse_options(parser, others)
         self.config = self.options.config
         if len(others) < len(given):
-            self.options = parse_options(parser, [*others, f"--model.lr={self._best_lr()}"])
+            self.options = parse_options(parser, [*others, f"--model.lr={_announced_best_lr(self)}"])
             self.config = self.options.config
         for argument in printing:
             print(printed_config(self.options, argument.partition("=")[2]), end="")
             parser.exit()
-
-    def _best_lr(self) -> str:
-        """Return the learning rate that is best for a run with the other options, and say what it is best for."""
-        self.before_instantiate_classes()
-        values = self.options.values
-        with refusals_of():
-            made = self.options.stage_parser.instantiate_classes(copy.deepcopy(values))
-        data, limits = made.data, values.trainer
-        with own_generator(data.seed), precision_of_run(limits.precision):
-            epochs = most_epochs(limits.max_epochs, limits.max_steps, data.variant)
-            found = best_lr(made.model, data, data.variant.batch_size, epochs)
-        say(f"lr is {found.lr:g}: {found.purpose}")
-        return f"{found.lr:g}"
 
     # Making
 
@@ -376,11 +364,6 @@ class Command(OpenCLI):
         recorder: HistoryRecorder = command.instantiated("recorder")
         return recorder.history
 
-    @property
-    def _is_member(self) -> bool:
-        """Whether this command trains a run of a comparison, or makes its trial update."""
-        return self._is_tried or self._member_directory is not None
-
     def _member(self, options: ParsedOptions, directory: Path | None) -> Command:
         """Return a command that trains a run of a comparison, with the parsers of this one.
 
@@ -391,12 +374,26 @@ class Command(OpenCLI):
         member = copy.copy(self)
         member._begun, member._member_directory = time.monotonic(), directory  # each run has the whole time limit
         member.options, member.config, member.subcommand = options, options.config, "fit"
-        member._is_tried = directory is None
+        member._is_member, member._is_tried = True, directory is None
         member.seed_anew()
         member.before_instantiate_classes()
         member.instantiate_classes()
         member.model.fewest_fused_updates = 0  # all runs should have the same engine, since their seconds are compared
         return member
+
+
+def _announced_best_lr(command: Command) -> str:
+    """Return the learning rate that is best for a run with the other options, and say what it is best for."""
+    command.before_instantiate_classes()
+    values = command.options.values
+    with refusals_of():
+        made = command.options.stage_parser.instantiate_classes(copy.deepcopy(values))
+    data, limits = made.data, values.trainer
+    with own_generator(data.seed), precision_of_run(limits.precision):
+        epochs = most_epochs(limits.max_epochs, limits.max_steps, data.variant)
+        found = best_lr(made.model, data, data.variant.batch_size, epochs)
+    say(f"lr is {found.lr:g}: {found.purpose}")
+    return f"{found.lr:g}"
 
 
 def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:

@@ -62,9 +62,11 @@ def _execute(args: list[str], begun: float, program: Program) -> int:
     except InputError as error:
         return _say(str(error), BAD_INPUT, speaks)
     except OSError as error:
-        return _say(f"cannot go on, because of {_where(error)}; {_way_out(error)}", FAILED)
+        return _say(f"cannot continue, because of {_where(error)}; {_way_out(error)}", FAILED)
     except Exception as error:
-        return _say(f"cannot go on, because {_cause(error, made)}", FAILED, is_consequence=is_loss_of_a_process(error))
+        return _say(
+            f"cannot continue, because {_cause(error, made)}", FAILED, is_consequence=is_loss_of_a_process(error)
+        )
     finally:
         _leave_process_group()
 

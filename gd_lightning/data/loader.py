@@ -176,7 +176,7 @@ class BatchLoader(DataLoader[Pair]):
             )
         if samples % self.variant.batch_size and samples != self.variant.samples_per_epoch:
             raise InputError(
-                f"cannot continue within an epoch after {samples} samples, because that is no multiple of batch_size "
-                f"{self.variant.batch_size}; continue with the batch_size of the checkpoint"
+                f"cannot continue within an epoch after {samples} samples, because that is not a multiple of "
+                f"batch_size {self.variant.batch_size}; continue with the batch_size of the checkpoint"
             )
         self._consumed = self._resume_at = samples

@@ -266,7 +266,7 @@ class RegressionDataModule(ProblemDataModule):
         )
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is no choice
+    def load_from_checkpoint(  # type: ignore[override]  # fewer arguments: how it is loaded is not a choice
         cls, checkpoint_path: str | Path, **kwargs: Any
     ) -> RegressionDataModule:
         """Return the data module of a checkpoint, with its problem.
@@ -288,7 +288,7 @@ class RegressionDataModule(ProblemDataModule):
             saved = options.get("problem")
             if saved is None:
                 raise InputError(
-                    f"cannot make the data again, because {checkpoint_path} does not name the problem; give problem="
+                    f"cannot recreate the data, because {checkpoint_path} does not name the problem; give problem="
                 )
             kwargs["problem"] = _problem_from(saved)
         loaded = super().load_from_checkpoint(checkpoint_path, weights_only=True, **kwargs)
@@ -314,11 +314,13 @@ def _problem_from(saved: dict[str, Any]) -> Problem:
     """
     cls = problem_class(saved["class_path"])
     if cls.holds_data:
-        raise InputError("cannot make the data again, because no checkpoint holds the arrays of a run; give problem=")
+        raise InputError(
+            "cannot recreate the data, because checkpoints do not contain the arrays of a run; give problem="
+        )
     try:
         return cls(**saved.get("init_args", {}))
     except TypeError as error:
         raise InputError(
-            f"cannot make the data again, because {cls.__name__} cannot be made with what the checkpoint holds "
+            f"cannot recreate the data, because {cls.__name__} cannot be made from the checkpoint "
             f"({first_line(error)}); give problem="
         ) from error

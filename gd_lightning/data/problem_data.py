@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from gd_lightning.data.fingerprint import Fingerprint
+from gd_lightning.data.fingerprint import Fingerprint, refuse_other_data
 from gd_lightning.data.placement import device_of, loaded, model_of, precision_of
 from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_samples
 from gd_lightning.errors import DataWarning, InputError
@@ -68,7 +68,7 @@ class ProblemDataModule(LightningDataModule):
 
     def parts_in(self, dtype: torch.dtype) -> Parts:
         """Return the samples for training, validation and test in a given precision."""
-        key = dtype, *self._is_full()
+        key = dtype, *_stay_in_float64(self)
         if key not in self._parts:
             samples = self._draw(*key)
             if samples.lost_digits:
@@ -96,7 +96,7 @@ class ProblemDataModule(LightningDataModule):
         """Load the data, and refuse data that differ from those of the continued or evaluated run."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
-        self._refuse_other_data()
+        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem)
         return in_precision(self.problem, x, y, dtype, full_x, full_y)
 
     @property
@@ -104,18 +104,6 @@ class ProblemDataModule(LightningDataModule):
         """What the model is asked to standardise: features, targets, both or nothing."""
         both = frozenset(("features", "targets"))
         return both if self.standardize == "both" else both & {self.standardize}
-
-    def _is_full(self) -> tuple[bool, bool]:
-        """Whether float64 features, and targets, stay in float64, because a standardising layer converts them.
-
-        A model with a standardising layer may also be given data without the option ``standardize``.
-        """
-        model, has_float64 = model_of(self.trainer), device_of(self.trainer).type != "mps"
-        x, y = (
-            has_float64 and (part in self.standardized_parts or getattr(model, layer, None) is not None)
-            for part, layer in (("features", "standardize"), ("targets", "standardize_targets"))
-        )
-        return x, y
 
     @property
     def in_features(self) -> int:
@@ -137,16 +125,11 @@ class ProblemDataModule(LightningDataModule):
         Args:
             centred: Whether the means are subtracted; not for a model without biases.
         """
-        return self._layer("features", 0, centred)
+        return _fitted_layer(self, "features", 0, centred)
 
     def standardization_of_targets(self, centred: bool = True) -> Standardize | None:
         """Return the layer that standardises targets, as :meth:`standardization` does for features."""
-        return self._layer("targets", 1, centred)
-
-    def _layer(self, part: str, place: int, centred: bool) -> Standardize | None:
-        if part not in self.standardized_parts or self._needs_new_inputs_only:
-            return None
-        return Standardize.fit(lambda: (pair[place] for pair in self.train.pieces()), centred)
+        return _fitted_layer(self, "targets", 1, centred)
 
     # Columns, and the data of a run
 
@@ -201,22 +184,7 @@ class ProblemDataModule(LightningDataModule):
         problem = state_dict.get("problem")
         is_same = is_plain(problem) and problem == self.hparams["problem"]
         self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
-        self._refuse_other_data()
-
-    def _refuse_other_data(self) -> None:
-        """Refuse data other than those that a run was trained on.
-
-        Raises:
-            InputError: The data differ.
-        """
-        if self._fingerprint is None or self._fingerprint_of_run is None:
-            return
-        names = None if self.column_names is None else [*self.column_names[0], *self.column_names[1]]
-        if difference := self._fingerprint.difference(self._fingerprint_of_run, names):
-            raise InputError(
-                f"cannot use {self.problem.label} with this checkpoint, because {difference}; begin a new run without "
-                "the checkpoint, or predict new rows with predict_inputs"
-            )
+        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem)
 
     # Inputs to predict at
 
@@ -227,9 +195,9 @@ class ProblemDataModule(LightningDataModule):
             InputError: The file cannot be read, lacks a feature, or has a row that is not finite in this precision.
         """
         if self.predict_inputs is None:
-            return self._draw(precision_of(self.trainer), *self._is_full()).x
+            return self._draw(precision_of(self.trainer), *_stay_in_float64(self)).x
         x, dtype = self.problem.read_inputs(Path(self.predict_inputs)), precision_of(self.trainer)
-        x = x.to(torch.promote_types(x.dtype, dtype) if self._is_full()[0] else dtype)
+        x = x.to(torch.promote_types(x.dtype, dtype) if _stay_in_float64(self)[0] else dtype)
         finite = torch.isfinite(x).all(dim=1)
         if not finite.all():
             row = int((~finite).nonzero()[0]) + 1
@@ -241,7 +209,28 @@ class ProblemDataModule(LightningDataModule):
 
     def prediction_targets(self) -> Tensor | None:
         """Return the targets of the inputs to predict at, shape (N, K); None for other inputs than the problem's."""
-        return self._draw(precision_of(self.trainer), *self._is_full()).y if self.predict_inputs is None else None
+        return (
+            self._draw(precision_of(self.trainer), *_stay_in_float64(self)).y if self.predict_inputs is None else None
+        )
+
+
+def _stay_in_float64(data: ProblemDataModule) -> tuple[bool, bool]:
+    """Whether float64 features, and targets, stay in float64, because a standardising layer converts them.
+
+    A model with a standardising layer may also be given data without the option ``standardize``.
+    """
+    model, has_float64 = model_of(data.trainer), device_of(data.trainer).type != "mps"
+    x, y = (
+        has_float64 and (part in data.standardized_parts or getattr(model, layer, None) is not None)
+        for part, layer in (("features", "standardize"), ("targets", "standardize_targets"))
+    )
+    return x, y
+
+
+def _fitted_layer(data: ProblemDataModule, part: str, place: int, centred: bool) -> Standardize | None:
+    if part not in data.standardized_parts or data._needs_new_inputs_only:
+        return None
+    return Standardize.fit(lambda: (pair[place] for pair in data.train.pieces()), centred)
 
 
 def _are_names(value: Any) -> bool:

@@ -282,7 +282,7 @@ def split_samples(
     if prescribed is not None and test_size:
         raise InputError(
             f"cannot hold out test_size {test_size} from {type(problem).__name__}, because it prescribes "
-            "its own split; give val_size too, to split anew"
+            "its own split; give val_size too, to make a new split"
         )
     none = torch.empty(0, dtype=torch.long)
     if prescribed is not None:
@@ -334,12 +334,13 @@ def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
     """
     if not (isinstance(split, tuple) and len(split) == 2):
         raise InputError(
-            f"cannot use the split of {name}, because it is no pair of rows; give rows for training and validation"
+            f"cannot use the split of {name}, because it is not a pair of lists of rows; give "
+            "rows for training and validation"
         )
     for rows in split:
         if not isinstance(rows, Tensor) or rows.ndim != 1 or rows.dtype not in _ROW_NUMBERS:
             raise InputError(
-                f"cannot use the split of {name}, because its rows are no whole numbers of shape (n,); make them with "
+                f"cannot use the split of {name}, because its rows are not whole numbers of shape (n,); make them with "
                 "torch.tensor([0, 1, 2])"
             )
         if len(rows) and not 0 <= (wrong := int(rows.max() if rows.min() >= 0 else rows.min())) < n:
@@ -347,11 +348,11 @@ def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
                 f"cannot use the split of {name}, because there is no row {wrong}; use numbers from 0 to {n - 1}"
             )
     if not len(split[0]):
-        raise InputError(f"cannot use the split of {name}, because no row is for training; give it some")
+        raise InputError(f"cannot use the split of {name}, because it has no rows for training; give it some")
     both = torch.cat(split)
     if len(both.unique()) < len(both):
         raise InputError(
-            f"cannot use the split of {name}, because a row stands in it twice; use each row once, for training or "
+            f"cannot use the split of {name}, because it contains a row twice; use each row once, for training or "
             "validation"
         )
 

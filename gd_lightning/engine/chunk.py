@@ -77,7 +77,7 @@ class DivergenceCheck:
     """Ends a chunk early at a check, if a saved batch loss since the last check is above a bound or nan.
 
     Args:
-        bound: The largest batch loss that is no reason to stop.
+        bound: The largest batch loss that is not a reason to stop.
         start: How many updates of the chunk come before its first check.
         every: How many updates lie between two checks.
         suspected: Whether there was such a batch loss before the chunk, not yet checked.
@@ -314,7 +314,7 @@ class Chunk:
             ValueError: There are several.
         """
         if self.updates != 1:
-            raise ValueError(f"a chunk of {self.updates} updates is no single batch (x, y)")
+            raise ValueError(f"cannot use a chunk of {self.updates} updates as a single batch (x, y)")
         return iter(self.batch(0))
 
     def batch(self, position: int) -> Pair:

@@ -47,7 +47,7 @@ def compiler(stamp: str = STAMP, **options: Any) -> Callable[[_Function], _Funct
 # A run may diverge, so nan and inf must stay what they are. Only sums may be reordered, and only within a function that
 # does nothing else: what is saved, or where a chunk is cut, must not change how an update is rounded.
 _SUMS, _ELSE = {"contract", "reassoc", "nsz"}, {"contract"}
-# Without Numba's run time there are no reference counts, which would take longer than the arithmetic; nor allocations.
+# Without Numba's run time there are no reference counts, which would take longer than the arithmetic, and no memory.
 # Division is that of NumPy: Python's exception would need a branch, which keeps a loop out of vector registers.
 _INNER: dict[str, Any] = {
     "_nrt": False,

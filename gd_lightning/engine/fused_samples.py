@@ -42,7 +42,7 @@ class SampleArrays:
 
         Raises:
             ShapeError: They do not fit the network.
-            InputError: They have another precision, or the rows are no order of them.
+            InputError: They have another precision, or the rows are not an order of them.
         """
         x, y, rows, samples = chunk.x, chunk.y, chunk.rows, chunk.variant.train_samples
         widths = int(self._layout.layers[0, 0]), int(self._layout.layers[-1, 1])
@@ -55,7 +55,7 @@ class SampleArrays:
         if {x.dtype, y.dtype} != {dtype}:
             raise InputError(f"a network of {dtype} cannot be trained on {x.dtype} and {y.dtype}; convert the data")
         if rows is not None and len(rows) < samples * -(-chunk.stop // chunk.per_epoch):
-            raise InputError(f"{len(rows)} rows are no order of {samples} samples; give each sample once")
+            raise InputError(f"cannot use {len(rows)} rows as the order of {samples} samples; give each sample once")
         arrays = self.arrays(x, y, rows)
         return arrays._replace(columns=self._columns_of(chunk, arrays.x)) if self._reads_columns(chunk) else arrays
 

@@ -132,7 +132,7 @@ def why_not_parameters(network: nn.Module) -> str:
 
 def _why_not_optimizer(network: nn.Module, optimizer: Optimizer) -> str:
     if type(optimizer) not in OPTIMIZERS:
-        return f"{type(optimizer).__name__} is none of {', '.join(kind.__name__ for kind in OPTIMIZERS)}"
+        return f"{type(optimizer).__name__} is not one of {', '.join(kind.__name__ for kind in OPTIMIZERS)}"
     if has_hooks(vars(optimizer)):
         return "a hook is registered on the optimiser"
     step = vars(optimizer).get("step")  # torch's schedulers put one there, which notes that it was called

@@ -141,13 +141,8 @@ def make_exploration(
         InputError: The options do not train a line.
     """
     module.configure_for(data)
-    x, y = _samples(data)
-    start, layer, targets = _line(module), module.standardize, module.standardize_targets
-    if layer is not None:
-        x = layer.standardized(x[:, None])[:, 0]
-    if targets is not None:
-        # Targets that are divided by a number have the same updates; so losses stay in original units.
-        start, y = start.times_plus(targets.scale, torch.zeros_like(targets.mean)), y - targets.mean
+    layer, targets = module.standardize, module.standardize_targets
+    x, y, start = _trained_on(module, *_samples(data))
     _check_numbers(x, y)
     content = {
         **_description(data, layer, targets),
@@ -160,6 +155,17 @@ def make_exploration(
         "settings": _settings(module, data, max_epochs, start),
     }
     return Exploration(type(data.problem).__name__, content)
+
+
+def _trained_on(module: RegressionModule, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Affine]:
+    """Return samples as the page trains on them, shape (N,), and the line that it starts from."""
+    start, layer, targets = _line(module), module.standardize, module.standardize_targets
+    if layer is not None:
+        x = layer.standardized(x[:, None])[:, 0]
+    if targets is not None:
+        # Targets that are divided by a number have the same updates; so losses stay in original units.
+        start, y = start.times_plus(targets.scale, torch.zeros_like(targets.mean)), y - targets.mean
+    return x, y, start
 
 
 def _settings(module: RegressionModule, data: RegressionDataModule, epochs: float, start: Affine) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def initialize(network: nn.Module, scheme: str) -> None:
-    """Draw the weights of all linear layers anew, and set their biases to 0.
+    """Draw new weights of all linear layers, and set their biases to 0.
 
     Args:
         network: Changed in place.

@@ -53,7 +53,7 @@ class LinearRegressor(nn.Linear):
     def affine(self) -> Affine:
         """Return the parameters, which share memory with this module unless they are computed from others."""
         for hook in forward_pre_hooks(self):
-            # Pruning computes them at the beginning of a pass, which may lie before the last update.
+            # Pruning computes them at the beginning of a pass, which may be before the last update.
             if isinstance(hook, BasePruningMethod):
                 with torch.no_grad():
                     hook(self, None)
@@ -88,11 +88,11 @@ class MLPRegressor(nn.Sequential):
         dropout: float = 0.0,
     ) -> None:
         if not hidden_sizes or min(hidden_sizes) < 1 or max(hidden_sizes) > sys.maxsize:
-            raise InputError(f"hidden_sizes {list(hidden_sizes)} are no layer widths; use whole numbers from 1")
+            raise InputError(f"cannot use hidden_sizes {list(hidden_sizes)} as layer widths; use whole numbers from 1")
         if activation not in _ACTIVATIONS:
             raise InputError(f"activation {activation!r} is unknown; use one of {', '.join(_ACTIVATIONS)}")
         if not 0 <= dropout < 1:
-            raise InputError(f"dropout {dropout} is no probability below 1; use a number from 0 to below 1")
+            raise InputError(f"cannot use dropout {dropout} as a probability; use a number from 0 to below 1")
         layers: list[nn.Module] = []
         widths = [in_features, *hidden_sizes]
         for width, next_width in pairwise(widths):

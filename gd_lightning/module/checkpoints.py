@@ -111,11 +111,11 @@ def refuse_other_options(checkpoint: Mapping[str, Any], *options: Mapping[str, A
         if "standardize" in before:
             before["standardize"] = standardized_before(before["standardize"])
         for name in sorted(set(given) & set(before) - _FREE):
-            # Tensors, which a damaged checkpoint may hold, are no options.
+            # Tensors, which a damaged checkpoint may hold, are not options.
             if not (is_plain(before[name]) and given[name] == before[name]):
                 raise InputError(
                     f"cannot continue with {name} {given[name]}, because the run was made with {before[name]}; "
-                    "leave it as it was, or train anew without the checkpoint"
+                    "leave it as it was, or start a new run without the checkpoint"
                 )
 
 

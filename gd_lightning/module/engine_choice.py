@@ -24,7 +24,7 @@ from gd_lightning.torch_internals import has_hooks
 EngineChoice = Literal["auto", "autograd", "fused"]
 
 NOT_THERE = "engine fused is not available, because {}; the updates are carried out by autograd"
-_NO_LONGER = "engine fused cannot go on, because {}; from update {:,} on, the updates are carried out by autograd"
+_NO_LONGER = "engine fused cannot continue, because {}; from update {:,} on, the updates are carried out by autograd"
 
 # So many small updates are over by autograd before compiled code is loaded, which takes half a second, and before it is
 # compiled, where nothing can be written and each process has to compile for itself.

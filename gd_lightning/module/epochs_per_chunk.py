@@ -52,7 +52,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
         if own_method(callback, Callback, _HOOKS) and not _can_do_without_epochs(callback):
             return f"{type(callback).__name__} looks at single epochs"
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Lightning sets it elsewhere
-        return "the data are loaded anew"
+        return "the data are loaded again"
     if trainer.enable_validation and trainer.check_val_every_n_epoch is None:
         return "validation counts updates, or seconds"
     if trainer.should_stop or trainer.fit_loop.restarting or trainer.fit_loop.epoch_loop.restarting:

@@ -103,7 +103,7 @@ def _check_gradient(module: LightningModule, loss: Tensor) -> None:
     except RuntimeError as error:
         raise InputError(
             f"cannot train this network, because torch cannot compute its gradient in every update "
-            f"({first_line(error)}); make the predictions anew in each call of forward, changing no tensor in place"
+            f"({first_line(error)}); make the predictions again in each call of forward, changing no tensor in place"
         ) from error
 
 

@@ -22,18 +22,19 @@ from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Schem
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, Decision, EngineChoice, own_method
 from gd_lightning.module.first_update import try_update
 from gd_lightning.module.metrics import ErrorSums, MeanLoss, regression_metrics
-from gd_lightning.module.network import NetworkFactory, NetworkModule
+from gd_lightning.module.network import NetworkFactory
+from gd_lightning.module.network_checkpoints import CheckpointedModule
 from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.options import ClassSpec, plain_options
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.trainer_checks import check_accumulation
 from gd_lightning.module.training_step import UpdateState, descend_parts, penalized, weight_in_mean
-from gd_lightning.module.validation import Validation
-from gd_lightning.threads import is_little, one_thread_if
+from gd_lightning.module.validation import Validation, measure_errors
+from gd_lightning.threads import one_thread_if
 from gd_lightning.torch_internals import has_global_hooks, has_hooks, mixes_samples
 
 
-class RegressionModule(NetworkModule):
+class RegressionModule(CheckpointedModule):
     """A linear or multilayer-perceptron regressor, trained by gradient descent.
 
     The data determine the numbers of features and outputs. The batch loss is the mean over the samples of a batch and
@@ -297,11 +298,11 @@ class RegressionModule(NetworkModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure loss, MSE, MAE and R2 on validation data."""
-        self._measure("val", *batch)
+        measure_errors(self, "val", *batch, self._updates.engine)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measure loss, MSE, MAE and R2 on test data."""
-        self._measure("test", *batch)
+        measure_errors(self, "test", *batch)
 
     def errors_of_validation(self, x: Tensor, y: Tensor) -> ErrorSums:
         """Return the sums of errors of samples x (B, D) and y (B, K).
@@ -312,17 +313,3 @@ class RegressionModule(NetworkModule):
         """
         prediction = self(x)
         return ErrorSums.of(prediction, y, self.measured_loss(prediction, y))
-
-    def _measure(self, stage: str, x: Tensor, y: Tensor) -> None:
-        mean, metrics = getattr(self, f"{stage}_mean_loss"), getattr(self, f"{stage}_metrics")
-        engine = self._updates.engine if stage == "val" else None
-        errors = None if engine is None else engine.errors_of_validation(x, y)
-        with one_thread_if(is_little(self, len(x))):
-            if errors is None:
-                errors = self.errors_of_validation(x, y)
-            mean.update(errors.loss, y.numel())
-            metrics.update(errors, y)
-        # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
-        to_logger = None if self.log_to_logger or self.trainer.state.fn != "fit" else False
-        self.log(f"{stage}_loss", mean, logger=to_logger)
-        self.log_dict(metrics, logger=to_logger)

@@ -76,7 +76,7 @@ def settle_position(checkpoint: dict[str, Any]) -> None:
     validation = loops["epoch_loop.val_loop.batch_progress"]
     validation["is_last_batch"] = False
     _set(validation["current"], begun=0, over=0)
-    # One batch begun and none over makes Lightning begin the validation anew.
+    # With one batch begun and none completed, Lightning starts the validation again.
     _set(validation["total"], begun=int(validation_to_come), over=0)
 
 
@@ -119,7 +119,7 @@ def _begin_epoch_of_averages(trainer: Trainer, callback: StochasticWeightAveragi
     rates = [group["lr"] for group in groups]
     callback.on_train_epoch_start(trainer, trainer.lightning_module)
     for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate  # a scheduler that is made anew sets the first one of its own
+        group["lr"] = rate  # a new scheduler sets its own first rate
 
 
 def _step_plateau_schedulers(trainer: Trainer, to_come: str | None) -> None:

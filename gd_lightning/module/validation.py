@@ -29,7 +29,7 @@ HOOKS = (
 )  # fmt: skip
 """Hooks of a validation, of callbacks and modules."""
 
-_STEP = ("validation_step", "_measure", "errors_of_validation")
+_STEP = ("validation_step", "errors_of_validation")
 _METHODS = (*HOOKS, "on_validation_model_eval", "on_validation_model_train", "on_validation_model_zero_grad", *_STEP)
 _METRICS = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "r2": R2}
 
@@ -205,3 +205,26 @@ def _can_do_without_validations(callback: Callback) -> bool:
             return not any(name in vars(part) for part in (callback, *newer) for name in HOOKS)
         newer.append(kind)
     return False
+
+
+def measure_errors(module: Any, stage: str, x: Tensor, y: Tensor, engine: Any = None) -> None:
+    """Add samples to the loss and the metrics of a stage, and log these.
+
+    Args:
+        module: A :class:`~gd_lightning.RegressionModule` in a Trainer.
+        stage: val or test.
+        x: Features, shape (B, D).
+        y: Targets, shape (B, K).
+        engine: The engine of the run, which may have summed the errors already; None: the module sums them.
+    """
+    mean, metrics = getattr(module, f"{stage}_mean_loss"), getattr(module, f"{stage}_metrics")
+    errors = None if engine is None else engine.errors_of_validation(x, y)
+    with one_thread_if(is_little(module, len(x))):
+        if errors is None:
+            errors = module.errors_of_validation(x, y)
+        mean.update(errors.loss, y.numel())
+        metrics.update(errors, y)
+    # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
+    to_logger = None if module.log_to_logger or module.trainer.state.fn != "fit" else False
+    module.log(f"{stage}_loss", mean, logger=to_logger)
+    module.log_dict(metrics, logger=to_logger)

@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from gd_lightning.plots.style import new_figure, write_plainly
 from gd_lightning.theory import Boundaries, OutcomeMap, Verdict
 
-# Green is there, blue is cold, yellow is noisy, red is out: neighbours differ in lightness, or in their hatching.
+# Green converges, blue is slow, yellow is noisy, red diverges: neighbours differ in lightness, or in their hatching.
 REGION_COLORS = {
     Verdict.CONVERGES: "#009E73",
     Verdict.SLOW: "#56B4E9",

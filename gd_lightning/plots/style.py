@@ -47,7 +47,7 @@ _FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of the ends of a logarithmic axi
 
 
 class LiteralFigure(Figure):
-    """A figure that draws titles and labels as they are: names of columns and runs are no formulas, whatever they hold.
+    """A figure that draws titles and labels literally: names of columns and runs are not formulas.
 
     The numbers on axes are Matplotlib's own, and may be.
     """
@@ -88,7 +88,7 @@ def add_legend(axes: Axes) -> None:
 
 
 def few_ticks(axes: Axes) -> None:
-    """Have few enough numbers on the axes of a small panel that long ones do not lie on each other."""
+    """Have few enough numbers on the axes of a small panel that long ones do not overlap."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
@@ -204,8 +204,8 @@ def checked_formats(given: str | Sequence[str]) -> list[str]:
     """
     names, unknown = listed(given, FORMATS)
     if unknown or not names:
-        wrong = f"a picture as {unknown[0]}" if unknown else "without a format"
-        raise InputError(f"cannot draw {wrong}, because that is no known format; use {', '.join(FORMATS)}")
+        wrong = f"a picture in the format {unknown[0]!r}" if unknown else "a picture without a format"
+        raise InputError(f"cannot write {wrong}; use {', '.join(FORMATS)}")
     return names
 
 
@@ -214,7 +214,7 @@ def listed(given: str | Sequence[str], known: Collection[str]) -> tuple[list[str
 
     Args:
         given: The names, as a list or with commas between.
-        known: The names that there are.
+        known: The known names.
     """
     names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     return list(dict.fromkeys(names)), [name for name in names if name not in known]

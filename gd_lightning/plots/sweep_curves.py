@@ -27,7 +27,7 @@ _WIDE = 20.0  # ratio of the largest value to the smallest from which an axis is
 
 @dataclass(frozen=True)
 class Curve:
-    """What runs come to over one option.
+    """Draw the final losses of runs against one option.
 
     Args:
         label: The values of the others; empty where there are none.

@@ -248,7 +248,7 @@ def _array(given: Any, name: str) -> np.ndarray[Any, Any]:
         values = as_array(given)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"cannot use {name}, because its rows have different lengths, or are no numbers; give an array of shape "
+            f"cannot use {name}, because its rows have different lengths, or are not numbers; give an array of shape "
             "(N, columns)"
         ) from error
     if values.ndim == 0:

@@ -66,7 +66,9 @@ class ParquetFolder(ArrowFile):
             if file.is_file() and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
         )
         if not files:
-            raise InputError(f"cannot read the table {path}, because the folder holds no .parquet files; give a file")
+            raise InputError(
+                f"cannot read the table {path}, because the folder contains no .parquet files; give a file"
+            )
         self._dataset = dataset.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(path))
         super().__init__(path, self._dataset.schema)
 

@@ -195,9 +195,9 @@ class _Choice:
         if found.kind == "date":
             return f"holds dates, such as {where}"
         if looks_like_a_date(text):
-            return f"has {where}, which is no date as in 2024-01-31"
+            return f"has {where}, which is not a date as in 2024-01-31"
         if found.texts <= found.numbers:
-            return f"has {where}, which is no number"
+            return f"has {where}, which is not a number"
         few = f" of {len(found.words)} values" if found.words else " of many values"
         return f"is text{few}, such as {where}"
 

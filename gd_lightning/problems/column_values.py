@@ -53,7 +53,7 @@ class Values:
 
     @property
     def no_numbers(self) -> NDArray[np.bool_]:
-        """Where there is a value that is no number."""
+        """Where there is a value that is not a number."""
         return np.isnan(self.numbers) & ~self.missing
 
     def labels(self) -> list[str | None]:

@@ -166,7 +166,7 @@ def _open_zip(path: Path) -> BinaryIO:
         files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
         if len(files) != 1:
             raise InputError(
-                f"cannot read the table {path}, because it holds {len(files)} files; use one with a single file"
+                f"cannot read the table {path}, because it contains {len(files)} files; use one with a single file"
             )
         return cast(BinaryIO, archive.open(files[0]))
 

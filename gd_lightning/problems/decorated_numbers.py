@@ -21,7 +21,7 @@ def plain_numbers_of(text: str) -> list[str]:
         text: A cell.
 
     Returns:
-        Decimal numbers with a point; none where the text is no such number.
+        Decimal numbers with a point; none where the text is not such a number.
 
     Example:
         >>> plain_numbers_of("$1,234.50"), plain_numbers_of("1,234"), plain_numbers_of("12%"), plain_numbers_of("A12")
@@ -50,7 +50,7 @@ def _with_usual_signs(text: str) -> str:
 
 
 def separates_thousands(text: str) -> bool:
-    """Whether a point or a comma stands in a text more than once, and so is no decimal sign in it.
+    """Whether a point or a comma stands in a text more than once, and so is not a decimal sign in it.
 
     In another cell of the column it may stand once, and be taken for one.
     """

@@ -52,7 +52,7 @@ class Dialect:
 
 
 def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of each row, and the number of its first line; blank lines and comments are no rows.
+    """Yield the cells of each row, and the number of its first line; blank lines and comments are not rows.
 
     Neither is the line ``sep=;`` that Excel reads first. A cell in quotes may go on over several lines.
 
@@ -106,8 +106,8 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
         text = codecs.getincrementaldecoder(encoding)().decode(file.read(_SAMPLE))
     if "\0" in text:
         raise InputError(
-            f"cannot read the table {label}, because it has bytes of 0, as UTF-16 without its mark has; save it "
-            "as UTF-8"
+            f"cannot read the table {label}, because it has zero bytes, as UTF-16 without a byte order mark has; save "
+            "it as UTF-8"
         )
     if len(text) * 4 > _SAMPLE and "\n" in text:
         text = text[: text.rindex("\n") + 1]  # the last line may be cut

@@ -44,7 +44,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
     if kind not in "biuf":
         what = {"c": "complex numbers", "M": "times", "m": "lengths of time"}.get(kind, _first_of(values))
         way = _WAY_OF_TIMES if kind in "mM" else "use real numbers"
-        raise InputError(f"cannot use {name}, because it holds {what}; {way}")
+        raise InputError(f"cannot use {name}, because it contains {what}; {way}")
     if kind in "iu" and values.dtype.itemsize > 4:
         check_exact(values, name)
     return values.astype(np.float32 if kind == "f" and values.dtype.itemsize <= 4 else np.float64, copy=False)

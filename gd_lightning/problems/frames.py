@@ -142,7 +142,7 @@ def columns_of(frame: Any) -> NamedColumns:
         raise InputError("cannot use a LazyFrame, because its rows are not computed yet; use its collect()")
     if isinstance(frame, Mapping):
         columns = list(frame.items())
-    elif hasattr(frame, "iloc"):  # pandas, whose labels may be of any type, and whose index is no column
+    elif hasattr(frame, "iloc"):  # pandas, whose labels may be of any type, and whose index is not a column
         columns = [(label, frame.iloc[:, i]) for i, label in enumerate(frame.columns)]
     else:
         return FrameColumns("the frame", frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame))

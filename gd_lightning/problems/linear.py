@@ -70,9 +70,9 @@ class LinearProblem(Problem):
             )
         check_noise(self.noise)
         if not 0 <= self.outliers <= 1:
-            raise InputError(f"outliers {self.outliers} is no part of the samples; use 0 to 1")
+            raise InputError(f"cannot use outliers {self.outliers} as a fraction of the samples; use 0 to 1")
         if not 0 <= self.outlier_size < math.inf:
-            raise InputError(f"outlier_size {self.outlier_size} is no size of a shift; use 0 or more")
+            raise InputError(f"cannot use outlier_size {self.outlier_size} as the size of a shift; use 0 or more")
 
     @property
     def _n_outliers(self) -> int:

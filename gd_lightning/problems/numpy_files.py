@@ -47,7 +47,7 @@ class NpyFile(NumpyColumns):
             array = np.load(path, mmap_mode="c", allow_pickle=False)
         if not isinstance(array, np.ndarray):
             array.close()
-            raise unreadable(path, "it holds several arrays; rename it to end with .npz")
+            raise unreadable(path, "it contains several arrays; rename it to end with .npz")
         _check_shape(array, "in", path)
         self._table: Array = (
             array.reshape(len(array), -1) if array.size else array.reshape(0, max(array.shape[1:], default=1))
@@ -76,12 +76,12 @@ class NpzFile(NumpyColumns):
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
-                raise unreadable(path, "it holds a single array; rename it to end with .npy")
+                raise unreadable(path, "it contains a single array; rename it to end with .npy")
             for name in arrays.files:
                 with _objects_refused(path, partial(arrays.zip.open, f"{name}.npy")):
                     array = arrays[name]
                 if not isinstance(array, np.ndarray):
-                    raise unreadable(path, f"what it holds as {name!r} is no array; leave it out")
+                    raise unreadable(path, f"its entry {name!r} is not an array; leave it out")
                 _check_shape(array, name, path)
                 columns = {name: array}
                 if array.ndim == 2:
@@ -115,7 +115,7 @@ def _objects_refused(path: Path, opened: Callable[[], AbstractContextManager[IO[
         yield
     except ValueError as error:
         if _holds_objects(opened):
-            raise unreadable(path, "it holds Python objects; save an array of numbers") from error
+            raise unreadable(path, "it contains Python objects; save an array of numbers") from error
         raise
 
 

@@ -168,7 +168,9 @@ class Problem(ABC):
         Raises:
             InputError: This problem has no named columns.
         """
-        raise InputError(f"cannot predict on {path}, because {type(self).__name__} is no table; give a Table problem")
+        raise InputError(
+            f"cannot predict on {path}, because {type(self).__name__} is not a table; give a Table problem"
+        )
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the constructor arguments of this problem as plain values, by name.
@@ -195,7 +197,7 @@ def check_noise(noise: float) -> None:
         InputError: It is below 0, infinite or nan.
     """
     if not 0 <= noise < math.inf:
-        raise InputError(f"noise {noise} is no standard deviation; use 0 or more")
+        raise InputError(f"cannot use noise {noise} as a standard deviation; use 0 or more")
 
 
 def check_count(name: str, count: int) -> None:
@@ -206,7 +208,7 @@ def check_count(name: str, count: int) -> None:
     """
     if not 1 <= count < _TOO_MANY:
         raise InputError(
-            f"{name} {count} is no number of rows or columns; use a whole number from 1 to {_TOO_MANY - 1}"
+            f"cannot use {name} {count} as a number of rows or columns; use a whole number from 1 to {_TOO_MANY - 1}"
         )
 
 
@@ -222,7 +224,7 @@ def _plain(value: object, name: str) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item, name) for key, item in value.items()}
     raise InputError(
-        f"cannot save {name}, because {type(value).__name__} is no plain value; "
+        f"cannot save {name}, because {type(value).__name__} is not a plain value; "
         "use numbers, strings, lists and dicts as arguments"
     )
 
@@ -244,5 +246,5 @@ def problem_class(name: str) -> type[Problem]:
         if name in (path, cls.__qualname__) and not inspect.isabstract(cls):
             return cls
     raise InputError(
-        f"cannot make the data again, because the problem {name} has not been imported; import it, or give problem="
+        f"cannot recreate the data, because the problem {name} has not been imported; import it, or give problem="
     )

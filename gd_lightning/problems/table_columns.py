@@ -213,7 +213,7 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
         row = int(infinite[0])
         raise InputError(
             f"cannot use column {column.name!r} of {table.label}, because {table.place(first + row)} is "
-            f"{values.numbers[row]}; remove or fill the rows that are no finite numbers"
+            f"{values.numbers[row]}; remove or fill the rows that are not finite numbers"
         )
     if values.digits is not None:
         raise inexact(column.name, table, first + values.digits[0], values.digits[1])
@@ -230,7 +230,7 @@ def _is_of_another_kind(form: Form, values: Values) -> bool:
 
 
 def _refuse_text(column: Column, text: str, table: NamedColumns, row: int) -> None:
-    known = {"boolean": "no word for yes or no", "date": "no date as in 2024-01-31"}.get(column.form, "no number")
+    known = {"boolean": "neither yes nor no", "date": "not a date as in 2024-01-31"}.get(column.form, "not a number")
     raise InputError(
         f"cannot use column {column.name!r} of {table.label}, because of {table.place(row)}: {text!r} is {known}; "
         "correct the cell, or leave the row out"
@@ -256,7 +256,7 @@ def _indicators(column: Column, values: Values, table: NamedColumns, first: int)
             shown = ", ".join(column.categories[:10]) + (", ..." if len(column.categories) > 10 else "")
             raise InputError(
                 f"cannot use column {column.name!r} of {table.label}, because {label!r} in {table.place(first + row)} "
-                f"is none of its categories in the training ({shown}); leave the row out, or train on a table with it"
+                f"is not one of its categories in training ({shown}); leave the row out, or train on a table with it"
             )
         block[row, places[label]] = 1
     return block[:, 1:]

@@ -69,7 +69,7 @@ def open_table(path: str | Path, header: bool | None = None) -> NamedColumns:
         form = ParquetFolder
     if form is None:
         raise InputError(
-            f"cannot read the table {path}, because its ending is none of {', '.join(_FORMATS)}, nor of "
+            f"cannot read the table {path}, because its ending is not one of {', '.join(_FORMATS)}, or one of "
             f"{', '.join(COMPRESSIONS)} behind one of a text; rename it"
         )
     if not is_there:
@@ -135,5 +135,5 @@ def _check_finite(block: Array, table: NamedColumns, names: list[str]) -> None:
             row, column = np.argwhere(~finite)[0]
             raise InputError(
                 f"cannot use column {names[column]!r} of {table.label}, because {table.place(start + int(row))} is "
-                f"{block[start + row, column]}; remove or fill the rows that are no finite numbers"
+                f"{block[start + row, column]}; remove or fill the rows that are not finite numbers"
             )

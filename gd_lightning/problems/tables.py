@@ -35,7 +35,7 @@ class Table(Problem):
             ``.parquet``, ``.feather``, ``.arrow``, ``.orc``, ``.jsonl``, ``.xlsx``, ``.npy``, ``.npz``, or a folder of
             Parquet files. Columns without names are called 0, 1, ...; in ``.npz`` each one-dimensional array is a
             column, and a two-dimensional array x gives x0, x1, ...
-        features: Names or numbers of the columns to predict from; null: all that are no targets and do not number the
+        features: Names or numbers of the columns to predict from; null: all that are not targets and do not number the
             rows.
         targets: Names or numbers of the columns to predict; null: the last column.
         exclude: Names or numbers of columns to leave out.
@@ -149,7 +149,7 @@ class Table(Problem):
         return {} if self._columns is None else self._columns.state()
 
     def with_columns_state(self, state: Any) -> Table:
-        """Return the table with the columns of a checkpoint; itself where it holds none."""
+        """Return the table with the columns of a checkpoint; the same table if there are none."""
         from gd_lightning.problems.table_columns import TableColumns
 
         columns = TableColumns.from_state(state)

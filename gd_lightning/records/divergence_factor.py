@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-# A train loss this many times the one at update 0 is no fluctuation: on the steep line at lr 0.1, B = 1, the factor
+# A train loss this many times the one at update 0 is not a fluctuation: on the steep line at lr 0.1, B = 1, the factor
 # separates all of 40 seeds that diverge from all that converge.
 DIVERGENCE_FACTOR = 1e6
 

@@ -186,7 +186,7 @@ class Learner:
         return AutogradEngine(self._losses, self.optimizer, self.network.parameters())
 
     def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss to minimise and the batch loss, which nobody reads; weights stand in a last column of y."""
+        """Return the loss to minimise and the batch loss, which nobody reads; weights are the last column of y."""
         outputs, options = self.options["out_features"], self.options
         prediction, of_loss = self.network(x), (options["loss"], options["huber_delta"])
         if y.shape[1] == outputs:

@@ -166,12 +166,13 @@ def _largest(predictor: OutcomePredictor, batch_size: BatchSize) -> float:
             return lr
         lr *= _BELOW
     raise InputError(
-        f"cannot find the best lr for batch_size {batch_size}, because each that was tried diverges; give a small lr"
+        f"cannot find the best lr for batch_size {batch_size}, because every lr that was tried diverges; give a "
+        "small lr"
     )
 
 
 def _outcome(predictor: OutcomePredictor, batch_size: BatchSize, lr: float, epochs: int) -> BestRate:
-    """Return what a learning rate comes to within some epochs, with three digits as it is written."""
+    """Return the outcome of a learning rate within some epochs; it is rounded to three digits, as it is printed."""
     written = float(f"{lr:.3g}")
     losses = predictor.losses(batch_size, written, epochs).nan_to_num(math.inf, math.inf)
     target = predictor.loss.lowest + predictor.target

@@ -35,7 +35,7 @@ class Boundaries:
 
     Args:
         batch_size: B.
-        fast_from: The smallest learning rate that is there within the epochs of a run; 0 where all are.
+        fast_from: The smallest learning rate that converges within the epochs of a run; 0 where all do.
         fast_to: The largest; the same number, that of the fastest, where none is.
         quiet: Up to here the floor is at most the target.
         stable: From here on it diverges. That is ``limit``, or less where a short last batch is less stable.
@@ -191,7 +191,7 @@ def _of_batch(predictor: OutcomePredictor) -> Boundaries:
 
 
 def _last(holds: Callable[[float], bool], high: float, low: float | None = None) -> float:
-    """Return up to which number it holds: the upper one, if it holds shortly below, else what bisection finds."""
+    """Return the largest number for which it holds: the upper one, if it holds just below it, else by bisection."""
     if holds(high * (1 - _PRECISION)):
         return high
 

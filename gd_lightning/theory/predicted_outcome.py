@@ -32,7 +32,7 @@ from gd_lightning.variants import BatchSize, Variant
 MOST_EPOCHS = 10_000
 _EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)  # each number only if the target is not reached within the one before
 # A run has converged when its excess is at most the first of these, as a part of the least-squares loss. Below the
-# second, as a part of the loss of the best constant, a least-squares loss is no scale, and the third counts instead.
+# second, as a part of the loss of the best constant, a least-squares loss is not a scale, and the third counts instead.
 _CONVERGED, _NO_SCALE, _CONVERGED_IF_NO_SCALE = 0.01, 1e-6, 1e-4
 _DIVERGED = 1e6  # times the excess of the start, at which a run is stopped
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
@@ -193,7 +193,7 @@ class OutcomePredictor:
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if not self.is_whole(variant):
-            self._refuse_too_many_directions(variant)
+            _refuse_too_many_directions(self.loss, variant)
         if self.schedule is not None:
             return self._scheduled_losses(variant, self.schedule(lr, variant.updates_per_epoch, epochs))
         if self.is_whole(variant):
@@ -239,7 +239,7 @@ class OutcomePredictor:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return largest_stable_lr(self.loss.sharpest, self.rule)
-        self._refuse_too_many_directions(variant)
+        _refuse_too_many_directions(self.loss, variant)
         return self.drawn_batches.largest_stable_lr(variant.batch_size)
 
     def asymptotic_lr(self, batch_size: BatchSize) -> float:
@@ -250,7 +250,7 @@ class OutcomePredictor:
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):
             return best_lr(self.loss.flattest, self.loss.sharpest, self.rule)
-        self._refuse_too_many_directions(variant)
+        _refuse_too_many_directions(self.loss, variant)
         return self.drawn_batches.best_lr(variant.batch_size)
 
     def predict(self, batch_size: BatchSize, lr: float) -> PredictedOutcome:
@@ -335,14 +335,6 @@ class OutcomePredictor:
         """The theory of drawn batches, of all sizes."""
         return DrawnBatches(self.drawn, self.start, self.rule)
 
-    def _refuse_too_many_directions(self, variant: Variant) -> None:
-        if len(self.loss.eigenvalues) > _MOST_DIRECTIONS:
-            raise InputError(
-                f"cannot predict the outcome of batch_size {variant.batch_size}, because that of mini-batches is "
-                f"computed in up to {_MOST_DIRECTIONS} directions, and these data vary in "
-                f"{len(self.loss.eigenvalues)}; use batch_size full, or fewer features"
-            )
-
     def _epochs(self, losses_of: Callable[[int], Tensor], floor: float, lr: float, variant: Variant) -> float:
         """Return the number of epochs after which the predicted excess stays at or below the target."""
         if floor > self.target:
@@ -375,6 +367,15 @@ class OutcomePredictor:
         else:
             verdict = Verdict.CONVERGES if epochs <= self.max_epochs else Verdict.SLOW
         return PredictedOutcome(variant, limit, best, lr, epochs, floor, verdict, growth)
+
+
+def _refuse_too_many_directions(loss: LinearLoss, variant: Variant) -> None:
+    if len(loss.eigenvalues) > _MOST_DIRECTIONS:
+        raise InputError(
+            f"cannot predict the outcome of batch_size {variant.batch_size}, because that of mini-batches is computed "
+            f"in up to {_MOST_DIRECTIONS} directions, and these data vary in {len(loss.eigenvalues)}; use batch_size "
+            "full, or fewer features"
+        )
 
 
 def _enough_rows(directions: int) -> int:

@@ -250,13 +250,7 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     if is_wide:
         inverse = _smallest_inverse(of_rows, of_features * units[:, None], means)
     else:
-        inverse, nothing = of_features @ of_rows / units[:, None], right[rank:].T / units[:, None]
-        if means is not None:
-            inverse = _bordered(inverse, -means @ inverse)
-            nothing = torch.cat([nothing, -(means @ nothing)[None]])
-        if nothing.shape[1]:
-            nothing = torch.linalg.qr(nothing).Q
-            inverse = inverse - nothing @ (nothing.T @ inverse)
+        inverse = _orthogonal_inverse(of_features @ of_rows / units[:, None], right[rank:].T / units[:, None], means)
     factor = triangle if means is None else _bordered(triangle, means)
     rank = rank if means is None else rank + 1
     large, directions = svd(factor)[1:]
@@ -265,6 +259,17 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     found = torch.cat([large[:many], small[: rank - many].reciprocal().flip(0)])
     vectors = torch.linalg.qr(torch.cat([directions[:many].T, inner[:, : rank - many].flip(1)], dim=1)).Q
     return found.square().flip(0), vectors.flip(1)
+
+
+def _orthogonal_inverse(inverse: Tensor, null_space: Tensor, means: Tensor | None) -> Tensor:
+    """Return an inverse of T, bordered by the means where there are any, without its part in the null space."""
+    if means is not None:
+        inverse = _bordered(inverse, -means @ inverse)
+        null_space = torch.cat([null_space, -(means @ null_space)[None]])
+    if not null_space.shape[1]:
+        return inverse
+    basis: Tensor = torch.linalg.qr(null_space).Q
+    return inverse - basis @ (basis.T @ inverse)
 
 
 def _smallest_inverse(inverse_of_rows: Tensor, columns: Tensor, means: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """A reduced model of updates with drawn batches, small enough to try a thousand learning rates and batch sizes.
 
 The state (M, m, 1) of ``drawn_moments.py`` has about R^2 / 2 numbers, of which few combinations matter: those that it
-goes through at some learning rates and batch sizes between which all others lie. An update is quadratic in the learning
+passes through at some learning rates and batch sizes that enclose all others. An update is quadratic in the learning
 rate and linear in the variance of a batch's mean, so its projections at three learning rates and two variances give it
 at all of them. Source: Benner, Gugercin and Willcox, A survey of projection-based model reduction methods, SIAM Review
 57 (2015), https://doi.org/10.1137/130932715.
@@ -133,7 +133,7 @@ def settled(epoch: Tensor) -> Tensor:
 
 
 def _states(moments: Moments, state: Tensor) -> Tensor:
-    """Return states between which all lie that are gone through, shape (states, n)."""
+    """Return states between which all states of a run are, shape (states, n)."""
     n, limits, seen = moments.loss.n_samples, MomentLimits(moments), [state]
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
         limit = limits.largest_stable_lr(1 / size)

@@ -155,7 +155,7 @@ def _history(history: Any, where: str) -> None:
     columns, length = history["columns"], history["length"]
     for name in AXES:
         if name not in columns or len(columns[name][0]) != length or bool(columns[name][1].isnan().any()):
-            raise MismatchError(f"{where}.columns.{name} has not {length} values")
+            raise MismatchError(f"{where}.columns.{name} does not have {length} values")
     for name, (rows, _) in columns.items():
         if len(rows) and not 0 <= int(rows[0]) <= int(rows[-1]) < length:
             raise MismatchError(f"{where}.columns.{name} has rows that do not exist")
@@ -262,7 +262,7 @@ _FOR_ANY_USE = fields(
         "averaging_state": _ANY_MAPPING,
         "given_network": optional(text),
         "gd_lightning_columns": optional(_columns),
-        "RegressionDataModule": values,  # what is no fingerprint of data there is taken for none
+        "RegressionDataModule": values,  # what is not a fingerprint of data there is taken for none
         _KEY: fields({"version": positive, "parts": named(values)}, {"versions": named(text)}),
     },
 )
@@ -331,7 +331,7 @@ def weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: b
         elif isinstance(value, Tensor):
             other = given[name]
             if not isinstance(other, Tensor):
-                return f"the weights {name} are no tensor"
+                return f"the weights {name} are not a tensor"
             if other.shape != value.shape:
                 return f"the weights {name} are of shape {tuple(other.shape)}, and the model has {tuple(value.shape)}"
             if other.is_floating_point() != value.is_floating_point() or other.is_complex() != value.is_complex():

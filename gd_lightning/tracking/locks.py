@@ -13,7 +13,7 @@ from gd_lightning.errors import InputError
 if sys.platform != "win32":
     import fcntl
 
-_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file is opened that is there to be locked
+_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file that is only locked is opened
 
 
 @contextmanager
@@ -30,8 +30,8 @@ def held(directory: Path, together: bool = False) -> Iterator[None]:
     with _locked(directory, os.O_RDONLY, together, wait=False) as ours:
         if not ours:
             raise InputError(
-                f"cannot write into {directory}, because another process does; wait until it has ended, or use another "
-                "directory"
+                f"cannot write into {directory}, because another process is writing there; wait until it has ended, "
+                "or use another directory"
             )
         yield
 

@@ -53,7 +53,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         _SUMMARY(summary, "")
     except (ConfigError, MismatchError) as error:
         raise InputError(
-            f"cannot read how a run ended from {path}, because it is damaged: {error}; mend it, or delete it to "
+            f"cannot read how a run ended from {path}, because it is damaged: {error}; repair it, or delete it to "
             "continue without it"
         ) from error
     assert isinstance(summary, dict)

@@ -140,7 +140,7 @@ def _read_history(path: Path) -> History:
         history = History.from_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"cannot read a history from {path}, because of {first_line(error)}; mend or delete it"
+            f"cannot read a history from {path}, because of {first_line(error)}; repair or delete it"
         ) from error
     if "train_loss" not in history:
         raise InputError(f"cannot read a run from {path.parent}, because {HISTORY} has no train loss; give another run")
@@ -157,7 +157,7 @@ def _settings_of(directory: Path) -> dict[str, Any]:
                 settings |= dict(_flat(content or {}))
             except (ConfigError, AttributeError) as error:
                 raise InputError(
-                    f"cannot read the settings of a run from {path}, because it is damaged; mend it, or delete it to "
+                    f"cannot read the settings of a run from {path}, because it is damaged; repair it, or delete it to "
                     "continue without it"
                 ) from error
     return settings

@@ -224,9 +224,7 @@ def like(value: Any, pattern: Any, where: str) -> None:
         case Tensor():
             tensor(value, where)
             if value.shape != pattern.shape or value.is_floating_point() != pattern.is_floating_point():
-                raise MismatchError(
-                    f"{where} is a tensor of shape {tuple(value.shape)} instead of {tuple(pattern.shape)}"
-                )
+                raise MismatchError(f"{where} has shape {tuple(value.shape)} instead of {tuple(pattern.shape)}")
         case Mapping() if pattern:
             _fields_like(pattern)(value, where)
         case [*items] if items:

@@ -190,9 +190,9 @@ def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
     """Count an item of a mapping or list, and refuse a repeated key."""
     if collection.expects_key() and key is not None:
         if key in collection.keys:
-            raise ConfigError(f"the key {key!r} stands in line {collection.keys[key]} and again in line {line}")
+            raise ConfigError(f"the key {key!r} is in line {collection.keys[key]} and again in line {line}")
         collection.keys[key] = line
     collection.items += 1
     collection.values += size
     if collection.values > MOST_VALUES:
-        raise ConfigError(f"it holds more than {MOST_VALUES:,} values up to line {line}")
+        raise ConfigError(f"it contains more than {MOST_VALUES:,} values up to line {line}")

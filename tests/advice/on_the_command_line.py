@@ -332,7 +332,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --data.val_size 50 --data.test_size 40 {ONE_EPOCH}",
         f"fit --data.val_size 60 --data.test_size 30 {ONE_EPOCH}",
     ),
-    "because it prescribes its own split; give val_size too, to split anew": advice(
+    "because it prescribes its own split; give val_size too, to make a new split": advice(
         "fit --data.problem NoisyLine --data.test_size 0.2",
         f"fit --data.problem NoisyLine --data.test_size 0.2 --data.val_size 0.2 {ONE_EPOCH}",
     ),
@@ -355,10 +355,8 @@ ADVICE: dict[str, Advice] = {
         "--model.lr 0.01",
     ),
     # Problems
-    "noise {} is no standard deviation": advice(
-        "fit --data.problem.noise -1", f"fit --data.problem.noise 0 {ONE_EPOCH}"
-    ),
-    "{} {} is no number of rows or columns; use a whole number from 1": advice(
+    "as a standard deviation": advice("fit --data.problem.noise -1", f"fit --data.problem.noise 0 {ONE_EPOCH}"),
+    "as a number of rows or columns; use a whole number from 1": advice(
         "fit --data.problem Sine --data.problem.n_samples 0",
         f"fit --data.problem Sine --data.problem.n_samples 1 {ONE_EPOCH}",
     ),
@@ -376,12 +374,12 @@ ADVICE: dict[str, Advice] = {
         "--data.problem.condition_number 1 --map false",
         "plan --data.problem LinearProblem --data.problem.n_features 2 --data.problem.bias false --map false",
     ),
-    "outliers {} is no part of the samples": advice(
+    "as a fraction of the samples": advice(
         "plan --data.problem LinearProblem --data.problem.outliers 2",
         "plan --data.problem LinearProblem --data.problem.outliers 0 --map false",
         "plan --data.problem LinearProblem --data.problem.outliers 1 --map false",
     ),
-    "outlier_size {} is no size of a shift": advice(
+    "as the size of a shift": advice(
         "plan --data.problem LinearProblem --data.problem.outlier_size -1",
         "plan --data.problem LinearProblem --data.problem.outlier_size 0 --map false",
     ),
@@ -393,11 +391,11 @@ ADVICE: dict[str, Advice] = {
             f"--model.lr 0.01 {ONE_EPOCH}",
         )
         for part, kind in {
-            "because it is no pair of rows; give rows for training": "single",
-            "because its rows are no whole numbers of shape (n,); make them": "fractions",
+            "because it is not a pair of lists of rows; give rows for training": "single",
+            "because its rows are not whole numbers of shape (n,); make them": "fractions",
             "because there is no row {}; use numbers from 0": "outside",
-            "because no row is for training; give it some": "nothing",
-            "because a row stands in it twice; use each row once": "overlap",
+            "because it has no rows for training; give it some": "nothing",
+            "because it contains a row twice; use each row once": "overlap",
         }.items()
     },
     "cannot train this network on a batch of a single sample": advice(
@@ -408,7 +406,7 @@ ADVICE: dict[str, Advice] = {
     "its predictions have no gradient with respect to its parameters; make them": advice(
         f"fit --model.network {OWN}.Detached", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
-    "make the predictions anew in each call of forward": advice(
+    "make the predictions again in each call of forward": advice(
         f"fit --model.network {OWN}.Stale", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
     "none of its parameters is to be trained; give it parameters": advice(
@@ -429,7 +427,7 @@ ADVICE: dict[str, Advice] = {
         f"compare --target 1 --batch_sizes full --seeds 1 {ONE_EPOCH}",
         f"compare --target null --batch_sizes full --seeds 1 {ONE_EPOCH}",
     ),
-    "or more, or train anew without --": advice(
+    "or more, or start a new run without --": advice(
         "fit --ckpt_path RUN --trainer.max_epochs 1",
         "fit --ckpt_path RUN --trainer.max_epochs <3>",
         f"fit {ONE_EPOCH}",
@@ -468,13 +466,13 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} good.csv --data.problem.features [a] --model.lr 0.001 {ONE_EPOCH}",
         f"fit {TABLE} good.csv --data.problem.exclude [a] --model.lr 0.001 {ONE_EPOCH}",
     ),
-    "as UTF-16 without its mark has; save it as UTF-8": advice(
+    "as UTF-16 without a byte order mark has; save it as UTF-8": advice(
         f"fit {TABLE} wide_letters.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "the folder holds no .parquet files; give a file": advice(
+    "the folder contains no .parquet files; give a file": advice(
         f"fit {TABLE} empty_folder", f"fit {TABLE} folder {ONE_EPOCH}", f"fit {TABLE} folder/part.parquet {ONE_EPOCH}"
     ),
-    "because it holds {} files; use one with a single file": advice(
+    "because it contains {} files; use one with a single file": advice(
         f"fit {TABLE} two.csv.zip", f"fit {TABLE} one.csv.zip --model.lr 0.001 {ONE_EPOCH}"
     ),
     "leave the row out, or train on a table with it": advice(
@@ -492,12 +490,12 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
         f"fit {TABLE} holes.csv --data.problem.missing drop --data.problem.exclude [b] {ONE_EPOCH}",
     ),
-    "remove or fill the rows that are no finite numbers": advice(
+    "remove or fill the rows that are not finite numbers": advice(
         "predict --ckpt_path RUN --data.predict_inputs infinite.csv",
         "predict --ckpt_path RUN --data.predict_inputs good.csv",
         before=f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
     ),
-    "is no array; leave it out": advice(
+    "is not an array; leave it out": advice(
         f"fit {TABLE} more.npz", f"fit {TABLE} numbers.npz --model.lr 0.001 {ONE_EPOCH}"
     ),
     "several columns have that name; give each its own, or choose other columns": advice(
@@ -563,7 +561,7 @@ ADVICE: dict[str, Advice] = {
             "copy longer.csv table.csv",
         ),
     ),
-    "is no table; give a Table problem": advice(
+    "is not a table; give a Table problem": advice(
         "predict --ckpt_path last --data.predict_inputs good.csv",
         f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}",
         "predict --ckpt_path last --data.predict_inputs good.csv",
@@ -586,10 +584,10 @@ ADVICE: dict[str, Advice] = {
     "because they are options of its own SGD; give them to the optimizer instead": advice(
         "fit --optimizer SGD --model.momentum 0.9", f"fit --optimizer SGD --optimizer.momentum 0.9 {ONE_EPOCH}"
     ),
-    "are no layer widths; use whole numbers from 1": advice(
+    "as layer widths; use whole numbers from 1": advice(
         "fit --model.hidden_sizes [0]", f"fit --model.hidden_sizes [1] --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "is no probability below 1; use a number from 0": advice(
+    "as a probability; use a number from 0": advice(
         "fit --model.hidden_sizes [4] --model.dropout 1.0",
         f"fit --model.hidden_sizes [4] --model.dropout 0 --model.lr 0.001 {ONE_EPOCH}",
         f"fit --model.hidden_sizes [4] --model.dropout 0.9 --model.lr 0.001 {ONE_EPOCH}",
@@ -628,7 +626,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --data.batch_size 50 --data.micro_batch_size 25 {ONE_EPOCH}",
     ),
     # Options of the Trainer and of callbacks
-    "is no time between checkpoints": advice(
+    "as the seconds between checkpoints": advice(
         "fit --checkpoint.interval 0", f"fit --checkpoint.interval 0.5 {ONE_EPOCH}"
     ),
     "updates; use auto or a whole number from 1": advice(
@@ -636,7 +634,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --recorder.every_n_updates auto {ONE_EPOCH}",
         f"fit --recorder.every_n_updates 1 {ONE_EPOCH}",
     ),
-    "because that is no known format; use": advice("plan --formats gif", "plan --formats png,svg,pdf"),
+    "cannot write {}; use {}": advice("plan --formats gif", "plan --formats png,svg,pdf"),
     "because the panels are {}; use some of these": advice(
         "compare --panels epoch", f"compare --panels epochs,paths --batch_sizes full --seeds 1 {ONE_EPOCH}"
     ),
@@ -735,7 +733,7 @@ ADVICE: dict[str, Advice] = {
         "fit --config number_as_config.yaml", f"fit --config path_as_config.yaml {ONE_EPOCH}"
     ),
     "there is no subcommand {}; use one of {}": advice("--config no_train.yaml", "--config fit.yaml"),
-    "because it is no text in UTF-8; save it as such": advice(
+    "because it is not UTF-8 text; save it in UTF-8": advice(
         "fit --config latin.yaml", f"fit --config utf.yaml {ONE_EPOCH}"
     ),
     "cannot read the config, because {}; correct it": advice(
@@ -752,7 +750,7 @@ ADVICE: dict[str, Advice] = {
     "cannot use {0} without a value; give one, as in {0} VALUE": advice(
         "fit --data.batch_size", f"fit --data.batch_size 4 {ONE_EPOCH}"
     ),
-    "cannot use what is given as model.{0}; give it as {0}, beside model": advice(
+    "cannot use the value of model.{0}; give it as {0}, beside model": advice(
         "fit --model.optimizer Adam", f"fit --optimizer Adam {ONE_EPOCH}"
     ),
     "there is no subcommand {0}; use one of {1}": advice("train", f"fit {ONE_EPOCH}"),
@@ -840,7 +838,7 @@ ADVICE: dict[str, Advice] = {
     "because the weights would be random; give --ckpt_path with the directory of a run": advice(
         "test", f"fit {ONE_EPOCH}", "test --ckpt_path RUN"
     ),
-    "holds none; train first, or give its path": advice(
+    "contains none; train first, or give its path": advice(
         "test --ckpt_path last", f"fit {ONE_EPOCH}", "test --ckpt_path last", "test --ckpt_path RUN"
     ),
     "cannot find a checkpoint at {}; give the directory of a run": advice(
@@ -877,18 +875,18 @@ ADVICE: dict[str, Advice] = {
     "give another one, or train again": advice(
         "test --ckpt_path damaged.ckpt", f"fit {ONE_EPOCH}", "test --ckpt_path last", before=f"fit {ONE_EPOCH}"
     ),
-    "leave the option out, or train anew without --ckpt_path": advice(
+    "leave the option out, or start a new run without --ckpt_path": advice(
         "fit --ckpt_path RUN --data.batch_size 8",
         "fit --ckpt_path RUN --trainer.max_epochs 2",
         f"fit --data.batch_size 8 --model.lr 0.01 {ONE_EPOCH}",
         before=f"fit {ONE_EPOCH}",
     ),
-    "train anew with a smaller model.lr, or see where it leads with --on_divergence continue": advice(
+    "start a new run with a smaller model.lr, or see where it leads with --on_divergence continue": advice(
         "fit --ckpt_path RUN --trainer.max_epochs 60",
         "fit --model.lr 0.1 --trainer.max_epochs 60",
         before="fit --model.lr 0.5 --trainer.max_epochs 50",
     ),
-    "mend it, or delete it to use those of the checkpoint": advice(
+    "repair it, or delete it to use those of the checkpoint": advice(
         "test --ckpt_path RUN",
         "remove RUN/config.yaml",
         "test --ckpt_path RUN",
@@ -954,19 +952,19 @@ ADVICE: dict[str, Advice] = {
         "compare nowhere", "compare RUN", "compare lightning_logs", before=f"fit {ONE_EPOCH}"
     ),
     "has no train loss; give another run": advice("compare silent", "compare RUN", before=f"fit {ONE_EPOCH}"),
-    "because of {}; mend or delete it": advice(
+    "because of {}; repair or delete it": advice(
         "compare RUN",
         "remove RUN/history.csv",
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy latin.yaml RUN/history.csv"),
     ),
-    "how a run ended from {}, because it is damaged: {}; mend it, or delete it to continue without it": advice(
+    "how a run ended from {}, because it is damaged: {}; repair it, or delete it to continue without it": advice(
         "compare RUN",
         "remove RUN/summary.json",
         "compare RUN",
         before=(f"fit {ONE_EPOCH}", "copy broken.yaml RUN/summary.json"),
     ),
-    "the settings of a run from {}, because it is damaged; mend it, or delete it to continue without it": advice(
+    "the settings of a run from {}, because it is damaged; repair it, or delete it to continue without it": advice(
         "compare RUN",
         "remove RUN/config.yaml",
         "compare RUN",
@@ -994,11 +992,11 @@ ADVICE: dict[str, Advice] = {
         "compare --trainer.callbacks+=gd_lightning.LossBelow --trainer.callbacks.threshold 1 --seeds 1 "
         f"--batch_sizes full,16 --lrs 0.01 {ONE_EPOCH}",
     ),
-    "cannot sweep without a last epoch; give trainer.max_epochs": advice(
+    "cannot sweep over an unlimited number of epochs; give trainer.max_epochs": advice(
         "sweep --trainer.max_epochs -1 --trainer.max_steps -1",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
     ),
-    "cannot sweep on a {}, because there is none; use trainer.accelerator cpu": advice(
+    "cannot sweep on a {}, because this machine has none; use trainer.accelerator cpu": advice(
         "sweep --trainer.accelerator gpu",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 --trainer.accelerator cpu {ONE_EPOCH}",
     ),
@@ -1010,12 +1008,12 @@ ADVICE: dict[str, Advice] = {
         "sweep --model.lr log(1e-4,1,9000) --data.batch_size 1,2,3,4,5,6,7,8,9,10 --model.momentum linear(0,0.9,90)",
         f"sweep --model.lr 0.01,0.02 --data.batch_size full --seeds 1 {ONE_EPOCH}",
     ),
-    "cannot animate into {}, because that is there already; give another name": advice(
+    "cannot animate into {}, because it already exists; give another name": advice(
         "fit --trainer.max_epochs 2 --animate run.html",
         "fit --trainer.max_epochs 2 --animate other.html",
         before="fit --trainer.max_epochs 2 --animate run.html",
     ),
-    "cannot write the page to {}, because that is there already; give another name": advice(
+    "cannot write the page to {}, because it already exists; give another name": advice(
         "explore --file page.html", "explore --file other.html", before="explore --file page.html"
     ),
     "cannot sweep a single combination; give several": advice(

@@ -323,7 +323,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: fit(max_epochs=1, profiler="nope")),
         [_alone(lambda: fit(max_epochs=1, profiler="simple"))],
     ),
-    "it holds Python objects; save an array of numbers": (
+    "it contains Python objects; save an array of numbers": (
         lambda _, path: _table_of(path, np.array([[1, {}], [2, "b"]], dtype=object)),
         [lambda _, path: [_table_of(path, np.array(rows)) for rows in ([[1.5, 2], [3, 4]], [[1, 2], [3, 4]])]],
     ),
@@ -335,7 +335,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: Track.of("a run", History(), None)),
         [_alone(lambda: fit(FourPoints(), lr=0.01, epochs=2).animate())],
     ),
-    "because its name ends in no format; use html, gif or mp4": (
+    "because its name does not end in a known format; use html, gif or mp4": (
         lambda _, directory: fit(FourPoints(), lr=0.01, epochs=2).animate().save(directory / "run.png"),
         [lambda _, directory: fit(FourPoints(), lr=0.01, epochs=2).animate().save(directory / "run.html")],
     ),
@@ -375,7 +375,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         lambda *_: Table("table.csv", missing="median"),  # type: ignore[arg-type]
         [lambda *_: [Table("table.csv", missing=missing) for missing in _MISSING]],
     ),
-    "is no train loss to reach; use a finite number": (
+    "as a train loss; use a finite number": (
         _alone(lambda: LossBelow(float("nan"))),
         [_recorded(lambda: LossBelow(0.1))],
     ),
@@ -390,7 +390,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             _recorded(lambda: GradientNormBelow(0.1), model={"loss": "mae"}),
         ],
     ),
-    "is no norm to get below": (
+    "as a gradient norm": (
         _alone(lambda: GradientNormBelow(-1)),
         [_recorded(lambda: GradientNormBelow(1.0))],
     ),
@@ -398,11 +398,11 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: LossPlateau(epochs=0)),
         [_recorded(lambda: LossPlateau(epochs=1))],
     ),
-    "is no part of a loss; use 0 or more, and less than 1": (
+    "as a part of the loss; use 0 or more, and less than 1": (
         _alone(lambda: LossPlateau(min_delta=1)),
         [_recorded(lambda: LossPlateau(min_delta=0)), _recorded(lambda: LossPlateau(min_delta=0.5))],
     ),
-    "seconds are no time to train in": (_alone(lambda: TimeBudget(0)), [_recorded(lambda: TimeBudget(60.0))]),
+    "cannot train for {} seconds": (_alone(lambda: TimeBudget(0)), [_recorded(lambda: TimeBudget(60.0))]),
     "on divergence; use stop or continue": (
         _alone(lambda: StopOnDivergence("wait")),  # type: ignore[arg-type]
         [_recorded(lambda: StopOnDivergence("stop")), _recorded(lambda: StopOnDivergence("continue"))],
@@ -415,7 +415,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: PrintUpdates(0)),
         [_recorded(lambda: PrintUpdates(1))],
     ),
-    "because that is no multiple of batch_size {}": (
+    "because that is not a multiple of batch_size {}": (
         _alone(lambda: _loader(4, 3)),
         [_alone(lambda: _loader(3, 3))],
     ),
@@ -486,7 +486,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             ),
         ],
     ),
-    "because it holds a network of your own, {}; give network=": (
+    "because it contains a network of your own, {}; give network=": (
         lambda make_trainer, path: RegressionModule.load_from_checkpoint(
             _saved(RegressionModule(lr=0.01, network=nn.Linear(1, 1)), make_trainer, path), weights_only=True
         ),
@@ -498,7 +498,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             )
         ],
     ),
-    "leave it as it was, or train anew without the checkpoint": (
+    "leave it as it was, or start a new run without the checkpoint": (
         lambda make_trainer, path: _continued(make_trainer, path, 0.02),
         [
             lambda make_trainer, path: _continued(make_trainer, path, 0.01),
@@ -517,7 +517,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: RegressionDataModule(Forgetful())),
         [_alone(lambda: RegressionDataModule(Forgetful(kept=True)).setup())],
     ),
-    "is no plain value; use numbers, strings, lists and dicts as arguments": (
+    "is not a plain value; use numbers, strings, lists and dicts as arguments": (
         _alone(lambda: RegressionDataModule(Holds(torch.ones(1)))),
         [
             _alone(lambda: RegressionDataModule(Holds(1.0))),
@@ -533,7 +533,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: _engine(torch.float64)),
         [_alone(lambda: _engine(torch.float32))],
     ),
-    "rows are no order of {} samples; give each sample once": (
+    "rows as the order of {} samples; give each sample once": (
         _alone(lambda: _engine(rows=3)),
         [_alone(lambda: _engine(rows=4))],
     ),
@@ -684,7 +684,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             )
         ],
     ),
-    "and those of its last update are not kept; train anew with more epochs": (
+    "and those of its last update are not kept; start a new run with more epochs": (
         lambda make_trainer, path: _averaged(make_trainer, 3, _averaged(make_trainer, 2, None, path), path),
         [lambda make_trainer, path: _averaged(make_trainer, 3, None, path)],
     ),
@@ -697,7 +697,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         [_alone(lambda: _loader(2, 4))],
     ),
     "does not name the problem; give problem=": (_data_of(None), [_data_of(None, problem=FourPoints())]),
-    "cannot be made with what the checkpoint holds ({}); give problem=": (
+    "cannot be made from the checkpoint ({}); give problem=": (
         _data_of(_NO_SUCH_ARGUMENT),
         [_data_of(_NO_SUCH_ARGUMENT, problem=FourPoints())],
     ),
@@ -711,7 +711,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
 COMPILED = (
     "cannot use engine fused, because {}; use engine auto or autograd",
     "cannot be trained on {} and {}; convert the data",
-    "rows are no order of {} samples; give each sample once",
+    "rows as the order of {} samples; give each sample once",
 )
 
 

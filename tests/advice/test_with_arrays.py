@@ -80,7 +80,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         _pair(x=X[[0, 2]], y=Y[[0, 2]]),
     ),
     "it is a sparse {}; give its toarray()": (_pair(x=Sparse()), _pair(x=Sparse().toarray())),
-    "or are no numbers; give an array of shape": (_pair(x=[[1, 2], [3], [4, 5]]), _pair()),
+    "or are not numbers; give an array of shape": (_pair(x=[[1, 2], [3], [4, 5]]), _pair()),
     "as {}; give an array with a row for each sample": (_pair(x=3), _pair(x=[1, 2, 3])),
     "for {} columns; give one for each": (_pair(feature_names=["a"]), _pair(feature_names=["a", "b"])),
     "cannot use the name {} twice; give each": (
@@ -114,7 +114,7 @@ def test_the_data_of_a_checkpoint_are_given_again(make_trainer: MakeTrainer, tmp
     trainer = make_trainer(max_epochs=1)
     trainer.fit(RegressionModule(lr=0.01), RegressionDataModule((X, Y)))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="no checkpoint holds the arrays of a run; give problem="):
+    with pytest.raises(InputError, match="checkpoints do not contain the arrays of a run; give problem="):
         RegressionDataModule.load_from_checkpoint(tmp_path / "a.ckpt")
     problem: Problem = Arrays(X, Y)
     data = RegressionDataModule.load_from_checkpoint(tmp_path / "a.ckpt", problem=problem)

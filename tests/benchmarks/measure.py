@@ -101,7 +101,7 @@ def compare(
             if its_case not in references:
                 references[its_case] = PLAIN_PYTORCH.prepare(its_case)()
             prepared = side.prepare(its_case)
-            prepared()  # what is compiled for the first time is no reason to leave a side out
+            prepared()  # what is compiled for the first time is not a reason to leave a side out
             run = prepared()
             difference = max(difference, difference_between(side, run, references[its_case], tolerance))
             if run.seconds < too_long * its_case.updates:

@@ -224,7 +224,7 @@ def _class(draw: random.Random, stage: str) -> Case:
 
 
 def _special(draw: random.Random, stage: str) -> Case:
-    """Draw something that is no file, or no path, where one is read or written."""
+    """Draw something that is not a file, or no path, where one is read or written."""
     known = (*options(stage), "data.problem.path")
     names = [name for name in (*_READ, "directory", "trainer.default_root_dir") if name in known]
     name, path = draw.choice(names), draw.choice(PATHS)

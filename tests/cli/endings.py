@@ -241,7 +241,7 @@ def _wrong_end(code: object, out: str, err: str) -> list[str]:
     others = [line for line in lines if not line.startswith("gd_lightning: warning: ")]
     if code in (1, 2) and not (lines and others == lines[-1:] and others[0].startswith("gd_lightning: ")):
         wrong.append("does not say why in one line")
-    if code == 1 and not err.splitlines()[-1:][0].startswith("gd_lightning: cannot go on, because"):
+    if code == 1 and not err.splitlines()[-1:][0].startswith("gd_lightning: cannot continue, because"):
         wrong.append("fails otherwise")
     if any(len(line) > 640 or not line.isprintable() for line in lines):
         wrong.append("prints what is no line for a person")

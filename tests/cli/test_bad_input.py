@@ -48,12 +48,12 @@ BAD: dict[str, tuple[str, str]] = {
     "missing argument of a problem": ("--data.problem Table", "cannot make data.problem without path"),
     "missing config": ("--config none.yaml", "none.yaml, because there is no such file"),
     "malformed config": ("--config malformed.yaml", "the config malformed.yaml, because it is not valid YAML: line 2"),
-    "config is a list": ("--config list.yaml", "no mapping of options"),
+    "config is a list": ("--config list.yaml", "not a mapping of options"),
     "missing table": (f"{TABLE} none.csv", "none.csv, because there is no such file"),
     "table with a missing column": (f"{TABLE} good.csv --data.problem.targets [z]", "cannot find column 'z'"),
     "table with text": (f"{TABLE} text.csv", "column 'b' of text.csv, because it has 'four' in line 3"),
     "table with nan": (f"{TABLE} nan.csv", "column 'b' of nan.csv, because it has a missing value in line 2"),
-    "table of unknown format": (f"{TABLE} good.xls", "its ending is none of"),
+    "table of unknown format": (f"{TABLE} good.xls", "its ending is not one of"),
     "lr 0": ("--model.lr 0", "cannot train with lr 0.0"),
     "lr text": ("--model.lr fast", "cannot use fast as model.lr; give a number"),
     "lr twice": (
@@ -84,7 +84,7 @@ BAD: dict[str, tuple[str, str]] = {
         "cannot validate every 7 updates, because an epoch has 1",
     ),
     "recording interval 0": ("--recorder.every_n_updates 0", "cannot record every 0 updates"),
-    "checkpoint interval 0": ("--checkpoint.interval 0", "interval 0.0 is no time"),
+    "checkpoint interval 0": ("--checkpoint.interval 0", "interval 0.0 as the seconds"),
     "missing checkpoint": ("--ckpt_path nowhere", "cannot find a checkpoint at nowhere"),
     "no last run": ("--ckpt_path last", "cannot find the last run"),
     "damaged checkpoint": ("--ckpt_path damaged.ckpt", "cannot load the checkpoint damaged.ckpt"),
@@ -155,11 +155,11 @@ BAD: dict[str, tuple[str, str]] = {
         "as model.network, because it is not a subclass of Module",
     ),
     "network without parameters": ("--model.network torch.nn.ReLU", "cannot train ReLU, because it has no parameters"),
-    "noise below 0": ("--data.problem.noise -1", "noise -1.0 is no standard deviation"),
-    "noise nan": ("--data.problem Sine --data.problem.noise .nan", "noise nan is no standard deviation"),
+    "noise below 0": ("--data.problem.noise -1", "noise -1.0 as a standard deviation"),
+    "noise nan": ("--data.problem Sine --data.problem.noise .nan", "noise nan as a standard deviation"),
     "samples beyond any tensor": (
         "--data.problem Sine --data.problem.n_samples 99999999999999999999",
-        "n_samples 99999999999999999999 is no number of rows",
+        "n_samples 99999999999999999999 as a number of rows",
     ),
     "condition number infinite": (
         "--data.problem LinearProblem --data.problem.condition_number .inf",
@@ -225,18 +225,18 @@ BAD: dict[str, tuple[str, str]] = {
     "number with a nested option": ("--config nested.yaml", "cannot use {'x': 1} as model.lr; give a number"),
     "key twice in a config": (
         "--config twice.yaml",
-        "cannot read the config twice.yaml, because the key 'lr' stands in line 2 and again in line 4",
+        "cannot read the config twice.yaml, because the key 'lr' is in line 2 and again in line 4",
     ),
     "key twice in a config of a section": (
         "--model twice_lr.yaml",
-        "the key 'lr' stands in line 1 and again in line 2",
+        "the key 'lr' is in line 1 and again in line 2",
     ),
     "key that is a number": ("--config key.yaml", "cannot use 1 as an option in the config key.yaml"),
     "empty config": ("--config empty.yaml", "cannot read the config empty.yaml, because it is empty"),
-    "binary config": ("--config binary.yaml", "cannot read the config binary.yaml, because it is no text in UTF-8"),
+    "binary config": ("--config binary.yaml", "cannot read the config binary.yaml, because it is not UTF-8 text"),
     "config with tabs": ("--config tabs.yaml", "the config tabs.yaml, because it is not valid YAML: line 2"),
     "config with an alias in itself": ("--config alias.yaml", "the alias *a in line 1 stands for a value that it is"),
-    "config of a billion values": ("--config billion.yaml", "it holds more than 100,000 values"),
+    "config of a billion values": ("--config billion.yaml", "it contains more than 100,000 values"),
     "config that is deep": (
         "--config deep.yaml",
         "the config deep.yaml, because line 1 nests values more than 50 deep",
@@ -456,7 +456,7 @@ def test_a_subcommand_that_knows_its_own_options_alone_finds_two_learning_rates(
         ("PL_FIT__MODEL__LR", "fast", "cannot use fast as model.lr; give a number"),
         ("PL_FIT__MODEL", "3", "cannot use 3 as model"),
         ("PL_FIT__CONFIG", "none.yaml", "none.yaml, because there is no such file"),
-        ("PL_FIT__CONFIG", "{model: {lr: 1, lr: 2}}", "the key 'lr' stands in line 1 and again in line 1"),
+        ("PL_FIT__CONFIG", "{model: {lr: 1, lr: 2}}", "the key 'lr' is in line 1 and again in line 1"),
         (
             "PL_FIT__MODEL__LEARNING_RATE",
             "1",
@@ -489,7 +489,7 @@ def test_logs_in_the_cloud_are_refused(materials: Path, capfd: pytest.CaptureFix
 
 def test_more_memory_than_there_is_fails_in_one_line(command_line: CommandLine) -> None:
     assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 1
-    assert command_line.err.startswith("gd_lightning: cannot go on, because there is not enough memory")
+    assert command_line.err.startswith("gd_lightning: cannot continue, because there is not enough memory")
     assert len(command_line.err.splitlines()) == 1
     assert command_line.runs == []
 

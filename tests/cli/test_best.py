@@ -97,7 +97,7 @@ def test_without_a_best_it_is_refused(command_line: CommandLine) -> None:
         (line,) = command_line.err.splitlines()
         return line
 
-    assert "holds none; train first" in refused("best")
+    assert "contains none; train first" in refused("best")
     run = command_line.fit("--trainer.max_epochs", "1", "--data.val_size", "0.2", *STOPS)
     assert _best(run) is None
     assert "because it kept none; train with " in refused(f"{run}/best")

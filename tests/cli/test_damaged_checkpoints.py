@@ -257,7 +257,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
             **weights,
             "network.weight": torch.ones(1, 3),
         },
-        r"network\.bias are no tensor": {**weights, "network.bias": "text"},
+        r"network\.bias are not a tensor": {**weights, "network.bias": "text"},
         r"network\.bias are of type torch\.int64": {**weights, "network.bias": torch.tensor([1])},
         "the model has no weights other": {**weights, "other": torch.ones(1)},
     }

@@ -187,7 +187,7 @@ def _check(capture: pytest.CaptureFixture[str], root: Path, config: str | None, 
         assert len(err.splitlines()) == 1
         assert len(err) < 640
     if code == 1:
-        assert err.startswith("gd_lightning: cannot go on, because")
+        assert err.startswith("gd_lightning: cannot continue, because")
     if code == 2:
         assert not (root / "lightning_logs").exists()
     shutil.rmtree(root / "lightning_logs", ignore_errors=True)

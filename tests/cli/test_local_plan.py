@@ -249,9 +249,9 @@ def test_a_network_of_ones_own(capfd: Capture) -> None:
     [
         (["--model.network", "torch.nn.ReLU"], "cannot train ReLU, because it has no parameters"),
         (["--model.momentum", "1"], "cannot plan with momentum 1, because with 1 or more, the error shrinks"),
-        (["--optimizer", "Adam", "--model.hidden_sizes", "[3]"], "cannot plan for another optimizer than SGD"),
+        (["--optimizer", "Adam", "--model.hidden_sizes", "[3]"], "cannot plan for an optimizer other than SGD"),
         (["--model.hidden_sizes", "[3]", "--data.batch_size", "1000"], "batch_size 1000, because there are only 100"),
-        (["--model.hidden_sizes", "[0]"], "hidden_sizes [0] are no layer widths"),
+        (["--model.hidden_sizes", "[0]"], "hidden_sizes [0] as layer widths"),
         (
             ["--model.network", "torch.nn.BatchNorm1d", "--model.network.num_features", "1"],
             "cannot plan for this network, because BatchNorm1d mixes the samples of a batch; leave it out",

@@ -199,7 +199,7 @@ def test_a_fault_of_the_program_is_one_line_that_says_where_its_traceback_is(
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()
     (file,) = tmp_path.glob(place)
-    assert line.startswith("gd_lightning: cannot go on, because of a fault of this program (TypeError: ")
+    assert line.startswith("gd_lightning: cannot continue, because of a fault of this program (TypeError: ")
     assert line.endswith((f" is in {file.relative_to(tmp_path)}", f" is in {file}"))
     text = file.read_text()
     assert text.startswith("Traceback")

@@ -74,7 +74,11 @@ def _run(tmp_path: Path, *arguments: str) -> int:
         (["count", "--nam", "ab"], 2, "mine: there is no option --nam; did you mean --name?"),
         (["count", "--name", "ab", "--times", "often"], 2, "mine: "),
         (["count", "--name", "ab", "--times", "98"], 130, "mine: ended by Ctrl-C"),
-        (["count", "--name", "ab", "--times", "99"], 1, "mine: cannot go on, because of a fault in count of test_own"),
+        (
+            ["count", "--name", "ab", "--times", "99"],
+            1,
+            "mine: cannot continue, because of a fault in count of test_own",
+        ),
         (["count", "--help"], 0, "usage: python -m mine count"),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_shipped_configs_of_linear_regressors(capfd: Capture, config: str) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--optimizer", "Adam"], "cannot plan for another optimizer than SGD"),
+        (["--optimizer", "Adam"], "cannot plan for an optimizer other than SGD"),
         (["--model.momentum", "1"], "cannot plan with momentum 1, because with 1 or more"),
         (["--data.batch_size", "1000"], "batch_size 1000, because there are only 100 training samples"),
         (["--ckpt_path", "last"], "there is no option --ckpt_path"),

@@ -118,7 +118,7 @@ def test_a_batch_size_or_lr_of_a_config_is_no_axis(command_line: CommandLine) ->
         (["--model.momentum", "-1,0"], "momentum -1.0 is below 0"),
         (["--optimizer", "Adam", "--model.momentum", "0,0.9"], "options of its own SGD"),
         (["--model.dropout", "0,0.1"], "cannot use 0,0.1 as model.dropout; give a number"),
-        (["--trainer.max_epochs", "-1"], "cannot sweep without a last epoch"),
+        (["--trainer.max_epochs", "-1"], "cannot sweep over an unlimited number of epochs"),
         (
             ["--trainer.callbacks+=LossBelow", "--trainer.callbacks.threshold", "1"],
             "cannot sweep with the callback LossBelow",

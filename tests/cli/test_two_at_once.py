@@ -170,7 +170,7 @@ def test_what_another_process_holds_is_refused(
     refused = tuple(directory if word == "RUN" else word for word in refused)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with held(Path(directory)):
-        _refused(command_line, "because another process does; wait until it has ended", *refused)
+        _refused(command_line, "because another process is writing there; wait until it has ended", *refused)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
     assert command_line(*refused) == 0, command_line.err  # it is over
 

@@ -1,4 +1,4 @@
-"""What is no value is refused in one line by whatever way it enters: an argument, a config or the environment."""
+"""What is not a value is refused in one line by whatever way it enters: an argument, a config or the environment."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ def test_two_commands_over_one_directory_share_its_runs(tmp_path: Path, command_
 @pytest.mark.parametrize(
     ("kind", "code", "message"),
     [
-        ("full", 1, "cannot go on, because of no space left on device"),
+        ("full", 1, "cannot continue, because of no space left on device"),
         ("refused", 2, "cannot do so"),
         ("fault", 1, "because of a fault in on_train_epoch_end of meeting.py"),
     ],

@@ -180,7 +180,7 @@ def test_predictions_on_new_inputs_need_a_table_with_the_same_features(tmp_path:
     data = RegressionDataModule(Table(str(path)), predict_inputs=str(new))
     assert data.prediction_inputs().tolist() == [[7, 8]]
     assert data.prediction_targets() is None
-    with pytest.raises(InputError, match="no table"):
+    with pytest.raises(InputError, match="not a table"):
         RegressionDataModule(SteepLine(), predict_inputs=str(new)).prediction_inputs()
 
 

@@ -452,7 +452,7 @@ def test_a_network_that_cannot_be_fused_is_named(network: nn.Module, reason: str
 def test_an_optimizer_that_cannot_be_fused_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Linear(2, 1)
     sgd, own = torch.optim.SGD, list(network.parameters())
-    assert why_not_fused(network, torch.optim.NAdam(own)) == "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad"
+    assert why_not_fused(network, torch.optim.NAdam(own)) == "NAdam is not one of SGD, Adam, AdamW, RMSprop, Adagrad"
     assert why_not_fused(network, sgd(own, momentum=0.5, dampening=0.1)) == "SGD has dampening"
     assert why_not_fused(network, sgd(own, maximize=True)) == "SGD has maximize"
     for other in (sgd(own[:1]), sgd(own[::-1]), sgd([{"params": own[:1]}, {"params": own[1:]}])):

@@ -171,7 +171,7 @@ def test_what_only_some_groups_have_is_a_column_of_all() -> None:
     assert "weight norm" in as_text([line, diverged], ["weight_norm"])
     runs[1].summary["parameters"] = {"w": math.inf}
     assert math.isnan(rows(Comparison.of(runs))[1].value("weight_norm"))
-    alone = rows(Comparison.of(runs[1:]))  # nothing to show is no reason to fail
+    alone = rows(Comparison.of(runs[1:]))  # nothing to show is not a reason to fail
     assert "weight norm" not in as_text(alone, ["weight_norm"])
 
 

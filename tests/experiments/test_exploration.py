@@ -127,5 +127,5 @@ def test_a_file_of_ones_own_is_new(command_line: CommandLine, tmp_path: Path) ->
     assert command_line("explore", "--file", chosen) == 0, command_line.err
     assert isinstance(content_of(chosen.read_text(encoding="utf-8"))["x"], list)
     assert command_line("explore", "--file", chosen) == 2
-    assert "that is there already; give another name" in command_line.err
+    assert "it already exists; give another name" in command_line.err
     assert command_line("explore", "--file", tmp_path / "other.html") == 0

@@ -1,4 +1,4 @@
-"""What is no value of an argument in Python is refused in a sentence, before anything is written."""
+"""What is not a value of an argument in Python is refused in a sentence, before anything is written."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def test_batch_sizes_go_up_to_all_samples(given: Given, n: int, found: list[int]
         ("log(1,2,3", "give numbers, as in"),
         ("exp(1,2,3)", r"write log\(first,last,count\)"),
         ("log(0,1,3)", "because a range of equal ratios has no 0 and nothing below"),
-        ("log(1,2,2.5)", "because 2.5 is no number of values"),
-        ("log(1,2,0)", "because 0 is no number of values"),
-        ("linear(1,2,1e9)", r"because 1e\+09 is no number of values"),
+        ("log(1,2,2.5)", "because 2.5 is not a number of values"),
+        ("log(1,2,0)", "because 0 is not a number of values"),
+        ("linear(1,2,1e9)", r"because 1e\+09 is not a number of values"),
         ("1,2,...,8", "write three numbers before the dots"),
         ("1,2,4,...", "write three numbers before the dots"),
         ("1,2,4,...,x", "cannot use 'x' as lrs"),
@@ -93,7 +93,9 @@ def test_what_cannot_be_understood_is_said_in_one_line(given: Given, message: st
 
 
 def test_a_batch_size_is_a_whole_number() -> None:
-    with pytest.raises(InputError, match=r"because 2\.5 is no number of samples; give whole numbers from 1, or full"):
+    with pytest.raises(
+        InputError, match=r"because 2\.5 is not a number of samples; give whole numbers from 1, or full"
+    ):
         whole_numbers("batch_sizes", "1,2.5", 10)
 
 

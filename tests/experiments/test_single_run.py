@@ -152,7 +152,7 @@ def test_columns_of_new_rows_become_features_as_those_of_the_training(tmp_path: 
     assert np.array_equal(load(place).predict(new), run.predict(new))
     longer = fit(frame, targets="price", ckpt_path=place, epochs=6)
     assert _same(longer.history, fit(frame, **{**options, "epochs": 6}).history)
-    with pytest.raises(InputError, match="'black' in row 1 of the data is none of its categories in the training"):
+    with pytest.raises(InputError, match="'black' in row 1 of the data is not one of its categories in training"):
         run.predict({**new, "color": ["black", "red"]})
 
 
@@ -192,7 +192,7 @@ def test_runs_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="cannot find a checkpoint at nowhere; give the directory of a run"):
         load("nowhere")
-    with pytest.raises(InputError, match="cannot find the last run, because lightning_logs holds none; train first"):
+    with pytest.raises(InputError, match="cannot find the last run, because lightning_logs contains none; train first"):
         load("last")
     place = fit(epochs=1).save()
     (place / "summary.json").unlink()

@@ -303,7 +303,7 @@ def test_a_frozen_bias_is_followed_in_the_history_and_named_in_the_summary(
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             trainer.fit(module, data)
-        assert any("engine fused cannot go on" in str(one.message) for one in said) == (engine == "fused")
+        assert any("engine fused cannot continue" in str(one.message) for one in said) == (engine == "fused")
         losses.append(recorder.history.series("train_loss")[1])
         assert len(losses[-1]) == 41
         assert recorder.summary is not None

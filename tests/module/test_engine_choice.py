@@ -287,7 +287,7 @@ class OwnBatches(RegressionDataModule):
             {"optimizer": {"class_path": "torch.optim.NAdam"}},
             [],
             {},
-            "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad",
+            "NAdam is not one of SGD, Adam, AdamW, RMSprop, Adagrad",
             True,
         ),
         (RegressionModule, {"engine": "autograd"}, [], {}, "it was requested", True),
@@ -388,7 +388,11 @@ def test_batches_that_a_data_module_changes_are_left_to_lightning(make_trainer: 
 @pytest.mark.parametrize(
     ("of_module", "callbacks", "message"),
     [
-        ({"optimizer": {"class_path": "torch.optim.NAdam"}}, [], "NAdam is none of SGD, Adam, AdamW, RMSprop, Adagrad"),
+        (
+            {"optimizer": {"class_path": "torch.optim.NAdam"}},
+            [],
+            "NAdam is not one of SGD, Adam, AdamW, RMSprop, Adagrad",
+        ),
         ({}, [PrintUpdates()], "PrintUpdates looks at the gradients"),
     ],
 )

@@ -223,7 +223,7 @@ def test_the_command_line_writes_beside_the_run_or_into_a_file(command_line: Com
     chosen = tmp_path / "moving.html"
     command_line.fit("--trainer.max_epochs=2", "--animate", chosen)
     assert command_line("fit", "--animate", chosen) == 2
-    assert "is there already; give another name" in command_line.err
+    assert "already exists; give another name" in command_line.err
     for given in ("nope", "film.avi", ""):
         assert command_line("fit", f"--animate={given}") == 2
         assert "use html, gif or mp4" in command_line.err

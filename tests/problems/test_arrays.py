@@ -124,7 +124,7 @@ def test_texts_become_indicators_and_new_rows_do_as_well(kind: str) -> None:
     assert problem.feature_names == ["color=red"]
     assert problem.sample()[0].tolist() == [[1.0], [0.0], [1.0]]
     assert inputs_of({"color": ["blue"]}, problem.feature_names, problem.columns_state()).tolist() == [[0.0]]
-    with pytest.raises(InputError, match="'green' in row 1 of the data is none of its categories"):
+    with pytest.raises(InputError, match="'green' in row 1 of the data is not one of its categories"):
         inputs_of({"color": ["green"]}, problem.feature_names, problem.columns_state())
 
 

@@ -92,10 +92,13 @@ CSV: dict[str, tuple[list[str], list[float] | str]] = {
         ["2024-01-01", "2024-01-02", "2024-01-03"],
         "dates, such as '2024-01-01' in line 2.*--data.problem.dates",
     ),
-    "German dates": (["1.2.2024", "2.2.2024", "3.2.2024"], "'1.2.2024' in line 2, which is no date as in 2024-01-31"),
-    "times": (["10:30", "11:30", "12:30"], "'10:30' in line 2, which is no date"),
+    "German dates": (
+        ["1.2.2024", "2.2.2024", "3.2.2024"],
+        "'1.2.2024' in line 2, which is not a date as in 2024-01-31",
+    ),
+    "times": (["10:30", "11:30", "12:30"], "'10:30' in line 2, which is not a date"),
     "booleans": (["True", "False", "True"], [1, 0, 1]),
-    "complex numbers": (["1j", "2", "3"], "'1j' in line 2, which is no number"),
+    "complex numbers": (["1j", "2", "3"], "'1j' in line 2, which is not a number"),
     "missing": (["1", "NA", "3"], "a missing value in line 3"),
 }
 

@@ -99,7 +99,7 @@ def test_the_command_line_says_so_in_one_line(
     run = command_line.fit(*options, code=1)
     (line,) = command_line.err.splitlines()
     assert line == (
-        f"gd_lightning: cannot go on, because of a change of the table while it was read: {table}; what was finished "
-        "before is kept"
+        f"gd_lightning: cannot continue, because of a change of the table while it was read: {table}; what was "
+        "finished before is kept"
     )
     assert (run / "history.csv").exists()

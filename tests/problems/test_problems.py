@@ -171,7 +171,7 @@ class Unplain(Problem):
 def test_a_problem_that_could_not_be_made_again_is_refused() -> None:
     with pytest.raises(InputError, match="'size' is not kept"):
         Forgetful(3).hyperparameters()
-    with pytest.raises(InputError, match="no plain value"):
+    with pytest.raises(InputError, match="not a plain value"):
         Unplain().hyperparameters()
 
 

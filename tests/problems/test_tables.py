@@ -79,7 +79,7 @@ def test_a_large_file_is_mapped_and_gives_the_same_columns(
 def test_a_value_that_is_no_number_is_found_in_later_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NamedColumns, "rows_at_once", 2)
     (tmp_path / "text.csv").write_text("a,b\n1,2\n\n3,4\n5,6\n7,eight\n")
-    with pytest.raises(InputError, match=r"column 'b' .*of line 6: 'eight' is no number"):
+    with pytest.raises(InputError, match=r"column 'b' .*of line 6: 'eight' is not a number"):
         _read(tmp_path / "text.csv")
     for in_memory in (10**6, 10):
         np.save(tmp_path / "nan.npy", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]]))
@@ -98,7 +98,7 @@ def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
 BAD = {
     "missing cell": ("a,b\n1,2\n3,\n", "column 'b' .*a missing value in line 3"),
     "short row": ("a,b\n1,2\n3\n", "column 'b' .*a missing value in line 3"),
-    "text": ("a,b\n1,2\n3,four\n", "column 'b' .*'four' in line 3, which is no number"),
+    "text": ("a,b\n1,2\n3,four\n", "column 'b' .*'four' in line 3, which is not a number"),
     "nan": ("a,b\n1,2\n3,nan\n", "column 'b' .*a missing value in line 3"),
     "infinity": ("a,b\ninf,2\n", "column 'a' .*is inf in line 2"),
     "no rows": ("a,b\n", "no rows"),
@@ -106,13 +106,13 @@ BAD = {
     "decimal commas": ("a,b\n1,5,2,5\n", "line 2 has 4 cells and the first line 2"),
     "twice": ("a,a,b\n1,2,3\n", "column 'a' .*several columns have that name"),
     "no names at all": (",,\n1,2,3\n", "no column is left"),
-    "UTF-16 without a mark": ("a\0,\0y\0\n\0", "bytes of 0, as UTF-16"),
+    "UTF-16 without a mark": ("a\0,\0y\0\n\0", "zero bytes, as UTF-16"),
     "target twice": ("b,a,a\n1,2,3\n", "column 'a' .*several columns have that name"),
     "no name twice": ("a,,,b\n1,2,3,4\n", "column '' .*several columns have that name"),
     "quotes that stay open": ('a,b,n\n1,2,"x\n3,4,y\n', "quotes that open in line 2 are never closed"),
     "text behind quotes over lines": (
         'a,b,"n\nm"\n1,2,"3\n"\n\n3,four,5\n',
-        "column 'b' .*'four' in line 6, which is no number",
+        "column 'b' .*'four' in line 6, which is not a number",
     ),
     "missing cell behind quotes over lines": ('a,n,b\n1,"2\n\n",2\n3,"4"\n', "column 'b' .*a missing value in line 5"),
     "long row behind quotes over lines": ('a,b\n1,"2\n"\n3,4,5\n', "line 4 has 3 cells and the first line 2"),
@@ -189,7 +189,7 @@ def test_archives_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         np.savez(tmp_path / "other.npz", x=X[:, :2], y=X[:, 2])
         with zipfile.ZipFile(tmp_path / "other.npz", "a") as archive:
             archive.writestr(member, "" if member.endswith("/") else "text")
-        with pytest.raises(InputError, match="is no array; leave it out"):
+        with pytest.raises(InputError, match="is not an array; leave it out"):
             _read(tmp_path / "other.npz")
 
 
@@ -246,7 +246,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot read the table"):
             _read(tmp_path / name)
     np.save(tmp_path / "text.npy", np.array(["a", "b"]))
-    with pytest.raises(InputError, match="'a' is no number"):
+    with pytest.raises(InputError, match="'a' is not a number"):
         _read(tmp_path / "text.npy")
     np.savez(tmp_path / "uneven.npz", a=np.zeros(3), b=np.zeros(4))
     with pytest.raises(InputError, match="different lengths"):
@@ -259,7 +259,7 @@ def test_a_pickled_array_is_not_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.zeros(1), y=objects)
     np.savez(tmp_path / "fields.npz", x=np.zeros(1), y=np.zeros(1, dtype=[("a", "f8"), ("b", "O")]))
     for name in ("objects.npy", "objects.npz", "fields.npz"):
-        with pytest.raises(InputError, match=r"cannot read .* because it holds Python objects; save an array"):
+        with pytest.raises(InputError, match=r"cannot read .* because it contains Python objects; save an array"):
             _read(tmp_path / name)
 
 

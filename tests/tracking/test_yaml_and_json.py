@@ -129,7 +129,7 @@ def test_a_run_goes_on_beside_event_files_that_are_none(command_line: CommandLin
     assert read_run(run).summary is not None
     # Where only they say what the run came to, one line says what is in the way.
     (run / "history.csv").unlink()
-    with pytest.raises(InputError, match=r"because events.out.tfevents.1.pipe is no file; remove it"):
+    with pytest.raises(InputError, match=r"because events.out.tfevents.1.pipe is not a file; remove it"):
         read_run(run)
 
 

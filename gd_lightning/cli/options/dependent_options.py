@@ -61,7 +61,7 @@ def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
 
 
 def settle_standardize(data: Namespace) -> None:
-    """Write what is standardised as the word for it, as it stands in the config of a run.
+    """Write the option standardize as a word, as the config of a run has it.
 
     Args:
         data: The options of the data; changed.

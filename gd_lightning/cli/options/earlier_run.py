@@ -47,7 +47,7 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
                 continue  # another table can be evaluated, or predicted
             raise InputError(
                 f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option out, "
-                "or train anew without --ckpt_path"
+                "or start a new run without --ckpt_path"
             )
 
 
@@ -76,7 +76,7 @@ def refuse_fewer_epochs(epochs: int | None, run: EarlierRun) -> None:
     if epochs is not None and -1 < epochs < run.epochs:
         raise InputError(
             f"cannot continue {run.name} to trainer.max_epochs {epochs}, because it has completed {run.epochs}; give "
-            f"trainer.max_epochs {run.epochs} or more, or train anew without --ckpt_path"
+            f"trainer.max_epochs {run.epochs} or more, or start a new run without --ckpt_path"
         )
 
 
@@ -95,6 +95,6 @@ def refuse_to_diverge_again(options: Namespace, run: EarlierRun) -> None:
     )
     if options.on_divergence == "stop" and is_as_before and run.goes_on_in_place and run.divergence:
         raise InputError(
-            f"cannot continue {run.name}, because it diverged: {run.divergence}; train anew with a "
+            f"cannot continue {run.name}, because it diverged: {run.divergence}; start a new run with a "
             "smaller model.lr, or see where it leads with --on_divergence continue"
         )

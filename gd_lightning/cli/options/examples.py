@@ -25,9 +25,9 @@ Say before training which learning rates are stable, how fast they are, what noi
   python -m gd_lightning plan --model.lr 0.1
       the steep line, with batches of all sizes
   python -m gd_lightning plan --config stochastic_diverging
-      what a config will come to
+      the outcome of a config
   python -m gd_lightning plan --config parabola_mini_batch --model.lr 0.4
-      a multilayer perceptron: what holds at its start
+      a multilayer perceptron: statements about its start
   python -m gd_lightning plan --data.problem Table --data.problem.path scores.csv --json
       your own data, for a program
 """,
@@ -43,7 +43,7 @@ Train variants side by side, from the same start on the same data, or compare fi
   python -m gd_lightning compare --config parabola_batch --batch_sizes full,16,1
       what a config describes, by all variants
   python -m gd_lightning compare lightning_logs
-      all runs that are there, of this or of another Lightning project
+      all existing runs, of this or of another Lightning project
 """,
     "sweep": """\
 Train every combination of some settings, many runs at once, and map the results. Examples:

@@ -25,7 +25,7 @@ _UNTYPABLE = ("Tensor", "Callable", "Iterable", "device", "dtype")
 _SENTENCES = (
     (r"arguments are required: (.+)", "cannot continue without {0}; give it, or see --help"),
     (r"argument (?:\S+/)?(\S+): expected one argument", "cannot use {0} without a value; give one, as in {0} VALUE"),
-    (r"argument \S+ --> model\.(\w+): .*", "cannot use what is given as model.{0}; give it as {0}, beside model"),
+    (r"argument \S+ --> model\.(\w+): .*", "cannot use the value of model.{0}; give it as {0}, beside model"),
     (r"argument (?:\S+/)?(\S+): ignored explicit argument (.+)", "cannot use {1} as {0}, because it takes no value"),
     (r"invalid choice: ('[^']*') \(choose from (.+)\)", "there is no subcommand {0}; use one of {1}"),
     (r"Config file loop detected: (.+)", "cannot read the config, because it includes itself: {0}; include it once"),
@@ -35,9 +35,9 @@ _SENTENCES = (
     ),
     (
         r'(?:Empty nested key|Spaces not allowed in keys): (".*")',
-        "cannot use {0} as an option; see --help for what there is",
+        "cannot use {0} as an option; see --help for the options",
     ),
-    (r'Invalid option "([^"]*)" for (\S+)', "cannot use {0} as {1}; see --help for what there is"),
+    (r'Invalid option "([^"]*)" for (\S+)', "cannot use {0} as {1}; see --help for the options"),
 )
 _UNKNOWN = (
     r"unrecognized arguments: (\S*)",
@@ -68,9 +68,7 @@ def with_hint(message: str, options: Iterable[str]) -> str:
             name = ".".join(found.groups()).split("=")[0]
             known = [option for option in options if option != name]
             close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
-            hint = (
-                f"did you mean {'--' * name.startswith('--')}{close[0]}?" if close else "see --help for what there is"
-            )
+            hint = f"did you mean {'--' * name.startswith('--')}{close[0]}?" if close else "see --help for the options"
             return f"there is no option {_short(name)}; {hint}"
     return message
 
@@ -96,7 +94,7 @@ def _unusable(key: str, lines: list[str]) -> str:
         if report.startswith("cannot "):  # said by this program, to a reader of values
             return report
         if found := re.match(r"there is no option (\S*); (?:did you mean (.*)\?)?", report):
-            hint = f"did you mean {key}.{found[2]}?" if found[2] else "see --help for what there is"
+            hint = f"did you mean {key}.{found[2]}?" if found[2] else "see --help for the options"
             return f"there is no option {key}.{found[1]}; {hint}"
         if found := re.search(r"arguments are required: (.+)", report):
             missing = " and ".join(f"--{key}.{name.strip()}" for name in found[1].split(","))
@@ -110,7 +108,7 @@ def _unusable(key: str, lines: list[str]) -> str:
         return f"cannot use {value} as {key}, because {reason}"
     if expected:
         return f"cannot use {value} as {key}; give {expected}"
-    return f"cannot use {value} as {key}; see --help for what it can be"
+    return f"cannot use {value} as {key}; see --help for the options"
 
 
 def _indent(line: str) -> int:

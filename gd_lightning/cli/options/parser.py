@@ -42,7 +42,7 @@ class Parser(LightningArgumentParser):
         self.set_defaults({"data.problem": {"class_path": class_path}})
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add the arguments of a method, the last that there are, and describe all as this program takes them."""
+        """Add the arguments of a method, and adapt all descriptions of the parser to this program."""
         added: list[str] = super().add_method_arguments(*args, **kwargs)
         if self.stage == "fit":  # whose other options are those of the Trainer's method
             self.add_argument("--animate", type=str | None, default=None)
@@ -72,7 +72,7 @@ class Parser(LightningArgumentParser):
             with shipped_configs_in_environment():
                 parsed: Namespace = super().parse_args(*args, **kwargs)
         except UnicodeDecodeError as error:
-            raise InputError("cannot read what is given as a config, because it is no text in UTF-8") from error
+            raise InputError("cannot read the given config, because it is not UTF-8 text") from error
         except (InputError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -80,7 +80,7 @@ class Parser(LightningArgumentParser):
             if not self.exit_on_error:
                 raise
             raise InputError(
-                f"cannot use what is given, because {first_line(error)}; see --help for what there is"
+                f"cannot use these options, because {first_line(error)}; see --help for the options"
             ) from error
         return parsed
 
@@ -93,9 +93,7 @@ class Parser(LightningArgumentParser):
         try:
             parsed: Namespace = super().parse_path(path, *args, **kwargs)
         except UnicodeDecodeError:
-            raise InputError(
-                f"cannot read the config {path}, because it is no text in UTF-8; save it as such"
-            ) from None
+            raise InputError(f"cannot read the config {path}, because it is not UTF-8 text; save it in UTF-8") from None
         except InputError as error:
             message = str(error)
             named = re.sub("the config(?=[,;])", lambda _: f"the config {path}", message, count=1)
@@ -106,7 +104,7 @@ class Parser(LightningArgumentParser):
         """Parse a config's text.
 
         Raises:
-            InputError: It is no mapping of sections and options.
+            InputError: It is not a mapping of sections and options.
         """
         try:
             config = read(content)
@@ -151,12 +149,12 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
     if config is None and section:
         return  # a section whose options are all commented out
     if not isinstance(config, Mapping):
-        given = "it is empty" if config is None else f"{str(config).strip()[:80]!r} is no mapping of options"
+        given = "it is empty" if config is None else f"{str(config).strip()[:80]!r} is not a mapping of options"
         raise InputError(f"cannot read {what}, because {given}; write option: value, a line for each")
     subcommands = subcommands_of(parser)
     for name, value in config.items():
         if not isinstance(name, str) or not name.strip() or name.startswith("__"):
-            raise InputError(f"cannot use {name!r} as an option in {what}; see --help for what there is")
+            raise InputError(f"cannot use {name!r} as an option in {what}; see --help for the options")
         if section.endswith("model.") and name in ("optimizer", "lr_scheduler"):
             raise InputError(f"cannot use {section}{name} in the config; give it as {name}, beside model")
         if name == "config" and not isinstance(value, str):

@@ -1,7 +1,8 @@
 """What ``--help`` prints: the examples of a subcommand, and the options that matter, on one screen.
 
-It is text, so that it is there at once: nothing here imports torch, Lightning or jsonargparse. A test compares it with
-the parsers: each option is there, and has the default that is written here. ``--help-all`` prints what parsers know.
+It is plain text, so that it is printed at once: nothing here imports torch, Lightning or jsonargparse. A test compares
+it with the parsers: each option exists, and has the default that is written here. ``--help-all`` prints what parsers
+know.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Option(NamedTuple):
 
     Args:
         name: Its name, without dashes.
-        value: What stands for its value; "" where none is needed.
+        value: Placeholder of its value; "" if it needs none.
         says: What it means.
-        default: What holds where it is not given; "" where the description says it.
+        default: Its default; "" if the description says it.
     """
 
     name: str

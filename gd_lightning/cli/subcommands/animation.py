@@ -17,13 +17,13 @@ def check_animation(given: str | None) -> None:
         given: A format or a file; None: no animation.
 
     Raises:
-        InputError: There is no such format, or the file is there already.
+        InputError: The format is unknown, or the file already exists.
     """
     if given is None:
         return
     check_animation_file(_file(given, Path()))
     if given not in FORMATS and is_taken(Path(given)):
-        raise InputError(f"cannot animate into {given}, because that is there already; give another name")
+        raise InputError(f"cannot animate into {given}, because it already exists; give another name")
 
 
 def write_animation_file(animation: Animation, given: str, directory: Path | None) -> None:

@@ -108,7 +108,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
 
 
 def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers, animate: str | None) -> None:
-    """Train the unfinished runs, and show the results, after an interruption those that there are."""
+    """Train the unfinished runs, and show the results, after an interruption those of the finished runs."""
     interruption: BaseException | None = None
     with progress_bar(len(task.members), " runs", unit_scale=False) as bar:
         results = list[MemberResult]()

@@ -72,7 +72,7 @@ def _chosen(given: str | None, logs: Path, name: str, content: Mapping[str, Any]
 
 
 def _begin(directory: Path, content: Mapping[str, Any]) -> None:
-    """Write the settings of a comparison into its directory, unless the same ones are there.
+    """Write the settings of a comparison into its directory, unless it has the same ones already.
 
     Raises:
         InputError: The directory contains something else, possibly since a moment ago from another process.

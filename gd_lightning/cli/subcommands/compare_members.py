@@ -217,7 +217,7 @@ def _varied(given: str | Sequence[str] | Mapping[str, Sequence[Any]] | None) -> 
 
 
 def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
-    """Return the batch sizes as text; none, which stands for the configured one, if only other options are varied."""
+    """Return the batch sizes as text; empty, for the configured one, if only other options are varied."""
     if options["batch_sizes"] is None:
         return [] if options["vary"] else list(map(_text, usual_batch_sizes(configured.train_samples)))
     sizes = _as_texts(options["batch_sizes"])

@@ -80,6 +80,6 @@ def write_page(made: Exploration, file: str | None, logs: Path) -> None:
     else:
         path = Path(file)
         if is_taken(path):
-            raise InputError(f"cannot write the page to {file}, because that is there already; give another name")
+            raise InputError(f"cannot write the page to {file}, because it already exists; give another name")
         made.save(path)
     print(f"page  {shown(path)}\n\nopen it in a browser; it needs no network, and nothing of this program")

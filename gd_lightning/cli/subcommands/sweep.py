@@ -127,7 +127,7 @@ def _refuse_what_needs_a_trainer(trainer: Namespace) -> None:
                 "Trainer; leave it out, or use compare"
             )
     if trainer.max_epochs < 1:
-        raise InputError("cannot sweep without a last epoch; give trainer.max_epochs")
+        raise InputError("cannot sweep over an unlimited number of epochs; give trainer.max_epochs")
 
 
 def _warn_of_repetitions(given: Mapping[str, Any], train_samples: int) -> None:
@@ -141,7 +141,7 @@ def _warn_of_repetitions(given: Mapping[str, Any], train_samples: int) -> None:
 def _device(accelerator: str) -> torch.device:
     has_gpu = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise InputError(f"cannot sweep on a {accelerator}, because there is none; use trainer.accelerator cpu")
+        raise InputError(f"cannot sweep on a {accelerator}, because this machine has none; use trainer.accelerator cpu")
     return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")
 
 

@@ -137,7 +137,7 @@ class _Group:
         self._network, self._task, self._design, self._ends = network, task, design, ends
         self._where, own = where, members[where]
         self._variant = task.variant(own.batch_size[0])
-        # What is no part of any update costs no time.
+        # What is not a part of any update costs no time.
         self._has = {name: bool(getattr(own, name).any()) for name in ("momentum", "nesterov", "weight_decay", "l1")}
         self._is_weight = network.is_weight.to(design)
 

@@ -144,7 +144,7 @@ class Ends:
         losses: Train loss before the first and after every epoch, shape (M, E + 1); nan after the end of a member.
         last: Train loss at the end, shape (M,).
         updates: Updates made, shape (M,).
-        diverged: Whether a loss is no finite number, or the train loss grew beyond its bound, shape (M,).
+        diverged: Whether a loss is not a finite number, or the train loss grew beyond its bound, shape (M,).
     """
 
     parameters: Tensor
@@ -201,7 +201,7 @@ class Population(ABC):
             task: Data, starts, orders and limits that all members share.
             members: The settings of the members.
             progress: Called now and then with the number of updates made since the last call.
-            ends: Where the results go, so that those of interrupted runs are there, too; None: new ones.
+            ends: Where the results go, so that those of interrupted runs are kept, too; None: new ones.
         """
 
 

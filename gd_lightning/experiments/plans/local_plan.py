@@ -213,7 +213,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         notes: What the options have to do with the statements.
         train_loss: That of the start, in the units of the targets.
         tried: What was tried for each row; None where nothing was.
-        standardized: What holds on standardised features, where the limit is far higher there; else None.
+        standardized: The statements on standardised features, if the limit is far higher there; else None.
     """
 
     # A product with the Hessian takes some N P multiplications, and a sharpness some dozen products. Where that would

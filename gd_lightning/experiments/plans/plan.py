@@ -164,7 +164,7 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
 def _refuse_other_updates(module: RegressionModule) -> None:
     """Refuse updates other than those of SGD at one learning rate."""
     if module.hparams["optimizer"]:
-        raise InputError("cannot plan for another optimizer than SGD, because theory holds only for SGD; leave it out")
+        raise InputError("cannot plan for an optimizer other than SGD, because theory holds only for SGD; leave it out")
     if module.hparams["lr_scheduler"] and quadratic_network(module) is None:
         stepped_rates(module)  # says so of a scheduler that cannot be stepped ahead
         raise InputError(

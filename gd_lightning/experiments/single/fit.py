@@ -63,16 +63,15 @@ def fit(
         problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line, or
             the problem of the run that is continued.
         directory: Directory for its files, such as ``lightning_logs/NAME``; None: no files, see :meth:`Run.save`.
-        ckpt_path: A run to go on with: its directory, a checkpoint file, or last, the newest run in
-            ``lightning_logs``; best is the best checkpoint that a ModelCheckpoint of that run kept, ``RUN/best`` that
-            of another one. Options that are not given are those of the run.
+        ckpt_path: A run to continue: its directory, a checkpoint file, or last, the newest run in ``lightning_logs``;
+            best is the best checkpoint that a ModelCheckpoint of that run kept, ``RUN/best`` that of another one.
+            Options that are not given are those of the run.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
         options: Options of data, model and trainer by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``,
             and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights. The lr of a
-            linear regressor may be best: the fastest to its target within these epochs, else the lowest loss at their
-            end.
+            linear regressor may be best: fastest to its target in these epochs, else with the lowest final loss.
 
     Raises:
         InputError: An option or the data cannot be used.
@@ -184,7 +183,7 @@ def _checkpoint(run: str | Path) -> tuple[Path, Path]:
     if str(run) in ("last", BEST) and not path.exists():
         newest = last_checkpoint(Path(LOGS))
         if newest is None:
-            raise InputError(f"cannot find the {run} run, because {LOGS} holds none; train first, or give its path")
+            raise InputError(f"cannot find the {run} run, because {LOGS} contains none; train first, or give its path")
         directory = newest.parent.parent
         return newest if str(run) == "last" else best_checkpoint(directory), directory
     if path.name == BEST and path.parent.is_dir() and not path.exists():

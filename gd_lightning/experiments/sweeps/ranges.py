@@ -95,7 +95,7 @@ def whole_numbers(name: str, given: Given, full: int) -> list[int]:
     is_range, found = any("(" in str(part) for part in _parts(given)), set[int]()
     for value in numbers(name, given, full):
         if value != round(value) and not is_range:
-            raise _unusable(name, given, f"{value:g} is no number of samples", "give whole numbers from 1, or full")
+            raise _unusable(name, given, f"{value:g} is not a number of samples", "give whole numbers from 1, or full")
         found.add(round(value))
     return sorted(found)
 
@@ -116,7 +116,7 @@ def _range(name: str, part: float | str, full: int | None) -> list[float]:
         raise _unusable(name, part, "", "write log(first,last,count) or linear(first,last,count), as log(1e-4,1,40)")
     first, last, count = (_number(name, each, full) for each in arguments)
     if count != round(count) or not 1 <= count <= _MOST:
-        raise _unusable(name, part, f"{count:g} is no number of values", f"give a whole number from 1 to {_MOST:,}")
+        raise _unusable(name, part, f"{count:g} is not a number of values", f"give a whole number from 1 to {_MOST:,}")
     if kind == "log" and not (first > 0 and last > 0):
         raise _unusable(name, part, "a range of equal ratios has no 0 and nothing below", "give linear(...) instead")
     space = np.geomspace if kind == "log" else np.linspace

@@ -182,8 +182,7 @@ class SweepTask:
         """Train all runs.
 
         Args:
-            module: The module with the options that are not swept; its network is not made yet, or is one given by the
-                user.
+            module: The module with the options that are not swept; its network is not made yet, unless it was given.
             data: Its data, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
             executor: Trains parts of the runs at the same time; None: this process.

@@ -81,10 +81,8 @@ def train_members(
     module, reason = starts[0][0], why_one_by_one(starts[0][0])
     if not reason:
         task = _standardized(task, module)
-    kind: type[Population] = OneByOne
-    if not reason:
-        assert module.network is not None
-        kind = type(fastest_population(module.network, *_loss_of(module), task, members))
+    network: Any = module.network
+    kind = OneByOne if reason else type(fastest_population(network, *_loss_of(module), task, members))
     whole = _Part(tuple(starts), task, members, kind)
     ends = Ends.none(task, len(members)) if ends is None else ends
     if executor is None:

@@ -94,9 +94,9 @@ def comparison_figure(
         surface: The train loss over two parameters w and b, where these are all.
         fits: Data and fitted functions, where there is one feature.
         variances: batch_size and the measured variance of updates, shape (measurements,), by the label of the group.
-        panels: Which of :data:`PANELS` are drawn, as far as their data are there; None: the usual ones, and of axes on
-            which the curves look the same one alone.
-        notes: What the legend says behind the label of a group, such as its learning rate, by the label.
+        panels: The names of :data:`PANELS` to draw, if there are data for them; None: the usual ones, without axes on
+            which the curves look the same as on another.
+        notes: Text that the legend adds to the label of a group, such as its learning rate, by the label.
     """
     styles = group_styles(groups)
     drawn = _drawable_panels(groups, styles, least_squares, surface, fits, variances)
@@ -104,21 +104,40 @@ def comparison_figure(
     shows_predictions = any(_AXES.get(name.removesuffix("_linear")) in PREDICTED_OVER for name in names)
     handles = _legend(groups, styles, least_squares, notes or {}, shows_predictions)
     columns = min(len(names), _IN_A_ROW if len(names) != 4 else 2)
+    rows = [names[i : i + columns] for i in range(0, len(names), columns)]
+    # Above curves there is nothing but what is said of runs that diverged.
+    is_bare = [not (any(group.diverged for group in groups) or {*_OTHERS} & {*row}) for row in rows]
+    return _composed([[drawn[name] for name in row] for row in rows], is_bare, handles, title, _caption(groups))
+
+
+def _composed(
+    rows: Sequence[Sequence[Callable[[Axes], None]]],
+    is_bare: Sequence[bool],
+    handles: list[Artist],
+    title: str,
+    caption: str,
+) -> Figure:
+    """Return the figure of some panels.
+
+    Args:
+        rows: Functions that draw the panels, row by row.
+        is_bare: Whether nothing is drawn above the panels of a row.
+        handles: The entries of the legend.
+        title: The title of the figure.
+        caption: The title of the legend.
+    """
+    columns = max(map(len, rows))
     width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
     in_legend = _columns(handles, width)
     legend = _LEGEND_LINE * (2.2 + math.ceil(len(handles) / in_legend))
-    in_rows = [names[i : i + columns] for i in range(0, len(names), columns)]
-    # Above curves there is nothing but what is said of runs that diverged.
-    is_bare = [not (any(group.diverged for group in groups) or {*_OTHERS} & {*row}) for row in in_rows]
     heights = [_HEIGHT + _LABELS + (_ABOVE if bare else _PANEL_TITLE) for bare in is_bare]
     figure = sized_figure(width, _TITLE + sum(heights) + legend)
-    for i, row in enumerate(in_rows):
+    for i, row in enumerate(rows):
         left, bottom = _LEFT + (columns - len(row)) / 2 * (_PANEL + _GAP), legend + sum(heights[i + 1 :]) + _LABELS
-        for j, name in enumerate(row):
+        for j, draw in enumerate(row):
             axes = figure.add_axes(_in_parts(figure, left + j * (_PANEL + _GAP), bottom, _PANEL, _HEIGHT))
-            drawn[name](axes)
+            draw(axes)
     figure.suptitle(short(title, int(width / _CHARACTER / 1.3)), fontsize="large", y=1 - 0.1 / figure.get_figheight())
-    caption = _caption(groups)
     figure.legend(handles=handles, title=caption, ncols=in_legend, loc="lower center", fontsize=9, title_fontsize=9)
     return figure
 
@@ -153,7 +172,7 @@ def _drawable_panels(
     fits: Fits | None,
     variances: Mapping[str, tuple[int, Values]] | None,
 ) -> dict[str, Callable[[Axes], None]]:
-    """Return how each panel is drawn whose data are there."""
+    """Return functions that draw the panels for which there are data."""
     found: dict[str, Callable[[Axes], None]] = {}
     for name, axis in _AXES.items():
         for panel, column, log in (
@@ -179,7 +198,7 @@ def _drawable_panels(
         ]
         found["fits"] = lambda axes: draw_fits(axes, fits.x, fits.y, shown, fits.truth)
     measured = [(*variances[style.label], style) for style in styles if variances and style.label in variances]
-    if len({size for size, values, _ in measured if (values > 0).any()}) > 1:  # one point is no dependence
+    if len({size for size, values, _ in measured if (values > 0).any()}) > 1:  # one point is not a dependence
         found["variances"] = lambda axes: draw_variances(axes, *zip(*measured, strict=True))
     return found
 

@@ -22,7 +22,7 @@ class Animation(Scene):
         return html_page("animation.html", ["panels.js", "player.js"], self.title, self.content())
 
     def save(self, path: str | Path) -> Path:
-        """Write a file; one that is there is replaced.
+        """Write a file; an existing one is replaced.
 
         Args:
             path: Its name ends in .html, .gif, or .mp4, for which the program ffmpeg is needed.
@@ -55,6 +55,8 @@ def check_animation_file(path: Path) -> None:
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
-        raise InputError(f"cannot animate into {str(path)!r}, because its name ends in no format; use html, gif or mp4")
+        raise InputError(
+            f"cannot animate into {str(path)!r}, because its name does not end in a known format; use html, gif or mp4"
+        )
     if ending == "mp4" and shutil.which("ffmpeg") is None:
         raise InputError("cannot write an MP4 file, because the program ffmpeg is not installed; use html or gif")

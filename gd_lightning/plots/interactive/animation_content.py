@@ -63,7 +63,7 @@ class Line:
         y: Their targets, shape (n,).
         feature: Name of the feature.
         target: Name of the target.
-        loss: The train loss of lines; None where it is no mean squared error.
+        loss: The train loss of lines; None where it is not a mean squared error.
         truth: Weight and bias of the true line, if known.
     """
 

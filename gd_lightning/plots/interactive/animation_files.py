@@ -18,7 +18,7 @@ _COLORS = 128  # of a GIF: lines, dots and letters have few
 
 
 def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
-    """Write an animation in the format that the name of its file says; a file that is there is replaced.
+    """Write an animation in the format that the name of its file says; an existing file is replaced.
 
     Args:
         scene: What is shown.

@@ -17,7 +17,7 @@ _MOST = 100
 def bisected(
     holds: Callable[[float], bool], low: float, high: float, middle: Callable[[float, float], float | None]
 ) -> tuple[float, float]:
-    """Narrow down from where on something holds.
+    """Narrow down the number from which on something holds.
 
     Args:
         holds: Whether it holds at a number.

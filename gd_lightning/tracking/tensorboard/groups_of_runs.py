@@ -6,7 +6,7 @@
 - ``groups/LABEL/samples/train_loss_mean``, ``..._lower`` and ``..._upper``: the same values again under tags of the
   group's own, because a chart of the Custom Scalars tab can pick tags but no runs.
 
-The Custom Scalars tab shows them by a layout. TensorBoard opens Time Series first whatever a log directory holds; the
+The Custom Scalars tab shows them by a layout. TensorBoard opens Time Series first whatever is in a log directory; the
 address that opens Custom Scalars ends with ``#custom_scalars``.
 """
 
@@ -44,7 +44,7 @@ from gd_lightning.tracking.tensorboard.tags import VIEWS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"
-"""How the names of the event files end that tell of several runs, and are no run; of no others."""
+"""How the names of the event files end that summarise several runs, and are not runs themselves."""
 
 _FAMILIES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 _COLUMNS = ("train_loss", "val_loss")

@@ -95,14 +95,14 @@ class _Scalars:
         directory: Where they are.
 
     Raises:
-        InputError: What they hold is damaged.
+        InputError: Their content is damaged.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         if others := [path.name for path in event_files(directory) if not path.is_file()]:
             raise InputError(
-                f"cannot read the TensorBoard event files in {directory}, because {others[0]} is no file; remove it"
+                f"cannot read the TensorBoard event files in {directory}, because {others[0]} is not a file; remove it"
             )
         self._events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
         with self._damage_told():

@@ -198,7 +198,7 @@ def _draw_divergence(
         (divergence_note(group), style.dark) for group, style in zip(groups, styles, strict=True) if group.diverged
     ]
     if leaving:
-        # Which groups these are, and their limits, the legend says; here there there is no place for several lines.
+        # Which groups these are, and their limits, the legend says; there is no room for several lines.
         _write_above(
             axes, min(leaving), *(notes[0] if len(notes) == 1 else (f"{len(notes)} settings diverged", "black"))
         )

@@ -112,7 +112,7 @@ def test_a_damaged_config_is_one_line_for_every_command(command_line: CommandLin
     for kind in ("pipe", "link to nothing", "directory"):
         _unreadable(config, kind)
         assert command_line("test", "--ckpt_path", run) == 2
-        assert "mend it, or delete it" in command_line.err
+        assert "repair it, or delete it" in command_line.err
     config.rmdir()
     assert command_line("test", "--ckpt_path", run) == 0
 

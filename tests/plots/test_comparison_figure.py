@@ -416,7 +416,7 @@ def test_names_of_panels_and_formats_are_checked(given: Any, names: Any) -> None
     assert checked_formats("png,pdf,png") == ["png", "pdf"]
     wrong: Any
     for wrong in ("epoch", "", []):
-        with pytest.raises(InputError, match="use some of epochs"):
+        with pytest.raises(InputError, match="the panels are epochs"):
             checked_panels(wrong)
         with pytest.raises(InputError, match="use png, svg, pdf"):
             checked_formats(wrong)

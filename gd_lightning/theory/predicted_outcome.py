@@ -223,7 +223,7 @@ class OutcomePredictor:
             rates = self.schedule(lr, variant.updates_per_epoch, epochs)
         if self.is_exact(variant):
             return averaged_losses(self.loss, self.start, self.rule, variant, rates, average)[-1].item()
-        self._refuse_too_many_directions(variant)
+        _refuse_too_many_directions(self.loss, variant)
         return expected_averaged_losses(self.drawn, self.start, self.rule, variant, rates, average)[-1].item()
 
     def smallest_stable_batch_size(self, lr: float) -> int | None:
@@ -279,18 +279,18 @@ class OutcomePredictor:
             return self._scheduled(variant, limit, best, lr, self.schedule)
         if self.is_whole(variant):
             epochs = updates_to_excess(self.loss, self.start, self.rule.at(lr), self.target)
-            return self._judged(variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
+            return _judged(self, variant, limit, best, lr, epochs, 0.0 if lr < limit else math.inf)
         if self.knows_the_order:
             epoch = SequentialEpoch.of(self.loss, self.rule.at(lr), variant)
             # A run that ends above both its start and the best constant is not called stable.
             bearable = max(self.excess_at_start, self.loss.constant - self.loss.lowest, self.target)
             floor = epoch.floor if epoch.floor < bearable else math.inf
             epochs = self._epochs(lambda horizon: epoch.predicted_losses(self.start, horizon), floor, lr, variant)
-            return self._judged(variant, limit, best, lr, epochs, floor, epoch.largest_growth)
+            return _judged(self, variant, limit, best, lr, epochs, floor, epoch.largest_growth)
         drawn = self.drawn_batches
         floor = drawn.floor(lr, variant)
         epochs = self._epochs(lambda horizon: drawn.expected_losses(lr, variant, horizon), floor, lr, variant)
-        return self._judged(variant, limit, best, lr, epochs, floor)
+        return _judged(self, variant, limit, best, lr, epochs, floor)
 
     def _scheduled_losses(self, variant: Variant, rates: Tensor) -> Tensor:
         """Return the predicted train loss before the first and after every epoch, shape (epochs + 1,)."""
@@ -350,23 +350,24 @@ class OutcomePredictor:
         updates = updates_to_excess(self.loss, self.start, self.rule.at(lr), left)
         return max(math.ceil(updates / variant.updates_per_epoch), MOST_EPOCHS + 1) if updates < math.inf else updates
 
-    def _judged(
-        self,
-        variant: Variant,
-        limit: float,
-        best: float,
-        lr: float,
-        epochs: float,
-        floor: float,
-        growth: float | None = None,
-    ) -> PredictedOutcome:
-        if floor == math.inf:
-            verdict = Verdict.DIVERGES
-        elif floor > self.target:
-            verdict = Verdict.REACHES_ITS_FLOOR
-        else:
-            verdict = Verdict.CONVERGES if epochs <= self.max_epochs else Verdict.SLOW
-        return PredictedOutcome(variant, limit, best, lr, epochs, floor, verdict, growth)
+
+def _judged(
+    predictor: OutcomePredictor,
+    variant: Variant,
+    limit: float,
+    best: float,
+    lr: float,
+    epochs: float,
+    floor: float,
+    growth: float | None = None,
+) -> PredictedOutcome:
+    if floor == math.inf:
+        verdict = Verdict.DIVERGES
+    elif floor > predictor.target:
+        verdict = Verdict.REACHES_ITS_FLOOR
+    else:
+        verdict = Verdict.CONVERGES if epochs <= predictor.max_epochs else Verdict.SLOW
+    return PredictedOutcome(variant, limit, best, lr, epochs, floor, verdict, growth)
 
 
 def _refuse_too_many_directions(loss: LinearLoss, variant: Variant) -> None:

@@ -72,12 +72,13 @@ def test_a_diverged_fit_does_not_flatten_the_data() -> None:
     "ends", [(2e8, 3e9), (1.1e8, 1.4e8), (0.13, 0.9), (1.05, 9.5), (0.2, 90.0), (1e-3, 1e3), (3.0, 7.0)]
 )
 def test_a_logarithmic_axis_has_at_least_two_numbers(ends: tuple[float, float]) -> None:
-    axes = new_figure(1).subplots()
+    figure = new_figure(1)
+    axes = figure.subplots()
     axes.set_yscale("log")
     write_plainly(axes.yaxis)
     axes.set_ylim(*ends)
     write_between_powers(axes.yaxis, *ends)
-    pixels(axes.get_figure(root=True))  # type: ignore[arg-type]
+    pixels(figure)
     ticks = [*axes.yaxis.get_major_ticks(), *axes.yaxis.get_minor_ticks()]
     shown = {tick.label1.get_text() for tick in ticks if ends[0] <= tick.get_loc() <= ends[1]} - {""}
     assert 2 <= len(shown) <= 8, shown

@@ -375,3 +375,16 @@ def test_dates_of_other_forms_are_refused_with_the_form_that_is_read(tmp_path: P
 
 def test_there_are_sixty_kinds() -> None:
     assert len(KINDS) >= 60
+
+
+@pytest.mark.parametrize("row", [1, 2, 41_234], ids=str)  # the last one is beyond what is read at once
+@pytest.mark.parametrize("wrong", ['{"x": what, "y": 2}', '{"x": "text", "y": 2}'], ids=["no JSON", "another kind"])
+def test_a_wrong_row_of_json_lines_is_counted_as_a_person_counts(tmp_path: Path, row: int, wrong: str) -> None:
+    path = tmp_path / "table.jsonl"
+    lines = ['{"x": 1.5, "y": 2, "note": "' + 30 * "." + '"}'] * (row + 2)
+    lines[row - 1] = wrong
+    path.write_text("\n".join(lines))
+    # Where the first value is of another kind, it is the second that differs from it.
+    expected = 2 if row == 1 and "text" in wrong else row
+    with pytest.raises(InputError, match=rf"\.jsonl, because .* in row {expected}$"):
+        Table(str(path)).sample()

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gd_lightning.data import BatchLoader
+from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.losses import check_shapes
 from gd_lightning.module import RegressionModule
@@ -89,20 +90,38 @@ def loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function that sums the loss that updates minimise over samples and outputs.
 
     It takes predictions and targets in original units; by default it is the squared error.
+
+    Raises:
+        InputError: The module has no ``forward``, so nobody but itself can predict with it.
     """
     if isinstance(module, RegressionModule):
         return module.trained_loss
+    _check_forward(module)
     loss: Callable[[Tensor, Tensor], Tensor] = getattr(module, "summed_loss", summed_squared_error)
     return loss
 
 
 def measured_loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the summed loss function for reports, in float64 if its formula is known; without gradients."""
+    """Return the summed loss function for reports, in float64 if its formula is known; without gradients.
+
+    Raises:
+        InputError: As for :func:`loss_of`.
+    """
     if isinstance(module, RegressionModule):
         return module.measured_loss
+    _check_forward(module)
     if hasattr(module, "summed_loss"):
         return loss_of(module)
     return lambda prediction, target: summed_squared_error(in_float64(prediction), in_float64(target))
+
+
+def _check_forward(module: LightningModule) -> None:
+    """Refuse a module that computes its loss in ``training_step`` and predicts nowhere else."""
+    if type(module).forward is LightningModule.forward:
+        raise InputError(
+            f"cannot measure the loss of {type(module).__name__}, because it has no forward, which gives the "
+            "predictions; define forward(self, x)"
+        )
 
 
 def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:

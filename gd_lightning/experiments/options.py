@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from gd_lightning.module import RegressionModule
 from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
+from gd_lightning.similar_options import similar_option
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Small problems are many times faster on the CPU.
@@ -101,8 +101,8 @@ def check_name(section: str, option: object) -> None:
 
 
 def _unknown(option: object, known: Sequence[str]) -> InputError:
-    near = difflib.get_close_matches(str(option), known, 1)
-    return InputError(f"there is no option {option!r}; use {near[0] if near else 'one of ' + ', '.join(known)}")
+    near = similar_option(str(option), known)
+    return InputError(f"there is no option {option!r}; use {near or 'one of ' + ', '.join(dict.fromkeys(known))}")
 
 
 @cache

@@ -6,7 +6,8 @@ from typing import Any
 import matplotlib.image
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
+from torch import Tensor, nn
 
 from gd_lightning import (
     FourPoints,
@@ -134,3 +135,30 @@ def test_a_diverged_run_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) 
         trainer = make_trainer(callbacks=[HistoryRecorder(), Pictures()], max_epochs=60, logs=True)
         trainer.fit(RegressionModule(lr=lr), RegressionDataModule(SteepLine()))
         assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+
+
+def test_a_module_without_forward_is_refused_before_it_trains(make_trainer: MakeTrainer) -> None:
+    class Alone(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+            return nn.functional.mse_loss(self.layer(batch[0]), batch[1])
+
+        def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+            pass
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    class Predicting(Alone):
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.layer(x)
+            return result
+
+    with pytest.raises(InputError, match=r"loss of Alone, because it has no forward.*; define forward\(self, x\)"):
+        make_trainer(max_epochs=1, callbacks=[HistoryRecorder()]).fit(Alone(), RegressionDataModule(SteepLine()))
+    trainer = make_trainer(max_epochs=1, callbacks=[HistoryRecorder()])
+    trainer.fit(Predicting(), RegressionDataModule(SteepLine()))
+    assert trainer.global_step == 1

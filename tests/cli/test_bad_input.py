@@ -34,6 +34,7 @@ BAD: dict[str, tuple[str, str]] = {
     "batch size a fraction": ("--data.batch_size 1.5", "cannot use 1.5 as data.batch_size"),
     "unknown option": ("--modle.lr 1", "there is no option --modle.lr; did you mean --model.lr?"),
     "unknown option with value": ("--data.bath_size=3", "did you mean --data.batch_size?"),
+    "option without its section": ("--lr 1", "there is no option --lr; did you mean --model.lr?"),
     "unknown key in a config": ("--config unknown.yaml", "there is no option model.lrr; did you mean model.lr?"),
     "unknown problem": ("--data.problem Nope", "cannot use Nope as data.problem"),
     "unknown module": ("--data.problem nope.Nope", "cannot use nope.Nope as data.problem"),

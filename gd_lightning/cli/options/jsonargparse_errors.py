@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
+
+from gd_lightning.similar_options import similar_option
 
 _LONGEST_VALUE = 80
 _WORDS = {
@@ -66,9 +67,8 @@ def with_hint(message: str, options: Iterable[str]) -> str:
     for pattern in _UNKNOWN:
         if (found := re.search(pattern, message)) and not message.startswith("Parser key"):
             name = ".".join(found.groups()).split("=")[0]
-            known = [option for option in options if option != name]
-            close = difflib.get_close_matches(name.lstrip("-"), known, n=1)
-            hint = f"did you mean {'--' * name.startswith('--')}{close[0]}?" if close else "see --help for the options"
+            near = similar_option(name.lstrip("-"), (option for option in options if option != name))
+            hint = f"did you mean {'--' * name.startswith('--')}{near}?" if near else "see --help for the options"
             return f"there is no option {_short(name)}; {hint}"
     return message
 

@@ -5,6 +5,8 @@ Letters: N samples, D features, K outputs, B batch, P parameters, R saved update
 
 from __future__ import annotations
 
+import numba
+
 from gd_lightning.engine.compiling import CompiledApart
 from gd_lightning.engine.kernels.activations import RELU, activate
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT
@@ -73,6 +75,7 @@ def update_of(layers: Array, rule: Rule, batch_size: int, in_threads: bool = Fal
         in_threads: Whether several threads make an update of a linear network.
     """
     if in_threads:
+        numba.get_num_threads()  # starts the threads, without which code from the cache cannot be linked
         return large_batches
     if len(layers) > 1:
         return network_in_blocks if batch_size >= FEWEST_IN_BLOCKS else network_in_loops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 _LITTLE_WORK = 2**23  # multiply-adds, which take one core some milliseconds
+_IMPORTED_BY = os.getpid()
 _FEW_NUMBERS = 2**18  # inputs and outputs of layers; an operation on fewer than 2**15 has one thread in any case
 
 
@@ -29,6 +31,16 @@ def is_little(network: nn.Module, samples: float) -> bool:
         return False
     work, numbers = sum(outputs * inputs for outputs, inputs in weights), sum(sum(shape) for shape in weights)
     return samples * work <= _LITTLE_WORK and samples * numbers <= _FEW_NUMBERS
+
+
+def one_thread_if_forked() -> None:
+    """Let torch compute in one thread in a process that was forked from one that may have computed in several.
+
+    Threads are not forked, and torch would wait for those of its parent without end. That is the case of a
+    ``ProcessPoolExecutor`` on Linux before Python 3.14.
+    """
+    if os.getpid() != _IMPORTED_BY:
+        torch.set_num_threads(1)
 
 
 @contextmanager

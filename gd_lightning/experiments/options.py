@@ -17,6 +17,7 @@ from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
 from gd_lightning.similar_options import similar_option
+from gd_lightning.threads import one_thread_if_forked
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Small problems are many times faster on the CPU.
@@ -59,6 +60,7 @@ def sections(
         >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})
         {'data': {'batch_size': 16}, 'model': {'momentum': 0.9, 'lr': 0.1}, 'trainer': {'max_epochs': 5}}
     """
+    one_thread_if_forked()  # all that is computed in Python begins with its options
     given = {name: _section(name, own) for name, own in {"data": data, "model": model, "trainer": trainer}.items()}
     for option, value in options.items():
         name = "max_epochs" if option == "epochs" else option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
 import tempfile
 import warnings
@@ -233,6 +234,19 @@ def test_options_of_an_experiment_by_name_are_those_in_sections() -> None:
     assert plan((X, Y), lr=0.02).to_dict() == plan(FRAME, targets="y", model={"lr": 0.02}).to_dict() | {
         "digits": plan((X, Y), lr=0.02).to_dict()["digits"]
     }
+
+
+@pytest.mark.parametrize("compute", [fit, plan])
+def test_a_forked_process_computes_in_one_thread(compute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        for process, threads in ((os.getpid(), 2), (0, 1)):
+            monkeypatch.setattr("gd_lightning.threads._IMPORTED_BY", process)
+            torch.set_num_threads(2)
+            compute((X, Y), lr=0.05, epochs=1)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_history_is_pickled_copied_and_short() -> None:

@@ -153,7 +153,7 @@ class DrawnBatches:
         """
         start = self._reduced.start
         if not isinstance(lr, Tensor):
-            return self.loss.lowest + _powers(self._epoch(lr, variant), start, epochs) @ self._reduced.observe
+            return self._losses_at(_powers(self._epoch(lr, variant), start, epochs))
         states, rate, epoch = [start], math.nan, torch.empty(0)
         for of_epoch in lr:
             if len(of_epoch) > 1:
@@ -163,7 +163,11 @@ class DrawnBatches:
                 rate = of_epoch.item()
                 epoch = self._epoch(rate, variant)
             states.append(epoch @ states[-1])
-        return self.loss.lowest + torch.stack(states) @ self._reduced.observe
+        return self._losses_at(torch.stack(states))
+
+    def _losses_at(self, states: Tensor) -> Tensor:
+        """Return the expected train loss at reduced states, shape (n, k); no bit depends on how many there are."""
+        return self.loss.lowest + (states * self._reduced.observe).sum(dim=1)
 
     def spread(self, batch_size: int) -> float:
         """Return the variance of a batch's mean in units of one sample's."""

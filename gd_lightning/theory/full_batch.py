@@ -29,6 +29,7 @@ from gd_lightning.update_rule import PLAIN, UpdateRule
 _MOST_UPDATES = 2.0**900
 _BLOCK = 4_096  # updates that are looked at, at a time
 _MOST_EXACT = 1e6  # updates up to which swings are looked at
+_VECTORS = 64  # a multiple of the numbers in vector registers: of those behind it, a power has other last bits
 
 
 def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
@@ -104,12 +105,12 @@ def predicted_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, updates:
     if rule.momentum == 0:
         factors = 1 - rule.lr * loss.curvatures
         # The powers of one direction after another: all at once would be T * R numbers.
-        steps = torch.arange(updates + 1, dtype=torch.float64)
-        excess = torch.zeros(updates + 1, dtype=torch.float64)
+        steps = torch.arange(updates + 1 + -(updates + 1) % _VECTORS, dtype=torch.float64)
+        excess = torch.zeros_like(steps)
         for factor, *weights in zip(factors, *_weights(loss, error), strict=True):
             for power, weight in enumerate(weights, 1):
                 excess += weight * (factor**power) ** steps if weight else 0.0
-        return loss.lowest + excess
+        return loss.lowest + excess[: updates + 1]
     update = update_matrices(loss.curvatures, rule)
     state = torch.stack([error, torch.zeros_like(error)], dim=1)
     errors = [error]

@@ -123,7 +123,7 @@ def test_the_picture_of_a_run_has_the_sharpness(
     assert (measured / "curves.pdf").read_bytes().startswith(b"%PDF")
     assert "batch gradient descent: loss" in (measured / "curves.svg").read_text()
     assert command_line("fit", *options, "--formats", "gif") == 2
-    assert "cannot draw a picture as gif" in command_line.err
+    assert "cannot write a picture in the format 'gif'" in command_line.err
     history = History.from_csv(measured / "history.csv")
     assert len(history.series("sharpness")[1]) == 4
     axes = Figure().subplots()

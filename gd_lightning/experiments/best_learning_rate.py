@@ -6,7 +6,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
-from gd_lightning.theory import BestRate, best_rate
+from gd_lightning.theory import AT_LENGTH, BestRate, best_rate
 from gd_lightning.variants import BatchSize, Variant
 
 
@@ -29,14 +29,14 @@ def best_lr(
     module.configure_for(data)
     if quadratic_network(module) is None:
         raise InputError(
-            "cannot find the best lr, because the loss of these options is not quadratic in the parameters; give lrs, "
-            "or see what plan says"
+            "cannot find the best lr, because the loss of these options is not quadratic in the parameters; give a "
+            "number, or see what plan says"
         )
     try:
         predictor = predictor_of(module, data.train.pieces, data.variant, max_epochs, order=data.order)
-        return best_rate(predictor, Variant.of(batch_size, len(data.train)).batch_size)
+        return best_rate(predictor, Variant.of(batch_size, len(data.train)).batch_size, AT_LENGTH)
     except NOT_COMPUTABLE as error:
         raise InputError(
             f"cannot find the best lr, because theory yields numbers beyond float64 ({first_line(error)[:100]}); "
-            "give lrs, or standardize the data"
+            "give a number, or standardize the data"
         ) from error

@@ -13,6 +13,7 @@ from gd_lightning.theory.advice import stable_lr as stable_lr
 from gd_lightning.theory.averages import Average as Average
 from gd_lightning.theory.averages import averaged_losses as averaged_losses
 from gd_lightning.theory.averages import expected_averaged_losses as expected_averaged_losses
+from gd_lightning.theory.best_rates import AT_LENGTH as AT_LENGTH
 from gd_lightning.theory.best_rates import BestRate as BestRate
 from gd_lightning.theory.best_rates import BestRates as BestRates
 from gd_lightning.theory.best_rates import best_rate as best_rate

@@ -12,12 +12,18 @@ from dataclasses import dataclass
 
 from gd_lightning.errors import InputError
 from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, Verdict
-from gd_lightning.variants import BatchSize
+from gd_lightning.variants import BatchSize, Variant
 
 _LOWEST, _LOOKS = 1e-4, 25  # of the limit, down to which so many learning rates are tried at first
 _FINER, _ROUNDS = 7, 3  # learning rates between the neighbours of the best, and how often these are tried
 _BELOW, _TRIES = 0.98, 150  # of a learning rate that diverges, and how often it is lowered
 _SHORT = (64, 1024)  # epochs of which curves are searched before those of a longer run
+_CURVES = _LOOKS + _ROUNDS * 2 * _FINER  # that are predicted, at most
+# Seconds, measured on one core, to follow an update whose learning rate may be another than that of the one before, and
+# an epoch of drawn batches.
+_UPDATE, _DRAWN_UPDATE, _DRAWN_EPOCH = 30e-6, 1e-4, 2e-4
+AT_LENGTH = 30.0
+"""Seconds that a search may take which a person asked for."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class BestRates:
         return cls(fastest if fastest.reaches else None, min(tried, key=_end))
 
 
-def best_rate(predictor: OutcomePredictor, batch_size: BatchSize) -> BestRate:
+def best_rate(predictor: OutcomePredictor, batch_size: BatchSize, seconds: float = 2.0) -> BestRate:
     """Return the fastest to the target within the epochs of a run, or the lowest at their end if none reaches it.
 
     It is :attr:`BestRates.best`, found sooner where a run is long.
@@ -113,17 +119,39 @@ def best_rate(predictor: OutcomePredictor, batch_size: BatchSize) -> BestRate:
     Args:
         predictor: The predictor of a run, with its epochs.
         batch_size: B, or ``full``.
+        seconds: How long the search may take, by an estimate: with a schedule, each update is followed.
 
     Raises:
-        InputError: There is no prediction for this batch size, or no learning rate is found that does not diverge.
+        InputError: There is no prediction for this batch size, no learning rate is found that does not diverge, or the
+            search takes longer.
     """
     epochs = _epochs_of(predictor)
+    _refuse_longer(predictor, batch_size, min(epochs, _SHORT[0]), seconds)
     for few in _SHORT:
         if few < epochs and (soon := min(_tried(predictor, batch_size, few), key=_time)).reaches:
             found = _outcome(predictor, batch_size, soon.lr, epochs)
             if found.epochs == soon.epochs:  # else it leaves the target again
                 return found
+        _refuse_longer(predictor, batch_size, min(epochs, _SHORT[1] if few == _SHORT[0] else epochs), seconds)
     return BestRates.of(predictor, batch_size).best
+
+
+def _refuse_longer(predictor: OutcomePredictor, batch_size: BatchSize, epochs: int, seconds: float) -> None:
+    """Refuse a search among curves of some epochs that takes longer, by an estimate that no machine changes."""
+    if predictor.schedule is None:
+        return
+    variant = Variant.of(batch_size, predictor.loss.n_samples, predictor.drop_last)
+    updates = epochs * variant.updates_per_epoch
+    if predictor.is_exact(variant):
+        needed = _UPDATE * updates
+    else:
+        by_epoch = predictor.schedule(1.0, variant.updates_per_epoch, 1).shape[1] == 1
+        needed = _DRAWN_EPOCH * epochs if by_epoch else _DRAWN_UPDATE * updates
+    if (needed := _CURVES * needed) > seconds:
+        raise InputError(
+            f"cannot find the best lr for batch_size {variant.batch_size}, because with this lr_scheduler the search "
+            f"takes about {needed:.0f} s; use fewer epochs, or a constant lr"
+        )
 
 
 def _epochs_of(predictor: OutcomePredictor) -> int:

@@ -435,7 +435,11 @@ ADVICE: dict[str, Advice] = {
     ),
     "because no launcher sets the number of processes; remove the": advice("fit", f"fit {ONE_EPOCH}", RANK="1"),
     "is not a number of processes; remove": advice("fit", f"fit {ONE_EPOCH}", TORCHELASTIC_RUN_ID="left"),
-    "give lrs, or standardize the data": advice(
+    "because with this lr_scheduler the search takes about {} s; use fewer epochs": advice(
+        f"fit {MANY_UPDATES.replace(' --map false', '')} {STEPS} --model.lr best",
+        f"fit {MANY_UPDATES.replace(' --map false', '')} {STEPS} --model.lr best --trainer.max_epochs 2",
+    ),
+    "give a number, or standardize the data": advice(
         f"compare {TABLE} beyond_squares.csv --trainer.precision 64-true --lrs best --batch_sizes full "
         "--data.standardize none",
         f"plan {TABLE} beyond_squares.csv --trainer.precision 64-true --data.standardize true --map false",

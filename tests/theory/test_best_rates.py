@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning import Affine, SteepLine, sweep
+from gd_lightning import Affine, SteepLine, plan, sweep
 from gd_lightning.theory import BestRates, LinearLoss, OutcomePredictor, best_rate
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
@@ -79,3 +79,12 @@ def test_the_best_lr_of_a_real_sweep_is_the_predicted_one(batch_size: int) -> No
         rates = sorted([*lrs, found.fastest.lr])
         ends = sweep(problem, lrs=rates, epochs=int(epochs), **common).last.mean(axis=-1)
         assert (ends.min() <= found.fastest.target * 1.001) == is_there
+
+
+def test_a_search_that_takes_long_is_refused_and_left_out_of_a_plan() -> None:
+    steps = {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 5}}}
+    given: dict[str, Any] = {"order": "sequential", "batch_size": 1, "max_epochs": 30, **steps}
+    rows = plan(SteepLine(), **given).to_dict()["rows"]
+    assert rows[0]["best_lr"] is not None  # in full batches, few updates are followed
+    assert rows[-1]["best_lr"] is None
+    assert plan(SteepLine(), **{**given, "lr_scheduler": None}).to_dict()["rows"][-1]["best_lr"] is not None

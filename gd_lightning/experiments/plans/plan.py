@@ -127,7 +127,7 @@ def _plan(module: RegressionModule, data: RegressionDataModule, max_epochs: floa
 
 
 def _best(predictor: OutcomePredictor, batch_size: BatchSize) -> BestRate | None:
-    """Return the learning rate that is best for the epochs of the run; None where each diverges."""
+    """Return the learning rate that is best for the epochs of the run; None where it is not found."""
     with suppress(InputError):
         return best_rate(predictor, batch_size)
     return None
@@ -188,7 +188,7 @@ class Plan(PlanForm[PredictedOutcome]):
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
         order: The configured order of samples.
-        best: The best learning rate of each row, with what it is best for; None where each diverges.
+        best: The best learning rate of each row, with what it is best for; None where it is not found.
         digits: Number of correct digits of each parameter after batch gradient descent, by precision and name.
     """
 
@@ -249,7 +249,7 @@ class Plan(PlanForm[PredictedOutcome]):
         """The columns of the table."""
         return {
             "largest stable lr": [f"{row.largest_stable_lr:.4g}" for row in self.rows],
-            "best lr": ["none" if best is None else f"{best.lr:g}" for best in self.best],
+            "best lr": ["-" if best is None else f"{best.lr:g}" for best in self.best],
             "best for": ["" if best is None else best.in_short for best in self.best],
             "lr": [f"{row.lr:g}" for row in self.rows],
             "epochs": [epochs_in_words(row) for row in self.rows],
@@ -262,6 +262,11 @@ class Plan(PlanForm[PredictedOutcome]):
         return [
             "best lr by theory, as for lr best: the fastest to the target that epochs speaks of, or if none gets there",
             "        within the epochs of the run, that with the lowest train loss at their end",
+            *(
+                ["        (-: each diverges, or to search for it takes more than two seconds)"]
+                if None in self.best
+                else []
+            ),
             f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
             "floor   distance above it at which the noise of the batches, or rounding, keeps the train loss"
             if self.predictor.schedule is None

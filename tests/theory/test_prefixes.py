@@ -24,7 +24,7 @@ SCHEDULES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("order", ["shuffled", "sequential", "with_replacement"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("schedule", every(2, SCHEDULES))
-@pytest.mark.parametrize("features", [3, 8])
+@pytest.mark.parametrize("features", every(2, [8, 3]))
 @pytest.mark.parametrize("batch_size", ["full", 7])
 def test_fewer_epochs_are_predicted_with_the_same_bits(
     order: Any, momentum: float, schedule: dict[str, Any], features: int, batch_size: Any

@@ -34,6 +34,43 @@ def weights_of(module: LightningModule) -> Weights | None:
     return {name: each.detach().clone() for name, each in state.items()}
 
 
+class KeptWeights:
+    """The weights of a run at its start, and after the last two of some epochs, the newer of which may have diverged.
+
+    They are kept after each of the first 8 epochs, then after 4 of each doubling. Where other callbacks end chunks,
+    which may depend on seconds, plays no role, so that a run always says the same.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, Weights]] = []  # after updates
+
+    def epochs_to_next(self, trainer: Trainer) -> int:
+        """Return in how many epochs weights are kept next."""
+        return _until_kept(trainer.global_step // int(trainer.num_training_batches))
+
+    def keep(self, trainer: Trainer, module: LightningModule) -> None:
+        """Keep the present weights, if they are the first or those after such an epoch."""
+        updates, per_epoch = trainer.global_step, int(trainer.num_training_batches)
+        is_due = updates % per_epoch == 0 and _until_kept(updates // per_epoch - 1) == 1
+        is_first = not self._kept
+        if (is_first or (is_due and updates > self._kept[-1][0])) and (weights := weights_of(module)) is not None:
+            self._kept = [*self._kept[:1], *self._kept[1:][-1:], (updates, weights)]
+
+    def before(self, trainer: Trainer) -> list[tuple[str, Weights]]:
+        """Return the weights that were kept before the present ones, each with words that say when."""
+        per_epoch = int(trainer.num_training_batches)
+        earlier = [each for each in self._kept if each[0] < trainer.global_step] or self._kept
+        return [
+            (f"at the weights after epoch {updates // per_epoch}" if index else "at the start", weights)
+            for index, (updates, weights) in enumerate(earlier)
+        ]
+
+
+def _until_kept(epoch: int) -> int:
+    step = 1 << max(0, epoch.bit_length() - 3)
+    return step - epoch % step
+
+
 @one_thread_if(True)
 def cause_in_curvature(trainer: Trainer, module: LightningModule, weights: Sequence[tuple[str, Weights]]) -> str:
     """Return why a run diverged, and a learning rate that had been stable, as a sentence; "" if it is not this.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.callbacks.divergence_cause import Weights, cause_in_curvature, weights_of
+from gd_lightning.callbacks.divergence_cause import KeptWeights, cause_in_curvature
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
 from gd_lightning.callbacks.weight_averages import AverageOfRun
@@ -94,7 +94,7 @@ class Forecast(Measuring):
         self._predictor: OutcomePredictor | None = None
         self._losses = torch.empty(0)
         self._rates = np.empty(0)
-        self._weights: list[tuple[int, Weights]] = []  # after updates
+        self._weights = KeptWeights()
         self._holds = True
         self._updates = 0
         self._of_average: tuple[int, float] | None = None
@@ -138,7 +138,7 @@ class Forecast(Measuring):
         """Request an end of the chunk where weights are kept."""
         if trainer.world_size > 1 or not self._explains_by_weights(trainer):  # only the first process may predict
             return ChunkRequest()
-        return ChunkRequest(epochs=_until_kept(trainer.global_step // int(trainer.num_training_batches)))
+        return ChunkRequest(epochs=self._weights.epochs_to_next(trainer))
 
     def _explains_by_weights(self, trainer: Trainer) -> bool:
         """Whether a divergence is to be explained by weights that the run had before."""
@@ -152,26 +152,9 @@ class Forecast(Measuring):
         """Return the predicted train loss at an epoch's end."""
         self._ask(trainer, pl_module)
         if self._explains_by_weights(trainer):
-            self._keep_weights(trainer, pl_module)
+            self._weights.keep(trainer, pl_module)
         at = self.measure_at(trainer, pl_module, np.array([trainer.global_step]), np.array([learning_rate(trainer)]))
         return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
-
-    def _keep_weights(self, trainer: Trainer, module: LightningModule) -> None:
-        """Keep the weights of the start and after the last two of some epochs, the newer of which may have diverged."""
-        updates, per_epoch = trainer.global_step, int(trainer.num_training_batches)
-        is_due = updates % per_epoch == 0 and _until_kept(updates // per_epoch - 1) == 1
-        is_first = not self._weights
-        if (is_first or (is_due and updates > self._weights[-1][0])) and (weights := weights_of(module)) is not None:
-            self._weights = [*self._weights[:1], *self._weights[1:][-1:], (updates, weights)]
-
-    def _weights_before(self, trainer: Trainer) -> list[tuple[str, Weights]]:
-        """Return the weights that were kept before the present ones, each with words that say when."""
-        per_epoch = int(trainer.num_training_batches)
-        earlier = [each for each in self._weights if each[0] < trainer.global_step] or self._weights
-        return [
-            (f"at the weights after epoch {updates // per_epoch}" if index else "at the start", weights)
-            for index, (updates, weights) in enumerate(earlier)
-        ]
 
     def measure_at(
         self,
@@ -280,7 +263,7 @@ class Forecast(Measuring):
             cure = f"use {STANDARDIZE}, and a smaller lr if it diverges even so"
             if raw is not None:
                 return f"the likely cause is {raw}; {cure}"
-            return cause_in_curvature(trainer, pl_module, self._weights_before(trainer))
+            return cause_in_curvature(trainer, pl_module, self._weights.before(trainer))
         outcome = self.outcome or predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
         return advice(predictor, outcome) if outcome.verdict is Verdict.DIVERGES else ""
 
@@ -309,20 +292,7 @@ class Forecast(Measuring):
             return
         if self._predictor.can_predict(loader.variant):
             self.outcome = self._predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
-            self._of_average = self._predicted_average(trainer, self._predictor, self.outcome)
-
-    def _predicted_average(
-        self, trainer: Trainer, predictor: OutcomePredictor, outcome: PredictedOutcome
-    ) -> tuple[int, float] | None:
-        """Return the last update of the run, and the loss of the average that it ends with; None if none is known."""
-        per_epoch = outcome.variant.updates_per_epoch
-        if not (predictor.max_epochs < math.inf and float(predictor.max_epochs).is_integer()):
-            return None
-        epochs = int(predictor.max_epochs)
-        average = AverageOfRun.of(trainer, epochs * per_epoch, per_epoch)
-        if average is None:
-            return None
-        return epochs * per_epoch, predictor.averaged_loss(outcome.variant.batch_size, outcome.lr, epochs, average)
+            self._of_average = _predicted_average(trainer, self._predictor, self.outcome)
 
     def _predictor_of(
         self, trainer: Trainer, pl_module: LightningModule, max_seconds: float | None
@@ -407,13 +377,18 @@ def _raw_column(module: LightningModule, samples: Samples, problem: Problem | No
     return max(found, default=(0.0, None), key=lambda each: each[0])[1]
 
 
-def _until_kept(epoch: int) -> int:
-    """Return in how many epochs weights are kept: after each of the first 8, then after 4 epochs of each doubling.
-
-    Where other callbacks end chunks, which may depend on seconds, plays no role, so that a run always says the same.
-    """
-    step = 1 << max(0, epoch.bit_length() - 3)
-    return step - epoch % step
+def _predicted_average(
+    trainer: Trainer, predictor: OutcomePredictor, outcome: PredictedOutcome
+) -> tuple[int, float] | None:
+    """Return the last update of the run, and the loss of the average that it ends with; None if none is known."""
+    per_epoch = outcome.variant.updates_per_epoch
+    if not (predictor.max_epochs < math.inf and float(predictor.max_epochs).is_integer()):
+        return None
+    epochs = int(predictor.max_epochs)
+    average = AverageOfRun.of(trainer, epochs * per_epoch, per_epoch)
+    if average is None:
+        return None
+    return epochs * per_epoch, predictor.averaged_loss(outcome.variant.batch_size, outcome.lr, epochs, average)
 
 
 def _plain_network(

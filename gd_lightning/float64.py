@@ -98,10 +98,14 @@ def precision_of_run(precision: object) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def in_float64(values: Tensor) -> Tensor:
-    """Return values in float64 without gradient; on the CPU where their device has no float64 (Apple's)."""
-    values = values.detach()
+def as_float64(values: Tensor) -> Tensor:
+    """Return values in float64, with their gradient; on the CPU where their device has no float64 (Apple's)."""
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """Return values in float64 without gradient; see :func:`as_float64`."""
+    return as_float64(values.detach())
 
 
 def svd(matrix: Tensor, full_matrices: bool = False) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems import Problem
 
 _MOST_SECTIONS = 64
 _MOST_MARKS = 4096  # over all sections and columns: bounds the size in a checkpoint to 64 KiB
@@ -111,24 +110,25 @@ _Pieces = Iterator[tuple[int, Tensor]]
 _FORMS = ((2, torch.int64), (3, torch.float64))
 
 
-def refuse_other_data(now: Fingerprint | None, before: Fingerprint | None, problem: Problem) -> None:
+def refuse_other_data(
+    now: Fingerprint | None, before: Fingerprint | None, label: str, names: tuple[list[str], list[str]] | None
+) -> None:
     """Refuse data other than those that a run was trained on.
 
     Args:
         now: The fingerprint of the data; None if they are not loaded.
         before: That of the run; None if it is not known.
-        problem: The problem that the data come from.
+        label: What the data are called.
+        names: Names of features and targets; None: they have none.
 
     Raises:
         InputError: The data differ.
     """
     if now is None or before is None:
         return
-    features, targets = problem.feature_names, problem.target_names
-    names = None if features is None or targets is None else [*features, *targets]
-    if difference := now.difference(before, names):
+    if difference := now.difference(before, None if names is None else [*names[0], *names[1]]):
         raise InputError(
-            f"cannot use {problem.label} with this checkpoint, because {difference}; begin a new run without the "
+            f"cannot use {label} with this checkpoint, because {difference}; begin a new run without the "
             "checkpoint, or predict new rows with predict_inputs"
         )
 

@@ -96,7 +96,7 @@ class ProblemDataModule(LightningDataModule):
         """Load the data, and refuse data that differ from those of the continued or evaluated run."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
-        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem)
+        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem.label, self.column_names)
         return in_precision(self.problem, x, y, dtype, full_x, full_y)
 
     @property
@@ -184,7 +184,7 @@ class ProblemDataModule(LightningDataModule):
         problem = state_dict.get("problem")
         is_same = is_plain(problem) and problem == self.hparams["problem"]
         self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
-        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem)
+        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem.label, self.column_names)
 
     # Inputs to predict at
 

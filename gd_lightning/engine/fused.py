@@ -88,10 +88,8 @@ class FusedEngine(Engine):
             network = self._network(chunk, dtype, rule, span, self._memory.results(SaveAt(), keeps, dtype)[0])
         network = self._kernels.measuring(network)
         state = self._kernels.State(*np.zeros((3, len(self._layout.places)), dtype), np.zeros(1, np.int64))
-        ends, room = (
-            self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype)),
-            self._memory.results(SaveAt(), 1, dtype),
-        )
+        ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
+        room = self._memory.results(SaveAt(), 1, dtype)
         self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
         _PREPARED.add(kind)

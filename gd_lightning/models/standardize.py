@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.errors import InputError
-from gd_lightning.float64 import Moments, moved_only
+from gd_lightning.float64 import Moments, as_float64, moved_only
 
 Standardized = Literal["features", "targets", "both", "none"]
 """What a run standardises."""
@@ -118,7 +118,7 @@ class Standardize(nn.Module):
         Args:
             x: Features in original units, shape (B, D).
         """
-        x = (x.cpu() if x.device.type == "mps" else x).double()
+        x = as_float64(x)
         return (x - self.mean.to(x.device)) / self.scale.to(x.device)
 
     def original(self, z: Tensor) -> Tensor:

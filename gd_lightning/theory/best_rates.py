@@ -126,13 +126,13 @@ def best_rate(predictor: OutcomePredictor, batch_size: BatchSize, seconds: float
             search takes longer.
     """
     epochs = _epochs_of(predictor)
-    _refuse_longer(predictor, batch_size, min(epochs, _SHORT[0]), seconds)
-    for few in _SHORT:
-        if few < epochs and (soon := min(_tried(predictor, batch_size, few), key=_time)).reaches:
+    for few in (each for each in _SHORT if each < epochs):
+        _refuse_longer(predictor, batch_size, few, seconds)
+        if (soon := min(_tried(predictor, batch_size, few), key=_time)).reaches:
             found = _outcome(predictor, batch_size, soon.lr, epochs)
             if found.epochs == soon.epochs:  # else it leaves the target again
                 return found
-        _refuse_longer(predictor, batch_size, min(epochs, _SHORT[1] if few == _SHORT[0] else epochs), seconds)
+    _refuse_longer(predictor, batch_size, epochs, seconds)
     return BestRates.of(predictor, batch_size).best
 
 

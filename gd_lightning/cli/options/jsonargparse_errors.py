@@ -67,7 +67,7 @@ def with_hint(message: str, options: Iterable[str]) -> str:
     for pattern in _UNKNOWN:
         if (found := re.search(pattern, message)) and not message.startswith("Parser key"):
             name = ".".join(found.groups()).split("=")[0]
-            near = similar_option(name.lstrip("-"), (option for option in options if option != name))
+            near = similar_option(name.lstrip("-"), options)
             hint = f"did you mean {'--' * name.startswith('--')}{near}?" if near else "see --help for the options"
             return f"there is no option {_short(name)}; {hint}"
     return message

@@ -20,7 +20,6 @@ from gd_lightning.experiments import CompareTask, Comparison, MemberResult, Repo
 from gd_lightning.experiments.comparison.claims import check
 from gd_lightning.experiments.comparison.members import check_target
 from gd_lightning.experiments.comparison.table import check_columns
-from gd_lightning.float64 import precision_of_run
 from gd_lightning.plots.comparison.figure import checked_panels
 from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.locks import in_turn
@@ -91,8 +90,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
     for name, allowed in _NEEDED.items():
         if trainer[name] not in allowed:
             raise InputError(f"cannot compare with trainer.{name} {trainer[name]}; leave it out")
-    with precision_of_run(trainer.precision):
-        variants, title = FitVariants.of(command, options, data.variant), type(data.problem).__name__
+    variants, title = FitVariants.of(command, options, data.variant), type(data.problem).__name__
     words = {**words, "best": variants.best}
     configs = variants.configs(command, data.variant)  # finds all errors before files are written
     drawn = None if any(name.startswith("data.problem") for name in variants.varied) else data

@@ -228,9 +228,8 @@ def _work(arguments: list[str], described: bytes, threads: int, connection: Conn
 def _begin(threads: int) -> None:
     """Set the number of threads, ignore signals except SIGTERM, and end when the starting process ends."""
     torch.set_num_threads(threads)
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own is shared between processes, and left to the system by one that is killed
+    # Its own is shared between processes, and left to the system by one that is killed.
+    tqdm.set_lock(threading.RLock())
     for number in ENDING:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)

@@ -52,6 +52,15 @@ CONFIGS = ROOT / "configs"
 TIMEOUT = 120  # seconds: Python's import of torch and Lightning, on a machine that is busy
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value after its argument (pytest counts them), and leave short ones to pytest.
+
+    Old versions of pytest name a test after all of a value. A workbook holds the time at which it was made, so that two
+    processes that share the tests had other names for the same ones, and ran none.
+    """
+    return argname if isinstance(val, (str, bytes)) and len(val) > 100 else None
+
+
 @pytest.fixture(autouse=True)
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start each test from the same seed, and find neither the seed nor the default dtype of another.

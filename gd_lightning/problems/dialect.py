@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import from_cell, is_number
-from gd_lightning.problems.missing_values import MISSING_WORDS
+from gd_lightning.problems.missing_words import MISSING_WORDS
 
 BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)

@@ -4,8 +4,8 @@ from gd_lightning.engine.kernels.arithmetic import PLACES, SHORT, choose_loss, l
 from gd_lightning.engine.kernels.blocks import new_scratch
 from gd_lightning.engine.kernels.dispatch import measuring, network_of, update_of, validating, without_records
 from gd_lightning.engine.kernels.epochs import carry_out_epochs, carry_out_in_threads
-from gd_lightning.engine.kernels.errors import sum_errors_once
 from gd_lightning.engine.kernels.linear import BLOCK, sum_losses_often
+from gd_lightning.engine.kernels.prediction_errors import sum_errors_once
 from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Epochs, HeldOut, Network, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import SGD

@@ -15,7 +15,7 @@ import numpy as np
 from gd_lightning.engine.compiling import REGISTER, CompiledApart, inlined, leaf, merged, summing
 from gd_lightning.engine.kernels.activations import IDENTITY, RELU, rectify
 from gd_lightning.engine.kernels.arithmetic import first_output, layer_at, loss_of
-from gd_lightning.engine.kernels.groups import ROOM
+from gd_lightning.engine.kernels.few_features import ROOM
 from gd_lightning.engine.kernels.signatures import ACTIVATION, DOTS, LOSSES, PRODUCT
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Scratch
 

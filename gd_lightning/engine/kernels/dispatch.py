@@ -11,8 +11,7 @@ from gd_lightning.engine.compiling import CompiledApart
 from gd_lightning.engine.kernels.activations import RELU, activate
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT
 from gd_lightning.engine.kernels.blocks import sum_losses_of_network
-from gd_lightning.engine.kernels.errors import sum_errors, sum_errors_of_network
-from gd_lightning.engine.kernels.groups import sum_losses_of_groups
+from gd_lightning.engine.kernels.few_features import sum_losses_of_groups
 from gd_lightning.engine.kernels.linear import (
     batches,
     large_batches,
@@ -23,6 +22,7 @@ from gd_lightning.engine.kernels.linear import (
     sum_losses_of_linear,
 )
 from gd_lightning.engine.kernels.network import FEWEST_IN_BLOCKS, network_in_blocks, network_in_loops
+from gd_lightning.engine.kernels.prediction_errors import sum_errors, sum_errors_of_network
 from gd_lightning.engine.kernels.products import add_dots, add_product
 from gd_lightning.engine.kernels.structures import Array, Calls, Network, Rule, Saved, Span
 from gd_lightning.engine.kernels.updates import SGD

@@ -89,7 +89,7 @@ Args:
 """
 
 ERRORS = Signature(_of_errors)
-"""Sums the errors into a row of ``held_out.sums``, batch by batch, as they are validated; see ``errors.py``.
+"""Sums the errors into a row of ``held_out.sums``, batch by batch, as they are validated; see ``prediction_errors.py``.
 
 Args:
     held_out: The samples.

@@ -2,9 +2,9 @@
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method, why_no_factor
-from gd_lightning.module.learning_rates import stepped_rates
 from gd_lightning.module.options import check_options
 from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
+from gd_lightning.module.predicted_learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.module.resume import is_at_its_end, saved_limits
 from gd_lightning.module.theory_conditions import (

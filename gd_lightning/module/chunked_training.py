@@ -16,7 +16,7 @@ from gd_lightning.engine.orders import MOST_SAMPLES
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
-from gd_lightning.module.schedules import Schedules
+from gd_lightning.module.schedulers_in_chunks import Schedules
 from gd_lightning.module.validation import Validation, are_due, can_be_summed, loader_of
 from gd_lightning.variants import Variant
 

@@ -18,7 +18,7 @@ from gd_lightning.engine import EngineOnFile, keeps_compiled_code, why_no_numba,
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
 from gd_lightning.models import LinearRegressor, Standardize
-from gd_lightning.module.schedules import why_not_ahead
+from gd_lightning.module.schedulers_in_chunks import why_not_ahead
 from gd_lightning.torch_internals import has_hooks
 
 EngineChoice = Literal["auto", "autograd", "fused"]

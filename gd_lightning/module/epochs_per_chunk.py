@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Timer
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.lightning_internals import ends_at_epochs
 from gd_lightning.module.engine_choice import own_method
-from gd_lightning.module.schedules import why_not_ahead
+from gd_lightning.module.schedulers_in_chunks import why_not_ahead
 from gd_lightning.module.validation import why_lightning_validates
 
 _HOOKS = ("on_train_epoch_start", "on_train_epoch_end")

@@ -20,7 +20,7 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, Standardize, set_parameters
 from gd_lightning.module.initial_weights import in_original_units, of_network
-from gd_lightning.module.learning_rates import stepped_rates
+from gd_lightning.module.predicted_learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.module.theory_conditions import quadratic_network
 from gd_lightning.problems import Problem

@@ -11,7 +11,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import forms_of
 from gd_lightning.models import LinearRegressor
 from gd_lightning.module.engine_choice import own_method
-from gd_lightning.module.learning_rates import stepped_rates
+from gd_lightning.module.predicted_learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.torch_internals import has_global_hooks, has_hooks
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gd_lightning.errors import InputError
 from gd_lightning.module.regression import RegressionModule
-from gd_lightning.module.schedules import changes_more_than_lr
+from gd_lightning.module.schedulers_in_chunks import changes_more_than_lr
 from gd_lightning.torch_internals import note_step
 from gd_lightning.update_rule import UpdateRule
 

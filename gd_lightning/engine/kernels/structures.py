@@ -101,8 +101,8 @@ class Span(NamedTuple):
 class HeldOut(NamedTuple):
     """Samples for validation, x (N, D) and y (N, K), and how many of them are a batch, whose errors are summed apart.
 
-    ``sums``, float64, shape (E, 3 + K), receives the sums of an epoch's end in a row, see ``errors.py``; the last row
-    is working memory.
+    ``sums``, float64, shape (E, 3 + K), receives the sums of an epoch's end in a row, see ``prediction_errors.py``; the
+    last row is working memory.
     """
 
     x: Array

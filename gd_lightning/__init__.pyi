@@ -1,6 +1,10 @@
 """The public names of gd_lightning, listed once: ``__init__.py`` reads them from here."""
 
+from gd_lightning import callbacks as callbacks
+from gd_lightning import engine as engine
+from gd_lightning import problems as problems
 from gd_lightning import sklearn as sklearn
+from gd_lightning import theory as theory
 from gd_lightning.affine import Affine as Affine
 from gd_lightning.affine import least_squares as least_squares
 from gd_lightning.callbacks import ExcessBelow as ExcessBelow
@@ -24,7 +28,11 @@ from gd_lightning.data import Samples as Samples
 from gd_lightning.errors import InputError as InputError
 from gd_lightning.errors import ShapeError as ShapeError
 from gd_lightning.experiments import Exploration as Exploration
+from gd_lightning.experiments import LocalPlan as LocalPlan
+from gd_lightning.experiments import Plan as Plan
+from gd_lightning.experiments import Report as Report
 from gd_lightning.experiments import Run as Run
+from gd_lightning.experiments import SweepReport as SweepReport
 from gd_lightning.experiments import compare as compare
 from gd_lightning.experiments import explore as explore
 from gd_lightning.experiments import fit as fit
@@ -51,6 +59,7 @@ from gd_lightning.problems import as_problem as as_problem
 from gd_lightning.random_numbers import starting_from as starting_from
 from gd_lightning.records.history import History as History
 from gd_lightning.records.history import Outcome as Outcome
+from gd_lightning.tracking.summary import RunSummary as RunSummary
 from gd_lightning.variants import Variant as Variant
 
 __version__: str

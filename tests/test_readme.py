@@ -137,6 +137,20 @@ def test_the_ten_lines_of_python_train_what_they_say(capsys: pytest.CaptureFixtu
     assert scope["run"].predict([[1.0, 2.0]]) == pytest.approx(np.array([1, 2, 1]) @ solution[:, None], abs=0.05)
 
 
+def test_the_numbers_of_why_stochastic_descent_diverges() -> None:
+    """By NumPy: the Hessian of the line, and one update on the sample at x = 5."""
+    x, _ = gd_lightning.SteepLine().sample()
+    z = np.column_stack([x.numpy(), np.ones(len(x))])
+    curvature = np.linalg.eigvalsh(2 / len(z) * z.T @ z)[-1]
+    assert f"*mean* curvature, {curvature:.1f} here: below 2 / {curvature:.1f} = {2 / curvature:.2f}." in README
+    features, weights = np.array([5.0, 1.0]), np.array([-10.0, -20.0])
+    own, error = 2 * features @ features, features @ weights - 7.0
+    moved = features @ (weights - 0.1 * 2 * error * features) - 7.0
+    assert f"At x = 5 it is {own:.0f}" in README
+    assert f"1 - 0.1 · {own:.0f} = {moved / error:.1f}" in README
+    assert gd_lightning.plan(batch_size=1).configured.largest_stable_lr == pytest.approx(0.064, abs=5e-4)
+
+
 def test_what_the_first_command_prints_is_shown(command_line: CommandLine) -> None:
     (shown,) = re.findall(r"```text\n(epoch .*?)```", README, re.S)
     assert command_line("fit") == 0

@@ -102,6 +102,9 @@ def explore(
         options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`: the first settings
             of the page.
 
+    Returns:
+        The :class:`~gd_lightning.Exploration`, which a notebook shows, and ``save("page.html")`` writes.
+
     Raises:
         InputError: These options do not train a line.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ PLACES: dict[str, Any] = {
     "below a device": "/dev/null/run",
     "a dangling link": "dangling",
 }
+COMPARED = functools.cache(lambda: compare((X, Y), batch_sizes=["full"], **QUICK))
+SWEPT = functools.cache(lambda: sweep((X, Y), lrs=[0.1, 0.2], batch_size=20, **QUICK))
 WRITING: dict[str, Callable[[Any], object]] = {
+    "save of a comparison": lambda place: COMPARED().save(place),
+    "save of a sweep": lambda place: SWEPT().save(place),
     "fit": lambda place: fit((X, Y), epochs=1, directory=place),
     "save": lambda place: fit((X, Y), epochs=1).save(place),
     "compare": lambda place: compare((X, Y), batch_sizes=["full"], directory=place, **QUICK),
@@ -50,6 +55,15 @@ def test_no_directory(place: str) -> None:
         with pytest.raises(InputError, match=r"^cannot use .* as a path, because .*; give the name of a directory$"):
             call(PLACES[place])
     assert sorted(path.name for path in Path().iterdir()) == ["dangling", "file.csv"]
+
+
+def test_a_directory_is_given_as_text() -> None:
+    assert COMPARED().save("compared") == Path("compared")
+    SWEPT().save("swept", "svg")
+    assert Path("swept", "sweep.json").is_file()
+    with pytest.raises(InputError, match="format"):
+        SWEPT().save("other", "bmp")
+    assert not Path("other").exists()
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -31,6 +31,7 @@ from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import CONFIG, LOGS, SWEEPS, claim_directory, is_taken
+from gd_lightning.tracking.run_files import with_header
 
 # Options that would change the runs, which have no Trainer.
 _NEEDED: dict[str, tuple[Any, ...]] = {
@@ -107,7 +108,7 @@ def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
             sweeps = Path(trainer.default_root_dir or ".") / SWEEPS
             board = where / "hparams" if chosen else claim_directory(sweeps, where.name)
             report.save(where, formats, board)
-            write_text(where / CONFIG, command.options.text())
+            write_text(where / CONFIG, with_header(command.options.text()))
         finally:
             print(report, flush=True)  # even if the disk is full
     print(files_shown(where, "hparams", board))

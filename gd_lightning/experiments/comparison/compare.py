@@ -83,8 +83,16 @@ def compare(
         options: Options of data, model and trainer by their names alone, as for :func:`~gd_lightning.fit`; ``epochs``
             is 20 by default.
 
+    Returns:
+        The :class:`~gd_lightning.Report`: ``rows`` of the table, ``findings`` in sentences, the ``histories`` of all
+        runs, ``to_dict()``, ``plot()``, ``animate()`` and ``save()``.
+
     Raises:
         InputError: These options cannot be compared.
+
+    Example:
+        >>> compare(batch_sizes=["full", 10], lrs=0.04, seeds=1, epochs=5).rows[1].label
+        'mini-batch 10'
     """
     given, directory = sections(options, data, model, trainer), None if directory is None else as_directory(directory)
     given["trainer"] = {"max_epochs": 20, **given["trainer"]}

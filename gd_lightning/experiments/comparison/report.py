@@ -26,9 +26,10 @@ from gd_lightning.plots.style import png_bytes, save_figures
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History
 from gd_lightning.tracking.atomic_writes import write_json, write_text
-from gd_lightning.tracking.run_directory import HISTORY
+from gd_lightning.tracking.run_directory import HISTORY, as_directory
 from gd_lightning.tracking.tensorboard.groups_of_runs import image_of, write_aggregate
 from gd_lightning.tracking.tensorboard.hparams import columns_of
+from gd_lightning.versions import versions
 
 _MOST_DRAWN = 8  # groups in one picture
 _NO_PANELS = ProblemPanels()
@@ -185,14 +186,26 @@ class Report:
         runs = [(group.label, group.histories[0]) for group in self.comparison.groups]
         return animated(self.title, runs, self.panels.line, self._least_squares)
 
-    def save(self, directory: Path) -> None:
-        """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory."""
-        directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / "table.csv", as_csv(self.rows))
-        write_text(directory / "table.md", self._as_markdown())
-        write_json(directory / "table.json", self.to_dict())
-        picture = save_figures(directory / "comparison", self.plot(), self.formats)
-        write_aggregate(directory, self.comparison.groups, self._for_tensorboard(picture))
+    def save(self, directory: str | Path) -> Path:
+        """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory.
+
+        Args:
+            directory: The directory, also one that has such files, which are written anew.
+
+        Returns:
+            The directory.
+
+        Raises:
+            InputError: It is the path of a file, or none.
+        """
+        place = as_directory(directory)
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(place / "table.csv", as_csv(self.rows))
+        write_text(place / "table.md", self._as_markdown())
+        write_json(place / "table.json", {"versions": versions(), **self.to_dict()})
+        picture = save_figures(place / "comparison", self.plot(), self.formats)
+        write_aggregate(place, self.comparison.groups, self._for_tensorboard(picture))
+        return place
 
     def _for_tensorboard(self, picture: bytes) -> list[Summary]:
         """Return the picture for the Images tab, and the columns of what was varied for HParams."""

@@ -65,6 +65,11 @@ def plan(
         trainer: Options of Lightning's ``Trainer``: ``max_epochs``, ``max_steps`` and ``precision``.
         options: Options of any of the three by their names alone, as for :func:`~gd_lightning.fit`.
 
+    Returns:
+        The plan: ``advice`` in a sentence, ``rows`` with a prediction for each batch size, ``configured``, the row of
+        these options, ``to_dict()`` and ``plot()``. It is a :class:`~gd_lightning.Plan` for linear regressors with the
+        squared error, and a :class:`~gd_lightning.LocalPlan`, which holds at the start, for all others.
+
     Raises:
         InputError: No plan can be made with these options.
 
@@ -231,6 +236,9 @@ class Plan(PlanForm[PredictedOutcome]):
         """Return the best learning rate for the batch size of a row, the one that ``lr="best"`` stands for.
 
         It is the fastest to the target within the epochs of the run, or else that with the lowest loss at their end.
+
+        Args:
+            row: One of ``rows``.
         """
         return next(best for each, best in zip(self.rows, self.best, strict=True) if each is row)
 

@@ -73,6 +73,10 @@ def fit(
             and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights. The lr of a
             linear regressor may be best: fastest to its target in these epochs, else with the lowest final loss.
 
+    Returns:
+        The :class:`~gd_lightning.Run`: its ``history``, ``summary`` and ``module``, and ``predict(x)``, ``plot()``,
+        ``animate()`` and ``save()``.
+
     Raises:
         InputError: An option or the data cannot be used.
 

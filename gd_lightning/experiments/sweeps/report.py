@@ -21,16 +21,18 @@ from gd_lightning.experiments.comparison.significance import Difference, differe
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
-from gd_lightning.plots.style import png_bytes, save_figures
+from gd_lightning.plots.style import checked_formats, png_bytes, save_figures
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.records.groups import Values, sample_std
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.tracking.summary import aligned
 from gd_lightning.tracking.tensorboard.groups_of_runs import image_of
 from gd_lightning.tracking.tensorboard.hparams import MOST_SETTINGS, write_settings
 from gd_lightning.variants import Variant
+from gd_lightning.versions import versions
 
 RUNS, TABLE, CONTENT, MAP = "sweep.csv", "table.csv", "sweep.json", "map.png"
 _MOST_PANELS, _MOST_CURVES = 6, 8
@@ -227,20 +229,26 @@ class SweepReport:
 
     # In files
 
-    def save(self, directory: Path, formats: Sequence[str] = ("png",), board: Path | None = None) -> SweepReport:
+    def save(
+        self, directory: str | Path, formats: str | Sequence[str] = ("png",), board: Path | None = None
+    ) -> SweepReport:
         """Write tables, map and TensorBoard's HParams into a directory; return the report itself.
 
         Args:
-            directory: The directory.
+            directory: The directory, also one that has such files, which are written anew.
             formats: Formats of the map: png, svg and pdf.
             board: Directory of the files of TensorBoard, a run per setting; None: ``hparams`` in the directory.
+
+        Raises:
+            InputError: It is the path of a file, or none, or there is no such format.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        write_text(directory / RUNS, rows_as_csv(self.runs()))
-        write_text(directory / TABLE, rows_as_csv(map(_flat, self.rows)))
-        write_json(directory / CONTENT, self.to_dict())
-        picture = save_figures((directory / MAP).with_suffix(""), self.plot(), formats)
-        write_settings(board or directory / "hparams", self._settings(), [image_of("map", picture)])
+        place, formats = as_directory(directory), checked_formats(formats)
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(place / RUNS, rows_as_csv(self.runs()))
+        write_text(place / TABLE, rows_as_csv(map(_flat, self.rows)))
+        write_json(place / CONTENT, {"versions": versions(), **self.to_dict()})
+        picture = save_figures((place / MAP).with_suffix(""), self.plot(), formats)
+        write_settings(board or place / "hparams", self._settings(), [image_of("map", picture)])
         return self
 
     def runs(self) -> Iterator[dict[str, Any]]:

@@ -94,8 +94,16 @@ def sweep(
         options: Options of data and model by their names alone, as for :func:`~gd_lightning.fit`; ``epochs`` is 20 by
             default, and ``precision`` may be ``"64-true"``.
 
+    Returns:
+        The :class:`~gd_lightning.SweepReport`: ``rows`` with the best learning rate of each batch size, arrays over all
+        runs such as ``last``, the train loss at the end, ``to_dict()``, ``plot()`` and ``save()``.
+
     Raises:
         InputError: These options cannot be swept.
+
+    Example:
+        >>> sweep(lrs=[0.01, 0.1], batch_sizes=[10, 100], seeds=3, epochs=5).last.shape[:2]
+        (2, 2)
     """
     given = {"lr": lrs, "batch_size": batch_sizes, "momentum": momentums, "weight_decay": weight_decays, "l1": l1s}
     fixed, seeds = sections(options, data, model), as_python(seeds)

@@ -148,7 +148,9 @@ def test_the_numbers_of_why_stochastic_descent_diverges() -> None:
     moved = features @ (weights - 0.1 * 2 * error * features) - 7.0
     assert f"At x = 5 it is {own:.0f}" in README
     assert f"1 - 0.1 · {own:.0f} = {moved / error:.1f}" in README
-    assert gd_lightning.plan(batch_size=1).configured.largest_stable_lr == pytest.approx(0.064, abs=5e-4)
+    plan = gd_lightning.plan(batch_size=1)
+    assert isinstance(plan, gd_lightning.Plan)
+    assert plan.configured.largest_stable_lr == pytest.approx(0.064, abs=5e-4)
 
 
 def test_what_the_first_command_prints_is_shown(command_line: CommandLine) -> None:

@@ -19,7 +19,6 @@ from gd_lightning.callbacks.trainer_info import (
     batches_for_measuring,
     learning_rate,
     measured_loss_of,
-    validation_loader,
 )
 from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
 from gd_lightning.data import BatchLoader
@@ -27,6 +26,7 @@ from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.lightning_internals import validates_here
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule, Validation, own_method
+from gd_lightning.module.validation import validation_loader
 from gd_lightning.records.history import BY_UPDATE
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.summary import FINAL, number

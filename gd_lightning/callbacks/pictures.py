@@ -17,12 +17,13 @@ from torch import Tensor
 
 from gd_lightning.callbacks.recorded_path import RecordedPath
 from gd_lightning.callbacks.recorder import HistoryRecorder
-from gd_lightning.callbacks.trainer_info import problem_of, validation_loader
+from gd_lightning.callbacks.trainer_info import problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.measures import unchanged
 from gd_lightning.module import has_least_squares
+from gd_lightning.module.validation import validation_loader
 from gd_lightning.plots.loss_plane import draw_plane
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals, has_visible_points
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid

@@ -118,10 +118,7 @@ class LossBelow(Criterion):
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the latest train loss with the threshold."""
-        loss = recorder.history.newest("train_loss")
-        if loss is None or not loss <= self.threshold:
-            return ""
-        return f"the train loss {loss:.6g} is at most {self.threshold:g}"
+        return _is_low(recorder, "train_loss", self.threshold)
 
 
 class ExcessBelow(Criterion):
@@ -221,10 +218,7 @@ class GradientNormBelow(Criterion):
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the latest gradient norm with the threshold."""
-        norm = recorder.history.newest("gradient_norm")
-        if norm is None or not norm <= self.threshold:
-            return ""
-        return f"the gradient norm {norm:.6g} is at most {self.threshold:g}"
+        return _is_low(recorder, "gradient_norm", self.threshold)
 
 
 class LossPlateau(Criterion):
@@ -337,6 +331,14 @@ class TimeBudget(Criterion):
 
     def _is_used(self, recorder: HistoryRecorder) -> bool:
         return recorder.watch.seconds >= self.seconds
+
+
+def _is_low(recorder: HistoryRecorder, column: str, threshold: float) -> str:
+    """Return the reason to end a run whose newest value of a column is at most a threshold; "" if it is above."""
+    value = recorder.history.newest(column)
+    if value is None or not value <= threshold:
+        return ""
+    return f"the {column.replace('_', ' ')} {value:.6g} is at most {threshold:g}"
 
 
 def _optimum_of(recorder: HistoryRecorder) -> Optimum | None:

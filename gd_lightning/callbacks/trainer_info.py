@@ -133,11 +133,3 @@ def summed_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     if prediction.shape != target.shape:
         check_shapes(prediction, target)
     return functional.mse_loss(prediction, target, reduction="sum")
-
-
-def validation_loader(trainer: Trainer) -> object:
-    """Return the validation loader; None if there is none, or more than one."""
-    loaders = trainer.val_dataloaders
-    if isinstance(loaders, (list, tuple)):
-        return loaders[0] if len(loaders) == 1 else None
-    return loaders

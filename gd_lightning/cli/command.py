@@ -246,8 +246,8 @@ class Command(OpenCLI):
         if is_first_process():
             for name in repeated(self.options.arguments):
                 warn(f"{name} is given twice, and the last value counts")
-        if subcommand in _WITHOUT_TRAINER:
-            with self._named.refusals_in_a_run():
+        if subcommand in _WITHOUT_TRAINER:  # which would set the precision of a run
+            with self._named.refusals_in_a_run(), precision_of_run(self.options.values.trainer.precision):
                 getattr(self, subcommand)()
             return
         try:
@@ -300,36 +300,30 @@ class Command(OpenCLI):
         """Predict the outcome of a run with these options."""
         options = self.options.values
         formats = checked_formats(options.formats)
-        with precision_of_run(options.trainer.precision):
-            epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
-            if not options.json:
-                say_what_was_read(self.datamodule)
-            with waiting("plan") as begins:
-                made = make_plan(self.model, self.datamodule, epochs, begins)
+        epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
+        if not options.json:
+            say_what_was_read(self.datamodule)
+        with waiting("plan") as begins:
+            made = make_plan(self.model, self.datamodule, epochs, begins)
         logs = Path(options.trainer.default_root_dir or ".") / LOGS
         show(made, options.json, logs if options.map else None, formats)
 
     def explore(self) -> None:
         """Make a page that trains in the browser what the options describe."""
-        options, typed_options = self.options.values, self.options.arguments
-        with precision_of_run(options.trainer.precision):
-            epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
-            say_what_was_read(self.datamodule)
-            command = command_of(typed_options)
-            made = make_exploration(
-                self.model, self.datamodule, epochs, command, is_complete=is_complete(typed_options)
-            )
+        options, given = self.options.values, self.options.arguments
+        epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
+        say_what_was_read(self.datamodule)
+        command, is_whole = command_of(given), is_complete(given)
+        made = make_exploration(self.model, self.datamodule, epochs, command, is_complete=is_whole)
         write_page(made, options.file, Path(options.trainer.default_root_dir or ".") / LOGS)
 
     def sweep(self) -> None:
         """Train every combination of some settings."""
-        with precision_of_run(self.options.values.trainer.precision):
-            sweep(self, self.options.own(SweepOptions.sweep))
+        sweep(self, self.options.own(SweepOptions.sweep))
 
     def compare(self) -> None:
         """Train variants side by side, or compare runs."""
-        with precision_of_run(self.options.values.trainer.precision):
-            compare(self, self.options.own(CompareOptions.compare))
+        compare(self, self.options.own(CompareOptions.compare))
 
     def checked_fit(self, *arguments: str) -> Namespace:
         """Return the parsed options of a run of a comparison, after a trial update with them.

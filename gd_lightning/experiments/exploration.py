@@ -14,18 +14,15 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import Order, epoch_orders
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import in_one_line
-from gd_lightning.experiments.options import sections, taken_problem
-from gd_lightning.float64 import precision_of_run
+from gd_lightning.experiments.options import sections, untrained_run
 from gd_lightning.models import Standardize
 from gd_lightning.module import RegressionModule, quadratic_network
 from gd_lightning.plots.interactive.page import html_page, in_notebook
 from gd_lightning.problems import ProblemLike
-from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import as_path
@@ -113,12 +110,8 @@ def explore(
         <Exploration of SteepLine: a page for a browser, which save(path) writes>
     """
     given = sections(options, data, model, trainer)
-    of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
-    limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
-    with own_generator(of_data.seed), precision_of_run(limits["precision"]):
-        epochs = most_epochs(limits["max_epochs"], limits["max_steps"], of_data.variant)
-        call = _call(problem is not None, given)
-        return make_exploration(RegressionModule(**given["model"]), of_data, epochs, call, is_call=True)
+    with untrained_run(problem, given) as (module, datamodule, epochs):
+        return make_exploration(module, datamodule, epochs, _call(problem is not None, given), is_call=True)
 
 
 def make_exploration(
@@ -166,8 +159,7 @@ def _trained_on(module: RegressionModule, x: Tensor, y: Tensor) -> tuple[Tensor,
     if layer is not None:
         x = layer.standardized(x[:, None])[:, 0]
     if targets is not None:
-        # Targets that are divided by a number have the same updates; so losses stay in original units.
-        start, y = start.times_plus(targets.scale, torch.zeros_like(targets.mean)), y - targets.mean
+        start, y = targets.undivided(start), y - targets.mean
     return x, y, start
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
+from gd_lightning.random_numbers import own_generator
 from gd_lightning.similar_options import similar_option
 from gd_lightning.threads import one_thread_if_forked
 
@@ -124,6 +128,23 @@ def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
     """
     chosen = {name: data.pop(name) for name in _COLUMNS if name in data}
     return as_problem(SteepLine() if given is None else given, **chosen)
+
+
+@contextmanager
+def untrained_run(
+    problem: ProblemLike | None, given: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[RegressionModule, RegressionDataModule, float]]:
+    """Yield module, data module and number of epochs of a run that is only described; new tensors have its precision.
+
+    Args:
+        problem: As for :func:`~gd_lightning.as_problem`; None: the steep line.
+        given: The options of each section, from :func:`sections`.
+    """
+    data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
+    limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
+    with own_generator(data.seed), precision_of_run(limits["precision"]):
+        epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
+        yield RegressionModule(**given["model"]), data, epochs
 
 
 def present_device(device: str | torch.device) -> str | torch.device:

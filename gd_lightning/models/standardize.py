@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import Moments, as_float64, moved_only
 
@@ -129,6 +130,18 @@ class Standardize(nn.Module):
         """
         dtype = torch.float32 if z.device.type == "mps" else torch.float64
         return (z.to(self.mean.device).double() * self.scale + self.mean).to(z.device, dtype)
+
+    def undivided(self, start: Affine) -> Affine:
+        """Return an affine function of which the values are in original units, less the means of the targets.
+
+        Gradient descent on the squared error of targets that are divided by numbers takes the same steps as on targets
+        that are not, with parameters that are so many times as large: all outputs have the same curvature. So it is
+        enough to subtract the means of the targets, and losses are in original units, also those of several targets.
+
+        Args:
+            start: The function, with standardised values.
+        """
+        return start.times_plus(self.scale, torch.zeros_like(self.mean))
 
     @property
     def centers(self) -> bool:

@@ -17,7 +17,7 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
 from gd_lightning.module.schedulers_in_chunks import Schedules
-from gd_lightning.module.validation import Validation, are_due, can_be_summed, loader_of
+from gd_lightning.module.validation import Validation, are_due, can_be_summed, validation_loader
 from gd_lightning.variants import Variant
 
 # Signals, time limits and checkpoints are handled between chunks.
@@ -123,7 +123,7 @@ class Chunks:
         """The validation of the run, if it can be computed from sums of errors; else None."""
         if not can_be_summed(self._trainer, self._plain):
             return None
-        if self._validation is None or self._validation.loader is not loader_of(self._trainer):
+        if self._validation is None or self._validation.loader is not validation_loader(self._trainer):
             module = self._trainer.lightning_module
             self._validation = Validation(self._trainer, module, self.engine, self._taken)
         return self._validation

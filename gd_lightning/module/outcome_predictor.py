@@ -128,12 +128,10 @@ def _predictor(
 ) -> OutcomePredictor:
     """Return the predictor on features and targets standardised by layers, or on original ones where there are none.
 
-    Gradient descent on the squared error of targets that are divided by numbers takes the same steps as on targets
-    that are not, with parameters that are so many times as large: all outputs have the same curvature. So it is enough
-    to subtract the means of the targets, and losses are in original units, also those of several targets.
+    Targets are less their means, and not divided; see :meth:`~gd_lightning.models.Standardize.undivided`.
     """
     if targets is not None:
-        start = start.times_plus(targets.scale, torch.zeros_like(targets.mean))
+        start = targets.undivided(start)
         pieces = partial(_centred, pieces, targets.mean)
     loss = LinearLoss.over(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in pieces()),

@@ -48,7 +48,7 @@ class Validation:
         self, trainer: Trainer, module: LightningModule, engine: Engine, taken: Callable[[Tensor, Tensor], Pair]
     ) -> None:
         self._trainer, self._module, self._engine, self._taken = trainer, module, engine, taken
-        self.loader = loader_of(trainer)
+        self.loader = validation_loader(trainer)
         r2 = R2().to(module.device)
         for _, y in self._batches():
             with one_thread_if(is_little(module, len(y))):
@@ -139,7 +139,7 @@ def are_due(trainer: Trainer, epochs: int) -> NDArray[np.bool_]:
     return is_due
 
 
-def loader_of(trainer: Trainer) -> Any:
+def validation_loader(trainer: Trainer) -> Any:
     """Return the validation loader; None if there is none yet, or more than one."""
     loaders = trainer.val_dataloaders
     if isinstance(loaders, (list, tuple)):
@@ -155,7 +155,7 @@ def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
         plain: The module class that defines the validation; overrides of a subclass rule it out.
     """
     module: Any = trainer.lightning_module
-    loader = loader_of(trainer)
+    loader = validation_loader(trainer)
     trained: Any = trainer.train_dataloader
     if not (trainer.enable_validation and hasattr(loader, "chunk_source") and hasattr(trained, "chunk_source")):
         return False

@@ -12,17 +12,15 @@ import torch
 from matplotlib.figure import Figure
 
 from gd_lightning.affine import parameter_names
-from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.experiments.options import sections, taken_problem
+from gd_lightning.experiments.options import sections, untrained_run
 from gd_lightning.experiments.plans.local_plan import Begins, LocalPlan, local_plan
 from gd_lightning.experiments.plans.report import PlanForm
-from gd_lightning.float64 import NOT_COMPUTABLE, precision_of_run
+from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network, stepped_rates
 from gd_lightning.plots.outcome_map import draw_map
 from gd_lightning.problems import ProblemLike
-from gd_lightning.random_numbers import own_generator
 from gd_lightning.theory import (
     BestRate,
     OutcomeMap,
@@ -78,11 +76,8 @@ def plan(
         'diverges'
     """
     given = sections(options, data, model, trainer)
-    of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
-    limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
-    with own_generator(of_data.seed), precision_of_run(limits["precision"]):
-        epochs = most_epochs(limits["max_epochs"], limits["max_steps"], of_data.variant)
-        return make_plan(RegressionModule(**given["model"]), of_data, epochs)
+    with untrained_run(problem, given) as (module, datamodule, epochs):
+        return make_plan(module, datamodule, epochs)
 
 
 @one_thread_if(True)

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is the best, of those that Lightning's ``ModelCheckpoint`` has kept."""
+"""Finding the best of the checkpoints that Lightning's ``ModelCheckpoint`` has kept."""
 
 from __future__ import annotations
 

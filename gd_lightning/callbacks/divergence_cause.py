@@ -1,4 +1,4 @@
-"""Why a run without an exact theory diverged, by the curvature of its loss, and what rate had been stable."""
+"""Why a run without an exact theory diverged, by its curvature, and which learning rate would have been stable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Weights = Mapping[str, Tensor]
 
 
 def weights_of(module: LightningModule) -> Weights | None:
-    """Return a copy of the weights of what predicts; None where they are too many."""
+    """Return a copy of the weights of the part that predicts; None if there are too many."""
     state = predicting_part(module).state_dict()
     if sum(each.numel() for each in state.values()) > MOST_PARAMETERS:
         return None
@@ -45,11 +45,11 @@ class KeptWeights:
         self._kept: list[tuple[int, Weights]] = []  # after updates
 
     def epochs_to_next(self, trainer: Trainer) -> int:
-        """Return in how many epochs weights are kept next."""
+        """Return the number of epochs until weights are kept next."""
         return _until_kept(trainer.global_step // int(trainer.num_training_batches))
 
     def keep(self, trainer: Trainer, module: LightningModule) -> None:
-        """Keep the present weights, if they are the first or those after such an epoch."""
+        """Keep the current weights, if they are the first ones or those after such an epoch."""
         updates, per_epoch = trainer.global_step, int(trainer.num_training_batches)
         is_due = updates % per_epoch == 0 and _until_kept(updates // per_epoch - 1) == 1
         is_first = not self._kept
@@ -57,7 +57,7 @@ class KeptWeights:
             self._kept = [*self._kept[:1], *self._kept[1:][-1:], (updates, weights)]
 
     def before(self, trainer: Trainer) -> list[tuple[str, Weights]]:
-        """Return the weights that were kept before the present ones, each with words that say when."""
+        """Return the weights that were kept before the current ones, each with a description of when."""
         per_epoch = int(trainer.num_training_batches)
         earlier = [each for each in self._kept if each[0] < trainer.global_step] or self._kept
         return [
@@ -73,7 +73,7 @@ def _until_kept(epoch: int) -> int:
 
 @one_thread_if(True)
 def cause_in_curvature(trainer: Trainer, module: LightningModule, weights: Sequence[tuple[str, Weights]]) -> str:
-    """Return why a run diverged, and a learning rate that had been stable, as a sentence; "" if it is not this.
+    """Return why a run diverged, and a stable learning rate, as a sentence; "" if the curvature does not explain it.
 
     Args:
         trainer: The Trainer.

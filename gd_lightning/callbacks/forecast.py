@@ -141,7 +141,7 @@ class Forecast(Measuring):
         return ChunkRequest(epochs=self._weights.epochs_to_next(trainer))
 
     def _explains_by_weights(self, trainer: Trainer) -> bool:
-        """Whether a divergence is to be explained by weights that the run had before."""
+        """Whether a divergence is explained by weights of earlier epochs."""
         of_package = isinstance(trainer.lightning_module, RegressionModule)
         return self._predictor is None and of_package and isinstance(trainer.train_dataloader, BatchLoader)
 
@@ -412,12 +412,12 @@ def _plain_network(
 
 
 def _configured_lr(trainer: Trainer, module: LightningModule) -> float:
-    """Return the learning rate that a scheduler changes, or without one that in force."""
+    """Return the initial learning rate of a scheduler; without a scheduler, the current learning rate."""
     return float(module.hparams["lr"]) if trainer.lr_scheduler_configs else learning_rate(trainer)
 
 
 def _like(affine: Affine, flat: Tensor) -> Affine:
-    """Return the affine function of this shape with these parameters, in the order of :meth:`Affine.flat`."""
+    """Return an affine function of the given shape with the given parameters, in the order of :meth:`Affine.flat`."""
     weights = affine.weight.numel()
     bias = None if affine.bias is None else flat[weights:]
     return Affine(flat[:weights].view_as(affine.weight), bias)

@@ -30,7 +30,7 @@ class GradientVariance(Measuring):
     """The most batches of an epoch that are taken."""
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """Measure before the first update; nothing if an epoch is a single batch, drawn with replacement."""
+        """Measure before the first update, unless an epoch is a single batch that is drawn with replacement."""
         loader = trainer.train_dataloader
         if trainer.global_step or not isinstance(loader, BatchLoader):
             return {}

@@ -62,7 +62,7 @@ class LastCheckpoint(Checkpoint):
             trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let ``ModelCheckpoint`` know what it has kept, also where the run's directory is given by another path now.
+        """Load the paths that ``ModelCheckpoint`` has kept, also if the path of the run's directory has changed.
 
         It forgets what was best where its directory is not, letter by letter, the one that it was.
         """
@@ -150,7 +150,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _move(state: dict[str, Any], directory: str) -> None:
-    """Give the paths in a ``ModelCheckpoint``'s state the directory in which the files are now."""
+    """Replace the directory of the paths in a ``ModelCheckpoint``'s state by the one in which the files are now."""
     before, state["dirpath"] = str(state["dirpath"]), directory
 
     def moved(path: str) -> str:

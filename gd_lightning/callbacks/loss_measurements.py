@@ -136,7 +136,7 @@ class Measurements:
         self._measure_losses(trainer, module, {"train_loss": trainer.train_dataloader})
 
     def measure_by_update(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the train loss for curves, where no criterion looks at it."""
+        """Add the train loss for curves, in a column that no criterion reads."""
         self._rows.add_present(trainer)
         history = self._rows.history
         if history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
@@ -145,7 +145,7 @@ class Measurements:
                 history.add_to_last_row({BY_UPDATE: measured["train_loss"]})
 
     def begin_validation(self, trainer: Trainer) -> None:
-        """Note why Lightning validates."""
+        """Store the reason why Lightning validates."""
         self._validation_begun = time.monotonic()
         self._is_for_stop = trainer.should_stop and not _validates_anyway(trainer)
 
@@ -186,7 +186,7 @@ class Measurements:
     def within(
         self, trainer: Trainer, module: LightningModule, chunk: Chunk, trace: Trace, is_interrupted: bool = False
     ) -> AtEnds:
-        """Return what was measured at the ends of the epochs within a chunk.
+        """Return the measurements at the ends of the epochs within a chunk.
 
         The last update of a chunk counts only if an exception ended the chunk in the next epoch.
         """
@@ -238,7 +238,7 @@ class Measurements:
         return f"{whose_weights(replacing)}; those of the last update have train loss {number(before)}"
 
     def _are_weights_of(self, module: LightningModule) -> bool:
-        """Whether a module has the weights that the newest train loss is of."""
+        """Whether the newest train loss was measured at the current weights of a module."""
         now, then = _weights(module), self._weights
         return then is not None and len(now) == len(then) and all(map(torch.equal, now, then))
 
@@ -297,7 +297,7 @@ def _weights(module: LightningModule) -> list[Tensor]:
 
 
 def _report_train_loss(trainer: Trainer, loss: float) -> None:
-    """Give the newest train loss to the callbacks that look for it among Lightning's metrics."""
+    """Provide the newest train loss to callbacks that read it from Lightning's metrics."""
     trainer.callback_metrics["train_loss"] = torch.tensor(loss, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""When a run is drawn: at its end, into ``curves.png`` and TensorBoard's Images tab."""
+"""Drawing a run at its end, into ``curves.png`` and TensorBoard's Images tab."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _IN_A_ROW = 2  # panels, so that letters are large on half a page; an odd one is
 
 
 class Pictures(Callback):
-    """Draws the losses, what a run fitted, and the loss surface with the path of the parameters.
+    """Draws the losses, the fitted function, and the loss surface with the path of the parameters.
 
     Of one feature and one target, the fitted function is drawn over the data; of several, what is predicted against
     what is true, and the residuals. The surface is that over weight and bias of a line, and of other networks of at
@@ -76,7 +76,7 @@ class Pictures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record the path, now and then."""
+        """Record a point of the path, if one is due."""
         if self._path is not None and trainer.global_step % self._path.every == 0:
             self._path.add(trainer.global_step)
             self.updates_between_hooks = self._path.every
@@ -169,7 +169,7 @@ def _split(image: NDArray[np.uint8], counts: Sequence[int]) -> Iterator[NDArray[
 
 
 def _names(trainer: Trainer, samples: Samples) -> tuple[list[str], list[str]]:
-    """Return the names of features and targets; x and y where they have none."""
+    """Return the names of features and targets; x and y if they have no names."""
     problem = problem_of(trainer)
     features = None if problem is None else problem.feature_names
     targets = None if problem is None else problem.target_names
@@ -187,7 +187,7 @@ def _fit_panel(trainer: Trainer, module: LightningModule, samples: Samples) -> P
 
 
 def _prediction_panels(trainer: Trainer, module: LightningModule, samples: Samples) -> Iterator[Panel]:
-    """Yield what is predicted against what is true, and the residuals, unless all of it is far off."""
+    """Yield panels of predicted against true values and of residuals, unless all predictions are far from the data."""
     held_out, targets = validation_loader(trainer), _names(trainer, samples)[1]
     of_sets = {"train": samples}
     if isinstance(held_out, BatchLoader):
@@ -200,7 +200,7 @@ def _prediction_panels(trainer: Trainer, module: LightningModule, samples: Sampl
 
 
 def _judged(module: LightningModule, samples: Samples) -> tuple[Values, Values]:
-    """Return what is true and what is predicted of samples at equal distances, shape (n, K) each."""
+    """Return true and predicted targets of evenly spaced samples, shape (n, K) each."""
     x, y = samples.take(_drawn(samples))
     with unchanged(module, module.device):
         predicted = module(x.to(module.device)).double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What a terminal shows of long computations: progress bars of runs, and a line of what has no steps to count.
+"""Progress of long computations on a terminal: bars for runs, and a line for computations without countable steps.
 
 Where standard error is not a terminal, nothing is written.
 """
@@ -46,7 +46,7 @@ def _is_terminal() -> bool:
 
 @contextlib.contextmanager
 def waiting(what: str, delay: float = _WAIT) -> Iterator[Callable[[str], None]]:
-    """Show what is computed meanwhile, and for how long, on a terminal after a delay.
+    """Show on a terminal, after a delay, what is being computed and for how long.
 
     Args:
         what: What is computed.
@@ -130,7 +130,7 @@ class LongRunProgress(ProgressBar):
 
 
 def _loss_in(outputs: Any) -> Any:
-    """Return the batch loss in what a training step has returned; None where there is none."""
+    """Return the batch loss in the output of a training step; None if there is none."""
     if isinstance(outputs, Mapping):
         return outputs.get("batch_loss", outputs.get("loss"))
     return outputs

@@ -1,4 +1,4 @@
-"""The path of a network's parameters: some tens of points of a run, for the picture of its loss surface."""
+"""The path of a network's parameters at a few dozen points of a run, for the picture of its loss surface."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RecordedPath:
 
     @classmethod
     def of(cls, trainer: Trainer, module: LightningModule) -> RecordedPath | None:
-        """Return the path of a network that is small enough; None for others, and of linear regressors."""
+        """Return the path of a network; None for large networks and for linear regressors."""
         network, loader = getattr(module, "network", None), trainer.train_dataloader
         count = sum(each.numel() for each in module.parameters() if each.requires_grad)
         if isinstance(network, LinearRegressor) or not isinstance(loader, BatchLoader) or trainer.world_size > 1:
@@ -58,7 +58,7 @@ class RecordedPath:
             self._points = {at: each for at, each in self._points.items() if at == kept or at % self.every == 0}
 
     def plane(self) -> LossPlane | None:
-        """Return the plane of the path; None where the run left what can be drawn."""
+        """Return the plane of the path; None if the run left the drawable range."""
         points = [point for _, point in sorted(self._points.items())]
         path: NDArray[np.float64] = torch.stack(points).double().numpy()
         if not (np.isfinite(path).all() and np.abs(path).max() < 1e100):
@@ -66,7 +66,7 @@ class RecordedPath:
         return LossPlane.of(path, [tuple(each.shape) for each in self._parameters])
 
     def losses(self, plane: LossPlane, module: LightningModule, samples: Samples) -> NDArray[np.float64]:
-        """Return the train loss over a plane, shape (G, G), of many samples estimated from some at equal distances.
+        """Return the train loss over a plane, shape (G, G); that of many samples is estimated from evenly spaced ones.
 
         Args:
             plane: The plane.

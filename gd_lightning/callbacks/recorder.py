@@ -191,7 +191,7 @@ class HistoryRecorder(Callback):
             )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the clock run."""
+        """Start the stopwatch."""
         self.watch.start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -244,7 +244,7 @@ class HistoryRecorder(Callback):
             self.watch.start()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure at the epoch's end, and write to loggers now and then."""
+        """Measure at the epoch's end, and write to the loggers if that is due."""
         assert self.report is not None
         self.watch.stop()
         self.rows.add_present(trainer)

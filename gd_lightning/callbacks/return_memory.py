@@ -1,4 +1,4 @@
-"""Giving memory back to the system while a run goes on, in a process that does nothing else."""
+"""Giving memory back to the system during a run, in a process that does nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = 5.0
 
 
 class ReturnMemory(Callback):
-    """Keeps the memory of a long run near what it needs.
+    """Keeps the memory of a long run close to its minimum.
 
     Every five seconds, and before the last checkpoint, what was allocated and is free is given back; once also the code
     that was read for starting up and compiling: of a run without an end, before and behind its first updates, of
@@ -29,7 +29,7 @@ class ReturnMemory(Callback):
         self._due = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give back what starting up needed, if the run has no end."""
+        """Release the memory of the start-up, if the run has no limit."""
         self._is_running = False
         self._due = time.monotonic() + _SECONDS
         if (trainer.max_epochs, trainer.max_steps) == (-1, -1):
@@ -43,13 +43,13 @@ class ReturnMemory(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Give back what is free now and then, and once what a compiler has left."""
+        """Release free memory every few seconds, and once the memory that a compiler has left."""
         if time.monotonic() > self._due:
             self._return(code=not self._is_running)
             self._is_running, self._due = True, time.monotonic() + _SECONDS
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give back what pictures and files at the end needed."""
+        """Release the memory of the pictures and files that were made at the end."""
         return_free_memory()
 
     def _return(self, code: bool = True) -> None:

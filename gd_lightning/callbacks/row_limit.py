@@ -70,7 +70,7 @@ class RowLimit:
             self._decide_on_newest(history, update, of_updates)
 
     def widen(self, history: History, update: int, of_updates: Collection[str]) -> None:
-        """Double the interval as often as it is due before the update that follows, and remove rows accordingly."""
+        """Double the interval as often as is due before the next update, and remove rows accordingly."""
         while self.is_due(update):
             self.every *= 2
         self.thins = True
@@ -78,7 +78,7 @@ class RowLimit:
         self._last_kept = _newest_updates(history, math.inf)
 
     def epochs_left(self, update: int, per_epoch: int) -> float:
-        """Return how many epochs pass from an update on until the interval is doubled; at least one."""
+        """Return the number of epochs from an update until the interval is doubled; at least one."""
         left = math.inf if self._is_fixed else (2 * self.most * self.every + 1 - update) // per_epoch
         return max(1, left)
 

@@ -146,7 +146,7 @@ class SharpnessMonitor(Measuring):
 
 
 def descended_loss(module: LightningModule) -> SummedLoss:
-    """Return the summed loss that updates minimise, from what :func:`predicting_part` predicts and targets."""
+    """Return the summed loss that updates minimise, from the output of :func:`predicting_part` and targets."""
     return trained_loss_of(module) if isinstance(module, RegressionModule) else loss_of(module)
 
 
@@ -178,12 +178,12 @@ def _thinned(samples: Samples, most_numbers: int, parameters: int) -> Samples:
 
 
 def rule_of(trainer: Trainer) -> UpdateRule:
-    """Return how the optimiser moves parameters; of another than SGD its momentum counts as 0."""
+    """Return the update rule of an optimiser; the momentum of optimisers other than SGD counts as 0."""
     group = trainer.optimizers[0].param_groups[0]
     names = ("momentum", "nesterov", "weight_decay")
     return UpdateRule(learning_rate(trainer), **{name: group[name] for name in names if name in group})
 
 
 def _epochs(trainer: Trainer) -> int:
-    """Return how many epochs are complete."""
+    """Return the number of complete epochs."""
     return trainer.global_step // max(1, int(trainer.num_training_batches))

@@ -101,7 +101,7 @@ class StopOnSignal(Callback):
             raise_for_signal(self._received)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._give_back()
 
     def _give_back(self) -> None:

@@ -34,7 +34,7 @@ class AverageOfRun:
 
     @classmethod
     def of(cls, trainer: Trainer, updates: int, updates_per_epoch: int) -> AverageOfRun | None:
-        """Return what the callback of a run averages; None without one, or if that cannot be known ahead.
+        """Return the average that the callback of a run computes; None without one, or if it is not known in advance.
 
         The function that averages is tried on three numbers: what it does must be a <- a + w (theta - a).
 

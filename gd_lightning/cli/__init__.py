@@ -73,14 +73,14 @@ def _main(given: Sequence[str], program: Program, load: Callable[[], _Execute]) 
 
 
 def _load() -> _Execute:
-    """Import what runs a command line, and with it Lightning."""
+    """Import the modules that run a command line, and with them Lightning."""
     from gd_lightning.cli.execution import execute
 
     return execute
 
 
 def _load_to_stay() -> _Execute:
-    """Import it for the rest of the process, so that imported objects are not searched for garbage again and again.
+    """Import them, and leave the imported objects out of all later garbage collections.
 
     That takes a third of the seconds of a short command: while they are imported, later, and at the end.
     """

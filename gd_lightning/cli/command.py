@@ -405,5 +405,5 @@ def _texts_of_parsers(subcommands: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _has_own_logger(trainer: Namespace) -> bool:
-    """Whether this program logs, as no other logger is chosen."""
+    """Whether the package's own logger is used, since no other one is chosen."""
     return trainer.logger in (None, True)

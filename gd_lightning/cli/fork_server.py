@@ -1,4 +1,4 @@
-"""A server that imports what workers need, while the command does the same, and is forked for each of them."""
+"""A server that imports the modules of workers while the command itself does so, and is forked for each worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAFE_PATH = "PYTHONSAFEPATH"  # keeps Python from importing modules in the curr
 
 
 def start_fork_server(arguments: Sequence[str]) -> None:
-    """Start the server if a command line asks for workers, so that they need not import torch anew, each for 3 s.
+    """Start the server if a command line asks for workers, which then need not spend 3 s each on importing torch.
 
     It imports and does nothing else, so that torch and Numba have no threads yet when it is forked; OpenBLAS ends its
     own before a fork. Some libraries of other systems may not be forked: there, workers import everything themselves.
@@ -37,14 +37,14 @@ def start_fork_server(arguments: Sequence[str]) -> None:
 
 
 def context_of_workers() -> BaseContext:
-    """Return how processes are started: by the server, or as new ones that import everything."""
+    """Return the context that starts workers: by the server, or as new processes that import everything."""
     # A process forked from this one, which has threads, may hang, or be ended by numerical libraries.
     return multiprocessing.get_context("forkserver" if _started.is_set() else "spawn")
 
 
 @contextlib.contextmanager
 def without_ctrl_c() -> Iterator[None]:
-    """Have processes that are started meanwhile ignore Ctrl-C from their first moment: it would print a traceback."""
+    """Let processes that are started in this context ignore Ctrl-C, which would print a traceback while they start."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
         return
@@ -67,7 +67,7 @@ def _asks_for_workers(arguments: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _same_modules() -> Iterator[None]:
-    """Have a process that is started meanwhile find modules in the current directory only if this one does."""
+    """Let processes that are started in this context find modules in the current directory only if this one does."""
     here = {"", str(Path.cwd())} & set(sys.path)
     if here or _SAFE_PATH in os.environ:
         yield

@@ -27,7 +27,7 @@ class OpenCLI(LightningCLI):
         return self._instantiate_trainer(options, [])
 
     def seed_anew(self) -> None:
-        """Seed the random generators with the seed in the options."""
+        """Seed the random number generators with the seed in the options."""
         self._set_seed()
 
     def run(self, subcommand: str) -> None:

@@ -1,4 +1,4 @@
-"""Context for code named by options, so that its errors are reported as errors of these options.
+"""A context for code of classes named by options, which reports its errors as errors of these options.
 
 An ``InputError`` passes unchanged, and so do errors of the machine: an ``OSError``, unless the constructor of a logger
 raises it, and errors that report a lack of memory.

@@ -1,4 +1,4 @@
-"""The name of the command, which is another one in projects that extend this command line."""
+"""The name of the command, which projects that extend this command line can change."""
 
 from __future__ import annotations
 

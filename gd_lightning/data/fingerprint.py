@@ -25,7 +25,7 @@ _GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Marks of each column in each section of rows, of the values in float64, whatever they are trained in.
+    """Marks of each column in each section of rows, computed from float64 values whatever the precision of training.
 
     Data read from a file have the same bits everywhere, and a mark is the beginning of a SHA-256 hash. Computed data
     may be rounded differently on another processor or with another number of threads, and a mark is a pair of sums, of

@@ -159,7 +159,7 @@ class RegressionDataModule(ProblemDataModule):
             self._in_micro_batches()
 
     def teardown(self, stage: str) -> None:
-        """Restore the Trainer's limit and Lightning's advice, which :meth:`setup` changed."""
+        """Restore the Trainer's limit and Lightning's filters of advice, which :meth:`setup` changed."""
         give_advice_on_workers()
         if self._limit_val_batches is not None and self.trainer is not None:
             self.trainer.limit_val_batches, self._limit_val_batches = self._limit_val_batches, None

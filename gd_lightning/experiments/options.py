@@ -148,7 +148,7 @@ def untrained_run(
 
 
 def present_device(device: str | torch.device) -> str | torch.device:
-    """Return a device on which numbers can be had.
+    """Return a device, after a check that tensors can be made on it.
 
     Raises:
         InputError: There is no such device.

@@ -1,4 +1,4 @@
-"""The train loss of a network over a plane through its parameters, with the path that a run took.
+"""The train loss of a network over a plane through its parameters, with the path of a run.
 
 The plane goes through the end and the start of the run, and along the direction in which the rest of the path varies
 most. Where there is no such path, a direction is random, and normalised filter by filter.
@@ -78,7 +78,7 @@ class LossPlane:
         return cls(end, axes, (names[0], names[1]), steps @ axes.T)
 
     def grid(self) -> tuple[Values, Values]:
-        """Return where the loss is computed along both axes, shape (G,) each."""
+        """Return the coordinates of the grid along both axes, shape (G,) each."""
         reach = max(float(np.ptp(self.path, axis=0).max()), 1e-3 * float(np.linalg.norm(self.origin)), 1e-9)
         ends = []
         for along in self.path.T:
@@ -99,7 +99,7 @@ class LossPlane:
 
 
 def filter_normalized(direction: Values, parameters: Values, shapes: Sequence[tuple[int, ...]]) -> Values:
-    """Return a direction whose filters have the lengths of those of the parameters; along biases it is 0.
+    """Return a direction whose filters have the norms of the parameters' filters; it is 0 along biases.
 
     A filter is what leads to one output of a layer: a row of its weight.
 
@@ -125,7 +125,7 @@ def filter_normalized(direction: Values, parameters: Values, shapes: Sequence[tu
 
 
 def _add(found: list[Values], direction: Values) -> None:
-    """Add a direction, as far as it stands at right angles to those before."""
+    """Add the component of a direction that is orthogonal to the earlier ones."""
     (rest,) = _apart(direction[None], found)
     found.append(rest / np.linalg.norm(rest))
 

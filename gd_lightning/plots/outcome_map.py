@@ -77,7 +77,7 @@ def draw_map(found: OutcomeMap, batch_size: int, lr: float, verdict: Verdict, ti
 
 
 def style_of(name: Verdict) -> dict[str, Any]:
-    """Return how a region is filled, as arguments of matplotlib."""
+    """Return the style of a region, as arguments of matplotlib."""
     return {"facecolor": REGION_COLORS[name], "hatch": _HATCHES.get(name), "edgecolor": "white", "linewidth": 0.0}
 
 
@@ -95,7 +95,7 @@ def _range(found: OutcomeMap, lr: float) -> tuple[float, float]:
 
 
 def _regions(columns: Sequence[Boundaries], low: float, high: float) -> list[tuple[Verdict, list[float], list[float]]]:
-    """Return the regions from below to above, with their lower and upper ends at each batch size."""
+    """Return the regions from bottom to top, with their lower and upper ends at each batch size."""
     ends = np.array(
         [[low, *np.clip([c.fast_from, c.fast_to, c.quiet, c.stable], low, high), high] for c in columns], dtype=float
     ).T
@@ -124,7 +124,7 @@ def _draw_columns(axes: Axes, columns: Sequence[Boundaries]) -> list[Artist]:
 
 
 def _flanked(columns: Sequence[Boundaries]) -> Iterator[tuple[float, Boundaries]]:
-    """Yield where boundaries are drawn; those of a short last batch as a narrow notch in those of its neighbours."""
+    """Yield the positions of boundaries; a batch size with a short last batch is a narrow notch in the others."""
     for i, column in enumerate(columns):
         before, behind = columns[max(i - 1, 0)], columns[min(i + 1, len(columns) - 1)]
         sizes = [each.batch_size for each in (before, column, behind)]
@@ -139,7 +139,7 @@ def _flanked(columns: Sequence[Boundaries]) -> Iterator[tuple[float, Boundaries]
 
 
 def _between(one: Boundaries, other: Boundaries, place: float) -> Boundaries:
-    """Return the boundaries at a place between two batch sizes, straight lines on logarithmic axes."""
+    """Return the boundaries at a position between two batch sizes, interpolated on logarithmic axes."""
     share = math.log(place / one.batch_size) / math.log(other.batch_size / one.batch_size)
     values = {
         name: getattr(one, name) ** (1 - share) * getattr(other, name) ** share
@@ -149,14 +149,14 @@ def _between(one: Boundaries, other: Boundaries, place: float) -> Boundaries:
 
 
 def _line(column: Boundaries, boundary: str) -> float:
-    """Return where a boundary is drawn; nan where there is nothing on one of its sides."""
+    """Return the positions of a boundary; nan if there is no region on one of its sides."""
     value: float = getattr(column, boundary)
     is_there = value > 0 and (not boundary.startswith("fast") or column.fast_from < column.fast_to)
     return value if is_there else math.nan
 
 
 def _label_regions(axes: Axes, columns: Sequence[Boundaries], batch_size: int, lr: float) -> list[Verdict]:
-    """Write the names into the regions that have room for it, off the point of the run; returns those."""
+    """Write names into the regions with enough space, away from the point of the run; return these regions."""
     labelled: list[Verdict] = []
     low, high = axes.get_ylim()
     height = math.log(high / low)
@@ -184,7 +184,7 @@ def _label_regions(axes: Axes, columns: Sequence[Boundaries], batch_size: int, l
 
 
 def _shown(found: OutcomeMap, low: float, high: float) -> list[Verdict]:
-    """Return what is to be seen anywhere."""
+    """Return the verdicts that are visible somewhere on the map."""
     regions = [*_regions(found.drawn, low, high)] if found.drawn else []
     regions += _regions([found.batch], low, high)
     seen = {name for name, lower, upper in regions if any(b > a for a, b in zip(lower, upper, strict=True))}
@@ -192,7 +192,7 @@ def _shown(found: OutcomeMap, low: float, high: float) -> list[Verdict]:
 
 
 def _draw_run(axes: Axes, batch_size: int, lr: float) -> Artist:
-    """Draw the point of a run, or at the end of the axis an arrow that points to it."""
+    """Draw the point of a run, or an arrow at the end of the axis if the point is beyond it."""
     low, high = axes.get_ylim()
     inside = min(max(lr, low), high)
     marker = "o" if inside == lr else ("^" if lr > high else "v")

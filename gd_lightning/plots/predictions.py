@@ -1,4 +1,4 @@
-"""Plots of what a model of several features or targets predicts: against what is true, and what is left.
+"""Plots for models of several features or targets: predicted against true values, and residuals.
 
 Letters: N samples, K targets.
 """
@@ -30,7 +30,7 @@ _SHADES = ("#A6A6A6", "#0072B2", "#D55E00", "#000000")  # of targets, which diff
 
 @dataclass(frozen=True)
 class Judged:
-    """Predictions beside what is true; several targets in units of the spread of each.
+    """Predictions and true values; those of several targets are in units of their standard deviations.
 
     Args:
         name: Of the samples: train or validation.
@@ -44,7 +44,7 @@ class Judged:
 
 
 def comparable(sets: Sequence[Judged]) -> list[Judged]:
-    """Return predictions of several targets on one scale: less the mean of the first set, over its deviation."""
+    """Return predictions of several targets on one scale: standardised by mean and std of the first set."""
     first = sets[0].true
     if first.shape[1] == 1:
         return list(sets)
@@ -53,13 +53,13 @@ def comparable(sets: Sequence[Judged]) -> list[Judged]:
 
 
 def has_visible_points(sets: Sequence[Judged]) -> bool:
-    """Whether any prediction is near what was measured; those of a diverged run are not."""
+    """Whether any prediction is near the data; those of a diverged run are not."""
     (low, high), _ = _ranges(sets)
     return any(((each.predicted >= low) & (each.predicted <= high)).any() for each in sets)
 
 
 def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -> None:
-    """Draw predicted against true; what is predicted far beyond what was measured leaves the picture, and is counted.
+    """Draw predicted against true values; predictions far beyond the data are left out and counted.
 
     Args:
         axes: Where to.
@@ -82,7 +82,7 @@ def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
 
 
 def draw_residuals(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -> None:
-    """Draw residuals, true minus predicted, against predictions, where a good model leaves noise without structure.
+    """Draw residuals, true minus predicted, against predictions; those of a good model are noise without structure.
 
     Args:
         axes: Where to.
@@ -116,7 +116,7 @@ def _draw_points(axes: Axes, of: Judged, x: Values, y: Values, targets: Sequence
 
 
 def _seen(sets: Sequence[Judged], shown: tuple[float, float]) -> tuple[float, float]:
-    """Return the part of a range in which there is something."""
+    """Return the part of a range that has points."""
     values = np.concatenate([part.ravel() for each in sets for part in (each.true, each.predicted)])
     values = values[(values >= shown[0]) & (values <= shown[1])]
     margin = 0.05 * float(np.ptp(values)) or 1.0
@@ -124,7 +124,7 @@ def _seen(sets: Sequence[Judged], shown: tuple[float, float]) -> tuple[float, fl
 
 
 def _ranges(sets: Sequence[Judged]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return between which values predictions are shown, and between which the truth lies."""
+    """Return the range of the predictions that are shown, and the range of the true values."""
     low, high = min(float(each.true.min()) for each in sets), max(float(each.true.max()) for each in sets)
     spread = (high - low) or max(abs(high), 1.0)
     return (low - 0.5 * spread, high + 0.5 * spread), (low, high)

@@ -85,7 +85,7 @@ def _drawable(history: History, name: str) -> tuple[Values, Values]:
 
 
 def _draw_measured(axes: Axes, history: History, color: str) -> None:
-    """Mark where the train loss was measured, and where a run left what can be drawn."""
+    """Mark where the train loss was measured, and where a run left the drawable range."""
     if "train_loss" in history:
         updates, losses = history.series("train_loss")
         marks: dict[str, Any] = {"color": darkened(color), "linestyle": "none", "marker": "o", "markersize": 3}
@@ -101,14 +101,14 @@ def _draw_measured(axes: Axes, history: History, color: str) -> None:
 
 
 def _some(count: int) -> list[int]:
-    """Return which of so many points are marked: all of few, else some at equal distances, the last among them."""
+    """Return the indices of the marked points: all of a few, else some evenly spaced ones, including the last."""
     return (
         list(range(count)) if count <= _MOST_MARKED else np.linspace(0, count - 1, _MARKED).round().astype(int).tolist()
     )
 
 
 def _set_loss_axis(axes: Axes, batch: Values, losses: Values, floor: float | None) -> None:
-    """Choose scale and limits by what was measured; of batch losses, single small ones may leave the picture."""
+    """Choose scale and limits from the measured losses; a few small batch losses may be outside of the picture."""
     batch, losses = _finite(batch), _finite(losses)
     losses = losses if len(losses) else batch
     values = np.concatenate([batch, losses])
@@ -132,7 +132,7 @@ def _set_loss_axis(axes: Axes, batch: Values, losses: Values, floor: float | Non
 
 
 def envelope(x: Values, y: Values) -> tuple[Values, Values]:
-    """Return the points of a curve that are seen: of each of many parts its first, lowest and highest point.
+    """Return the visible points of a curve: the first, lowest and highest point of each of many parts.
 
     Args:
         x: Where, ascending, shape (points,).
@@ -256,7 +256,7 @@ def draw_surface(
 
 
 def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str, label: str = "path") -> bool:
-    """Draw a path within the limits of a panel; one that ends beyond them, up to where it first leaves.
+    """Draw a path within the limits of a panel; a path that ends outside is drawn until it first leaves.
 
     Returns:
         Whether it ends within them.
@@ -280,7 +280,7 @@ def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str, labe
 
 
 def _crossing(within: Values, beyond: Values, limits: Values) -> Values:
-    """Return where the way from a point within limits of shape (2, 2) to one beyond them leaves."""
+    """Return where the line from a point within limits, shape (2, 2), to one outside crosses them."""
     edges, moves = np.where(beyond > within, limits[:, 1], limits[:, 0]), beyond != within
     parts = (edges - within)[moves] / (beyond - within)[moves]
     point: Values = within + parts.min() * (beyond - within)
@@ -288,7 +288,7 @@ def _crossing(within: Values, beyond: Values, limits: Values) -> Values:
 
 
 def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
-    """Draw the loss as contours over the part of the plane where some weights and biases are, and set the limits.
+    """Draw the loss as contours over the part of the plane with some weights and biases, and set the limits.
 
     Args:
         axes: Where to.
@@ -311,7 +311,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
 
 
 def draw_start_and_minimum(axes: Axes, surface: Surface, w: float, b: float) -> None:
-    """Mark where a path starts and where the loss is smallest."""
+    """Mark the start of a path and the minimum of the loss."""
     axes.plot(w, b, "s", color="black", markersize=5, label="start")
     axes.plot(*surface.minimum, "*", color=TRUTH_COLOR, markersize=10, label="least squares")
 
@@ -327,5 +327,5 @@ def _finite(values: Values) -> Values:
 
 
 def _no_infinity(values: Values) -> Values:
-    """Return values with gaps where they are not finite or beyond what matplotlib can scale."""
+    """Return values with gaps in place of those that are not finite or that matplotlib cannot scale."""
     return np.where(np.abs(values) < _LARGEST, values, np.nan)

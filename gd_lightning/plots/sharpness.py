@@ -1,4 +1,4 @@
-"""The sharpness of a run against what its learning rate allows."""
+"""The sharpness of a run, compared with the stability limit of its learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 3.0  # times the limit: what is far above it would hide where the sharp
 
 
 def draw_sharpness(axes: Axes, history: History) -> None:
-    """Draw the largest eigenvalue of the Hessian against updates, and the one at which an error begins to grow.
+    """Draw the largest eigenvalue of the Hessian against updates, and the value above which errors grow.
 
     Args:
         axes: Where to.

@@ -81,20 +81,20 @@ def legend_label(text: str) -> str:
 
 
 def add_legend(axes: Axes) -> None:
-    """Add a legend that takes little of a small panel, where there is something to name."""
+    """Add a small legend, if the panel has labelled artists."""
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(fontsize=7.5, handlelength=1.8, labelspacing=0.25, borderpad=0.35, framealpha=0.85)
 
 
 def few_ticks(axes: Axes) -> None:
-    """Have few enough numbers on the axes of a small panel that long ones do not overlap."""
+    """Limit the number of ticks on the axes of a small panel, so that long labels do not overlap."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
 
 
 def short(text: str, most: int = 32) -> str:
-    """Return a name as it fits beside an axis or in a legend.
+    """Return a name, shortened to fit beside an axis or in a legend.
 
     Example:
         >>> short("the distance of the longest of all trips")
@@ -105,13 +105,13 @@ def short(text: str, most: int = 32) -> str:
 
 
 def mixed(color: str, grey: float, part: float) -> str:
-    """Return a colour mixed with so large a part of a grey, from 0, black, to 1, white."""
+    """Return a colour mixed with a share of a grey, from 0 for black to 1 for white."""
     red, green, blue = (channel + part * (grey - channel) for channel in to_rgb(color))
     return to_hex((red, green, blue))
 
 
 def darkened(color: str) -> str:
-    """Return the dark shade of a colour, for what is drawn on top of a curve, and for text."""
+    """Return the dark shade of a colour, for text and for lines on top of a curve."""
     return mixed(color, 0.0, 0.45)
 
 
@@ -130,7 +130,7 @@ def sized_figure(width: float, height: float) -> Figure:
 
 
 def write_plainly(axis: Axis) -> None:
-    """Write the numbers of an axis without powers of ten, which take half of the time of a picture, too."""
+    """Write the tick labels of an axis without powers of ten, which would also take half of the time of a picture."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -154,7 +154,7 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Return a figure as a notebook shows it."""
+    """Return a figure as PNG, for a notebook."""
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
@@ -190,7 +190,7 @@ def save_figures(path: Path, figure: Figure, formats: Sequence[str]) -> bytes:
 
 
 def checked_formats(given: str | Sequence[str]) -> list[str]:
-    """Return formats of pictures, each once.
+    """Return formats of pictures without repetitions.
 
     Args:
         given: One or several of png, svg and pdf, as a list or with commas between.
@@ -210,7 +210,7 @@ def checked_formats(given: str | Sequence[str]) -> list[str]:
 
 
 def listed(given: str | Sequence[str], known: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return names, each once, and those of them that are unknown.
+    """Return names without repetitions, and those of them that are unknown.
 
     Args:
         given: The names, as a list or with commas between.

@@ -41,7 +41,7 @@ _DECADES = 7.0  # of losses that colours tell apart: what is better still has th
 
 @dataclass(frozen=True)
 class Plane:
-    """What a panel shows.
+    """The content of a panel.
 
     Args:
         title: What sets it apart from other panels.
@@ -57,7 +57,7 @@ class Plane:
 
     @property
     def best(self) -> list[tuple[int, int]]:
-        """Batch size and learning rate, as their places, of the lowest loss at each batch size."""
+        """Indices of batch size and learning rate of the lowest loss at each batch size."""
         sound = np.where(self.diverged > 0, np.nan, self.losses)
         return [(i, int(np.nanargmin(losses))) for i, losses in enumerate(sound) if np.isfinite(losses).any()]
 
@@ -105,7 +105,7 @@ def sweep_map(
 
 
 def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], norm: LogNorm) -> QuadMesh:
-    """Draw the losses of so many batch sizes, where runs diverged, the limits and the best learning rates."""
+    """Draw the losses at each batch size, the diverged runs, the limits, and the best learning rates."""
     edges = _edges(lrs)
     axes.set_yscale("log")
     losses = plane.losses.T.clip(norm.vmin)  # rounding can leave an excess of 0 or below, which has no logarithm
@@ -124,7 +124,7 @@ def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], no
 
 
 def _norm(losses: Iterable[Values], start: float) -> LogNorm:
-    """Return how losses are coloured: up to that of the start; what is above has a colour of its own."""
+    """Return the colour scale of losses up to the initial loss; larger losses have a colour of their own."""
     found = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in losses]).clip(*_DRAWABLE)
     start = min(max(start, _DRAWABLE[0]), _DRAWABLE[1]) if np.isfinite(start) else _DRAWABLE[1]
     high = max(start, found.min()) if len(found) else start
@@ -133,7 +133,7 @@ def _norm(losses: Iterable[Values], start: float) -> LogNorm:
 
 
 def _edges(values: Sequence[float]) -> Values:
-    """Return where rows end, halfway between their values on a logarithmic axis, shape (L + 1,)."""
+    """Return the edges of rows, halfway between their values on a logarithmic axis, shape (L + 1,)."""
     logs = np.log(np.array(values))
     middle = (logs[1:] + logs[:-1]) / 2
     edges = np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]])
@@ -143,7 +143,7 @@ def _edges(values: Sequence[float]) -> Values:
 
 
 def _draw_diverged(axes: Axes, plane: Plane, edges: Values) -> None:
-    """Cover where all runs diverged, column by column in one piece, and dot where some did."""
+    """Cover cells in which all runs diverged, and dot those in which some did."""
     for i, share in enumerate(plane.diverged):
         for first, last in _ranges(share == 1):
             axes.fill_between([i - 0.5, i + 0.5], edges[first], edges[last + 1], **_DIVERGED)
@@ -153,13 +153,13 @@ def _draw_diverged(axes: Axes, plane: Plane, edges: Values) -> None:
 
 
 def _ranges(holds: Any) -> list[tuple[int, int]]:
-    """Return the first and the last place of each range in which it holds."""
+    """Return the first and the last index of each range of true values."""
     steps = np.flatnonzero(np.diff(np.concatenate([[0], holds.astype(int), [0]])))
     return [(int(first), int(stop) - 1) for first, stop in steps.reshape(-1, 2)]
 
 
 def _draw_limits(axes: Axes, limits: Values) -> None:
-    """Draw the limit of each column, and steps between them."""
+    """Draw the limit of each column, connected by steps."""
     known = np.flatnonzero(np.isfinite(limits))
     if len(known):
         xs = np.repeat(known, 2) + np.tile([-0.5, 0.5], len(known))
@@ -191,7 +191,7 @@ def _legend(planes: Sequence[Plane]) -> list[Artist]:
 
 
 def _name_axes(axes: Axes, batch_sizes: Sequence[int], n_samples: int, width: float) -> None:
-    """Name as many batch sizes as have room in a panel of a width in inches, the largest among them."""
+    """Label as many batch sizes as fit into a panel of a given width in inches, including the largest one."""
     names = [f"{size:,}" if size != n_samples else f"{size:,}\nfull\nbatch" for size in batch_sizes]
     longest = max(len(line) for name in names for line in name.split("\n"))
     every = max(1, math.ceil(len(names) * (longest + 0.5) * _CHARACTER / (_OF_A_PANEL * width)))

@@ -165,7 +165,7 @@ def as_problem(
 
 
 def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
-    """Return real numbers as a tensor of shape (N, columns), float32 or float64, and the names of its columns.
+    """Convert real numbers to a tensor of shape (N, columns), float32 or float64, with the names of its columns.
 
     Args:
         given: An array, a tensor, a list of numbers, a data frame, or a column of one.
@@ -204,7 +204,7 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
 
 
 def inputs_of(given: Any, features: Sequence[str] | None, columns: Any = None) -> Tensor:
-    """Return features to predict from, shape (N, D): those of a frame or a table by their names.
+    """Return features for predictions, shape (N, D); columns of a frame or a table are chosen by name.
 
     Args:
         given: As for :func:`numbers_of`, or the path of a table.

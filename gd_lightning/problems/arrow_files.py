@@ -1,4 +1,4 @@
-"""Reading tables from the files of Arrow's kind: Parquet, Feather, ORC, JSON lines; and from Excel's."""
+"""Reading tables from files that pyarrow reads (Parquet, Feather, ORC, JSON lines), and from Excel workbooks."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def excel_sheet(path: Path) -> NamedColumns:
 
 
 def _cell(value: object) -> str:
-    """Return a cell as a CSV file would have it."""
+    """Return a cell as text, as in a CSV file."""
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ").removesuffix(" 00:00:00")
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Choice of the columns of a table that become features and targets; what cannot be used is named, all at once.
+"""Choosing the columns of a table that become features and targets; all unusable columns are named at once.
 
 Letters: N rows.
 """
@@ -70,7 +70,7 @@ def listed(given: Names) -> list[str | int]:
 
 
 def as_option(name: str, values: Iterable[str], in_python: bool = False) -> str:
-    """Return an option that names columns, as it is typed on the command line, or in Python."""
+    """Return an option that names columns, as it is typed on the command line or in Python."""
     if in_python:
         return f"{name}={list(values)!r}"
     texts = [
@@ -167,7 +167,7 @@ class _Choice:
         return bool(found.words) and len(found.words or ()) <= min(_FEW, max(2, found.rows // 2))
 
     def trouble(self, name: str) -> str:
-        """Return why a column cannot be used; "" if it can be."""
+        """Return the reason why a column cannot be used; "" if it can be."""
         found, form = self.found[name], self.form(name)
         if found.missing == found.rows:
             return "has no value"
@@ -246,7 +246,7 @@ class _Choice:
         return ", or ".join([f"use {ways[0]}{filled}", *ways[1:], *([plain] if plain else [])])
 
     def _written_plainly(self, names: list[str]) -> str:
-        """Say how cells are written of which a sign makes a text, in the first of these columns that has such cells."""
+        """Suggest plain numbers for cells that a sign turns into text, in the first column that has some."""
         for name in names:
             first = self.found[name].first_text
             if first is not None and looks_like_a_date(first[1]):
@@ -260,7 +260,7 @@ class _Choice:
         return as_option(name, values, self.table.in_python)
 
     def _is_gap(self, name: str) -> bool:
-        """Whether nothing but missing values is wrong with a column."""
+        """Whether a column is unusable only because of missing values."""
         return self.form(name) is not None and "missing value" in self.trouble(name)
 
     def column(self, name: str) -> Column:

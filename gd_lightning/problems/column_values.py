@@ -1,4 +1,4 @@
-"""Values of table columns, block by block: numbers, booleans, dates and texts, and what is missing among them.
+"""Values of table columns, block by block: numbers, booleans, dates, texts and missing values.
 
 Letters: N rows of a block.
 """
@@ -53,7 +53,7 @@ class Values:
 
     @property
     def no_numbers(self) -> NDArray[np.bool_]:
-        """Where there is a value that is not a number."""
+        """Mask of the values that are not numbers."""
         return np.isnan(self.numbers) & ~self.missing
 
     def labels(self) -> list[str | None]:
@@ -96,7 +96,7 @@ def values_of(column: Any, decimal: str | None = None) -> Values:
 
 
 def days_of(values: Values) -> Values:
-    """Return dates in texts, as ISO 8601 writes them, as days since 1970-01-01; nan where there is none."""
+    """Return ISO 8601 dates in texts as days since 1970-01-01; nan for other texts."""
     if values.texts is None:
         return values
     is_date = pc.match_substring_regex(values.texts, _DATE).to_numpy(zero_copy_only=False) & ~values.missing
@@ -110,7 +110,7 @@ def days_of(values: Values) -> Values:
 
 
 def booleans_of(values: Values) -> Values:
-    """Return words such as yes and no as 1 and 0; nan where there is another one."""
+    """Return words such as yes and no as 1 and 0; nan for other words."""
     if values.texts is None:
         others = ~np.isin(values.numbers, (0, 1)) & ~values.missing
         return Values(np.where(others, np.nan, values.numbers), values.missing, "boolean")
@@ -153,7 +153,7 @@ def _of_numbers(column: Any, missing: NDArray[np.bool_]) -> Values:
 
 
 def _first_inexact(numbers: NDArray[np.float64], exact: Any) -> tuple[int, object] | None:
-    """Return the first of the numbers that is another one in float64, such as an identifier of 19 digits."""
+    """Return the first number that float64 cannot represent exactly, such as an identifier of 19 digits."""
     for row in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
         value = exact[row].as_py()  # Python compares numbers of all kinds exactly
         if value != float(numbers[row]):
@@ -162,7 +162,7 @@ def _first_inexact(numbers: NDArray[np.float64], exact: Any) -> tuple[int, objec
 
 
 def _of_cells(cells: Any, missing: NDArray[np.bool_], decimal: str) -> Values:
-    """Return the values of texts that stand for numbers, where they do."""
+    """Return the values of texts, as numbers if they are numbers."""
     texts = pc.utf8_trim_whitespace(cells)
     plain = texts
     if decimal != ".":
@@ -188,7 +188,7 @@ def _of_cells(cells: Any, missing: NDArray[np.bool_], decimal: str) -> Values:
 
 
 def _parsed(texts: Any) -> NDArray[np.float64]:
-    """Return texts that are known to be numbers as such, correctly rounded."""
+    """Convert texts that are known to be numbers, with correct rounding."""
     try:
         return np.asarray(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
     except pa.ArrowInvalid:  # some versions take no + in front, or nothing beyond the largest number
@@ -258,7 +258,7 @@ class ColumnSummary:
 
     @property
     def words(self) -> Counter[str] | None:
-        """How often each text stands there; None where there are more than are remembered."""
+        """The number of occurrences of each text; None if there are too many different ones."""
         self._settle_waiting()
         return self._words
 
@@ -286,7 +286,7 @@ class ColumnSummary:
             self._words = None
 
     def _add_numbers(self, numbers: NDArray[np.float64], first: int) -> None:
-        """Update the facts that show whether a column numbers the rows."""
+        """Update the facts from which it is decided whether a column numbers the rows."""
         present = numbers[~np.isnan(numbers)]
         self.numbers += len(present)
         self._kept += [present] * self._keeps
@@ -307,7 +307,7 @@ class ColumnSummary:
 
     @property
     def kind(self) -> Kind:
-        """What the column holds."""
+        """The kind of the values of the column."""
         if "other" in self._kinds:
             return "other"
         if self.texts:
@@ -324,7 +324,7 @@ class ColumnSummary:
 
     @property
     def differs(self) -> bool:
-        """Whether its numbers, which it keeps, are different whole ones, as in an index that was sorted or filtered."""
+        """Whether its numbers are distinct integers, as in an index that was sorted or filtered."""
         values = np.concatenate([np.empty(0), *self._kept])
         return self.is_whole and len(np.unique(values)) == len(values) == self.rows
 

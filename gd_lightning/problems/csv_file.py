@@ -54,7 +54,7 @@ class CsvFile(NamedColumns):
         super().__init__(str(path), [self._dialect.header[i] for i in self._positions], decimal=self.decimal)
 
     def _blank(self) -> set[int]:
-        """Return which columns have neither a name nor a value, such as those of commas at the end of each line."""
+        """Return the columns that have neither a name nor a value, such as those of trailing commas."""
         nameless = [i for i, name in enumerate(self._dialect.header) if not name]
         blank = set(nameless)
         for arrays in self.columns(nameless) if nameless else ():
@@ -118,7 +118,7 @@ class CsvFile(NamedColumns):
                 self._is_regular = False
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of the first line of each row, and its cells, which are as many as there are columns.
+        """Yield the number of the first line of each row, and its cells, one per column.
 
         Raises:
             InputError: A row has more.
@@ -135,7 +135,7 @@ class CsvFile(NamedColumns):
                 yield number, [*cells[: self._width], *[""] * (self._width - len(cells))]
 
     def place(self, row: int) -> str:
-        """Say in which line a row begins."""
+        """Return a phrase with the line in which a row begins."""
         for number, _ in islice(self._records(), len(self._line_numbers), row + 1):
             self._line_numbers.append(number)
         return f"line {self._line_numbers[row]}"

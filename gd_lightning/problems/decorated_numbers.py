@@ -1,4 +1,4 @@
-"""Numbers with signs around or within them, such as 1,234 or $5 or 12%, and how they are written plainly."""
+"""Converting numbers with signs around or within them, such as 1,234 or $5 or 12%, to plain ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AMBIGUOUS = re.compile(r"\d{1,3}[.,]\d{3}")
 
 
 def plain_numbers_of(text: str) -> list[str]:
-    """Return how a number with signs around or within it is written plainly, in each way in which it can be meant.
+    """Return a number with signs around or within it as plain text, once for each possible meaning.
 
     Args:
         text: A cell.
@@ -38,7 +38,7 @@ def plain_numbers_of(text: str) -> list[str]:
 
 
 def _with_usual_signs(text: str) -> str:
-    """Return a text with digits and minus signs as they are in numbers, and a minus of accounting before its number.
+    """Return a text with ASCII digits and minus signs, and a minus of accounting moved before its number.
 
     Example:
         >>> _with_usual_signs("(1.5)"), _with_usual_signs("1.5-"), _with_usual_signs("\u2212\uff11")
@@ -50,9 +50,9 @@ def _with_usual_signs(text: str) -> str:
 
 
 def separates_thousands(text: str) -> bool:
-    """Whether a point or a comma stands in a text more than once, and so is not a decimal sign in it.
+    """Whether a text has a point or a comma more than once, so that it is not a decimal sign there.
 
-    In another cell of the column it may stand once, and be taken for one.
+    Other cells of the column may have it once, where it would be taken for one.
     """
     return any(text.count(sign) > 1 for sign in ".,")
 

@@ -32,7 +32,7 @@ _NO_NAMES = {*MISSING_WORDS, "inf", "infinity", "-inf", "+inf"}  # words that ar
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is written.
+    """The dialect of a text file.
 
     Args:
         encoding: Its name in Python.
@@ -58,7 +58,7 @@ def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) ->
 
     Args:
         lines: The lines, with their ends.
-        separator: What stands between cells.
+        separator: The separator between cells.
         label: What messages call the table.
         begin: The number of the first of the lines.
 
@@ -153,7 +153,7 @@ def _encoding(file: BinaryIO) -> tuple[str, bool]:
 
 
 def _behind(lines: Sequence[str], separator: str, label: str) -> int:
-    """Return the line behind the first row: where it is the only whole one, quotes may be open in the next."""
+    """Return the number of the line after the first row; where only that row is complete, quotes may be open there."""
     taken: list[str] = []
 
     def source() -> Iterator[str]:
@@ -166,7 +166,7 @@ def _behind(lines: Sequence[str], separator: str, label: str) -> int:
 
 
 def _sample(lines: Sequence[str], separator: str, label: str) -> list[tuple[int, list[str]]]:
-    """Return the first rows as they are with a separator."""
+    """Return the first rows, split by a separator."""
     found: list[tuple[int, list[str]]] = []
     try:
         for record in records(lines, separator, label):
@@ -244,7 +244,7 @@ def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_
 
 
 def _differs_from_rows(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a text stands in the first row above a column of numbers."""
+    """Whether the first row has a text above a column of numbers."""
     for i, cell in enumerate(cells):
         below = [row[i].strip() for row in rows if i < len(row) and row[i].strip()]
         if not _is_number(cell) and cell.lower() not in _NO_NAMES:
@@ -272,7 +272,7 @@ def _names_in_comment(lines: Sequence[str], separator: str, width: int, label: s
 
 
 def _with_row_names(names: list[str], rows: Sequence[Sequence[str]], separator: str, lines: Sequence[str]) -> list[str]:
-    """Return names with that of a first column that has none, as R writes the names of rows.
+    """Return names, completed by one for a first column without a name, in which R writes the names of rows.
 
     With commas, a decimal comma would look like it; so the first cells have to be texts.
     """
@@ -287,7 +287,7 @@ def _numbered(cells: Sequence[str]) -> list[str]:
 
 
 def _decimal(rows: Sequence[Sequence[str]]) -> str:
-    """Return the decimal sign: a comma where there is one that separates no thousands, and no point."""
+    """Return the decimal sign: a comma if there are commas that do not separate thousands, and no points."""
     cells = {cell.strip() for row in rows for cell in row}
     commas = {cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)}
     has_points = any("." in cell and is_number(cell) for cell in cells)

@@ -20,7 +20,7 @@ _WAY_OF_TIMES = "write it as a number, such as the days since the first one"
 
 
 def as_array(given: Any) -> NDArray[Any]:
-    """Return what NumPy makes of a list or another object, with whole numbers as they are."""
+    """Convert a list or another object to a NumPy array; integers are kept."""
     values = np.asarray(given)
     if isinstance(given, (list, tuple)) and values.dtype == np.float64 and (np.abs(values) > EXACT).any():
         return np.asarray(given, object)  # NumPy takes whole numbers of more than 63 bits for floats
@@ -67,6 +67,6 @@ def check_exact(values: NDArray[Any], name: str) -> None:
 
 
 def _first_of(values: NDArray[Any]) -> str:
-    """Say what an array without numbers holds, by its first value that is none."""
+    """Describe the content of an array without numbers by its first value that is not a number."""
     value = next((value for value in values.flat if not isinstance(value, _NUMBERS)), None)
     return f"{str(value)[:40]!r}" if isinstance(value, (str, bytes)) else f"a {type(value).__name__}"

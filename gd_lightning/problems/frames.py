@@ -88,7 +88,7 @@ class Frame(Table):
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: the columns, without the object of another library."""
+        """Return the state for pickling: the columns, without the object of another library."""
         return {**vars(self), "frame": None}
 
     @property

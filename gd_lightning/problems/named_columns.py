@@ -1,4 +1,4 @@
-"""The interface of whatever has named columns: files, and frames in memory.
+"""The interface of tables with named columns: files, and frames in memory.
 
 Letters: N rows, C columns.
 """
@@ -41,13 +41,13 @@ class NamedColumns(ABC):
         self.label, self.header, self.index, self.decimal = label, list(header), set(index), decimal
         self._known = set(header)
         self.repeated = {name for name, count in Counter(header).items() if count > 1}
-        """Those that stand several times, so that nobody can tell which column is meant."""
+        """Names that occur several times, which are ambiguous."""
         self.names = [name for name in header if name not in self.repeated]
         """Those by which a column can be read."""
 
     @abstractmethod
     def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
-        """Yield blocks of some columns as Arrow arrays, of as many rows as are at hand.
+        """Yield blocks of some columns as Arrow arrays, with as many rows as are available at once.
 
         Args:
             positions: Which columns, counted from 0.
@@ -127,5 +127,5 @@ class FrameColumns(ArrowColumns):
 
 
 def index_of(schema: pa.Schema) -> list[str]:
-    """Return the names of the columns that are the index of the frame that pandas wrote."""
+    """Return the names of the columns that were the index of a frame written by pandas."""
     return [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]

@@ -47,7 +47,7 @@ def refuse_nonsense(config: Namespace) -> None:
 
 
 def leave_sizes_open(model: Namespace) -> None:
-    """Remove D and K, which the data determine, from the arguments of a network without type hints.
+    """Remove D and K, which the data determine, from the arguments of a network that has no type hints.
 
     jsonargparse sets parameters without type hints to null.
 
@@ -98,7 +98,7 @@ def repeated(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
-    """Refuse options of the Trainer that leave out samples, where the result is that of all samples.
+    """Refuse Trainer options that leave out samples, for subcommands whose results are for all samples.
 
     Args:
         stage: The subcommand.
@@ -130,7 +130,7 @@ def refuse_parts_of_samples(stage: str, trainer: Mapping[str, Any]) -> None:
 
 
 def _leaves_out(name: str, value: object) -> bool:
-    """Whether an option leaves out samples: as a limit, 1.0 stands for all samples, and 1 for one batch."""
+    """Whether an option leaves out samples: a limit of 1.0 means all samples, a limit of 1 one batch."""
     if name.startswith("limit_"):
         return not (value is None or (isinstance(value, float) and value == 1.0))
     return bool(value)

@@ -133,7 +133,7 @@ def text_of(values: Any) -> str:
 
 
 def refuse_unreadable(arguments: Iterable[str]) -> None:
-    """Refuse values that no option can have, and pipes.
+    """Refuse pipes, and values that no option can have.
 
     jsonargparse opens a file that has the name of an option's value. Reading a pipe would wait for its writer, and give
     nothing when the options are read again.

@@ -61,7 +61,7 @@ def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
 
 
 def settle_standardize(data: Namespace) -> None:
-    """Write the option standardize as a word, as the config of a run has it.
+    """Convert the option standardize to one of its words, as in the config of a run.
 
     Args:
         data: The options of the data; changed.

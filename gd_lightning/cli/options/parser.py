@@ -37,7 +37,7 @@ class Parser(LightningArgumentParser):
             self.add_argument(HELP_ALL, action=PrintHelpAll)
 
     def choose_problem(self, class_path: str) -> None:
-        """Make a problem the default."""
+        """Set the default problem."""
         self.default_problem = class_path
         self.set_defaults({"data.problem": {"class_path": class_path}})
 
@@ -119,7 +119,7 @@ class Parser(LightningArgumentParser):
         return parsed
 
     def _layered(self, *configs: str) -> Namespace:
-        """Return what several configs say, the later of which win, as after ``--config``.
+        """Return several configs merged into one, in which later ones take precedence, as after ``--config``.
 
         jsonargparse would leave out the sections of a config that is named in another one where both have them.
         """
@@ -130,7 +130,7 @@ class Parser(LightningArgumentParser):
         return values
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what the command line prints in one line; the parser of a nested class only reports to its parent's.
+        """Raise the error that the command line prints in one line; that of a nested class tells it to its parent.
 
         Raises:
             InputError: Unless this is the parser of a nested class.
@@ -144,7 +144,7 @@ class Parser(LightningArgumentParser):
 
 
 def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section: str = "") -> None:
-    """Refuse what jsonargparse would leave out silently: a section that is a number or a list."""
+    """Refuse sections that are a number or a list, which jsonargparse would ignore silently."""
     what = f"{section.rstrip('.')} in the config" if section else "the config"
     if config is None and section:
         return  # a section whose options are all commented out
@@ -168,7 +168,7 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
 
 
 def _drop_empty_sections(parser: LightningArgumentParser, config: Any) -> bool:
-    """Take sections out of a config whose options are all commented out; returns whether there were any."""
+    """Remove sections without options from a config, as where all are commented out; return whether there were any."""
     subcommands = subcommands_of(parser)
     nested = [_drop_empty_sections(subcommands[name], config[name]) for name in subcommands if config.get(name)]
     empty = [name for name in sections_of(parser) if name in config and config[name] is None]

@@ -1,4 +1,4 @@
-"""What a parser says of itself: the short help with its own defaults, and the help with every option."""
+"""The help of a parser: a short one with the parser's own defaults, and a complete one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PrintHelpAll(Action):
 
 
 def describe(parser: LightningArgumentParser, stage: str) -> None:
-    """Say of groups and options what they are, in words for who uses them.
+    """Describe groups and options in words for users.
 
     Args:
         parser: That of a subcommand, with all of its options.
@@ -96,7 +96,7 @@ def _added(parser: LightningArgumentParser) -> list[Option]:
 
 
 def _text(value: Any) -> str:
-    """Return a default as a person would type it."""
+    """Return a default value as a user would type it."""
     if isinstance(value, dict | Namespace) and "class_path" in value:
         return str(value["class_path"]).rpartition(".")[2]
     if isinstance(value, bool):
@@ -105,7 +105,7 @@ def _text(value: Any) -> str:
 
 
 def in_plain_words(text: str) -> str:
-    """Return jsonargparse's help without what only those who write parsers can read."""
+    """Return jsonargparse's help without the parts that are only for developers of parsers."""
     text = re.sub(r"(?ms)^Linked arguments:\n.*?\n\n", "", text)  # the options themselves are in the group of the model
     text = text.replace("\x08[=flags]", "[=FLAGS]").replace("<class 'Problem'>", "Problem")
     return re.sub(r":(?:\w+:)?\w+:`~?(?:gd_lightning\.)?([^`]+)`", r"\1", text)  # roles of docstrings

@@ -246,7 +246,7 @@ def _parse(parser: Parser, arguments: list[str], defaults: bool = True) -> Names
 
 
 def without_best_lr(arguments: list[str]) -> list[str]:
-    """Return the arguments of ``fit`` without a learning rate that is best; of others, as they are.
+    """Return the arguments of ``fit`` without ``--model.lr best``; those of other subcommands are unchanged.
 
     Example:
         >>> without_best_lr(["fit", "--model.lr", "best", "--data.batch_size=10"])

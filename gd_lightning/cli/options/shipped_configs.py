@@ -1,4 +1,4 @@
-"""The configs of this package, by their names: ``--config batch`` finds ``batch.yaml``, wherever one stands.
+"""The configs of this package by name: ``--config batch`` finds ``batch.yaml`` from any directory.
 
 A name is one wherever a config is given: as an argument, in the environment, and as ``config`` in another config.
 """
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"PL_(?:[A-Z]+__)?CONFIG")
 
 
 def _shipped() -> Path | None:
-    """Return where the configs are: in the package where it is installed, else beside it; None within an archive."""
+    """Return the directory of the configs, in an installed package or beside it in a checkout; None in an archive."""
     package = files("gd_lightning")
     if not isinstance(package, Path):
         return None
@@ -30,7 +30,7 @@ def _text_in_archive(name: str) -> str | None:
 
 
 def shipped_config(given: str) -> str:
-    """Return the config of this package that is meant where no file has the name: its path, or in an archive its text.
+    """Return the config of this package with a name that no file has: its path, or its text if it is in an archive.
 
     Args:
         given: What a person gave as ``--config``.
@@ -48,7 +48,7 @@ def shipped_config(given: str) -> str:
 
 
 def with_shipped_configs(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield arguments of the command line with the configs of this package in the place of their names.
+    """Yield arguments of the command line, in which names of the package's configs are replaced by their paths.
 
     Args:
         arguments: Of the command line.
@@ -67,7 +67,7 @@ def with_shipped_configs(arguments: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def shipped_configs_in_environment() -> Iterator[None]:
-    """Put the configs of this package in the place of their names in variables like ``PL_FIT__CONFIG``, for a while."""
+    """Replace names of the package's configs by their paths in variables like ``PL_FIT__CONFIG``, in this context."""
     named = {name: value for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
     os.environ.update({name: shipped_config(value) for name, value in named.items()})
     try:

@@ -73,7 +73,7 @@ _MODEL = (
     Option("model.momentum", "FACTOR", "momentum of SGD", "0.0"),
     Option("model.hidden_sizes", "[N,...]", "a multilayer perceptron with these layers; a line without"),
     Option("model.activation", "NAME", "activation of the hidden layers", "relu"),
-    Option("model.loss", "NAME", "mse, mae or huber", "mse"),
+    Option("model.loss", "NAME", "the loss that is minimised, such as mae or huber", "mse"),
     Option("model.initialization", "START", "initial weights: auto, zero, xavier, he, ...", "auto"),
     Option("model.engine", "NAME", "how updates are computed: auto, autograd or fused", "auto"),
     Option("optimizer", "CLASS", "another optimiser than SGD, such as Adam, with --optimizer.lr"),
@@ -190,7 +190,7 @@ def help_of_the_program() -> str:
 
 
 def quick_help(args: Sequence[str]) -> str | None:
-    """Return the help that arguments ask for; None where they do not, or where it needs the program's own classes.
+    """Return the help that arguments ask for; None without one, or if the help needs the program's own classes.
 
     Args:
         args: Arguments without the program's name.

@@ -1,4 +1,4 @@
-"""Restriction of configs to classes of the type that an option expects, local files, and plain values.
+"""Restricting configs to classes of the type that an option expects, local files, and plain values.
 
 Nothing else is called, and nothing outside this machine is read or written.
 """

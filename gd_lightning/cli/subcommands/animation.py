@@ -1,4 +1,4 @@
-"""``--animate`` of ``fit`` and ``compare``: where the file goes, and what is refused before anything is trained."""
+"""``--animate`` of ``fit`` and ``compare``: the path of its file, and checks that are made before training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gd_lightning.tracking.run_directory import is_taken
 
 
 def check_animation(given: str | None) -> None:
-    """Refuse an animation that could not be written in the end.
+    """Refuse an animation that could not be written after training.
 
     Args:
         given: A format or a file; None: no animation.

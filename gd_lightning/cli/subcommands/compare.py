@@ -65,7 +65,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
 
 
 def _refuse_nothing(options: Mapping[str, Any]) -> None:
-    """Refuse options that are given without a value, and varied values without the name of an option."""
+    """Refuse options without a value, and varied values without the name of an option."""
     for name in ("runs", "batch_sizes", "lrs", "vary"):
         if options[name] in ([], {}, ""):
             raise InputError(f"cannot compare with {name} {options[name]!r}, because it is empty; leave it out")

@@ -165,7 +165,7 @@ class Ends:
         )
 
     def set(self, rows: NDArray[np.int64], found: Ends) -> None:
-        """Take over the results of some members.
+        """Store the results of some members.
 
         Args:
             rows: Their indices.

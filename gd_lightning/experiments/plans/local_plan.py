@@ -92,7 +92,7 @@ class Standardized:
 def _standardized(
     module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
 ) -> Standardized | None:
-    """Plan on standardised samples; None where they are, or do not change much, or nothing can be said of them."""
+    """Plan on standardised samples; None if they already are, if little would change, or if no plan can be made."""
     if module.standardize is not None and module.standardize_targets is not None:
         return None
     centred = bool(module.hparams["bias"])
@@ -118,7 +118,7 @@ def _standardized(
 def _plan_as_it_is(
     module: RegressionModule, data: RegressionDataModule, sizes: list[BatchSize], begins: Begins
 ) -> LocalPlan:
-    """Make a plan for the start, on the features as they are."""
+    """Make a plan for the start, on unchanged features."""
     begins("curvature at the start")
     options, network = module.hparams, module.network
     assert network is not None
@@ -331,7 +331,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
         return [f"Mini-batches: a guide, {bound}, as if drawn with replacement; a larger lr can be stable, too."]
 
     def _estimates(self) -> list[str]:
-        """Return which values are estimated from a part of the samples."""
+        """Return a note on the values that are estimated from a part of the samples."""
         n, (of_sharpness, of_noise) = self.variant.train_samples, self.samples
         estimated = [("train loss and sharpness", of_sharpness), ("beta and noise scale", of_noise)]
         for row, tried in zip(self.rows, self.tried or [], strict=False):

@@ -94,7 +94,7 @@ def fit(
 
 
 def _with_number(given: Mapping[str, Mapping[str, Any]], data: RegressionDataModule) -> Mapping[str, Mapping[str, Any]]:
-    """Return the options of a new run with a number where the learning rate is best, which is then announced."""
+    """Return the options of a new run with ``lr="best"`` replaced by a number, which is announced."""
     if given["model"].get("lr") != "best":
         return given
     others = {name: value for name, value in given["model"].items() if name != "lr"}

@@ -159,7 +159,7 @@ class Run:
         return place
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: the checkpoint stands for the Trainer and the data, which cannot be."""
+        """Return the state for pickling: a checkpoint instead of Trainer and data, which cannot be pickled."""
         stored = _StoredCheckpoint.written_by(self.save_checkpoint)
         read_data = None if self.read_data is None else stored.read_data
         return {**vars(self), "save_checkpoint": stored.save, "read_data": read_data}
@@ -192,7 +192,7 @@ class _StoredCheckpoint:
 
     @classmethod
     def written_by(cls, save: Callable[[Path], object]) -> _StoredCheckpoint:
-        """Return what a function writes to a path."""
+        """Return the checkpoint that a function writes to a path."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / Path(LAST_CHECKPOINT).name
             save(path)
@@ -203,7 +203,7 @@ class _StoredCheckpoint:
         path.write_bytes(self.content)
 
     def read_data(self, problem: ProblemLike | None) -> RegressionDataModule:
-        """Return the data of its run, or those that are given."""
+        """Return the data of its run, or the given data."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / Path(LAST_CHECKPOINT).name
             self.save(path)
@@ -211,7 +211,7 @@ class _StoredCheckpoint:
 
 
 def data_of(checkpoint: Path, problem: ProblemLike | None) -> RegressionDataModule:
-    """Return the data of a checkpoint's run, or those that are given, split as in that run."""
+    """Return the data of a checkpoint's run, or the given data, split as in that run."""
     made = {} if problem is None else {"problem": as_problem(problem)}
     return RegressionDataModule.load_from_checkpoint(checkpoint, **made)
 

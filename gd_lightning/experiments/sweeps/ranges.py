@@ -140,7 +140,7 @@ def _number(name: str, given: float | str, full: int | None) -> float:
 
 
 def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float]) -> list[float]:
-    """Return the numbers between the beginning of a series and its end, both left out."""
+    """Return the numbers between the beginning of a series and its end, both excluded."""
     if len(begun) < 3 or not end:
         raise _unusable(
             name, given, "", "write three numbers before the dots and the last one after them, as 1,2,4,...,64"
@@ -164,7 +164,7 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
 
 
 def _rounded(value: float, digits: int = 12) -> float:
-    """Round to some significant digits, so that values have no artefacts of floating point, or are short."""
+    """Round to some significant digits, to remove artefacts of floating point or to shorten values."""
     return float(f"{value:.{digits}g}")
 
 

@@ -154,7 +154,7 @@ class SweepReport:
         )
 
     def _as_good(self, last: Values, is_sound: NDArray[np.bool_], best: int, start: float) -> tuple[float, float]:
-        """Return the range of rates that do not differ from the best by more than seeds explain; nan for one seed."""
+        """Return the range of learning rates that are not significantly worse than the best; nan for one seed."""
         if len(self.seeds) < 2:
             return SweepRow.as_good
 
@@ -403,7 +403,7 @@ def _flat(row: SweepRow) -> dict[str, Any]:
 
 
 def save_runs(report: SweepReport, directory: Path) -> str:
-    """Write the runs of an interrupted sweep that have begun into a directory; returns how many have ended."""
+    """Write the runs of an interrupted sweep that have begun into a directory; return the number that have ended."""
     directory.mkdir(parents=True, exist_ok=True)
     begun = [run for run in report.runs() if run["updates"]]
     write_text(directory / RUNS, rows_as_csv(begun))

@@ -57,7 +57,7 @@ class Fits:
 
 
 def checked_panels(given: str | Sequence[str] | None) -> list[str] | None:
-    """Return the names of panels, each once; None for the usual ones.
+    """Return the names of panels without repetitions; None for the default panels.
 
     Args:
         given: Names, as a list or with commas between.
@@ -154,7 +154,7 @@ def _in_parts(figure: Figure, *inches: float) -> tuple[float, float, float, floa
 
 
 def _usual(groups: Sequence[Group]) -> list[str]:
-    """Return the usual panels; where all groups have updates of as many samples, updates look as epochs do."""
+    """Return the default panels; with one batch size, curves against updates and epochs look the same."""
     per_epoch = {
         round(run.last("update") / run.last("epoch"), 6)
         for group in groups
@@ -214,7 +214,7 @@ def _legend(
     notes: Mapping[str, str],
     shows_predictions: bool,
 ) -> list[Artist]:
-    """Return a line for each group, then what the other lines mean, as far as there are any."""
+    """Return an entry for each group, followed by entries for the other lines in the panels."""
     pairs = zip(groups, styles, strict=True)
     handles: list[Artist] = [style.handle(group, notes.get(group.label, ""), _LONGEST) for group, style in pairs]
     if any(len(group.sound) > 1 for group in groups):
@@ -231,7 +231,7 @@ def _legend(
 
 
 def _columns(handles: Sequence[Artist], width: float) -> int:
-    """Return how many columns of a legend fit beside each other."""
+    """Return the number of legend columns that fit side by side."""
     widths = [_HANDLE + _CHARACTER * len(str(handle.get_label())) for handle in handles]
     # Matplotlib fills them one after the other, each as wide as the longest entry in it.
     needed = {n: sum(part.max() for part in np.array_split(widths, n)) for n in range(1, min(4, len(widths)) + 1)}

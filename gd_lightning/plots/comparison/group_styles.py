@@ -41,15 +41,15 @@ class GroupStyle:
 
     @property
     def dark(self) -> str:
-        """The colour darkened, for what is drawn on top of the group's own curve, and for text."""
+        """The darkened colour, for text and for lines on top of the group's own curve."""
         return darkened(self.color)
 
     def handle(self, group: Group, more: str = "", most: int = 1_000) -> Line2D:
-        """Return a line for the legend; it looks as the group does, and says how many of its runs diverged.
+        """Return a legend entry in the group's style, with the number of its runs that diverged.
 
         Args:
             group: Whose style this is.
-            more: What is said behind its label.
+            more: Text after its label.
             most: How many characters of the label are written.
         """
         note, marker = divergence_note(group), self.marker if group.sound else "x"
@@ -72,7 +72,7 @@ def group_styles(groups: Sequence[Group]) -> list[GroupStyle]:
 
 
 def shades(color: str, count: int) -> list[str]:
-    """Return shades of a colour from dark to light; the colour itself where one is asked for.
+    """Return shades of a colour from dark to light; a single shade is the colour itself.
 
     Example:
         >>> shades("#0072B2", 1), shades("#000000", 2)
@@ -84,14 +84,14 @@ def shades(color: str, count: int) -> list[str]:
 
 
 def _shade(color: str, lightness: float) -> str:
-    """Mix with black below one half, with white above."""
+    """Mix a colour with black for shares below one half, with white above."""
     if lightness <= 0.5:
         return mixed(color, 0.0, (1 - _DARKEST) * (1 - 2 * lightness))
     return mixed(color, 1.0, _LIGHTEST * (2 * lightness - 1))
 
 
 def divergence_note(group: Group) -> str:
-    """Return how many runs of a group diverged, with the limit of the learning rate where it is known; empty for none.
+    """Return the number of diverged runs of a group, with the limit of the learning rate if it is known; empty if none.
 
     Example:
         >>> from gd_lightning.records.history import History, Outcome

@@ -28,7 +28,7 @@ _WIDE = 10  # how many times farther the longest group must reach than the short
 
 @dataclass(frozen=True)
 class LossRange:
-    """What a panel shows of the losses.
+    """The range of losses that a panel shows.
 
     Args:
         low: Its lower edge, positive on a logarithmic scale.
@@ -41,11 +41,11 @@ class LossRange:
     log: bool
 
     def scale(self, loss: float) -> float:
-        """Return how high a loss stands, in units of the axis."""
+        """Return the height of a loss, in units of the axis."""
         return math.log(max(loss, self.low)) if self.log else loss
 
     def drawable(self, losses: Values) -> Values:
-        """Return losses with gaps where the axis has no place for them."""
+        """Return losses with gaps in place of those that the axis cannot show."""
         shown = np.isfinite(losses) & (np.abs(losses) < 1e150)
         return np.where(shown & (losses > 0) if self.log else shown, losses, np.nan)
 
@@ -53,7 +53,7 @@ class LossRange:
 def loss_range(
     groups: Sequence[Group], log: bool, floors: Iterable[float | None] = (), column: str = "train_loss"
 ) -> LossRange:
-    """Choose what to show: the common start and the runs that did not diverge.
+    """Choose the range, from the common start and the runs that did not diverge.
 
     Args:
         groups: The runs.
@@ -158,7 +158,7 @@ def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, pre
 
 
 def _marked(axes: Axes, x: Values, losses: Values, phase: float) -> list[int]:
-    """Return the places of some points of a curve that stand at equal distances in the picture, the last among them."""
+    """Return the indices of some evenly spaced points of a drawn curve, including the last one."""
     there = np.flatnonzero(np.isfinite(x) & np.isfinite(losses))
     parts = np.linspace(0.0, 1.0, _MARKS, endpoint=False) + phase
     wanted = axes.transData.inverted().transform(axes.transAxes.transform(np.stack([parts, 0 * parts], axis=1)))[:, 0]
@@ -167,7 +167,7 @@ def _marked(axes: Axes, x: Values, losses: Values, phase: float) -> list[int]:
 
 
 def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], shown: LossRange) -> None:
-    """Set scales and limits; far apart groups, such as 20 updates and 2000, need a logarithmic axis that has a 0."""
+    """Set scales and limits; groups that differ as 20 and 2000 updates do need a logarithmic axis that includes 0."""
     axes.set_yscale("log" if shown.log else "linear")
     write_plainly(axes.yaxis)  # without a factor above the panel, where the notes are
     axes.set_ylim(shown.low, shown.high)
@@ -205,7 +205,7 @@ def _draw_divergence(
 
 
 def way_out(history: History, axis: str, shown: LossRange, column: str = "train_loss") -> tuple[Values, Values]:
-    """Return the loss of a diverged run up to where it leaves a panel for good, ending at the upper edge."""
+    """Return the loss of a diverged run until it leaves a panel for good, ending at the upper edge."""
     x, losses = history.curve(column, axis) if column in history else (np.empty(0), np.empty(0))
     inside = np.flatnonzero(np.isfinite(losses) & (losses <= shown.high))
     if not len(inside):
@@ -226,7 +226,7 @@ def _end(x: Values, losses: Values, last: int, stop: float, shown: LossRange) ->
 
 
 def _write_above(axes: Axes, x: float, text: str, color: str) -> None:
-    """Write above the panel, from x to the side where there is more room."""
+    """Write above the panel, from x towards the side with more space."""
     at = axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[1])))[0]
     axes.annotate(
         text,

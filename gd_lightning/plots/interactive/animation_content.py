@@ -56,7 +56,7 @@ class LineLoss:
 
 @dataclass(frozen=True)
 class Line:
-    """What a line is fitted to.
+    """The data that a line is fitted to.
 
     Args:
         x: Features that are drawn, shape (n,).
@@ -131,7 +131,7 @@ class Track:
 
 
 def _kept(samples: Values) -> NDArray[np.int64]:
-    """Return the rows to keep: those at equidistant numbers of samples."""
+    """Return the indices of the kept rows, at evenly spaced numbers of samples."""
     if len(samples) <= _ROWS:
         return np.arange(len(samples))
     wanted = np.linspace(samples[0], samples[-1], _ROWS)
@@ -158,7 +158,7 @@ class Scene:
 
     @property
     def note(self) -> str:
-        """What is shown, and why no more."""
+        """A description of the animation, and the reason for missing panels."""
         if self.shows_fits:
             return "Train loss, data and fit." if self.surface is None else "Path, data and fit, and train loss."
         return "Train loss alone: paths and fits are shown of lines over one feature, whose data are at hand."
@@ -170,7 +170,7 @@ class Scene:
 
     @property
     def surface(self) -> LineLoss | None:
-        """The loss over which paths are drawn; None where they are not."""
+        """The loss over which paths are drawn; None without paths."""
         return self.line.loss if self.line is not None and all(track.w is not None for track in self.tracks) else None
 
     @cached_property
@@ -181,7 +181,7 @@ class Scene:
 
     @cached_property
     def ranges(self) -> dict[str, Any]:
-        """The limits of all axes, the same in all frames; None where there is no such panel."""
+        """The limits of all axes, which are the same in all frames; None for missing panels."""
         losses = np.concatenate([track.losses for track in self.tracks])
         start = self.tracks[0].losses[0]
         low, high = _bounds(losses, float(start), self.least_squares)
@@ -197,7 +197,7 @@ class Scene:
         return shown
 
     def content(self) -> dict[str, Any]:
-        """Return all of it as plain values, for a page."""
+        """Return the animation as plain values, for a page."""
         line = self.line if self.shows_fits else None
         return {
             "note": self.note,
@@ -233,7 +233,7 @@ def _plain(values: Values) -> list[float | None]:
 
 
 def _bounds(losses: Values, start: float, least: float | None) -> tuple[float, float]:
-    """Return limits for losses, of which those far above the start are cut off; 0 below where there is no logarithm."""
+    """Return limits for losses, cutting off those far above the start; the lower limit of a linear axis is 0."""
     scale = start if math.isfinite(start) and start > 0 else 1.0
     positive = losses[np.isfinite(losses) & (losses > 0)]
     if not len(positive):

@@ -18,10 +18,10 @@ _COLORS = 128  # of a GIF: lines, dots and letters have few
 
 
 def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
-    """Write an animation in the format that the name of its file says; an existing file is replaced.
+    """Write an animation in the format given by the ending of its file; an existing file is replaced.
 
     Args:
-        scene: What is shown.
+        scene: The runs to show.
         page: Makes the page of it.
         path: Its name ends in .html, .gif or .mp4.
 

@@ -1,4 +1,4 @@
-"""The frames of an animation as pixels: what stays is drawn once, and what moves upon it."""
+"""The frames of an animation as pixels; the background, which does not change, is drawn once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Stage:
     """A figure whose artists move.
 
     Args:
-        scene: What is shown.
+        scene: The runs to show.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -155,7 +155,7 @@ class _Stage:
 
 
 def pictures(scene: Scene) -> Iterator[Picture]:
-    """Yield the frames of an scene."""
+    """Yield the frames of an animation."""
     return _Stage(scene).pictures()
 
 
@@ -175,5 +175,5 @@ def _rows_until(samples: Values, seen: float) -> int:
 
 
 def _drawable(values: Values) -> Values:
-    """Return values with gaps where they are beyond what Agg can draw."""
+    """Return values with gaps in place of those that Agg cannot draw."""
     return np.where(np.abs(values) < 1e9 * (1 + np.abs(values[:1])), values, np.nan)

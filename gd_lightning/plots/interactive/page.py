@@ -1,4 +1,4 @@
-"""Putting an HTML page together, of a template, scripts and data that are files of this package."""
+"""Assembling an HTML page from a template, scripts and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gd_lightning.escaping import in_one_line
 
 
 def html_page(template: str, scripts: Sequence[str], title: str, content: Mapping[str, Any]) -> str:
-    r"""Return a page as one text, which loads nothing from elsewhere.
+    r"""Return a self-contained page as a text.
 
     Args:
         template: The name of the template, a file beside this one.
@@ -38,7 +38,7 @@ def html_page(template: str, scripts: Sequence[str], title: str, content: Mappin
 
 
 def in_notebook(page: str, title: str, height: int = 820) -> str:
-    """Return a page as a frame of another one, such as a notebook.
+    """Return a page embedded in a frame, for another page such as a notebook.
 
     Args:
         page: The page.

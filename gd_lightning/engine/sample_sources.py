@@ -5,15 +5,13 @@ Letters: N samples, D features, K outputs, B batch.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Trace
+from gd_lightning.engine.wrapped_engine import WrappedEngine
 from gd_lightning.micro_batches import Pair
 from gd_lightning.variants import Variant
 
@@ -21,37 +19,7 @@ Take = Callable[[slice | Tensor], Pair]
 """Gives the samples at some positions, x of shape (n, D) and y of shape (n, K), as the network takes them."""
 
 
-class _WithSamples(Engine):
-    """An engine that passes chunks to another engine, with their samples replaced."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.name = engine.name  # type: ignore[misc]  # of engines that have no other one, it is that of the class
-        self.first_work = engine.first_work
-
-    @abstractmethod
-    def _own(self, chunk: Chunk) -> Chunk:
-        """Return the chunk to pass to the wrapped engine."""
-
-    def prepare(self, chunk: Chunk) -> None:
-        """Do what is left to do before the first of such chunks."""
-        self._engine.prepare(self._own(chunk))
-
-    def carry_out(self, chunk: Chunk) -> Trace:
-        """Make the updates of a chunk."""
-        self.interrupted = None
-        try:
-            return self._engine.carry_out(self._own(chunk))
-        except BaseException:
-            self.interrupted = self._engine.interrupted
-            raise
-
-    def sum_errors(self, held_out: HeldOut) -> NDArray[np.float64] | None:
-        """Return the sums of errors of samples that the network takes."""
-        return self._engine.sum_errors(held_out)
-
-
-class EngineInMemory(_WithSamples):
+class EngineInMemory(WrappedEngine):
     """Passes chunks to an engine with the samples as its network expects them, for example standardised.
 
     The chunks themselves have the samples as they are, which callbacks, and Lightning's own loop, are given.
@@ -76,16 +44,12 @@ class EngineInMemory(_WithSamples):
     def _own(self, chunk: Chunk) -> Chunk:
         return chunk.over(self._x, self._y)
 
-    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
-        """Whether it carries out several epochs like the one of a chunk in one go."""
-        return self._engine.can_span_epochs(self._own(chunk), measures, held_out)
-
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss at the present parameters, a mean over all of its own samples and their outputs."""
         return self._engine.mean_loss(self._x, self._y)
 
 
-class EngineOnFile(_WithSamples):
+class EngineOnFile(WrappedEngine):
     """Has an engine carry out chunks over samples that are in a file: those of a chunk are gathered before its updates.
 
     Args:
@@ -111,9 +75,8 @@ class EngineOnFile(_WithSamples):
         piece = Variant(variant.batch_size, end - begin)
         return Chunk(x, y, None, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
 
-    def carry_out(self, chunk: Chunk) -> Trace:
-        """Make the updates of a chunk; the returned trace keeps no reference to the gathered samples."""
-        trace = super().carry_out(chunk)
+    def _returned(self, trace: Trace) -> Trace:
+        """Return a trace without a reference to the gathered samples."""
         return Trace(trace.updates, trace.record, trace.suspected, trace.saved, trace.last_loss)
 
     def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:

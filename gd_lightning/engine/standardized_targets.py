@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, Trace
+from gd_lightning.engine.wrapped_engine import WrappedEngine
 
 _ROUNDING = 1e-6  # of a bound, so that a chunk ends where a loss may be beyond it
 
 
-class EngineInUnits(Engine):
+class EngineInUnits(WrappedEngine):
     """Passes chunks over standardised targets to another engine, and multiplies what that measures by factors.
 
     Bounds of chunks, and all that comes back, are in the units of the targets.
@@ -29,36 +30,17 @@ class EngineInUnits(Engine):
     """
 
     def __init__(self, engine: Engine, scale: float, degree: int) -> None:
-        self._engine, self._scale, self._factor = engine, scale, scale**degree
-        self.name = engine.name  # type: ignore[misc]  # of engines that have no other one, it is that of the class
-        self.first_work, self.max_updates = engine.first_work, engine.max_updates
-
-    def prepare(self, chunk: Chunk) -> None:
-        """Do what is left to do before the first of such chunks."""
-        self._engine.prepare(self._own(chunk))
-
-    def carry_out(self, chunk: Chunk) -> Trace:
-        """Make the updates of a chunk."""
-        self.interrupted = None
-        try:
-            return self._in_units(self._engine.carry_out(self._own(chunk)))
-        except BaseException:
-            if self._engine.interrupted is not None:
-                self.interrupted = self._in_units(self._engine.interrupted)
-            raise
-
-    def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
-        """Whether the engine carries out several epochs like the one of a chunk in one go."""
-        return self._engine.can_span_epochs(self._own(chunk), measures, held_out)
+        super().__init__(engine)
+        self._scale, self._factor = scale, scale**degree
 
     def sum_errors(self, held_out: HeldOut) -> NDArray[np.float64] | None:
         """Return the sums of errors of some samples."""
-        sums = self._engine.sum_errors(held_out)
+        sums = super().sum_errors(held_out)
         return None if sums is None else self._errors(sums)
 
     def mean_loss(self, x: Tensor, y: Tensor) -> float | None:
         """Return the loss over samples with standardised targets."""
-        loss = self._engine.mean_loss(x, y)
+        loss = super().mean_loss(x, y)
         return None if loss is None else loss * self._factor
 
     def _own(self, chunk: Chunk) -> Chunk:
@@ -72,7 +54,7 @@ class EngineInUnits(Engine):
     def _bound(self, bound: float, towards: int) -> float:
         return bound if math.isinf(bound) else bound / self._factor * (1 + towards * math.copysign(_ROUNDING, bound))
 
-    def _in_units(self, trace: Trace) -> Trace:
+    def _returned(self, trace: Trace) -> Trace:
         in_memory = trace.in_memory
         # What would be computed again when it is read stays so.
         record = (lambda: self._record(trace.record)) if in_memory is None else self._record(in_memory)

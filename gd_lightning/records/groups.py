@@ -114,13 +114,13 @@ class Group:
         """Return the last value of a measure in each run, shape (runs,); nan if there is none."""
         return np.array([history.last(column) if column in history else math.nan for history in self.histories])
 
-    def reached(self, target: float, axis: str = "update", column: str = "train_loss") -> Values:
-        """Return where on an axis each run first is at or below a target, shape (runs,); nan if it never is."""
+    def reached(self, target: float, axis: str = "update") -> Values:
+        """Return where on an axis each run first reaches a target train loss, shape (runs,); nan if it never does."""
         found = []
         for history in self.histories:
             there: Values = np.empty(0)
-            if column in history:
-                where, values = history.series(column, axis)
+            if "train_loss" in history:
+                where, values = history.series("train_loss", axis)
                 there = where[values <= target]
             found.append(there[0] if len(there) else math.nan)
         return np.array(found)

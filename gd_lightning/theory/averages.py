@@ -93,7 +93,6 @@ def expected_averaged_losses(
     variant: Variant,
     rates: Tensor,
     average: Weighs,
-    replacement: bool = True,
 ) -> Tensor:
     """Return the expected train loss of the average before the first and after every epoch, for drawn batches.
 
@@ -104,7 +103,6 @@ def expected_averaged_losses(
         variant: The batches of an epoch.
         rates: The learning rates, shape (E, updates of an epoch) or (E, 1).
         average: How parameters are averaged.
-        replacement: Whether the samples of a batch are drawn with replacement.
 
     Returns:
         Shape (E + 1,).
@@ -116,7 +114,7 @@ def expected_averaged_losses(
     moments = AveragedMoments(loss, rule)
     state, update = moments.state(start), 0
     observed = [moments.observation @ state]
-    spreads = [share_of_variance(loss.n_samples, size, replacement) for size in _sizes(variant)]
+    spreads = [share_of_variance(loss.n_samples, size) for size in _sizes(variant)]
     for of_epoch in rates.expand(-1, variant.updates_per_epoch).tolist():
         for lr, spread in zip(of_epoch, spreads, strict=True):
             update += 1

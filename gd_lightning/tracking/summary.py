@@ -188,14 +188,14 @@ def _measured(
     return train_loss, {name: value for name, value in values.items() if not name.startswith(FINAL)}, earlier
 
 
-def milestones(epochs: int, at_most: int = 21) -> list[int]:
+def milestones(epochs: int) -> list[int]:
     """Choose epochs to print: all of a short run, else 0, 1, 2, 5, 10, 20, 50, ... and the last.
 
     Example:
         >>> milestones(100)
         [0, 1, 2, 5, 10, 20, 50, 100]
     """
-    if epochs < at_most:
+    if epochs <= _FEW_EPOCHS:
         return list(range(epochs + 1))
     steps = (mantissa * 10**power for power in range(int(math.log10(epochs)) + 1) for mantissa in (1, 2, 5))
     return [0, *(step for step in steps if step < epochs), epochs]
@@ -293,6 +293,7 @@ def _with_update(summary: RunSummary, name: str) -> str:
 
 
 _SHOWN_PARAMETERS = 12
+_FEW_EPOCHS = 20  # of a run that prints all of them
 _MARK = " (not determined)"
 
 

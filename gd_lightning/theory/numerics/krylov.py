@@ -3,8 +3,7 @@
 SciPy has such solvers, too. Installed, it makes every start of the command line 0.7 s longer, because torchmetrics
 imports it where it finds it; and its vectors are NumPy's, its Lanczos method is one for a single operator.
 
-Sources: Golub and Van Loan, Matrix Computations, 4th edition, sections 10.1 (Lanczos) and 11.3 (conjugate
-gradients).
+Source: Golub and Van Loan, Matrix Computations, 4th edition, sections 10.1 (Lanczos) and 11.3 (conjugate gradients).
 """
 
 from __future__ import annotations
@@ -16,22 +15,21 @@ from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]
 
-_SETTLED = 1e-10
+_MOST, _SETTLED = 10_000, 1e-10  # steps of conjugate gradients; the relative residual that ends them
 _SETTLED_VALUE = 1e-8  # an eigenvalue is twice as exact as what the vector has settled to
 
 
-def largest_eigenvalue(apply: Operator, start: Tensor, most: int = 200) -> float:
+def largest_eigenvalue(apply: Operator, start: Tensor) -> float:
     """Return the largest eigenvalue of a symmetric operator by Lanczos' method, all vectors kept orthogonal.
 
     Args:
         apply: The operator on tensors of any one shape.
         start: A tensor of this shape that is not orthogonal to the eigenvector.
-        most: Largest number of applications.
 
     Returns:
-        The eigenvalue, to about eight digits unless ``most`` ended the search.
+        The eigenvalue, to about eight digits unless 200 applications do not suffice for that.
     """
-    return leading_eigenpair(apply, start, most)[0]
+    return leading_eigenpair(apply, start)[0]
 
 
 def leading_eigenpair(apply: Operator, start: Tensor, most: int = 200) -> tuple[float, Tensor]:
@@ -97,12 +95,12 @@ def largest_eigenvalues(apply: Operator, start: Tensor, most: int) -> Tensor:
     return values[:, -1]
 
 
-def conjugate_gradient(apply: Operator, right: Tensor, most: int = 10_000) -> Tensor:
+def conjugate_gradient(apply: Operator, right: Tensor) -> Tensor:
     """Solve A x = right for a symmetric positive definite operator by conjugate gradients, to about ten digits."""
     x, residual = torch.zeros_like(right), right
     direction, size = residual, residual.square().sum()
     enough = _SETTLED**2 * size
-    for _ in range(most):
+    for _ in range(_MOST):
         if size <= enough:
             break
         image = apply(direction)

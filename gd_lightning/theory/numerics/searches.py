@@ -17,16 +17,16 @@ _MOST = 100
 def bisected(
     holds: Callable[[float], bool], low: float, high: float, middle: Callable[[float, float], float | None]
 ) -> tuple[float, float]:
-    """Narrow down the number from which on something holds.
+    """Narrow down the number from which on a condition is true.
 
     Args:
-        holds: Whether it holds at a number.
-        low: Where it does not hold.
-        high: Where it holds.
-        middle: Gives a number between two; None where they are close enough.
+        holds: Whether the condition is true at a number.
+        low: A number at which it is false.
+        high: A number at which it is true.
+        middle: Returns a number between two; None if they are close enough.
 
     Returns:
-        Two numbers that are close enough; it holds at the second one alone.
+        Two numbers that are close enough; the condition is true only at the second one.
     """
     while (between := middle(low, high)) is not None:
         low, high = (low, between) if holds(between) else (between, high)
@@ -34,7 +34,7 @@ def bisected(
 
 
 def smallest_whole(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the smallest whole number for which something holds, between one where it does not and one where it does.
+    """Return the smallest integer at which a condition is true, from one where it is false to one where it is true.
 
     Example:
         >>> smallest_whole(lambda number: number**2 >= 50, 0, 100)
@@ -48,28 +48,20 @@ def smallest_whole(holds: Callable[[float], bool], low: float, high: float) -> f
     return bisected(holds, low, high, middle)[1]
 
 
-def root(
-    function: Callable[[float], float],
-    low: float,
-    high: float,
-    at_low: float | None = None,
-    at_high: float | None = None,
-) -> float:
-    """Return where a function changes its sign, to about nine digits, by the rule of false position.
+def root(function: Callable[[float], float], low: float, high: float, at_high: float | None = None) -> float:
+    """Return a root of a function, to about nine digits, by the rule of false position.
 
     Args:
-        function: Best one that is nearly a straight line.
+        function: A function, preferably nearly linear.
         low: Where it has one sign.
-        high: Where it has the other.
-        at_low: Its value there, or one that stands for it where it cannot be evaluated.
-        at_high: Its value at ``high``, or one that stands for it.
+        high: Where it has the other sign.
+        at_high: Its value there, or a substitute if it cannot be evaluated.
 
     Example:
         >>> round(root(lambda x: x * x - 2, 0, 2), 8)
         1.41421356
     """
-    at_low = function(low) if at_low is None else at_low
-    at_high = function(high) if at_high is None else at_high
+    at_low, at_high = function(low), function(high) if at_high is None else at_high
     found, last = math.inf, 0
     for _ in range(_MOST):
         before, found = found, (low * at_high - high * at_low) / (at_high - at_low)
@@ -91,14 +83,14 @@ def root(
 def minimum(
     function: Callable[[float], float], low: float, high: float, enough: float, small: float = -math.inf
 ) -> float:
-    """Return where a function that falls and then rises is smallest, or small, by golden section.
+    """Return the minimum of a function that falls and then rises, or a point with a small value, by golden section.
 
     Args:
         function: The function.
-        low: Where to look from.
-        high: To where.
-        enough: How close is close.
-        small: A value at or below which nothing smaller is looked for.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        enough: Length of the interval at which the search ends.
+        small: A value that ends the search when it is reached.
 
     Example:
         >>> round(minimum(lambda x: (x - 1) ** 2, 0, 3, enough=1e-3), 2)

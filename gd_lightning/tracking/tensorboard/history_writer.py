@@ -34,8 +34,7 @@ class HistoryWriter:
     """
 
     def __init__(self, writer: SummaryWriter, started: float, updates: float, epochs: float) -> None:
-        self._writer = writer
-        self._started = started
+        self._writer, self._started = writer, started
         self.rows = LoggedRows(updates, epochs)
         """Which rows are written."""
         self._has_layout = False

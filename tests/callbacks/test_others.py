@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.image
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from gd_lightning import (
@@ -25,6 +25,7 @@ from gd_lightning import (
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.checkpoint_file import write_checkpoint
 from tests.conftest import MakeTrainer
+from tests.other_projects import ModuleWithoutForward
 
 
 def test_the_last_checkpoint_is_the_end_and_holds_plain_values(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -140,27 +141,14 @@ def test_a_diverged_run_is_drawn_too(make_trainer: MakeTrainer, tmp_path: Path) 
 
 
 def test_a_module_without_forward_is_refused_before_it_trains(make_trainer: MakeTrainer) -> None:
-    class Alone(LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(1, 1)
-
-        def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-            return nn.functional.mse_loss(self.layer(batch[0]), batch[1])
-
-        def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-            pass
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
-
-    class Predicting(Alone):
+    class Predicting(ModuleWithoutForward):
         def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.layer(x)
+            result: Tensor = self.network(x)
             return result
 
-    with pytest.raises(InputError, match=r"loss of Alone, because it has no forward.*; define forward\(self, x\)"):
-        make_trainer(max_epochs=1, callbacks=[HistoryRecorder()]).fit(Alone(), RegressionDataModule(SteepLine()))
+    alone, data = ModuleWithoutForward(nn.Linear(1, 1)), RegressionDataModule(SteepLine())
+    with pytest.raises(InputError, match=r"loss of ModuleWithoutForward, because it has no forward.*; define forward"):
+        make_trainer(max_epochs=1, callbacks=[HistoryRecorder()]).fit(alone, data)
     trainer = make_trainer(max_epochs=1, callbacks=[HistoryRecorder()])
-    trainer.fit(Predicting(), RegressionDataModule(SteepLine()))
+    trainer.fit(Predicting(nn.Linear(1, 1)), data)
     assert trainer.global_step == 1

@@ -18,7 +18,6 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from torch import nn
 
 from gd_lightning import (
     HistoryRecorder,
@@ -30,6 +29,7 @@ from gd_lightning import (
 )
 from gd_lightning.losses import mean_loss
 from tests.conftest import CommandLine, MakeTrainer
+from tests.other_projects import NormedNetwork
 
 # Lightning warns that no layers are split among devices; none are.
 pytestmark = pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
@@ -176,16 +176,11 @@ def test_the_terminal_says_whose_weights_they_are(command_line: CommandLine) -> 
     assert command_line.err == ""  # Lightning misses the callback, whose state a test does not need
 
 
-class Norms(nn.Sequential):
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(nn.Linear(in_features, 4), nn.BatchNorm1d(4), nn.Linear(4, out_features))
-
-
 def test_batch_norms_are_measured_anew_for_averaged_weights(make_trainer: MakeTrainer) -> None:
     """Lightning adds an epoch without updates, in which batches pass forward only."""
     recorder = HistoryRecorder()
     swa = StochasticWeightAveraging(swa_lrs=0.02, swa_epoch_start=2)
-    module, data, _ = _fit(make_trainer, [recorder, swa], recorder, network=Norms)
+    module, data, _ = _fit(make_trainer, [recorder, swa], recorder, network=NormedNetwork)
     module.eval()
     with torch.no_grad():
         loss = mean_loss(module(data.train.x), data.train.y).item()

@@ -12,6 +12,7 @@ from torch import Tensor
 from gd_lightning import NoisyLine, Problem, RegressionDataModule, RegressionModule, SteepLine, Table
 from gd_lightning.errors import InputError
 from tests.conftest import MakeTrainer
+from tests.other_projects import ModuleWithoutForward
 
 
 @dataclass
@@ -147,24 +148,10 @@ def test_a_checkpoint_makes_data_and_module_again(make_trainer: MakeTrainer, tmp
     assert torch.equal(loaded(data.train.x), module(data.train.x))
 
 
-class Foreign(LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return torch.nn.functional.mse_loss(self.layer(batch[0]), batch[1])
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Lightning warns of data for validation without it."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
 def test_a_module_that_would_not_standardise_is_refused(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(InputError, match="cannot standardize for Foreign"):
-        make_trainer(max_epochs=1).fit(Foreign(), RegressionDataModule(SteepLine(), standardize=True))
+    module, data = ModuleWithoutForward(torch.nn.Linear(1, 1)), RegressionDataModule(SteepLine(), standardize=True)
+    with pytest.raises(InputError, match="cannot standardize for ModuleWithoutForward"):
+        make_trainer(max_epochs=1).fit(module, data)
 
 
 def test_the_trainer_keeps_its_limit_of_validation_batches(make_trainer: MakeTrainer) -> None:

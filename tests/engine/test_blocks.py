@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine, SaveAt
+from gd_lightning.engine import Chunk, Engine, FusedEngine, SaveAt
 from gd_lightning.engine.fusible import ACTIVATIONS
 from gd_lightning.models.regressors import MLPRegressor
 from gd_lightning.variants import Variant
+from tests.engine.reference import autograd_engine
 
 numba = pytest.importorskip("numba")
 
@@ -78,17 +79,9 @@ def test_products_are_those_of_numpy(rows: int, terms: int, dtype: Any) -> None:
         np.testing.assert_allclose(into, dots, **tolerance)
 
 
-def _autograd(network: nn.Module, optimizer: torch.optim.Optimizer) -> AutogradEngine:
-    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        loss = (network(x) - y).square().mean()
-        return loss, loss.detach()
-
-    return AutogradEngine(losses, optimizer, network.parameters())
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch_size", [8, 17, 64, 256, 300, 600])
-def test_batches_of_one_and_of_several_blocks_are_those_of_autograd(batch_size: int, dtype: torch.dtype) -> None:
+def test_batches_of_one_and_of_several_blocks_are_those_ofautograd_engine(batch_size: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     samples = 700
     x = torch.randn(samples, 9, dtype=dtype)
@@ -96,7 +89,7 @@ def test_batches_of_one_and_of_several_blocks_are_those_of_autograd(batch_size: 
     start = MLPRegressor(9, 2, [33, 20, 5], "tanh").to(dtype)
     variant, order = Variant(batch_size, samples), torch.randperm(samples)
     records, ends = [], []
-    makers: tuple[Any, ...] = (FusedEngine, _autograd)
+    makers: tuple[Any, ...] = (FusedEngine, autograd_engine)
     for make in makers:
         network = copy.deepcopy(start)
         engine: Engine = make(network, torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.5))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.engine import (
-    AutogradEngine,
     Chunk,
     ChunkRequest,
     DivergenceCheck,
@@ -31,6 +30,7 @@ from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss, summed_loss
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.variants import Variant
+from tests.engine.reference import autograd_engine
 
 pytest.importorskip("numba")
 
@@ -82,17 +82,6 @@ def _network(case: Case) -> nn.Module:
     return LinearRegressor(first, last, case["bias"])
 
 
-def _autograd(
-    network: nn.Module, optimizer: torch.optim.SGD, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0
-) -> AutogradEngine:
-    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        batch_loss = summed_loss(network(x), y, loss, huber_delta) / y.numel()
-        penalty = sum((p.abs().sum() for p in network.parameters() if p.ndim > 1), torch.zeros(()))
-        return batch_loss + l1 * penalty if l1 else batch_loss, batch_loss
-
-    return AutogradEngine(losses, optimizer, network.parameters())
-
-
 MakeEngine = Callable[..., Engine]
 
 
@@ -141,7 +130,7 @@ def _assert_same(case: Case, dtype: torch.dtype, updates: int) -> None:
     network = _network(case).to(dtype)
     other = copy.deepcopy(network)
     traces, optimizer = _train(FusedEngine, network, case, updates)
-    expected, other_optimizer = _train(_autograd, other, case, updates)
+    expected, other_optimizer = _train(autograd_engine, other, case, updates)
     for trace, reference in zip(traces, expected, strict=True):
         assert trace.updates == reference.updates
         assert trace.suspected == reference.suspected
@@ -192,7 +181,7 @@ def test_layers_may_differ() -> None:
     other = copy.deepcopy(network)
     case = {**next(_covering()), "widths": (2, 1), "loss": "mse", "step": {}}
     for trace, reference in zip(
-        _train(FusedEngine, network, case, 60)[0], _train(_autograd, other, case, 60)[0], strict=True
+        _train(FusedEngine, network, case, 60)[0], _train(autograd_engine, other, case, 60)[0], strict=True
     ):
         for of_mine, of_reference in zip(trace.record, reference.record, strict=True):
             _assert_close(of_mine, of_reference, case)
@@ -214,7 +203,7 @@ def _chunk(
 
 def test_engines_may_take_turns() -> None:
     ends = []
-    for engines in itertools.product((FusedEngine, _autograd), repeat=3):
+    for engines in itertools.product((FusedEngine, autograd_engine), repeat=3):
         network, optimizer = _line(momentum=0.9)
         for turn, make in enumerate(engines):
             # What a checkpoint would bring back.
@@ -280,7 +269,7 @@ def test_what_is_no_faster_than_torch_is_left_to_it() -> None:
         engine = FusedEngine(network, torch.optim.SGD(network.parameters()))
         assert engine.mean_loss(x[:most], y[:most]) is not None
         assert engine.mean_loss(x[: most + 1], y[: most + 1]) is None
-    assert _autograd(*_line()).mean_loss(x, y) is None
+    assert autograd_engine(*_line()).mean_loss(x, y) is None
 
 
 def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
@@ -298,7 +287,7 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
         network, optimizer = _line(lr=lr)
         trace = FusedEngine(network, optimizer).carry_out(chunk)
         network, optimizer = _line(lr=lr)
-        expected = _autograd(network, optimizer).carry_out(chunk)
+        expected = autograd_engine(network, optimizer).carry_out(chunk)
         about = (save_at, check, lr)
         assert (trace.updates, trace.saved, len(trace.record.losses), trace.suspected) == (
             (expected.updates, expected.saved, expected.saved, expected.suspected)
@@ -312,7 +301,7 @@ def test_what_is_kept_and_where_it_ends_is_the_same() -> None:
 
 @pytest.mark.parametrize("widths", [(1, 1), (5, 1), (3, 2), (1, 10, 1)])
 @pytest.mark.parametrize("batch_size", [1, 7, N])
-@pytest.mark.parametrize("engine", [FusedEngine, _autograd])
+@pytest.mark.parametrize("engine", [FusedEngine, autograd_engine])
 def test_a_chunk_of_epochs_is_that_of_each_of_them(
     engine: MakeEngine, batch_size: int, widths: tuple[int, ...]
 ) -> None:
@@ -352,7 +341,7 @@ def test_a_chunk_of_epochs_is_that_of_each_of_them(
 def test_divergence_is_not_hidden(widths: tuple[int, ...]) -> None:
     case = {"widths": widths, "activation": "relu", "bias": True}
     losses = []
-    for make in (FusedEngine, _autograd):
+    for make in (FusedEngine, autograd_engine):
         torch.manual_seed(6)
         network = _network(case)
         x, y = _data(torch.float32, widths[0], 1)
@@ -371,7 +360,7 @@ def test_large_batches_are_shared_by_threads_with_the_same_bits() -> None:
     variant, ends = Variant(4000, 9000), []
     threads = torch.get_num_threads()
     try:
-        for make, count in ((FusedEngine, 1), (FusedEngine, 2), (_autograd, 1)):
+        for make, count in ((FusedEngine, 1), (FusedEngine, 2), (autograd_engine, 1)):
             torch.set_num_threads(count)
             network = copy.deepcopy(start)
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.engine import AutogradEngine, Chunk, Engine, FusedEngine, SaveAt, why_not_fused
+from gd_lightning.engine import Chunk, Engine, FusedEngine, SaveAt, why_not_fused
 from gd_lightning.models.regressors import LinearRegressor, MLPRegressor
 from gd_lightning.variants import Variant
+from tests.engine.reference import autograd_engine
 
 pytest.importorskip("numba")
 
@@ -27,14 +28,6 @@ SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
     (torch.optim.Adagrad, {"lr_decay": 0.1, "initial_accumulator_value": 0.3, "weight_decay": 0.1}),
 ]
 NETWORKS = (LinearRegressor(1, 1), LinearRegressor(3, 2), MLPRegressor(3, 1, [12, 5], "tanh"))
-
-
-def _autograd(network: nn.Module, optimizer: torch.optim.Optimizer) -> AutogradEngine:
-    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        loss = (network(x) - y).square().mean()
-        return loss, loss.detach()
-
-    return AutogradEngine(losses, optimizer, network.parameters())
 
 
 def _trained(
@@ -57,8 +50,8 @@ def _trained(
 @pytest.mark.parametrize(("kind", "settings"), SETTINGS)
 def test_steps_and_state_are_those_of_torch(kind: Any, settings: dict[str, Any]) -> None:
     for start, batch_size in itertools.product(NETWORKS, (1, 10)):
-        expected, reference, losses = _trained([_autograd] * 2, start, kind, settings, batch_size)
-        for engines in ([FusedEngine] * 2, [FusedEngine, _autograd], [_autograd, FusedEngine]):
+        expected, reference, losses = _trained([autograd_engine] * 2, start, kind, settings, batch_size)
+        for engines in ([FusedEngine] * 2, [FusedEngine, autograd_engine], [autograd_engine, FusedEngine]):
             network, optimizer, found = _trained(engines, start, kind, settings, batch_size)
             torch.testing.assert_close(found, losses, rtol=1e-11, atol=1e-12)
             for mine, its in zip(network.parameters(), expected.parameters(), strict=True):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gd_lightning.engine import AutogradEngine, Chunk, DivergenceCheck, Engine, EngineInMemory, EngineOnFile, SaveAt
-from gd_lightning.losses import summed_loss
+from gd_lightning.engine import Chunk, DivergenceCheck, Engine, EngineInMemory, EngineOnFile, SaveAt
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.variants import Variant
+from tests.engine.reference import autograd_engine
 
 N, D = 203, 3
 
@@ -33,11 +33,7 @@ def _engine(kind: str, network: nn.Module, momentum: float) -> Engine:
 
         return FusedEngine(network, optimizer)
 
-    def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        loss = summed_loss(network(x), y, "mse", 1.0) / y.numel()
-        return loss, loss
-
-    return AutogradEngine(losses, optimizer, network.parameters())
+    return autograd_engine(network, optimizer)
 
 
 def _trained(kind: str, hidden: bool, batch_size: int, source: Callable[[Engine, Pair], Engine], cut: int) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,7 @@ import gd_lightning
 from gd_lightning import InputError, LinearProblem, RegressionDataModule, SteepLine, Table, explore
 from gd_lightning.experiments.exploration import MOST_SAMPLES
 from tests.conftest import CommandLine
-
-
-def content_of(page: str) -> dict[str, Any]:
-    """Return the data in a page."""
-    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)
-    assert found is not None
-    content: dict[str, Any] = json.loads(found[1])
-    return content
+from tests.plots.page_content import content_of
 
 
 def test_a_page_has_the_data_the_start_and_the_orders_of_a_run(tmp_path: Path) -> None:

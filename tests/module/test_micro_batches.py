@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from gd_lightning import InputError, RegressionDataModule, RegressionModule, Variant
@@ -19,6 +18,7 @@ from gd_lightning.micro_batches import MicroBatches
 from tests.conftest import ROOT, MakeTrainer, StartOthers
 from tests.module.train_combinations import NETWORKS, UPDATES, N, problem, train
 from tests.module.train_combinations import main as train_all
+from tests.other_projects import ModuleWithoutForward, NormedNetwork
 
 
 def _trained(
@@ -107,26 +107,13 @@ class OwnStep(RegressionModule):
         return {"loss": self.summed_loss(self(x), y) / y.numel()}
 
 
-class Foreign(LightningModule):
+class Foreign(ModuleWithoutForward):
     def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(5, 2, dtype=torch.float32)
+        super().__init__(nn.Linear(5, 2, dtype=torch.float32))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = batch
-        assert len(x) == N
-        return nn.functional.mse_loss(self.layer(x), y)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Lightning warns where a module without it meets a data module."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
-class Normalized(nn.Sequential):
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(nn.Linear(in_features, 4), nn.BatchNorm1d(4), nn.Linear(4, out_features))
+        assert len(batch[0]) == N
+        return super().training_step(batch, batch_idx)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +121,7 @@ class Normalized(nn.Sequential):
     [
         (OwnStep, "OwnStep has a training step of its own"),
         (Foreign, "Foreign is no RegressionModule"),
-        (lambda: RegressionModule(network=Normalized), "BatchNorm1d mixes the samples of a batch"),
+        (lambda: RegressionModule(network=NormedNetwork), "BatchNorm1d mixes the samples of a batch"),
     ],
 )
 def test_who_needs_whole_batches_gets_them(make_trainer: MakeTrainer, make: Any, reason: str) -> None:

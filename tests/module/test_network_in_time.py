@@ -38,17 +38,13 @@ from gd_lightning import (
 )
 from gd_lightning.errors import InputError
 from tests.conftest import MakeTrainer
+from tests.other_projects import ModuleWithoutForward, NormedNetwork
 
 Callbacks = Callable[[], list[Callback]]
 LR = 0.05
 NO_SIZES: dict[str, Any] = {}
 ONE: dict[str, Any] = {"in_features": 1, "out_features": 1}
 THREE: dict[str, Any] = {"in_features": 3, "out_features": 1}
-
-
-class Normed(nn.Sequential):
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(nn.Linear(in_features, 4), nn.BatchNorm1d(4), nn.Linear(4, out_features))
 
 
 class WithBackbone(RegressionModule):
@@ -59,27 +55,16 @@ class WithBackbone(RegressionModule):
         return network[0]
 
 
-class Plain(LightningModule):
+class Plain(ModuleWithoutForward):
     """Lightning's own loop: a network, the mean squared error and torch's SGD."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, LR)
 
     @property
     def backbone(self) -> nn.Module:
         assert isinstance(self.network, nn.Sequential)
         return self.network[0]
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        x, y = batch
-        return nn.functional.mse_loss(self.network(x), y)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """There is nothing to validate on."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=LR)
 
 
 def _data() -> RegressionDataModule:
@@ -136,7 +121,7 @@ def test_callbacks_that_take_the_network_at_their_set_up_do_what_they_do_in_ligh
 
 
 def test_batch_norms_are_measured_anew_as_in_lightnings_own_loop(make_trainer: MakeTrainer) -> None:
-    ours, plain = _trained_by_both(make_trainer, _swa, network=Normed)
+    ours, plain = _trained_by_both(make_trainer, _swa, network=NormedNetwork)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
 
 
@@ -291,7 +276,7 @@ def test_a_subclass_may_build_from_what_its_constructor_sets(make_trainer: MakeT
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-@pytest.mark.parametrize("options", [{}, {"hidden_sizes": [4]}, {"network": Normed}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"hidden_sizes": [4]}, {"network": NormedNetwork}], ids=str)
 def test_weights_go_into_a_fresh_module(make_trainer: MakeTrainer, options: dict[str, Any], standardize: bool) -> None:
     module = RegressionModule(lr=LR, **options)
     data = RegressionDataModule(LinearProblem(n_samples=50, n_features=3), batch_size=16, standardize=standardize)

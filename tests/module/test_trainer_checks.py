@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, R
 from gd_lightning.data.order import epoch_order
 from gd_lightning.errors import InputError
 from tests.conftest import MakeTrainer, without_address
+from tests.other_projects import ModuleWithoutForward
 
 
 def _data(**options: Any) -> RegressionDataModule:
@@ -118,24 +119,7 @@ def test_these_change_no_bit(make_trainer: MakeTrainer, order: Any, options: dic
     assert torch.equal(ends[0], ends[1])
 
 
-class Accumulating(LightningModule):
-    """Another project's module, which may do as it likes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 1)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return nn.functional.mse_loss(self.layer(batch[0]), batch[1])
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """There is nothing to validate on."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
 def test_a_module_of_another_project_may_accumulate(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(max_epochs=2, callbacks=[GradientAccumulationScheduler({0: 2})])
-    trainer.fit(Accumulating(), _data())
+    trainer.fit(ModuleWithoutForward(nn.Linear(3, 1)), _data())
     assert trainer.global_step == 4

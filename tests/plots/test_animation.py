@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import MOST_FRAMES, MOST_TRACKS, Line, LineLoss, Track
 from gd_lightning.plots.interactive.animation_frames import pictures
 from tests.conftest import CommandLine
+from tests.plots.page_content import content_of
 
 X = np.linspace(-5, 4.9, 20)
 
@@ -26,13 +25,6 @@ X = np.linspace(-5, 4.9, 20)
 @pytest.fixture(scope="module")
 def run() -> Run:
     return gd_lightning.fit(batch_size=16, lr=0.05, epochs=10)
-
-
-def content_of(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)
-    assert found is not None
-    content: dict[str, Any] = json.loads(found[1])
-    return content
 
 
 def small(runs: int = 2, updates: int = 3, factor: float = 0.8, **changes: Any) -> Animation:

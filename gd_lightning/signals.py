@@ -30,7 +30,7 @@ def end_at_once(speaks: bool = True) -> None:
     Args:
         speaks: Whether this process says so; of several of a run, the first one speaks for all.
     """
-    atexit.register(_ignore_all)  # registered before the functions of all libraries, it is called behind them
+    atexit.register(_ignore_all)  # registered before the functions of all libraries, it is called after them
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _say_and_exit if speaks else _exit)

@@ -63,7 +63,7 @@ class StopOnDivergence(Callback):
         """Check the losses at the start, or those of a continued run."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
-        # To check again batch losses behind the newest train loss finds what it found, which was nothing.
+        # To check the batch losses after the newest train loss again would find nothing again.
         is_continued = trainer.global_step > 0
         self._checked_at = history.series("train_loss")[0][-1] if is_continued and "train_loss" in history else 0.0
         self._suspected = is_continued and self._is_suspect(trainer)

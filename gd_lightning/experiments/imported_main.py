@@ -20,7 +20,7 @@ def check_main(executor: Executor | None = None) -> None:
         executor: Starts the processes; None: they import the program. Threads, and processes that are forked, do not.
 
     Raises:
-        InputError: The program is read from standard input, or what starts the processes is not behind
+        InputError: The program is read from standard input, or the statement that starts the processes is not behind
             ``if __name__ == "__main__":``.
     """
     if executor is not None and not _imports(executor):

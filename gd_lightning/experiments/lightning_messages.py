@@ -28,7 +28,7 @@ _LINES = (
     "Restoring states from the checkpoint",
     "Restored all states from the checkpoint",
     "Detected KeyboardInterrupt",
-    "Received SIGTERM",  # said in one line behind the run
+    "Received SIGTERM",  # reported in one line after the run
     "Using default `ModelCheckpoint`",
     "Using bfloat16 Automatic Mixed Precision",
     "Using 16bit Automatic Mixed Precision",

@@ -80,7 +80,7 @@ def count_scheduled(trainer: Trainer, steps: int, in_epoch: int, is_new_epoch: b
 
 
 def count_validated(trainer: Trainer) -> None:
-    """Set Lightning's counters behind a validation; the total starts at 0 in each epoch."""
+    """Set Lightning's counters as after a validation; the total starts at 0 in each epoch."""
     loop = trainer.fit_loop.epoch_loop.val_loop
     batches = int(sum(loop.max_batches))
     _place(loop.batch_progress.current, 0, batches, batches)

@@ -28,7 +28,7 @@ from gd_lightning.plots.style import (
 )
 
 GRID = 21
-_MARGIN = 0.2  # of what the path covers
+_MARGIN = 0.2  # of the range of the path
 _NOTHING = 1e-6  # of the length of a path, in a direction
 
 
@@ -106,7 +106,7 @@ def filter_normalized(direction: Values, parameters: Values, shapes: Sequence[tu
     Args:
         direction: Shape (P,).
         parameters: Shape (P,).
-        shapes: Of the tensors, one behind the other.
+        shapes: The shapes of the tensors, which are concatenated.
 
     Example:
         >>> filter_normalized(np.array([3.0, 4.0, 9.0]), np.array([0.0, 10.0, 1.0]), [(1, 2), (1,)]).tolist()

@@ -28,7 +28,7 @@ from gd_lightning.problems.named_columns import NamedColumns
 
 _BLOCK, _BLOCK_PER_COLUMN, _LARGEST_BLOCK = 2**20, 2**14, 2**26  # bytes; a block has thousands of rows if it can
 _KEPT = 2**25  # bytes
-_END = "\x1a"  # in each cell of a row that is put behind the last one: it is missing where quotes stay open
+_END = "\x1a"  # in each cell of a row that is appended: it is missing if quotes stay open
 
 
 class CsvFile(NamedColumns):

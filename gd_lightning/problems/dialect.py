@@ -198,7 +198,7 @@ def _refuse_lines_above(samples: dict[str, list[tuple[int, list[str]]]], separat
     """Refuse lines of a title or of notes above the names.
 
     Raises:
-        InputError: The lines behind one to three others have as many cells each, at least two more than the first line.
+        InputError: The lines after the first one to three have as many cells each, at least two more than the first.
     """
     if len(widths := {len(cells) for _, cells in samples[separator]}) == 1 and max(widths) > 1:
         return

@@ -73,7 +73,7 @@ def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
 
 
 def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Remedy]:
-    """Return what is advised, the best first; empty if the run converges as it is.
+    """Return remedies, the best first; empty if the run converges without one.
 
     Args:
         predictor: The predictor that made the outcome.
@@ -95,7 +95,7 @@ def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Rem
 
 
 def stable_lr(predictor: OutcomePredictor, batch_size: int, part: float = 1.0) -> float:
-    """Return what reduces the error fastest in the long run, or a smaller learning rate if a run would diverge with it.
+    """Return the learning rate that reduces the error fastest in the long run, or a smaller one if that would diverge.
 
     A short last batch and the sequential order can be less stable than drawn batches of one size.
 
@@ -121,7 +121,7 @@ def _best(predictor: OutcomePredictor, batch_size: int) -> Remedy | None:
     outcome = predictor.predict(batch_size, found.lr)
     is_there = outcome.verdict is Verdict.CONVERGES and outcome.epochs == found.epochs
     if outcome.verdict is Verdict.DIVERGES or (found.reaches and not is_there):
-        return None  # rounding, or what comes behind these epochs, says otherwise
+        return None  # rounding, or the epochs after these, say otherwise
     return Remedy({"model.lr": found.lr}, outcome, best=found)
 
 
@@ -158,7 +158,7 @@ def _to_be_stable(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
 
 
 def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
-    """Yield options with a lower floor."""
+    """Yield options that lower the noise floor."""
     size, lr = outcome.variant.batch_size, outcome.lr
     if not _is_noisy(predictor, outcome):
         exact = predictor.changed(rounding=None).predict(size, lr)
@@ -177,7 +177,7 @@ def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
 
 
 def _to_be_faster(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
-    """Yield more epochs, and options that need fewer."""
+    """Yield a larger number of epochs, and options that need fewer epochs."""
     size = outcome.variant.batch_size
     more = Remedy({"trainer.max_epochs": outcome.epochs}, outcome)
     if outcome.epochs > MOST_EPOCHS and outcome.variant.name == "batch" and not predictor.with_replacement:
@@ -210,7 +210,7 @@ def _with_momentum(predictor: OutcomePredictor, outcome: PredictedOutcome) -> It
 
 
 def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
-    """Yield standardised features and targets with a learning rate for them, if that takes far fewer epochs."""
+    """Yield standardised features and targets with a suitable learning rate, if they need far fewer epochs."""
     if predictor.standardized is None or predictor.loss.condition_number < MUCH:
         return
     other, size = predictor.standardized(), outcome.variant.batch_size
@@ -223,7 +223,7 @@ def _standardized(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
 
 
 def _plainly(predictor: OutcomePredictor, outcome: PredictedOutcome) -> PredictedOutcome | None:
-    """Return the outcome of a run that converges on features as they are, without rounding; None if none does."""
+    """Return the outcome on unchanged features, without rounding, if it converges; else None."""
     exact, size = predictor.changed(rounding=None), outcome.variant.batch_size
     if outcome.verdict in (Verdict.CONVERGES, Verdict.SLOW):
         return outcome

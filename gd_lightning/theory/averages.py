@@ -51,7 +51,7 @@ class Average:
 
 
 class Weighs(Protocol):
-    """What gives the weight of the newest parameters in an average: an :class:`Average`, or any other rule."""
+    """A rule for the weight of the newest parameters in an average: an :class:`Average`, or any other one."""
 
     def weight(self, update: int) -> float:
         """Return w_t, the weight of the parameters after an update, counted from 1."""
@@ -148,12 +148,12 @@ class AveragedMoments(Moments):
 
     @property
     def block(self) -> int:
-        """How many numbers an update moves in each direction."""
+        """The number of variables that an update moves in each direction."""
         return self.moving + 1
 
     @property
     def observed(self) -> int:
-        """Which of these the excess is of: the average."""
+        """The index of the variable of which the excess is computed: the average."""
         return self.moving
 
     def state(self, start: Affine) -> Tensor:

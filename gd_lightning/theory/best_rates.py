@@ -1,4 +1,4 @@
-"""What a learning rate is best for: to be the fastest to the target within the epochs of a run, or to end lowest.
+"""Learning rates that are best for a purpose: to reach the target first within the epochs of a run, or to end lowest.
 
 Both are searched for among predicted curves, first over many magnitudes and then between the neighbours of the best.
 
@@ -28,7 +28,7 @@ AT_LENGTH = 30.0
 
 @dataclass(frozen=True)
 class BestRate:
-    """A learning rate that is best for something, and what is predicted of it.
+    """A learning rate that is best for a purpose, and its predicted outcome.
 
     Args:
         lr: The learning rate, with three digits.
@@ -112,7 +112,7 @@ class BestRates:
 
 
 def best_rate(predictor: OutcomePredictor, batch_size: BatchSize, seconds: float = 2.0) -> BestRate:
-    """Return the fastest to the target within the epochs of a run, or the lowest at their end if none reaches it.
+    """Return the rate that reaches the target first within the epochs of a run, or ends lowest if none reaches it.
 
     It is :attr:`BestRates.best`, found sooner where a run is long.
 
@@ -137,7 +137,7 @@ def best_rate(predictor: OutcomePredictor, batch_size: BatchSize, seconds: float
 
 
 def _refuse_longer(predictor: OutcomePredictor, batch_size: BatchSize, epochs: int, seconds: float) -> None:
-    """Refuse a search among curves of some epochs that takes longer, by an estimate that no machine changes."""
+    """Refuse a search among curves of some epochs that takes too long, by an estimate that is equal on all machines."""
     if predictor.schedule is None:
         return
     variant = Variant.of(batch_size, predictor.loss.n_samples, predictor.drop_last)

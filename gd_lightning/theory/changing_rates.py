@@ -1,4 +1,4 @@
-"""Losses under learning rates that change: the same affine updates as at a constant one, followed one after the other.
+"""Losses under changing learning rates: the affine updates of a constant one, carried out one by one.
 
 An update at the learning rate lr_t moves error and velocity by the matrices and batches of ``full_batch.py`` and
 ``sequential_batches.py``, and the second moments of drawn batches by the map of ``drawn_moments.py``, each with lr_t

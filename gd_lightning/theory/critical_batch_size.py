@@ -32,7 +32,7 @@ def share_of_variance(n_samples: int, batch_size: int, replacement: bool = True)
 
 @dataclass(frozen=True)
 class Interpolation:
-    """What mini-batches are worth where the model can fit all samples exactly; bounds that one update cannot miss.
+    """The benefit of mini-batches if the model can fit all samples exactly: bounds that hold for a single update.
 
     Args:
         beta: The largest eigenvalue of the Hessian of one sample's loss.

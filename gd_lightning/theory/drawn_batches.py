@@ -190,7 +190,7 @@ class DrawnBatches:
 
     @cached_property
     def moments(self) -> Moments:
-        """What moves the second moments of the error."""
+        """The map of the second moments of the error."""
         return Moments(self.loss, self.rule)
 
     @property
@@ -211,7 +211,7 @@ class DrawnBatches:
 
 
 def _powers(epoch: Tensor, start: Tensor, epochs: int) -> Tensor:
-    """Return the states after 0, 1, ... epochs of one map, shape (epochs + 1, k), some at a time."""
+    """Return the states after 0, 1, ... epochs of one map, shape (epochs + 1, k), computed in blocks."""
     states, power = start[None], epoch
     while len(states) < min(epochs + 1, _AT_ONCE):
         states = torch.cat([states, states @ power.T])

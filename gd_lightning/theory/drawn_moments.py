@@ -8,7 +8,7 @@ second moments M_ij = E[(d_i, v_i)' (d_j, v_j)] and the mean m move by
     M_ij <- A_i M_ij A_j' + s (2 / K)^2 Q_ij c c',    Q = F F'M_dd - G M_dd G + noise,    m_i <- A_i m_i
 
 with s the variance of a batch's mean in units of one sample's, F F'M the mean over all samples of z z'M z z', and the
-noise that of the residuals. With weight decay, the error is that about the minimum of what is descended, the matrices
+noise that of the residuals. With weight decay, the error is the one about the minimum of the objective, the matrices
 A_i are those of its curvature, and Q has the covariances of samples where their means are not 0. Only the pairs i <= j
 are held. Where M grows by a factor x an update, M_dd = f o F F'M_dd, f_ij being s (2 / K)^2 times the first entry of (x
 - A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd)^-1 (c (x) c). The map keeps matrices positive semidefinite, so its
@@ -61,7 +61,7 @@ class Moments:
         return SampleProducts(self.loss)
 
     def state(self, start: Affine) -> Tensor:
-        """Return the state of parameters that are known and do not move yet."""
+        """Return the state of known parameters without velocity."""
         error = self.loss.error(start)
         state = torch.zeros(self.n_second + self.block * error.numel() + 1, dtype=torch.float64)
         m, mean = self.parts(state)
@@ -70,7 +70,7 @@ class Moments:
 
     @property
     def observation(self) -> Tensor:
-        """What makes the excess of a state."""
+        """The linear form that gives the excess of a state."""
         found = torch.zeros_like(self.state(self.loss.optimum))
         second, mean = self.parts(found)
         second[self.observed * (self.block + 1)] = self.products.packed(torch.diag(self.loss.eigenvalues / 2))
@@ -79,7 +79,7 @@ class Moments:
 
     @cached_property
     def units(self) -> Tensor:
-        """Units of a state's numbers in which none is large for a small part of the excess."""
+        """Units of a state's numbers, in which all are of the order of their share in the excess."""
         of_errors = self.loss.eigenvalues.sqrt()
         units = torch.stack([of_errors, (2 / self.loss.eigenvalues.sum()).sqrt().expand_as(of_errors)][: self.block])
         i, j = self.products.pairs
@@ -89,7 +89,7 @@ class Moments:
 
     @property
     def n_second(self) -> int:
-        """How many numbers of a state are second moments; they come first."""
+        """The number of second moments in a state; they come first."""
         return self.block**2 * len(self.products.gram)
 
     def drawn(self, state: Tensor) -> Tensor:
@@ -151,12 +151,12 @@ class Moments:
 
     @property
     def moving(self) -> int:
-        """How many of them torch's SGD has."""
+        """The number of those that torch's SGD has."""
         return 2 if self.rule.momentum else 1
 
     @property
     def observed(self) -> int:
-        """Which of them the excess is of: the error."""
+        """The index of the variable of which the excess is computed: the error."""
         return 0
 
     def maps(self, lr: float) -> Tensor:
@@ -180,7 +180,7 @@ class Moments:
         return torch.kron(c, c)
 
     def kicked(self, lr: float) -> Tensor:
-        """Return c, what the noise of the gradient moves, shape (b,)."""
+        """Return c, the effect of gradient noise on the variables of a direction, shape (b,)."""
         moves = -lr * (1 + self.rule.momentum if self.rule.nesterov else 1)
         return torch.tensor([moves, 1.0][: self.moving], dtype=torch.float64)
 

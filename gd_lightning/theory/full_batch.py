@@ -29,7 +29,7 @@ from gd_lightning.update_rule import PLAIN, UpdateRule
 _MOST_UPDATES = 2.0**900
 _BLOCK = 4_096  # updates that are looked at, at a time
 _MOST_EXACT = 1e6  # updates up to which swings are looked at
-_VECTORS = 64  # a multiple of the numbers in vector registers: of those behind it, a power has other last bits
+_VECTORS = 64  # a multiple of the numbers in vector registers: powers of the rest have other last bits
 
 
 def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
@@ -194,13 +194,13 @@ class _Modes:
         return total
 
     def bound(self, weights: tuple[Tensor, Tensor], time: float) -> float:
-        """Return what falls in time and is nowhere below :meth:`excess`."""
+        """Return an upper bound of :meth:`excess` that falls with time."""
         sizes = (self.shares.abs() * (self.logarithms.real * time).exp()).sum(dim=0)
         return (sizes * (weights[0].abs() + weights[1] * sizes)).sum().item()
 
 
 def _weights(loss: LinearLoss, error: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what makes the excess of a direction's error and its square, in units of errors at the start, shape (R,).
+    """Return the weights of a direction's error and its square in the excess, in units of initial errors, shape (R,).
 
     The first is 0 without weight decay.
     """

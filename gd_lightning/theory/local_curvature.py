@@ -112,12 +112,12 @@ class LocalOutcome:
 
 @dataclass(frozen=True)
 class LocalCurvature:
-    """Curvature and noise at the start, and what follows for learning rates.
+    """Curvature and noise at the start, and the resulting limits of learning rates.
 
     Args:
         loss: The train loss.
         gradient_norm: |g|, of its gradient.
-        sharpness: The largest eigenvalue of the Hessian of what is descended: of the loss, plus the weight decay.
+        sharpness: The largest eigenvalue of the Hessian of the objective, which is the loss plus the weight decay.
         sample_curvature: beta, the largest curvature of a single sample's loss, plus the weight decay.
         variance: tr(S), of the covariance S of the samples' gradients.
         rule: How an update moves, but for its learning rate.
@@ -184,7 +184,7 @@ class LocalCurvature:
 
     @property
     def bounds(self) -> Interpolation:
-        """What holds for mini-batches.
+        """Bounds for mini-batches.
 
         Some batch is as sharp as all samples: a beta of other samples than the sharpness may be below it, and counts as
         that.
@@ -192,7 +192,7 @@ class LocalCurvature:
         return Interpolation(max(self.sample_curvature, self.sharpness), 0.0, self.sharpness)
 
     def limit(self, variant: Variant) -> float:
-        """Return the learning rate below which a variant is stable here; ``inf`` where nothing limits it.
+        """Return the learning rate below which a variant is stable at these parameters; ``inf`` without a limit.
 
         For the full batch it is 2 (1 + mu) / sharpness, with Nesterov's momentum 2 (1 + mu) / ((1 + 2 mu) sharpness).
         For mini-batches it is a guide: :meth:`Interpolation.largest_stable_lr`, whose bound is sure where the network
@@ -218,7 +218,7 @@ class LocalCurvature:
         return int(smallest_whole(lambda size: self.limit(Variant.of(int(size), n)) > lr, 0, n))
 
     def outcome(self, variant: Variant, lr: float) -> LocalOutcome:
-        """Return what is said of a variant at a learning rate."""
+        """Return the statements for a variant at a learning rate."""
         limit = self.limit(variant)
         if not self.has_limit:
             verdict = LocalVerdict.NO_LIMIT
@@ -230,7 +230,7 @@ class LocalCurvature:
 
 
 class _Sharpest:
-    """The samples that seem to be the sharpest, of all that were added."""
+    """Those samples that seem to have the largest curvature, among all that were added."""
 
     def __init__(self, loss: NetworkLoss) -> None:
         self._loss = loss
@@ -246,6 +246,6 @@ class _Sharpest:
         return squares
 
     def curvature(self) -> float:
-        """Return the curvature of the sharpest one."""
+        """Return the largest curvature of a sample."""
         ((x, y, _),) = self._parts
         return self._loss.of_samples(x, y)[0].max().item()

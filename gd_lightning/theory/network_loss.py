@@ -102,7 +102,7 @@ class NetworkLoss:
         return total / count
 
     def sharpness(self) -> float:
-        """Return the largest eigenvalue of the Hessian, by Lanczos' method from a vector that is always the same.
+        """Return the largest eigenvalue of the Hessian, by Lanczos' method from a fixed vector.
 
         It is the largest one, not the largest in size: where the loss curves downward most, it is not what limits a
         learning rate.
@@ -174,7 +174,7 @@ class NetworkLoss:
 
 
 def _derivative(value: Tensor, at: Tensor, again: bool = False, retain: bool = False) -> Tensor:
-    """Return the derivative of a value, 0 where it does not depend on what it is derived at.
+    """Return the derivative of a value; 0 if the value does not depend on the variable.
 
     Args:
         value: The value.
@@ -192,6 +192,6 @@ def _derivative(value: Tensor, at: Tensor, again: bool = False, retain: bool = F
 
 @contextmanager
 def _leaving_no_trace() -> Iterator[None]:
-    """Differentiate whatever the caller has switched off, and give torch's generator back as it was."""
+    """Enable differentiation whatever the caller has disabled, and restore torch's generator afterwards."""
     with generator_given_back([]), torch.enable_grad():
         yield

@@ -31,7 +31,7 @@ _SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with mo
 
 @dataclass(frozen=True)
 class Boundaries:
-    """Where the verdict on a batch size changes, in ascending learning rates.
+    """The learning rates at which the verdict on a batch size changes, in ascending order.
 
     Args:
         batch_size: B.
@@ -54,7 +54,7 @@ class Boundaries:
     short_batch: int = 0
 
     def verdict(self, lr: float) -> Verdict:
-        """Return what becomes of a learning rate."""
+        """Return the verdict on a learning rate."""
         if lr >= self.stable:
             return Verdict.DIVERGES
         if lr > self.quiet:
@@ -65,7 +65,7 @@ class Boundaries:
 
 @dataclass(frozen=True)
 class OutcomeMap:
-    """What becomes of a linear regressor at all batch sizes and learning rates, for samples drawn with replacement.
+    """The outcome of a linear regressor at all batch sizes and learning rates, for samples drawn with replacement.
 
     Args:
         n_samples: N.
@@ -191,7 +191,7 @@ def _of_batch(predictor: OutcomePredictor) -> Boundaries:
 
 
 def _last(holds: Callable[[float], bool], high: float, low: float | None = None) -> float:
-    """Return the largest number for which it holds: the upper one, if it holds just below it, else by bisection."""
+    """Return the largest number at which a condition is true: the upper one, or else the result of a bisection."""
     if holds(high * (1 - _PRECISION)):
         return high
 
@@ -203,7 +203,7 @@ def _last(holds: Callable[[float], bool], high: float, low: float | None = None)
 
 
 def _interval(lateness: Callable[[float], float], top: float) -> tuple[float, float]:
-    """Return between which learning rates the lateness is at most 0; where it is least, if it is nowhere."""
+    """Return the interval of learning rates with a lateness of at most 0; if there is none, the point of the least."""
     looks = [top * _LOWEST ** (i / _LOOKS) for i in range(_LOOKS, 0, -1)] + [0.9 * top, top * (1 - _PRECISION)]
     found = [lateness(lr) for lr in looks]
     at = min(range(len(looks)), key=lambda i: found[i])

@@ -71,7 +71,7 @@ class PredictedOutcome:
         epochs: Number of epochs until the excess stays below the target, an estimate for mini-batches above 10,000;
             ``inf`` if the target is not reached.
         floor: The excess, the loss above the lowest, at which the run ends; ``inf`` if it diverges. The lowest is the
-            least-squares loss, or with weight decay the train loss at the minimum of what is descended.
+            least-squares loss, or with weight decay the train loss at the minimum of the objective.
         verdict: The outcome in a word.
         growth: For the sequential order, the factor by which the error can grow within an epoch; None for others.
         rounding: The part of the floor that is due to rounding alone, if that keeps it above the target; else 0.
@@ -155,7 +155,7 @@ class OutcomePredictor:
 
     @property
     def reference(self) -> str:
-        """What the excess is counted from, in words."""
+        """The loss that the excess is relative to, in words."""
         decay = self.loss.weight_decay
         return f"the loss that weight_decay {decay:g} leads to" if decay else "the least-squares loss"
 
@@ -380,7 +380,7 @@ def _refuse_too_many_directions(loss: LinearLoss, variant: Variant) -> None:
 
 
 def _enough_rows(directions: int) -> int:
-    """Return the number of samples in the subsample that is used in so many directions."""
+    """Return the size of the subsample for a number of directions."""
     pairs = directions * (directions + 1) / 2
     return math.ceil(min(_NUMBERS / directions**2, _PRODUCTS / pairs**2 if pairs <= FEW_PAIRS else math.inf))
 

@@ -115,7 +115,7 @@ class LinearLoss:
         return self if kept is None else replace(self, rows=self.rows[kept], residuals=self.residuals[kept])
 
     def with_weight_decay(self, weight_decay: float) -> LinearLoss:
-        """Return the same loss as updates with weight decay descend it.
+        """Return the loss for updates with weight decay.
 
         What is descended is then the loss plus w / 2 times the squares of all parameters. In the direction of an
         eigenvector its curvature is lam + w, and its minimum is at p = -w theta* / (lam + w) from the least-squares
@@ -130,23 +130,23 @@ class LinearLoss:
 
     @property
     def curvatures(self) -> Tensor:
-        """Eigenvalues of the Hessian of what is descended, with the weight decay, ascending, shape (R,)."""
+        """Eigenvalues of the Hessian of the objective, which includes the weight decay, ascending, shape (R,)."""
         return self.eigenvalues + self.weight_decay
 
     @property
     def pull(self) -> Tensor:
-        """What is added by weight decay to the least-squares solution, in the directions, shape (R, K)."""
+        """The change of the least-squares solution by weight decay, in the directions, shape (R, K)."""
         solution = self.directions.T @ _stacked(self.optimum)
         return -(self.weight_decay / self.curvatures)[:, None] * solution
 
     @property
     def lowest(self) -> float:
-        """The train loss at the minimum of what is descended; without weight decay, the least-squares loss."""
+        """The train loss at the minimum of the objective; without weight decay, the least-squares loss."""
         return self.least_squares + (self.eigenvalues[:, None] * self.pull.square()).sum().item() / 2
 
     @property
     def minimum(self) -> Affine:
-        """The minimum of what is descended; without weight decay, the least-squares solution."""
+        """The minimum of the objective; without weight decay, the least-squares solution."""
         if not self.weight_decay:
             return self.optimum
         features = self.optimum.weight.shape[1]
@@ -185,12 +185,12 @@ class LinearLoss:
 
     @property
     def sharpest(self) -> float:
-        """Largest curvature of what is descended."""
+        """Largest curvature of the objective."""
         return self.lambda_max + self.weight_decay
 
     @property
     def flattest(self) -> float:
-        """Smallest curvature of what is descended, in the directions of the data."""
+        """Smallest curvature of the objective, in the directions of the data."""
         return self.lambda_min + self.weight_decay
 
     def error(self, affine: Affine) -> Tensor:
@@ -200,7 +200,7 @@ class LinearLoss:
     def excess(self, error: Tensor) -> Tensor:
         """Return the train loss above the lowest, delta' H delta / 2 + delta' H p summed over outputs.
 
-        With weight decay it can be negative: the lowest is that at the minimum of what is descended.
+        With weight decay it can be negative: the lowest loss is the one at the minimum of the objective.
 
         Args:
             error: As :meth:`error` returns it, shape (..., R, K).
@@ -262,7 +262,7 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _orthogonal_inverse(inverse: Tensor, null_space: Tensor, means: Tensor | None) -> Tensor:
-    """Return an inverse of T, bordered by the means where there are any, without its part in the null space."""
+    """Return an inverse of T, bordered by the means if there are any, without its part in the null space."""
     if means is not None:
         inverse = _bordered(inverse, -means @ inverse)
         null_space = torch.cat([null_space, -(means @ null_space)[None]])

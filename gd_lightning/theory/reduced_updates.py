@@ -32,7 +32,7 @@ _KEPT = 1e-7  # of the largest singular value of those states
 
 @dataclass(frozen=True, eq=False)
 class ReducedUpdates:
-    """What comes of drawn batches, at any learning rate and batch size, to about three digits.
+    """The behaviour of updates with drawn batches at any learning rate and batch size, to about three digits.
 
     With momentum it is about two digits. Where a state has few numbers, all of them are kept, and it is exact.
 
@@ -121,19 +121,19 @@ class ReducedUpdates:
 
 
 def is_stable(epoch: Tensor) -> bool:
-    """Whether states settle that an epoch moves, a map of shape (k, k)."""
+    """Whether states converge under the map of an epoch, shape (k, k)."""
     matrix = epoch[:-1, :-1]
     return bool(matrix.isfinite().all()) and bool(torch.linalg.eigvals(matrix).abs().max() <= _STABLE)
 
 
 def settled(epoch: Tensor) -> Tensor:
-    """Return the state at which states settle that a stable epoch moves, shape (k,)."""
+    """Return the fixed point of the map of a stable epoch, shape (k,)."""
     system = torch.eye(len(epoch) - 1, dtype=torch.float64) - epoch[:-1, :-1]
     return torch.cat([torch.linalg.solve(system, epoch[:-1, -1]), epoch.new_ones(1)])
 
 
 def _states(moments: Moments, state: Tensor) -> Tensor:
-    """Return states between which all states of a run are, shape (states, n)."""
+    """Return states whose span contains all states of a run, shape (states, n)."""
     n, limits, seen = moments.loss.n_samples, MomentLimits(moments), [state]
     for size in sorted({1, math.ceil(n**0.5), math.ceil(n / 2)}):
         limit = limits.largest_stable_lr(1 / size)

@@ -11,7 +11,7 @@ converges to by H^-1 dg, and the variances of all sources add up:
 - The sum of the gradient, sample by sample, has at most the variance (2 / K)^2 u^2 mean(a_d^2 r^2) / 6.
 - A mean that is rounded by d shifts all samples alike. With a bias nothing is lost, as parameters in original units are
   made with the same mean; without one, dg = (2 / K) e_d mean(r) d / scale.
-- A parameter stands still where its step rounds to nothing, or swings where it rounds up: with t = lr lam, an error up
+- A parameter does not move if its step rounds to 0, and oscillates if it rounds up: with t = lr lam, an error up
   to half an ulp over min(t, 2 - t) stays. A slow direction comes from outside and stops at this border, a fast one
   lands anywhere within: its mean square is (1 + p + p^2) / 3 of the border's, p = 1 - min(t, 2 - t). With momentum, t
   is lr lam / (1 - mu), and the other one 2 - 2 lr / (the largest stable lr of the direction).
@@ -45,7 +45,7 @@ _NOTHING = 10  # standard deviations in float64 within which a parameter cannot 
 
 @dataclass(frozen=True)
 class Rounding:
-    """What rounding leaves of the least-squares solution, in batch gradient descent at a stable learning rate.
+    """The effect of rounding on the least-squares solution, in batch gradient descent at a stable learning rate.
 
     Args:
         loss: The loss on the training set, of features as the regressor sees them.
@@ -71,7 +71,7 @@ class Rounding:
     layer: Standardize | None = None
 
     def digits(self, dtype: torch.dtype) -> Tensor:
-        """Return how many significant decimal digits of each parameter are right, -log10(abs(error / parameter)).
+        """Return the number of correct significant decimal digits of each parameter, -log10(abs(error / parameter)).
 
         It is the median: as many runs have more as have fewer. Of ten, nine are between half a digit fewer and one
         digit more.
@@ -81,7 +81,7 @@ class Rounding:
 
         Returns:
             Shape (P,), in original units and in the order of ``Affine.flat``, from 0 to what the precision holds (7.2
-            or 16). Where a parameter is 0 up to rounding in float64, digits behind the point.
+            or 16). For a parameter that is 0 up to rounding in float64, digits after the point.
         """
         size = self._in_original_units(self.loss.minimum).flat().abs()
         size = torch.where(size <= _NOTHING * self.std(torch.float64), torch.ones_like(size), size)
@@ -116,7 +116,7 @@ class Rounding:
 
     @property
     def _theta(self) -> Tensor:
-        """The minimum that is descended to as the regressor has it, weights then bias, shape (C, K)."""
+        """The minimum of the objective as parameters of the regressor, weights then bias, shape (C, K)."""
         minimum = self.loss.minimum
         weight = minimum.weight.T
         return weight if minimum.bias is None else torch.cat([weight, minimum.bias[None]])
@@ -132,7 +132,7 @@ class Rounding:
         return rows if affine.bias is None else torch.cat([rows, affine.bias[None]])
 
     def _left(self) -> Tensor:
-        """Return what stays of an error in each direction where steps round to nothing, in half ulps, shape (R,)."""
+        """Return the error that remains in each direction where steps round to 0, in half ulps, shape (R,)."""
         t = self.rule.lr * self.loss.curvatures
         limit = largest_stable_lr(1.0, self.rule)
         moves = torch.minimum(t / (1 - self.rule.momentum), 2 - 2 * t / limit).clamp(max=1)
@@ -201,6 +201,6 @@ def _variance(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _data_variance(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the variance of the rounding error of data; what float32 can hold, it holds exactly."""
+    """Return the variance of the rounding error of data; values that float32 can represent have none."""
     values = values.double()
     return torch.where(values == values.float(), 0.0, _variance(values, dtype))

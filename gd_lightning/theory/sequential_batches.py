@@ -6,7 +6,7 @@ E says how much an error may grow within an epoch, even where every epoch shrink
 Ying, Yuan, Vlaski and Sayed, Stochastic learning under random reshuffling with constant step-sizes, IEEE Trans. Signal
 Processing 67 (2019), https://arxiv.org/abs/1803.07964.
 
-With weight decay w, an update adds lr (w d - H p), d being the error about the minimum of what is descended, and p what
+With weight decay w, an update adds lr (w d - H p), d being the error about the minimum of the objective, and p what
 the decay adds to the least-squares solution. With momentum, d stands for error and velocity, (d, v), which an update
 moves as in ``full_batch.py``.
 
@@ -85,7 +85,7 @@ class SequentialEpoch:
 
     @property
     def floor(self) -> float:
-        """How far above the lowest loss epochs end, at the fixed point of the map; ``inf`` where unstable."""
+        """The excess over the lowest loss at the ends of epochs, at the fixed point of the map; ``inf`` if unstable."""
         if self.contraction >= 1:
             return float("inf")
         fixed = torch.linalg.solve(torch.eye(len(self.matrix), dtype=torch.float64) - self.matrix, self.shift)

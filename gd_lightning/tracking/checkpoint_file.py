@@ -64,7 +64,7 @@ class _ForTorch:
         return len(content)
 
     def flush(self) -> None:
-        """Do nothing: the file is flushed behind all of it."""
+        """Do nothing: the file is flushed after everything is written."""
 
 
 def _sync_directory(directory: Path) -> None:

@@ -89,7 +89,7 @@ def reason_told() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except Exception as error:  # also what a value of the wrong kind behind a tag makes a reader stumble on
+    except Exception as error:  # also errors of a reader on values of the wrong kind after a tag
         raise ConfigError(_reason_of(error)) from error
 
 

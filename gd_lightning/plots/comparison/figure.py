@@ -105,7 +105,7 @@ def comparison_figure(
     handles = _legend(groups, styles, least_squares, notes or {}, shows_predictions)
     columns = min(len(names), _IN_A_ROW if len(names) != 4 else 2)
     rows = [names[i : i + columns] for i in range(0, len(names), columns)]
-    # Above curves there is nothing but what is said of runs that diverged.
+    # Above curves there are only notes on runs that diverged.
     is_bare = [not (any(group.diverged for group in groups) or {*_OTHERS} & {*row}) for row in rows]
     return _composed([[drawn[name] for name in row] for row in rows], is_bare, handles, title, _caption(groups))
 

@@ -112,7 +112,7 @@ def conjugate_gradient(apply: Operator, right: Tensor) -> Tensor:
 
 
 def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    """Return a vector less its parts along a basis; twice is enough."""
+    """Return the component of a vector that is orthogonal to a basis; two passes are enough."""
     flat = torch.stack([other.flatten() for other in basis])
     rest = vector.flatten()
     for _ in range(2):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def drawn_evenly(n: int, most: int | None) -> Tensor | None:
-    """Draw one row number from each of some equal parts of n; None where that is all of them.
+    """Draw one row number from each of some equal parts of n; None if all rows would be drawn.
 
     Args:
         n: Number of rows.

@@ -45,7 +45,7 @@ class Scalars(NamedTuple):
 
 
 def add_scalars(writer: EventFileWriter, scalars: Sequence[Scalars]) -> None:
-    """Write scalars behind the events that have been added to an event file.
+    """Write scalars after the events that have been added to an event file.
 
     Args:
         writer: The writer of the event file.
@@ -166,7 +166,7 @@ def _checksums(data: _Bytes) -> _Checksums:
 
 @functools.lru_cache(2)
 def _table(length: int) -> NDArray[np.uint32]:
-    """Return what a byte with some number of bytes behind it adds to a checksum, shape (length, 256)."""
+    """Return the share of a byte in a checksum, by the number of bytes after it, shape (length, 256)."""
     of_last = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         of_last = of_last >> 1 ^ np.where(of_last & 1, np.uint32(0x82F63B78), np.uint32(0))

@@ -37,5 +37,5 @@ def steps_of(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def measured_in(row: Mapping[str, float]) -> dict[str, float]:
-    """Return what was measured in a row of a history, by the part of its tags behind the axis."""
+    """Return the measurements in a row of a history, by the part of their tags after the axis."""
     return {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}

@@ -135,7 +135,7 @@ def is_beyond_precision(error: BaseException) -> bool:
 
 
 class _Left:
-    """What the updates of a chunk have left so far."""
+    """The results of the updates of a chunk so far."""
 
     def __init__(self) -> None:
         self.updates, self.seconds = 0, 0.0
@@ -176,7 +176,7 @@ class _Left:
         return np.stack(self._sums) if self._sums else np.empty((0, 0))
 
     def trace(self) -> Trace:
-        """Bring what was saved to the CPU, at once: to read each value would be to wait for the device."""
+        """Copy the results to the CPU at once, since reading each value would wait for the device."""
         saved = (torch.stack(each).cpu() if each else None for each in (self.losses, self.parameters, self.gradients))
         losses, parameters, gradients = saved
         record = Record(torch.empty(0) if losses is None else losses, parameters, gradients)

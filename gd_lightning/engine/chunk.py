@@ -135,7 +135,7 @@ class EpochEnds:
 
 
 class Record(NamedTuple):
-    """Results of the saved updates of a chunk; None for what was not requested.
+    """Results of the saved updates of a chunk; None for results that were not requested.
 
     Args:
         losses: Batch losses, in the precision of the run, shape (R,).
@@ -280,11 +280,11 @@ class Chunk:
         rows: Tensor | None = None,
         held_out: HeldOut | None = None,
     ) -> Chunk:
-        """Return the chunk that leaves what all requests want, and ends early where the last of them says.
+        """Return the chunk with the results of all requests; the last one decides when it ends early.
 
         Args:
             requests: The requests of the callbacks.
-            lrs: Learning rate of each update, shape (updates,), and the chunk ends behind the last of them; None: the
+            lrs: Learning rate of each update, shape (updates,), and the chunk ends after the last of them; None: the
                 one that the optimiser has.
             epochs: How many epochs it has instead of one, which it has from the first to the last update.
             rows: The order of these epochs.
@@ -368,7 +368,7 @@ class Trace:
 
     @property
     def record(self) -> Record:
-        """What the saved updates leave."""
+        """The results of the saved updates."""
         return self._record if isinstance(self._record, Record) else self._record()
 
     @property

@@ -39,7 +39,7 @@ def source_stamp(vector_bytes: int) -> str:
 
 
 class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba publishes no types
-    """Numba's files of a function, each of which says what it is.
+    """Numba's files of a function, each of which contains its own key.
 
     Numba writes index and code one after the other. Of two processes that write at once, for example from two versions
     of the package, one could otherwise load the code of the other, without a word.

@@ -35,7 +35,7 @@ def keeps_compiled_code() -> bool:
 
 
 def _sentence() -> str:
-    """Return what is said where updates are compiled."""
+    """Return the message that is printed when updates are compiled."""
     if keeps_compiled_code():
         return ONCE
     return IN_EACH_PROCESS if Path(__file__).exists() else FROM_ARCHIVE
@@ -62,7 +62,7 @@ def announcing_compilation(say: Callable[[str], object], engine: str = "fused") 
 
 @functools.cache
 def _listener_class() -> Any:
-    """Return the class of what Numba calls; to make a class takes longer than short fits do."""
+    """Return the class of the listener that Numba calls; making a class takes longer than a short fit."""
     from numba.core.event import Listener
 
     class Compilation(Listener):  # type: ignore[misc]  # Numba publishes no types

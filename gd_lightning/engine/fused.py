@@ -162,7 +162,7 @@ class FusedEngine(Engine):
         return Trace(updates, record, suspected, count, last_loss, ends, seconds, sums)
 
     def can_span_epochs(self, chunk: Chunk, measures: int, held_out: HeldOut | None = None) -> bool:
-        """Whether compiled code can measure what is measured."""
+        """Whether compiled code can measure these losses and errors."""
         if held_out is not None and not self._can_measure(held_out.x):
             return False
         return measures == 0 or (measures == 1 and self._can_measure(chunk.x))
@@ -259,7 +259,7 @@ class FusedEngine(Engine):
 
 
 def _saves(chunk: Chunk) -> tuple[SaveAt, int]:
-    """Return what is saved at first, and how many losses there is room for; the rest is computed again when read.
+    """Return which updates are saved at first, and how many losses; the rest is computed again when it is read.
 
     It is where saving the results of updates takes longer than the updates themselves.
     """

@@ -1,4 +1,4 @@
-"""Memory for what compiled updates save, and for what they work with.
+"""Memory for the results of compiled updates, and their working memory.
 
 Letters: P parameters.
 """

@@ -1,4 +1,4 @@
-"""Which networks and optimisers the fused engine knows: recognised by their exact types, without importing Numba.
+"""Recognising networks and optimisers of the fused engine by their exact types, without importing Numba.
 
 Letters: B batch.
 """

@@ -1,6 +1,6 @@
 """Gradient and loss of multilayer perceptrons over a block of samples, by matrix products.
 
-In ``scratch``, a row holds a unit's numbers for all samples of the block; a stride behind it begins that of the next.
+In ``scratch``, a row has a unit's numbers for all samples of the block; the next row begins a stride after it.
 Columns beyond the last sample, up to a whole vector, are copies of it, without a share in the gradient.
 
 Letters: N samples, D features, K outputs, B batch, L numbers of a vector register.
@@ -54,10 +54,10 @@ class _Block(NamedTuple):
 
 @leaf
 def add_blocks(
-    samples: Samples, start: int, stop: int, count: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
+    samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
 ) -> Number:
-    """Add the gradient over some of a batch of ``count`` samples to that in ``scratch``; returns their summed loss."""
-    total, share = theta.dtype.type(0), theta.dtype.type(1) / theta.dtype.type(count * samples.y.shape[1])
+    """Add the gradient over a batch to that in ``scratch``; returns the summed loss."""
+    total, share = theta.dtype.type(0), theta.dtype.type(1) / theta.dtype.type((stop - start) * samples.y.shape[1])
     for begin in range(start, stop, SAMPLES):
         block = block_of(begin, min(begin + SAMPLES, stop), theta.itemsize)
         predict(samples, block, network, theta, scratch)

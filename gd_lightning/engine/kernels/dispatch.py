@@ -40,7 +40,7 @@ def network_of(layers: Array, shapes: Array, places: Array, update: CompiledApar
     dtype, calls = shapes.dtype, Calls()
     if len(layers) > 1:
         calls = calls._replace(add_product=add_product.address(dtype), add_dots=add_dots.address(dtype))
-        if (layers[:, 6] > RELU).any():  # behind it are those that are called
+        if (layers[:, 6] > RELU).any():  # after it come those that are called
             calls = calls._replace(activate=activate.address(dtype))
     if update is not None:
         calls = calls._replace(update=update.address(dtype))
@@ -66,7 +66,7 @@ def validating(network: Network) -> Network:
 
 
 def update_of(layers: Array, rule: Rule, batch_size: int, in_threads: bool = False) -> CompiledApart:
-    """Return what makes updates; see ``UPDATE``.
+    """Return the function that makes updates; see ``UPDATE``.
 
     Args:
         layers: See :class:`Network`.
@@ -86,7 +86,7 @@ def update_of(layers: Array, rule: Rule, batch_size: int, in_threads: bool = Fal
 
 
 def without_records(update: CompiledApart, rule: Rule, span: Span, saved: Saved) -> CompiledApart:
-    """Return what makes the same updates in less time, where less is saved than could be.
+    """Return a function that makes the same updates in less time, if few results are saved.
 
     Args:
         update: What makes the updates.

@@ -1,6 +1,6 @@
 """Compiled gradients of linear networks with few features, over groups of samples held feature by feature.
 
-Where the samples of a group lie next to each other, feature by feature, the compiler takes several of them at once. The
+If the samples of a group are adjacent in memory, feature by feature, the compiler vectorises over samples. The
 sums are those of each group, in the order of the groups: they depend on the batch alone.
 
 Letters: N samples, D features, K outputs, B batch, S samples of a group.
@@ -25,7 +25,7 @@ MOST_SHUFFLED = 8
 """Features up to which this is so where the samples of a group are gathered."""
 
 ROOM = SHORT * GROUP
-"""Numbers that the features and errors of a group take at most: of more features, there are no groups."""
+"""The most numbers that the features and errors of a group take; more features are not trained in groups."""
 
 
 @leaf

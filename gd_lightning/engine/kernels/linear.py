@@ -8,12 +8,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from gd_lightning.engine.compiling import CompiledApart, allocating, leaf, outer, parallel, summing
+from gd_lightning.engine.compiling import CompiledApart, allocating, leaf, merged, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
 from gd_lightning.engine.kernels.few_features import FEWEST_IN_GROUPS, MOST_SHUFFLED, ROOM, add_groups
 from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
-from gd_lightning.engine.kernels.updates import begin, end_update, leave
+from gd_lightning.engine.kernels.updates import begin, end_update, leave, make_updates
 
 _sum_losses = LOSSES.call
 
@@ -25,18 +25,7 @@ def _carry_out_batches(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a linear network."""
-    progress = begin(span)
-    for update in range(span.updates):
-        start = (span.first + update) * span.batch_size
-        stop = min(start + span.batch_size, span.samples)
-        scratch.gradient[:] = 0
-        total = _add_linear(samples, start, stop, stop - start, state.theta, scratch.gradient, rule, scratch.group)
-        progress = end_update(
-            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
-        )
-        if progress.is_over:
-            return update + 1, progress.saved, True
-    return span.updates, progress.saved, progress.suspected and span.is_checked
+    return make_updates(_add_batch, samples, network, state, lrs, rule, span, saved, scratch)
 
 
 def _carry_out_large(
@@ -163,6 +152,13 @@ def _carry_out_plane(
     return span.updates, progress.saved, progress.suspected and span.is_checked
 
 
+@merged
+def _add_batch(
+    samples: Samples, start: int, stop: int, network: Network, theta: Array, scratch: Scratch, rule: Rule
+) -> Number:
+    return _add_linear(samples, start, stop, stop - start, theta, scratch.gradient, rule, scratch.group)
+
+
 @leaf
 def _add_linear(
     samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule, group: Array
@@ -170,7 +166,7 @@ def _add_linear(
     """Add a linear network's gradient over some of a batch of ``count`` samples; returns their summed loss."""
     number, features, outputs = theta.dtype.type, samples.x.shape[1], samples.y.shape[1]
     is_line = features == 1 and outputs == 1
-    # The samples of a line in stored order lie next to each other as they are.
+    # The samples of a line in stored order are adjacent in memory.
     in_groups = features <= MOST_SHUFFLED if len(samples.rows) > 0 else features < SHORT and not is_line
     if count >= FEWEST_IN_GROUPS and in_groups:
         return add_groups(samples, start, stop, count, theta, gradient, rule, group)

@@ -11,7 +11,7 @@ from gd_lightning.engine.kernels.arithmetic import add_scaled, dot, first_output
 from gd_lightning.engine.kernels.blocks import add_blocks
 from gd_lightning.engine.kernels.signatures import ACTIVATION, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
-from gd_lightning.engine.kernels.updates import begin, end_update
+from gd_lightning.engine.kernels.updates import make_updates
 
 _activate = ACTIVATION.call
 
@@ -23,36 +23,14 @@ def _carry_out_in_loops(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a multilayer perceptron from small batches."""
-    progress = begin(span)
-    for update in range(span.updates):
-        start = (span.first + update) * span.batch_size
-        stop = min(start + span.batch_size, span.samples)
-        scratch.gradient[:] = 0
-        total = _add_network(samples, start, stop, network, state.theta, scratch, rule)
-        progress = end_update(
-            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
-        )
-        if progress.is_over:
-            return update + 1, progress.saved, True
-    return span.updates, progress.saved, progress.suspected and span.is_checked
+    return make_updates(_add_network, samples, network, state, lrs, rule, span, saved, scratch)
 
 
 def _carry_out_in_blocks(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
     """Make updates of a multilayer perceptron by matrix products."""
-    progress = begin(span)
-    for update in range(span.updates):
-        start = (span.first + update) * span.batch_size
-        stop = min(start + span.batch_size, span.samples)
-        scratch.gradient[:] = 0
-        total = add_blocks(samples, start, stop, stop - start, network, state.theta, scratch, rule)
-        progress = end_update(
-            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
-        )
-        if progress.is_over:
-            return update + 1, progress.saved, True
-    return span.updates, progress.saved, progress.suspected and span.is_checked
+    return make_updates(add_blocks, samples, network, state, lrs, rule, span, saved, scratch)
 
 
 @merged

@@ -1,6 +1,6 @@
 """Matrix products over a block of samples, whose rows are units and whose columns are samples.
 
-A row begins a stride behind the one before it, and has some vectors of L numbers each.
+A row begins a stride after the row before it, and consists of some vectors of L numbers each.
 
 Letters: L numbers of a vector register.
 """
@@ -45,7 +45,7 @@ def _add_dots(
     out: Array, out_at: int, a: Array, a_at: int, b: Array, b_at: int, stride: int, rows: int, columns: int,
     vectors: int,
 ) -> None:  # fmt: skip
-    """Add to a matrix, whose columns lie one behind the other, the dot products of rows of a and rows of b."""
+    """Add the dot products of rows of a and rows of b to a matrix that is stored column by column."""
     row = 0
     while row + 8 <= rows:  # they stay in the fastest memory while all rows of b pass
         for column in range(columns):

@@ -1,4 +1,4 @@
-"""The end of every compiled update: the step of the optimiser, saving of results, and the divergence check.
+"""The loop over compiled updates, and the end of each: optimiser step, saving of results, and divergence check.
 
 Letters: N samples, D features, K outputs, B batch, P parameters, R saved updates, L layers, U units.
 """
@@ -6,13 +6,14 @@ Letters: N samples, D features, K outputs, B batch, P parameters, R saved update
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from gd_lightning.engine.compiling import inlined, leaf
+from gd_lightning.engine.compiling import inlined, leaf, merged
 from gd_lightning.engine.kernels.arithmetic import add_scaled
-from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Saved, Span, State
+from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 
 SGD, ADAM, ADAM_W, RMS_PROP, ADAGRAD = range(5)
 
@@ -32,6 +33,39 @@ def begin(span: Span) -> Progress:
     """Return the progress before the first update."""
     next_saved = min(span.save_start, span.updates - 1) if span.save_last else span.save_start
     return Progress(0, next_saved, span.check_start if span.is_checked else 0, span.suspected, False)
+
+
+@merged
+def make_updates(
+    add_gradient: Callable[..., Number], samples: Samples, network: Network, state: State, lrs: Array, rule: Rule,
+    span: Span, saved: Saved, scratch: Scratch,
+) -> tuple[int, int, bool]:  # fmt: skip
+    """Make updates as ``UPDATE`` says.
+
+    Args:
+        add_gradient: Adds the gradient over a batch, samples ``start`` to ``stop``, to ``scratch.gradient``, and
+            returns the summed loss. It takes (samples, start, stop, network, theta, scratch, rule).
+        samples: The training samples.
+        network: The layers.
+        state: Parameters and momentum buffers.
+        lrs: Learning rates.
+        rule: Loss, penalties and settings of the optimiser.
+        span: The range of updates.
+        saved: Arrays for the results.
+        scratch: Working memory.
+    """
+    progress = begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        scratch.gradient[:] = 0
+        total = add_gradient(samples, start, stop, network, state.theta, scratch, rule)
+        progress = end_update(
+            update, total, stop - start, network, state, scratch.gradient, lrs, rule, span, saved, progress
+        )
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
 
 
 @inlined

@@ -47,7 +47,7 @@ class _Tile:
         return [self.at(start, self.builder.mul(_INDEX(row), stride)) for row in range(count)]
 
     def at(self, start: Any, offset: Any) -> Any:
-        """Return an address, so many numbers behind another."""
+        """Return an address, some numbers after another one."""
         return self.builder.gep(start, [offset])
 
     def load(self, address: Any, lanes: int) -> Any:
@@ -73,7 +73,7 @@ class _Tile:
         return self.builder.fadd(total, self.builder.fmul(a, b, flags=_FUSED), flags=_FUSED)
 
     def add_neighbours(self, a: Any, b: Any) -> Any:
-        """Return the sums of neighbours in a, and behind them those in b."""
+        """Return the sums of neighbours in a, followed by those in b."""
         both = range(2 * a.type.count)
         return self.builder.fadd(self.pick(a, b, list(both[::2])), self.pick(a, b, list(both[1::2])))
 

@@ -115,7 +115,7 @@ class FusedPopulation(Population):
         )
 
     def _addresses(self, members: Members, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-        """Return the addresses of what makes the updates of each member, shape (M,)."""
+        """Return the addresses of the functions that make the updates of each member, shape (M,)."""
         settings = zip(members.momentum, members.weight_decay, members.l1, members.batch_size, strict=True)
         addresses = np.empty(len(members), np.int64)
         for m, (momentum, decay, l1, batch_size) in enumerate(settings):

@@ -124,7 +124,7 @@ def parameter_names(
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Return names of which those that stand there already have a number: feature b_c and target a make w_a_b_c."""
+    """Return names, in which repeated ones get a number: feature b_c and target a make w_a_b_c."""
     if len(set(names)) == len(names):
         return names
     taken, found = set(names), list[str]()

@@ -85,7 +85,7 @@ class Moments:
 
 @contextmanager
 def precision_of_run(precision: object) -> Iterator[None]:
-    """Let new tensors have the precision of a run, where no Trainer sees to it.
+    """Set the precision of new tensors to that of a run, for code that runs without a Trainer.
 
     Args:
         precision: As a Trainer takes it, such as 64-true; what is mixed has weights and data in float32.

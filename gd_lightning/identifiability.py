@@ -41,7 +41,7 @@ def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
     n, triangle, eps = 0, None, _EPS
     for x in blocks:
         n, eps = n + len(x), max(eps, torch.finfo(x.dtype).eps)
-        # With the column of ones in front, the first row becomes that of the means, and the others are centred.
+        # With the column of ones first, the first row becomes that of the means, and the others are centred.
         ones = torch.full((len(x), 1), 1.0 if bias else 0.0, dtype=torch.float64)
         rows = torch.cat([ones, x.detach().cpu().double()], dim=1)
         triangle = torch.linalg.qr(rows if triangle is None else torch.cat([triangle, rows]), mode="r").R

@@ -17,9 +17,9 @@ _SECONDS = 5.0
 class ReturnMemory(Callback):
     """Keeps the memory of a long run close to its minimum.
 
-    Every five seconds, and before the last checkpoint, what was allocated and is free is given back; once also the code
-    that was read for starting up and compiling: of a run without an end, before and behind its first updates, of
-    others, which mostly have ended by then, behind five seconds.
+    Every five seconds, and before the last checkpoint, free memory is given back; once also the code that was read for
+    starting up and compiling: of a run without a limit, before and after its first updates; of others, most of which
+    have ended by then, after five seconds.
     """
 
     max_chunk_seconds = math.inf

@@ -231,7 +231,7 @@ class Command(OpenCLI):
         if stage == "fit":
             config.callbacks += callbacks_of_fit(options, added, self._is_member, self._begun)
         config.max_time = None  # TimeLimit replaces it; otherwise Lightning would warn that it skips its own Timer
-        # Of a bar of Lightning's kind, the option must be on.
+        # For a bar of Lightning's kind, the option must be on.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks)
         made_with = {**config.as_dict(), **kwargs}
         with refusals_of(Trainer):

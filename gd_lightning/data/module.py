@@ -32,7 +32,7 @@ from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.variants import BatchSize, Variant
 
 if not TYPE_CHECKING:  # noqa: SIM108  # a type checker reads no conditional expression
-    # The parser of the command line makes a problem of a class; it would read what stands below "if TYPE_CHECKING".
+    # The parser of the command line makes a problem of a class; it would read imports below "if TYPE_CHECKING".
     _Problem = Problem
 else:
     _Problem = ProblemLike
@@ -63,7 +63,7 @@ class RegressionDataModule(ProblemDataModule):
             path. In Python also whatever :func:`~gd_lightning.as_problem` takes, such as a pair of arrays (x, y).
         batch_size: Samples per update over all devices: full (batch gradient descent), 1 (stochastic), or any
             number between (mini-batch).
-        order: In which order an epoch visits the training samples: sequential (as given), shuffled (anew each epoch),
+        order: In which order an epoch visits the training samples: sequential (as given), shuffled (in each epoch),
             or with_replacement (independent draws).
         drop_last: Leave out the last batch of an epoch where it would be shorter than the others.
         val_size: Part of the data for validation, a fraction below 1 or a number of samples; null: the split that the

@@ -56,7 +56,7 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
     color = VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
     batch, train, validation = (_drawable(history, name) for name in ("batch_loss", "train_loss", "val_loss"))
     if len(batch[0]):
-        # The batch loss of update u was computed at the weights before it, where the train loss stands at u - 1.
+        # The batch loss of update u was computed at the weights before it, for which the train loss is drawn at u - 1.
         axes.plot(*envelope(batch[0] - 1, batch[1]), color=color, alpha=0.35, linewidth=0.8, label="batch loss")
     if len(train[0]):
         axes.plot(*envelope(*train), color=color, linewidth=1.4, label="train loss")
@@ -66,7 +66,7 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
         style |= {"markersize": 3.5, "markerfacecolor": "white", "markevery": _some(len(validation[0]))}
         axes.plot(*validation, label="validation loss", **style)
     if PREDICTED in history:
-        # On top of the measured curve, so that both are seen where one lies on the other.
+        # On top of the measured curve, so that both are visible where they coincide.
         predicted = _drawable(history, PREDICTED)
         axes.plot(*predicted, color="black", linestyle=":", linewidth=1.5, label="predicted")
     if floor is not None and floor > 0:
@@ -297,7 +297,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
         b: Their biases, shape (points,).
     """
     w_best, b_best = surface.minimum
-    # A diverging path leaves every picture: show what lies within three times the distance of the start.
+    # A diverging path leaves every picture: show the range within three times the distance of the start.
     w_reach = 3 * max(abs(w[0] - w_best), 0.1 * abs(w_best), 1e-3)
     b_reach = 3 * max(abs(b[0] - b_best), 0.1 * abs(b_best), 1e-3)
     inside = (np.abs(w - w_best) <= w_reach) & (np.abs(b - b_best) <= b_reach)

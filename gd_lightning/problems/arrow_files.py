@@ -128,7 +128,7 @@ def json_lines(path: Path) -> NamedColumns:
     try:
         return ArrowColumns(str(path), json.read_json(pa.BufferReader(content)))
     except pa.ArrowInvalid:
-        # It counts rows from 0, and in each block anew.
+        # It counts rows from 0 in each block.
         whole = json.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**31 - 1))
         try:
             return ArrowColumns(str(path), json.read_json(pa.BufferReader(content), whole))

@@ -72,7 +72,7 @@ def values_of(column: Any, decimal: str | None = None) -> Values:
 
     Args:
         column: An Arrow array.
-        decimal: Where texts stand for numbers: their decimal separator; None where a text is a text.
+        decimal: The decimal separator of texts that are numbers; None if texts are not numbers.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -117,7 +117,7 @@ def booleans_of(values: Values) -> Values:
     words = pc.utf8_lower(values.texts)
     numbers = pc.is_in(words, TRUE_WORDS).to_numpy(zero_copy_only=False).astype(np.float64)
     known = pc.is_in(words, BOOLEAN_WORDS).to_numpy(zero_copy_only=False) & ~values.missing
-    if values.kind == "number":  # cells: 0 and 1 may stand among them
+    if values.kind == "number":  # cells, which may be 0 and 1
         numbers, known = np.where(known, numbers, values.numbers), known | np.isin(values.numbers, (0, 1))
     return Values(np.where(known, numbers, np.nan), values.missing, "boolean", values.texts)
 
@@ -191,7 +191,7 @@ def _parsed(texts: Any) -> NDArray[np.float64]:
     """Convert texts that are known to be numbers, with correct rounding."""
     try:
         return np.asarray(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
-    except pa.ArrowInvalid:  # some versions take no + in front, or nothing beyond the largest number
+    except pa.ArrowInvalid:  # some versions accept no leading +, or nothing beyond the largest number
         return np.array([float(text) for text in texts.to_pylist()])
 
 

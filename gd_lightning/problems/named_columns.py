@@ -27,7 +27,7 @@ class NamedColumns(ABC):
         label: What messages call them, such as the path of a file.
         header: The names of all columns, in their order.
         index: Names of columns that are said to be the index of the rows.
-        decimal: Where texts stand for numbers, as in CSV: the decimal separator; None where a text is a text.
+        decimal: The decimal separator of texts that are numbers, as in CSV; None if texts are not numbers.
     """
 
     rows_at_once: ClassVar[int] = 65_536
@@ -107,7 +107,7 @@ class ArrowColumns(NamedColumns):
     Args:
         label: What messages call it.
         table: A ``pyarrow.Table``.
-        decimal: Where texts stand for numbers: the decimal separator; None where a text is a text.
+        decimal: The decimal separator of texts that are numbers; None if texts are not numbers.
     """
 
     def __init__(self, label: str, table: pa.Table, decimal: str | None = None) -> None:

@@ -55,7 +55,7 @@ class NpyFile(NumpyColumns):
         super().__init__(path, {str(i): self._table[:, i] for i in range(self._table.shape[1])})
 
     def mapped(self, names: Sequence[str], most: int) -> Array | None:
-        """Map columns of floating-point numbers that stand side by side in a file of more than ``most`` bytes.
+        """Map adjacent columns of floating-point numbers in a file of more than ``most`` bytes.
 
         Returns:
             Shape (N, C), of the file; None where they have to be read.
@@ -106,7 +106,7 @@ def _objects_refused(path: Path, opened: Callable[[], AbstractContextManager[IO[
 
     Args:
         path: The table.
-        opened: Opens the array anew.
+        opened: Opens the array again.
 
     Raises:
         InputError: It does.

@@ -1,6 +1,6 @@
 """Detection of columns that only number or name the rows of a table.
 
-R and pandas write one in front of every CSV file, without a name; pandas puts its index into Parquet files.
+R and pandas write one as the first column of CSV files, without a name; pandas puts its index into Parquet files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How columns of a table become features and targets: numbers, booleans, dates, indicators of categories.
 
-A pure function of named columns, whether they are read from a file or stand in a frame. Its state are plain values that
+A pure function of named columns, whether they are read from a file or are in a frame. Its state are plain values that
 a checkpoint holds, so that new rows become features as the rows of the training did.
 
 Letters: N rows, C features and targets.

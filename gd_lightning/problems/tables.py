@@ -27,7 +27,7 @@ Names = Sequence[str | int] | str | int | None
 class Table(Problem):
     """Columns of a table in a file: CSV and its kin, Parquet, Feather, ORC, JSON lines, Excel, NumPy.
 
-    A large file is mapped: ``.npy`` as it lies, the others from a temporary file that they are unpacked into, in the
+    A large file is mapped: ``.npy`` directly, the others from a temporary file that they are unpacked into, in the
     directory that TMPDIR names. Its samples are loaded where half of the free memory is enough for them.
 
     Args:

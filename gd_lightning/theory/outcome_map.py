@@ -26,7 +26,7 @@ _FULL = 0.8  # of the batch size: a last batch that is called full
 _PRECISION = 1e-3  # of a boundary
 _LOWEST = 1e-7  # of the limit: learning rates below are not looked at
 _LOOKS = 12  # learning rates at which a fast one is looked for, before the fastest is searched
-_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; that of the others lies between
+_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; that of others is interpolated
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from gd_lightning.tracking.run_directory import SUMMARY
 from gd_lightning.tracking.run_files import read_summary
 
 BEST = "best"
-"""What names the best checkpoint of the newest run, or, behind its directory, of a run."""
+"""The name of the best checkpoint: alone of the newest run, or after the directory of a run."""
 
 
 def best_checkpoint(run: Path) -> Path:

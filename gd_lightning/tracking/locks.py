@@ -18,7 +18,7 @@ _EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file that is only locked is opened
 
 @contextmanager
 def held(directory: Path, together: bool = False) -> Iterator[None]:
-    """Keep other processes from writing into a directory in this context; a killed process leaves no lock behind.
+    """Keep other processes from writing into a directory in this context; a killed process leaves no lock.
 
     Args:
         directory: An existing directory.

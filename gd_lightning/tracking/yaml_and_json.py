@@ -145,7 +145,7 @@ class _Open:
     is_mapping: bool
     anchor: str | None
     keys: dict[str, int] = field(default_factory=dict)
-    items: int = 0  # keys and values, or elements, that stand directly in it
+    items: int = 0  # keys and values, or elements, directly in it
     values: int = 1  # all values in it, itself included
 
     def expects_key(self) -> bool:

@@ -121,7 +121,7 @@ def _range(name: str, part: float | str, full: int | None) -> list[float]:
         raise _unusable(name, part, "a range of equal ratios has no 0 and nothing below", "give linear(...) instead")
     space = np.geomspace if kind == "log" else np.linspace
     between = space(first, last, int(count))[1:-1].tolist()
-    # What is printed is what is trained, unless the values lie too close together for that.
+    # The printed values are the trained ones, unless the values are too close together for that.
     is_coarse = abs(last - first) > count * 1e-4 * max(abs(first), abs(last))
     return [first, *(_rounded(value, 6 if is_coarse else 12) for value in between), last][: int(count)]
 

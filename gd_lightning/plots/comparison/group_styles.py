@@ -31,7 +31,7 @@ class GroupStyle:
         label: Its name in the legend.
         color: A shade of the colour of its variant.
         marker: Another one in each group, for grey print.
-        phase: Where along its curve the first marker stands, so that markers of equal curves do not hide each other.
+        phase: Position of the first marker along its curve, so that markers of equal curves do not hide each other.
     """
 
     label: str

@@ -143,7 +143,7 @@ def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, pre
             below, above = shown.drawable(below), shown.drawable(above)
             few = slice(None, None, -(-len(mean) // _MOST_OF_A_BAND))
             axes.fill_between(measured.x[few], below[few], above[few], color=style.color, alpha=0.22, linewidth=0)
-        # What is dense lies below the others, which it would hide.
+        # Dense curves are drawn below the others, which they would hide.
         order = 2.0 + 0.5 / (1 + math.log10(len(mean)))
         x, losses = envelope(measured.x, mean)
         marked = _marked(axes, x, losses, style.phase)

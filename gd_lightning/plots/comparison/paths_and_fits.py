@@ -44,7 +44,7 @@ def draw_paths(axes: Axes, surface: Surface, groups: Sequence[Group], styles: Se
     counted += [(w, b) for run, _, w, b in paths if run.outcome is not Outcome.DIVERGED]
     w_shown, b_shown = (np.concatenate(values) for values in zip(*counted, strict=True))
     draw_contours(axes, surface, w_shown, b_shown)
-    # The longest path is the most tangled one: it lies below the others.
+    # The longest path is the most tangled one, so it is drawn below the others.
     for _, style, w, b in sorted(paths, key=lambda path: -len(path[2])):
         draw_path(axes, w, b, color=style.color, marker=style.marker, label="_path")
     draw_start_and_minimum(axes, surface, w_shown[0], b_shown[0])

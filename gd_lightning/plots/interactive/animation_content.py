@@ -23,7 +23,7 @@ Values = NDArray[np.float64]
 MOST_FRAMES = 120
 MOST_TRACKS = 8
 _LONGEST = 40  # characters of a label
-_ROWS = 1_500  # of a path or a curve that are kept: more lie within one pixel of a frame
+_ROWS = 1_500  # of a path or a curve that are kept: more would fall on one pixel of a frame
 
 
 @dataclass(frozen=True)

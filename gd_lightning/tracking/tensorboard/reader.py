@@ -155,7 +155,7 @@ def _validation_tag(tags: Collection[str]) -> str | None:
 
 
 def _preferred(tags: Collection[str], order: Sequence[str]) -> str | None:
-    """Return the tag that stands first in an order, or else one of the others, rather of training and of epochs."""
+    """Return the tag that is first in an order, or else one of the others, preferably of training and of epochs."""
     known = [tag for tag in order if tag in tags]
     others = sorted(tags, key=lambda tag: ("train" not in tag.lower(), "step" in tag.lower(), tag))
     return next(iter([*known, *others]), None)

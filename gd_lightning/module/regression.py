@@ -52,7 +52,8 @@ class RegressionModule(CheckpointedModule):
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter, as torch does.
         l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update, whatever its batch size. Biases
             are not penalised.
-        loss: mse (squared error, no factor 1/2), mae (absolute error) or huber; means over samples and outputs.
+        loss: A name in ``gd_lightning.losses.LOSSES``, such as mse (squared error, no factor 1/2), mae (absolute error)
+            and huber; all are means over samples and outputs.
         huber_delta: Absolute error at which the Huber loss becomes linear, in units of the targets that are trained on:
             in standard deviations of each where targets are standardised.
         hidden_sizes: Widths of the hidden layers of an MLP; empty for a linear regressor.

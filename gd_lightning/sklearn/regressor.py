@@ -53,7 +53,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter.
         l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update.
-        loss: mse (no factor 1/2), mae or huber; means over samples and outputs.
+        loss: As of :class:`~gd_lightning.RegressionModule`, such as mse, mae and huber.
         huber_delta: Absolute error at which the Huber loss becomes linear, in standard deviations of each target where
             targets are standardised.
         hidden_sizes: Widths of the hidden layers of a perceptron; empty for a linear function.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from gd_lightning.callbacks import EndedBySignal, HistoryRecorder, LastCheckpoint, StopOnDivergence
 from gd_lightning.callbacks.loggers import end_runs
-from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.lightning_cli import OpenCLI
@@ -46,25 +45,24 @@ from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.cli.subcommands.compare_options import CompareOptions
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.evaluation import judge
-from gd_lightning.cli.subcommands.explore import ExploreOptions, command_of, is_complete, write_page
+from gd_lightning.cli.subcommands.explore import ExploreOptions, explore
 from gd_lightning.cli.subcommands.fit import animate_run, callbacks_of_fit, check_fit, fit
 from gd_lightning.cli.subcommands.fit_directory import FitFiles
-from gd_lightning.cli.subcommands.plan import PlanOptions, show
+from gd_lightning.cli.subcommands.plan import PlanOptions, plan
 from gd_lightning.cli.subcommands.predict import predict
 from gd_lightning.cli.subcommands.sweep import sweep
 from gd_lightning.cli.subcommands.sweep_options import SweepOptions
 from gd_lightning.cli.terminal import say, warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
-from gd_lightning.experiments import best_lr, make_exploration, make_plan
+from gd_lightning.experiments import best_lr
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
-from gd_lightning.plots.style import checked_formats
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, run_name
+from gd_lightning.tracking.run_directory import CONFIG, run_name
 
 _DEFAULTS = {
     # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
@@ -90,7 +88,13 @@ _SUBCOMMANDS: dict[str, set[str]] = {
     "sweep": set(),
     "explore": set(),
 }
-_WITHOUT_TRAINER = ("plan", "compare", "sweep", "explore")  # or with one for each run
+# Those without a Trainer, or with one for each run: what carries them out, with their own options.
+_WITHOUT_TRAINER: dict[str, Callable[[Command, Mapping[str, Any]], None]] = {
+    "plan": plan,
+    "compare": compare,
+    "sweep": sweep,
+    "explore": explore,
+}
 
 
 class OwnSubcommands(PlanOptions, CompareOptions, SweepOptions, ExploreOptions, Trainer):
@@ -247,8 +251,9 @@ class Command(OpenCLI):
             for name in repeated(self.options.arguments):
                 warn(f"{name} is given twice, and the last value counts")
         if subcommand in _WITHOUT_TRAINER:  # which would set the precision of a run
+            own = self.options.own(getattr(OwnSubcommands, subcommand))
             with self._named.refusals_in_a_run(), precision_of_run(self.options.values.trainer.precision):
-                getattr(self, subcommand)()
+                _WITHOUT_TRAINER[subcommand](self, own)
             return
         try:
             with self._named.refusals_in_a_run():
@@ -295,35 +300,6 @@ class Command(OpenCLI):
     def predict(self) -> None:
         """Write predictions into a new CSV file."""
         predict(self.trainer, self.model, self.datamodule, self.options.earlier_run)
-
-    def plan(self) -> None:
-        """Predict the outcome of a run with these options."""
-        options = self.options.values
-        formats = checked_formats(options.formats)
-        epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
-        if not options.json:
-            say_what_was_read(self.datamodule)
-        with waiting("plan") as begins:
-            made = make_plan(self.model, self.datamodule, epochs, begins)
-        logs = Path(options.trainer.default_root_dir or ".") / LOGS
-        show(made, options.json, logs if options.map else None, formats)
-
-    def explore(self) -> None:
-        """Make a page that trains in the browser what the options describe."""
-        options, given = self.options.values, self.options.arguments
-        epochs = most_epochs(options.trainer.max_epochs, options.trainer.max_steps, self.datamodule.variant)
-        say_what_was_read(self.datamodule)
-        command, is_whole = command_of(given), is_complete(given)
-        made = make_exploration(self.model, self.datamodule, epochs, command, is_complete=is_whole)
-        write_page(made, options.file, Path(options.trainer.default_root_dir or ".") / LOGS)
-
-    def sweep(self) -> None:
-        """Train every combination of some settings."""
-        sweep(self, self.options.own(SweepOptions.sweep))
-
-    def compare(self) -> None:
-        """Train variants side by side, or compare runs."""
-        compare(self, self.options.own(CompareOptions.compare))
 
     def checked_fit(self, *arguments: str) -> Namespace:
         """Return the parsed options of a run of a comparison, after a trial update with them.

@@ -39,7 +39,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.problems import Problem
 from gd_lightning.tracking.run_directory import LOGS
 
-_TRAINING = ("fit", "plan", "compare", "sweep", "explore")  # subcommands whose options are those of a training run
+_OF_A_RUN = ("validate", "test", "predict")  # they need a run; all other subcommands have the options of a training run
 _REWRITTEN: dict[str, Callable[[list[str]], list[str]]] = {"compare": with_own_options, "sweep": with_grids}
 
 
@@ -154,7 +154,7 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
     run = parsed.values.get("ckpt_path")
     if run is not None:
         parsed.take_up(str(run))
-    elif stage not in _TRAINING:
+    elif stage in _OF_A_RUN:
         raise InputError(
             f"cannot {stage} without a checkpoint, because the weights would be random; give --ckpt_path with the "
             "directory of a run"
@@ -164,7 +164,7 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
     if stage == "sweep":
         settle_grids(values, parsed.given)
     settle_standardize(values.data)
-    if stage in _TRAINING:
+    if stage not in _OF_A_RUN:
         settle_learning_rate(values, lambda: parsed.given, parsed.stage_parser.get_default("model.lr"))
         settle_length(values.trainer, lambda: parsed.given)
     if stage == "fit" and parsed.run is not None:

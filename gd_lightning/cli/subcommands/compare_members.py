@@ -16,10 +16,9 @@ from jsonargparse import Namespace
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.cli.options.parser import Parser
-from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.cli.subcommands.compare_directory import CLAIMS, is_finished
+from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.terminal import say
-from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import best_lr
 from gd_lightning.experiments.comparison.members import (
@@ -40,13 +39,8 @@ from gd_lightning.tracking.yaml_and_json import plain_copy
 from gd_lightning.variants import BatchSize, Variant
 
 
-class Trains(Protocol):
+class Trains(Configured, Protocol):
     """The part of the command line that a comparison uses."""
-
-    config: Namespace
-    model: RegressionModule
-    datamodule: RegressionDataModule
-    options: ParsedOptions
 
     def checked_fit(self, *arguments: str) -> Namespace:
         """Return checked options of ``fit``, as a parsed command."""

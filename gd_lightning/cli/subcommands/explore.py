@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.program import typed
 from gd_lightning.cli.shown_paths import shown
+from gd_lightning.cli.subcommands.configured import Configured, logs_of
+from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.errors import InputError
-from gd_lightning.experiments import Exploration
+from gd_lightning.experiments import Exploration, make_exploration
 from gd_lightning.tracking.run_directory import is_taken, new_file
 
 # Options that the page sets, or that are its own: they are left out of the command that trains the same run.
@@ -30,6 +34,24 @@ class ExploreOptions:
         """
 
 
+def explore(command: Configured, options: Mapping[str, Any]) -> None:
+    """Make a page that trains in the browser what the options of a command describe.
+
+    Args:
+        command: The command, with the options of ``fit``.
+        options: The options of ``explore``.
+
+    Raises:
+        InputError: These options do not train a line, or there is a file already.
+    """
+    trainer, arguments = command.options.values.trainer, command.options.arguments
+    epochs = most_epochs(trainer.max_epochs, trainer.max_steps, command.datamodule.variant)
+    say_what_was_read(command.datamodule)
+    complete = not any(argument.partition("=")[0] == "--config" for argument in arguments)  # no config sets an option
+    made = make_exploration(command.model, command.datamodule, epochs, command_of(arguments), is_complete=complete)
+    _write_page(made, options["file"], logs_of(command))
+
+
 def command_of(arguments: Sequence[str]) -> str:
     """Return the command that trains what is explored, without the options that the page sets.
 
@@ -41,11 +63,6 @@ def command_of(arguments: Sequence[str]) -> str:
         'python -m gd_lightning fit --data.problem=FourPoints'
     """
     return f"{typed()} fit {shlex.join(_others(arguments))}".strip()
-
-
-def is_complete(arguments: Sequence[str]) -> bool:
-    """Whether what the command does not name has its default: there is no config that could set it."""
-    return not any(argument.partition("=")[0] == "--config" for argument in arguments)
 
 
 def _others(arguments: Sequence[str]) -> Iterator[str]:
@@ -63,7 +80,7 @@ def _others(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
 
 
-def write_page(made: Exploration, file: str | None, logs: Path) -> None:
+def _write_page(made: Exploration, file: str | None, logs: Path) -> None:
     """Write the page, and say where it is.
 
     Args:

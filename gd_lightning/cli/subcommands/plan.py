@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from gd_lightning.callbacks.progress import waiting
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.shown_paths import from_here
+from gd_lightning.cli.subcommands.configured import Configured, logs_of
+from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import first_line
 from gd_lightning.escaping import in_one_line
-from gd_lightning.experiments import LocalPlan, Plan
+from gd_lightning.experiments import LocalPlan, Plan, make_plan
 from gd_lightning.float64 import NOT_COMPUTABLE
-from gd_lightning.plots.style import save_figure
+from gd_lightning.plots.style import checked_formats, save_figure
 from gd_lightning.tracking.run_directory import new_file
 
 
@@ -34,7 +38,26 @@ class PlanOptions:
         """
 
 
-def show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequence[str] = ("png",)) -> None:
+def plan(command: Configured, options: Mapping[str, Any]) -> None:
+    """Predict the outcome of a run with the options of a command, and print it.
+
+    Args:
+        command: The command, with the options of ``fit``.
+        options: The options of ``plan``.
+
+    Raises:
+        InputError: No plan can be made with these options.
+    """
+    formats, trainer = checked_formats(options["formats"]), command.options.values.trainer
+    if not options["json"]:
+        say_what_was_read(command.datamodule)
+    epochs = most_epochs(trainer.max_epochs, trainer.max_steps, command.datamodule.variant)
+    with waiting("plan") as begins:
+        made = make_plan(command.model, command.datamodule, epochs, begins)
+    _show(made, options["json"], logs_of(command) if options["map"] else None, formats)
+
+
+def _show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequence[str]) -> None:
     """Print a plan, even if the file with its map cannot be written.
 
     Args:

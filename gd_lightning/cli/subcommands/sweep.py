@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -14,19 +14,17 @@ from jsonargparse import Namespace
 from gd_lightning.callbacks.progress import progress_bar
 from gd_lightning.cli.options.checks import callback_classes
 from gd_lightning.cli.options.optimizer_trial import make_trial_step
-from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.cli.shown_paths import files_shown, shown
+from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.subcommands.sweep_options import GRIDS
 from gd_lightning.cli.subcommands.workers import check_workers, pool
 from gd_lightning.cli.terminal import warn
-from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Grid, SweepTask
 from gd_lightning.experiments.sweeps.ranges import written_twice
 from gd_lightning.experiments.sweeps.report import RUNS, SweepReport, save_runs
 from gd_lightning.float64 import PRECISIONS
-from gd_lightning.module import RegressionModule
 from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
@@ -54,16 +52,7 @@ _MOST_NAMED = 8  # values in a warning
 _ONLY_SHOW = re.compile(r"gd_lightning\.(?:\w+\.)*PrintUpdates")
 
 
-class Sweeps(Protocol):
-    """The part of the command line that a sweep uses."""
-
-    config: Namespace
-    model: RegressionModule
-    datamodule: RegressionDataModule
-    options: ParsedOptions
-
-
-def sweep(command: Sweeps, options: Mapping[str, Any]) -> None:
+def sweep(command: Configured, options: Mapping[str, Any]) -> None:
     """Train all runs of a sweep, write its table, and print it.
 
     Args:

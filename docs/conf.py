@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import html
 import inspect
 import io
@@ -22,6 +23,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))  # the package that stands beside these pages, whichever is installed
 
 import gd_lightning  # noqa: E402
+from gd_lightning.cli.options.examples import EXAMPLES  # noqa: E402
 
 project = "gd_lightning"
 author = "The gd_lightning authors"
@@ -55,7 +57,7 @@ autodoc_default_options = {"members": True}
 nitpicky = True  # a name in a docstring that leads nowhere is a warning, too
 html_math_renderer = "mathml"
 
-COMMANDS = ("fit", "plan", "compare", "sweep", "explore", "validate", "test", "predict")
+COMMANDS = tuple(EXAMPLES)
 GENERATED = DOCS / "reference" / "generated"
 
 
@@ -115,8 +117,10 @@ def _api() -> str:
     for part, names in _public():
         lines += [f"## {part}", ""]
         for name in names:
-            directive = "autoclass" if inspect.isclass(getattr(gd_lightning, name)) else "autofunction"
-            lines += [f"### {name}", "", "```{eval-rst}", f".. {directive}:: gd_lightning.{name}", "```", ""]
+            value = getattr(gd_lightning, name)
+            directive = "autoclass" if inspect.isclass(value) else "autofunction"
+            block = [f".. {directive}:: gd_lightning.{name}", *_inherited(value)]
+            lines += [f"### {name}", "", "```{eval-rst}", *block, "```", ""]
     estimator = "gd_lightning.sklearn.GradientDescentRegressor"
     lines += [
         "## sklearn",
@@ -130,6 +134,15 @@ def _api() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _inherited(value: Any) -> list[str]:
+    """Return the option that shows what a result has of a base class that is not public, such as that of plans."""
+    bases = value.__mro__[1:] if inspect.isclass(value) and dataclasses.is_dataclass(value) else ()
+    own = {base for base in bases if base.__module__.startswith("gd_lightning.")}
+    if not own or any(base.__name__ in gd_lightning.__all__ for base in own):
+        return []
+    return [f"   :inherited-members: {', '.join(base.__name__ for base in bases if base not in own)}"]
 
 
 def _configs() -> str:

@@ -44,10 +44,8 @@ class Report:
         title: Title of the comparison.
         panels: Panels to draw beside the curves.
         columns: Names of additional quantities to show in the table.
-        claims: Claims to test, each with its expectation, see
-            :func:`~gd_lightning.experiments.comparison.claims.judged`.
-        shown: Names of the panels of the picture, see :data:`~gd_lightning.plots.comparison.figure.PANELS`; None: the
-            usual ones.
+        claims: Claims to test, each with the order of quantities that it expects, as in ``configs/experiments``.
+        shown: Names of the panels of the picture, as for :meth:`plot`; None: the usual ones.
         formats: Formats of the picture in files.
         best: What the learning rates that theory chose are best for, in sentences.
     """

@@ -6,11 +6,13 @@ Each has a test of its own in ``tests/test_lightning_internals.py``, which fails
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import entry_points
 from types import FrameType
 from typing import Any, cast
 
+from lightning.fabric.utilities import registry
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
@@ -44,6 +46,24 @@ def frame_without_callers() -> FrameType:
     """
     frame: FrameType = getattr((None for _ in ()), "gi_frame")  # noqa: B009  # the types know only of its iteration
     return frame
+
+
+@contextmanager
+def entry_points_read_once(found: MutableMapping[Hashable, Any]) -> Iterator[None]:
+    """Context in which Trainers look once for callbacks that installed packages add, which takes most of making one.
+
+    Args:
+        found: What was found in earlier contexts.
+    """
+
+    def read_once(*, group: str) -> Any:
+        key = ("entry points", group)
+        if key not in found:
+            found[key] = entry_points(group=group)
+        return found[key]
+
+    with _replaced(registry, "entry_points", read_once):
+        yield
 
 
 def options_of_averages(callback: WeightAveraging) -> dict[str, Any]:

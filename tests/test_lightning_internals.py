@@ -310,3 +310,29 @@ def test_the_arguments_of_an_average_are_those_that_its_callback_was_given() -> 
     average = get_ema_avg_fn(0.9)
     assert internals.options_of_averages(WeightAveraging(avg_fn=average)) == {"avg_fn": average}
     assert internals.options_of_averages(WeightAveraging()) == {}
+
+
+def test_installed_callbacks_are_looked_for_once(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Found:
+        name = "mine"
+
+        def load(self) -> Any:
+            return lambda: [Timer()]
+
+    def entry_points(group: str) -> list[Found]:
+        asked.append(group)
+        return [Found()]
+
+    monkeypatch.setattr(internals, "entry_points", entry_points)
+    known: dict[Any, Any] = {}
+    trainers = []
+    for _ in range(2):
+        with internals.entry_points_read_once(known):
+            trainers.append(make_trainer())
+    timers = [callback for each in trainers for callback in vars(each)["callbacks"] if isinstance(callback, Timer)]
+    assert len(set(map(id, timers))) == 2  # each has its own
+    assert asked == ["lightning.pytorch.callbacks_factory"]
+    make_trainer()
+    assert len(asked) == 1

@@ -6,9 +6,9 @@ Letters: N samples, C columns of the design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, predictor_of, quadratic_network
 from gd_lightning.problems import Problem
 from gd_lightning.records.history import PREDICTED
+from gd_lightning.shared_results import content_of, shared
 from gd_lightning.theory import OutcomePredictor, PredictedOutcome, Verdict, advice, in_words, seconds_to_predict
 from gd_lightning.theory.advice import STANDARDIZE
 from gd_lightning.threads import one_thread_if
@@ -92,6 +93,7 @@ class Forecast(Measuring):
         self._said_before: dict[str, Any] = {}
         self._left_out = ""
         self._predictor: OutcomePredictor | None = None
+        self._key: Hashable | None = None  # what the predictor is shared by, if it is
         self._losses = torch.empty(0)
         self._rates = np.empty(0)
         self._weights = KeptWeights()
@@ -215,7 +217,9 @@ class Forecast(Measuring):
         assert self._predictor is not None
         epochs = min(self._epochs_ahead(epoch), self.max_predicted_epochs)
         try:
-            self._losses = self._predictor.losses(self.outcome.variant.batch_size, self.outcome.lr, epochs)
+            asked = self.outcome.variant.batch_size, self.outcome.lr, epochs
+            key = None if self._key is None else (self._key, "losses", *asked)
+            self._losses = shared(key, partial(self._predictor.losses, *asked))
         except NOT_COMPUTABLE:
             self._holds = False
         return self._holds
@@ -291,7 +295,9 @@ class Forecast(Measuring):
         if self._predictor is None or self._start is None or not isinstance(loader, BatchLoader):
             return
         if self._predictor.can_predict(loader.variant):
-            self.outcome = self._predictor.predict(loader.variant.batch_size, _configured_lr(trainer, pl_module))
+            asked = loader.variant.batch_size, _configured_lr(trainer, pl_module)
+            key = None if self._key is None else (self._key, "outcome", *asked)
+            self.outcome = shared(key, partial(self._predictor.predict, *asked))
             self._of_average = _predicted_average(trainer, self._predictor, self.outcome)
 
     def _predictor_of(
@@ -318,15 +324,25 @@ class Forecast(Measuring):
         order = loader.epoch_order.order
         numbers = variant.train_samples * columns
         is_small = variant.updates_per_epoch <= _MOST_UPDATES and numbers <= _MOST_SEQUENTIAL
-        return predictor_of(
-            pl_module,
-            loader.samples.pieces,
-            variant,
-            epochs,
-            order=order if is_small or order != "sequential" else "shuffled",
-            start=None if self._start is None else _like(network.affine(), self._start),
-            problem=problem_of(trainer),
-        )
+        order = order if is_small or order != "sequential" else "shuffled"
+        start = None if self._start is None else _like(network.affine(), self._start)
+        problem, self._key = problem_of(trainer), None
+        if start is not None and not trainer.lr_scheduler_configs:
+            self._key = _content_of(pl_module, loader.samples, start, problem, (variant, epochs, order))
+        compute = partial(predictor_of, pl_module, loader.samples.pieces, variant, epochs, order)
+        return shared(self._key, partial(compute, start=start, problem=problem))
+
+
+def _content_of(
+    module: RegressionModule, samples: Samples, start: Affine, problem: Problem | None, others: tuple[Hashable, ...]
+) -> Hashable | None:
+    """Return all that the prediction of a run depends on, for runs that share it; None where they do not."""
+    layers = [layer for layer in (module.standardize, module.standardize_targets) if layer is not None]
+    units = content_of(start.flat(), *(part for layer in layers for part in (layer.mean, layer.scale)))
+    if (content := samples.content) is None or units is None:
+        return None
+    kinds = type(module), module.standardize is None, start.bias is None, problem is None or problem.start is None
+    return content, units, kinds, repr(dict(module.hparams)), next(module.parameters()).dtype, *others
 
 
 def _seconds_of_training(variant: Variant, columns: int, epochs: float) -> float:

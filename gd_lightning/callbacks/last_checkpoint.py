@@ -94,7 +94,8 @@ class LastCheckpoint(Checkpoint):
         self.update = trainer.global_step
         if not trainer.fit_loop.is_resuming:
             self._write(trainer, path)
-            if trainer.is_global_zero:
+            writer = trainer.strategy.checkpoint_io
+            if trainer.is_global_zero and not (isinstance(writer, WholeCheckpoints) and writer.last_certainly_loads):
                 _check_plain(path)
 
     def on_train_batch_end(

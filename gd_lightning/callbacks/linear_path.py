@@ -22,6 +22,7 @@ from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module import RegressionModule, has_least_squares, linear_network
 from gd_lightning.problems import Problem
 from gd_lightning.records.history import BY_UPDATE
+from gd_lightning.shared_results import content_of, shared
 
 _MOST_PRODUCTS = 10_000  # of a train loss that is computed from parameters: more would take longer than the run
 _MOST_NAMED = 24  # with more parameters, only the distance to the least-squares solution is recorded
@@ -72,14 +73,21 @@ class Optimum(NamedTuple):
 
 @torch.no_grad()
 def least_squares_of(network: LinearRegressor, layer: Standardize | None, samples: Samples) -> Optimum:
-    """Return the least-squares solution of a linear regressor.
+    """Return the least-squares solution of a linear regressor, shared by runs on the same samples.
 
     Args:
         network: The regressor, with or without a bias.
         layer: The layer that standardises its features, if any.
         samples: The training samples.
     """
-    has_bias = network.affine().bias is not None
+    has_bias, content = network.affine().bias is not None, samples.content
+    units = None if layer is None else content_of(layer.mean, layer.scale)
+    is_known = content is not None and (units is None) == (layer is None)
+    key = ("least squares", content, units, has_bias) if is_known else None
+    return shared(key, lambda: _least_squares_of(has_bias, layer, samples))
+
+
+def _least_squares_of(has_bias: bool, layer: Standardize | None, samples: Samples) -> Optimum:
     factors = folded(
         lambda: ((x if layer is None else layer.standardized(x), y) for x, y in samples.pieces()), has_bias
     )
@@ -150,7 +158,11 @@ class LinearPath:
             return []
         network, samples = self._network, self._loader.samples
         try:
-            is_open = undetermined((x for x, _ in samples.pieces()), bias=len(self.names) > network.weight.numel())
+            has_bias, content = len(self.names) > network.weight.numel(), samples.content
+            is_open = shared(
+                None if content is None else ("undetermined", content, has_bias),
+                lambda: undetermined((x for x, _ in samples.pieces()), bias=has_bias),
+            )
         except OSError:
             return []
         of_outputs = torch.cat([is_open[:-1].repeat(network.out_features), is_open[-1:].repeat(network.out_features)])

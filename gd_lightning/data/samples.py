@@ -6,7 +6,7 @@ Letters: N samples, D features, K outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem
+from gd_lightning.shared_results import content_of
 
 _ROW_NUMBERS = (torch.int32, torch.int64)
 PIECE = 65_536  # samples checked, converted or copied at a time
@@ -96,6 +97,11 @@ class Samples(Dataset[Pair]):
     def nbytes(self) -> int:
         """Size of all samples in memory, in bytes."""
         return len(self) * self.row_bytes
+
+    @property
+    def content(self) -> Hashable | None:
+        """What other samples have in common only if they are the same to the bit; None where nothing is shared."""
+        return None if self.mapped else content_of(*self.take(slice(None)))
 
     def take(self, where: slice | Tensor) -> Pair:
         """Return the samples at these positions, in this order; a view if they are in memory and contiguous.

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gd_lightning.errors import InputError
 from gd_lightning.models import standardized_before
-from gd_lightning.tracking.checkpoint_file import read_checkpoint, way_out, write_checkpoint
+from gd_lightning.tracking.checkpoint_file import certainly_loads, read_checkpoint, way_out, write_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
 from gd_lightning.tracking.schema import is_plain, kind_of
 
@@ -54,9 +54,14 @@ class CheckedCheckpoints(TorchCheckpointIO):
 class WholeCheckpoints(CheckedCheckpoints):
     """Writes checkpoints atomically: a kill or a full disk leaves the previous checkpoint intact."""
 
+    last_certainly_loads = False
+    """Whether the last checkpoint that was written is known to be of plain values and tensors."""
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint to a local file."""
-        write_checkpoint(with_schema(checkpoint), Path(path))
+        written = with_schema(checkpoint)
+        write_checkpoint(written, Path(path))
+        self.last_certainly_loads = certainly_loads(written)
 
 
 def check_read_checkpoints(trainer: Trainer) -> None:

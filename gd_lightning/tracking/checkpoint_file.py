@@ -6,14 +6,18 @@ import contextlib
 import os
 import platform
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from gd_lightning.errors import InputError
 
 _PART = ".part"
+_PLAIN = (type(None), bool, float, str)
+_MOST_LOOKED_AT, _INTEGER_BITS = 100_000, 64  # values of a checkpoint, and bits of whole numbers that are read
 _ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 
 
@@ -114,6 +118,37 @@ def read_checkpoint(path: Path) -> Any:
 
 def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def certainly_loads(checkpoint: object) -> bool:
+    """Whether a checkpoint has nothing but values that :func:`read_checkpoint` reads; False where that is not certain.
+
+    To read one takes longer than to train a short run.
+
+    Args:
+        checkpoint: The checkpoint, before it is written.
+    """
+    pending: list[Any] = [checkpoint]
+    seen = 0
+    while pending:
+        item = pending.pop()
+        seen += 1
+        kind = type(item)
+        if seen > _MOST_LOOKED_AT:  # or it contains itself
+            return False
+        if kind in (dict, OrderedDict):
+            pending += [*item, *item.values()]
+        elif kind in (list, tuple):
+            pending += item
+        elif kind is Tensor:
+            if item.layout != torch.strided or item.is_quantized or vars(item):
+                return False
+        elif kind is int:
+            if item.bit_length() > _INTEGER_BITS:
+                return False
+        elif kind not in _PLAIN:  # of subclasses, such as NumPy's float64, not all are read
+            return False
+    return True
 
 
 def is_checkpoint(content: object) -> bool:

@@ -6,6 +6,7 @@ Nothing else is called, and nothing outside this machine is read or written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import re
@@ -148,12 +149,19 @@ def _check_class(
         raise InputError(
             f"cannot use {path} as {name}, because it is not a subclass of {names}; give the class path of one"
         )
-    parser = Parser(exit_on_error=False)
-    parser.add_class_arguments(cls, fail_untyped=False)
+    parser = _parser_of(cls)  # type: ignore[arg-type]  # mypy takes classes for unhashable
     arguments = spec.get("init_args") or {}
     refuse_null(parser, arguments, f"{name}.")
     refuse_foreign_code(parser, arguments, f"{name}.", typed)
     _check(spec.get("dict_kwargs"), (), name, typed)
+
+
+@functools.cache
+def _parser_of(cls: type) -> Parser:
+    """Return what has the arguments of a class, which the runs of a comparison have in common."""
+    parser = Parser(exit_on_error=False)
+    parser.add_class_arguments(cls, fail_untyped=False)
+    return parser
 
 
 def _look_up(path: str) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,7 +16,9 @@ from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
 from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.executors import carried_out
 from gd_lightning.float64 import precision_of_run
+from gd_lightning.lightning_internals import entry_points_read_once
 from gd_lightning.module import RegressionModule
+from gd_lightning.shared_results import results_shared
 from gd_lightning.tracking.run_reader import FinishedRun
 
 _WAIT = 0.1  # seconds between two checks of members that other processes train
@@ -104,6 +106,7 @@ class CompareTask(Generic[_Member]):
                 remaining one while other processes train all that are left.
         """
         left: Sequence[_Member] = self.members
+        known, installed = dict[Hashable, Any](), dict[Hashable, Any]()
         while left:
             others = []
             for member in left:
@@ -112,7 +115,8 @@ class CompareTask(Generic[_Member]):
                         others.append(member)
                         continue
                     begins(member.name)
-                    result = member.finished() or self.train(member)
+                    with results_shared(known), entry_points_read_once(installed):
+                        result = member.finished() or self.train(member)
                 if result is not None:
                     yield result
             if len(others) == len(left):

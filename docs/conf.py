@@ -140,7 +140,7 @@ def _inherited(value: Any) -> list[str]:
     """Return the option that shows what a result has of a base class that is not public, such as that of plans."""
     bases = value.__mro__[1:] if inspect.isclass(value) and dataclasses.is_dataclass(value) else ()
     own = {base for base in bases if base.__module__.startswith("gd_lightning.")}
-    if not own or any(base.__name__ in gd_lightning.__all__ for base in own):
+    if not own or any(base.__name__ in dir(gd_lightning) for base in own):
         return []
     return [f"   :inherited-members: {', '.join(base.__name__ for base in bases if base not in own)}"]
 

@@ -7,7 +7,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError, first_line
@@ -53,25 +53,16 @@ def carried_out(executor: Executor, carry_out: Callable[[_Task], _Result], tasks
 
 
 def _submitted(executor: Executor, carry_out: Callable[[_Task], _Result], task: _Task) -> Any:
-    """Return the future of a task; None if the executor has lost its workers."""
+    """Return the future of a task, with an error if the executor has lost its workers."""
     try:
         return executor.submit(_in_a_worker, carry_out, task, _this_process())
-    except BrokenExecutor:
-        return _Broken()
+    except BrokenExecutor as error:
+        failed = Future[_Result]()
+        failed.set_exception(error)
+        return failed
     except Exception:  # of an executor that pickles at once
         _refuse_unpicklable(carry_out, task)
         raise
-
-
-class _Broken:
-    """The future of a task that was given to an executor without workers."""
-
-    def result(self) -> Any:
-        """Raise what the executor raises."""
-        raise BrokenExecutor
-
-    def cancel(self) -> None:
-        """Do nothing, since nothing has begun."""
 
 
 def _result(future: Any, carry_out: Callable[[_Task], _Result], task: _Task) -> _Result:

@@ -83,8 +83,7 @@ def descend_parts(
         if i == batch.count - 1:
             break
         # The strategy scales the loss if the precision requires it. Gradients are not synchronised among processes
-        # here:
-        # that is set up after the training step, for the last part.
+        # here, but after the training step, for the last part.
         with torch.autocast(module.device.type, enabled=False):
             trainer.strategy.backward(part, optimizer)
         made = part.detach(), reported.detach()

@@ -74,15 +74,13 @@ def difference(
     if abs(mean) <= rounding:
         return Difference.EXPLAINED
     least = step**2 / 12
-    variances = [_variance_of_mean(a, least), _variance_of_mean(b, least)]
-    if paired:
-        variances = [_variance_of_mean(a - b, 2 * least)]
+    parts = [(a - b, 2 * least)] if paired else [(a, least), (b, least)]
+    variances = [_variance_of_mean(*part) for part in parts]
     error, freedom = math.sqrt(sum(variances)), float(len(a) - 1)
     if error <= 1e-12 * abs(mean):
         return Difference.CLEAR
     if not paired:
-        parts = zip(variances, (a, b), strict=True)
-        freedom = sum(variances) ** 2 / sum(part**2 / (len(values) - 1) for part, values in parts)
+        freedom = sum(variances) ** 2 / sum(own**2 / (len(x) - 1) for own, x in zip(variances, (a, b), strict=True))
     return Difference.CLEAR if two_sided(mean / error, freedom) < _LEVEL else Difference.EXPLAINED
 
 

@@ -70,6 +70,40 @@ def test_every_command_of_the_readme_works(
             assert gd_lightning.main(_shortened(given)) == 0, capfd.readouterr().err
 
 
+def _all_commands() -> dict[str, int]:
+    """Return the commands of all documents, in blocks and within sentences, with their exit codes.
+
+    Those of ``docs/experiments.md`` are run by what makes it, and those with a place for a name of the reader's own, in
+    capital letters, are in other tests.
+    """
+    pages = (path for path in ROOT.glob("docs/**/*.md") if "generated" not in path.parts and path.stem != "experiments")
+    found: dict[str, int] = {}
+    for path in sorted([ROOT / "README.md", *pages]):
+        text = path.read_text(encoding="utf-8")
+        blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+        stages = "|".join(EXAMPLES)
+        sentences = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+        commands = re.findall(r"python -m gd_lightning (\w+.*)", "\n".join(blocks))
+        commands += [text for each in sentences if re.match(rf"({stages}) ", text := " ".join(each.split()))]
+        found |= {each: 0 for each in commands if not re.search(r"\b(RUN|FILE|RUN_DIR)\b|devices|gpu", each)}
+    return found | {"fit --data.batch_size 1 --model.lr 0.1": 3}  # README shows that it diverges
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of learning rates
+def test_every_command_of_all_documents_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In blocks and sentences of every page; the fast sibling runs the blocks of README and the pages on use."""
+    _in_a_clone(tmp_path, monkeypatch)
+    rows = np.random.default_rng(0).normal(size=(300, 3))  # as the tutorial on a table writes
+    np.savetxt("homes.csv", rows, delimiter=",", header="area,age,price", comments="")
+    commands = _all_commands()
+    assert len(commands) >= 30
+    found = {command: gd_lightning.main(_shortened(shlex.split(command))) for command in commands}
+    assert found == commands, capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_every_line_of_the_readme_that_starts_processes_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _in_a_clone(tmp_path, monkeypatch)

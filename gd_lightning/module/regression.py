@@ -28,7 +28,7 @@ from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.options import ClassSpec, plain_options
 from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.module.trainer_checks import check_accumulation
-from gd_lightning.module.training_step import UpdateState, descend_parts, penalized, weight_in_mean
+from gd_lightning.module.training_step import UpdateState, descend_parts, weight_in_mean, with_l1
 from gd_lightning.module.validation import Validation, measure_errors
 from gd_lightning.threads import one_thread_if
 from gd_lightning.torch_internals import has_global_hooks, has_hooks, mixes_samples
@@ -257,7 +257,7 @@ class RegressionModule(CheckpointedModule):
             batch = batch.batch(0)  # of one update, planned before the engine was chosen again
         if isinstance(batch, MicroBatches):
             loss, batch_loss, updates.has_earlier_gradients = descend_parts(self, self.summed_losses, batch, batch_idx)
-            loss = penalized(loss, self)
+            loss = with_l1(loss, self, self.hparams["l1"])
         else:
             loss, batch_loss = self.losses_of_update(*batch, batch_idx)
         return {"loss": loss, "batch_loss": updates.batch_loss(batch_loss)}
@@ -273,7 +273,8 @@ class RegressionModule(CheckpointedModule):
         trained, reported = self.summed_losses(x, y)  # which refuses targets of another shape
         weight = weight_in_mean(self._trainer, y, batch_idx)
         loss = trained * weight
-        return penalized(loss, self), loss if reported is trained else reported * weight
+        penalised = with_l1(loss, self, self.hparams["l1"])
+        return penalised, loss if reported is trained else reported * weight
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Clear the gradients, except those of earlier parts of the same batch."""

@@ -109,11 +109,6 @@ def weight_in_mean(trainer: Trainer | None, y: Tensor, batch_idx: int, local: in
     return 1 / ((len(y) if local is None else local) * y.shape[1])
 
 
-def penalized(batch_loss: Tensor, module: LightningModule) -> Tensor:
-    """Return the batch loss plus the L1 penalty on a module's weights, if it has one; biases are not penalised."""
-    return with_l1(batch_loss, module, module.hparams["l1"])
-
-
 def with_l1(batch_loss: Tensor, module: nn.Module, l1: float) -> Tensor:
     """Return the batch loss plus an L1 penalty on the weights of a module; biases are not penalised."""
     if not l1:

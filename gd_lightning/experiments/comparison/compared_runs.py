@@ -69,17 +69,10 @@ class Comparison:
 
 def _group(label: str, settings: Mapping[str, Any], members: Sequence[FinishedRun]) -> Group:
     summary = members[0].summary or {}
-    limit, floor = _number(summary, "largest_stable_lr"), _number(summary, "predicted_floor")
-    least_squares = _number(summary, "least_squares_loss")
-    predicted = least_squares + floor
-    return Group(
-        label,
-        tuple(run.history for run in members),
-        summary.get("variant"),
-        settings,
-        predicted_loss=None if math.isnan(predicted) else predicted,
-        limit=None if math.isnan(limit) else limit,
-    )
+    predicted_loss = _number(summary, "least_squares_loss") + _number(summary, "predicted_floor")
+    predicted = predicted_loss, _number(summary, "largest_stable_lr")
+    known = (None if math.isnan(value) else value for value in predicted)
+    return Group(label, tuple(run.history for run in members), summary.get("variant"), settings, *known)
 
 
 def _has_one_loss(groups: Sequence[Group]) -> bool:

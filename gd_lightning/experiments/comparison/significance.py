@@ -89,8 +89,7 @@ def rounding_of(losses: Sequence[float], start: float = 0.0) -> float:
 
     Args:
         losses: Values of the quantity; for a difference of losses, the losses themselves.
-        start: The train loss before the first update, if the values are losses: in float32, residuals are accurate to a
-            millionth of the initial ones.
+        start: The initial train loss if the values are losses: float32 residuals are accurate to 1e-6 of initial ones.
     """
     largest = max(map(abs, losses), default=0.0)
     residual = math.sqrt(largest) + _ROUNDING * math.sqrt(max(start, 0.0))

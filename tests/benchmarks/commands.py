@@ -77,13 +77,18 @@ def long_commands(repeats: int = 3) -> str:
     )
 
 
-def workers(repeats: int = 3) -> str:
-    """Compare a comparison of twelve runs by one process with the same by two: of one command, and of two commands."""
+def workers(repeats: int = 3, epochs: int = 3_000) -> str:
+    """Compare a comparison of twelve runs by one process with the same by two: of one command, and of two commands.
+
+    Args:
+        repeats: The number of rounds.
+        epochs: Those of a perceptron, which should train for some five seconds.
+    """
     perceptrons = ("--data.problem", "LinearProblem", "--data.problem.n_samples", "2000")
-    network = ("--model.hidden_sizes", "[64,64]", "--lrs", "0.01", "--trainer.max_epochs", "1500")
+    network = ("--model.hidden_sizes", "[64,64]", "--lrs", "0.01", "--trainer.max_epochs", str(epochs))
     sizes = ("--batch_sizes", "64,32,16", "--seeds", "4")
     compared = {
-        "perceptrons of 64-64, 1,500 epochs": (*perceptrons, *network, *sizes),
+        f"perceptrons of 64-64, {epochs:,} epochs": (*perceptrons, *network, *sizes),
         "the steep line, 20 epochs": ("--seeds", "4"),
     }
     rows = []

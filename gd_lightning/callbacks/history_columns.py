@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 class Measuring(Callback):
     """A callback whose measurements a recorder adds whenever it measures the train loss."""
 
+    updates_between_hooks: int = 0
+    """After how many updates a recorder asks for measurements within epochs, too; 0: only at their ends."""
+
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Return measurements at the current weights, by the name of their column in the history."""
         return {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.callbacks.history_columns import Measuring
@@ -74,7 +74,7 @@ class Measurements:
             history.forget_last(state["stop_measures"])
         if "train_loss" in state["stop_measures"]:  # otherwise it stopped at an epoch's end, which is measured anyway
             self.at = -1
-            if trainer.global_step % every and self.validated_at != trainer.global_step:
+            if trainer.global_step % every and not self._rows.has_measurements:
                 history.drop_last()
         if trainer.val_dataloaders is None and "val_loss" in history.columns and trainer.enable_validation:
             # It was measured at the end of every epoch; Lightning reads the data in the first epoch that validates.
@@ -135,11 +135,20 @@ class Measurements:
         """Add only the train loss."""
         self._measure_losses(trainer, module, {"train_loss": trainer.train_dataloader})
 
-    def measure_by_update(self, trainer: Trainer, module: LightningModule) -> None:
-        """Add the train loss for curves, in a column that no criterion reads."""
+    def measure_by_update(self, trainer: Trainer, module: LightningModule, with_loss: bool) -> None:
+        """Add what is due within an epoch: measurements of callbacks, and the train loss for curves.
+
+        Args:
+            trainer: The Trainer.
+            module: The module that it trains.
+            with_loss: Whether the train loss is due, in a column that no criterion reads.
+        """
         self._rows.add_present(trainer)
         history = self._rows.history
-        if history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
+        for callback in _measuring(trainer):
+            if is_due(callback, trainer):
+                history.add_to_last_row(callback.measure(trainer, module))
+        if with_loss and history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
             measured = self._measured(trainer, module, {"train_loss": trainer.train_dataloader})
             if measured:
                 history.add_to_last_row({BY_UPDATE: measured["train_loss"]})
@@ -299,6 +308,17 @@ def _weights(module: LightningModule) -> list[Tensor]:
 def _report_train_loss(trainer: Trainer, loss: float) -> None:
     """Provide the newest train loss to callbacks that read it from Lightning's metrics."""
     trainer.callback_metrics["train_loss"] = torch.tensor(loss, dtype=torch.float64)
+
+
+def is_due(callback: Callback, trainer: Trainer) -> bool:
+    """Whether the number of updates is one after which a callback wants its hook."""
+    every = getattr(callback, "updates_between_hooks", 0)
+    return bool(every) and trainer.global_step % every == 0
+
+
+def any_is_due(trainer: Trainer) -> bool:
+    """Whether a callback measures within epochs after this number of updates."""
+    return any(is_due(each, trainer) for each in _measuring(trainer))
 
 
 def _measuring(trainer: Trainer) -> Iterable[Measuring]:

@@ -18,7 +18,7 @@ from gd_lightning.callbacks.chunk_rows import carried_out
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.logger_directory import directory_of
-from gd_lightning.callbacks.loss_measurements import Measurements
+from gd_lightning.callbacks.loss_measurements import Measurements, any_is_due, is_due
 from gd_lightning.callbacks.outcome import ending
 from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights
 from gd_lightning.callbacks.row_limit import RowLimit
@@ -223,10 +223,10 @@ class HistoryRecorder(Callback):
             self.rows.add_update(trainer, batch_loss(outputs), batch_idx + 1)
         else:
             self.rows.add_chunk(trainer, *carried, self.measurements.within(trainer, pl_module, *carried))
-        every = self.updates_between_hooks
-        if every and not (trainer.global_step % every or trainer.is_last_batch):  # there, it is measured anyway
+        with_loss = is_due(self, trainer)
+        if not trainer.is_last_batch and (with_loss or any_is_due(trainer)):  # there, it is measured anyway
             self.watch.stop()
-            self.measurements.measure_by_update(trainer, pl_module)
+            self.measurements.measure_by_update(trainer, pl_module, with_loss)
             self.watch.start()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

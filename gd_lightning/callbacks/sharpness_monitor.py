@@ -37,7 +37,7 @@ _FAR = 4.0  # times the batch size: a noise scale that a larger batch would use
 class SharpnessMonitor(Measuring):
     """Measures the largest eigenvalue of the Hessian while any network trains, against what its learning rate allows.
 
-    With a :class:`~gd_lightning.HistoryRecorder` it records, at the ends of epochs:
+    With a :class:`~gd_lightning.HistoryRecorder` it records, at the ends of epochs or every so many updates:
 
     - ``sharpness``: the largest eigenvalue of the Hessian of the train loss, by Lanczos' method, plus the weight decay;
     - ``sharpness_limit``: 2 (1 + mu) / lr, with Nesterov's momentum 2 (1 + mu) / ((1 + 2 mu) lr): above it an error in
@@ -46,19 +46,20 @@ class SharpnessMonitor(Measuring):
     - ``gradient_noise_scale``: the batch size at which the noise of the gradient is as large as the gradient;
     - ``gradient_alignment``: the share of the gradient along the sharpest direction, from 0 to 1.
 
-    In batch gradient descent an epoch is one update. Measurements are without dropout, and do not affect training. At
-    the end, advice on the learning rate and the batch size is given.
+    Measurements are without dropout, and do not affect training. At the end, advice on the learning rate and the batch
+    size is given.
 
     Sources: Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural networks typically occurs at the edge of
     stability, ICLR 2021, https://arxiv.org/abs/2103.00065; McCandlish, Kaplan, Amodei et al., An empirical model of
     large-batch training, 2018, https://arxiv.org/abs/1812.06162.
 
     Args:
-        every_n_epochs: Number of epochs between two measurements.
+        every_n_epochs: Number of epochs between two measurements; None: 1, unless there is a number of updates.
         announce: Function called with the advice at the end; None: Lightning's information log.
+        every_n_updates: Number of updates between two measurements, instead of a number of epochs.
 
     Raises:
-        InputError: The interval is below 1.
+        InputError: The interval is below 1, or both are given.
     """
 
     max_chunk_seconds = math.inf
@@ -67,22 +68,45 @@ class SharpnessMonitor(Measuring):
     max_gradients: int = 10**6
     """The largest product of samples and parameters from which the noise scale is computed."""
 
-    def __init__(self, every_n_epochs: int = 1, announce: Callable[[str], None] | None = None) -> None:
-        if every_n_epochs < 1:
-            raise InputError(f"cannot measure every {every_n_epochs} epochs; use a whole number from 1")
-        self.every_n_epochs = every_n_epochs
+    def __init__(
+        self,
+        every_n_epochs: int | None = None,
+        announce: Callable[[str], None] | None = None,
+        every_n_updates: int | None = None,
+    ) -> None:
+        if every_n_epochs is not None and every_n_updates is not None:
+            raise InputError(
+                "cannot measure every so many epochs and every so many updates, because one of them decides; use "
+                "every_n_epochs or every_n_updates"
+            )
+        for every, what in ((every_n_epochs, "epochs"), (every_n_updates, "updates")):
+            if every is not None and every < 1:
+                raise InputError(f"cannot measure every {every} {what}; use a whole number from 1")
+        self.every_n_epochs = every_n_epochs or 1
+        self.every_n_updates = every_n_updates
+        self.updates_between_hooks = every_n_updates or 0
         self.announce = rank_zero_info if announce is None else announce
         self.newest: dict[str, float] = {}
         """The last measurements by name."""
+        self._measured_at = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Reset the state of an earlier run."""
         if stage == "fit":
-            self.newest = {}
+            self.newest, self._measured_at = {}, -1
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
         """Request an end of the chunk at the next measurement."""
+        if self.every_n_updates is not None:  # the chunk ends at the hook
+            return ChunkRequest()
         return ChunkRequest(epochs=self.every_n_epochs - _epochs(trainer) % self.every_n_epochs)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if trainer.global_step == self._measured_at:  # where a run stops, it is asked again
+            return False
+        if self.every_n_updates is not None:
+            return trainer.global_step % self.every_n_updates == 0
+        return _epochs(trainer) % self.every_n_epochs == 0
 
     def measure_at(self, *_: Any) -> dict[str, NDArray[np.float64]]:
         """Measure nothing after earlier updates, whose weights are not kept."""
@@ -92,8 +116,9 @@ class SharpnessMonitor(Measuring):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measure at the current weights."""
         loader = trainer.train_dataloader
-        if not isinstance(loader, BatchLoader) or _epochs(trainer) % self.every_n_epochs:
+        if not isinstance(loader, BatchLoader) or not self._is_due(trainer):
             return {}
+        self._measured_at = trainer.global_step
         try:
             found = self._measured(trainer, pl_module, loader.samples)
         except _NOT_KNOWN:  # of a network that has diverged

@@ -807,9 +807,14 @@ ADVICE: dict[str, Advice] = {
         "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",
         f"fit --model.initialization '{{weight: 1}}' {ONE_EPOCH}",
     ),
-    "cannot measure every {} epochs; use a whole number from 1": advice(
+    "cannot measure every {} {}; use a whole number from 1": advice(
         f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 0 {ONE_EPOCH}",
-        f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 1 {ONE_EPOCH}",
+        f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_updates 1 {ONE_EPOCH}",
+    ),
+    "because one of them decides; use every_n_epochs or every_n_updates": advice(
+        "fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_epochs 1 "
+        "--trainer.callbacks.every_n_updates 2",
+        f"fit --trainer.callbacks SharpnessMonitor --trainer.callbacks.every_n_updates 2 {ONE_EPOCH}",
     ),
     # Plan
     "because theory holds only for SGD; leave it out": advice("plan --optimizer Adam", "plan --map false"),

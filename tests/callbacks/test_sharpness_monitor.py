@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,75 @@ def test_the_picture_of_a_run_has_the_sharpness(
     np.testing.assert_allclose(np.asarray(limit.get_ydata(), dtype=float), 2 / 0.1)
 
 
-def test_an_interval_below_one_is_refused() -> None:
+def _measured(
+    make_trainer: MakeTrainer, of_monitor: dict[str, int], batch_size: int, engine: str = "auto", **of_trainer: Any
+) -> tuple[History, RegressionModule]:
+    torch.manual_seed(0)
+    recorder = HistoryRecorder(every_n_updates=2)
+    callbacks = [recorder, SharpnessMonitor(announce=lambda _: None, **of_monitor)]
+    module = RegressionModule(hidden_sizes=[3], activation="tanh", lr=0.1, engine=engine)  # type: ignore[arg-type]
+    ckpt = of_trainer.pop("ckpt_path", None)
+    trainer = make_trainer(precision="64-true", callbacks=callbacks, **({"max_epochs": 3} | of_trainer))
+    trainer.fit(module, RegressionDataModule(chebyshev(), batch_size, standardize="none"), ckpt_path=ckpt)
+    if of_trainer.get("max_steps"):
+        trainer.save_checkpoint(f"{trainer.default_root_dir}/end.ckpt")
+    return recorder.history, module
+
+
+def _largest_eigenvalue(module: RegressionModule) -> float:
+    """By the whole Hessian of the train loss."""
+    data = RegressionDataModule(chebyshev())
+    data.setup("fit")
+    x, y = (each.double() for each in data.train.take(slice(None)))
+    weights = {name: each.detach() for name, each in module.named_parameters()}
+    sizes = [each.numel() for each in weights.values()]
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        parts = zip(weights.items(), flat.split(sizes), strict=True)
+        placed = {name: part.reshape(each.shape) for (name, each), part in parts}
+        return (torch.func.functional_call(module, placed, (x,)) - y).square().mean()
+
+    flat = torch.cat([each.flatten() for each in weights.values()])
+    hessian = torch.autograd.functional.hessian(loss, flat)
+    return float(torch.linalg.eigvalsh(hessian)[-1])
+
+
+@pytest.mark.parametrize("engine", ["auto", "autograd"])
+def test_it_measures_every_so_many_updates(make_trainer: MakeTrainer, engine: str) -> None:
+    """Within epochs of four updates, whatever carries them out; by the weights of runs that end there."""
+    history, _ = _measured(make_trainer, {"every_n_updates": 3}, 5, engine)
+    updates, sharpness = history.series("sharpness")
+    assert updates.tolist() == [0, 3, 6, 9, 12]
+    for update in (3, 9):
+        _, module = _measured(make_trainer, {"every_n_updates": 99}, 5, engine, max_steps=update)
+        assert sharpness[list(updates).index(update)] == pytest.approx(_largest_eigenvalue(module), rel=1e-6)
+
+
+def test_updates_and_epochs_of_a_full_batch_are_the_same(make_trainer: MakeTrainer) -> None:
+    by_updates, _ = _measured(make_trainer, {"every_n_updates": 2}, 20, max_epochs=9)
+    by_epochs, _ = _measured(make_trainer, {"every_n_epochs": 2}, 20, max_epochs=9)
+    for name in ("sharpness", "sharpness_limit", "gradient_alignment"):
+        np.testing.assert_array_equal(by_updates.series(name), by_epochs.series(name))
+
+
+@pytest.mark.parametrize("update", [6, 7, 9])
+def test_a_run_that_is_continued_has_the_same_measurements(
+    make_trainer: MakeTrainer, update: int, tmp_path: Path
+) -> None:
+    """Where it was measured and where not, in a row of an update and not."""
+    every = {"every_n_updates": 3}
+    whole, _ = _measured(make_trainer, every, 5)
+    _measured(make_trainer, every, 5, max_steps=update, default_root_dir=tmp_path)
+    continued, _ = _measured(make_trainer, every, 5, ckpt_path=tmp_path / "end.ckpt")
+    assert continued.series("sharpness")[0].tolist() == [0, 3, 6, 9, 12]
+    for name in ("sharpness", "sharpness_limit", "gradient_noise_scale", "train_loss", "batch_loss"):
+        np.testing.assert_array_equal(continued.series(name), whole.series(name))
+
+
+def test_intervals_that_mean_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="cannot measure every 0 epochs; use a whole number from 1"):
         SharpnessMonitor(every_n_epochs=0)
+    with pytest.raises(InputError, match="cannot measure every 0 updates; use a whole number from 1"):
+        SharpnessMonitor(every_n_updates=0)
+    with pytest.raises(InputError, match="because one of them decides; use every_n_epochs or every_n_updates"):
+        SharpnessMonitor(every_n_epochs=1, every_n_updates=5)

@@ -16,6 +16,7 @@ from gd_lightning.records.history import History
 from gd_lightning.tracking.mlflow import MLflowWriter
 from gd_lightning.tracking.other_loggers import LoggerWriter
 from gd_lightning.tracking.tensorboard.history_writer import HistoryWriter
+from gd_lightning.tracking.tensorboard.hparams import named_as_settings
 from gd_lightning.variants import Variant
 
 
@@ -26,13 +27,24 @@ class RunLoggers:
         trainer: The Trainer with the loggers.
         pl_module: The module that is trained.
         variant: The variant of the training loader, if known.
+        varied: The options in which the run differs from those that it is compared with, by their full names.
     """
 
-    def __init__(self, trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        variant: Variant | None,
+        varied: Mapping[str, Any],
+    ) -> None:
         loggers = trainer.loggers if trainer.is_global_zero else []
         updates = float(trainer.estimated_stepping_batches)
         epochs = updates / (1 if variant is None else variant.updates_per_epoch)
-        self._settings = _settings(trainer, pl_module, variant) if loggers else {}
+        own = named_as_settings(varied)
+        known = _settings(trainer, pl_module, variant) if loggers else {}
+        # A class is better known by its name, as it was given, than by all that it was made with.
+        self._settings = known | {name: own[name] for name in own if not isinstance(known.get(name), (int, float, str))}
+        self._varied = list(own)
         self._boards: list[tuple[HistoryWriter, Path]] = []
         self._others: list[LoggerWriter] = []
         for logger in loggers:
@@ -77,7 +89,7 @@ class RunLoggers:
         for board, _ in self._boards:
             board.write_new(history, to_the_end=True)
             board.write_text("run card", card)
-            board.write_hparams(self._settings, results, history.outcome)
+            board.write_hparams(self._settings, results, history.outcome, self._varied)
             board.flush()
 
 

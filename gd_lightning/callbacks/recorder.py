@@ -107,6 +107,8 @@ class HistoryRecorder(Callback):
         self.directory: Path | None = None
         self.watch = Stopwatch()
         """Counts the seconds of training, over all continuations of a run."""
+        self.varied: Mapping[str, Any] = {}
+        """The options in which the run differs from those that it is compared with, by their full names."""
         self._recording = False
         self._weights = ""
         self._resumed: dict[str, Any] | None = None
@@ -149,7 +151,7 @@ class HistoryRecorder(Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         self.rows = UpdateRows(trainer, self.history, path, self.variant, limit, self.watch)
         self.measurements = Measurements(self.rows, samples, parameters)
-        self.report = RunReport(trainer, pl_module, self.variant, path, self.directory, self.title)
+        self.report = RunReport(trainer, pl_module, self.variant, path, self.directory, self.title, self.varied)
         self._recording = True
         if resumed is None:
             self.rows.add_present(trainer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class RunReport:
         path: Records a linear regressor; None for others.
         directory: The directory of the run; None if it has none.
         title: Title of the run; None: the name of its problem.
+        varied: The options in which it differs from those that it is compared with.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class RunReport:
         path: LinearPath | None,
         directory: Path | None,
         title: str | None,
+        varied: Mapping[str, Any],
     ) -> None:
         self._variant, self._path, self._directory, self._title = variant, path, directory, title
-        self._loggers = RunLoggers(trainer, module, variant)  # the run may still be refused
+        self._loggers = RunLoggers(trainer, module, variant, varied)  # the run may still be refused
         self._module = module
         self._written_at = time.monotonic()
         self._summary: RunSummary | Callable[[], RunSummary] | None = None

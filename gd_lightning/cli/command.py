@@ -330,8 +330,9 @@ class Command(OpenCLI):
         if (member.directory / CONFIG).is_file():
             options = parse_options(self.options.parser, ["fit", "--ckpt_path", str(member.directory)])
         command = self._member(options, member.directory)
-        command.run("fit")
         recorder: HistoryRecorder = command.instantiated("recorder")
+        recorder.varied = member.varied
+        command.run("fit")
         return recorder.history
 
     def _member(self, options: ParsedOptions, directory: Path | None) -> Command:

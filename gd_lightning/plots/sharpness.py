@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
+from gd_lightning.plots.style import add_legend
 from gd_lightning.records.history import History
 
 _SHOWN = 3.0  # times the limit: what is far above it would hide where the sharpness is against it
@@ -23,6 +25,7 @@ def draw_sharpness(axes: Axes, history: History) -> None:
     axes.plot(at_limits, limits, color="black", linestyle="--", linewidth=1.2, label="the largest that lr allows")
     highest = _SHOWN * float(np.max(limits))
     axes.set_ylim(0, min(1.05 * max(float(np.max(values)), float(np.max(limits))), highest))
-    axes.set_title("sharpness")
-    axes.set_xlabel("updates")
-    axes.legend()
+    axes.set_title("sharpness", fontsize="medium")
+    axes.set(xlabel="updates", ylabel="largest eigenvalue of the Hessian")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    add_legend(axes)

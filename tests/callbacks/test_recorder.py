@@ -284,7 +284,7 @@ def test_the_hparams_tab_shows_what_runs_differ_in_as_numbers(make_trainer: Make
     }
     infos = content["experiment"].experiment.hparam_infos
     shown = {info.name for info in infos if info.differs}
-    assert shown == {"problem", "variant", "batch_size", "lr", "seed", "outcome"}
+    assert shown == {"problem", "batch_size", "lr", "seed", "outcome"}
     metrics = {info.name.tag for info in content["experiment"].experiment.metric_infos}
     assert {"final/train_loss", "final/val_loss"} <= metrics
     assert not any("hp_metric" in tag for tag in metrics)

@@ -144,7 +144,7 @@ def _measured(
     ckpt = of_trainer.pop("ckpt_path", None)
     trainer = make_trainer(precision="64-true", callbacks=callbacks, **({"max_epochs": 3} | of_trainer))
     trainer.fit(module, RegressionDataModule(chebyshev(), batch_size, standardize="none"), ckpt_path=ckpt)
-    if of_trainer.get("max_steps"):
+    if "default_root_dir" in of_trainer:
         trainer.save_checkpoint(f"{trainer.default_root_dir}/end.ckpt")
     return recorder.history, module
 

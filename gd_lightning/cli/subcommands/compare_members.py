@@ -58,12 +58,14 @@ class FitMember:
         directory: The directory of its files.
         config: A parsed command: ``fit`` and all options of the run, with its seeds.
         module_class: The class of its module.
+        varied: The options of its variant, as text.
     """
 
     name: str
     directory: Path
     config: Namespace
     module_class: type[RegressionModule]
+    varied: Mapping[str, str]
 
     def finished(self, history: History | None = None) -> MemberResult | None:
         """Return the result of the run from its files; None if it has not reached its end.
@@ -181,9 +183,13 @@ class FitVariants:
         self, configs: Sequence[Namespace], directory: Path, module_class: type[RegressionModule]
     ) -> list[FitMember]:
         """Return every run, with its options from :meth:`configs` and a directory in that of the comparison."""
-        own = [_with(config, seed) for config in configs for seed in self.seeds]
+        own = [
+            (_with(config, seed), setting)
+            for config, setting in zip(configs, self.settings, strict=True)
+            for seed in self.seeds
+        ]
         named = zip(self.options, own, strict=True)
-        return [FitMember(name, directory / name, config, module_class) for name, config in named]
+        return [FitMember(name, directory / name, config, module_class, setting) for name, (config, setting) in named]
 
 
 def _with(config: Namespace, seed: Mapping[str, str]) -> Namespace:

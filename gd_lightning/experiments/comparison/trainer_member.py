@@ -82,6 +82,7 @@ class TrainerMember:
         recorder, others = HistoryRecorder(), [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
         with own_generator(self.seed), quiet_lightning():  # it may be in a process of its own
             options, added, module, data = self._made(self.options)
+            recorder.varied = self.changed
             module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
             if self.directory is not None:
                 logger = TensorBoardLogger(self.directory, "", self.name, default_hp_metric=False)

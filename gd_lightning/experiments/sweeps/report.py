@@ -248,7 +248,7 @@ class SweepReport:
         write_text(place / TABLE, rows_as_csv(map(_flat, self.rows)))
         write_json(place / CONTENT, {"versions": versions(), **self.to_dict()})
         picture = save_figures((place / MAP).with_suffix(""), self.plot(), formats)
-        write_settings(board or place / "hparams", self._settings(), [image_of("map", picture)])
+        write_settings(board or place / "hparams", self._settings(), [image_of("map", picture)], self.grid.swept)
         return self
 
     def runs(self) -> Iterator[dict[str, Any]]:

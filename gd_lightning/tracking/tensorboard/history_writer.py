@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,11 @@ class HistoryWriter:
             yield Scalars(_tags(axis, names), values, int(step), at)
 
     def write_hparams(
-        self, settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
+        self,
+        settings: Mapping[str, Any],
+        results: Mapping[str, float],
+        outcome: Outcome | None = None,
+        varied: Collection[str] = (),
     ) -> None:
         """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``.
 
@@ -85,8 +89,9 @@ class HistoryWriter:
             settings: What the run was made with.
             results: Its results, as numbers.
             outcome: How it ended: TensorBoard's status, and a setting too, for only settings are shown as words.
+            varied: Names of settings in which the run differs from others; these columns are shown first.
         """
-        for summary in hparams_of(settings, results, outcome):
+        for summary in hparams_of(settings, results, outcome, varied):
             self._writer._get_file_writer().add_summary(summary)
         for name, value in results.items():
             self._writer.add_scalar(f"final/{name}", value, 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_STRING, STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -18,7 +18,8 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.tensorboard.groups_of_runs import AGGREGATE_ENDING
 
-SHOWN_SETTINGS = ("problem", "variant", "batch_size", "lr", "seed", "outcome")
+_USUAL = ("batch_size", "lr", "outcome", "seed", "problem")
+_SHOWN_AT_FIRST = 5  # columns: of more, TensorBoard takes the first by the alphabet
 RESULTS = (
     *("train_loss", "val_loss", "val_mse", "val_mae", "val_r2"),
     *("distance_to_least_squares", "updates", "samples", "seconds"),
@@ -29,20 +30,23 @@ MOST_SETTINGS = 500
 Settings = tuple[str, Mapping[str, Any], Mapping[str, float], Outcome]
 
 
-def write_settings(directory: Path, settings: Iterable[Settings], others: Iterable[Summary] = ()) -> None:
+def write_settings(
+    directory: Path, settings: Iterable[Settings], others: Iterable[Summary] = (), varied: Iterable[str] = ()
+) -> None:
     """Write a row of the HParams tab for each setting, with its results, each also a scalar ``final/...``.
 
     Args:
         directory: Where a directory for each setting is made.
         settings: Of each its name, its values, its results, and how its runs ended.
         others: What is shown of all of them together, such as a picture.
+        varied: Names of the values that differ between the settings.
     """
-    now = time.time()
+    now, varied = time.time(), list(varied)
     _write(directory, now, others)
     for i, (name, values, results, outcome) in enumerate(settings):
         place = directory / re.sub(r"[^A-Za-z0-9.+-]+", "_", name)
         scalars = Summary(value=[Summary.Value(tag=f"final/{key}", simple_value=each) for key, each in results.items()])
-        columns, *row = hparams_of(values, results, outcome)
+        columns, *row = hparams_of(values, results, outcome, varied)
         summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard finds the columns in any one run
         _write(place, now, summaries)
 
@@ -65,21 +69,38 @@ def columns_of(settings: Mapping[str, Any], varied: Iterable[str]) -> Summary:
         settings: Those of a run, by the full names of the options.
         varied: The full names of those that differ between runs.
     """
-    named = {_own_name(name): value for name, value in settings.items()}
-    shown = {name: named.get(name, "") for name in [*SHOWN_SETTINGS, *map(_own_name, varied)]}
-    experiment, *_ = hparams_of({**named, **shown}, {}, Outcome.COMPLETED)
-    return _with_shown_columns(experiment, shown)
+    named, names = named_as_settings(settings), list(named_as_settings(dict.fromkeys(varied)))
+    experiment, *_ = hparams_of({**dict.fromkeys([*_USUAL, *names]), **named}, {}, Outcome.COMPLETED, names)
+    return experiment
+
+
+def named_as_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by what they are called among the settings of a run.
+
+    Example:
+        >>> named_as_settings({"model.momentum": 0.9, "data.problem.init_args.noise": 1.0, "data.seed": 1})
+        {'momentum': 0.9, 'problem.noise': 1.0, 'data_seed': 1}
+    """
+    return {_own_name(name): value for name, value in options.items()}
 
 
 def _own_name(option: str) -> str:
-    """Return what an option is called among the settings of a run."""
-    return option.removeprefix("data.").removeprefix("model.")
+    if option == "data.seed":
+        return "data_seed"
+    return option.removeprefix("data.").removeprefix("model.").replace(".init_args.", ".")
 
 
 def hparams_of(
-    settings: Mapping[str, Any], results: Mapping[str, float], outcome: Outcome | None = None
+    settings: Mapping[str, Any],
+    results: Mapping[str, float],
+    outcome: Outcome | None = None,
+    varied: Collection[str] = (),
 ) -> tuple[Summary, Summary, Summary]:
-    """Return what makes a row of the HParams tab; arguments as for :meth:`HistoryWriter.write_hparams`."""
+    """Return what makes a row of the HParams tab; arguments as for :meth:`HistoryWriter.write_hparams`.
+
+    TensorBoard takes the columns of the whole tab from any one of the runs, and not always from the same. So each
+    run announces those of all: also settings that it does not have itself.
+    """
     plain = {
         name: value if type(value) in (int, float, str) else str(value)
         for name, value in settings.items()
@@ -89,17 +110,25 @@ def hparams_of(
     if outcome is not None:
         plain["outcome"] = str(outcome)
         choices["outcome"] = [str(each) for each in Outcome]
-    # TensorBoard takes the columns of the whole tab from any one run, so each run announces those of all.
     announced = {f"final/{name}": 0.0 for name in dict.fromkeys([*RESULTS, *results])}
     experiment, start, end = hparams_summaries(plain, announced, choices)
-    return _with_shown_columns(experiment), start, _with_status(end, outcome)
+    return _with_columns(experiment, settings, varied), start, _with_status(end, outcome)
 
 
-def _with_shown_columns(experiment: Summary, shown: Collection[str] = SHOWN_SETTINGS) -> Summary:
-    """Mark the settings that runs usually differ in: TensorBoard shows these columns first, the others on request."""
+def _with_columns(experiment: Summary, settings: Collection[str], varied: Collection[str]) -> Summary:
+    """Add columns of settings without a value, and mark what was varied, and what runs usually differ in.
+
+    TensorBoard shows the marked columns first, the others on request.
+    """
     metadata = experiment.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(metadata.content)
-    for info in content.experiment.hparam_infos:
+    infos = content.experiment.hparam_infos
+    there = {info.name for info in infos}
+    for name in dict.fromkeys([*settings, *varied]):
+        if name not in there:
+            infos.add(name=name, type=DATA_TYPE_STRING)
+    shown = list(dict.fromkeys([*varied, *_USUAL]))[: max(_SHOWN_AT_FIRST, len(varied))]
+    for info in infos:
         info.differs = info.name in shown
     metadata.content = content.SerializeToString()
     return experiment

@@ -160,7 +160,8 @@ def _largest_eigenvalue(module: RegressionModule) -> float:
     def loss(flat: torch.Tensor) -> torch.Tensor:
         parts = zip(weights.items(), flat.split(sizes), strict=True)
         placed = {name: part.reshape(each.shape) for (name, each), part in parts}
-        return (torch.func.functional_call(module, placed, (x,)) - y).square().mean()
+        found: torch.Tensor = (torch.func.functional_call(module, placed, (x,)) - y).square().mean()
+        return found
 
     flat = torch.cat([each.flatten() for each in weights.values()])
     hessian = torch.autograd.functional.hessian(loss, flat)

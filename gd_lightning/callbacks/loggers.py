@@ -31,11 +31,7 @@ class RunLoggers:
     """
 
     def __init__(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        variant: Variant | None,
-        varied: Mapping[str, Any],
+        self, trainer: Trainer, pl_module: LightningModule, variant: Variant | None, varied: Mapping[str, Any]
     ) -> None:
         loggers = trainer.loggers if trainer.is_global_zero else []
         updates = float(trainer.estimated_stepping_batches)

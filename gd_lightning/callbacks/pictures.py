@@ -28,9 +28,9 @@ from gd_lightning.plots.loss_plane import draw_plane
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals, has_visible_points
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, Values, draw_fit, draw_losses, draw_surface, fit_grid
 from gd_lightning.plots.sharpness import draw_sharpness
-from gd_lightning.plots.style import PANEL_HEIGHT, checked_formats, new_figure, pixels, save_figure, save_png
+from gd_lightning.plots.style import PANEL_HEIGHT, checked_formats, new_figure, pixels, png_of, save_figure, save_png
 from gd_lightning.tracking.run_directory import CURVES
-from gd_lightning.tracking.tensorboard.tags import VIEWS
+from gd_lightning.tracking.tensorboard.groups_of_runs import image_of
 
 Panel = tuple[str, Callable[[Axes], None]]
 
@@ -110,8 +110,9 @@ class Pictures(Callback):
             save_png(path, image) if ending == "png" else save_figure(path, figure)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
+                file_writer = logger.experiment._get_file_writer()
                 for (tag, _), panel in zip(panels, _split(image, counts), strict=True):
-                    logger.experiment.add_image(f"{VIEWS}{tag}", panel, trainer.global_step, dataformats="HWC")
+                    file_writer.add_summary(image_of(tag, png_of(panel)), trainer.global_step)
 
     def _panels(self, trainer: Trainer, module: LightningModule, recorder: HistoryRecorder) -> Iterator[Panel]:
         history, summary, loader = recorder.history, recorder.summary, trainer.train_dataloader

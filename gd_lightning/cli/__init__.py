@@ -16,6 +16,7 @@ from gd_lightning.cli.fork_server import start_fork_server
 from gd_lightning.cli.options.short_help import quick_help
 from gd_lightning.cli.program import Program, running, speaker
 from gd_lightning.cli.terminal import any_terminal
+from gd_lightning.cli.unused_imports import deferred
 from gd_lightning.signals import end_at_once
 
 if TYPE_CHECKING:  # both import Lightning, which is slow
@@ -74,7 +75,10 @@ def _main(given: Sequence[str], program: Program, load: Callable[[], _Execute]) 
 
 def _load() -> _Execute:
     """Import the modules that run a command line, and with them Lightning."""
-    from gd_lightning.cli.execution import execute
+    # Where SciPy is installed, torchmetrics, which Lightning imports, would load its signal processing, and with it
+    # 530 modules (40 MB, half a second), only to add a function to it that SciPy once had.
+    with deferred("scipy.signal", hamming=None):
+        from gd_lightning.cli.execution import execute
 
     return execute
 

@@ -160,6 +160,13 @@ def png_bytes(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def png_of(image: NDArray[np.uint8]) -> bytes:
+    """Return pixels of shape (height, width, 3) as the content of a PNG file."""
+    out = io.BytesIO()
+    imsave(out, image, format="png", dpi=DPI)
+    return out.getvalue()
+
+
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write pixels of shape (height, width, 3) as a PNG file."""
     imsave(path, image, format="png", dpi=DPI)

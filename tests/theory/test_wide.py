@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gd_lightning.affine import Affine, least_squares
+from gd_lightning.engine.orders import draws_as_torch
 from gd_lightning.errors import InputError
 from gd_lightning.identifiability import undetermined
 from gd_lightning.models import Standardize
@@ -259,6 +261,8 @@ def test_every_subcommand_takes_a_wide_table(
     d, few = 3000, ["--model.lr", "1e-4", "--trainer.max_epochs", "2"]
     if options == ["sweep"]:
         options, few = ["sweep", "--lrs", "1e-5,1e-4", "--batch_sizes", "full,2", "--seeds", "1"], few[2:]
+    if find_spec("numba"):
+        draws_as_torch()  # once in a process it draws orders of thousands of samples, however small a table is
     with Largest() as largest:
         assert command_line(*options, *table(4, d), *few) == 0, command_line.err
     assert largest.numbers < 50 * d

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import gd_lightning as gd
 from gd_lightning.callbacks.return_memory import ReturnMemory
 from gd_lightning.records.history import History
 from gd_lightning.tracking.checkpoint_file import read_checkpoint, write_checkpoint
@@ -86,6 +89,30 @@ def test_memory_is_given_back_at_first_and_now_and_then(monkeypatch: pytest.Monk
             callback.on_train_end(trainer, module)
             assert given == ["return_free_memory"] * 2
             given.clear()
+
+
+_SMALL: dict[str, Any] = {"lr": 0.01, "max_epochs": 3}
+ONE_OF_MANY: dict[str, Callable[[], object]] = {
+    "fit": lambda: gd.fit(gd.LinearProblem(n_samples=20), batch_size=5, **_SMALL),
+    "perceptron": lambda: gd.fit(gd.Sine(n_samples=20), batch_size=5, hidden_sizes=[4], **_SMALL),
+    "plan": lambda: gd.plan(gd.LinearProblem(n_samples=20), batch_size=5, **_SMALL),
+    "sweep": lambda: gd.sweep(gd.LinearProblem(n_samples=20), batch_sizes=[5], lrs=[0.01, 0.02], max_epochs=3),
+    "compare": lambda: gd.compare(gd.LinearProblem(n_samples=20), batch_sizes=[5], lrs=0.01, seeds=1, max_epochs=3),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "fit" else pytest.mark.slow) for name in ONE_OF_MANY]
+)
+def test_nothing_stays_of_the_many_runs_of_a_process(name: str) -> None:
+    def made(runs: int) -> int:
+        for _ in range(runs):
+            ONE_OF_MANY[name]()
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = made(4)  # what is made once in a process is there
+    assert made(8) < before + 8  # not one of a run's thousands of objects
 
 
 @pytest.mark.slow

@@ -52,6 +52,21 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """Ignore signals meanwhile: a second Ctrl-C is not to take away what is written because of the first one."""
+    is_main = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+    before = {number: signal.getsignal(number) for number in ENDING if is_main}
+    known = {number: found for number, found in before.items() if found is not None}  # others are not of Python
+    try:
+        for number in known:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, found in known.items():
+            signal.signal(number, found)
+
+
+@contextlib.contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
     """Have signals call a function meanwhile; those that are ignored, or that a program handles itself, stay so.
 

@@ -38,6 +38,7 @@ LAYERS = {
     "plain_numbers": 0,
     "records": 0,
     "random_numbers": 0,
+    "replaced_files": 0,
     "shared_results": 0,
     "signals": 0,
     "similar_options": 0,

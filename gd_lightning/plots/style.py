@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import visible
+from gd_lightning.replaced_files import replacing
 
 VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D55E00"}
 UNKNOWN_VARIANT_COLOR = "#56B4E9"
@@ -169,7 +170,8 @@ def png_of(image: NDArray[np.uint8]) -> bytes:
 
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write pixels of shape (height, width, 3) as a PNG file."""
-    imsave(path, image, format="png", dpi=DPI)
+    with replacing(path) as part:
+        imsave(part, image, format="png", dpi=DPI)
 
 
 def save_figure(path: Path, figure: Figure) -> None:
@@ -179,8 +181,8 @@ def save_figure(path: Path, figure: Figure) -> None:
         save_png(path, pixels(figure))
         return
     without_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "gd_lightning"}):
-        figure.savefig(path, format=ending, metadata=without_date[ending])
+    with rc_context({"svg.hashsalt": "gd_lightning"}), replacing(path) as part:
+        figure.savefig(part, format=ending, metadata=without_date[ending])
 
 
 def save_figures(path: Path, figure: Figure, formats: Sequence[str]) -> bytes:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gd_lightning.replaced_files import replacing
+
 
 def write_once(path: Path, values: Mapping[str, Any]) -> None:
     """Write values as JSON unless the file exists; of several processes that try at the same time, one writes."""
@@ -26,13 +28,8 @@ def write_once(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Write a text, or pieces of one, atomically: no reader sees a part of the file, and no crash leaves one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
+from gd_lightning.replaced_files import replacing
 
 _PART = ".part"
 _PLAIN = (type(None), bool, float, str)
@@ -32,19 +33,13 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         OSError: The file cannot be written; a previous file is not changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target: only within a file system is a file renamed in one step.
-    part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
-    try:
-        with part.open("wb") as file:
-            content = _ForTorch(file)
-            torch.save(checkpoint, content)  # type: ignore[arg-type]  # it writes to whatever has these methods
-            if content.error is not None:
-                raise content.error
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        content = _ForTorch(file)
+        torch.save(checkpoint, content)  # type: ignore[arg-type]  # it writes to whatever has these methods
+        if content.error is not None:
+            raise content.error
+        file.flush()
+        os.fsync(file.fileno())
     _sync_directory(path.parent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gd_lightning.errors import InputError
@@ -17,17 +17,18 @@ _EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file that is only locked is opened
 
 
 @contextmanager
-def held(directory: Path, together: bool = False) -> Iterator[None]:
+def held(directory: Path, together: bool = False, wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing into a directory in this context; a killed process leaves no lock.
 
     Args:
-        directory: An existing directory.
+        directory: The directory, which is created if necessary.
         together: Whether processes that also set this may write there at the same time.
+        wait: Whether to wait until the others have ended.
 
     Raises:
-        InputError: Another process is writing there.
+        InputError: Another process is writing there, and it is not waited for.
     """
-    with _locked(directory, os.O_RDONLY, together, wait=False) as ours:
+    with _locked(directory, os.O_RDONLY, together, wait) as ours:
         if not ours:
             raise InputError(
                 f"cannot write into {directory}, because another process is writing there; wait until it has ended, "
@@ -37,9 +38,12 @@ def held(directory: Path, together: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is in this context for the same directory or empty file, which is created."""
-    with _locked(path, os.O_RDONLY if path.is_dir() else _EMPTY_FILE, together=False, wait=True):
+def in_turn(file: Path) -> Iterator[None]:
+    """Wait until no other process is in this context for the same empty file, which is created with its directory.
+
+    Who is in it may remove the file and the directory.
+    """
+    with _locked(file, _EMPTY_FILE, together=False, wait=True):
         yield
 
 
@@ -68,26 +72,36 @@ def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[boo
     if sys.platform == "win32":  # it has no locks of this kind
         yield True
         return
-    handle, ours = _opened(path, access), True
-    try:
-        kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
+    kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
+    while True:
+        handle, ours = _opened(path, access), True
         try:
-            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            ours = False
-        except OSError:  # a file system without locks
-            pass
-        yield ours
-    finally:
-        os.close(handle)
+            try:
+                fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                ours = False
+            except OSError:  # a file system without locks
+                pass
+            if not ours or _is_still_there(handle, path):
+                yield ours
+                return
+        finally:
+            os.close(handle)
 
 
 def _opened(path: Path, access: int) -> int:
     while True:
         if access == _EMPTY_FILE:
             path.parent.mkdir(exist_ok=True)
-        try:
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+        # Another process that is done with all files, or has failed, may remove the directory meanwhile.
+        with suppress(FileNotFoundError):
             return os.open(path, access, 0o666)
-        except FileNotFoundError:  # a process that is done with all files has removed the directory
-            if access != _EMPTY_FILE or not path.parent.parent.is_dir():
-                raise
+
+
+def _is_still_there(handle: int, path: Path) -> bool:
+    """Whether a name still is that of an open file: who had the lock before may have removed it, and others made it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False

@@ -80,7 +80,7 @@ def _compare_runs(command: Trains, options: Mapping[str, Any], words: Mapping[st
     report.check_columns()
     made_of = {"runs": [str(path.resolve()) for path in paths]}
     with own_directory(options["directory"], _logs(command), "compare-runs", made_of) as directory:
-        _show(report, directory, options["animate"])
+        _show(report, directory, options["animate"], is_whole=True)
 
 
 def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mapping[str, Any]) -> None:
@@ -123,23 +123,31 @@ def _carry_out(task: CompareTask[FitMember], directory: Path, workers: Workers, 
         except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
             interruption, results = error, task.finished()
     if results:
-        with in_turn(directory / CLAIMS / "report"):
-            _show(task.report(results), directory, animate)
+        _show(task.report(results), directory, animate, is_whole=interruption is None)
     if interruption is not None:
         print(f"finished     {len(results)} of {len(task.members)} runs; repeat the command for the others")
         raise interruption
-    shutil.rmtree(directory / CLAIMS, ignore_errors=True)
 
 
-def _show(report: Report, directory: Path, animate: str | None) -> None:
-    """Write and print a report, and write its animation if one is asked for."""
-    try:
-        report.save(directory)
-    finally:
-        print(report)
-    print(files_shown(directory, "custom_scalars"))  # TensorBoard would open another tab
-    if animate is not None:
-        write_animation_file(report.animate(), animate, directory)
+def _show(report: Report, directory: Path, animate: str | None, is_whole: bool) -> None:
+    """Write and print a report, and write its animation if one is asked for.
+
+    Args:
+        report: The report.
+        directory: The directory of the comparison, into which one process writes at a time.
+        animate: The format of the animation.
+        is_whole: Whether all runs are finished, so that nothing is to be claimed any more.
+    """
+    with in_turn(directory / CLAIMS / "report"):
+        try:
+            report.save(directory)
+        finally:
+            print(report)
+        print(files_shown(directory, "custom_scalars"))  # TensorBoard would open another tab
+        if animate is not None:
+            write_animation_file(report.animate(), animate, directory)
+        if is_whole:  # who waits notices that the file is gone
+            shutil.rmtree(directory / CLAIMS, ignore_errors=True)
 
 
 def _logs(command: Trains) -> Path:

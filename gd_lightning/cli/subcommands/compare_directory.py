@@ -12,7 +12,7 @@ from typing import Any
 from gd_lightning.errors import InputError
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.atomic_writes import write_once
-from gd_lightning.tracking.locks import held, in_turn
+from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, missing_directories, remove_empty
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
@@ -62,7 +62,7 @@ def _chosen(given: str | None, logs: Path, name: str, content: Mapping[str, Any]
     parent.mkdir(parents=True, exist_ok=True)
     if given is not None:
         return parent, missing
-    with in_turn(logs):  # the same command at the same moment finds the directory of this one
+    with held(logs, wait=True):  # the same command at the same moment finds the directory of this one
         for path in sorted(logs.glob(f"{name}*")):
             if _content_of(path) == content:
                 return path, []

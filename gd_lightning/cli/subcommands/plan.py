@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def _show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequen
 
 def _write_picture(figure: Figure, logs: Path, name: str, formats: Sequence[str]) -> Path:
     """Write a picture into new files in a directory, one per format; return the first path as seen from here."""
-    with new_file(logs, name, f".{formats[0]}") as path:
-        for ending in formats:
-            save_figure(path.with_name(f"{path.name.removesuffix(path.suffix)}.{ending}"), figure)
-    return from_here(path)
+    with contextlib.ExitStack() as claims:
+        paths = [claims.enter_context(new_file(logs, name, f".{ending}")) for ending in formats]
+        for path in paths:
+            save_figure(path, figure)
+    return from_here(paths[0])

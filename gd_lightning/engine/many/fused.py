@@ -5,8 +5,9 @@ Letters: M members, O orders, E epochs, N samples, P parameters, S starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 
 _TURNS = 8  # of each thread: members differ in their work
+_LONGEST_WAIT = 0.2  # seconds
 
 
 class FusedPopulation(Population):
@@ -73,19 +75,22 @@ class FusedPopulation(Population):
         ends.losses[:, 0] = ends.last[:] = np.array(first)[members.start]
         theta = starts[members.start]
         velocity = np.zeros_like(theta) if members.momentum.any() else np.empty((len(theta), 0), dtype)
-        states = self._compiled.MemberStates(theta, velocity, ends.losses, ends.last, ends.updates, ends.diverged)
-        for chosen in members.by_orders(max(1, self.rows_at_once // len(task.x))):
-            seeds, order_of = np.unique(members.order[chosen], return_inverse=True)
-            settings = self._settings(task, members, ends.first, dtype)
-            settings.order[chosen] = order_of
-            at_once = max(1, self.rows_at_once // (len(seeds) * len(task.x)))
-            for epoch in range(0, task.epochs, at_once):
-                rows = _rows(task, seeds, range(epoch, min(epoch + at_once, task.epochs)))
-                shared = self._shared(task, rows, epoch)
-                _in_threads(
-                    lambda part, *common: self._compiled.train(part, *common, self._scratch(dtype)),
-                    (shared, network, settings, states), chosen, ends.updates, progress,
-                )  # fmt: skip
+        stop, results = np.zeros(1, np.bool_), (ends.losses, ends.last, ends.updates, ends.diverged)
+        states = self._compiled.MemberStates(theta, velocity, *results, stop)
+        with _threads(stop) as pool:
+            for chosen in members.by_orders(max(1, self.rows_at_once // len(task.x))):
+                seeds, order_of = np.unique(members.order[chosen], return_inverse=True)
+                settings = self._settings(task, members, ends.first, dtype)
+                settings.order[chosen] = order_of
+                at_once = max(1, self.rows_at_once // (len(seeds) * len(task.x)))
+                for epoch in range(0, task.epochs, at_once):
+                    rows = _rows(task, seeds, range(epoch, min(epoch + at_once, task.epochs)))
+                    common = self._shared(task, rows, epoch), network, settings, states
+
+                    def train(part: NDArray[np.int64], common: tuple[Any, ...] = common) -> None:
+                        self._compiled.train(part, *common, self._scratch(dtype))
+
+                    _train_in(pool, train, chosen, ends.updates, progress)
         ends.parameters[:, torch.from_numpy(self._places)] = torch.from_numpy(theta)
         return ends
 
@@ -134,21 +139,36 @@ def _rows(task: TrainingTask, seeds: NDArray[np.int64], epochs: range) -> NDArra
     return np.stack([stored_order if rows is None else rows.numpy().reshape(shape) for rows in found])
 
 
-def _in_threads(
-    train: Callable[..., None],
-    common: tuple[Any, ...],
+@contextmanager
+def _threads(stop: NDArray[np.bool_]) -> Iterator[ThreadPoolExecutor]:
+    """Yield as many threads as torch uses.
+
+    A signal comes while this thread waits for those; they then end their members after the epochs that these are in.
+
+    Args:
+        stop: Is set then, shape (1,).
+    """
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        try:
+            yield pool
+        except BaseException:
+            stop[0] = True
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _train_in(
+    pool: ThreadPoolExecutor,
+    train: Callable[[NDArray[np.int64]], None],
     members: NDArray[np.int64],
     updates: NDArray[np.int64],
     progress: Progress,
 ) -> None:
-    """Train some members in as many threads as torch uses, and report the number of updates made."""
-    threads = torch.get_num_threads()
-    turns = min(len(members), _TURNS * threads)
+    """Train some members in threads, and report the number of updates made."""
+    turns = min(len(members), _TURNS * torch.get_num_threads())
     parts, before = [members[turn::turns] for turn in range(turns)], updates.copy()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for part, _ in zip(parts, pool.map(lambda part: train(part, *common), parts), strict=True):
-                progress(int(updates[part].sum() - before[part].sum()))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for part, trained in zip(parts, [pool.submit(train, part) for part in parts], strict=True):
+        while not wait([trained], _LONGEST_WAIT).done:
+            pass  # only between two waits is a signal handled that another thread has got
+        trained.result()
+        progress(int(updates[part].sum() - before[part].sum()))

@@ -68,7 +68,10 @@ class SharedTask(NamedTuple):
 
 
 class MemberStates(NamedTuple):
-    """State changed by training: parameters, (M, P), momentum buffers, (M, P) or (M, 0), train losses, and the ends."""
+    """State changed by training: parameters, (M, P), momentum buffers, (M, P) or (M, 0), train losses, and the ends.
+
+    ``stop``, shape (1,), is set by another thread where members are to end after the epoch that they are in.
+    """
 
     theta: Array
     velocity: Array
@@ -76,6 +79,7 @@ class MemberStates(NamedTuple):
     last: Array
     updates: Array
     diverged: Array
+    stop: Array
 
 
 @outer
@@ -116,6 +120,8 @@ def train(
     saved = Saved(np.empty(n, dtype), nothing, nothing)
     for m in members:
         for e in range(task.rows.shape[1]):
+            if states.stop[0]:
+                return
             if task.stops and states.diverged[m]:
                 break
             if train_epoch(m, e, task, network, settings, states, saved, scratch):

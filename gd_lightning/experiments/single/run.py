@@ -27,6 +27,7 @@ from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import checked_formats, new_figure, png_bytes, save_figures
 from gd_lightning.problems import ProblemLike, as_problem, inputs_of
 from gd_lightning.records.history import History
+from gd_lightning.replaced_files import replacing
 from gd_lightning.tracking.atomic_writes import write_json, write_text
 from gd_lightning.tracking.run_directory import (
     CURVES,
@@ -200,7 +201,8 @@ class _StoredCheckpoint:
 
     def save(self, path: Path) -> None:
         """Write it to a path."""
-        path.write_bytes(self.content)
+        with replacing(path) as part:
+            part.write_bytes(self.content)
 
     def read_data(self, problem: ProblemLike | None) -> RegressionDataModule:
         """Return the data of its run, or the given data."""

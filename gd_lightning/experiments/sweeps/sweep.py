@@ -54,6 +54,7 @@ from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import starting_from
 from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
+from gd_lightning.signals import ignored
 from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
@@ -209,25 +210,27 @@ class SweepTask:
         seeds = [_Seed.of(module, data, *each) for each in self.seeds]
         # A split that is drawn differs from seed to seed, and members share their data.
         shared = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
-        report = functools.partial(self._report, data, seeds[0], [_least_squares(part[0]) for part in shared])
+        report = functools.partial(self._report, data, [_least_squares(part[0]) for part in shared])
         parts = [self._part(part) for part in shared]
         began, engine, ends = time.perf_counter(), "", [Ends.none(task, len(members)) for _, task, members in parts]
         try:
             for part, found in zip(parts, ends, strict=True):
                 engine = train_members(*part, progress, executor, found)[1]
         except (KeyboardInterrupt, SystemExit):  # the exception for another signal is such, too
-            keep(report(ends, engine, time.perf_counter() - began))
+            with ignored():
+                keep(report(ends, engine, time.perf_counter() - began, {}))
             raise
-        return report(ends, engine, time.perf_counter() - began)
+        limits = _limits(self.grid, seeds[0], self.max_epochs)
+        return report(ends, engine, time.perf_counter() - began, limits)
 
     def _report(
         self,
         data: RegressionDataModule,
-        first: _Seed,
         least_squares: Sequence[float],
         ends: Sequence[Ends],
         engine: str,
         seconds: float,
+        limits: Mapping[tuple[int, float, float], float],
     ) -> SweepReport:
         return SweepReport(
             title=type(data.problem).__name__,
@@ -239,7 +242,7 @@ class SweepTask:
             least_squares=np.repeat(least_squares, len(self.seeds) // len(least_squares)),
             engine=engine,
             seconds=seconds,
-            limits=_limits(self.grid, first, self.max_epochs),
+            limits=limits,
             **self._gathered(ends),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.plots.interactive.animation_content import Scene
 from gd_lightning.plots.interactive.animation_frames import Picture, pictures
+from gd_lightning.replaced_files import replacing
 
 FRAMES_A_SECOND = 10
 _COLORS = 128  # of a GIF: lines, dots and letters have few
@@ -29,17 +29,13 @@ def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
         InputError: ffmpeg fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    writers: dict[str, Callable[[], None]] = {
-        ".html": lambda: _write_text(part, page()),
-        ".gif": lambda: _write_gif(part, pictures(scene)),
-        ".mp4": lambda: _write_mp4(part, pictures(scene)),
+    writers: dict[str, Callable[[Path], None]] = {
+        ".html": lambda part: _write_text(part, page()),
+        ".gif": lambda part: _write_gif(part, pictures(scene)),
+        ".mp4": lambda part: _write_mp4(part, pictures(scene)),
     }
-    try:
-        writers[path.suffix.lower()]()
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        writers[path.suffix.lower()](part)
     return path
 
 
@@ -53,7 +49,7 @@ def _write_gif(path: Path, frames: Iterable[Picture]) -> None:
     palette = shown[-1].quantize(_COLORS)  # the last frame has all colours
     first, *others = (frame.quantize(palette=palette, dither=image.Dither.NONE) for frame in shown)
     durations = [1000 // FRAMES_A_SECOND] * len(others) + [2000]  # milliseconds; the end is looked at
-    first.save(path, save_all=True, append_images=others, duration=durations, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 def _write_mp4(path: Path, frames: Iterable[Picture]) -> None:
@@ -62,7 +58,17 @@ def _write_mp4(path: Path, frames: Iterable[Picture]) -> None:
     first = next(pending)
     height, width = first.shape[:2]
     taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_A_SECOND), "-i", "-"]
-    made = ["-an", "-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-movflags", "+faststart"]
+    made = [
+        "-an",
+        "-pix_fmt",
+        "yuv420p",
+        "-vf",
+        "pad=ceil(iw/2)*2:ceil(ih/2)*2",
+        "-movflags",
+        "+faststart",
+        "-f",
+        "mp4",
+    ]
     command = [str(shutil.which("ffmpeg")), "-loglevel", "error", "-y", *taken, *made, str(path)]
     pixels = first.tobytes() + b"".join(frame.tobytes() for frame in pending)
     done = subprocess.run(command, input=pixels, capture_output=True, check=False)
@@ -70,6 +76,4 @@ def _write_mp4(path: Path, frames: Iterable[Picture]) -> None:
         said = first_line(
             RuntimeError(done.stderr.decode("utf-8", "replace").strip() or f"it ended with {done.returncode}")
         )
-        raise InputError(
-            f"cannot write {path.suffix} files, because ffmpeg refuses to ({said[:200]}); use .html or .gif"
-        )
+        raise InputError(f"cannot write .mp4 files, because ffmpeg refuses to ({said[:200]}); use .html or .gif")

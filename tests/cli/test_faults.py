@@ -194,6 +194,21 @@ def test_a_run_that_is_continued_at_its_end_stays_as_it_is(
     _assert_same_run(branch, whole)
 
 
+def test_what_a_killed_process_was_writing_is_removed(command_line: CommandLine, whole: Path, tmp_path: Path) -> None:
+    run, dead = tmp_path / "lightning_logs" / whole.name, 2**22 + 1  # more than a system gives a process
+    shutil.copytree(whole, run)
+    left = [
+        f"{path}.{dead}.part" for path in (".history.csv", ".summary.json", ".curves.png", "checkpoints/.last.ckpt")
+    ]
+    for path in left:
+        (run / path).write_text("half")
+    if sys.platform != "linux":
+        for path in left:
+            os.utime(run / path, (0, 0))
+    assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "81") == 0, command_line.err
+    assert not list(run.rglob("*.part"))
+
+
 def test_a_run_without_a_checkpoint_begins_again(command_line: CommandLine, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "lightning_logs" / whole.name
     run.mkdir(parents=True)
@@ -243,7 +258,8 @@ def test_a_full_disk_ends_a_run_in_one_line(small_disk: Path, free: int) -> None
     kept = {path: path.read_bytes() for path in before.rglob("*") if path.is_file()}
     available = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(available - free))
-    for options in ([*RUN, "--trainer.max_epochs", "200"], ["--ckpt_path", str(before), "--trainer.max_epochs", "200"]):
+    longer = ["200" if option == "80" else option for option in RUN]
+    for options in (longer, ["--ckpt_path", str(before), "--trainer.max_epochs", "200"]):
         _, err = _finish(_start(*options, cwd=small_disk), 1)
         assert len(err.splitlines()) == 1
         assert os.strerror(errno.ENOSPC).lower() in err

@@ -180,6 +180,17 @@ def test_each_plan_draws_a_map_of_its_own(capfd: Capture, tmp_path: Path) -> Non
     assert len(list((tmp_path / "out" / "lightning_logs").iterdir())) == 2
 
 
+def test_a_map_in_several_formats_leaves_those_of_earlier_plans(tmp_path: Path, capfd: Capture) -> None:
+    logs = tmp_path / "lightning_logs"
+    logs.mkdir()
+    (logs / "plan-SteepLine-b100-lr0.1.svg").write_text("of an earlier plan, in that format alone")
+    assert gd_lightning.main(["plan", "--formats", "png,svg", f"--trainer.default_root_dir={tmp_path}"]) == 0
+    names = ("plan-SteepLine-b100-lr0.1.png", "plan-SteepLine-b100-lr0.1-2.svg", "plan-SteepLine-b100-lr0.1.svg")
+    assert {path.name for path in logs.iterdir()} == set(names)
+    assert (logs / names[2]).read_text() == "of an earlier plan, in that format alone"
+    assert all((logs / name).stat().st_size > 1000 for name in names[:2])
+
+
 @pytest.mark.parametrize(
     "order", [pytest.param(name, marks=pytest.mark.slow) for name in ("shuffled", "with_replacement")] + ["sequential"]
 )

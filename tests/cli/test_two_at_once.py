@@ -18,9 +18,11 @@ from matplotlib.image import imread
 
 from gd_lightning import History
 from gd_lightning.cli.saved_config import settle_version
+from gd_lightning.cli.subcommands.compare_directory import CLAIMS
+from gd_lightning.experiments import Report
 from gd_lightning.tracking import run_directory
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.locks import held
+from gd_lightning.tracking.locks import claimed, held
 from gd_lightning.tracking.run_directory import claim_directory, claim_file, claim_within
 from tests.conftest import ROOT, TIMEOUT, CommandLine
 
@@ -259,6 +261,28 @@ def test_two_comparisons(
     assert other == [0]
     assert len(list(tmp_path.rglob("history.csv"))) == 2
     _check_whole(tmp_path)
+
+
+@pytest.mark.parametrize("words", [("RUN",), pytest.param(COMPARE[1:], marks=pytest.mark.slow)])
+def test_reports_are_written_in_turn(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Each replaces the event files of the former one, which two at once would both remove."""
+    run, there, save, others = command_line.fit(*SHORT), tmp_path / "there", Report.save, list[bool]()
+
+    def saved(report: Report, directory: Path) -> None:
+        with claimed(directory / CLAIMS / "report") as is_free:
+            others.append(is_free)
+        save(report, directory)
+
+    monkeypatch.setattr(Report, "save", saved)
+    command = ["compare", *(str(run) if word == "RUN" else word for word in words), "--directory", str(there)]
+    for _ in range(2):
+        assert command_line(*command) == 0, command_line.err
+        assert not (there / CLAIMS).exists()
+    assert others == [False, False]
+    assert len(list(there.glob("*tfevents*"))) == 1
+    _check_whole(there)
 
 
 def _check_whole(root: Path) -> None:

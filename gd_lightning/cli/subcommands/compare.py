@@ -22,6 +22,7 @@ from gd_lightning.experiments.comparison.members import check_target
 from gd_lightning.experiments.comparison.table import check_columns
 from gd_lightning.plots.comparison.figure import checked_panels
 from gd_lightning.plots.style import checked_formats
+from gd_lightning.tracking.checkpoint_file import clear_parts
 from gd_lightning.tracking.locks import in_turn
 from gd_lightning.tracking.run_directory import LOGS
 from gd_lightning.tracking.run_reader import find_runs, read_run
@@ -139,6 +140,7 @@ def _show(report: Report, directory: Path, animate: str | None, is_whole: bool) 
         is_whole: Whether all runs are finished, so that nothing is to be claimed any more.
     """
     with in_turn(directory / CLAIMS / "report"):
+        clear_parts(directory)
         try:
             report.save(directory)
         finally:

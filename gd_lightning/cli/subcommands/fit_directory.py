@@ -14,6 +14,7 @@ from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.checkpoint_file import clear_parts
 from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, forget, missing_directories, remove_empty
 
@@ -91,6 +92,7 @@ class FitFiles:
             return
         directory.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(held(directory))
+        clear_parts(directory)
         if self._run is not None and self._run.has_gone_on:
             raise InputError(
                 f"cannot continue {self._run.name}, because another process has just done so; repeat the command to "

@@ -101,11 +101,12 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Check that a checkpoint's options are plain values, as they could be given on the command line.
 
     Raises:
-        InputError: An option is a tensor.
+        InputError: An option is a tensor, or a limit of the run is no number.
     """
     with _told(path):
         for name in ("hyper_parameters", "datamodule_hyper_parameters"):
             plain(checkpoint.get(name, {}), name)
+        _LIMITS(checkpoint, "")
 
 
 def check_state(state: Any, new: Any, where: str, path: Path) -> None:
@@ -274,6 +275,9 @@ _OPTIMIZER = fields(
     }
 )
 
+_LIMITED = {"limits": named(optional(position))}
+_LIMITS = fields({}, {_POSITION: fields({}, _LIMITED)})  # of the Trainer, whose options no config has
+
 _TO_CONTINUE = fields(
     {
         "loops": fields({"fit_loop": _FIT_LOOP}),
@@ -300,7 +304,7 @@ _TO_CONTINUE = fields(
             {
                 "callback_metrics": named(_metric),
                 "generators": named(_generator_states),
-                "limits": named(optional(position)),
+                **_LIMITED,
             },
         ),
         _COUNTS: named(fields({"until": number, "lowest": number, "waited": number})),

@@ -205,6 +205,13 @@ def test_a_checkpoint_of_a_later_version_is_refused_by_name(command_line: Comman
         RegressionModule.load_from_checkpoint(use.path)
 
 
+def test_limits_that_are_none_are_refused_where_no_config_has_them(command_line: CommandLine) -> None:
+    use = Damaged(command_line, "predict", with_config=False)
+    for kind in ("a number", "a tensor", "text", "a list"):
+        assert use.use(damaged(use.state, ("gd_lightning_position", "limits"), kind)) == 2, kind
+        assert "gd_lightning_position.limits" in command_line.err
+
+
 def _callback_state(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return (each for name, each in state["callbacks"].items() if name.startswith("EarlyStopping"))
 

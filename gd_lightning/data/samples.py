@@ -194,7 +194,10 @@ def draw_pair(problem: Problem) -> Pair:
             raise InputError(
                 f"cannot use {letter} of {name}, because it is a {type(values).__name__}; make it a tensor"
             )
-        if values.ndim != 2 or 0 in values.shape:
+        if values.ndim == 2 and 0 in values.shape:
+            what = "columns" if len(values) else "rows"
+            raise InputError(f"cannot use {letter} of {name}, because it has no {what}; give at least one")
+        if values.ndim != 2:
             raise InputError(
                 f"cannot use {letter} of shape {tuple(values.shape)} from {name}, because it must be {shape} with x of "
                 f"shape {tuple(x.shape)} and y of shape {tuple(y.shape)}; reshape a column with {letter}.reshape(-1, 1)"

@@ -16,6 +16,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.options import PACKAGES, class_spec
 from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
@@ -39,7 +40,6 @@ TRAINS_NOTHING = (
     "cannot train with these options, because they leave no update to make; leave out the limit that does so"
 )
 _COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # of a data frame or table
-_CLASSES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 
 
 def sections(
@@ -52,7 +52,8 @@ def sections(
 
     Args:
         options: Options of any of the three, and those of the columns of a data frame or table; ``epochs``
-            stands for ``max_epochs``, and the name of an optimiser or a scheduler of torch for its class.
+            stands for ``max_epochs``. An optimiser and a scheduler are a class, a ``functools.partial`` of one with its
+            arguments, a name in torch, or a mapping with ``class_path`` and ``init_args``.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
@@ -74,9 +75,7 @@ def sections(
         if name in given[section]:
             raise InputError(f"cannot take {option} twice; give it once, by its name or in {section}")
         given[section][name] = value
-    for name, module in _CLASSES.items():
-        if isinstance(spec := given["model"].get(name), str):
-            given["model"][name] = {"class_path": spec if "." in spec else f"{module}.{spec}"}
+    given["model"] |= {name: class_spec(name, given["model"][name]) for name in PACKAGES if name in given["model"]}
     plain = {section: as_python(values) for section, values in given.items()}
     # What a function makes for each run of a comparison is checked when it is made.
     check_trainer_options({name: value for name, value in plain["trainer"].items() if not inspect.isroutine(value)})

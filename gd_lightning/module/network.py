@@ -264,6 +264,11 @@ def _check_parameters(network: nn.Module) -> None:
         raise InputError(
             f"cannot train {type(network).__name__}, because it has no parameters; give a network that has some"
         )
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise InputError(
+            f"cannot train {type(network).__name__}, because its parameters are on the device meta, without values; "
+            "give a network made on the CPU"
+        )
     if any(map(is_lazy, network.parameters())):
         raise InputError(
             f"cannot train {type(network).__name__}, because it has parameters without sizes; give a network that "

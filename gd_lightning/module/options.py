@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -24,6 +26,36 @@ OPTIONS = (
     *("in_features", "out_features", "optimizer", "lr_scheduler", "engine"),
 )
 """Names of the options that are hyperparameters of a module: all but a network of one's own."""
+
+
+PACKAGES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
+"""Where a class is looked up that an option names without its package."""
+
+
+def class_spec(option: str, given: Any) -> Any:
+    """Return a class as plain values; what stands for none is returned as it is, to be refused where it is used.
+
+    Args:
+        option: optimizer or lr_scheduler.
+        given: A class, or a ``functools.partial`` of one; the name of one; or a mapping with a class or a name in
+            ``class_path``.
+
+    Example:
+        >>> import functools, torch
+        >>> class_spec("optimizer", functools.partial(torch.optim.Adam, eps=1e-6))
+        {'class_path': 'torch.optim.adam.Adam', 'init_args': {'eps': 1e-06}}
+    """
+    if isinstance(given, functools.partial) and not given.args:
+        made = class_spec(option, given.func)
+        return {**made, "init_args": given.keywords} if isinstance(made, dict) else given
+    if isinstance(given, Mapping):
+        path = class_spec(option, path) if isinstance(path := given.get("class_path"), (str, type)) else {}
+        return {**given, **path}
+    if isinstance(given, type):
+        return {"class_path": f"{given.__module__}.{given.__qualname__}"}
+    if isinstance(given, str):
+        return {"class_path": given if "." in given else f"{PACKAGES[option]}.{given}"}
+    return given
 
 
 def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +123,13 @@ def _check_types(options: Mapping[str, Any]) -> None:
         for name in names:
             if not _TYPES[words](options[name]):
                 raise InputError(f"cannot use {kind_of(options[name])} as {name}; give {words}")
+    for name in PACKAGES:
+        for key, value in ((options[name] or {}).get("init_args") or {}).items():
+            if inspect.isroutine(value):  # which Lightning would drop from the hyperparameters
+                raise InputError(
+                    f"cannot use a function as {key} of {name}, because checkpoints hold plain values; use another "
+                    "class, or override configure_optimizers"
+                )
 
 
 def _is_number(value: object) -> bool:

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from gd_lightning.errors import InputError
 from gd_lightning.plain_numbers import as_python
-from gd_lightning.problems.exact_numbers import as_array, as_numbers
+from gd_lightning.problems.exact_numbers import as_array, as_numbers, without_tensors
 from gd_lightning.problems.frames import DataFrame, Frame, columns_of, frame_inputs, is_frame
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.tables import Names, Table
@@ -55,7 +55,7 @@ class Arrays(Problem):
     ) -> None:
         self.x, of_x = numbers_of(x, "x")
         self.y, of_y = numbers_of(y, "y")
-        self.has_column = is_frame(y) or np.ndim(y) == 2
+        self.has_column = is_frame(y) or np.ndim(without_tensors(y, "y")) == 2
         """Whether the targets are given as columns, and not as a vector."""
         if len(self.x) != len(self.y):
             raise InputError(
@@ -177,17 +177,18 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
     if is_frame(given):
         names = columns_of(given).header
         return frame_inputs(given, names), names
-    if isinstance(given, Tensor):
-        values = _from_tensor(given, name)
-    elif hasattr(given, "to_numpy"):  # a column of a frame
+    if not isinstance(given, Tensor) and hasattr(given, "to_numpy"):  # a column of a frame
         own = getattr(given, "name", None)
         named = name if own in (None, "") else str(own)
         return frame_inputs({named: given}, [named]), None if own in (None, "") else [named]
-    else:
-        values = torch.from_numpy(_own(as_numbers(_array(given, name), name)))
+    values = torch.from_numpy(_own(as_numbers(_array(given, name), name)))
     if values.ndim == 1:
         values = values[:, None]
-    if values.ndim != 2 or 0 in values.shape:
+    if values.ndim == 2 and 0 in values.shape:
+        raise InputError(
+            f"cannot use {name}, because it has no {'columns' if len(values) else 'rows'}; give at least one"
+        )
+    if values.ndim != 2:
         raise InputError(
             f"cannot use {name} of shape {tuple(values.shape)}, because it has to have one row for each sample, and a "
             f"column for each {'feature' if name == 'x' else 'target'}; reshape it"
@@ -224,33 +225,8 @@ def inputs_of(given: Any, features: Sequence[str] | None, columns: Any = None) -
     return numbers_of(given, "x")[0]
 
 
-def _from_tensor(given: Tensor, name: str) -> Tensor:
-    if given.is_complex() or given.layout is not torch.strided or given.is_quantized:
-        kind = given.dtype if given.is_complex() or given.is_quantized else given.layout
-        raise InputError(f"cannot use {name}, because it is a tensor of {kind}; give a dense tensor of real numbers")
-    given = given.detach().cpu()  # data are read here; a run brings them to where it trains
-    if given.is_floating_point():
-        return given if given.dtype in (torch.float32, torch.float64) else given.float()
-    return torch.from_numpy(_own(as_numbers(given.numpy(), name)))
-
-
 def _array(given: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return an array of anything that NumPy can convert.
-
-    Raises:
-        InputError: NumPy cannot convert it, or some values are masked.
-    """
-    if np.ma.is_masked(given):
-        raise InputError(f"cannot use {name}, because values of it are masked; drop these rows, or fill them")
-    if hasattr(given, "tocsr"):
-        raise InputError(f"cannot use {name}, because it is a sparse {type(given).__name__}; give its toarray()")
-    try:
-        values = as_array(given)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"cannot use {name}, because its rows have different lengths, or are not numbers; give an array of shape "
-            "(N, columns)"
-        ) from error
+    values = as_array(given, name)
     if values.ndim == 0:
         raise InputError(f"cannot use {_kind_of(given)} as {name}; give an array with a row for each sample")
     return values

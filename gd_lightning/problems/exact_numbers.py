@@ -10,7 +10,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import EXACT
@@ -19,12 +21,70 @@ _NUMBERS = (Real, Decimal, np.bool_)
 _WAY_OF_TIMES = "write it as a number, such as the days since the first one"
 
 
-def as_array(given: Any) -> NDArray[Any]:
-    """Convert a list or another object to a NumPy array; integers are kept."""
-    values = np.asarray(given)
-    if isinstance(given, (list, tuple)) and values.dtype == np.float64 and (np.abs(values) > EXACT).any():
-        return np.asarray(given, object)  # NumPy takes whole numbers of more than 63 bits for floats
+def as_array(given: Any, name: str) -> NDArray[Any]:
+    """Convert a tensor, a list or another object to a NumPy array; integers are kept.
+
+    Args:
+        given: Anything.
+        name: Its name in messages.
+
+    Raises:
+        InputError: NumPy cannot convert it, or some values are masked, or it is sparse.
+    """
+    given = without_tensors(given, name)
+    check_masks(given, name)
+    if hasattr(given, "tocsr"):
+        raise InputError(f"cannot use {name}, because it is a sparse {type(given).__name__}; give its toarray()")
+    try:
+        values = np.asarray(given)
+        if isinstance(given, (list, tuple)) and values.dtype == np.float64 and (np.abs(values) > EXACT).any():
+            return np.asarray(given, object)  # NumPy takes whole numbers of more than 63 bits for floats
+    except MemoryError:
+        raise
+    except Exception as error:  # objects of other libraries raise what they like
+        raise InputError(
+            f"cannot use {name}, because its rows have different lengths, or are not numbers; give an array of shape "
+            "(N, columns)"
+        ) from error
     return values
+
+
+def check_masks(given: Any, name: str) -> None:
+    """Refuse masked values, of which NumPy would take what lies below the mask.
+
+    Raises:
+        InputError: A value of an array, or of an array in a list, is masked.
+    """
+    rows = given if isinstance(given, (list, tuple)) else ()
+    if np.ma.is_masked(given) or any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
+        raise InputError(f"cannot use {name}, because values of it are masked; drop these rows, or fill them")
+
+
+def without_tensors(given: Any, name: str) -> Any:
+    """Return a tensor, or a list with tensors, as an array that shares their values, and all else as it is.
+
+    Raises:
+        InputError: A tensor does not hold real numbers, one in each place.
+    """
+    if isinstance(given, Tensor):
+        return _values_of(given, name)
+    if isinstance(given, (list, tuple)) and any(isinstance(part, Tensor) for part in given):
+        return [_values_of(part, name) if isinstance(part, Tensor) else part for part in given]
+    return given
+
+
+def _values_of(given: Tensor, name: str) -> NDArray[Any]:
+    kind: object = given.dtype if given.is_complex() or given.is_quantized else given.layout
+    kind = "rows of different lengths" if given.is_nested else "the device meta" if given.is_meta else kind
+    if kind is not torch.strided:
+        raise InputError(f"cannot use {name}, because it is a tensor of {kind}; give a dense tensor of real numbers")
+    values = given.detach().cpu().resolve_neg()  # data are read here; a run brings them to where it trains
+    has_own = not values.is_floating_point() or values.dtype in (torch.float32, torch.float64)
+    try:
+        return (values if has_own else values.float()).numpy()
+    except (RuntimeError, TypeError) as error:  # a subclass without values, or a type that NumPy lacks
+        kind = f"{type(given).__name__} of {given.dtype}"
+        raise InputError(f"cannot use {name}, because it is a {kind}; give a dense tensor of real numbers") from error
 
 
 def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
@@ -38,7 +98,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
         InputError: A value is not a real number, or has more digits than float64.
     """
     kind = values.dtype.kind
-    if kind == "O" and all(isinstance(value, _NUMBERS) for value in values.flat):
+    if kind == "O" and is_numeric(values):
         check_exact(values, name)
         return values.astype(np.float64)
     if kind not in "biuf":
@@ -48,6 +108,12 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
     if kind in "iu" and values.dtype.itemsize > 4:
         check_exact(values, name)
     return values.astype(np.float32 if kind == "f" and values.dtype.itemsize <= 4 else np.float64, copy=False)
+
+
+def is_numeric(values: NDArray[Any]) -> bool:
+    """Whether all values of an array are numbers, complex ones included, which are refused as such."""
+    kind = values.dtype.kind
+    return all(isinstance(value, _NUMBERS) for value in values.flat) if kind == "O" else kind in "biufc"
 
 
 def check_exact(values: NDArray[Any], name: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
+from gd_lightning.problems.exact_numbers import as_array, as_numbers, is_numeric, without_tensors
 from gd_lightning.problems.tables import Names, Table
 
 if TYPE_CHECKING:  # pyarrow takes 0.2 s to import
@@ -30,7 +31,8 @@ def is_frame(given: object) -> bool:
     """Whether an object is a data frame: of pandas, of polars, of Arrow, or a mapping from names to columns."""
     is_column = hasattr(given, "to_numpy")  # which in some libraries is a stream of Arrow, too
     has_columns = hasattr(type(given), "columns") or (hasattr(given, "__arrow_c_stream__") and not is_column)
-    return isinstance(given, Mapping) or has_columns
+    is_sparse = hasattr(given, "tocsr")  # of which one form is a mapping from places to values
+    return (isinstance(given, Mapping) and not is_sparse) or has_columns
 
 
 class Frame(Table):
@@ -145,7 +147,7 @@ def columns_of(frame: Any) -> NamedColumns:
     elif hasattr(frame, "iloc"):  # pandas, whose labels may be of any type, and whose index is not a column
         columns = [(label, frame.iloc[:, i]) for i, label in enumerate(frame.columns)]
     else:
-        return FrameColumns("the frame", frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame))
+        return FrameColumns("the frame", _as_table(frame))
     if not columns:
         raise InputError("cannot use the frame, because it has no columns; give at least one")
     arrays = [_arrow(name, column) for name, column in columns]
@@ -156,21 +158,38 @@ def columns_of(frame: Any) -> NamedColumns:
     return FrameColumns("the frame", pa.table(arrays, [str(name) for name, _ in columns]))
 
 
+def _as_table(frame: Any) -> Any:
+    """Return the Arrow table of a frame that can make one."""
+    import pyarrow as pa
+
+    try:
+        return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
+    except MemoryError:
+        raise
+    except Exception as error:  # of the library of the frame
+        kind = type(frame).__name__
+        raise InputError(
+            f"cannot use the frame, because a {kind} does not become an Arrow table; give a mapping of columns"
+        ) from error
+
+
 def _arrow(name: Any, column: Any) -> Any:
     """Return a column as an Arrow array; one of mixed values as texts, which are refused where it is used."""
     import pyarrow as pa
 
+    known = f"column {str(name)!r} of the frame"
     if hasattr(column, "to_arrow"):  # of polars
         column = column.to_arrow()
-    if isinstance(column, Tensor):
-        column = column.detach().cpu().numpy()
-    if isinstance(column, np.ndarray) and column.dtype == np.float16:
-        column = column.astype(np.float32)
-    if len(np.shape(column)) > 1:
-        raise InputError(
-            f"cannot use column {str(name)!r}, because it is of shape {np.shape(column)}; give one value for each row"
-        )
+    column = without_tensors(column, known)
+    if isinstance(column, np.ndarray) and column.dtype.kind in "biufc":  # of any width, in any byte order
+        own = column.dtype.newbyteorder("=")
+        column = column.astype(own, copy=False) if column.dtype.kind in "biu" else as_numbers(column, known)
     try:
         return pa.array(column, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in np.asarray(column, object)], pa.string())
+        values = as_array(column, known)
+    if values.ndim != 1:
+        raise InputError(f"cannot use {known}, because it is of shape {values.shape}; give one value for each row")
+    if is_numeric(values):
+        return pa.array(as_numbers(values, known), from_pandas=True)
+    return pa.array([None if value is None else str(value) for value in values], pa.string())

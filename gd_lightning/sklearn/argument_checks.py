@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from sklearn.utils import validation
 
 from gd_lightning.errors import InputError
+from gd_lightning.problems.exact_numbers import as_array, as_numbers, check_masks, without_tensors
+
+_NAMES = ("X", "y")
 
 
 def validated(estimator: Any, x: Any, reset: bool) -> NDArray[np.float64]:
@@ -42,7 +45,7 @@ def validated_weights(given: Any, samples: int) -> NDArray[np.float64]:
     Raises:
         InputError: They are not one finite number of 0 or more per sample, or all are 0.
     """
-    weights = np.asarray(given, dtype=np.float64)
+    weights = as_numbers(as_array(given, "sample_weight"), "sample_weight").astype(np.float64)
     weights = np.full(samples, weights) if weights.ndim == 0 else weights
     if weights.shape != (samples,):
         raise InputError(f"cannot weigh {samples} samples by weights of shape {weights.shape}; give one for each")
@@ -54,6 +57,9 @@ def validated_weights(given: Any, samples: int) -> NDArray[np.float64]:
 
 
 def _validate(estimator: Any, *given: Any, **options: Any) -> Any:
+    given = tuple(without_tensors(each, name) for each, name in zip(given, _NAMES, strict=False))
+    for each, name in zip(given, _NAMES, strict=False):
+        check_masks(each, name)
     if hasattr(validation, "validate_data"):  # since 1.6
         return validation.validate_data(estimator, *given, **options)
     return estimator._validate_data(*given, **options)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
-from gd_lightning import Arrays, InputError, Problem, RegressionDataModule, RegressionModule, as_problem
+from gd_lightning import Arrays, Frame, InputError, Problem, RegressionDataModule, RegressionModule, as_problem, fit
+from gd_lightning.data.samples import draw_pair
 from gd_lightning.problems import inputs_of
+from gd_lightning.problems.arrays import numbers_of
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
 
@@ -35,6 +41,15 @@ class Sparse:
 
     def toarray(self) -> Any:
         return X
+
+
+class NoFrame:
+    columns = ("a", "b")
+
+
+def _fake() -> torch.Tensor:
+    with FakeTensorMode():
+        return torch.ones(2, 1)
 
 
 def _csv(tmp_path: Path) -> Path:
@@ -63,6 +78,24 @@ ADVICE: dict[str, tuple[Do, Do]] = {
     "its columns have no names; give a DataFrame": (_given((X, Y), targets="y"), _given(FRAME, targets="y")),
     "cannot train on {}; give (x, y)": (_given(X), _given((X, Y))),
     "the frame, because it has no columns; give at least one": (_pair(x={}), _pair(x={"a": Y})),
+    "cannot use {}, because it has no {}; give at least one": (_pair(x=X[:0]), _pair()),
+    "cannot use {} of {}, because it has no {}; give at least one": (
+        lambda _: draw_pair(Frame({"a": ["b", "b"], "y": [1, 2]}, categories="auto")),
+        lambda _: draw_pair(Frame({"a": ["b", "c"], "y": [1, 2]}, categories="auto")),
+    ),
+    "does not become an Arrow table; give a mapping": (_given(NoFrame()), _given(FRAME)),
+    "because it is a {}; give a dense tensor": (
+        lambda _: numbers_of(_fake(), "x"),
+        lambda _: numbers_of(torch.ones(2, 1), "x"),
+    ),
+    "parameters are on the device meta, without values; give a network": (
+        lambda _: fit((X, Y), epochs=1, network=nn.Linear(X.shape[1], 1, device="meta")),
+        lambda _: fit((X, Y), epochs=1, network=nn.Linear(X.shape[1], 1)),
+    ),
+    "because checkpoints hold plain values; use another class": (
+        lambda _: fit((X, Y), epochs=1, lr_scheduler=partial(LambdaLR, lr_lambda=lambda epoch: 1.0)),
+        lambda _: fit((X, Y), epochs=1, lr_scheduler=partial(StepLR, step_size=1)),
+    ),
     "a column for each {}; reshape it": (_pair(x=X.reshape(3, 2, 1)), _pair()),
     "a value that is not finite, first": (_pair(x=[[1, np.nan], [2, 3]], y=[1, 2]), _pair(x=[[2, 3]], y=[2])),
     "because the features have no names; give an array": (

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from gd_lightning import compare, fit, load, plan, sweep
 from gd_lightning.errors import InputError
+from gd_lightning.sklearn import GradientDescentRegressor
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 Y = X @ [1.0, 2.0]
@@ -83,6 +86,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "a scheduler without what it needs": {"lr_scheduler": "StepLR"},
     "a number as network": {"network": 3},
     "a function that makes a number": {"network": lambda *_: 3},
+    "a class that is no optimiser": {"optimizer": int},
+    "a function as optimiser": {"optimizer": lambda parameters: parameters},
+    "a function in a scheduler": {
+        "lr_scheduler": {"class_path": "LambdaLR", "init_args": {"lr_lambda": lambda epoch: 1}}
+    },
+    "a network without values": {"network": nn.Linear(2, 1, device="meta")},
     "micro-batches in words": {"micro_batch_size": "x"},
 }
 
@@ -126,3 +135,29 @@ def test_a_network_and_what_makes_one_are_the_same() -> None:
     layer = nn.Linear(2, 1)
     runs = [fit((X, Y), epochs=2, network=network) for network in (layer, lambda *_: layer)]
     assert all(run.summary.updates == 2 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("Adam", {"eps": 0.1}), ("RMSprop", {"alpha": 0.5}), ("AdamW", {"weight_decay": 0.1})]
+)
+def test_a_class_is_given_as_itself_or_by_a_name(name: str, arguments: dict[str, float]) -> None:
+    kind, step = getattr(torch.optim, name), torch.optim.lr_scheduler.StepLR
+    forms: tuple[tuple[Any, Any], ...] = (
+        ({"class_path": f"torch.optim.{name}", "init_args": arguments}, partial(step, step_size=1)),
+        ({"class_path": name, "init_args": arguments}, {"class_path": "StepLR", "init_args": {"step_size": 1}}),
+        ({"class_path": kind, "init_args": arguments}, {"class_path": step, "init_args": {"step_size": 1}}),
+        (partial(kind, **arguments), {"class_path": f"{step.__module__}.StepLR", "init_args": {"step_size": 1}}),
+    )
+    given: dict[str, Any] = {"batch_size": 5, "epochs": 3}
+    runs = [fit((X, Y), optimizer=form, lr_scheduler=scheduler, **given) for form, scheduler in forms]
+    fitted = [GradientDescentRegressor(optimizer=form, lr_scheduler=scheduler, **given) for form, scheduler in forms]
+    losses = [run.history.last("train_loss") for run in runs]
+    assert len(set(losses)) == 1
+    assert len({tuple(model.fit(X, Y).loss_curve_) for model in fitted}) == 1
+    bare = fit((X, Y), optimizer=kind, **given).history.last("train_loss")
+    assert bare == fit((X, Y), optimizer=name, **given).history.last("train_loss") != losses[0]
+
+
+def test_a_checkpoint_callback_keeps_checkpoints(tmp_path: Path) -> None:
+    fit((X, Y), epochs=2, callbacks=ModelCheckpoint(tmp_path, monitor="train_loss"))
+    assert list(tmp_path.glob("*.ckpt"))

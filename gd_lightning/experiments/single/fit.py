@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -227,6 +228,8 @@ def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: P
     callbacks += [
         made() for made in (Forecast, StopOnDivergence) if not any(isinstance(each, made) for each in callbacks)
     ]
+    if any(isinstance(each, Checkpoint) for each in callbacks):
+        given["enable_checkpointing"] = options.get("enable_checkpointing", True)
     if directory is not None:
         given = {"logger": TensorBoardLogger(directory.parent, "", directory.name, default_hp_metric=False), **given}
         callbacks += [Pictures(), LastCheckpoint()]

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -71,8 +72,18 @@ def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
     sizes, values = options["hidden_sizes"], options["initialization"]
     options["hidden_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes or []
     options["initialization"] = dict(values) if isinstance(values, Mapping) else values
+    for name in ("optimizer", "lr_scheduler"):
+        options[name] = _as_spec(options[name])
     check_options(options)
     return options
+
+
+def _as_spec(given: Any) -> Any:
+    """Return a class, or a partial with its options, as plain values; what is neither is returned as it is."""
+    made, named = (given.func, given.keywords) if isinstance(given, partial) and not given.args else (given, {})
+    if not isinstance(made, type):
+        return given
+    return {"class_path": f"{made.__module__}.{made.__qualname__}", "init_args": as_python(dict(named))}
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Literal
 
+import numpy as np
 import pytest
 import yaml
+from sklearn.metrics import r2_score
 
-from gd_lightning import SteepLine, fit
+from gd_lightning import SteepLine, fit, plan
+from gd_lightning.experiments import LocalPlan, Trial
 from tests.conftest import CommandLine
 
 
@@ -37,6 +41,34 @@ def test_in_python_it_ends_lowest_where_no_rate_reaches_the_target() -> None:
     assert best.history["train_loss"][-1] <= min(run.history["train_loss"][-1] for run in ends)
 
 
-def test_without_a_theory_it_is_refused(command_line: CommandLine) -> None:
-    assert command_line("fit", "--model.lr=best", "--model.hidden_sizes", "[3]") == 2
-    assert "cannot find the best lr, because the loss of these options is not quadratic" in command_line.err
+def test_of_a_network_it_is_the_one_that_plan_advises_by_a_trial(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trial, "most_updates", 40)
+    monkeypatch.setattr(Trial, "fewest_updates", 20)
+    options = ("--model.hidden_sizes", "[3]", "--trainer.max_epochs", "1", "--data.standardize", "both")
+    command_line.fit("--model.lr=best", *options)
+    said = re.search(r"lr is (\S+): the lowest train loss in a trial of \d+ updates", command_line.err)
+    assert said is not None, command_line.err
+    made = plan(SteepLine(), hidden_sizes=[3], epochs=1, standardize="both")
+    assert isinstance(made, LocalPlan)
+    assert 0.9 * made.safe_lr <= float(said[1]) <= made.safe_lr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", ["full", 64, 16, 1])
+def test_a_network_learns_a_table_with_it_at_any_batch_size(batch_size: int | Literal["full"]) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(800, 8))
+    f = z[:, 0] + np.sin(2 * z[:, 1]) + 0.5 * z[:, 2] * z[:, 3] + 0.3 * rng.normal(size=800)
+    x, y = (z + 3) * 10.0 ** np.linspace(-3, 6, 8), 140_000 + 50_000 * f
+    epochs = {"full": 400, 64: 60, 16: 30, 1: 10}[batch_size]
+    run = fit((x[:600], y[:600]), hidden_sizes=[64, 64], batch_size=batch_size, lr="best", epochs=epochs)
+    assert run.summary.outcome == "completed"
+    assert r2_score(y[600:], run.predict(x[600:])) > 0.75
+
+
+@pytest.mark.parametrize("others", [["--optimizer", "Adam"], ["--model.momentum", "1", "--model.hidden_sizes", "[3]"]])
+def test_without_a_theory_it_is_refused(command_line: CommandLine, others: list[str]) -> None:
+    assert command_line("fit", "--model.lr=best", *others) == 2
+    assert "cannot plan" in command_line.err

@@ -211,7 +211,7 @@ LR = ("--model.lr", "0.01")
         (["--batch_sizes", "full,1000"], "batch_size 1000, because there are only 100 training samples"),
         (["--batch_sizes", "full,x"], "cannot use 'x' as batch_size"),
         (["--batch_sizes", "full,1", "--lrs", "0.1,0.2,0.3"], "cannot give 3 lrs to 2 batch sizes"),
-        (["--lrs", "best", "--model.hidden_sizes", "[3]"], "cannot find the best lr"),
+        (["--lrs", "best", "--model.hidden_sizes", "[3]", "--model.momentum", "1"], "cannot plan with momentum 1"),
         (["--vary", "model.lr"], "cannot vary 'model.lr'; write an option and its values"),
         (["--vary", "model.lrr=1,2"], "there is no option"),
         (["--vary", "model.lr=0.1,x"], "model.lr"),

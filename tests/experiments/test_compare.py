@@ -99,7 +99,7 @@ def test_what_diverges_is_shown_and_told() -> None:
         ({"vary": {"lr": [1]}}, "cannot vary 'lr'"),
         ({"vary": {"data.batch_size": [1]}}, "cannot vary 'data.batch_size'"),
         ({"batch_sizes": ["full", 1], "lrs": [1, 2, 3]}, "cannot give 3 lrs to 2 batch sizes"),
-        ({"lrs": "best", "model": {"hidden_sizes": [3]}}, "cannot find the best lr"),
+        ({"lrs": "best", "model": {"hidden_sizes": [3], "momentum": 1.0}}, "cannot plan with momentum 1"),
         ({"batch_sizes": [1000]}, "batch_size 1000, because there are only"),
         ({"seeds": 0}, "cannot compare with 0 seeds"),
     ],

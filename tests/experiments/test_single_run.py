@@ -9,6 +9,7 @@ import os
 import pickle
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -403,3 +405,45 @@ def test_what_a_section_of_options_lacks_is_refused_in_a_sentence(section: str, 
 def test_a_target_that_is_no_train_loss_is_refused(target: Any) -> None:
     with pytest.raises(InputError, match="as a train loss"):
         compare(batch_sizes=["full"], seeds=1, target=target)
+
+
+@pytest.mark.parametrize(
+    ("given", "spec"),
+    [
+        (torch.optim.Adam, {"class_path": "torch.optim.Adam"}),
+        (partial(torch.optim.RMSprop, alpha=0.5), {"class_path": "torch.optim.RMSprop", "init_args": {"alpha": 0.5}}),
+        (
+            partial(torch.optim.AdamW, weight_decay=np.float64(0.1)),
+            {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.1}},
+        ),
+    ],
+)
+def test_an_optimiser_may_be_its_class(given: Any, spec: dict[str, Any]) -> None:
+    losses = [fit(batch_size=10, epochs=2, optimizer=each).history["train_loss"] for each in (given, spec)]
+    assert np.array_equal(*losses, equal_nan=True)
+    assert np.nanmax(losses[0][1:]) < losses[0][0]
+
+
+def test_a_scheduler_may_be_its_class_and_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
+    run = fit(epochs=4, lr=0.01, lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=2))
+    spec = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2}}
+    assert (
+        run.history["train_loss"].tolist() == fit(epochs=4, lr=0.01, lr_scheduler=spec).history["train_loss"].tolist()
+    )
+    kept = load(run.save(tmp_path / "run")).module.hparams["lr_scheduler"]
+    assert kept["class_path"].endswith("StepLR")
+    assert kept["init_args"] == {"step_size": 2}
+
+
+@pytest.mark.parametrize("given", [torch.optim.Adam([torch.ones(1)]), lambda parameters: None, 3])
+def test_what_is_no_class_is_refused_as_an_optimiser(given: Any) -> None:
+    with pytest.raises(InputError, match="give a mapping with class_path and init_args"):
+        fit(optimizer=given)
+
+
+def test_callbacks_are_taken_that_lightning_refuses_with_our_defaults(tmp_path: Path) -> None:
+    callbacks = [ModelCheckpoint(dirpath=tmp_path, monitor="train_loss"), TQDMProgressBar()]
+    assert fit(batch_size=10, epochs=2, callbacks=callbacks).summary.outcome == "completed"
+    assert len(list(tmp_path.glob("*.ckpt"))) == 1
+    with pytest.raises(InputError, match="enable_checkpointing=False"):
+        fit(epochs=1, callbacks=[ModelCheckpoint(dirpath=tmp_path)], enable_checkpointing=False)

@@ -122,7 +122,7 @@ class FitVariants:
             InputError: These options cannot be compared.
         """
         said = list[str]()
-        best = functools.partial(_best_lr, command, variant, said)
+        best = functools.partial(_best_lr, command, variant, said, options["lrs"] is not None)
         sizes, varied = _batch_sizes(options, variant), _varied(options["vary"])
         lrs = None if options["lrs"] is None else _as_texts(options["lrs"])
         settings = combinations(sizes, lrs, varied, best)
@@ -226,13 +226,13 @@ def _batch_sizes(options: Mapping[str, Any], configured: Variant) -> list[str]:
     return sizes
 
 
-def _best_lr(command: Trains, variant: Variant, said: list[str], size: str | None) -> str:
+def _best_lr(command: Trains, variant: Variant, said: list[str], by_trial: bool, size: str | None) -> str:
     """Return the learning rate that is best at a batch size, and add to what is said what it is best for."""
     asked = variant.batch_size if size is None else _as_size(size)
     of_size = Variant.of(asked, variant.train_samples, variant.drop_last)
     limits = command.options.values.trainer
     epochs = most_epochs(limits.max_epochs, limits.max_steps, of_size)
-    found = best_lr(command.model, command.datamodule, asked, epochs)
+    found = best_lr(command.model, command.datamodule, asked, epochs, by_trial)
     said.append(found.sentence(of_size.batch_size))
     return f"{found.lr:g}"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,8 +70,8 @@ def compare(
         batch_sizes: One or several; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` where
             ``vary`` is given.
         lrs: One learning rate for all, one per batch size, or best: by theory the fastest to the target within these
-            epochs, or else that with the lowest loss at their end, as the report says; None: the one in ``model``, or
-            best.
+            epochs, or else that with the lowest loss at their end, as the report says, and of other models than linear
+            regressors by a trial; None: the one in ``model``, or best by theory.
         seeds: Number of seeds, counted up from the one in ``data``.
         vary: Options of data, model and trainer with their values, such as {"model.momentum": [0.0, 0.9]}.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
@@ -151,17 +152,18 @@ class _Request:
         settings = combinations(sizes, lrs, self.vary, self._best)
         if lrs is None and not self.vary and not {"lr", "optimizer"} & set(self.options["model"]):
             try:
-                settings = combinations(sizes, ["best"], self.vary, self._best)
+                settings = combinations(sizes, ["best"], self.vary, partial(self._best, by_trial=False))
             except InputError:  # of other models than linear regressors, it is the usual one
                 self.said.clear()
         return settings
 
-    def _best(self, batch_size: BatchSize | None) -> float:
+    def _best(self, batch_size: BatchSize | None, by_trial: bool = True) -> float:
         data = self._data(batch_size)
         with precision_of_run(self.options["trainer"].get("precision")):
             limits = {"max_epochs": 20, "max_steps": -1, **self.options["trainer"]}
             epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
-            found = best_lr(RegressionModule(**self.options["model"]), data, data.variant.batch_size, epochs)
+            module = RegressionModule(**self.options["model"])
+            found = best_lr(module, data, data.variant.batch_size, epochs, by_trial)
         self.said.append(found.sentence(data.variant.batch_size))
         return found.lr
 

@@ -96,7 +96,7 @@ def make_plan(
         InputError: No plan can be made with these options.
     """
     module.configure_for(data)
-    _refuse_other_updates(module)
+    refuse_other_updates(module)
     try:
         return _plan(module, data, max_epochs, begins)
     except NOT_COMPUTABLE as error:
@@ -161,7 +161,7 @@ def _batch_sizes(configured: Variant) -> Iterator[BatchSize]:
         yield 1
 
 
-def _refuse_other_updates(module: RegressionModule) -> None:
+def refuse_other_updates(module: RegressionModule) -> None:
     """Refuse updates other than those of SGD at one learning rate."""
     if module.hparams["optimizer"]:
         raise InputError("cannot plan for an optimizer other than SGD, because theory holds only for SGD; leave it out")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -72,7 +72,8 @@ def fit(
         trainer: Options of Lightning's ``Trainer``.
         options: Options of data, model and trainer by their names alone, such as ``batch_size=16, lr=0.05, epochs=50``,
             and ``targets`` of a data frame. The ``seed`` determines split, order and initial weights. The lr of a
-            linear regressor may be best: fastest to its target in these epochs, else with the lowest final loss.
+            linear regressor may be best: fastest to its target in these epochs, else with the lowest final loss; for
+            another network, best is the one with the lowest train loss in a trial.
 
     Returns:
         The :class:`~gd_lightning.Run`: its ``history``, ``summary`` and ``module``, and ``predict(x)``, ``plot()``,
@@ -222,14 +223,13 @@ def _continued(path: Path, problem: ProblemLike | None, given: dict[str, dict[st
 
 def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: Path | None) -> Trainer:
     """Return a Trainer with the callbacks of a run; callbacks that the user adds come after the recorder."""
-    given = {"max_epochs": 20, **TRAINER_DEFAULTS, **options}
-    added = given.pop("callbacks", None) or []
-    callbacks: list[Callback] = [recorder, *(added if isinstance(added, Sequence) else [added])]
+    added = options.get("callbacks") or []
+    added = added if isinstance(added, Sequence) else [added]
+    given = {"max_epochs": 20, **TRAINER_DEFAULTS, **_needed_by(added), **options}
+    callbacks: list[Callback] = [recorder, *added]
     callbacks += [
         made() for made in (Forecast, StopOnDivergence) if not any(isinstance(each, made) for each in callbacks)
     ]
-    if any(isinstance(each, Checkpoint) for each in callbacks):
-        given["enable_checkpointing"] = options.get("enable_checkpointing", True)
     if directory is not None:
         given = {"logger": TensorBoardLogger(directory.parent, "", directory.name, default_hp_metric=False), **given}
         callbacks += [Pictures(), LastCheckpoint()]
@@ -238,6 +238,12 @@ def _trainer(options: Mapping[str, Any], recorder: HistoryRecorder, directory: P
     if directory is not None:
         choose_directory(trainer, directory)
     return trainer
+
+
+def _needed_by(callbacks: Iterable[object]) -> dict[str, bool]:
+    """Return options of the Trainer without which it refuses these callbacks."""
+    needed = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
+    return {name: True for name, kind in needed.items() if any(isinstance(each, kind) for each in callbacks)}
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from gd_lightning.variants import BatchSize, Variant
 
 _NOT_QUADRATIC = "the loss of these options is not quadratic in the parameters"
 
+_NO_START: tuple[type[Exception], ...] = (StartError, *NOT_COMPUTABLE)
+
 
 @dataclass(frozen=True)
 class TriedRate:
@@ -86,7 +88,7 @@ def _tried(module: RegressionModule, data: RegressionDataModule, batch_size: Bat
     of_size.batch_size = batch_size
     try:
         plan = local_plan(module, of_size, [batch_size])
-    except (StartError, *NOT_COMPUTABLE) as error:
+    except _NO_START as error:
         raise InputError(
             f"cannot find the best lr, because no trial can be made from this start ({first_line(error)[:100]}); "
             "give a number, or standardize the data"

@@ -550,10 +550,6 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
             _alone(lambda: compare(batch_sizes=["full", 16], vary={"model.lr": [0.01, 0.02]}, seeds=1, max_epochs=1)),
         ],
     ),
-    "is not quadratic in the parameters; give a number, or see what plan says": (
-        _alone(lambda: compare(batch_sizes=["full"], lrs="best", model={"loss": "mae"}, seeds=1, max_epochs=1)),
-        [_alone(lambda: compare(batch_sizes=["full"], lrs=0.01, model={"loss": "mae"}, seeds=1, max_epochs=1))],
-    ),
     "cannot compare without runs; give the directories of runs": (
         _alone(lambda: Comparison.of([])),
         [_alone(lambda: compare(batch_sizes=["full"], lrs=0.01, seeds=1, max_epochs=1))],

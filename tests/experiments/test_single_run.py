@@ -420,7 +420,7 @@ def test_a_target_that_is_no_train_loss_is_refused(target: Any) -> None:
 )
 def test_an_optimiser_may_be_its_class(given: Any, spec: dict[str, Any]) -> None:
     losses = [fit(batch_size=10, epochs=2, optimizer=each).history["train_loss"] for each in (given, spec)]
-    assert np.array_equal(*losses, equal_nan=True)
+    assert np.array_equal(losses[0], losses[1], equal_nan=True)
     assert np.nanmax(losses[0][1:]) < losses[0][0]
 
 

@@ -143,7 +143,7 @@ class HistoryRecorder(Callback):
         # Determined now, while all processes respond: after an exception the others may be gone.
         self.directory, self.variant = directory_of(trainer), variant_of(trainer)
         path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        every = None if self.every_n_updates == "auto" else self.every_n_updates
+        every = None if self.every_n_updates == "auto" else min(self.every_n_updates, 2**62)  # within int64
         limit = RowLimit(float(trainer.estimated_stepping_batches), self.max_rows, every)
         is_known = self.train_loss_every == "auto" or (path is not None and path.knows_train_loss)
         self.updates_between_hooks = 0 if is_known else int(self.train_loss_every)

@@ -411,3 +411,13 @@ def test_two_fits_with_one_recorder_are_two_histories(make_trainer: MakeTrainer)
             RegressionModule(lr=0.01), RegressionDataModule(SteepLine())
         )
         assert len(recorder.history) == epochs + 1
+
+
+@pytest.mark.parametrize("every", [2**62, 2**63, 10**30])
+def test_an_interval_beyond_any_run_records_as_a_long_one_does(make_trainer: MakeTrainer, every: int) -> None:
+    pytest.importorskip("numba", reason="the fused engine is compiled by numba")
+    recorders = [HistoryRecorder(every_n_updates=number) for number in (every, 1000)]
+    for recorder in recorders:
+        trainer = make_trainer(max_epochs=2, callbacks=[recorder])
+        trainer.fit(RegressionModule(lr=0.01, engine="fused"), RegressionDataModule(SteepLine(), batch_size=10))
+    assert len({len(recorder.history) for recorder in recorders}) == 1

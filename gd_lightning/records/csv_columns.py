@@ -8,13 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import csv_text, from_cell
 from gd_lightning.records.columns import Column
-from gd_lightning.records.decimal_texts import WIDTH, cells
-
-_CELLS_AT_ONCE = 32768  # whose arrays stay in the cache of a processor
 
 
 def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[str]:
@@ -26,16 +24,10 @@ def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[s
         at_once: Number of rows that are turned into text at a time.
     """
     yield csv_text([list(columns)])
-    at_once = max(1, min(at_once, _CELLS_AT_ONCE // max(1, len(columns))))
     for start in range(0, rows, at_once):
         numbers = np.arange(start, min(start + at_once, rows))
-        found = [column.find(numbers) for column in columns.values()]
-        places = [rows_of_column * len(columns) + i for i, (rows_of_column, _) in enumerate(found)]
-        texts = np.zeros((len(numbers) * len(columns), WIDTH + 1), np.uint8)
-        texts[np.concatenate(places), :WIDTH] = cells(np.concatenate([values for _, values in found]))
-        texts[:, WIDTH] = ord(",")
-        texts[len(columns) - 1 :: len(columns), WIDTH] = ord("\n")
-        yield texts.tobytes().translate(None, b"\0").decode("ascii")
+        cells = [_cells(*column.find(numbers), len(numbers)) for column in columns.values()]
+        yield "\n".join([*map(",".join, zip(*cells, strict=True)), ""])
 
 
 def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:
@@ -83,3 +75,28 @@ def _unreadable(
             except ValueError as error:
                 yield number, str(error)
         yield from ((number, f"{name} is missing") for name in needed if name not in given)
+
+
+def _cells(places: NDArray[np.int64], values: NDArray[np.float64], rows: int) -> list[str]:
+    """Write a column of some rows; empty where there is no value."""
+    texts = _texts(values)
+    if len(texts) == rows:
+        return texts
+    cells = [""] * rows
+    for place, text in zip(places.tolist(), texts, strict=True):
+        cells[place] = text
+    return cells
+
+
+def _texts(values: NDArray[np.float64]) -> list[str]:
+    """Write numbers, whole ones without a point."""
+    is_whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 1e15)
+    whole = list(map(str, values[is_whole].astype(np.int64).tolist()))
+    if len(whole) == len(values):
+        return whole
+    if (values == values[0]).all():  # such as a learning rate
+        return [repr(float(values[0]))] * len(values)
+    texts = list(map(repr, values.tolist()))
+    for i, text in zip(np.flatnonzero(is_whole).tolist(), whole, strict=True):
+        texts[i] = text
+    return texts

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -48,7 +47,7 @@ def class_spec(option: str, given: Any) -> Any:
     """
     if isinstance(given, functools.partial) and not given.args:
         made = class_spec(option, given.func)
-        return {**made, "init_args": given.keywords} if isinstance(made, dict) else given
+        return {**made, "init_args": as_python(given.keywords)} if isinstance(made, dict) else given
     if isinstance(given, Mapping):
         path = class_spec(option, path) if isinstance(path := given.get("class_path"), (str, type)) else {}
         return {**given, **path}
@@ -72,18 +71,10 @@ def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
     sizes, values = options["hidden_sizes"], options["initialization"]
     options["hidden_sizes"] = list(sizes) if isinstance(sizes, Sequence) else sizes or []
     options["initialization"] = dict(values) if isinstance(values, Mapping) else values
-    for name in ("optimizer", "lr_scheduler"):
-        options[name] = _as_spec(options[name])
+    for name in PACKAGES:
+        options[name] = class_spec(name, options[name])
     check_options(options)
     return options
-
-
-def _as_spec(given: Any) -> Any:
-    """Return a class, or a partial with its options, as plain values; what is neither is returned as it is."""
-    made, named = (given.func, given.keywords) if isinstance(given, partial) and not given.args else (given, {})
-    if not isinstance(made, type):
-        return given
-    return {"class_path": f"{made.__module__}.{made.__qualname__}", "init_args": as_python(dict(named))}
 
 
 def check_options(options: Mapping[str, Any]) -> None:

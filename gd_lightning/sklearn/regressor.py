@@ -23,7 +23,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import Loss
 from gd_lightning.models import Activation, Scheme, Standardized, standardized_by
 from gd_lightning.module.engine_choice import EngineChoice
-from gd_lightning.module.options import OPTIONS, PACKAGES, ClassSpec, class_spec, plain_options
+from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History
 from gd_lightning.sklearn.argument_checks import validated, validated_pair, validated_weights
@@ -267,7 +267,6 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _options(self, in_features: int, out_features: int) -> dict[str, Any]:
         """Return the options of a module, checked."""
         given = {name: getattr(self, name, None) for name in OPTIONS}
-        given |= {name: class_spec(name, given[name]) for name in PACKAGES}
         given |= {"hidden_sizes": list(self.hidden_sizes), "in_features": in_features, "out_features": out_features}
         return plain_options(given)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ def test_a_gradient_equals_finite_differences(make_trainer: MakeTrainer, loss: L
         {"momentum": 0.9, "nesterov": True},
         {"weight_decay": 0.1},
         {"optimizer": {"class_path": "torch.optim.Adam", "init_args": {"betas": (0.8, 0.99)}}},
+        {"optimizer": functools.partial(torch.optim.Adam, betas=(np.float64(0.8), 0.99))},
         {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2}}},
     ],
 )

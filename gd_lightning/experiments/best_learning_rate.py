@@ -95,7 +95,7 @@ def _tried(module: RegressionModule, data: RegressionDataModule, batch_size: Bat
         ) from error
     if plan.tried is None or plan.tried[0].best_lr is None or not math.isfinite(plan.safe_lr):
         raise InputError(
-            f"cannot find the best lr, because {_NOT_QUADRATIC}, and no trial of learning rates lowers it; give a "
+            f"cannot find the best lr, because {_NOT_QUADRATIC}, and none is found by trial; give a "
             "number, or see what plan says"
         )
     return TriedRate(float(rounded(plan.safe_lr)), plan.tried[0].updates)

@@ -329,7 +329,7 @@ def test_requirements_with_a_reason_are_kept(requirement: str) -> None:
 
 def test_no_test_is_named_after_a_long_value(request: pytest.FixtureRequest) -> None:
     """Processes that share the tests know them by their names: see ``pytest_make_parametrize_id`` in conftest.py."""
-    assert [item.nodeid for item in request.session.items if len(item.nodeid) > 500] == []
+    assert [item.nodeid for item in request.session.items if len(item.nodeid) > 400] == []
 
 
 def test_the_top_level_is_tidy() -> None:

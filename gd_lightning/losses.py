@@ -18,6 +18,9 @@ from gd_lightning.float64 import in_float64
 
 Loss = Literal["mse", "mae", "huber"]
 
+HUBER_DELTA = 1.0
+"""The default of ``huber_delta``: errors above it count linearly."""
+
 
 @dataclass(frozen=True)
 class LossForms:
@@ -149,7 +152,7 @@ def check_shapes(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:
+def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = HUBER_DELTA) -> Tensor:
     """Sum the loss over samples and outputs.
 
     A sum, unlike a mean, is exact however the samples of an update are split into parts, an empty part included:
@@ -177,7 +180,7 @@ def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_de
 
 
 def summed_loss_in_units(
-    prediction: Tensor, target: Tensor, scale: Tensor, loss: Loss = "mse", huber_delta: float = 1.0
+    prediction: Tensor, target: Tensor, scale: Tensor, loss: Loss = "mse", huber_delta: float = HUBER_DELTA
 ) -> Tensor:
     """Sum the loss of standardised predictions and targets in the units of the targets, for reports; no gradient.
 
@@ -209,7 +212,7 @@ def summed_loss_in_units(
     return (each * scale.to(each.device) ** forms.degree).sum()
 
 
-def mean_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = 1.0) -> Tensor:
+def mean_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_delta: float = HUBER_DELTA) -> Tensor:
     """Average the loss over samples and outputs; arguments and errors as :func:`summed_loss`.
 
     Example:

@@ -23,7 +23,7 @@ from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import RegressionModule, predicting_part, trained_loss_of
 from gd_lightning.theory import LocalCurvature, NetworkLoss, drawn_evenly, largest_stable_lr
 from gd_lightning.theory.gradient_noise_scale import gradient_noise_scale, gradient_variance
-from gd_lightning.theory.network_loss import SummedLoss
+from gd_lightning.theory.network_curvature import SummedLoss
 from gd_lightning.threads import one_thread_if
 from gd_lightning.update_rule import UpdateRule
 

@@ -12,7 +12,7 @@ from gd_lightning.callbacks.chunk_rows import carried_out
 from gd_lightning.callbacks.recorder import recorder_before
 from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, UPDATES_BETWEEN_CHECKS
 
 _ROUNDING = 1e-12
 
@@ -37,8 +37,7 @@ class StopOnDivergence(Callback):
     """
 
     max_chunk_seconds = math.inf
-    updates_between_checks: int = 100
-    """Updates from one check of the batch losses to the next: to read them is to wait for the device."""
+    updates_between_checks: int = UPDATES_BETWEEN_CHECKS
 
     def __init__(
         self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR

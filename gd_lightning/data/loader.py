@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from gd_lightning.data.order import EpochOrder, Order, uses_stored_order
 from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
-from gd_lightning.engine.orders import prepare_to_draw
+from gd_lightning.engine.drawn_orders import prepare_to_draw
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import MicroBatches, Pair
 from gd_lightning.tracking.schema import kind_of

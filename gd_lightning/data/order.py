@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from gd_lightning.engine.orders import draw_orders
+from gd_lightning.engine.drawn_orders import draw_orders
 from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
 

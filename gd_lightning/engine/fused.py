@@ -27,7 +27,7 @@ from gd_lightning.engine.fused_samples import SampleArrays
 from gd_lightning.engine.fusible import why_not_fused
 from gd_lightning.engine.optimizer_state import buffer_names, buffers, keep_state, settings_of, steps_of
 from gd_lightning.errors import InputError
-from gd_lightning.losses import Loss
+from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.torch_internals import note_step
 
 _MOST_MEASURED = 1 << 22
@@ -59,7 +59,12 @@ class FusedEngine(Engine):
     first_work = 20_000_000.0
 
     def __init__(
-        self, network: nn.Module, optimizer: Optimizer, loss: Loss = "mse", huber_delta: float = 1.0, l1: float = 0.0
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss: Loss = "mse",
+        huber_delta: float = HUBER_DELTA,
+        l1: float = 0.0,
     ) -> None:
         reason = why_not_fused(network, optimizer)
         if reason:

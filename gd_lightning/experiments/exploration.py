@@ -23,7 +23,7 @@ from gd_lightning.models import Standardize
 from gd_lightning.module import RegressionModule, quadratic_network
 from gd_lightning.plots.interactive.page import html_page, in_notebook
 from gd_lightning.problems import ProblemLike
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import as_path
 

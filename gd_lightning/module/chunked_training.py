@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
-from gd_lightning.engine.orders import MOST_SAMPLES
+from gd_lightning.engine.drawn_orders import MOST_SAMPLES
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated

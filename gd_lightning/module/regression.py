@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from gd_lightning.engine import Chunk
 from gd_lightning.float64 import in_float64
 from gd_lightning.lightning_internals import frame_without_callers, run_without_backward
-from gd_lightning.losses import Loss, summed_loss, summed_loss_in_units
+from gd_lightning.losses import HUBER_DELTA, Loss, summed_loss, summed_loss_in_units
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Scheme
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, Decision, EngineChoice, own_method
@@ -91,7 +91,7 @@ class RegressionModule(CheckpointedModule):
         weight_decay: float = 0.0,
         l1: float = 0.0,
         loss: Loss = "mse",
-        huber_delta: float = 1.0,
+        huber_delta: float = HUBER_DELTA,
         hidden_sizes: list[int] | None = None,
         activation: Activation = "relu",
         bias: bool = True,

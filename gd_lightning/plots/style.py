@@ -33,6 +33,8 @@ UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
 VALIDATION_COLOR = "#333333"
+RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+"""One run after the other; Okabe and Ito, Color Universal Design, 2008. Pages have the same in panels.js."""
 
 FORMATS = ("png", "svg", "pdf")
 

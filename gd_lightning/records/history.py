@@ -17,7 +17,7 @@ from torch import Tensor
 from gd_lightning.errors import InputError
 from gd_lightning.records.columns import Column, union
 from gd_lightning.records.csv_columns import read_csv, to_csv
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR, is_beyond
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.lazy_table import LazyTable
 
 AXES = ("update", "epoch", "samples", "seconds")

@@ -20,7 +20,7 @@ from torch import nn
 from gd_lightning.data.order import ORDERS, Order
 from gd_lightning.data.samples import split_rows
 from gd_lightning.errors import InputError
-from gd_lightning.losses import Loss
+from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.models import Activation, Scheme, Standardized, standardized_by
 from gd_lightning.module.engine_choice import EngineChoice
 from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
@@ -114,7 +114,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         weight_decay: float = 0.0,
         l1: float = 0.0,
         loss: Loss = "mse",
-        huber_delta: float = 1.0,
+        huber_delta: float = HUBER_DELTA,
         hidden_sizes: Sequence[int] = (),
         activation: Activation = "relu",
         bias: bool = True,

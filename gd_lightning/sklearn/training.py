@@ -22,7 +22,7 @@ from gd_lightning.engine import (
     announcing_compilation,
 )
 from gd_lightning.errors import InputError
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR, is_beyond
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.history import History
 from gd_lightning.sklearn.early_stopping import EarlyStopping, LowestLoss
 from gd_lightning.sklearn.learner import Learner

@@ -30,15 +30,15 @@ from gd_lightning.theory.full_batch import updates_to_excess as updates_to_exces
 from gd_lightning.theory.local_curvature import LocalCurvature as LocalCurvature
 from gd_lightning.theory.local_curvature import LocalOutcome as LocalOutcome
 from gd_lightning.theory.local_curvature import LocalVerdict as LocalVerdict
-from gd_lightning.theory.network_loss import NetworkLoss as NetworkLoss
+from gd_lightning.theory.network_curvature import NetworkLoss as NetworkLoss
 from gd_lightning.theory.numerics.subsampling import drawn_evenly as drawn_evenly
 from gd_lightning.theory.outcome_map import Boundaries as Boundaries
 from gd_lightning.theory.outcome_map import OutcomeMap as OutcomeMap
 from gd_lightning.theory.predicted_outcome import OutcomePredictor as OutcomePredictor
 from gd_lightning.theory.predicted_outcome import PredictedOutcome as PredictedOutcome
-from gd_lightning.theory.predicted_outcome import Verdict as Verdict
 from gd_lightning.theory.predicted_outcome import seconds_to_predict as seconds_to_predict
 from gd_lightning.theory.quadratic_loss import LinearLoss as LinearLoss
 from gd_lightning.theory.reduced_updates import ReducedUpdates as ReducedUpdates
 from gd_lightning.theory.rounding import Rounding as Rounding
 from gd_lightning.theory.sequential_batches import SequentialEpoch as SequentialEpoch
+from gd_lightning.theory.verdicts import Verdict as Verdict

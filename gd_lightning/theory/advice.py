@@ -13,7 +13,8 @@ from typing import Any
 from gd_lightning.errors import InputError
 from gd_lightning.theory.best_rates import BestRate, best_rate
 from gd_lightning.theory.full_batch import best_heavy_ball
-from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, PredictedOutcome, Verdict
+from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, PredictedOutcome
+from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.update_rule import UpdateRule
 
 SAFE = 0.8  # the part of a stability limit that is advised

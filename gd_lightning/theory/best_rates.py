@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 
 from gd_lightning.errors import InputError
-from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor, Verdict
+from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor
+from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.variants import BatchSize, Variant
 
 _LOWEST, _LOOKS = 1e-4, 25  # of the limit, down to which so many learning rates are tried at first

@@ -27,7 +27,7 @@ from gd_lightning.micro_batches import Pair
 from gd_lightning.theory.critical_batch_size import Interpolation
 from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.gradient_noise_scale import gradient_noise_scale, gradient_variance
-from gd_lightning.theory.network_loss import NetworkLoss
+from gd_lightning.theory.network_curvature import NetworkLoss
 from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant

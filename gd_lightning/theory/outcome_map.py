@@ -17,7 +17,8 @@ import torch
 
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, updates_to_excess
 from gd_lightning.theory.numerics.searches import bisected, minimum
-from gd_lightning.theory.predicted_outcome import OutcomePredictor, Verdict
+from gd_lightning.theory.predicted_outcome import OutcomePredictor
+from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 

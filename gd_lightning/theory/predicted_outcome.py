@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from gd_lightning.affine import Affine
 from gd_lightning.errors import InputError
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR
 from gd_lightning.theory.averages import Weighs, averaged_losses, expected_averaged_losses
 from gd_lightning.theory.changing_rates import MOST_UPDATES, Schedule, followed_losses, refuse_too_many
 from gd_lightning.theory.drawn_batches import DrawnBatches
@@ -26,6 +26,7 @@ from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sample_products import FEW_PAIRS
 from gd_lightning.theory.sequential_batches import SequentialEpoch
+from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
@@ -34,28 +35,11 @@ _EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)  # each number only if the target is
 # A run has converged when its excess is at most the first of these, as a part of the least-squares loss. Below the
 # second, as a part of the loss of the best constant, a least-squares loss is not a scale, and the third counts instead.
 _CONVERGED, _NO_SCALE, _CONVERGED_IF_NO_SCALE = 0.01, 1e-6, 1e-4
-_DIVERGED = 1e6  # times the excess of the start, at which a run is stopped
 _CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # Second moments of drawn batches are computed from a subsample where all samples would take minutes: from at most
 # N R^2 numbers for R directions, or N S^2 where products of samples are summed up for S pairs of directions.
 _NUMBERS, _PRODUCTS = 2e7, 1e9
 _MOST_DIRECTIONS = 270  # with more, the subsample would have fewer samples than directions
-
-
-class Verdict(str, Enum):
-    """The predicted outcome of a run in a word."""
-
-    CONVERGES = "converges"
-    """It reaches the target, close to the least-squares loss, within its epochs."""
-    SLOW = "slow"
-    """It would reach the target, but takes more epochs."""
-    REACHES_ITS_FLOOR = "reaches its floor"
-    """It is stable, but the noise of its batches, or rounding, keeps it above the target."""
-    DIVERGES = "diverges"
-    """Its learning rate is not below the largest stable one."""
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -309,7 +293,7 @@ class OutcomePredictor:
         excess = self._scheduled_losses(variant, rates) - self.loss.lowest
         bearable = max(self.excess_at_start, self.loss.constant - self.loss.lowest, self.target)
         is_finite = bool(excess.isfinite().all())
-        if not is_finite or excess[-1] > bearable or excess.max() > _DIVERGED * bearable:
+        if not is_finite or excess[-1] > bearable or excess.max() > DIVERGENCE_FACTOR * bearable:
             floor, epochs, verdict = math.inf, math.inf, Verdict.DIVERGES
         else:
             above = (excess > self.target).nonzero()

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import first_free
+from gd_lightning.tracking.thinned_rows import LoggedRows
 
 _LONGEST = 200  # characters of a name; MLflow takes 250
 

@@ -14,7 +14,7 @@ from gd_lightning import HistoryRecorder, InputError, RegressionDataModule, Regr
 from gd_lightning.callbacks import linear_path
 from gd_lightning.problems import Arrays, ExamScores, NoisyLine, Parabola, Problem, SteepLine
 from gd_lightning.records.history import BY_UPDATE, History
-from gd_lightning.tracking.logged_rows import LoggedRows
+from gd_lightning.tracking.thinned_rows import LoggedRows
 from tests.conftest import MakeTrainer
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gd_lightning.affine import Affine, least_squares
-from gd_lightning.engine.orders import draws_as_torch
+from gd_lightning.engine.drawn_orders import draws_as_torch
 from gd_lightning.errors import InputError
 from gd_lightning.identifiability import undetermined
 from gd_lightning.models import Standardize

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gd_lightning.engine.many.population import Ends, Members, Population, Progress, TrainingTask, say_nothing
 from gd_lightning.engine.many.stacked import StackedNetwork, stacked
 from gd_lightning.float64 import in_float64
-from gd_lightning.losses import Loss
+from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.threads import one_thread_if
 
 _WORTH_THREADS = 2**17  # numbers of the widest layer in an update of all members
@@ -40,7 +40,7 @@ class BatchedPopulation(Population):
     numbers_in_orders: int = 2**27
     """Numbers held at a time of all samples, once in each order."""
 
-    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = HUBER_DELTA) -> None:
         self._network = stacked(network, loss, huber_delta)
 
     @torch.no_grad()

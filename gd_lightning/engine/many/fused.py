@@ -18,7 +18,6 @@ from torch import nn
 from gd_lightning.engine.fused_layout import layout_of
 from gd_lightning.engine.fusible import why_not_fused_network
 from gd_lightning.engine.many.population import (
-    CHECK_EVERY,
     Ends,
     Members,
     Population,
@@ -27,7 +26,8 @@ from gd_lightning.engine.many.population import (
     say_nothing,
 )
 from gd_lightning.errors import InputError
-from gd_lightning.losses import Loss
+from gd_lightning.losses import HUBER_DELTA, Loss
+from gd_lightning.records.divergence_bound import UPDATES_BETWEEN_CHECKS
 
 _TURNS = 8  # of each thread: members differ in their work
 _LONGEST_WAIT = 0.2  # seconds
@@ -50,7 +50,7 @@ class FusedPopulation(Population):
     rows_at_once: int = 2**24
     """Rows held at a time, over all orders, for as many epochs as fit."""
 
-    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, loss: Loss = "mse", huber_delta: float = HUBER_DELTA) -> None:
         if reason := why_not_fused_network(network):
             raise InputError(f"cannot fuse updates, because {reason}; use OneByOne")
         # Imported here, so that only users of this class need Numba and wait for its import.
@@ -101,7 +101,7 @@ class FusedPopulation(Population):
 
     def _shared(self, task: TrainingTask, rows: NDArray[np.int64], epoch: int) -> Any:
         x, y = task.x.contiguous().numpy(), task.y.contiguous().numpy()
-        ending = task.drop_last, task.stops, CHECK_EVERY
+        ending = task.drop_last, task.stops, UPDATES_BETWEEN_CHECKS
         return self._compiled.SharedTask(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
 
     def _settings(self, task: TrainingTask, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:

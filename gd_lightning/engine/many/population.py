@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gd_lightning.engine.chunk import Chunk, DivergenceCheck, Engine, SaveAt
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, UPDATES_BETWEEN_CHECKS
 from gd_lightning.variants import Variant
-
-CHECK_EVERY = 100
-"""Updates between two checks at the batch losses of a member, as in a run alone."""
 
 Orders = Callable[[int, int, int], Tensor | None]
 Progress = Callable[[int], object]
@@ -132,7 +129,8 @@ class TrainingTask:
             made: Updates before the epoch.
         """
         if self.stops:
-            yield from range(CHECK_EVERY - made % CHECK_EVERY, variant.updates_per_epoch, CHECK_EVERY)
+            between = UPDATES_BETWEEN_CHECKS
+            yield from range(between - made % between, variant.updates_per_epoch, between)
 
 
 @dataclass(frozen=True)
@@ -259,8 +257,8 @@ def _train_alone(
         while made < variant.updates_per_epoch:
             check = DivergenceCheck()
             if task.stops:
-                to_check = CHECK_EVERY - int(ends.updates[member]) % CHECK_EVERY
-                check = DivergenceCheck(bound, to_check, CHECK_EVERY, suspected)
+                to_check = UPDATES_BETWEEN_CHECKS - int(ends.updates[member]) % UPDATES_BETWEEN_CHECKS
+                check = DivergenceCheck(bound, to_check, UPDATES_BETWEEN_CHECKS, suspected)
             last = variant.updates_per_epoch
             chunk = Chunk(task.x, task.y, rows, variant, made, last, save_at=SaveAt(), check=check)
             trace = single.engine.carry_out(chunk)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from gd_lightning.engine.fusible import LINEAR, parts_of, why_no_chain, why_not_parameters
 from gd_lightning.errors import InputError
-from gd_lightning.losses import Loss, forms_of
+from gd_lightning.losses import HUBER_DELTA, Loss, forms_of
 
 
-def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = 1.0) -> StackedNetwork:
+def stacked(network: nn.Module, loss: Loss = "mse", huber_delta: float = HUBER_DELTA) -> StackedNetwork:
     """Return the stacked form of a network, which computes many members at once.
 
     Args:

@@ -53,7 +53,7 @@ from gd_lightning.module import (
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import starting_from
-from gd_lightning.records.divergence_factor import DIVERGENCE_FACTOR
+from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR
 from gd_lightning.signals import ignored
 from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule

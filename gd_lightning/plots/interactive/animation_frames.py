@@ -14,12 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, legend_label, sized_figure
+from gd_lightning.plots.style import DATA_COLOR, RUN_COLORS, TRUTH_COLOR, legend_label, sized_figure
 
 Picture = NDArray[np.uint8]
 """Shape (height, width, 3)."""
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"
 _WIDTH, _HEIGHT, _DPI = 4.2, 3.5, 80  # of a panel, in inches
 _COLUMNS = 4  # surfaces in a row
@@ -82,7 +81,7 @@ class _Stage:
 
     def _trail(self, axes: Axes, samples: Values, xs: Values, ys: Values, i: int, label: str) -> None:
         """Add a curve that grows, with a marker at its end."""
-        color, width = COLORS[i % len(COLORS)], 0.8 if len(xs) > _DENSE else 1.5
+        color, width = RUN_COLORS[i % len(RUN_COLORS)], 0.8 if len(xs) > _DENSE else 1.5
         xs, ys = _drawable(xs), _drawable(ys)
         # Dashes of a dense curve cannot be told apart, and take long to draw.
         dash = _DASHES[i % 4] if len(xs) <= _DENSE else "-"
@@ -115,7 +114,7 @@ class _Stage:
     def _fit(self, axes: Axes, track: Track, i: int, ends: Values) -> None:
         if (w := track.w) is None or (b := track.b) is None:
             return
-        color, label = COLORS[i % len(COLORS)], legend_label(track.label)
+        color, label = RUN_COLORS[i % len(RUN_COLORS)], legend_label(track.label)
         (fitted,) = axes.plot([], [], _DASHES[i % 4], color=color, linewidth=2, label=label)
 
         def turn(seen: float) -> None:

@@ -37,10 +37,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from gd_lightning.records.groups import Group, Values
-from gd_lightning.tracking.logged_rows import POINTS
 from gd_lightning.tracking.run_directory import first_free, portable_name
 from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
 from gd_lightning.tracking.tensorboard.tags import VIEWS
+from gd_lightning.tracking.thinned_rows import POINTS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"

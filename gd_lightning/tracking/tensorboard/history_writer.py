@@ -15,11 +15,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.logged_rows import LoggedRows
 from gd_lightning.tracking.run_directory import EVENTS
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
 from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
 from gd_lightning.tracking.tensorboard.tags import LAYOUT, OWN_TAGS, measured_in, steps_of
+from gd_lightning.tracking.thinned_rows import LoggedRows
 
 
 class HistoryWriter:

@@ -21,10 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 from gd_lightning.plots.style import new_figure, png_bytes
 from gd_lightning.records.groups import Group
 from gd_lightning.records.history import PREDICTED, History, Outcome
-from gd_lightning.tracking.logged_rows import POINTS
 from gd_lightning.tracking.tensorboard.groups_of_runs import image_of, write_aggregate
 from gd_lightning.tracking.tensorboard.history_writer import HistoryWriter
 from gd_lightning.tracking.tensorboard.hparams import columns_of
+from gd_lightning.tracking.thinned_rows import POINTS
 
 AXES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from gd_lightning import NoisyLine, RegressionDataModule, RegressionModule
 from gd_lightning.data import Order
 from gd_lightning.data.order import epoch_orders
-from gd_lightning.engine.orders import MOST_SAMPLES, draw_orders, draws_as_torch, prepare_to_draw
+from gd_lightning.engine.drawn_orders import MOST_SAMPLES, draw_orders, draws_as_torch, prepare_to_draw
 from tests.conftest import MakeTrainer
 
 
@@ -73,7 +73,7 @@ def test_a_run_is_the_same_whoever_draws_its_orders(
             asked.append(is_as_torch)
             return is_as_torch
 
-        monkeypatch.setattr("gd_lightning.engine.orders.draws_as_torch", answer)
+        monkeypatch.setattr("gd_lightning.engine.drawn_orders.draws_as_torch", answer)
         torch.manual_seed(0)
         module = RegressionModule(lr=0.01, engine="fused")
         make_trainer(max_epochs=200).fit(module, RegressionDataModule(NoisyLine(), batch_size=1, order=order, seed=5))

@@ -8,6 +8,9 @@ import math
 # separates all of 40 seeds that diverge from all that converge.
 DIVERGENCE_FACTOR = 1e6
 
+UPDATES_BETWEEN_CHECKS = 100
+"""Updates from one check of the batch losses to the next: to read them is to wait for the device."""
+
 
 def is_beyond(loss: float, first: float, factor: float = DIVERGENCE_FACTOR) -> bool:
     """Whether a loss is not finite, or more than a multiple of the first train loss.

@@ -75,7 +75,7 @@ def _draw_by_torch(seeds: Sequence[int], rows: Tensor, is_permuted: bool) -> Non
 
 def _draw_compiled(seeds: Sequence[int], rows: Tensor, is_permuted: bool) -> None:
     # Imported here, so that only users of compiled updates need Numba and wait for its import.
-    from gd_lightning.engine.kernels import orders
+    from gd_lightning.engine.kernels import mersenne_twister
 
-    words = np.zeros((orders.WORDS + rows.shape[1]) * orders.BESIDE, np.uint32)
-    orders.draw_orders(np.array(seeds, np.uint64), rows.numpy(), words, is_permuted)
+    words = np.zeros((mersenne_twister.WORDS + rows.shape[1]) * mersenne_twister.BESIDE, np.uint32)
+    mersenne_twister.draw_orders(np.array(seeds, np.uint64), rows.numpy(), words, is_permuted)

@@ -2,11 +2,12 @@
 
 A checkpoint file can be damaged, edited, or come from an untrusted source. All entries that Lightning and this package
 read are checked before anything is made from them. Checkpoints of this package also contain the structure of the parts
-that only a continued run reads, so that missing entries are noticed.
+that only a continued run reads, and the options as text, so that an entry that is missing or changed is noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from gd_lightning.tracking.schema import (
     first_difference,
     flag,
     is_generator_state,
+    is_plain,
+    kind_of,
     like,
     listed,
     named,
@@ -53,12 +56,19 @@ _CONTINUED = (
     *("loops", "optimizer_states", "lr_schedulers", "callbacks"),
     *(_RECORD, _POSITION, _COUNTS, _FORECAST),
 )
+_OPTIONS = ("hyper_parameters", "datamodule_hyper_parameters")
+_SHOWN, _LONG = 80, 200  # characters of an option in messages, and in checkpoints
 
 
 def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint with the version of the schema and the structure of its parts, to be written."""
+    """Return a checkpoint with the version of the schema, the structure of its parts, and its options as text."""
     parts = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
-    return {**checkpoint, _KEY: {"version": VERSION, "parts": parts, "versions": versions()}}
+    options = {
+        name: {option: _written(value) for option, value in checkpoint[name].items() if is_plain(value)}
+        for name in _OPTIONS
+        if isinstance(checkpoint.get(name), Mapping)
+    }
+    return {**checkpoint, _KEY: {"version": VERSION, "parts": parts, "options": options, "versions": versions()}}
 
 
 def check_checkpoint(checkpoint: Any, path: Path) -> None:
@@ -69,13 +79,32 @@ def check_checkpoint(checkpoint: Any, path: Path) -> None:
         path: The file, for messages.
 
     Raises:
-        InputError: An entry is missing or of another type, or a later version of this package wrote the file.
+        InputError: An entry is missing or of another type, an option is not that of the run, or a later version of this
+            package wrote the file.
     """
     said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
     version = said.get("version") if isinstance(said, Mapping) else None
     refuse_later(version, f"use the checkpoint {path}", f", or {way_out(path)}")
     with _told(path):
         _FOR_ANY_USE(checkpoint, "")
+        for name, options in checkpoint.get(_KEY, {}).get("options", {}).items():
+            _check_options(checkpoint.get(name, {}), options, name)
+
+
+def _check_options(now: Mapping[str, Any], before: Mapping[str, str], where: str) -> None:
+    """Expect the options of the run: in place of a lost one its default would be used, such as no validation data."""
+    for name, value in before.items():
+        if name not in now:
+            raise MismatchError(f"{where}.{name} is missing, and was {value[:_SHOWN]}")
+        written = _written(now[name]) if is_plain(now[name]) else kind_of(now[name])
+        if written != value:
+            raise MismatchError(f"{where}.{name} is {written[:_SHOWN]}, and was {value[:_SHOWN]}")
+
+
+def _written(option: Any) -> str:
+    """Return the value of an option as text, in which nan is itself and true is not 1; a long one ends in a hash."""
+    written = repr(option)
+    return f"{written[:_SHOWN]} {hashlib.sha256(written.encode()).hexdigest()}" if len(written) > _LONG else written
 
 
 def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -104,7 +133,7 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
         InputError: An option is a tensor, or a limit of the run is no number.
     """
     with _told(path):
-        for name in ("hyper_parameters", "datamodule_hyper_parameters"):
+        for name in _OPTIONS:
             plain(checkpoint.get(name, {}), name)
         _LIMITS(checkpoint, "")
 
@@ -264,7 +293,9 @@ _FOR_ANY_USE = fields(
         "given_network": optional(text),
         "gd_lightning_columns": optional(_columns),
         "RegressionDataModule": values,  # what is not a fingerprint of data there is taken for none
-        _KEY: fields({"version": positive, "parts": named(values)}, {"versions": named(text)}),
+        _KEY: fields(
+            {"version": positive, "parts": named(values)}, {"versions": named(text), "options": named(named(text))}
+        ),
     },
 )
 

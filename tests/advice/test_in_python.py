@@ -294,6 +294,7 @@ def _with_problem(problem: dict[str, Any] | None, make_trainer: MakeTrainer, dir
     """Return a checkpoint that names another problem than it was made with, or none."""
     path = _saved(RegressionModule(lr=0.01), make_trainer, directory)
     checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["gd_lightning_schema"]["options"]  # which earlier versions did not write
     if problem is None:
         del checkpoint["datamodule_hyper_parameters"]["problem"]
     else:

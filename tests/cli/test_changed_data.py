@@ -171,7 +171,7 @@ def test_a_checkpoint_from_before_row_numbers_were_left_out_is_read(make_trainer
     trainer.fit(module, RegressionDataModule(named, batch_size=4))
     trainer.save_checkpoint(path)
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["RegressionDataModule"], checkpoint["gd_lightning_columns"]
+    del checkpoint["RegressionDataModule"], checkpoint["gd_lightning_columns"], checkpoint["gd_lightning_schema"]
     checkpoint["datamodule_hyper_parameters"]["problem"]["init_args"]["features"] = None
     checkpoint["hyper_parameters"]["lr"] = 0.01
     torch.save(checkpoint, path)

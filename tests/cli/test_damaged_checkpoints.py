@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import random
 import shutil
@@ -191,6 +192,39 @@ def test_an_older_checkpoint_is_read_and_checked(command_line: CommandLine) -> N
     for place, kind in OLDER:
         if not use.refusal(damaged(use.state, place, kind)):  # optimisers and schedulers have to be made first
             assert use.use(damaged(use.state, place, kind)) == 2, (place, kind)
+
+
+def test_an_option_that_is_lost_or_changed_is_refused_by_name(command_line: CommandLine) -> None:
+    """In its place the default would be used, such as another split, order, batch size or penalty."""
+    given = ["LinearProblem", "--data.problem.n_samples", "30", "--data.order", "sequential", "--data.seed", "3"]
+    given += ["--data.val_size", "5", "--data.test_size", "6", "--data.batch_size", "4", "--data.drop_last", "true"]
+    given += ["--data.standardize", "both", "--model.l1", "0.01", "--model.loss", "mae", "--trainer.max_epochs", "2"]
+    run = command_line.fit("--data.problem", *given)
+    path = run / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    (run / "config.yaml").unlink()
+    options = [(part, name) for part in ("datamodule_hyper_parameters", "hyper_parameters") for name in state[part]]
+    assert len(options) > 20
+    changes = {"order": "shuffled", "val_size": 6, "test_size": 5, "seed": 4, "batch_size": 5, "loss": "mse"}
+    problem = copy.deepcopy(state["datamodule_hyper_parameters"]["problem"])
+    del problem["init_args"]["n_samples"]
+    for part, name in options:
+        before = state[part][name]
+        others: list[Any] = [changes.get(name, 17), *([problem] if name == "problem" else [])]
+        others += [] if before is None else [None]
+        edited = [{**state[part], name: other} for other in others]
+        edited.append({key: value for key, value in state[part].items() if key != name})
+        for each in edited:
+            torch.save({**state, part: each}, path)
+            for to_continue in (True, False):
+                with pytest.raises(InputError, match=rf"damaged or edited: {part}\.{name} is "):
+                    find_run(str(run), command_line.root, to_continue)
+            with pytest.raises(InputError, match=rf"{part}\.{name} is "):
+                RegressionDataModule.load_from_checkpoint(path)
+    # A checkpoint of an earlier version has no such text, and is used as it is.
+    del state[SCHEMA]["options"]
+    torch.save(state, path)
+    assert command_line("fit", "--ckpt_path", run, "--trainer.max_epochs", "3") == 0, command_line.err
 
 
 def test_a_checkpoint_of_a_later_version_is_refused_by_name(command_line: CommandLine) -> None:

@@ -14,7 +14,7 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) .* (/.+)")
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Return how many bytes can be allocated: those of the machine, within the limits of containers and batch systems.
+    """Return how many bytes can be allocated: those of the machine, within the limits of containers and shells.
 
     Memory that holds files counts as free where the system takes it back on demand. Where the system does not tell,
     nothing is free.
@@ -22,7 +22,7 @@ def free_memory(root: Path = Path("/")) -> int:
     Args:
         root: Where ``/proc`` and ``/sys`` are; another directory in tests.
     """
-    return max(0, min([_of_machine(root), *_of_groups(root)]))
+    return max(0, min([_of_machine(root), *_of_groups(root), *_of_process(root)]))
 
 
 def _of_machine(root: Path) -> int:
@@ -56,6 +56,18 @@ def _of_groups(root: Path) -> Iterator[int]:
             limit, used = (_number(each / name) for name in names)
             if limit is not None and used is not None:
                 yield limit - used + _reclaimable(each / "memory.stat")
+
+
+def _of_process(root: Path) -> Iterator[int]:
+    """Yield the addresses that are left to this process, where its shell has limited them (``ulimit -v``)."""
+    try:
+        lines = (root / "proc/self/limits").read_text().splitlines()
+        pages = int((root / "proc/self/statm").read_text().split()[0])
+        limit = next(line.split()[3] for line in lines if line.startswith("Max address space"))
+        if limit != "unlimited":
+            yield int(limit) - pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, StopIteration, ValueError, IndexError):
+        return
 
 
 def _number(path: Path) -> int | None:

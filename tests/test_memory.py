@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from gd_lightning.memory import code_of_files, forget_code, free_memory, return_
 
 MACHINE = 8_000_000 * 1024
 GB = 10**9
+PAGE = os.sysconf("SC_PAGE_SIZE")
+_LIMITS = "Limit  Soft Limit  Hard Limit  Units\nMax open files  1024  4096  files\nMax address space  "
 V1, V2 = ("memory.limit_in_bytes", "memory.usage_in_bytes"), ("memory.max", "memory.current")
 
 
@@ -58,6 +61,14 @@ CASES: dict[str, tuple[dict[str, str], int]] = {
     "memory together with another controller": (
         {"proc/self/cgroup": "4:cpu,memory:/job\n", **_group(f"{V1_FOLDER}/job", V1, 2 * GB, GB)},
         GB,
+    ),
+    "a shell that limits addresses": (
+        {"proc/self/limits": f"{_LIMITS}{3 * GB}  unlimited  bytes\n", "proc/self/statm": "1000 5 5 1 0 5 0\n"},
+        3 * GB - 1000 * PAGE,
+    ),
+    "a shell that does not": (
+        {"proc/self/limits": f"{_LIMITS}unlimited  unlimited  bytes\n", "proc/self/statm": "1000 5 5 1 0 5 0\n"},
+        MACHINE,
     ),
     "more is used than allowed": ({"proc/self/cgroup": "0::/\n", **_group(V2_FOLDER, V2, GB, 2 * GB)}, 0),
     "the system does not tell": ({"proc/meminfo": "MemTotal: 9 kB\n"}, 0),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.data.lost_digits import check_digits
 from gd_lightning.errors import InputError
 from gd_lightning.micro_batches import Pair
@@ -267,7 +268,8 @@ def _sample(problem: Problem) -> Pair:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        return problem.sample()
+        with WithinFreeMemory(f"sample {type(problem).__name__}", "fewer samples"):
+            return problem.sample()
     finally:
         torch.set_default_dtype(default)
 

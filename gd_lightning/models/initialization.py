@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
+from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.errors import InputError
 from gd_lightning.models.regressors import LinearRegressor
 from gd_lightning.random_numbers import DrawnFrom
@@ -28,12 +29,17 @@ _SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Make a network in float32 from a seed; torch's generator and default dtype are not changed."""
+    """Make a network in float32 from a seed; torch's generator and default dtype are not changed.
+
+    Raises:
+        InputError: It needs more memory than is free.
+    """
     dtype = torch.get_default_dtype()
     if dtype is not torch.float32:  # it is that of all threads
         torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"), DrawnFrom(seed):
+        fits = WithinFreeMemory("make the network", "a smaller one", 3, "gradients and initial values")
+        with fits, torch.device("cpu"), DrawnFrom(seed):
             return make()
     finally:
         if dtype is not torch.float32:

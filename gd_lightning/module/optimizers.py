@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from gd_lightning.allocations import check_state_fits
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.module.options import ClassSpec
 from gd_lightning.update_rule import UpdateRule
@@ -27,7 +29,7 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
         The value that ``configure_optimizers`` returns.
 
     Raises:
-        InputError: The module has no trainable parameters.
+        InputError: The module has no trainable parameters, or the state of the optimiser does not fit in memory.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -37,12 +39,13 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
         )
     if (spec := options["optimizer"]) is None:
         rule = UpdateRule.of(options)  # whose l1 is part of the loss
-        optimizer: Optimizer = SGD(
-            parameters, rule.lr, rule.momentum, weight_decay=rule.weight_decay, nesterov=rule.nesterov
-        )
+        of_rule: dict[str, Any] = {"weight_decay": rule.weight_decay, "nesterov": rule.nesterov}
+        make: Callable[[Any], Optimizer] = partial(SGD, lr=rule.lr, momentum=rule.momentum, **of_rule)
     else:
         given = {**spec, "init_args": {"lr": options["lr"], **spec.get("init_args", {})}}
-        optimizer = _made(given, Optimizer, parameters)
+        make = partial(_made, given, Optimizer)
+    optimizer = make(parameters)
+    check_state_fits(type(optimizer).__name__, parameters, make)
     if (spec := options["lr_scheduler"]) is None:
         return optimizer
     scheduler = _made(spec, LRScheduler, optimizer)

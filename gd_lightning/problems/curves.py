@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 
@@ -64,7 +65,8 @@ class Sine(Problem):
     def sample(self) -> tuple[Tensor, Tensor]:
         """Make x and y of shape (N, 1), float32."""
         generator = torch.Generator().manual_seed(int(self.seed))
-        x = 2 * torch.rand(self.n_samples, 1, generator=generator) - 1
+        with WithinFreeMemory("sample Sine", "fewer samples", 3, "what they are made from"):
+            x = 2 * torch.rand(self.n_samples, 1, generator=generator) - 1
         return x, self.function(x) + self.noise * torch.randn(x.shape, generator=generator)
 
     def function(self, x: Tensor) -> Tensor:

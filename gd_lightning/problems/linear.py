@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.errors import InputError
 from gd_lightning.problems.problem import Problem, check_count, check_noise
 
@@ -81,7 +82,9 @@ class LinearProblem(Problem):
     def _draw(self) -> tuple[Tensor, Affine, Tensor]:
         generator = torch.Generator().manual_seed(int(self.seed))
         shape = (self.n_samples, self.n_features)
-        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        fits = WithinFreeMemory("sample LinearProblem", "fewer samples or features", 4, "what they are made from")
+        with fits:
+            x = torch.randn(shape, generator=generator, dtype=torch.float64)
         directions = torch.linalg.qr(x - x.mean(dim=0)).Q  # orthonormal columns, each with mean 0
         rotation = torch.linalg.qr(torch.randn(shape[1], shape[1], generator=generator, dtype=torch.float64)).Q
         scales = torch.logspace(0, -0.5, shape[1], base=self.condition_number, dtype=torch.float64)

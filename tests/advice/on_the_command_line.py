@@ -269,6 +269,9 @@ ADVICE: dict[str, Advice] = {
         f"fit --trainer.val_check_interval 00:00:00:00 {ONE_EPOCH}",
         f"fit --trainer.val_check_interval 00:00:00:01 {ONE_EPOCH}",
     ),
+    "are needed for it{}, and {} of memory are free; use {}": advice(
+        f"fit --model.hidden_sizes [{10**13}] {ONE_EPOCH}", f"fit --model.hidden_sizes [10] {ONE_EPOCH}"
+    ),
     "{} contains a NUL character; leave it out": advice(
         "fit --recorder.title 'a\0b'", f"fit --recorder.title ab {ONE_EPOCH}"
     ),

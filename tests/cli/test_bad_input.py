@@ -488,9 +488,9 @@ def test_logs_in_the_cloud_are_refused(materials: Path, capfd: pytest.CaptureFix
     assert not Path("s3:").exists()
 
 
-def test_more_memory_than_there_is_fails_in_one_line(command_line: CommandLine) -> None:
-    assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 1
-    assert command_line.err.startswith("gd_lightning: cannot continue, because there is not enough memory")
+def test_a_network_of_more_memory_than_there_is_is_refused_in_one_line(command_line: CommandLine) -> None:
+    assert command_line("fit", "--model.hidden_sizes", f"[{10**13}]") == 2
+    assert command_line.err.startswith("gd_lightning: cannot make the network, because tensors of 37,252.9 GiB")
     assert len(command_line.err.splitlines()) == 1
     assert command_line.runs == []
 

@@ -5,6 +5,7 @@ Linux promises more memory than there is, and ends a process that uses it; so an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.memory import free_memory
 
 _SMALL = 2**26  # bytes, which are there if a program runs at all; to ask the system takes time
+_FEW = 2**16  # numbers, which are not counted: networks of a few layers are made by thousands
 _TRIED = 8  # rows and columns of a parameter on which an optimiser shows how large its state is
 
 
@@ -100,9 +102,11 @@ def check_state_fits(optimizer: str, parameters: list[nn.Parameter], make: Calla
 
 
 def _bytes_of(func: Any, args: Any, given: dict[str, Any]) -> int:
-    """Return how many bytes of the CPU a function allocates that makes a tensor from sizes; 0 for any other."""
+    """Return how many bytes of the CPU a function allocates that makes a tensor from sizes; 0 for others and few."""
     device = given.get("device")
-    is_made = "pin_memory" in given and not any(isinstance(each, Tensor) for each in args)
+    if "pin_memory" not in given or (args and isinstance(args[0], list) and math.prod(args[0]) <= _FEW):
+        return 0
+    is_made = not any(isinstance(each, Tensor) for each in args)
     if not is_made or (device is not None and device.type != "cpu"):
         return 0
     sizes = {name: value for name, value in given.items() if name not in ("device", "generator", "pin_memory")}

@@ -2,6 +2,7 @@
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method, why_no_factor
+from gd_lightning.module.finite_predictions import predicted_in_float64, refuse_overflow
 from gd_lightning.module.options import check_options
 from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
 from gd_lightning.module.predicted_learning_rates import stepped_rates
@@ -32,9 +33,11 @@ __all__ = [
     "is_squared_error",
     "linear_network",
     "own_method",
+    "predicted_in_float64",
     "predicting_part",
     "predictor_of",
     "quadratic_network",
+    "refuse_overflow",
     "saved_limits",
     "standardized_module",
     "stepped_rates",

@@ -28,6 +28,7 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.losses import forms_of, summed_loss
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, is_faster_by_torch, why_no_factor
+from gd_lightning.module.finite_predictions import predicted_in_float64, refuse_overflow
 from gd_lightning.module.initial_weights import in_original_units, plain_network, set_start
 from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.run_engine import in_units
@@ -98,11 +99,23 @@ class Learner:
         return (x if self.of_features is None else self.of_features.standardized(x)).to(self.dtype)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Return predictions, shape (N, K), from features in original units, float64, shape (N, D)."""
+        """Return predictions, shape (N, K), from features in original units, float64, shape (N, D).
+
+        Raises:
+            InputError: A prediction is beyond the precision.
+        """
         network, layer = self.predictor, self.of_targets
         with _evaluated(network):
             found = torch.cat([network(self.features(part)) for part in x.split(_PIECE)])
-        return found if layer is None else layer.original(found)
+        predicted = found if layer is None else layer.original(found)
+        refuse_overflow(predicted, network, lambda row: self._predicted_in_float64(x[row : row + 1]), "precision")
+        return predicted
+
+    def _predicted_in_float64(self, x: Tensor) -> Tensor:
+        found = predicted_in_float64(
+            self.predictor, x if self.of_features is None else self.of_features.standardized(x)
+        )
+        return found if self.of_targets is None else self.of_targets.original(found)
 
     @property
     def predictor(self) -> nn.Module:

@@ -102,6 +102,14 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: _fit().predict([[1.0]]),
         lambda _: _fit().predict([[1.0, 2.0]]),
     ),
+    "its prediction is beyond {}; use {} 64-true": (
+        lambda _: _fit().predict([[1e300, 1.0]]),
+        lambda _: _fit(trainer={"precision": "64-true"}).predict([[1e300, 1.0]]),
+    ),
+    "its prediction is not a finite number, in float64 either; leave the row out": (
+        lambda _: _fit().predict([[1.7e308, 1.7e308], [1.0, 2.0]]),
+        lambda _: _fit().predict([[1.0, 2.0]]),
+    ),
     "cannot save the run to {}, because it contains other files; use": (
         lambda path: _fit().save(_filled(path)),
         lambda path: _fit().save(path / "other"),

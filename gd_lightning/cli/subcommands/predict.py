@@ -14,7 +14,7 @@ from gd_lightning.cli.checkpoint_argument import EarlierRun
 from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import csv_text, in_one_line
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, predicted_in_float64, refuse_overflow
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import new_file
 
@@ -27,6 +27,9 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
         model: The module, into which the weights of the run are loaded.
         data: The data with the inputs to predict at.
         run: The run.
+
+    Raises:
+        InputError: A prediction is beyond the precision.
     """
     with weights_alone():
         batches = trainer.predict(
@@ -36,6 +39,9 @@ def predict(trainer: Trainer, model: RegressionModule, data: RegressionDataModul
     if not trainer.is_global_zero:
         return
     predictions = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
+    refuse_overflow(
+        predictions, model, lambda row: predicted_in_float64(model, data.prediction_inputs()[row : row + 1])
+    )
     text = predictions_csv(data, predictions)
     with new_file(run.directory or Path(), "predictions", ".csv") as file:
         write_text(file, text)

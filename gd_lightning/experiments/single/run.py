@@ -20,7 +20,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.animations import animated_run, line_of
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, predicted_in_float64, refuse_overflow
 from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import draw_losses
@@ -83,7 +83,8 @@ class Run:
             given so.
 
         Raises:
-            InputError: The features are not those of the run, or are not finite numbers.
+            InputError: The features are not those of the run, or are not finite numbers, or a prediction is beyond the
+                precision of the run.
         """
         names, wanted = self.module.column_names, self.module.hparams["in_features"]
         inputs = inputs_of(x, None if names is None else names[0], self.columns)
@@ -93,8 +94,9 @@ class Run:
             )
         device = next(self.module.parameters()).device
         with unchanged(self.module, device):
-            parts = [self.module(part.to(device)).cpu() for part in inputs.split(PIECE)]
-        predicted: NDArray[Any] = torch.cat(parts).numpy()
+            found = torch.cat([self.module(part.to(device)).cpu() for part in inputs.split(PIECE)])
+        refuse_overflow(found, self.module, lambda row: predicted_in_float64(self.module, inputs[row : row + 1]))
+        predicted: NDArray[Any] = found.numpy()
         return predicted[:, 0] if predicted.shape[1] == 1 and not self.has_column else predicted
 
     def plot(self, ax: Axes | None = None) -> Figure:

@@ -5,6 +5,7 @@ Letters: B samples of a batch, D features, K outputs.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,6 +68,7 @@ class NetworkModule(ModuleWithQuickHooks):
         """
         options = self.hparams
         if self._make_network is not None:
+            _check_arguments(self._make_network)
             made = self._make_network(in_features, out_features)
             if not isinstance(made, nn.Module):
                 raise InputError(
@@ -274,3 +276,19 @@ def _check_parameters(network: nn.Module) -> None:
             f"cannot train {type(network).__name__}, because it has parameters without sizes; give a network that "
             "knows them before it is called"
         )
+
+
+def _check_arguments(make: NetworkFactory) -> None:
+    """Refuse a class or function that does not take two numbers; one that tells no signature is called as it is."""
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(1, 1)
+    except TypeError as error:
+        name = getattr(make, "__name__", type(make).__name__)
+        raise InputError(
+            f"cannot make a network by {name}, because it does not take the numbers of "
+            f"features and outputs ({error}); give network a class or function that takes these two"
+        ) from error

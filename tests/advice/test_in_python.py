@@ -332,6 +332,10 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _recorded(lambda: LossBelow(0.1), data=DataLoader(Endless(), batch_size=2), module=Own()),
         [_recorded(lambda: LossBelow(0.1), data=_pairs(), module=Own())],
     ),
+    "features and outputs ({}); give network a class or function that takes these two": (
+        _alone(lambda: fit(network=lambda: nn.Linear(1, 1), max_epochs=1)),
+        [_alone(lambda: fit(network=nn.Linear, max_epochs=1))],
+    ),
     "against samples; train it with HistoryRecorder": (
         _alone(lambda: Track.of("a run", History(), None)),
         [_alone(lambda: fit(FourPoints(), lr=0.01, epochs=2).animate())],

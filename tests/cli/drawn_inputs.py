@@ -41,7 +41,8 @@ TABLES = ("csv", "tsv", "npy", "npz", "parquet")
 # Options that hold the path of a file to read.
 _READ = ("config", "ckpt_path", "data.problem.path", "data.predict_inputs", "data", "model", "trainer", "runs")
 # Options whose large values make runs long or processes many, as they should; absurd ones are tried.
-_LONG = re.compile(r"(max_epochs|max_steps|num_nodes|devices|seeds|n_samples|workers|max_time)$")
+# Lightning's SpikeDetection keeps as many losses as its window is long, and makes room for all of them at once.
+_LONG = re.compile(r"(window|max_epochs|max_steps|num_nodes|devices|seeds|n_samples|workers|max_time)$")
 # Loggers that reach the network, where they are installed.
 _REACH_OUT = ("WandbLogger", "CometLogger", "NeptuneLogger", "MLFlowLogger", "LitLogger")
 _RUN_FILES = ("run/config.yaml", "run/summary.json", "run/history.csv")

@@ -425,3 +425,30 @@ def test_copies_of_ones_own_are_complete(make_trainer: MakeTrainer) -> None:
         make_trainer(max_epochs=1, limit_val_batches=0, callbacks=[TakesACopy()]).fit(
             RegressionModule(), SizesAfterSetUp()
         )
+
+
+class Callable1:
+    def __call__(self, in_features: int) -> nn.Module:
+        return nn.Linear(in_features, 1)
+
+
+class ByNames(nn.Linear):
+    def __init__(self, *, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        (lambda: nn.Linear(1, 1), "<lambda>"),
+        (lambda i: nn.Linear(i, 1), "<lambda>"),
+        (lambda i, o, width: nn.Linear(i, o), "<lambda>"),
+        (nn.ReLU, "ReLU"),
+        (nn.Bilinear, "Bilinear"),
+        (ByNames, "ByNames"),
+        (Callable1(), "Callable1"),
+    ],
+)
+def test_what_does_not_take_two_numbers_makes_no_network(network: Any, name: str) -> None:
+    with pytest.raises(InputError, match=f"cannot make a network by {name}, because it does not take the numbers of"):
+        RegressionModule(network=network, in_features=1, out_features=1).configure_model()

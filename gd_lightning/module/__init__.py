@@ -2,7 +2,7 @@
 
 from gd_lightning.module.checkpoints import CheckedCheckpoints, WholeCheckpoints
 from gd_lightning.module.engine_choice import NOT_THERE, own_method, why_no_factor
-from gd_lightning.module.finite_predictions import predicted_in_float64, refuse_overflow
+from gd_lightning.module.finite_predictions import is_finite, predicted_in_float64, refuse_overflow
 from gd_lightning.module.options import check_options
 from gd_lightning.module.outcome_predictor import predictor_of, standardized_module
 from gd_lightning.module.predicted_learning_rates import stepped_rates
@@ -30,6 +30,7 @@ __all__ = [
     "check_strategy",
     "has_least_squares",
     "is_at_its_end",
+    "is_finite",
     "is_squared_error",
     "linear_network",
     "own_method",

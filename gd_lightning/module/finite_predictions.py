@@ -33,8 +33,7 @@ def refuse_overflow(
         InputError: A prediction is not finite.
     """
     finite = torch.isfinite(predicted).flatten(1).all(dim=1)
-    has_diverged = not all(bool(torch.isfinite(value).all()) for value in chain(model.parameters(), model.buffers()))
-    if finite.all() or has_diverged:
+    if finite.all() or not is_finite(model):
         return
     row = int((~finite).nonzero()[0])
     dtypes = [predicted.dtype, *(value.dtype for value in model.parameters() if value.is_floating_point())]
@@ -47,6 +46,11 @@ def refuse_overflow(
         f"cannot predict row {row} (from 0), because its prediction is not a finite number, in float64 either; leave "
         "the row out"
     )
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all parameters and buffers of a model are finite, as they are unless it diverged."""
+    return all(bool(torch.isfinite(value).all()) for value in chain(model.parameters(), model.buffers()))
 
 
 def predicted_in_float64(model: nn.Module, x: Tensor) -> Tensor:

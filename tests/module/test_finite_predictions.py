@@ -96,6 +96,13 @@ def test_the_command_names_the_row_and_writes_nothing(command_line: CommandLine,
     written = np.loadtxt(run / "predictions.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(written[1:, 1], slope.weight.item() * written[1:, 0], rtol=1e-6)
 
+    # A loss that is not finite is said, since the run itself did not diverge.
+    new.write_text("a,y\n1,30\n1e38,3\n")
+    for stage, precision in (("test", "32-true"), ("validate", "32-true"), ("test", "64-true")):
+        other = ["--data.problem.path", str(new), "--trainer.precision", precision]
+        assert command_line(stage, "--ckpt_path", run, *other) == 0, command_line.err
+        assert ("the loss is inf, because a prediction" in command_line.err) == (precision == "32-true")
+
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_model_whose_parameters_are_not_finite_predicts_what_it_is(value: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import in_one_line
-from gd_lightning.module import RegressionModule
+from gd_lightning.module import RegressionModule, is_finite
 from gd_lightning.tracking.atomic_writes import write_json
 from gd_lightning.tracking.run_directory import new_file
 from gd_lightning.tracking.summary import aligned, number
@@ -52,6 +53,9 @@ def judge(
         samples = f"its {len(data.train)} training samples, because none were held out for {stage}"
     print(f"{in_one_line(run.name)}, on {samples}:")
     print(aligned([[name, number(value)] for name, value in results.items()]))
+    loss = results.get("val_loss" if stage == "validate" else "test_loss", 0.0)
+    if not math.isfinite(loss) and is_finite(model):
+        warn(f"the loss is {loss}, because a prediction, or the square of an error, is beyond the precision")
     if run.directory is not None:
         assert run.checkpoint is not None
         about = {"checkpoint": run.checkpoint.name, "samples": held_out or len(data.train), "held_out": bool(held_out)}

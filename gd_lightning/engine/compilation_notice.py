@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def _sentence() -> str:
 def announcing_compilation(say: Callable[[str], object], engine: str = "fused") -> Iterator[None]:
     """Say in one line, once in a process, that updates are compiled, if they are while this context lasts.
 
-    Nothing is said where they are loaded from the cache.
+    Nothing is said where they are loaded from the cache, nor in a notebook if they are kept from then on.
 
     Args:
         say: Called with the line, before the compilation.
@@ -72,7 +73,9 @@ def _listener_class() -> Any:
         def on_start(self, event: Any) -> None:
             if not Announced.already:
                 Announced.already = True
-                self._say(_sentence())
+                said = _sentence()
+                if said != ONCE or "ipykernel" not in sys.modules:
+                    self._say(said)
 
         def on_end(self, event: Any) -> None:
             """Nothing."""

@@ -16,6 +16,9 @@ from gd_lightning.variants import Variant
 from gd_lightning.versions import versions
 
 Parameters = dict[str, float]
+_ROSE = 1.2  # times the train loss at the start, or that of a constant prediction
+_RISE = "the train loss ended above its start; use a smaller lr"
+_SUCH = ', such as --model.lr best (in Python lr="best"), or one that plan shows for the same options'
 FINAL = "final_"
 """Prefix of columns measured at weights that a callback has set at the end of training."""
 
@@ -84,6 +87,7 @@ class RunSummary:
         features: Names of the features; None without names.
         targets: Names of the targets; None without names.
         best_checkpoint: The best checkpoint that ``ModelCheckpoint`` has kept; None without one.
+        advice: What to do about a train loss that ended above its start; "" if it did not, or if the run diverged.
     """
 
     variant: str | None
@@ -118,6 +122,16 @@ class RunSummary:
     features: list[str] | None = None
     targets: list[str] | None = None
     best_checkpoint: BestCheckpoint | None = None
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        """Compare the last train loss with the first one."""
+        first, last = self.train_loss_first, self.train_loss_last
+        if first is None or last is None or self.outcome == Outcome.DIVERGED:
+            return
+        # The noise of its batches keeps a run above an optimum at which it starts, but below a constant prediction.
+        if last > _ROSE * max(first, self.constant_loss or 0.0):
+            self.advice = _RISE + _SUCH * (self.largest_stable_lr is not None)
 
     def as_dict(self) -> dict[str, object]:
         """Return the content of ``summary.json``."""
@@ -273,7 +287,8 @@ def run_facts(summary: RunSummary) -> list[tuple[str, str]]:
         at_the_end = summary.train_loss_predicted if summary.outcome != Outcome.DIVERGED else None
         facts.append(("predicted", "; ".join(filter(None, (number(at_the_end), summary.prediction)))))
     facts += [(name.replace("_", " "), _with_update(summary, name)) for name in summary.measures]
-    return [*facts, ("ended", f"{summary.outcome}: {summary.reason}")]
+    facts.append(("ended", f"{summary.outcome}: {summary.reason}"))
+    return [*facts, ("advice", summary.advice)] if summary.advice else facts
 
 
 def _columns(summary: RunSummary) -> str:

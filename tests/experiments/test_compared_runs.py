@@ -100,8 +100,8 @@ def test_findings_are_computed() -> None:
         "mini-batch 2 reached it in 1 of 2 runs.",
         "stochastic reached it in 1 of 2 runs.",
         "batch did not reach it.",
-        "Lowest final train loss: mini-batch 2 (0.652 ± 0.21) does not differ from batch (1) by more than seeds "
-        "explain.",
+        "Lowest final train loss: 2 seeds are too few to tell mini-batch 2 (0.652 ± 0.21) from batch (1); about 4 "
+        "would tell if means and deviations stay as they are.",
         "batch is the smoothest, stochastic the noisiest: the gradient variance over batches at the start is 0 and "
         "7.875.",
         "stochastic diverged in 1 of 2 runs: the loss grew; use less.",
@@ -119,9 +119,10 @@ def test_findings_are_computed() -> None:
 def test_what_all_seeds_reach_comes_before_what_one_of_them_does() -> None:
     comparison = Comparison.of(_runs(), target=1.5)
     assert findings(comparison, rows(comparison))[:3] == [
-        "Fewest samples to the target of 1.5 (as asked for): mini-batch 2 (16) does not differ from batch (24) by more "
-        "than seeds explain.",  # one step apart, in two runs
-        "Least time to it: batch (3 s) does not differ from mini-batch 2 (5 ± 1.4 s) by more than seeds explain.",
+        "Fewest samples to the target of 1.5 (as asked for): 2 seeds are too few to tell mini-batch 2 (16) from batch "
+        "(24); about 4 would tell if means and deviations stay as they are.",  # one step apart, in two runs
+        "Least time to it: 2 seeds are too few to tell batch (3 s) from mini-batch 2 (5 ± 1.4 s); about 5 would tell "
+        "if means and deviations stay as they are.",
         "stochastic reached it in 1 of 2 runs.",
     ]
 

@@ -196,7 +196,7 @@ LABELS = r"((?:lr 0\.\d(?:, | and )?)+)"
 VALUE = r"([-\d.e+]+(?: ± [-\d.e+]+)?(?: s)?)"
 TARGET = r"(?:it|the target of [-\d.e+]+ \([^)]*\))"
 DOUBT = r"( \(one seed (?:each|of [^)]*), so the effect of the seed is unknown\))?"
-TIE = r"(.*? does not differ from .* by more than seeds explain.*)\."
+TIE = r"((?:\d+|these) seeds are too few to tell .* from .*)\."
 BELOW = "was already at or below it before the first update"
 VARIES = "the gradient variance over batches at the start is"
 WINNERS = {
@@ -320,8 +320,8 @@ def test_what_seeds_explain_makes_no_winner_and_what_they_do_not_does() -> None:
     noisy = {"lr 0.1": _runs([0.21, 0.28, 0.16]), "lr 0.2": _runs([0.24, 0.19, 0.23])}
     (loss,) = (s for s in _said(noisy, None, None)[0] if "Lowest final train loss" in s)
     assert loss == (
-        "Lowest final train loss: lr 0.1 (0.21667 ± 0.06) does not differ from lr 0.2 (0.22 ± 0.026) by more than "
-        "seeds explain."
+        "Lowest final train loss: 3 seeds are too few to tell lr 0.1 (0.21667 ± 0.06) from lr 0.2 (0.22 ± 0.026); "
+        "more than 1,000 would be needed."
     )
     # Seed by seed it is always lower, by far less than seeds differ.
     paired = {"lr 0.1": _runs([0.30, 0.50, 0.90]), "lr 0.2": _runs([0.31, 0.511, 0.9105])}
@@ -330,14 +330,40 @@ def test_what_seeds_explain_makes_no_winner_and_what_they_do_not_does() -> None:
     assert not any("had the lowest" in s for s in _said(apart, None, None)[0])
 
 
+@pytest.mark.parametrize("runs", [2, 3, 5])
+@pytest.mark.parametrize("has_seeds", [True, False], ids=["paired", "apart"])
+@pytest.mark.parametrize("gap", [0.02, 0.1, 0.4])
+def test_as_many_seeds_as_a_tie_asks_for_tell(runs: int, has_seeds: bool, gap: float) -> None:
+    """With the same means and deviations in more runs, so many name a winner, and one fewer does not."""
+
+    def ends(count: int, mean: float, sign: int) -> list[float]:
+        drawn = np.random.default_rng(count).normal(size=count)
+        return list(mean + sign * 0.1 * (drawn - drawn.mean()) / drawn.std(ddof=1))
+
+    def said(count: int) -> str:
+        table = {
+            "lr 0.1": _runs(ends(count, 1.0, 1), seeds=has_seeds),
+            "lr 0.2": _runs(ends(count, 1.0 + gap, -1), seeds=has_seeds),
+        }
+        return next(each for each in _said(table, None, None)[0] if "owest final train loss" in each)
+
+    if not said(runs).startswith("Lowest"):
+        assert gap == 0.4
+        return
+    assert said(runs).startswith(f"Lowest final train loss: {runs} seeds are too few to tell lr 0.1 (1 ± 0.1) from")
+    (enough,) = (int(each) for each in re.findall(r"about (\d+) would tell", said(runs)))
+    assert said(enough).startswith("lr 0.1 had the lowest final train loss")
+    assert f"{enough - 1} seeds are too few" in said(enough - 1)
+
+
 def test_values_that_are_alike_because_they_are_coarse_are_no_sign_of_certainty() -> None:
     """Two seeds that need 1 and 2 epochs, and 2 and 3 with another rate, could as well have come out the other way."""
     early = [Run(0, [8, 1, 0.31, 0.3], 1.0, 1.0), Run(1, [8, 4, 1, 0.35], 1.0, 1.0)]
     late = [Run(0, [8, 3, 1, 0.32], 1.0, 1.0), Run(1, [8, 4, 2, 0.9], 1.0, 1.0)]
     said = _said({"lr 0.1": early, "lr 0.2": late}, 1.0, None)[0]
     assert said[0] == (
-        "Fewest samples to the target of 1 (as asked for): lr 0.1 (12 ± 5.7) does not differ from lr 0.2 (20 ± 5.7) by "
-        "more than seeds explain."
+        "Fewest samples to the target of 1 (as asked for): 2 seeds are too few to tell lr 0.1 (12 ± 5.7) from lr 0.2 "
+        "(20 ± 5.7); about 4 would tell if means and deviations stay as they are."
     )
 
 

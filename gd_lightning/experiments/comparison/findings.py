@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.significance import Difference
+from gd_lightning.experiments.comparison.significance import MOST_SEEDS, Difference
 from gd_lightning.experiments.comparison.table import Row
 from gd_lightning.experiments.tables import Spread
 
@@ -87,13 +87,26 @@ class _Ranking:
         return f" ({whose}, so the effect of the seed is unknown)"
 
     def tie(self, what: str, unit: str = "") -> str:
-        """Return the sentence that the leader cannot be distinguished from some others."""
+        """Return the sentence that the seeds do not tell the leader from some others, and how many would."""
         leader, *others = (
             f"{row.label} ({_spread(row, self.name)}{unit})" if len(self.first) <= _MOST_SHOWN else row.label
             for row in sorted(self.first, key=lambda row: row is not self.leader)
         )
-        whom = f"{'any of ' * (len(others) > 1)}{_joined(others)}"
-        return f"{what}: {leader} does not differ from {whom} by more than seeds explain{self.doubt}."
+        runs = {row.runs for row in self.first}
+        seeds = f"{max(runs)} seeds are" if len(runs) == 1 and runs != {1} else "these seeds are"
+        whom = f"{'each of ' * (len(others) > 1)}{_joined(others)}"
+        return f"{what}: {seeds} too few to tell {leader} from {whom}{self.doubt}{self._enough}."
+
+    @property
+    def _enough(self) -> str:
+        """How many seeds would tell the leader from the others, as the end of a sentence."""
+        others = [row for row in self.first if row is not self.leader]
+        near = [row for row in others if self.leader.difference(row, self.name) is Difference.EXPLAINED]
+        needed = max((self.leader.seeds_to_tell(row, self.name) for row in near), default=0)
+        if needed > MOST_SEEDS:
+            return f"; more than {MOST_SEEDS:,} would be needed"
+        is_more = needed > max(row.runs for row in self.first)  # else the difference is that of rounding
+        return f"; about {needed:.0f} would tell if means and deviations stay as they are" if is_more else ""
 
 
 def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:

@@ -22,12 +22,16 @@ generalization of 'Student's' problem", Biometrika 34 (1947), https://doi.org/10
 
 from __future__ import annotations
 
+import bisect
 import enum
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+MOST_SEEDS = 1000
+"""The most seeds that are advised."""
 
 _LEVEL = 0.05
 _DIGITS = 1e-5  # of a value; a table shows five digits
@@ -84,6 +88,37 @@ def difference(
     return Difference.CLEAR if two_sided(mean / error, freedom) < _LEVEL else Difference.EXPLAINED
 
 
+def seeds_to_tell(one: Sequence[float], other: Sequence[float], *, paired: bool, step: float = 0.0) -> float:
+    """Return how many seeds in each group would make a difference clear, if mean and spread stay as they are.
+
+    Args:
+        one: The quantity in each run of a group, at least two; finite.
+        other: The quantity in each run of the other group.
+        paired: Whether runs at the same index have the same seed.
+        step: Resolution of the values.
+
+    Returns:
+        The smallest number; ``inf`` above :data:`MOST_SEEDS`.
+
+    Example:
+        >>> seeds_to_tell([1.0, 1.3], [1.2, 1.4], paired=True)
+        4.0
+    """
+    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    mean, least = float(a.mean() - b.mean()), step**2 / 12
+    parts = [(a - b, 2 * least)] if paired else [(a, least), (b, least)]
+    spreads = [_variance(*part) for part in parts]
+    share = sum(spreads) ** 2 / sum(spread**2 for spread in spreads) if any(spreads) else 1.0
+
+    def is_clear(count: int) -> bool:
+        error = math.sqrt(sum(spreads) / count)
+        return two_sided(abs(mean) / error, share * (count - 1)) < _LEVEL if error else mean != 0
+
+    if not is_clear(MOST_SEEDS):
+        return math.inf
+    return 2.0 + bisect.bisect_left(range(2, MOST_SEEDS), True, key=is_clear)
+
+
 def rounding_of(losses: Sequence[float], start: float = 0.0) -> float:
     """Return the size up to which a difference counts as rounding.
 
@@ -117,4 +152,8 @@ def two_sided(t: float, freedom: float) -> float:
 
 
 def _variance_of_mean(values: NDArray[np.float64], least: float) -> float:
-    return max(float(values.var(ddof=1)), least) / len(values)
+    return _variance(values, least) / len(values)
+
+
+def _variance(values: NDArray[np.float64], least: float) -> float:
+    return max(float(values.var(ddof=1)), least)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison.compared_runs import Comparison
 from gd_lightning.experiments.comparison.grouping import SEEDS
-from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
+from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of, seeds_to_tell
 from gd_lightning.experiments.parameter_statistics import parameter_statistics
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.records.groups import Group, Values
@@ -25,6 +25,7 @@ from gd_lightning.tracking.summary import aligned
 
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
 _TO_TARGET = "_to_target"
+_LOSSES = ("train_loss", "excess")
 _NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
 # Quantities that only some runs of this package have: those of linear regressors, and those with validation samples.
 _OTHERS = (
@@ -92,17 +93,32 @@ class Row:
 
     def difference(self, other: Row, name: str) -> Difference:
         """Judge whether the runs of two rows differ in a quantity that all of them have; see :mod:`.significance`."""
-        own, theirs = self.per_run[name], other.per_run[name]
-        paired = self._is_paired_with(other)
-        if paired:
-            theirs = tuple(theirs[other.seeds.index(seed)] for seed in self.seeds)
+        own, theirs, paired = self._runs_with(other, name)
         known, rows = [*own, *theirs], (self, other)
-        if name not in ("train_loss", "excess"):
-            step = 0.0 if self._is_certain and other._is_certain else max(row.steps.get(name, 0.0) for row in rows)
+        if name not in _LOSSES:
+            step = self._step(other, name)
             return difference(own, theirs, paired=paired, rounding=rounding_of(known), step=step)
         known = [value for row in rows for value in row.per_run.get("train_loss", known)]
         start = max((value for row in rows for value in row.per_run.get("train_loss_first", ())), default=0.0)
         return difference(own, theirs, paired=paired, rounding=rounding_of(known, start))
+
+    def seeds_to_tell(self, other: Row, name: str) -> float:
+        """Return how many seeds would tell two rows apart; see :func:`.significance.seeds_to_tell`."""
+        own, theirs, paired = self._runs_with(other, name)
+        return seeds_to_tell(own, theirs, paired=paired, step=self._step(other, name))
+
+    def _runs_with(self, other: Row, name: str) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+        """Return a quantity in the runs of both rows, and whether they are paired by their seeds."""
+        own, theirs = self.per_run[name], other.per_run[name]
+        if paired := self._is_paired_with(other):
+            theirs = tuple(theirs[other.seeds.index(seed)] for seed in self.seeds)
+        return own, theirs, paired
+
+    def _step(self, other: Row, name: str) -> float:
+        """Return the resolution of a quantity in both rows; 0 for losses, and where all seeds end alike."""
+        if name in _LOSSES or (self._is_certain and other._is_certain):
+            return 0.0
+        return max(row.steps.get(name, 0.0) for row in (self, other))
 
     @property
     def _is_certain(self) -> bool:

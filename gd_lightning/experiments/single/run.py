@@ -171,7 +171,8 @@ class Run:
         return run_report(self.summary, self.title)
 
     def __repr__(self) -> str:
-        return f"<Run of {self.title}: {self.history!r}>"
+        advice = f"; {self.summary.advice}" if self.summary.advice else ""
+        return f"<Run of {self.title}: {self.history!r}{advice}>"
 
     def _repr_html_(self) -> str:
         """Return results and curves for a notebook."""

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from gd_lightning.callbacks.chunk_rows import carried_out
 
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
+_NARROW = "{desc}{percentage:3.0f}%, {rate_fmt}, {remaining} left{postfix}"
 _EVERY = 0.2  # seconds between two losses that are shown
 _WAIT = 2.0  # seconds of a computation after which a line says what it does
 
@@ -112,7 +113,7 @@ class LongRunProgress(ProgressBar):
         if (now := time.monotonic()) - self._shown_at > _EVERY:
             self._shown_at = now
             last = carried[1].last_loss if carried is not None else _loss_in(outputs)
-            self._bar.set_postfix_str(_losses(trainer.callback_metrics, last), refresh=False)
+            _set_losses(self._bar, _losses(trainer.callback_metrics, last))
         self._bar.update(1 if carried is None else carried[1].updates)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,7 +137,22 @@ def _loss_in(outputs: Any) -> Any:
     return outputs
 
 
-def _losses(metrics: Mapping[str, Any], batch_loss: Any) -> str:
+def _losses(metrics: Mapping[str, Any], batch_loss: Any) -> list[str]:
     """Write the newest train loss, which is known at the ends of epochs, and the loss of the last batch."""
     named = {"train loss": metrics.get("train_loss"), "batch loss": batch_loss}
-    return ", ".join(f"{name} {float(value):.4g}" for name, value in named.items() if isinstance(value, torch.Tensor))
+    return [f"{name} {float(value):.4g}" for name, value in named.items() if isinstance(value, torch.Tensor)]
+
+
+def _set_losses(bar: tqdm[Any], losses: list[str]) -> None:
+    """Show losses in a bar: as many as fit on a line, and one on a narrow terminal, without what else there is."""
+    facts = {**bar.format_dict, "ncols": None}  # without a width, the bar itself takes ten characters
+    columns = bar.format_dict["ncols"] or math.inf
+    forms = [bar.bar_format] if bar.bar_format is None else [_BAR, _NARROW]
+    candidates = [(form, losses[:count]) for form in forms for count in range(len(losses), 0, -1)]
+
+    def fits(form: str | None, shown: list[str]) -> bool:
+        return len(bar.format_meter(**{**facts, "bar_format": form, "postfix": ", ".join(shown)})) <= columns
+
+    fitting = (each for each in candidates if fits(*each))
+    bar.bar_format, shown = next(fitting, candidates[-1] if candidates else (bar.bar_format, losses))
+    bar.set_postfix_str(", ".join(shown), refresh=False)

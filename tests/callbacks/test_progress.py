@@ -74,6 +74,21 @@ def test_the_bar_of_a_run_shows_losses_rate_and_time_left(
     )
 
 
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+def test_a_bar_shows_a_loss_rate_and_time_left_on_a_terminal_of_any_width(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    terminal = _instead_of_stderr(monkeypatch)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (columns, 24))
+    _train(make_trainer, 0.0, PrintUpdates())
+    moments = [each for each in terminal.getvalue().split("\r") if "loss" in each]
+    assert moments
+    assert all(len(moment) <= columns for moment in moments)
+    assert all(re.search(r"updates/s, .* left, (train|batch) loss [\d.e+-]+", moment) for moment in moments)
+    assert all(("batch loss" in moment) for moment in moments) or columns < 120
+
+
 def test_a_short_run_shows_no_bar(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _instead_of_stderr(monkeypatch)
     _train(make_trainer, 60.0)

@@ -114,8 +114,7 @@ class FitFiles:
             for events in set(self.directory.glob(EVENTS)) - self._events_before:  # opened in the set-up
                 events.unlink(missing_ok=True)
             return
-        for made in (self.directory, *self._made_by_loggers):
-            if made is not None:
-                shutil.rmtree(made, ignore_errors=True)
-                forget(made, logs)
+        for made in filter(None, (self.directory, *self._made_by_loggers)):
+            shutil.rmtree(made, ignore_errors=True)
+            forget(made, logs)
         remove_empty(self._missing)  # another run may have written there

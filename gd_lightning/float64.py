@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ PRECISIONS = (None, "32-true", "64-true", 32, 64, "32", "64")
 # Numbers in all decompositions that are remembered, and in a matrix from which that is worth it.
 _REMEMBERED, _LEAST_REMEMBERED = 2**25, 2**12
 _decompositions: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
+_SAFE = 480  # binary digits: sums of squares of numbers within 2**480 and 2**-480 are float64 numbers
 _ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 
@@ -40,7 +41,8 @@ class Moments:
     Args:
         count: N, a scalar tensor or one of shape (K,).
         mean: Shape (K,).
-        squares: Sum of squared deviations, shape (K,); exactly 0 for a constant column.
+        scaled: Sum of squared deviations in units, shape (K,); exactly 0 for a constant column.
+        unit: Of the deviations, shape (K,): a power of two where squares may be beyond float64, 1 elsewhere.
 
     Example:
         >>> years = torch.tensor([[1900.0], [1910.0], [1920.0], [1930.0]])
@@ -51,7 +53,8 @@ class Moments:
 
     count: Tensor
     mean: Tensor
-    squares: Tensor
+    scaled: Tensor
+    unit: Tensor = field(default_factory=lambda: torch.ones((), dtype=torch.float64))
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
@@ -62,15 +65,28 @@ class Moments:
             return cls(count, values.new_zeros(values.shape[1:]), values.new_zeros(values.shape[1:]))
         # From the first value on, the mean of a constant column is exactly this constant.
         from_first = values - values[0]
-        mean = from_first.mean(dim=0)
-        return cls(count, values[0] + mean, (from_first - mean).square().sum(dim=0))
+        unit = _unit(from_first.abs().amax(dim=0))
+        mean = (from_first / unit).mean(dim=0) * unit
+        return cls(count, values[0] + mean, ((from_first - mean) / unit).square().sum(dim=0), unit)
 
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of samples together."""
         count = self.count + other.count
         share, shift = other.count / count.clamp(min=1), other.mean - self.mean
-        squares = self.squares + other.squares + shift * (self.count * share * shift)
-        return Moments(count, self.mean + share * shift, squares)
+        sizes = [each.scaled.sqrt() * each.unit for each in (self, other)]
+        unit = _unit(torch.maximum(torch.maximum(*sizes), shift.abs()))
+        of_shift = shift / unit * (self.count * share * (shift / unit))
+        return Moments(count, self.mean + share * shift, self._in(unit) + other._in(unit) + of_shift, unit)
+
+    def _in(self, unit: Tensor) -> Tensor:
+        """Return the sum of squared deviations in another unit."""
+        unit = unit.to(self.unit.device)
+        return torch.where(self.unit == unit, self.scaled, (self.scaled.sqrt() * (self.unit / unit)).square())
+
+    @property
+    def squares(self) -> Tensor:
+        """Sum of squared deviations, shape (K,)."""
+        return self.scaled * self.unit * self.unit
 
     @property
     def is_constant(self) -> Tensor:
@@ -80,7 +96,17 @@ class Moments:
     @property
     def std(self) -> Tensor:
         """Standard deviation (divisor N), shape (K,)."""
-        return (self.squares / self.count).sqrt()
+        return (self.scaled / self.count).sqrt() * self.unit
+
+
+def has_squares(sizes: Tensor) -> Tensor:
+    """Return whether float64 holds the squares of numbers of these sizes, and sums of many; true of 0, inf and nan."""
+    return (torch.frexp(sizes).exponent.abs() <= _SAFE) | ~sizes.isfinite() | (sizes == 0)
+
+
+def _unit(size: Tensor) -> Tensor:
+    """Return the power of two below a size of which float64 does not hold the square; 1 for others."""
+    return torch.where(has_squares(size), 1.0, size / (2 * torch.frexp(size).mantissa))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.data.lost_digits import check_digits
 from gd_lightning.errors import InputError
+from gd_lightning.float64 import has_squares, in_float64
 from gd_lightning.micro_batches import Pair
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem
@@ -231,6 +232,7 @@ def in_precision(
     y_dtype = torch.promote_types(y.dtype, dtype) if full_y else dtype
     check = problem.check_source if problem.mapped else None
     samples, start = Samples(x, y, y_dtype, problem.mapped, x_dtype=x_dtype, check=check), 0
+    names, largest = _names(problem, x, y), torch.zeros(y.shape[1], dtype=torch.float64)
     for pair in samples.pieces():
         for letter, values in zip("xy", pair, strict=True):
             finite = torch.isfinite(values)  # a large float64 may be infinite in float32
@@ -238,7 +240,14 @@ def in_precision(
                 row = start + int((~finite).any(dim=1).nonzero()[0])
                 raise InputError(f"cannot use the data of {name}, because {letter} is not finite in row {row} (from 0)")
         start += len(pair[0])
-    samples.lost_digits = check_digits((x, x_dtype), (y, y_dtype), _names(problem, x, y))
+        largest = torch.maximum(largest, in_float64(pair[1]).cpu().abs().amax(dim=0))
+    for target, size, is_well in zip(names[1], largest.tolist(), has_squares(largest).tolist(), strict=True):
+        if not is_well:
+            raise InputError(
+                f"cannot fit target {target!r}, because float64 does not hold the squares of its values, which are up "
+                f"to {size:.2g}; give it in other units"
+            )
+    samples.lost_digits = check_digits((x, x_dtype), (y, y_dtype), names)
     return samples
 
 

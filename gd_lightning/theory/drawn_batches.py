@@ -37,7 +37,7 @@ from gd_lightning.theory.drawn_moments import Moments
 from gd_lightning.theory.moment_limits import MomentLimits
 from gd_lightning.theory.numerics.searches import minimum
 from gd_lightning.theory.quadratic_loss import LinearLoss
-from gd_lightning.theory.reduced_updates import SMALL, ReducedUpdates, is_stable, settled
+from gd_lightning.theory.reduced_updates import LEAST, SMALL, ReducedUpdates, is_stable, settled
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
@@ -106,6 +106,9 @@ class DrawnBatches:
 
     def settled_excess(self, lr: float, variant: Variant) -> float:
         """Return the :meth:`floor` of epochs that are stable, to three digits."""
+        least = LEAST * self._reduced.lr
+        if lr < least:  # the map of an epoch would be 1 but for rounding
+            return lr / least * self.settled_excess(least, variant)
         if variant.short_batch:
             epoch = self._epoch(lr, variant)
         else:

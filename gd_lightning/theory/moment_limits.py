@@ -101,10 +101,22 @@ class MomentLimits:
         return conjugate_gradient(lambda y: y - products.down(f * products.up(y)), right)
 
     def _resolvent(self, lr: float, spread: float) -> Tensor:
-        """Return f at x = 1, shape (S,)."""
-        system = self._system(lr, spread, 1.0)
-        found: Tensor = torch.linalg.solve(system, self.moments.kick(lr).expand(len(system), -1))[:, 0]
-        return self._strength(spread) * found
+        """Return f at x = 1, shape (S,), as lr times the solution of a system whose numbers do not vanish with lr.
+
+        The equation of the errors is divided by lr and that of the velocities multiplied, with their second moments in
+        units of 1 / lr. What would cancel (1 - (1 - a) (1 - b)) or be below float64 (lr^2 / lr) is written out.
+        """
+        moments, (i, j), strength = self.moments, self.moments.products.pairs, self._strength(spread)
+        system, kick = self._system(lr, spread, 1.0), moments.kick(1.0)
+        system[:, 0] /= lr
+        if moments.block > 1:
+            system[:, -1] *= lr
+            system[:, :, -1] /= lr
+            system[:, 0, -1] = -moments.maps(1.0)[0, 0, 1].square()
+        c, taken = moments.loss.curvatures, -moments.kicked(1.0)[0]
+        system[:, 0, 0] = taken * (c[i] + c[j]) + lr * taken.square() * (strength * moments.products.gram - c[i] * c[j])
+        found: Tensor = torch.linalg.solve(system, kick.expand(len(system), -1))[:, 0]
+        return strength * lr * found
 
     def _system(self, lr: float, spread: float, x: float) -> Tensor:
         """Return x - A_i (x) A_j + s (2 / K)^2 g_i g_j c c' on M_dd, shape (S, b^2, b^2)."""

@@ -27,6 +27,7 @@ SMALL = 120  # numbers of a state up to which all of them are kept
 _SHARES, _SHARES_WITH_MOMENTUM = (0.95, 0.3, 0.03), (0.95, 0.6, 0.3, 0.1, 0.03)
 _STABLE = 1 + 1e-10  # an eigenvalue of 1 but for rounding: of collinear features, the error decays as slowly
 _SHIFTS = 12  # states at a learning rate, at most: of some updates, up to those at which the slowest error settles
+LEAST = 1e-6  # of the limit: below it, what the noise leaves is proportional to the learning rate to six digits
 _KEPT = 1e-7  # of the largest singular value of those states
 
 
@@ -87,7 +88,9 @@ class ReducedUpdates:
             spread: The variance of a batch's mean in units of one sample's.
         """
         # Without momentum, the inner product does not depend on the learning rate.
-        near = 4.0 ** round(math.log2(lr) / 2) if self.moments.rule.momentum and lr > 0 else self.lr
+        near = self.lr
+        if self.moments.rule.momentum and lr > 0:
+            near = 4.0 ** round(math.log2(max(lr, LEAST * self.lr)) / 2)
         if near not in self._updates:
             self._updates[near] = self._projected(near)
         at = lr / self.lr

@@ -264,3 +264,25 @@ def test_the_floors_of_system_1(lr: float, batch_size: int, excess: float) -> No
     assert DrawnBatches(loss, loss.optimum).floor(lr, Variant.of(batch_size, 100)) == pytest.approx(
         excess * loss.least_squares / 0.1653, rel=0.03
     )
+
+
+@pytest.mark.parametrize(
+    "rule", [UpdateRule(), UpdateRule(momentum=0.9), UpdateRule(momentum=0.9, nesterov=True)], ids=["0", "0.9", "n"]
+)
+@pytest.mark.parametrize("batch_size", [4, 7])
+def test_what_noise_leaves_at_any_small_learning_rate(rule: UpdateRule, batch_size: int) -> None:
+    """Diffusion: Q H + H Q = lr C / B / (1 - mu), so the excess is lr tr(C) / (4 B (1 - mu)), in the mean of 1 / B."""
+    random = np.random.default_rng(4)
+    design = np.hstack([random.normal(size=(20, 1)), np.ones((20, 1))])
+    y = design @ [[2.0], [1.0]] + random.normal(size=(20, 1))
+    residual = design @ np.linalg.lstsq(design, y, rcond=None)[0] - y
+    noise = np.square(2 * design * residual).sum(axis=1).mean() / (4 * (1 - rule.momentum))
+    loss = LinearLoss.of(torch.from_numpy(design[:, :1]), torch.from_numpy(y))
+    drawn = DrawnBatches(loss, Affine(torch.zeros(1, 1), torch.zeros(1)), rule)
+    variant = Variant.of(batch_size, 20)
+    mean_of_inverse = np.mean([1 / variant.size_of(update) for update in range(variant.updates_per_epoch)])
+    for lr in (1e-8, 1e-14, 1e-17, 1e-40, 1e-200, 1e-300):
+        assert drawn.epochs_are_stable(lr, variant)
+        assert drawn.floor(lr, variant) / lr == pytest.approx(noise * mean_of_inverse, rel=1e-5)
+        assert drawn.contraction(lr, batch_size) == pytest.approx(1)
+        assert drawn.expected_losses(lr, variant, 2).isfinite().all()

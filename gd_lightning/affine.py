@@ -201,11 +201,12 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
     n, means = int(moments.count), moments.mean if centred else torch.zeros_like(moments.mean)
     # All that is left of a constant column without its mean is rounding.
     is_left = ~moments.is_constant if centred else torch.ones_like(means, dtype=torch.bool)
-    triangle = torch.zeros(0, len(means), dtype=torch.float64)
+    triangle, unit = torch.zeros(0, len(means), dtype=torch.float64), moments.unit
     for x, y in blocks():
-        rest = torch.where(is_left, _side_by_side(x, y) - means, 0.0)
+        rest = torch.where(is_left, _side_by_side(x, y) - means, 0.0) / unit
         triangle = torch.linalg.qr(torch.cat([triangle, rest]), mode="r").R
-    design = without_rounding(triangle[:, :d] / math.sqrt(n), means[:d], eps) * math.sqrt(n)
+    design = without_rounding(triangle[:, :d] / math.sqrt(n), (means / unit)[:d], eps) * math.sqrt(n)
+    triangle, design = triangle * unit, design * unit[:d]
     return n, means, torch.cat([design, triangle[:, d:]], dim=1)
 
 

@@ -389,7 +389,7 @@ def _raw_column(module: LightningModule, samples: Samples, problem: Problem | No
             f"the {('feature', 'target')[which]} {name}, with mean {of.mean[worst].item():.3g} and standard deviation "
             f"{of.std[worst].item():.3g} instead of about 0 and 1"
         )
-        found.append((size, _RawColumn(words, 1 / size**2 if which == 0 else 1 / size)))
+        found.append((size, _RawColumn(words, (1 / size) ** 2 if which == 0 else 1 / size)))
     return max(found, default=(0.0, None), key=lambda each: each[0])[1]
 
 

@@ -33,6 +33,7 @@ from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
 Values = NDArray[np.float64]
 
 DRAWN_SAMPLES = 2000  # more points only blacken the picture
+_SAFE = 480  # binary digits of features whose squares float64 holds
 _GRID = 80  # points along each axis of a loss surface
 _PARTS = 700  # of a curve, of which the lowest and the highest point are drawn
 _MOST_MARKED, _MARKED = 50, 21  # points of a curve that are all marked, else so many
@@ -219,13 +220,18 @@ class Surface:
             pieces: All data in pieces, features and targets of shape (n,) each.
             minimum: Weight and bias with the smallest loss.
         """
-        total, n = np.zeros(5), 0
+        total, n, unit = np.zeros(5), 0, 1.0
         for x, y in pieces:
+            if not n:
+                exponent = int(np.frexp(np.abs(x).max(initial=0.0))[1])
+                unit = 2.0 ** (exponent - 1) if abs(exponent) > _SAFE else 1.0
+            x = x / unit
             total += [(x * x).sum(), (x * y).sum(), (y * y).sum(), x.sum(), y.sum()]
             n += len(x)
         xx, xy, yy, mean_x, mean_y = total / n
 
         def loss(w: Values, b: Values) -> Values:
+            w = w * unit
             value: Values = w * w * xx + b * b + yy + 2 * (w * b * mean_x - w * xy - b * mean_y)
             return value.clip(min=0.0)  # rounding can push an exact fit below 0
 

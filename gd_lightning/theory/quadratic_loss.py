@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over, smallest_with
-from gd_lightning.float64 import svd
+from gd_lightning.float64 import has_squares, svd
 from gd_lightning.theory.numerics.subsampling import drawn_evenly
 
 _BLOCK = 65_536  # rows that are turned into float64 at a time
@@ -88,6 +88,8 @@ class LinearLoss:
         features, outputs = first_x.shape[1], first_y.shape[1]
         optimum, least_squares = fitted_to(n, means, triangle, features, bias)
         scatter = triangle[:, features:].square().sum().item() if bias else scatter_over(y for _, y in blocks())
+        if triangle.isfinite().all() and not has_squares(triangle[:, :features].abs().amax(dim=0)).all():
+            raise FloatingPointError("the squares of the features are beyond float64")
         eigenvalues, directions = _spectrum(triangle[:, :features] / n**0.5, means[:features] if bias else None)
         eigenvalues = eigenvalues * (2 / outputs)
         if not eigenvalues.isfinite().all():

@@ -120,7 +120,7 @@ class ReducedUpdates:
     def contraction(self, lr: float, spread: float) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
         second = self.update(lr, spread)[: self.n_second, : self.n_second]
-        return float(torch.linalg.eigvals(second).abs().max())
+        return float(torch.linalg.eigvals(second).abs().max()) if second.isfinite().all() else math.inf
 
 
 def is_stable(epoch: Tensor) -> bool:

@@ -155,9 +155,9 @@ class Rounding:
         residual = y - prediction
         of_features = _data_variance(x, dtype)
         if self.layer is not None:
-            of_difference = _variance(x - self.layer.mean, torch.float64)
-            of_features = (_data_variance(x, torch.float64) + of_difference) / self.layer.scale**2
-            of_features = of_features + _variance(z, dtype)
+            # In its units: squares of the features themselves may be beyond float64.
+            of_difference = _variance(x - self.layer.mean, torch.float64, self.layer.scale)
+            of_features = _data_variance(x, torch.float64, self.layer.scale) + of_difference + _variance(z, dtype)
         of_prediction = _variance(rows * theta, dtype).sum(dim=1) + _variance(prediction, dtype)
         along = of_features @ weight.square() + of_prediction + _variance(residual, dtype) + _data_variance(y, dtype)
         seen = rows @ directions
@@ -168,7 +168,7 @@ class Rounding:
         unit = torch.finfo(dtype).eps / 2
         alone = unit**2 / 6 * (rows * residual[:, None]).square().mean(dim=0)
         if self.layer is not None and self.loss.optimum.bias is None:
-            shift = _variance(self.layer.mean, torch.float64) / self.layer.scale**2
+            shift = _variance(self.layer.mean, torch.float64, self.layer.scale)
             alone = alone + residual.mean() ** 2 * shift
         noise = (noise - crossed - crossed.T) / (len(x) * n)
         alone = alone + own / (len(x) * n)
@@ -193,14 +193,14 @@ class Rounding:
         return torch.cat([of_weight, of_bias[None]])
 
 
-def _variance(values: Tensor, dtype: torch.dtype) -> Tensor:
+def _variance(values: Tensor, dtype: torch.dtype, unit: Tensor | float = 1.0) -> Tensor:
     """Return q, the variance of the rounding error at values that are computed in a precision; 0 at 0."""
-    exponent = torch.frexp(values).exponent
-    ulp = torch.ldexp(torch.full_like(values, torch.finfo(dtype).eps / 2), exponent)
+    binade = values / torch.frexp(values).mantissa  # 2^exponent, which torch.ldexp computes in float32
+    ulp = torch.finfo(dtype).eps / 2 * binade / unit
     return torch.where(values == 0, 0.0, ulp.square() / 12)
 
 
-def _data_variance(values: Tensor, dtype: torch.dtype) -> Tensor:
+def _data_variance(values: Tensor, dtype: torch.dtype, unit: Tensor | float = 1.0) -> Tensor:
     """Return the variance of the rounding error of data; values that float32 can represent have none."""
     values = values.double()
-    return torch.where(values == values.float(), 0.0, _variance(values, dtype))
+    return torch.where(values == values.float(), 0.0, _variance(values, dtype, unit))

@@ -193,7 +193,8 @@ def materials() -> None:
         "beyond_squares.csv": "a,y\n" + "".join(f"{i}e200,{i * i}\n" for i in range(1, 8)),
         "beyond.csv": "a,b\n1,1e300\n",
         "huge_features.csv": "a,y\n" + "".join(f"{i}e25,{i}\n" for i in range(1, 13)),
-        "vast.csv": "a,y\n" + "".join(f"{i},{i}e155\n" for i in range(1, 13)),
+        "vast.csv": "a,y\n" + "".join(f"{i}e90,{i}\n" for i in range(1, 13)),
+        "vast_targets.csv": "a,y\n" + "".join(f"{i},{i}e155\n" for i in range(1, 13)),
         "huge_targets.csv": "a,y\n" + "".join(f"{i},{i}e19\n" for i in range(1, 13)),
         "list.yaml": "- 3\n",
         "mapping.yaml": "model:\n  lr: 0.1\n",
@@ -422,7 +423,7 @@ ADVICE: dict[str, Advice] = {
         "fit --model.network tests.advice.on_the_command_line.Pairs",
         f"fit --model.network torch.nn.Linear --model.lr 0.01 {ONE_EPOCH}",
     ),
-    "choose a smaller lr or momentum, or standardize the data": advice(
+    "choose a smaller momentum, or standardize the data": advice(
         "plan --model.momentum 0.9999999999999999", "plan --model.momentum 0.99 --map false"
     ),
     "as a train loss; use a number of 0 or more": advice(
@@ -803,8 +804,12 @@ ADVICE: dict[str, Advice] = {
         f"plan {TABLE} huge_features.csv --model.hidden_sizes [3] --data.standardize true --map false",
     ),
     "scale the features and the targets, or choose another initialization": advice(
-        f"plan {TABLE} vast.csv --model.hidden_sizes [3] --trainer.precision 64-true",
+        f"plan {TABLE} vast.csv --model.hidden_sizes [3] --trainer.precision 64-true --data.standardize none",
         f"plan {TABLE} good.csv --model.hidden_sizes [3] --trainer.precision 64-true --map false",
+    ),
+    "float64 does not hold the squares of its values, which are up to {}; give it in other units": advice(
+        f"fit {TABLE} vast_targets.csv --trainer.precision 64-true",
+        f"fit {TABLE} good.csv --trainer.precision 64-true --model.lr 0.001 {ONE_EPOCH}",
     ),
     "because no class is expected there; give a value": advice(
         "fit --model.initialization '{weight: {class_path: gd_lightning.Sine}}'",

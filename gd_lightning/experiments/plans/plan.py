@@ -102,7 +102,7 @@ def make_plan(
     except NOT_COMPUTABLE as error:
         raise InputError(
             "cannot plan with these numbers, because theory yields numbers beyond float64 "
-            f"({first_line(error)[:100]}); choose a smaller lr or momentum, or standardize the data"
+            f"({first_line(error)[:100]}); choose a smaller momentum, or standardize the data"
         ) from error
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning import InputError, compare, fit, plan, sweep
+from gd_lightning import InputError, LocalPlan, Plan, compare, fit, plan, sweep
 from gd_lightning.affine import least_squares
 from gd_lightning.float64 import Moments
+from gd_lightning.theory import PredictedOutcome
 
 SCALES = [1e-300, 1e-160, 1e-100, 1.0, 1e100, 1e160, 1e300]
 
@@ -19,6 +20,11 @@ def _data(of_x: float, of_y: float) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
     x = random.normal(size=(12, 1)) + 0.5
     return x * of_x, (2 * x + 0.1 * random.normal(size=(12, 1)) + 1) * of_y
+
+
+def _planned(found: Plan | LocalPlan) -> PredictedOutcome:
+    assert isinstance(found, Plan)
+    return found.configured
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -47,7 +53,7 @@ def test_standardised_features_of_any_scale_are_trained_alike(of_x: float) -> No
     options: dict[str, Any] = {"lr": 0.1, "max_epochs": 3, "precision": "64-true", "standardize": "both"}
     expected = fit(_data(1.0, 1.0), **options).history["train_loss"]
     np.testing.assert_allclose(fit(_data(of_x, 1.0), **options).history["train_loss"], expected, rtol=1e-9)
-    told, same = (plan(_data(scale, 1.0), **{**options, "max_epochs": 30}).configured for scale in (of_x, 1.0))
+    told, same = (_planned(plan(_data(scale, 1.0), **{**options, "max_epochs": 30})) for scale in (of_x, 1.0))
     assert told.verdict is same.verdict
     assert told.largest_stable_lr == pytest.approx(same.largest_stable_lr, rel=1e-9)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ class TrainerMember:
             raise InputError(TRAINS_NOTHING)
         given = {f"{name}.{key}": value for name in ("data", "model") for key, value in self.options[name].items()}
         settings = {**self.changed, **given, **self.changed, "data.seed": self.seed}
-        run = FinishedRun(self.name, recorder.history, HISTORY, dataclasses.asdict(recorder.summary), settings)
+        run = FinishedRun(self.name, recorder.history, HISTORY, asdict(recorder.summary), settings)
         return MemberResult(run, functools.partial(_itself, module))
 
     def _made(

@@ -25,7 +25,7 @@ Letters: N samples, K outputs, B batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -95,25 +95,30 @@ class DrawnBatches:
 
     def contraction(self, lr: float, batch_size: int) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""
-        return self._reduced.contraction(lr, self.spread(batch_size))
+        drawn, lr = self._at(lr)
+        return drawn._reduced.contraction(lr, self.spread(batch_size))
 
     def epochs_are_stable(self, lr: float, variant: Variant) -> bool:
         """Whether the expected squared error stays bounded, a short last batch included."""
         if not variant.short_batch or not self.is_stable(lr, variant.batch_size):
             return self.is_stable(lr, variant.batch_size)
         # A smaller batch adds a positive map, so where it alone is stable, a product with others is.
-        return self.is_stable(lr, variant.short_batch) or is_stable(self._epoch(lr, variant))
+        if self.is_stable(lr, variant.short_batch):
+            return True
+        drawn, lr = self._at(lr)
+        return is_stable(drawn._epoch(lr, variant))
 
     def settled_excess(self, lr: float, variant: Variant) -> float:
         """Return the :meth:`floor` of epochs that are stable, to three digits."""
         least = LEAST * self._reduced.lr
         if lr < least:  # the map of an epoch would be 1 but for rounding
             return lr / least * self.settled_excess(least, variant)
+        drawn, lr = self._at(lr)
         if variant.short_batch:
-            epoch = self._epoch(lr, variant)
+            epoch = drawn._epoch(lr, variant)
         else:
-            epoch = self._reduced.update(lr, self.spread(variant.batch_size))
-        return float(self._reduced.observe @ settled(epoch))
+            epoch = drawn._reduced.update(lr, self.spread(variant.batch_size))
+        return float(drawn._reduced.observe @ settled(epoch))
 
     def floor(self, lr: float, variant: Variant) -> float:
         """Return how far above the lowest loss the expected train loss stays at a constant learning rate.
@@ -142,8 +147,9 @@ class DrawnBatches:
 
     def excess(self, lr: float, variant: Variant, epochs: int) -> float:
         """Return how far above the lowest loss the expected train loss is after some epochs."""
-        state = torch.linalg.matrix_power(self._epoch(lr, variant), epochs) @ self._reduced.start
-        return float(self._reduced.observe @ state)
+        drawn, lr = self._at(lr)
+        state = torch.linalg.matrix_power(drawn._epoch(lr, variant), epochs) @ drawn._reduced.start
+        return float(drawn._reduced.observe @ state)
 
     def expected_losses(self, lr: float | Tensor, variant: Variant, epochs: int) -> Tensor:
         """Return the expected train loss before the first and after every epoch, shape (epochs + 1,).
@@ -154,13 +160,15 @@ class DrawnBatches:
             variant: The batches of an epoch.
             epochs: The number of epochs.
         """
-        start = self._reduced.start
         if not isinstance(lr, Tensor):
-            return self._losses_at(_powers(self._epoch(lr, variant), start, epochs))
-        states, rate, epoch = [start], math.nan, torch.empty(0)
+            drawn, lr = self._at(lr)
+            return drawn._losses_at(_powers(drawn._epoch(lr, variant), drawn._reduced.start, epochs))
+        states, rate, epoch, left = [self._reduced.start], math.nan, torch.empty(0), 0.0
         for of_epoch in lr:
-            if len(of_epoch) > 1:
-                states.append(self._followed(states[-1], of_epoch.tolist(), variant))
+            if len(of_epoch) > 1 or left or of_epoch.item() < self._reduced.slow:
+                rates = of_epoch.expand(variant.updates_per_epoch).tolist()
+                state, left = self._followed(states[-1], rates, variant, left)
+                states.append(state)
                 continue
             if rate != of_epoch.item():
                 rate = of_epoch.item()
@@ -185,11 +193,28 @@ class DrawnBatches:
                 product = torch.linalg.matrix_power(update, count) @ product
         return product
 
-    def _followed(self, state: Tensor, rates: list[float], variant: Variant) -> Tensor:
-        """Return a reduced state after an epoch whose updates have learning rates of their own."""
+    def _followed(self, state: Tensor, rates: list[float], variant: Variant, left: float = 0.0) -> tuple[Tensor, float]:
+        """Return a reduced state after an epoch whose updates have learning rates of their own, and what is left.
+
+        Updates whose learning rates are too small for the model are made as one, with the sum of these; ``left`` is the
+        sum of those that are still to be made.
+        """
         for index, rate in enumerate(rates):
-            state = self._reduced.update(rate, self.spread(variant.size_of(index))) @ state
-        return state
+            left += rate
+            if left >= self._reduced.slow:
+                state = self._reduced.update(left, self.spread(variant.size_of(index))) @ state
+                left = 0.0
+        return state, left
+
+    def _at(self, lr: float) -> tuple[DrawnBatches, float]:
+        """Return what is exact enough at a learning rate: these updates, or those without momentum at a larger one."""
+        if lr >= self._reduced.slow:
+            return self, lr
+        return self._without_momentum, lr / (1 - self.rule.momentum)
+
+    @cached_property
+    def _without_momentum(self) -> DrawnBatches:
+        return replace(self, rule=replace(self.rule, momentum=0.0, nesterov=False))
 
     @cached_property
     def moments(self) -> Moments:

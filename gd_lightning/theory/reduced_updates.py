@@ -29,6 +29,10 @@ _STABLE = 1 + 1e-10  # an eigenvalue of 1 but for rounding: of collinear feature
 _SHIFTS = 12  # states at a learning rate, at most: of some updates, up to those at which the slowest error settles
 LEAST = 1e-6  # of the limit: below it, what the noise leaves is proportional to the learning rate to six digits
 _KEPT = 1e-7  # of the largest singular value of those states
+# Of the limit of a batch of one sample: with momentum, a reduced model is not stable at smaller learning rates. There
+# the velocity follows the gradient, so that momentum only makes the learning rate 1 / (1 - mu) times as large, unless
+# a direction is so sharp that its error decays as fast as the velocity, of which the second is a tenth.
+_SLOW, _SLOWER_THAN_VELOCITY = 3e-3, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,15 @@ class ReducedUpdates:
             MomentLimits(moments).largest_stable_lr(1.0),
         )
         return cls(moments, vectors, drawn, len(parts[0]), lr, begun, observe)
+
+    @cached_property
+    def slow(self) -> float:
+        """The learning rate below which updates are as without momentum, at a larger one; 0 where all are exact."""
+        momentum, (kept, all_numbers) = self.moments.rule.momentum, self.space.shape
+        if not momentum or kept == all_numbers:
+            return 0.0
+        settling = (1 - momentum) ** 2 / self.moments.loss.sharpest
+        return min(_SLOW * self.lr, _SLOWER_THAN_VELOCITY * settling)
 
     def update(self, lr: float, spread: float) -> Tensor:
         """Return an update, shape (k, k).

@@ -61,7 +61,7 @@ def test_the_small_space_tells_what_the_large_one_does(table: str, rule: UpdateR
     about = 0.05 if rule.momentum else 0.02
     for size in (1, 7, n // 2 + 3):  # the last leaves a short batch
         limit, variant = drawn.largest_stable_lr(size), Variant.of(size, n)
-        for share in 10 ** random.uniform(-2, -0.05, size=2):
+        for share in 10 ** random.uniform((-2, -2, -7), (-0.05, -0.05, -2)):  # the last is tiny
             lr = share * limit
             exact = torch.eye(len(state), dtype=torch.float64)
             for count, each in variant.batch_sizes:
@@ -72,12 +72,31 @@ def test_the_small_space_tells_what_the_large_one_does(table: str, rule: UpdateR
                 excess = float(observe @ torch.linalg.matrix_power(exact, epochs) @ state)
                 told = drawn.excess(lr, variant, epochs)
                 assert told == pytest.approx(excess, rel=about, abs=1e-8 * float(observe @ state)), (size, lr, epochs)
-            if drawn.epochs_are_stable(lr, variant):
+            assert drawn.epochs_are_stable(lr, variant) or share > 1e-2
+            if share > 1e-2 and drawn.epochs_are_stable(lr, variant):  # a matrix has no digits for what tiny ones leave
                 floor = drawn.floor(lr, variant)
                 assert drawn.settled_excess(lr, variant) == pytest.approx(floor, rel=about, abs=1e-12)
                 settled = torch.linalg.matrix_power(exact, 2**40) @ state
                 assert floor == pytest.approx(float(observe @ settled), rel=about, abs=1e-12)
         assert drawn.floor(1.01 * limit, variant) == math.inf
+
+
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["a rate an epoch", "a rate an update"])
+@pytest.mark.parametrize("rule", RULES, ids=["plain", "heavy ball", "nesterov"])
+def test_learning_rates_that_fall_to_nothing_are_followed_in_the_small_space(rule: UpdateRule, by_epoch: bool) -> None:
+    """A schedule that begins and ends at tiny learning rates, where with momentum the small space is not stable."""
+    x, y = TABLES["alike"]
+    start, variant, epochs = Affine(torch.zeros(1, x.shape[1]), torch.zeros(1)), Variant.of(12, 120), 40
+    small, whole = (DrawnBatches(LinearLoss.of(x, y), start, rule, small=size) for size in (0, 10**6))
+    steps = torch.arange(epochs * (1 if by_epoch else variant.updates_per_epoch), dtype=torch.float64)
+    rates = 0.3 * whole.largest_stable_lr(12) * (1e-9 + torch.sin(math.pi * (steps + 0.01) / len(steps)) ** 4)
+    curves = [
+        each.expected_losses(rates.reshape(epochs, -1), variant, epochs) - each.loss.lowest for each in (small, whole)
+    ]
+    np.testing.assert_allclose(
+        curves[0], curves[1], rtol=0.15
+    )  # the velocity begins at 0 where tiny learning rates end
+    assert curves[1][-1] < 0.2 * curves[1][0]
 
 
 def test_a_tiny_learning_rate_has_a_tiny_floor_with_a_short_last_batch_too() -> None:

@@ -65,7 +65,7 @@ class Moments:
             return cls(count, values.new_zeros(values.shape[1:]), values.new_zeros(values.shape[1:]))
         # From the first value on, the mean of a constant column is exactly this constant.
         from_first = values - values[0]
-        unit = _unit(from_first.abs().amax(dim=0))
+        unit = unit_of(from_first.abs().amax(dim=0))
         mean = (from_first / unit).mean(dim=0) * unit
         return cls(count, values[0] + mean, ((from_first - mean) / unit).square().sum(dim=0), unit)
 
@@ -74,7 +74,7 @@ class Moments:
         count = self.count + other.count
         share, shift = other.count / count.clamp(min=1), other.mean - self.mean
         sizes = [each.scaled.sqrt() * each.unit for each in (self, other)]
-        unit = _unit(torch.maximum(torch.maximum(*sizes), shift.abs()))
+        unit = unit_of(torch.maximum(torch.maximum(*sizes), shift.abs()))
         of_shift = shift / unit * (self.count * share * (shift / unit))
         return Moments(count, self.mean + share * shift, self._in(unit) + other._in(unit) + of_shift, unit)
 
@@ -104,8 +104,12 @@ def has_squares(sizes: Tensor) -> Tensor:
     return (torch.frexp(sizes).exponent.abs() <= _SAFE) | ~sizes.isfinite() | (sizes == 0)
 
 
-def _unit(size: Tensor) -> Tensor:
-    """Return the power of two below a size of which float64 does not hold the square; 1 for others."""
+def unit_of(size: Tensor) -> Tensor:
+    """Return the power of two below sizes of which float64 does not hold the squares; 1 for others.
+
+    Args:
+        size: The sizes, in float64, of any shape; not negative.
+    """
     return torch.where(has_squares(size), 1.0, size / (2 * torch.frexp(size).mantissa))
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from gd_lightning.float64 import unit_of
 from gd_lightning.plots.style import (
     DATA_COLOR,
     TRUTH_COLOR,
@@ -33,7 +35,6 @@ from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
 Values = NDArray[np.float64]
 
 DRAWN_SAMPLES = 2000  # more points only blacken the picture
-_SAFE = 480  # binary digits of features whose squares float64 holds
 _GRID = 80  # points along each axis of a loss surface
 _PARTS = 700  # of a curve, of which the lowest and the highest point are drawn
 _MOST_MARKED, _MARKED = 50, 21  # points of a curve that are all marked, else so many
@@ -223,8 +224,7 @@ class Surface:
         total, n, unit = np.zeros(5), 0, 1.0
         for x, y in pieces:
             if not n:
-                exponent = int(np.frexp(np.abs(x).max(initial=0.0))[1])
-                unit = 2.0 ** (exponent - 1) if abs(exponent) > _SAFE else 1.0
+                unit = float(unit_of(torch.tensor(np.abs(x).max(initial=0.0), dtype=torch.float64)))
             x = x / unit
             total += [(x * x).sum(), (x * y).sum(), (y * y).sum(), x.sum(), y.sum()]
             n += len(x)

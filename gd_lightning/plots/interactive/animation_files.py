@@ -58,17 +58,8 @@ def _write_mp4(path: Path, frames: Iterable[Picture]) -> None:
     first = next(pending)
     height, width = first.shape[:2]
     taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_A_SECOND), "-i", "-"]
-    made = [
-        "-an",
-        "-pix_fmt",
-        "yuv420p",
-        "-vf",
-        "pad=ceil(iw/2)*2:ceil(ih/2)*2",
-        "-movflags",
-        "+faststart",
-        "-f",
-        "mp4",
-    ]
+    made = ["-an", "-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+    made += ["-movflags", "+faststart", "-f", "mp4"]
     command = [str(shutil.which("ffmpeg")), "-loglevel", "error", "-y", *taken, *made, str(path)]
     pixels = first.tobytes() + b"".join(frame.tobytes() for frame in pending)
     done = subprocess.run(command, input=pixels, capture_output=True, check=False)

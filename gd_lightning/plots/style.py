@@ -46,6 +46,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.85  # inches: small, so that letters are larg
 DPI = 700 / PANEL_WIDTH
 
 
+_SPACE, _STEP = 0.05, 0.05  # inches around a panel with its texts, and between its sizes
 _FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of the ends of a logarithmic axis
 
 
@@ -57,15 +58,19 @@ class LiteralFigure(Figure):
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the figure."""
-        for text in _texts(self):
-            text.set_parse_math(False)
-            if text.get_text() != (shown := visible(text.get_text())):
-                text.set_text(shown)
+        _write_literally(self)
         super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         """Return the figure for a notebook."""
         return png_bytes(self)
+
+
+def _write_literally(artist: Artist) -> None:
+    for text in _texts(artist):
+        text.set_parse_math(False)
+        if text.get_text() != (shown := visible(text.get_text())):
+            text.set_text(shown)
 
 
 def _texts(artist: Artist) -> Iterator[Text]:
@@ -147,6 +152,20 @@ def write_between_powers(axis: Axis, low: float, high: float) -> None:
     if powers < 2 or high < _FEW_POWERS * low:
         leading = "25" if high > _FEW_NUMBERS * low else "12345678"
         axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in leading else ""))
+
+
+def beyond_frame(axes: Axes) -> tuple[float, float, float, float]:
+    """Return how far a panel with all its texts, and space around them, reaches beyond its frame.
+
+    Returns:
+        Inches to the left, below, to the right and above; whole steps, that rounding does not change a figure's size.
+    """
+    _write_literally(axes)
+    box, frame = axes.get_tightbbox(), axes.bbox
+    assert box is not None
+    reach = (frame.x0 - box.x0, frame.y0 - box.y0, box.x1 - frame.x1, box.y1 - frame.y1)
+    left, below, right, above = (_STEP * math.ceil(pixels / axes.figure.dpi / _STEP) + _SPACE for pixels in reach)
+    return left, below, right, above
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

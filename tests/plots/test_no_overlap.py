@@ -62,13 +62,15 @@ def _slow_but(fast: str, cases: Collection[str]) -> list[Any]:
     return [case if case == fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
-def history(rate: float, count: int = 12, start: float = 4.0, outcome: Outcome = Outcome.COMPLETED) -> History:
+def history(
+    rate: float, count: int = 12, start: float = 4.0, outcome: Outcome = Outcome.COMPLETED, every: int = 1
+) -> History:
     made = History()
     for i in range(count):
         loss = start * rate**i
         columns = {"train_loss": loss, "batch_loss": loss, "val_loss": 1.1 * loss, PREDICTED: loss, BY_UPDATE: loss}
         columns |= {"w": 2 + rate**i, "b": rate**i, "lr": 0.1}
-        made.append(update=i, epoch=i, samples=8 * i, seconds=0.001 * i, **columns)
+        made.append(update=every * i, epoch=i, samples=8 * every * i, seconds=0.001 * every * i, **columns)
     made.outcome = outcome
     made.divergence_factor = 1e4
     return made
@@ -130,13 +132,20 @@ GROUPS: dict[str, list[Group]] = {
     ],
     "all diverged": [Group("lr 1", (history(1e3, outcome=Outcome.DIVERGED),), "stochastic", limit=0.0642)],
     "one point": [Group("only", (history(1.0, count=1),))],
+    "tiny": [Group("tiny", (history(0.9, start=1.2345e-120),))],
+    "seven digits": [Group("only", (history(0.999, start=1234567.0),))],
+    "many updates": [Group("few", (history(0.7),)), Group("many", (history(0.7, every=123_456_789),))],
     "huge": [Group("huge", (history(0.9, start=1e120),)), Group("tiny", (history(0.9, start=1e-120),))],
 }
 
 
 @pytest.mark.parametrize(
     ("case", "panels"),
-    [("diverged", None), *(pytest.param(c, p, marks=pytest.mark.slow) for c in GROUPS for p in (None, PANELS))],
+    [
+        ("diverged", None),
+        ("huge", ("epochs", "updates")),
+        *(pytest.param(c, p, marks=pytest.mark.slow) for c in GROUPS for p in (None, PANELS)),
+    ],
 )
 def test_a_comparison(case: str, panels: tuple[str, ...] | None) -> None:
     groups = GROUPS[case]

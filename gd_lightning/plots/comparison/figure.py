@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles
 from gd_lightning.plots.comparison.loss_curves import PREDICTED_OVER, draw_curve
 from gd_lightning.plots.comparison.paths_and_fits import Predict, draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface
-from gd_lightning.plots.style import TRUTH_COLOR, listed, short, sized_figure
+from gd_lightning.plots.style import TRUTH_COLOR, beyond_frame, listed, short, sized_figure
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import PREDICTED, History, Outcome
 
@@ -33,8 +34,7 @@ _USUAL = ("epochs", "updates", "seconds", *_OTHERS)
 
 # Inches. Matplotlib's constrained layout rounds differently from call to call, so that files would differ, too.
 _PANEL, _HEIGHT, _IN_A_ROW = 2.75, 2.3, 3  # small, so that letters are large on half a page
-_LEFT, _RIGHT, _GAP = 0.75, 0.12, 0.8
-_TITLE, _PANEL_TITLE, _ABOVE, _LABELS, _LEGEND_LINE = 0.4, 0.32, 0.1, 0.5, 0.21  # above all, above one, below one
+_TITLE, _LEGEND_LINE = 0.35, 0.21
 _CHARACTER, _HANDLE = 0.08, 0.7  # of a legend's entry: a letter, and the line before the text
 _LONGEST = 60  # characters of a name in the legend
 
@@ -105,38 +105,36 @@ def comparison_figure(
     handles = _legend(groups, styles, least_squares, notes or {}, shows_predictions)
     columns = min(len(names), _IN_A_ROW if len(names) != 4 else 2)
     rows = [names[i : i + columns] for i in range(0, len(names), columns)]
-    # Above curves there are only notes on runs that diverged.
-    is_bare = [not (any(group.diverged for group in groups) or {*_OTHERS} & {*row}) for row in rows]
-    return _composed([[drawn[name] for name in row] for row in rows], is_bare, handles, title, _caption(groups))
+    return _composed([[drawn[name] for name in row] for row in rows], handles, title, _caption(groups))
 
 
 def _composed(
-    rows: Sequence[Sequence[Callable[[Axes], None]]],
-    is_bare: Sequence[bool],
-    handles: list[Artist],
-    title: str,
-    caption: str,
+    rows: Sequence[Sequence[Callable[[Axes], None]]], handles: list[Artist], title: str, caption: str
 ) -> Figure:
-    """Return the figure of some panels.
+    """Return the figure of some panels, with as much space around them as their labels, numbers and notes take.
 
     Args:
         rows: Functions that draw the panels, row by row.
-        is_bare: Whether nothing is drawn above the panels of a row.
         handles: The entries of the legend.
         title: The title of the figure.
         caption: The title of the legend.
     """
-    columns = max(map(len, rows))
-    width = _LEFT + columns * _PANEL + (columns - 1) * _GAP + _RIGHT
+    figure = sized_figure(_PANEL, _HEIGHT)
+    panels = [[figure.add_axes((0.0, 0.0, 1.0, 1.0)) for _ in row] for row in rows]
+    for axes, draw in zip(chain(*panels), chain(*rows), strict=True):
+        draw(axes)
+    beyond = [[beyond_frame(axes) for axes in row] for row in panels]
+    left, right = (max(texts[side] for texts in chain(*beyond)) for side in (0, 2))
+    columns, step = max(map(len, rows)), left + _PANEL + right
+    below, above = ([max(texts[side] for texts in row) for row in beyond] for side in (1, 3))
+    width, heights = columns * step, [b + _HEIGHT + a for b, a in zip(below, above, strict=True)]
     in_legend = _columns(handles, width)
     legend = _LEGEND_LINE * (2.2 + math.ceil(len(handles) / in_legend))
-    heights = [_HEIGHT + _LABELS + (_ABOVE if bare else _PANEL_TITLE) for bare in is_bare]
-    figure = sized_figure(width, _TITLE + sum(heights) + legend)
-    for i, row in enumerate(rows):
-        left, bottom = _LEFT + (columns - len(row)) / 2 * (_PANEL + _GAP), legend + sum(heights[i + 1 :]) + _LABELS
-        for j, draw in enumerate(row):
-            axes = figure.add_axes(_in_parts(figure, left + j * (_PANEL + _GAP), bottom, _PANEL, _HEIGHT))
-            draw(axes)
+    figure.set_size_inches(width, _TITLE + sum(heights) + legend)
+    for i, row in enumerate(panels):
+        first, bottom = left + (columns - len(row)) / 2 * step, legend + sum(heights[i + 1 :]) + below[i]
+        for j, axes in enumerate(row):
+            axes.set_position(_in_parts(figure, first + j * step, bottom, _PANEL, _HEIGHT))
     figure.suptitle(short(title, int(width / _CHARACTER / 1.3)), fontsize="large", y=1 - 0.1 / figure.get_figheight())
     figure.legend(handles=handles, title=caption, ncols=in_legend, loc="lower center", fontsize=9, title_fontsize=9)
     return figure

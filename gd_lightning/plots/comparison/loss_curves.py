@@ -23,6 +23,7 @@ PREDICTED_OVER = ("epoch", "samples")
 _MOST_OF_A_BAND = 1_000  # points
 _MARKS = 7  # of a curve
 _DENSE = 300  # points of a curve that is drawn thin
+_MOST_POWERS = 7  # of ten that a logarithmic axis from 0 names
 _WIDE = 10  # how many times farther the longest group must reach than the shortest for a logarithmic axis
 
 
@@ -179,6 +180,8 @@ def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], sho
         first = min(float(x[x > 0].min()) for x in reach if (x > 0).any())
         unit = 10.0 ** math.floor(math.log10(first))
         axes.set_xscale("symlog", linthresh=unit)
+        powers = np.arange(math.log10(unit), math.log10(1.2 * end))
+        axes.set_xticks([0.0, *10.0 ** powers[:: -(-len(powers) // _MOST_POWERS)]])
         axes.set_xlim(-0.1 * unit, 1.2 * end)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

@@ -1,24 +1,18 @@
 """What a person sees of the three variants in TensorBoard, in a real browser.
 
-The browser is headless Chromium, driven over chromedriver's W3C WebDriver protocol, which is JSON over HTTP.
 ``GD_LIGHTNING_SCREENSHOTS=docs pytest -m browser`` renews the picture of the README.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,57 +21,17 @@ from gd_lightning.records.groups import Group
 from gd_lightning.records.history import History
 from gd_lightning.tracking.tensorboard.groups_of_runs import write_aggregate
 from tests.conftest import CONFIGS
+from tests.headless_chromium import SECONDS, Browser, needs_chromium, wait_until
 
 HOST = "127.0.0.1"
-CHROMEDRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
-SECONDS = 60.0
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMEDRIVER is None or CHROMIUM is None,
-        reason="chromedriver or chromium is missing: apt-get install chromium chromium-driver",
-    ),
-]
+pytestmark = needs_chromium
 
 RUNS = (
     "SteepLine-batch-b100-lr0.04-seed0",
     "SteepLine-mini-batch-b16-lr0.04-seed0",
     "SteepLine-stochastic-b1-lr0.04-seed0",
 )
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1600,1200",
-)
-
-# TensorBoard is made of web components, and document.querySelectorAll stops at their shadow roots.
-SEARCH = """
-const all = root => [...root.querySelectorAll('*')]
-  .flatMap(element => [element, ...(element.shadowRoot ? all(element.shadowRoot) : [])]);
-const search = selector => all(document).filter(element => element.matches(selector));
-"""
-
-# Text that is not shown, as of a hidden tab or of a style sheet, covers no rectangles.
-SHOWN_TEXT = """
-const texts = node => [
-  ...(node.shadowRoot ? texts(node.shadowRoot) : []),
-  ...[...node.childNodes].flatMap(child => child.nodeType === Node.TEXT_NODE ? [child] : texts(child)),
-];
-const shown = text => {
-  const range = document.createRange();
-  range.selectNodeContents(text);
-  return text.data.trim() !== '' && range.getClientRects().length > 0;
-};
-return search(arguments[0]).flatMap(texts).filter(shown).map(text => text.data.trim()).join('\\n');
-"""
 
 CARD = "scalar-card:has([title='samples/train_loss'])"
 
@@ -90,14 +44,6 @@ SETTINGS = {
     "timeSeriesSettingsPaneOpened": False,
     "sideBarWidthInPercent": 26,
 }
-
-
-def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Wait for a condition; after the deadline, fail with what was waited for."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what()}"
-        time.sleep(0.1)
 
 
 def free_port() -> int:
@@ -135,74 +81,6 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-class Browser:
-    """A WebDriver session.
-
-    Args:
-        port: Where chromedriver listens.
-        profile: Directory of a fresh browser profile.
-    """
-
-    def __init__(self, port: int, profile: Path) -> None:
-        self._port = port
-        self._session = ""
-        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
-        self._session = "/" + self._send("POST", "", capabilities=capabilities)["sessionId"]
-
-    def _send(self, method: str, command: str, **body: Any) -> Any:
-        # Not urllib.request, which would send this through a proxy of the environment.
-        with closing(HTTPConnection(HOST, self._port, timeout=SECONDS)) as connection:
-            content = json.dumps(body) if method == "POST" else None
-            connection.request(method, f"/session{self._session}{command}", content)
-            response = connection.getresponse()
-            value = json.load(response)["value"]
-        assert response.status == 200, value
-        return value
-
-    def open(self, url: str) -> None:
-        # A URL that differs after its # alone would not load the page anew.
-        for address in ("about:blank", url):
-            self._send("POST", "/url", url=address)
-
-    def run(self, script: str, *args: object) -> Any:
-        """Run JavaScript, which may ``search(selector)`` through shadow roots; returns what it returns."""
-        return self._send("POST", "/execute/sync", script=SEARCH + script, args=args)
-
-    def click(self, selector: str) -> None:
-        wait_until(lambda: bool(self.run("return search(arguments[0]).length", selector)), lambda: selector)
-        self.run("search(arguments[0])[0].click()", selector)
-
-    def text(self, selector: str, *expected: str) -> str:
-        """Return the text shown in all elements of a selector, once it has all that is expected."""
-        text = ""
-
-        def complete() -> bool:
-            nonlocal text
-            text = self.run(SHOWN_TEXT, selector)
-            return all(part in text for part in expected)
-
-        wait_until(complete, lambda: f"{expected} in {selector}, which shows:\n{text}")
-        return text
-
-    def resize(self, width: int, height: int) -> None:
-        self._send("POST", "/window/rect", width=width, height=height)
-
-    def screenshot(self) -> bytes:
-        """Return a PNG of the window, once nothing in it moves."""
-        pictures = [self._send("GET", "/screenshot")]
-
-        def still() -> bool:
-            pictures.append(self._send("GET", "/screenshot"))
-            return bool(pictures[-1] == pictures[-2])
-
-        wait_until(still, lambda: "a page without motion")
-        return base64.b64decode(pictures[-1])
-
-    def close(self) -> None:
-        self._send("DELETE", "")
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("browser")
@@ -224,11 +102,7 @@ def tensorboard(directory: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(directory: Path) -> Iterator[Browser]:
-    assert CHROMEDRIVER is not None
-    with (
-        served([CHROMEDRIVER], directory / "chromedriver.log") as port,
-        closing(Browser(port, directory / "profile")) as browser,
-    ):
+    with closing(Browser(directory)) as browser:
         yield browser
 
 
@@ -248,7 +122,7 @@ def test_time_series_overlay_the_variants_on_the_samples_axis(
 
 def photograph_card(browser: Browser) -> bytes:
     """Return a screenshot of the card at full width and on a logarithmic scale."""
-    browser.resize(1200, 825)
+    browser.resize(1200, 680)
     browser.click(f"{CARD} [aria-label='Toggle full size mode']")
     browser.click(f"{CARD} [aria-label='More line chart options']")
     browser.click("[role=menuitem][aria-label*='log scale']")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import itertools
-import json
 import math
 import os
-import re
-import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +20,9 @@ from gd_lightning import SteepLine, compare, explore, fit
 from gd_lightning.affine import Affine
 from gd_lightning.theory import LinearLoss, OutcomePredictor
 from gd_lightning.update_rule import UpdateRule
+from tests.headless_chromium import Browser, needs_chromium, wait_until
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install chromium"),
-]
+pytestmark = needs_chromium
 
 X, Y = SteepLine().sample()
 OWN = {"size": np.array([1.0, 2.0, 4.0, 3.0, 7.0, 5.5, 6.0]), "price": np.array([2.0, 1.0, 3.0, 5.0, 8.0, 6.0, 8.5])}
@@ -48,67 +40,24 @@ const move = moved => {
 const text = selector => document.querySelector(selector).textContent;
 """
 
-# The result goes into the document, which the browser prints. The milliseconds are of the page: nobody waits for them.
-RESULT = """
-<script>
-window.faults = [];
-window.addEventListener('error', event => window.faults.push(event.message));
-const begin = () => {BEGIN}
-setTimeout(begin, 100);
-setTimeout(() => {
-  const given = GIVEN;
-  const result = (() => {SCRIPT})();
-  document.body.innerHTML = '<pre id="result"></pre>';
-  document.getElementById('result').textContent = JSON.stringify({result, faults: window.faults});
-}, WAIT);
-</script>
-"""
 
-
-class Browser:
-    """Opens pages in headless Chromium, each in a process of its own, with a window of 1280 x 800."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def run(self, page: str, script: str, given: object = None, begin: str = "", wait: int = 300) -> Any:
-        """Run JavaScript in a page that has been shown.
-
-        Args:
-            page: The page.
-            script: What is run; what it returns is returned.
-            given: A value that it gets.
-            begin: What is run before.
-            wait: After how many milliseconds of the page the script is run.
-        """
-        added = RESULT.replace("WAIT", str(wait)).replace("GIVEN", json.dumps(given)).replace("BEGIN", begin)
-        file = self._directory / "page.html"
-        file.write_text(page + f"<script>{MOVE}</script>" + added.replace("SCRIPT", script), encoding="utf-8")
-        shown = ("--window-size=1280,800", "--virtual-time-budget=5000", "--dump-dom", f"file://{file}")
-        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={self._directory / 'profile'}", *shown]
-        printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        found = re.search(r'<pre id="result">(.*?)</pre>', printed, re.S)
-        assert found is not None, printed[-2000:]
-        answer = json.loads(html.unescape(found[1]))
-        assert answer["faults"] == []
-        return answer["result"]
-
-    def photograph(self, page: str, picture: Path) -> None:
-        """Write a picture of a page."""
-        file = self._directory / "page.html"
-        file.write_text(page, encoding="utf-8")
-        shown = ("--window-size=1280,800", "--virtual-time-budget=2000", f"--screenshot={picture}", f"file://{file}")
-        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={self._directory / 'profile'}", *shown]
-        subprocess.run(command, capture_output=True, timeout=120, check=True)
+def run(browser: Browser, page: str, script: str, given: object = None) -> Any:
+    """Show a page, and return what JavaScript returns in it, which may ``move`` inputs and has a ``given`` value."""
+    browser.show(page)
+    result = browser.run(f"{MOVE}const given = arguments[0];{script}", given)
+    assert browser.faults == []
+    return result
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    return Browser(tmp_path_factory.mktemp("pages"))
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with closing(Browser(tmp_path_factory.mktemp("pages"))) as browser:
+        yield browser
 
 
 def test_the_slider_of_the_learning_rate_crosses_the_limit(browser: Browser) -> None:
-    found = browser.run(
+    found = run(
+        browser,
         explore(epochs=200).html(),
         """return given.map(inputs => {
           move(inputs);
@@ -141,7 +90,7 @@ def test_the_slider_of_the_learning_rate_crosses_the_limit(browser: Browser) -> 
     ],
 )
 def test_a_path_is_that_of_fit(browser: Browser, problem: Any, options: dict[str, Any]) -> None:
-    path, units = browser.run(explore(problem, epochs=8, **options).html(), "return [explored.path, problem.units]")
+    path, units = run(browser, explore(problem, epochs=8, **options).html(), "return [explored.path, problem.units]")
     history = fit(problem, epochs=8, trainer={"precision": "64-true"}, **options).history
     w, b = np.array(path["w"]), np.array(path["b"])
     np.testing.assert_allclose(w / units["scale"], history["w"], rtol=1e-6, atol=1e-6)
@@ -161,7 +110,7 @@ def test_limit_floor_and_epochs_are_those_of_the_theory(browser: Browser) -> Non
     cases = [(order, size, lr, *rule) for order, size, lr, rule in itertools.product(orders, sizes, lrs, rules)]
     script = "return given.map(asked => explored.theory.outcome({...explored.settings, ...asked}))"
     asked = [dict(zip(names, case, strict=True)) for case in cases]
-    for case, found in zip(cases, browser.run(explore().html(), script, asked), strict=True):
+    for case, found in zip(cases, run(browser, explore().html(), script, asked), strict=True):
         order, size, lr, momentum, nesterov = case
         predictor = OutcomePredictor(
             *(loss, start, 20, UpdateRule(momentum=momentum, nesterov=nesterov), order == "sequential"),
@@ -193,7 +142,7 @@ def test_the_start_follows_the_pointer_and_everything_the_keyboard(browser: Brow
         reached: fields.every(field => field.tabIndex === 0),
         named: fields.every(field => field.labels?.length || field.ariaLabel || field.textContent),
       }"""
-    found = browser.run(explore().html(), script)
+    found = run(browser, explore().html(), script)
     (w, b), command = found["start"], found["command"]
     assert abs(w + 5) < 3
     assert abs(b) < 10
@@ -219,7 +168,7 @@ def test_an_animation_plays_steps_and_follows_its_slider(browser: Browser) -> No
       const page = document.documentElement;
       const size = [page.scrollWidth, page.scrollHeight, window.innerWidth, window.innerHeight];
       return {seen, said, size, canvases: document.querySelectorAll('canvas').length}"""
-    found = browser.run(report.animate().html(), script)
+    found = run(browser, report.animate().html(), script)
     assert [(each["frame"], each["isPlaying"]) for each in found["seen"]] == [
         (0, False),
         (1, False),
@@ -235,16 +184,17 @@ def test_an_animation_plays_steps_and_follows_its_slider(browser: Browser) -> No
 
 def test_an_animation_goes_on_by_itself_to_its_end(browser: Browser) -> None:
     page = fit(batch_size=16, lr=0.05, epochs=2).animate().html()
-    begin = "move({speed: 4}); document.getElementById('play').click();"
-    shown = browser.run(page, "return {...shown}", begin=begin, wait=4500)
-    assert shown == {"frame": 120, "samples": 200, "isPlaying": False}
+    run(browser, page, "move({speed: 4}); document.getElementById('play').click();")
+    wait_until(lambda: bool(browser.run("return shown.frame === 120 && !shown.isPlaying")), lambda: "the end")
+    assert browser.run("return {...shown}") == {"frame": 120, "samples": 200, "isPlaying": False}
 
 
 def test_a_picture_of_the_page_shows_its_colours(browser: Browser, tmp_path: Path) -> None:
     """``GD_LIGHTNING_SCREENSHOTS=docs pytest -m browser`` renews that of the documentation."""
     folder = Path(os.environ.get("GD_LIGHTNING_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
-    browser.photograph(explore(batch_size=1, lr=0.05).html(), (folder / "explore.png").resolve())
+    browser.show(explore(batch_size=1, lr=0.05).html())
+    (folder / "explore.png").write_bytes(browser.screenshot())
     colors = {tuple(color) for color in (imread(folder / "explore.png")[..., :3] * 255).round().reshape(-1, 3)}
     for name in ("#0072B2", "#00795A", "#B5460F"):
         assert tuple(255 * channel for channel in to_rgb(name)) in colors, name
@@ -258,6 +208,7 @@ def test_the_page_fits_on_one_screen_and_has_no_faults(browser: Browser) -> None
           move({order, 'momentum-number': momentum, 'batch-number': size, nesterov: true, seed: 5});
         }
       return [size, [window.innerWidth, window.innerHeight]]"""
-    (width, height), (shown_width, shown_height) = browser.run(explore().html(), script)
-    assert (width, height) == (shown_width, shown_height)
-    assert shown_height <= 800
+    browser.resize(1280, 700)  # what bars of a browser leave of the smallest screens of laptops
+    size, shown_size = run(browser, explore().html(), script)
+    browser.resize(1280, 800)
+    assert size == shown_size == [1280, 700]

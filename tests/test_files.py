@@ -66,7 +66,7 @@ def test_the_files_of_a_run(command_line: CommandLine) -> None:
     measured = {
         stage: {key.replace(prefix, "test_") for key in _keys(run / f"{stage}.json")} for stage, prefix in STAGES
     }
-    assert measured == dict.fromkeys(("test", "validate"), _named("## test.json"))
+    assert measured == dict.fromkeys(("test", "validate"), _named("## test.json") - {"table"})
 
 
 DOC_OF_SUMMARY = RunSummary.__doc__ or ""
@@ -80,6 +80,7 @@ def test_the_files_of_a_comparison(command_line: CommandLine) -> None:
     assert len(runs) == 1
     assert set(_files(directory, _named("## Files of a comparison"))) == runs
     assert _keys(directory / "table.json") == _named("Keys of `table.json`", "\nColumns")
+    assert _keys(directory / "compare.json") == _named("Keys of `compare.json`", "\nKeys") - {"runs"}
     assert _columns(directory / "table.csv") == _named("Columns of `table.csv`")
 
 

@@ -16,9 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gd_lightning import SteepLine
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.subcommands.compare_directory import own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember
 from gd_lightning.experiments import ProblemPanels, Report
 from gd_lightning.records.history import History
+from gd_lightning.versions import versions as versions_of_this
 from tests.conftest import CONFIGS, CommandLine
 
 SMALL = ["--batch_sizes", "full,16,1", "--seeds", "2", "--model.lr", "0.01", "--trainer.max_epochs", "4"]
@@ -188,6 +190,22 @@ def test_finished_runs_are_compared(command_line: CommandLine) -> None:
         (run / "history.csv").unlink()
     assert command_line("compare", *runs, "--target", "300") == 0, command_line.err
     assert "of TensorBoard event files" in command_line.out
+
+
+@pytest.mark.parametrize("versions", [None, {}, {"gd_lightning": "0.0.1", "torch": "2.6.0", "python": "3.10.0"}])
+def test_a_comparison_that_another_version_began_is_continued(tmp_path: Path, versions: object) -> None:
+    """Also one of a version that did not write versions; other settings are another comparison."""
+    settings = {"settings": {"model": {"lr": 0.1}}, "members": ({},)}
+    with own_directory(None, tmp_path, "compare", settings) as directory:
+        file = directory / "compare.json"
+    begun = json.loads(file.read_text())
+    assert begun.pop("versions") == versions_of_this()
+    text = json.dumps(begun if versions is None else {"versions": versions, **begun})
+    file.write_text(text)
+    with own_directory(None, tmp_path, "compare", settings) as again:
+        assert (again, file.read_text()) == (directory, text)
+    with own_directory(None, tmp_path, "compare", {**settings, "members": ({"lr": 1},)}) as other:
+        assert other != directory
 
 
 def test_claims_and_columns(command_line: CommandLine, tmp_path: Path) -> None:

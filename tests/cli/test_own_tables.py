@@ -101,6 +101,7 @@ def test_another_table_is_judged_as_a_whole(
     (tmp_path / "houses.csv").unlink()
     assert command_line(stage, "--ckpt_path", run, "--data.problem.path", other) == 0, command_line.err
     assert f"on the 6 samples of the table {other}:" in command_line.out
+    assert json.loads((run / f"{stage}.json").read_text())["table"] == str(other)
     judged = float(next(line.split()[1] for line in command_line.out.splitlines() if "_mse" in line))
     assert command_line("predict", "--ckpt_path", run, "--data.problem.path", other) == 0, command_line.err
     with (run / "predictions.csv").open() as file:

@@ -16,8 +16,10 @@ from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, missing_directories, remove_empty
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
+from gd_lightning.versions import versions
 
 PLAN = "compare.json"  # the settings that define a comparison
+_VERSIONS = "versions"  # its key for those that began it; another version continues the same comparison
 CLAIMS = ".claims"  # of processes that share its members
 
 
@@ -78,7 +80,7 @@ def _begin(directory: Path, content: Mapping[str, Any]) -> None:
         InputError: The directory contains something else, possibly since a moment ago from another process.
     """
     _refuse_another(directory, content)
-    write_once(directory / PLAN, content)
+    write_once(directory / PLAN, {_VERSIONS: versions(), **content})
     _refuse_another(directory, content)
 
 
@@ -98,10 +100,12 @@ def _refuse_another(directory: Path, content: object) -> None:
 
 
 def _content_of(directory: Path) -> object:
+    """Return the settings of the comparison in a directory, without the versions that began it; None if it has none."""
     try:
-        return read_json_file(directory / PLAN)
+        content = read_json_file(directory / PLAN)
     except ConfigError:
         return None
+    return {key: value for key, value in content.items() if key != _VERSIONS} if isinstance(content, dict) else content
 
 
 def is_finished(run: Path) -> bool:

@@ -19,6 +19,7 @@ from gd_lightning.module import RegressionModule, is_finite
 from gd_lightning.tracking.atomic_writes import write_json
 from gd_lightning.tracking.run_directory import new_file
 from gd_lightning.tracking.summary import aligned, number
+from gd_lightning.versions import versions
 
 
 def judge(
@@ -64,9 +65,9 @@ def judge(
 
 
 def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:
-    """Write values into a new file; warn if that is impossible, since they have been printed."""
+    """Write values and versions into a new file; warn if that is impossible, since they have been printed."""
     try:
         with new_file(directory, stage, ".json") as file:
-            write_json(file, values)
+            write_json(file, {"versions": versions(), **values})
     except OSError as error:
         warn(f"the metrics could not be written into {directory}, because of {(error.strerror or str(error)).lower()}")

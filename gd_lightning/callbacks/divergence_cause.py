@@ -37,8 +37,8 @@ def weights_of(module: LightningModule) -> Weights | None:
 class KeptWeights:
     """The weights of a run at its start, and after the last two of some epochs, the newer of which may have diverged.
 
-    They are kept after each of the first 8 epochs, then after 4 of each doubling. Where other callbacks end chunks,
-    which may depend on seconds, plays no role, so that a run always says the same.
+    They are kept after epochs 1, 2, 4, 8 and so on: each ends a chunk, which costs as much as a hundred updates.
+    Where other callbacks end chunks, which may depend on seconds, plays no role, so that a run always says the same.
     """
 
     def __init__(self) -> None:
@@ -67,8 +67,7 @@ class KeptWeights:
 
 
 def _until_kept(epoch: int) -> int:
-    step = 1 << max(0, epoch.bit_length() - 3)
-    return step - epoch % step
+    return (1 << epoch.bit_length()) - epoch
 
 
 @one_thread_if(True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gd_lightning import Sine, fit
+from gd_lightning.callbacks.divergence_cause import KeptWeights
 
 CASES: list[tuple[dict[str, Any], Any]] = [
     ({"hidden_sizes": [10], "activation": "relu", "lr": 20.0}, "full"),
@@ -35,3 +37,12 @@ def test_the_advised_rate_does_not_diverge(case: tuple[dict[str, Any], Any]) -> 
     assert str(again.summary.outcome) == "completed"
     losses = again.history.series("train_loss")[1]
     assert losses[-1] < losses[0]
+
+
+def test_weights_are_kept_after_few_epochs() -> None:
+    """Each end of a chunk takes the time of a hundred compiled updates: 20 in a million epochs, not one in each."""
+    epochs = [0]
+    while epochs[-1] < 10**6:
+        trainer: Any = SimpleNamespace(global_step=7 * epochs[-1], num_training_batches=7)
+        epochs.append(epochs[-1] + KeptWeights().epochs_to_next(trainer))
+    assert epochs[1:] == [2**n for n in range(21)]

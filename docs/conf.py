@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import dataclasses
 import html
@@ -10,7 +11,9 @@ import inspect
 import io
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,8 +68,22 @@ def setup(app: Any) -> dict[str, bool]:
     """Register the renderer of formulas and the pages that are made from code."""
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("builder-inited", lambda _: _write_pages())
+    app.connect("builder-inited", lambda _: _settle_kernels())
     app.connect("autodoc-process-docstring", _keep_sentence, priority=400)  # before napoleon's, which is 500
     return {"parallel_read_safe": True}
+
+
+def _settle_kernels() -> None:
+    """Let cells run with the same settings for everybody, not with those and the start-up files of one's own IPython.
+
+    Kernels report errors alone: that they speak with this process without encryption is a warning of new ones.
+    """
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    (directory / "profile_default").mkdir()
+    config = directory / "profile_default" / "ipython_kernel_config.py"
+    config.write_text('c.IPKernelApp.log_level = "ERROR"\nc.HistoryManager.enabled = False\n', encoding="utf-8")
+    os.environ["IPYTHONDIR"] = str(directory)
 
 
 def _keep_sentence(_app: Any, what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:

@@ -15,7 +15,7 @@ from gd_lightning.engine.kernels.arithmetic import SHORT, dot, loss_of
 from gd_lightning.engine.kernels.signatures import LOSSES
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Scratch
 
-GROUP = 64
+GROUP = 512
 """S."""
 
 FEWEST_IN_GROUPS = 32

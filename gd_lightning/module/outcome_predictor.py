@@ -147,7 +147,7 @@ def _predictor(
         sequential=order == "sequential",
         with_replacement=order == "with_replacement",
         drop_last=variant.drop_last,
-        rounding=partial(_rounding, loss, layer, pieces, variant.train_samples, dtype),
+        rounding=partial(_rounding, loss, layer, start, pieces, variant.train_samples, dtype),
         schedule=stepped_rates(module),
     )
 
@@ -155,14 +155,16 @@ def _predictor(
 def _rounding(
     loss: LinearLoss,
     layer: Standardize | None,
+    start: Affine,
     pieces: Callable[[], Iterable[Pair]],
     n: int,
-    dtype: torch.dtype | None,
+    of_run: torch.dtype | None,
     rule: UpdateRule,
+    dtype: torch.dtype | None = None,
 ) -> float:
-    """Return the excess that rounding leaves under an update rule, in a type, or in that of the targets."""
+    """Return the excess that rounding leaves under an update rule, in a type, or that of the run, or of the targets."""
     x, y = _some(pieces, n)
-    return Rounding(loss, x, y, rule, layer).excess(dtype or y.dtype)
+    return Rounding(loss, x, y, rule, layer, start).excess(dtype or of_run or y.dtype)
 
 
 def _on_cpu(pieces: Callable[[], Iterable[Pair]]) -> Iterable[Pair]:

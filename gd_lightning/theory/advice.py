@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import torch
 
 from gd_lightning.errors import InputError
 from gd_lightning.theory.best_rates import BestRate, best_rate
@@ -162,8 +165,7 @@ def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
     """Yield options that lower the noise floor."""
     size, lr = outcome.variant.batch_size, outcome.lr
     if not _is_noisy(predictor, outcome):
-        exact = predictor.changed(rounding=None).predict(size, lr)
-        yield Remedy({"trainer.precision": "64-true"}, exact)
+        yield from _to_round_less(predictor, outcome)
         return
     quiet = _fastest(predictor, size) or _quiet(predictor, size, lr * predictor.target / outcome.floor)
     if quiet is not None:
@@ -175,6 +177,17 @@ def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
         if row.verdict in (Verdict.CONVERGES, Verdict.SLOW):
             yield Remedy({"data.batch_size": tried}, row)
             break
+
+
+def _to_round_less(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:
+    """Yield float64, and a learning rate whose steps do not round to 0, the faster one first."""
+    size, found = outcome.variant.batch_size, list[Remedy | None]()
+    if predictor.rounding is not None:
+        exact = predictor.changed(rounding=partial(predictor.rounding, dtype=torch.float64)).predict(size, outcome.lr)
+        found = [Remedy({"trainer.precision": "64-true"}, exact)]
+    found.append(_fastest(predictor, size) or _quiet(predictor, size, stable_lr(predictor, size, SAFE)))
+    able = [each for each in found if each and each.outcome.verdict in (Verdict.CONVERGES, Verdict.SLOW)]
+    yield from sorted(able, key=lambda each: each.outcome.epochs)
 
 
 def _to_be_faster(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Iterator[Remedy]:

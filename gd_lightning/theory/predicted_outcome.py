@@ -87,7 +87,8 @@ class OutcomePredictor:
             drawn with replacement.
         drop_last: Whether a short last batch is left out.
         with_replacement: Whether samples are drawn with replacement; then a batch of N is not the whole set either.
-        rounding: Returns the excess that rounding leaves under an update rule; None: rounding is neglected.
+        rounding: Returns the excess that rounding leaves under an update rule, in the precision of the run or another
+            one; None: rounding is neglected.
         standardized: Returns the predictor of the same run on standardised features; None if there is none.
         schedule: Gives the learning rates of a run; None for a constant one. Limits are then those of its largest rate,
             and the floor is the excess at which the run ends.
@@ -109,7 +110,7 @@ class OutcomePredictor:
     sequential: bool = False
     drop_last: bool = False
     with_replacement: bool = False
-    rounding: Callable[[UpdateRule], float] | None = None
+    rounding: Callable[..., float] | None = None
     standardized: Callable[[], OutcomePredictor] | None = None
     schedule: Schedule | None = None
 

@@ -14,7 +14,8 @@ converges to by H^-1 dg, and the variances of all sources add up:
 - A parameter does not move if its step rounds to 0, and oscillates if it rounds up: with t = lr lam, an error up
   to half an ulp over min(t, 2 - t) stays. A slow direction comes from outside and stops at this border, a fast one
   lands anywhere within: its mean square is (1 + p + p^2) / 3 of the border's, p = 1 - min(t, 2 - t). With momentum, t
-  is lr lam / (1 - mu), and the other one 2 - 2 lr / (the largest stable lr of the direction).
+  is lr lam / (1 - mu), and the other one 2 - 2 lr / (the largest stable lr of the direction). No direction ends farther
+  away than it starts, where it stays if its first step rounds to 0 there.
 - Parameters in original units, w / scale and b - w mean / scale, are computed in float64. The second magnifies what
   came before: a bias that is a small difference of large numbers has the errors of the large ones.
 
@@ -28,6 +29,7 @@ directions, P parameters.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +56,7 @@ class Rounding:
         y: Their targets, shape (M, K).
         rule: How an update moves.
         layer: What standardises the features; None where nothing does.
+        start: The parameters of the regressor before the first update; None: somewhere far off.
 
     Example:
         >>> x = torch.tensor([[1001.0], [1002.0], [1003.0], [1004.0]])
@@ -69,6 +72,7 @@ class Rounding:
     y: Tensor
     rule: UpdateRule
     layer: Standardize | None = None
+    start: Affine | None = None
 
     def digits(self, dtype: torch.dtype) -> Tensor:
         """Return the number of correct significant decimal digits of each parameter, -log10(abs(error / parameter)).
@@ -92,13 +96,12 @@ class Rounding:
         """Return the standard deviation of the error of each parameter in original units, shape (P,), as ``digits``."""
         loss, n_features = self.loss, self.x.shape[1]
         back = self._back(loss.directions)
-        solve, stays = back / loss.curvatures, back * self._left()
-        variances = []
+        solve, variances = back / loss.curvatures, []
         for output in range(loss.n_outputs):
             theta = self._theta[:, output]
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
-            stalled = loss.directions.T * (3 * _variance(theta, dtype)) @ loss.directions
-            variance = ((solve @ noise) * solve).sum(dim=1) + ((stays @ stalled) * stays).sum(dim=1)
+            stalled = self._stalled(output, dtype)
+            variance = ((solve @ noise) * solve).sum(dim=1) + ((back @ stalled) * back).sum(dim=1)
             variances.append(variance + self._noise_of_the_way_back(self._back(theta[:, None])[:, 0]))
         variance = torch.stack(variances)
         return torch.cat([variance[:, :n_features].flatten(), variance[:, n_features:].flatten()]).sqrt()
@@ -110,16 +113,13 @@ class Rounding:
             theta = self._theta[:, output]
             noise = self._gradient_noise(theta, self.y[:, output].double(), dtype)
             moved = noise.diagonal() / loss.curvatures.square()
-            stalled = loss.directions.T.square() @ (3 * _variance(theta, dtype)) * self._left().square()
-            excess += (loss.eigenvalues * (moved + stalled)).sum().item() / 2
+            excess += (loss.eigenvalues * (moved + self._stalled(output, dtype).diagonal())).sum().item() / 2
         return excess
 
     @property
     def _theta(self) -> Tensor:
         """The minimum of the objective as parameters of the regressor, weights then bias, shape (C, K)."""
-        minimum = self.loss.minimum
-        weight = minimum.weight.T
-        return weight if minimum.bias is None else torch.cat([weight, minimum.bias[None]])
+        return _columns(self.loss.minimum)
 
     def _in_original_units(self, affine: Affine) -> Affine:
         return affine if self.layer is None else affine.in_original_units(self.layer.mean, self.layer.scale)
@@ -128,16 +128,46 @@ class Rounding:
         """Return parameters of an output, shape (C, n), in original units, shape (C or D + 1, n)."""
         bias = None if self.loss.optimum.bias is None else parameters[-1]
         affine = self._in_original_units(Affine(parameters[: self.x.shape[1]].T, bias))
-        rows = affine.weight.T
-        return rows if affine.bias is None else torch.cat([rows, affine.bias[None]])
+        return _columns(affine)
 
     def _left(self) -> Tensor:
         """Return the error that remains in each direction where steps round to 0, in half ulps, shape (R,)."""
-        t = self.rule.lr * self.loss.curvatures
-        limit = largest_stable_lr(1.0, self.rule)
-        moves = torch.minimum(t / (1 - self.rule.momentum), 2 - 2 * t / limit).clamp(max=1)
-        stays = 1 - moves
-        return ((1 + stays + stays.square()) / 3).sqrt() / moves
+        stays = 1 - self._moved()
+        return ((1 + stays + stays.square()) / 3).sqrt() / self._moved()
+
+    def _moved(self) -> Tensor:
+        """Return the part of the error in each direction that a step takes away, shape (R,)."""
+        t, limit = self.rule.lr * self.loss.curvatures, largest_stable_lr(1.0, self.rule)
+        return torch.minimum(t / (1 - self.rule.momentum), 2 - 2 * t / limit).clamp(sys.float_info.min, 1)
+
+    def _stalled(self, output: int, dtype: torch.dtype) -> Tensor:
+        """Return the covariance of the errors that remain in an output where steps round to 0, shape (R, R).
+
+        It is along the directions.
+        """
+        left, theta = self._left(), self._theta[:, output]
+        half_ulps = self._half_ulps(theta, dtype)
+        if self.start is None:
+            return left[:, None] * half_ulps * left
+        start = _columns(self.start)[:, output].double()
+        error = self.loss.directions.T @ (start - theta)
+        size, size_at_start = (each.diagonal().sqrt() for each in (half_ulps, self._half_ulps(start, dtype)))
+        stands = self._moved() * error.abs() < size_at_start
+        left = torch.minimum(left, torch.where(size > 0, error.abs() / size, left).clamp(min=1)).where(~stands, 0.0)
+        error = error.where(stands, 0.0)
+        return left[:, None] * half_ulps * left + error[:, None] * error
+
+    def _half_ulps(self, parameters: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the covariance of independent errors of half an ulp of an output's parameters, along the directions.
+
+        Args:
+            parameters: Shape (C,).
+            dtype: The precision.
+
+        Returns:
+            Shape (R, R).
+        """
+        return self.loss.directions.T * (3 * _variance(parameters, dtype)) @ self.loss.directions
 
     def _gradient_noise(self, theta: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the covariance of the errors of the gradient of an output along the directions, shape (R, R).
@@ -191,6 +221,12 @@ class Rounding:
         if self.loss.optimum.bias is None:
             of_bias = of_bias + (weight.square() * _variance(mean, torch.float64)).sum()
         return torch.cat([of_weight, of_bias[None]])
+
+
+def _columns(affine: Affine) -> Tensor:
+    """Return weights, then biases, shape (C, K)."""
+    weight = affine.weight.T
+    return weight if affine.bias is None else torch.cat([weight, affine.bias[None]])
 
 
 def _variance(values: Tensor, dtype: torch.dtype, unit: Tensor | float = 1.0) -> Tensor:

@@ -17,6 +17,7 @@ from gd_lightning.theory import (
     OutcomePredictor,
     PredictedOutcome,
     Remedy,
+    Rounding,
     Verdict,
     advice,
     remedies,
@@ -197,6 +198,27 @@ def test_the_best_lr_is_stable_with_a_short_last_batch_and_in_the_sequential_ord
         losses = trained(x, y, predictor.start, lr, Variant(size, len(x)), 100, order, **moved, runs=20)  # type: ignore[arg-type]
         assert (losses[-1] < 1e6 * losses[0]).mean() >= 0.9
     assert reduced > 0
+
+
+@pytest.mark.parametrize(("lr", "has_float64"), [(1e-20, False), (1e-17, False), (1e-10, True), (1e-8, True)])
+def test_a_run_whose_steps_round_to_nothing_is_told_what_is_faster_first(lr: float, has_float64: bool) -> None:
+    x, y = table(0)
+    exact = predictor_of(x, y, 20)
+
+    start = Affine(exact.start.weight - 10, exact.start.bias)
+
+    def rounding(rule: UpdateRule, dtype: torch.dtype = torch.float32) -> float:
+        return Rounding(exact.loss, torch.from_numpy(x), torch.from_numpy(y), rule, start=start).excess(dtype)
+
+    predictor = replace(exact, start=start, rounding=rounding)
+    outcome = predictor.predict("full", lr)
+    assert outcome.verdict is Verdict.REACHES_ITS_FLOOR
+    assert outcome.floor <= (1 + 1e-9) * predictor.excess_at_start
+    first, *others = remedies(predictor, outcome)
+    assert [*first.options] == ["model.lr"]
+    assert [*map(dict, (other.options for other in others))] == [{"trainer.precision": "64-true"}] * has_float64
+    assert all(first.outcome.epochs < other.outcome.epochs < math.inf for other in others)
+    assert assert_it_comes_true(x, y, "shuffled", predictor, first)
 
 
 def test_a_floor_that_falls_with_the_learning_rate_is_passed() -> None:

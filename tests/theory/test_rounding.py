@@ -142,3 +142,48 @@ def test_a_small_learning_rate_stands_still_far_from_the_optimum() -> None:
     np.testing.assert_allclose(
         Rounding(loss, x, y, UpdateRule(5e-6, momentum=0.9)).digits(torch.float32), slow, atol=1e-3
     )
+
+
+def _ended(x: Tensor, y: Tensor, start: Affine, lr: float, momentum: float) -> NDArray[np.float64]:
+    """Return the parameters after updates in float32, by NumPy: a row for each feature and one for the bias."""
+    rows = np.column_stack([x.numpy(), np.ones(len(x))]).astype(np.float32)
+    assert start.bias is not None
+    theta = np.vstack([start.weight.numpy().T, start.bias.numpy()]).astype(np.float32)
+    velocity, targets = np.zeros_like(theta), y.numpy().astype(np.float32)
+    for _ in range(2_000):
+        gradient = np.float32(2 / targets.size) * (rows.T @ (rows @ theta - targets))
+        velocity = np.float32(momentum) * velocity + gradient
+        theta = theta - np.float32(lr) * velocity
+    return theta.astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("lr", "momentum", "outputs", "weight", "scale"),
+    [
+        (1e-20, 0.0, 1, 3.0, 1.0),  # nothing moves
+        (1e-12, 0.9, 2, -50.0, 1.0),
+        (1e-8, 0.0, 1, 1e6, 1.0),  # nor where ulps at the start are a million times those at the minimum
+        (1e-12, 0.0, 3, 1e-3, 1.0),
+        (0.3, 0.0, 1, 2.0, 1e-5),  # one of two directions moves
+        (0.1, 0.5, 2, 2.0, 1e-5),
+        (0.3, 0.0, 1, 2.0, 1.0),  # all move
+    ],
+)
+def test_a_run_ends_no_farther_away_than_it_starts(
+    lr: float, momentum: float, outputs: int, weight: float, scale: float
+) -> None:
+    random = np.random.default_rng(0)
+    features = np.array([1.0, scale]) * random.choice([-1.0, 1.0], (64, 2))
+    x = torch.from_numpy(features - features.mean(axis=0))
+    y = x @ torch.from_numpy(np.array([[2.0], [1.5]]) * np.ones(outputs)) + 0.1
+    y = y + 0.01 * torch.from_numpy(random.standard_normal((64, outputs)))
+    start = Affine(torch.full((outputs, 2), weight).double(), torch.full((outputs,), 4.0).double())
+    loss = LinearLoss.of(x, y)
+    predicted = Rounding(loss, x, y, UpdateRule(lr, momentum), start=start).excess(torch.float32)
+    theta = _ended(x, y, start, lr, momentum)
+    end = Affine(torch.from_numpy(theta[:-1].T), torch.from_numpy(theta[-1]))
+    excess = loss.excess(loss.error(end)).item()
+    if excess > 1e-9:  # what stays is known, and not only its mean square
+        assert predicted == pytest.approx(excess, rel=1e-3)
+    else:
+        assert predicted < 1e-9

@@ -143,7 +143,7 @@ def _digits(
     )
     enough = min(len(samples), _ENOUGH, max(_FEWEST, _NUMBERS // samples.in_features))
     rows = torch.linspace(0, len(samples) - 1, enough).long()
-    rounding = Rounding(predictor.loss, *samples.take(rows), predictor.rule.at(lr), module.standardize)
+    rounding = Rounding(predictor.loss, *samples.take(rows), predictor.rule.at(lr), module.standardize, predictor.start)
     has_bias = predictor.start.bias is not None or (module.standardize is not None and module.standardize.centers)
     features, targets = data.problem.feature_names, data.problem.target_names
     names = parameter_names(data.in_features, data.out_features, has_bias, features, targets)

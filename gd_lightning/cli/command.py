@@ -24,7 +24,7 @@ from gd_lightning.cli.lightning_cli import OpenCLI
 from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
 from gd_lightning.cli.options.config_text import refuse_unreadable
-from gd_lightning.cli.options.dependent_options import class_spec
+from gd_lightning.cli.options.dependent_options import plain_values
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_internals import construct_with
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
@@ -179,7 +179,7 @@ class Command(OpenCLI):
         parser.add_optimizer_args((Optimizer,))
         parser.add_lr_scheduler_args(LRSchedulerTypeTuple)
         for name in ("optimizer", "lr_scheduler"):
-            parser.link_arguments(name, f"model.{name}", compute_fn=class_spec)
+            parser.link_arguments(name, f"model.{name}", compute_fn=plain_values)
         parser.add_lightning_class_args(HistoryRecorder, "recorder")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_class_arguments(StopOnDivergence)

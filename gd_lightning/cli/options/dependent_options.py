@@ -41,7 +41,7 @@ def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], def
     lr = optimizer_lr if model_lr is None else model_lr
     lr = optimizer.init_args.lr if lr is None else lr
     options.model.lr = optimizer.init_args.lr = lr
-    options.model.optimizer = class_spec(optimizer)
+    options.model.optimizer = plain_values(optimizer)
 
 
 def _default_lr(class_path: str) -> object:
@@ -55,7 +55,7 @@ def _imported(class_path: str) -> Any:
     return getattr(sys.modules[module], name)
 
 
-def class_spec(chosen: Namespace | None) -> dict[str, Any] | None:
+def plain_values(chosen: Namespace | None) -> dict[str, Any] | None:
     """Return the chosen class as plain values, as stored in checkpoints."""
     return None if chosen is None else chosen.as_dict()
 

@@ -6,7 +6,6 @@ Letters: N samples, B batch.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR
 from gd_lightning.theory.averages import Weighs, averaged_losses, expected_averaged_losses
 from gd_lightning.theory.changing_rates import MOST_UPDATES, Schedule, followed_losses, refuse_too_many
+from gd_lightning.theory.convergence_target import target_excess
 from gd_lightning.theory.drawn_batches import DrawnBatches
 from gd_lightning.theory.full_batch import best_lr, largest_stable_lr, predicted_losses, updates_to_excess
 from gd_lightning.theory.numerics.searches import smallest_whole
@@ -32,10 +32,6 @@ from gd_lightning.variants import BatchSize, Variant
 
 MOST_EPOCHS = 10_000
 _EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)  # each number only if the target is not reached within the one before
-# A run has converged when its excess is at most the first of these, as a part of the least-squares loss. Below the
-# second, as a part of the loss of the best constant, a least-squares loss is not a scale, and the third counts instead.
-_CONVERGED, _NO_SCALE, _CONVERGED_IF_NO_SCALE = 0.01, 1e-6, 1e-4
-_CONSTANT = 1e-28  # of the excess at the start: a variance below is that of rounding errors
 # Second moments of drawn batches are computed from a subsample where all samples would take minutes: from at most
 # N R^2 numbers for R directions, or N S^2 where products of samples are summed up for S pairs of directions.
 _NUMBERS, _PRODUCTS = 2e7, 1e9
@@ -126,17 +122,8 @@ class OutcomePredictor:
 
     @property
     def target(self) -> float:
-        """The excess at which a run has converged.
-
-        It is 1 % of the lowest loss, the least-squares loss unless there is weight decay, or, if that is less than a
-        millionth of the loss of the best constant, a ten-thousandth of the latter. So with a bias, R2 is within 0.01 of
-        that of the least-squares solution, wherever the run starts.
-        """
-        constant = self.loss.constant
-        scale = constant if constant > _CONSTANT * self.excess_at_start else self.excess_at_start
-        if self.loss.lowest > _NO_SCALE * scale:
-            return _CONVERGED * self.loss.lowest
-        return max(_CONVERGED_IF_NO_SCALE * scale, sys.float_info.min)
+        """The excess at which a run has converged; see :mod:`gd_lightning.theory.convergence_target`."""
+        return target_excess(self.loss, self.excess_at_start)
 
     @property
     def reference(self) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import Namespace
 
-from gd_lightning.experiments.sweeps.grid import BATCH_SIZES, LRS
-from gd_lightning.experiments.sweeps.ranges import numbers
+from gd_lightning.experiments.sweeps.ranges import BATCH_SIZES, LRS, numbers
 
 # The options of fit that take a grid here, and the own options that hold it.
 GRIDS = {

@@ -9,12 +9,10 @@ from typing import ClassVar
 
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.sweeps.ranges import Given, numbers, whole_numbers
+from gd_lightning.experiments.sweeps.ranges import BATCH_SIZES, LRS, Given, numbers, whole_numbers
 from gd_lightning.module import RegressionModule, check_options
 from gd_lightning.variants import Variant
 
-LRS, BATCH_SIZES = "log(1e-4,1,40)", "1,2,4,...,full"
-"""The default values of the swept options."""
 _MOST_RUNS = 1_000_000
 
 

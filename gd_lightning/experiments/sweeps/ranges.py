@@ -1,4 +1,4 @@
-"""Parsing of the values of a swept option: a list, a range, or the beginning of a series."""
+"""The values of a swept option: a list, a range, or the beginning of a series; and those that are swept by default."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.comparison.members import values_of
+
+LRS, BATCH_SIZES = "log(1e-4,1,40)", "1,2,4,...,full"
+"""The default values of the swept options."""
 
 _MOST = 10_000  # values of one option
 _AND_SO_ON = "..."

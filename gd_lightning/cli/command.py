@@ -250,6 +250,8 @@ class Command(OpenCLI):
         if is_first_process():
             for name in repeated(self.options.arguments):
                 warn(f"{name} is given twice, and the last value counts")
+            if self.options.chosen:
+                say(self.options.chosen)
         if subcommand in _WITHOUT_TRAINER:  # which would set the precision of a run
             own = self.options.own(getattr(OwnSubcommands, subcommand))
             with self._named.refusals_in_a_run(), precision_of_run(self.options.values.trainer.precision):

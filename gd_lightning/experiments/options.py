@@ -23,6 +23,7 @@ from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.similar_options import similar_option
 from gd_lightning.threads import one_thread_if_forked
+from gd_lightning.update_rule import default_lr
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Small problems are many times faster on the CPU.
@@ -129,6 +130,23 @@ def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
     return as_problem(SteepLine() if given is None else given, **chosen)
 
 
+def has_network(model: Mapping[str, Any]) -> bool:
+    """Whether options of a module are those of another model than a linear regressor."""
+    return bool(model.get("hidden_sizes")) or model.get("network") is not None
+
+
+def with_default_lr(model: Mapping[str, Any], data: RegressionDataModule) -> dict[str, Any]:
+    """Return options of a module with the learning rate of a run for which none is given.
+
+    Args:
+        model: The given options.
+        data: The data with the batch size.
+    """
+    if {"lr", "optimizer"} & set(model) or not has_network(model) or data.standardize != "both":
+        return dict(model)
+    return {"lr": default_lr(data.variant.batch_size, True, data.standardize), **model}
+
+
 @contextmanager
 def untrained_run(
     problem: ProblemLike | None, given: Mapping[str, dict[str, Any]]
@@ -143,7 +161,7 @@ def untrained_run(
     limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
     with own_generator(data.seed), precision_of_run(limits["precision"]):
         epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
-        yield RegressionModule(**given["model"]), data, epochs
+        yield RegressionModule(**with_default_lr(given["model"], data)), data, epochs
 
 
 def present_device(device: str | torch.device) -> str | torch.device:

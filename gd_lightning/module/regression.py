@@ -46,7 +46,8 @@ class RegressionModule(CheckpointedModule):
     This seed is shared by all threads; :func:`~gd_lightning.starting_from` gives a thread one of its own.
 
     Args:
-        lr: Learning rate.
+        lr: Learning rate. On the command line and in Python's ``fit``, ``plan`` and ``compare``, that of a network on
+            standardised data is, if none is given, 0.1 * batch_size / 16 for batch sizes below 16.
         momentum: Momentum of SGD, as torch defines it: v <- momentum * v + gradient.
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter, as torch does.

@@ -11,6 +11,7 @@ import numpy as np
 
 from gd_lightning.escaping import in_one_line
 from gd_lightning.records.history import BY_UPDATE, LEADING_COLUMNS, PREDICTED, History, Outcome
+from gd_lightning.tracking.longer_training import longer_training
 from gd_lightning.tracking.schema import VERSION
 from gd_lightning.variants import Variant
 from gd_lightning.versions import versions
@@ -87,7 +88,8 @@ class RunSummary:
         features: Names of the features; None without names.
         targets: Names of the targets; None without names.
         best_checkpoint: The best checkpoint that ``ModelCheckpoint`` has kept; None without one.
-        advice: What to do about a train loss that ended above its start; "" if it did not, or if the run diverged.
+        advice: What to do about a train loss that ended above its start, or of a run without a prediction that still
+            fell at the end; "" if it did neither, or if the run diverged.
     """
 
     variant: str | None
@@ -159,7 +161,7 @@ def summarize(
     """
     special = {PREDICTED, BY_UPDATE, *(known.get("parameters") or {})}
     last, measures, earlier = _measured(history, bool(weights), special)
-    return RunSummary(
+    summary = RunSummary(
         **_of_variant(variant),
         updates=int(history.last("update")),
         epochs=history.last("epoch"),
@@ -176,6 +178,9 @@ def summarize(
         **{"parameters": None, "least_squares": None, "truth": None, "engine": "autograd", **known},
         **(said or {}),
     )
+    if not (summary.advice or summary.prediction):  # which says when a run will have converged
+        summary.advice = longer_training(history)
+    return summary
 
 
 def _of_variant(variant: Variant | None) -> dict[str, Any]:

@@ -50,6 +50,7 @@ EXEMPT = {
     "cannot train in several processes, because an object cannot be sent": "tests/cli/test_workers.py",
     "this one is not in a file; write it to a file": "tests/experiments/test_imported_main.py",
     "would start others in line {}; put what": "tests/experiments/test_imported_main.py",
+    "in the last half of the epochs; train longer": "tests/tracking/test_longer_training.py",
     "the train loss ended above its start; use a smaller lr": "tests/tracking/test_rising_loss.py",
     "cannot send the runs to the executor's workers": "tests/experiments/test_compare.py",
     "as executor, because it has no submit; give an executor": "tests/experiments/test_compare.py",

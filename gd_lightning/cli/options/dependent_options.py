@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from gd_lightning.errors import InputError
 from gd_lightning.models import standardized_by
+from gd_lightning.update_rule import DEFAULT_LR, default_lr
 
 
 def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], default: object) -> None:
@@ -42,6 +43,24 @@ def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], def
     lr = optimizer.init_args.lr if lr is None else lr
     options.model.lr = optimizer.init_args.lr = lr
     options.model.optimizer = plain_values(optimizer)
+
+
+def settle_default_lr(options: Namespace, given: Callable[[], Namespace]) -> str:
+    """Give a network its default learning rate at the batch size, which is another one where batches are small.
+
+    Args:
+        options: All options of a subcommand that trains, with standardize settled; changed.
+        given: Returns the options that were given in arguments, configs or the environment.
+
+    Returns:
+        A sentence that says so; "" where it is the usual one.
+    """
+    data, model = options.data, options.model
+    lr = default_lr(data.batch_size, bool(model.hidden_sizes), data.standardize)
+    if lr == model.lr or options.get("optimizer") is not None or given().get("model.lr") is not None:
+        return ""
+    model.lr = lr
+    return f"lr is {lr:g}, the default for a network at batch_size {data.batch_size}; {DEFAULT_LR:g} from 16 on"
 
 
 def _default_lr(class_path: str) -> object:

@@ -20,7 +20,12 @@ from gd_lightning.cli.options.checks import (
     refuse_unknown_variables,
 )
 from gd_lightning.cli.options.config_text import text_of
-from gd_lightning.cli.options.dependent_options import settle_learning_rate, settle_length, settle_standardize
+from gd_lightning.cli.options.dependent_options import (
+    settle_default_lr,
+    settle_learning_rate,
+    settle_length,
+    settle_standardize,
+)
 from gd_lightning.cli.options.earlier_run import (
     refuse_another_run,
     refuse_fewer_epochs,
@@ -52,12 +57,14 @@ class ParsedOptions:
         arguments: The arguments.
         config: All options, with the name of the subcommand.
         run: The run that ``--ckpt_path`` names, if any.
+        chosen: What was chosen for this batch size, in a sentence, if anything.
     """
 
     parser: Parser
     arguments: list[str]
     config: Namespace
     run: EarlierRun | None = None
+    chosen: str = ""
 
     @property
     def stage(self) -> str:
@@ -167,6 +174,8 @@ def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
     if stage not in _OF_A_RUN:
         settle_learning_rate(values, lambda: parsed.given, parsed.stage_parser.get_default("model.lr"))
         settle_length(values.trainer, lambda: parsed.given)
+    if stage in ("fit", "plan") and run is None:
+        parsed.chosen = settle_default_lr(values, lambda: parsed.given)
     if stage == "fit" and parsed.run is not None:
         refuse_fewer_epochs(values.trainer.max_epochs, parsed.run)
     refuse_unknown_variables(stage, options_of(parsed.stage_parser), os.environ)

@@ -27,6 +27,7 @@ from gd_lightning.experiments.comparison.members import (
     name_of,
     usual_batch_sizes,
     values_of,
+    with_default_lrs,
 )
 from gd_lightning.experiments.comparison.task import MemberResult
 from gd_lightning.module import RegressionModule
@@ -36,6 +37,7 @@ from gd_lightning.tracking.locks import claimed
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.yaml_and_json import plain_copy
+from gd_lightning.update_rule import default_lr
 from gd_lightning.variants import BatchSize, Variant
 
 
@@ -132,6 +134,13 @@ class FitVariants:
                 settings = combinations(sizes, ["best"], varied, best)
             except InputError:  # of other models than linear regressors, it is the usual one
                 said.clear()
+                is_network, standardize = (
+                    bool(command.options.values.model.hidden_sizes),
+                    command.options.values.data.standardize,
+                )
+                settings = with_default_lrs(
+                    settings, lambda size: default_lr(_as_size(size), is_network, standardize), "{:g}".format
+                )
         check_seeds(options["seeds"])
         given, names = command.config.compare.as_dict(), set(settings[0])
         base = _seeds(given, options["vary_data"], names)

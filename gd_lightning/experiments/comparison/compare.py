@@ -26,18 +26,20 @@ from gd_lightning.experiments.comparison.members import (
     combinations,
     name_of,
     usual_batch_sizes,
+    with_default_lrs,
 )
 from gd_lightning.experiments.comparison.report import Report
 from gd_lightning.experiments.comparison.task import CompareTask
 from gd_lightning.experiments.comparison.trainer_member import TrainerMember
 from gd_lightning.experiments.copies import names_of, own_copy
 from gd_lightning.experiments.lightning_messages import quiet_lightning
-from gd_lightning.experiments.options import check_name, sections, taken_problem
+from gd_lightning.experiments.options import check_name, has_network, sections, taken_problem
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.tracking.run_directory import as_directory
+from gd_lightning.update_rule import default_lr
 from gd_lightning.variants import BatchSize
 
 _SECTIONS = ("data", "model", "trainer")
@@ -155,6 +157,8 @@ class _Request:
                 settings = combinations(sizes, ["best"], self.vary, partial(self._best, by_trial=False))
             except InputError:  # of other models than linear regressors, it is the usual one
                 self.said.clear()
+                is_network, standardize = has_network(self.options["model"]), self._data("full").standardize
+                settings = with_default_lrs(settings, lambda size: default_lr(size, is_network, standardize), float)
         return settings
 
     def _best(self, batch_size: BatchSize | None, by_trial: bool = True) -> float:

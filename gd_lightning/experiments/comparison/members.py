@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import first_free
+from gd_lightning.update_rule import DEFAULT_LR
 from gd_lightning.variants import BatchSize
 
 Setting = dict[str, Any]
@@ -54,6 +55,22 @@ def combinations(
         raise InputError(f"cannot vary {both[0]} twice; give its values once")
     axes = [first, *([{name: value} for value in values] for name, values in vary.items())]
     return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*axes)]
+
+
+def with_default_lrs(
+    settings: list[dict[str, _Value]], lr_of: Callable[[Any], float], as_value: Callable[[float], _Value]
+) -> list[dict[str, _Value]]:
+    """Return settings of batch sizes with their default learning rates; unchanged if all have the usual one.
+
+    Args:
+        settings: The settings, each with a batch size and without a learning rate.
+        lr_of: Returns the default learning rate at a batch size.
+        as_value: Writes a learning rate as settings hold it.
+    """
+    lrs = [lr_of(setting["data.batch_size"]) for setting in settings]
+    if all(lr == DEFAULT_LR for lr in lrs):
+        return settings
+    return [{**setting, "model.lr": as_value(lr)} for setting, lr in zip(settings, lrs, strict=True)]
 
 
 def check_seeds(seeds: int) -> None:

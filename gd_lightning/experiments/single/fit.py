@@ -23,7 +23,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.lightning_messages import quiet_lightning
-from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem
+from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem, with_default_lr
 from gd_lightning.experiments.single.run import Run, copied_from, data_of
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
@@ -96,9 +96,9 @@ def fit(
 
 
 def _with_number(given: Mapping[str, Mapping[str, Any]], data: RegressionDataModule) -> Mapping[str, Mapping[str, Any]]:
-    """Return the options of a new run with ``lr="best"`` replaced by a number, which is announced."""
+    """Return the options of a new run with a number as lr; the one that ``lr="best"`` stands for is announced."""
     if given["model"].get("lr") != "best":
-        return given
+        return {**given, "model": with_default_lr(given["model"], data)}
     others = {name: value for name, value in given["model"].items() if name != "lr"}
     limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
     with own_generator(data.seed), precision_of_run(limits["precision"]):

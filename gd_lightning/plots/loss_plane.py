@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from gd_lightning.plots.run_curves import Values, draw_path
+from gd_lightning.plots.run_curves import IN_FRONT, Values, draw_path
 from gd_lightning.plots.style import (
-    DATA_COLOR,
+    CONTOUR_COLOR,
     TRUTH_COLOR,
     UNKNOWN_VARIANT_COLOR,
     VARIANT_COLORS,
@@ -151,12 +151,12 @@ def draw_plane(axes: Axes, plane: LossPlane, losses: Values, variant: str | None
     if len(finite) and finite.max() > finite.min():
         levels = np.geomspace(max(finite.min(), 1e-12 * finite.max()), finite.max(), 14)
         drawn = np.where(np.isfinite(losses), losses, finite.max())
-        axes.contour(first, second, drawn, levels=levels, colors=DATA_COLOR, linewidths=0.6)
+        axes.contour(first, second, drawn, levels=levels, colors=CONTOUR_COLOR, linewidths=0.6)
     axes.set(xlim=(first[0], first[-1]), ylim=(second[0], second[-1]), xlabel=plane.names[0], ylabel=plane.names[1])
     color = VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
     draw_path(axes, *plane.path.T, color=color, marker="o")
-    axes.plot(*plane.path[0], "s", color="black", markersize=5, label=start)
-    axes.plot(0.0, 0.0, "*", color=TRUTH_COLOR, markersize=10, label="end")
+    axes.plot(*plane.path[0], "s", color="black", markersize=5, label=start, zorder=IN_FRONT)
+    axes.plot(0.0, 0.0, "*", color=TRUTH_COLOR, markersize=10, label="end", zorder=IN_FRONT)
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_fontsize("small")
     few_ticks(axes)

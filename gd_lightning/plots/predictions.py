@@ -70,8 +70,8 @@ def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
     for each in sets:
         _draw_points(axes, each, each.true, each.predicted, targets)
     axes.plot(true, true, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="exact")
-    unit = f"{short(targets[0], 26)}" if len(targets) == 1 else "in deviations of each target"
-    axes.set(xlabel=f"true: {unit}", ylabel="predicted", ylim=_seen(sets, shown))
+    true_name = f"true: {short(targets[0], 26)}" if len(targets) == 1 else "true, in standard deviations"
+    axes.set(xlabel=true_name, ylabel="predicted", ylim=_seen(sets, shown))
     few_ticks(axes)
     axes.set_title("predicted against true", fontsize="medium")
     beyond = sum(int((~((each.predicted >= shown[0]) & (each.predicted <= shown[1]))).sum()) for each in sets)

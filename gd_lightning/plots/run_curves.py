@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gd_lightning.float64 import unit_of
 from gd_lightning.plots.style import (
+    CONTOUR_COLOR,
     DATA_COLOR,
     TRUTH_COLOR,
     UNKNOWN_VARIANT_COLOR,
@@ -34,6 +35,7 @@ from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
 
 Values = NDArray[np.float64]
 
+IN_FRONT = 6  # of Matplotlib's legends
 DRAWN_SAMPLES = 2000  # more points only blacken the picture
 _GRID = 80  # points along each axis of a loss surface
 _PARTS = 700  # of a curve, of which the lowest and the highest point are drawn
@@ -71,10 +73,10 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
         # On top of the measured curve, so that both are visible where they coincide.
         predicted = _drawable(history, PREDICTED)
         axes.plot(*predicted, color="black", linestyle=":", linewidth=1.5, label="predicted")
-    if floor is not None and floor > 0:
-        axes.axhline(floor, color=TRUTH_COLOR, linewidth=1.0, linestyle="-.", label="least squares")
     _set_loss_axis(axes, batch[1], np.concatenate([train[1], validation[1]]), floor)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if floor is not None and floor > 0 and floor >= axes.get_ylim()[0]:
+        axes.axhline(floor, color=TRUTH_COLOR, linewidth=1.0, linestyle="-.", label="least squares")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     end = float(history.last("update")) if len(history) else 1.0
     axes.set(xlabel="updates", ylabel="loss", xlim=(-0.03 * end, 1.03 * end) if end else None)
     axes.set_title(f"{variant or ''} gradient descent: loss".strip(), fontsize="medium")
@@ -179,13 +181,13 @@ def draw_fit(
     every = -(-len(x) // DRAWN_SAMPLES)
     axes.scatter(x[::every], y[::every], s=8, color=DATA_COLOR, label="data")
     grid = fit_grid(x)
-    if truth is not None:
-        axes.plot(grid, truth, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="truth")
     fitted, spread = predict(grid), float(np.ptp(y)) or 1.0
     if (np.abs(fitted - y.mean()) < _FAR * spread).all():
         axes.plot(grid, fitted, color="black", linewidth=1.4, label="fitted")
     else:
         axes.plot([], [], "x", color="black", label="fitted: too far off")
+    if truth is not None:
+        axes.plot(grid, truth, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="truth")
     # A diverged fit would flatten the data to a line.
     low, high = axes.get_ylim()
     axes.set(
@@ -279,7 +281,7 @@ def draw_path(axes: Axes, w: Values, b: Values, *, color: str, marker: str, labe
     style: dict[str, Any] = {"color": color}
     if is_whole:
         style |= {"marker": marker, "markersize": 4, "markevery": few}
-    axes.plot(*np.where(np.abs(path) < _LARGEST, path, np.nan).T, linewidth=1, label=label, **style)
+    axes.plot(*np.where(np.abs(path) < _LARGEST, path, np.nan).T, linewidth=1.2, label=label, **style)
     if not is_whole:
         axes.plot(*path[-1:].T, "x", color=darkened(color), markersize=7, markeredgewidth=1.8, clip_on=False)
     return is_whole
@@ -311,15 +313,15 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
     ws, bs = np.meshgrid(np.linspace(*w_range, _GRID), np.linspace(*b_range, _GRID))
     losses = surface.loss(ws, bs)
     low, high = max(float(losses.min()), 1e-12 * float(losses.max())), float(losses.max())
-    axes.contour(ws, bs, losses, levels=np.geomspace(low, high, 14), colors=DATA_COLOR, linewidths=0.6)
+    axes.contour(ws, bs, losses, levels=np.geomspace(low, high, 14), colors=CONTOUR_COLOR, linewidths=0.6)
     axes.set(xlim=w_range, ylim=b_range, xlabel="w", ylabel="b")
     few_ticks(axes)
 
 
 def draw_start_and_minimum(axes: Axes, surface: Surface, w: float, b: float) -> None:
-    """Mark the start of a path and the minimum of the loss."""
-    axes.plot(w, b, "s", color="black", markersize=5, label="start")
-    axes.plot(*surface.minimum, "*", color=TRUTH_COLOR, markersize=10, label="least squares")
+    """Mark the start of a path and the minimum of the loss, in front of the legend, which may reach up to them."""
+    axes.plot(w, b, "s", color="black", markersize=5, label="start", zorder=IN_FRONT)
+    axes.plot(*surface.minimum, "*", color=TRUTH_COLOR, markersize=10, label="least squares", zorder=IN_FRONT)
 
 
 def _around(path: Values, best: float) -> tuple[float, float]:

@@ -32,6 +32,8 @@ VARIANT_COLORS = {"batch": "#0072B2", "mini-batch": "#E69F00", "stochastic": "#D
 UNKNOWN_VARIANT_COLOR = "#56B4E9"
 TRUTH_COLOR = "#009E73"
 DATA_COLOR = "#7F7F7F"
+CONTOUR_COLOR = "#C4C4C4"
+"""Lighter than every path over them, in grey print, too; pages have the same in panels.js."""
 VALIDATION_COLOR = "#333333"
 RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """One run after the other; Okabe and Ito, Color Universal Design, 2008. Pages have the same in panels.js."""
@@ -116,6 +118,18 @@ def mixed(color: str, grey: float, part: float) -> str:
     """Return a colour mixed with a share of a grey, from 0 for black to 1 for white."""
     red, green, blue = (channel + part * (grey - channel) for channel in to_rgb(color))
     return to_hex((red, green, blue))
+
+
+def lightness(color: str) -> float:
+    """Return how light a colour is to the eye, from 0 for black to 100 for white: CIE L* of sRGB.
+
+    Example:
+        >>> [round(lightness(color)) for color in ("#000000", "#7F7F7F", "#FFFFFF")]
+        [0, 53, 100]
+    """
+    linear = (((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in to_rgb(color))
+    luminance = sum(part * c for part, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 116 * luminance ** (1 / 3) - 16 if luminance > 216 / 24389 else luminance * 24389 / 27
 
 
 def darkened(color: str) -> str:

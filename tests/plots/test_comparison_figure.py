@@ -21,7 +21,16 @@ from gd_lightning.plots.comparison.group_styles import GroupStyle, group_styles,
 from gd_lightning.plots.comparison.loss_curves import X_LABELS, draw_curve, loss_range, way_out
 from gd_lightning.plots.comparison.paths_and_fits import draw_fits, draw_paths, draw_variances
 from gd_lightning.plots.run_curves import Surface, fit_grid
-from gd_lightning.plots.style import FORMATS, VARIANT_COLORS, checked_formats, pixels, save_figure, sized_figure
+from gd_lightning.plots.style import (
+    FORMATS,
+    UNKNOWN_VARIANT_COLOR,
+    VARIANT_COLORS,
+    checked_formats,
+    lightness,
+    pixels,
+    save_figure,
+    sized_figure,
+)
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import PREDICTED, History, Outcome
 
@@ -283,7 +292,10 @@ def test_a_variant_alone_has_its_colour_and_several_of_one_have_shades_of_it() -
     assert (np.diff(light) > 0.03).all()
     assert len({style.marker for style in styles}) == 8
     assert "x" not in {style.marker for style in styles}
-    assert shades("#0072B2", 3)[1] == "#0072b2"
+    for base in (*VARIANT_COLORS.values(), UNKNOWN_VARIANT_COLOR):
+        dark, *_, light = map(lightness, shades(base, 8))
+        assert dark < 35
+        assert lightness(base) - 1 < light < 76  # on white paper
 
 
 def test_the_same_colour_is_used_in_every_panel() -> None:

@@ -18,7 +18,7 @@ from gd_lightning.plots.loss_plane import GRID, LossPlane, draw_plane
 from gd_lightning.plots.outcome_map import REGION_COLORS
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals
 from gd_lightning.plots.run_curves import Surface, draw_fit, draw_losses, draw_surface
-from gd_lightning.plots.style import VARIANT_COLORS, new_figure, pixels
+from gd_lightning.plots.style import CONTOUR_COLOR, VARIANT_COLORS, lightness, new_figure, pixels
 from gd_lightning.plots.sweep_curves import Curve, sweep_curves
 from gd_lightning.plots.sweep_map import Plane, sweep_map
 from gd_lightning.records.groups import Group
@@ -184,7 +184,9 @@ def grey(color: str) -> float:
 
 
 def test_variants_and_regions_are_told_apart_in_grey() -> None:
+    assert grey(CONTOUR_COLOR) == pytest.approx(lightness(CONTOUR_COLOR), abs=0.1)
     variants = sorted(map(grey, VARIANT_COLORS.values()))
+    assert variants[-1] < grey(CONTOUR_COLOR) - 6
     assert min(np.diff(variants)) > 6
     assert variants[-1] < 75  # on white paper
     regions = [grey(color) for color in REGION_COLORS.values()]

@@ -48,7 +48,7 @@ def test_losses_are_drawn_where_their_weights_stand() -> None:
     history.append(update=1, train_loss=2.0, batch_loss=3.0)
     history.append(update=2, train_loss=np.inf, batch_loss=2.0)
     axes = new_figure(1).subplots()
-    draw_losses(axes, history, "mini-batch", floor=1.0)
+    draw_losses(axes, history, "mini-batch", floor=2.0)
     batch, train, _, _, floor = axes.lines
     np.testing.assert_array_equal(batch.get_xdata(), [0, 1])
     np.testing.assert_array_equal(train.get_xdata(), [0, 1, 2])

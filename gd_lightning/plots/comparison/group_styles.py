@@ -15,12 +15,14 @@ from gd_lightning.plots.style import (
     VARIANT_COLORS,
     darkened,
     legend_label,
+    lightness,
     mixed,
     short,
 )
 from gd_lightning.records.groups import Group
 
 _DARKEST, _LIGHTEST = 0.35, 0.6  # how much of the colour is left at one end, how much white there is at the other
+_PALE = 75.0  # lightness of what is lost on white paper
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,11 @@ def shades(color: str, count: int) -> list[str]:
     """
     if count == 1:
         return [to_hex(color)]
-    return [_shade(color, i / (count - 1)) for i in range(count)]
-
-
-def _shade(color: str, lightness: float) -> str:
-    """Mix a colour with black for shares below one half, with white above."""
-    if lightness <= 0.5:
-        return mixed(color, 0.0, (1 - _DARKEST) * (1 - 2 * lightness))
-    return mixed(color, 1.0, _LIGHTEST * (2 * lightness - 1))
+    whites = (share / 20 for share in range(round(20 * _LIGHTEST), -1, -1))
+    white = next((share for share in whites if lightness(mixed(color, 1.0, share)) <= _PALE), 0.0)
+    black = 1 - _DARKEST
+    shares = [black - i / (count - 1) * (black + white) for i in range(count)]
+    return [mixed(color, 0.0, share) if share > 0 else mixed(color, 1.0, -share) for share in shares]
 
 
 def divergence_note(group: Group) -> str:

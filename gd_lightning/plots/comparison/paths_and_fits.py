@@ -19,7 +19,16 @@ from gd_lightning.plots.run_curves import (
     draw_start_and_minimum,
     fit_grid,
 )
-from gd_lightning.plots.style import DATA_COLOR, TRUTH_COLOR, add_legend, few_ticks, legend_label, short
+from gd_lightning.plots.style import (
+    DATA_COLOR,
+    TRUTH_COLOR,
+    add_legend,
+    few_ticks,
+    legend_label,
+    short,
+    write_between_powers,
+    write_plainly,
+)
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.records.history import Outcome
 
@@ -118,6 +127,9 @@ def draw_variances(
         constant = np.exp(np.mean([np.log(size * mean) for size, mean in means.items()]))
         axes.plot(sizes, constant / sizes, color="black", linestyle="--", linewidth=1, label="1 / batch_size", zorder=1)
         axes.set(xscale="log", yscale="log")
+        for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            write_plainly(axis)
+            write_between_powers(axis, *ends)
     axes.set(xlabel="batch_size", ylabel="variance")
     axes.set_title("variance of the updates", fontsize="medium")
     add_legend(axes)

@@ -293,9 +293,9 @@ def test_a_variant_alone_has_its_colour_and_several_of_one_have_shades_of_it() -
     assert len({style.marker for style in styles}) == 8
     assert "x" not in {style.marker for style in styles}
     for base in (*VARIANT_COLORS.values(), UNKNOWN_VARIANT_COLOR):
-        dark, *_, light = map(lightness, shades(base, 8))
-        assert dark < 35
-        assert lightness(base) - 1 < light < 76  # on white paper
+        darkest, *_, lightest = map(lightness, shades(base, 8))
+        assert darkest < 35
+        assert lightness(base) - 1 < lightest < 76  # on white paper
 
 
 def test_the_same_colour_is_used_in_every_panel() -> None:

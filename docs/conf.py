@@ -9,6 +9,7 @@ import dataclasses
 import html
 import inspect
 import io
+import json
 import os
 import re
 import shutil
@@ -18,12 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))  # the package that stands beside these pages, whichever is installed
+# The package that stands beside these pages, whichever is installed, and what the pages are made by.
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+from notebooks import notebook_of, with_links_to_notebook  # noqa: E402
 
 import gd_lightning  # noqa: E402
 from gd_lightning.cli.options.examples import EXAMPLES  # noqa: E402
@@ -61,6 +66,9 @@ nitpicky = True  # a name in a docstring that leads nowhere is a warning, too
 html_math_renderer = "mathml"
 
 COMMANDS = tuple(EXAMPLES)
+TUTORIALS = sorted(path for path in (DOCS / "tutorials").glob("*.md") if path.stem != "index")
+ADDRESS = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8")).get("repository-code", "").rstrip("/")
+"""That of the repository, which links lead to once ``CITATION.cff`` names it."""
 GENERATED = DOCS / "reference" / "generated"
 
 
@@ -69,6 +77,8 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("builder-inited", lambda _: _write_pages())
     app.connect("builder-inited", lambda _: _settle_kernels())
+    app.connect("source-read", _link_notebook)
+    app.connect("build-finished", _write_notebooks)
     app.connect("autodoc-process-docstring", _keep_sentence, priority=400)  # before napoleon's, which is 500
     return {"parallel_read_safe": True}
 
@@ -84,6 +94,22 @@ def _settle_kernels() -> None:
     config = directory / "profile_default" / "ipython_kernel_config.py"
     config.write_text('c.IPKernelApp.log_level = "ERROR"\nc.HistoryManager.enabled = False\n', encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(directory)
+
+
+def _link_notebook(_app: Any, page: str, source: list[str]) -> None:
+    if DOCS / f"{page}.md" in TUTORIALS:
+        source[0] = with_links_to_notebook(source[0], page, ADDRESS)
+
+
+def _write_notebooks(app: Any, failed: Exception | None) -> None:
+    """Write the tutorials as notebooks beside their pages."""
+    if failed is not None or app.builder.format != "html":
+        return
+    for path in TUTORIALS:
+        name = path.relative_to(ROOT).as_posix()
+        content = json.dumps(notebook_of(path.read_text(encoding="utf-8"), name, ADDRESS), indent=1, ensure_ascii=False)
+        file = Path(app.outdir) / "tutorials" / f"{path.stem}.ipynb"
+        file.write_text(f"{content}\n", encoding="utf-8")
 
 
 def _keep_sentence(_app: Any, what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:

@@ -79,7 +79,10 @@ def test_followed_to_the_letter_it_adds_a_problem_and_its_test(tmp_path: Path) -
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", [".pre-commit-config.yaml", ".github/workflows/ci.yml", "CITATION.cff"])
+SERVICES = (".pre-commit-config.yaml", ".github/workflows/ci.yml", ".github/workflows/site.yml", "CITATION.cff")
+
+
+@pytest.mark.parametrize("path", SERVICES)
 def test_files_of_services_can_be_read(path: str) -> None:
     content = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     assert content

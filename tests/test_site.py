@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +61,8 @@ def test_it_builds_without_a_warning_and_its_links_lead_somewhere(tmp_path: Path
         page = (site / "tutorials" / f"{tutorial.stem}.html").read_text(encoding="utf-8")
         assert "cell_output" in page
         assert "Traceback" not in page
+        assert json.loads((site / "tutorials" / f"{tutorial.stem}.ipynb").read_text(encoding="utf-8"))["cells"]
+        assert f'href="{tutorial.stem}.ipynb"' in page
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
@@ -90,3 +94,47 @@ def test_cells_are_python(tutorial: Path) -> None:
     assert cells
     for cell in cells:
         ast.parse(cell)
+
+
+NOTEBOOKS = runpy.run_path(str(DOCS / "notebooks.py"))
+ADDRESS = "https://github.com/owner/gd"
+
+
+@pytest.mark.parametrize("address", ["", ADDRESS])
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_is_a_notebook_with_its_cells_and_links_that_hold(tutorial: Path, address: str) -> None:
+    text = tutorial.read_text("utf-8")
+    content = NOTEBOOKS["notebook_of"](text, f"docs/tutorials/{tutorial.name}", address)
+    assert json.loads(json.dumps(content)) == content
+    sources: dict[str, list[str]] = {"code": [], "markdown": []}
+    for cell in content["cells"]:
+        sources[cell["cell_type"]].append(cell["source"])
+    if address:
+        assert sources["code"].pop(0) == f'%pip install --quiet "gd-lightning @ git+{address}"'
+    assert len(sources["code"]) == text.count("```{code-cell}")
+    for source in sources["code"]:
+        ast.parse(source)
+        assert source in text
+    said = "\n".join(sources["markdown"])
+    assert said.startswith("# ")
+    assert "{code-cell}" not in said
+    for target in re.findall(r"\]\(([^)]*)\)", said):
+        assert (ROOT / target.removeprefix(f"{address}/blob/main/")).is_file()
+        assert address
+
+
+@pytest.mark.parametrize(
+    ("address", "colab"),
+    [
+        (ADDRESS, "https://colab.research.google.com/github/owner/gd/blob/gh-pages/tutorials/x.ipynb"),
+        (f"{ADDRESS}.git", "https://colab.research.google.com/github/owner/gd/blob/gh-pages/tutorials/x.ipynb"),
+        ("https://example.org/owner/gd", ""),
+        ("", ""),
+    ],
+)
+def test_colab_opens_what_the_workflow_publishes_of_a_repository_on_github(address: str, colab: str) -> None:
+    page = NOTEBOOKS["with_links_to_notebook"]("---\na: b\n---\n\n# X\n\n# Y\n", "tutorials/x", address)
+    assert '# X\n\n<p><a href="x.ipynb" download>' in page
+    assert page.endswith("</p>\n\n# Y\n")
+    assert re.findall(r'href="(https[^"]*)"', page) == ([colab] if colab else [])
+    assert f"push --force origin {NOTEBOOKS['BRANCH']}" in (ROOT / ".github" / "workflows" / "site.yml").read_text()

@@ -18,7 +18,8 @@ def as_html(title: str, cells: Sequence[Sequence[str]], sentences: Iterable[str]
     Args:
         title: Title of the report.
         cells: The lines of its table, the header first.
-        sentences: Its sentences, each shown as a list item.
+        sentences: Its sentences, each shown as a list item. As in a text, a line that begins with a space continues the
+            one before, and two spaces separate a term from its explanation.
         figure: Its picture.
 
     Example:
@@ -30,8 +31,25 @@ def as_html(title: str, cells: Sequence[Sequence[str]], sentences: Iterable[str]
     lines.append(f"<thead><tr>{''.join(f'<th>{cell}</th>' for cell in header)}</tr></thead>")
     lines += ["<tbody>", *(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows), "</tbody>"]
     lines.append("</table>")
-    lines.append(f"<ul>{''.join(f'<li>{escape(in_one_line(each))}</li>' for each in sentences if each)}</ul>")
+    lines.append(f"<ul>{''.join(f'<li>{_with_term(each)}</li>' for each in _joined(sentences))}</ul>")
     if figure is not None:
         encoded = base64.b64encode(png_bytes(figure)).decode()
         lines.append(f'<img alt="{escape(in_one_line(title))}" src="data:image/png;base64,{encoded}">')
     return "\n".join([*lines, "</div>"])
+
+
+def _joined(lines: Iterable[str]) -> list[str]:
+    """Return sentences that may be set in several lines, each as one."""
+    joined: list[str] = []
+    for line in filter(None, lines):
+        if line.startswith(" ") and joined:
+            joined[-1] += f" {line.strip()}"
+        else:
+            joined.append(line)
+    return joined
+
+
+def _with_term(sentence: str) -> str:
+    """Return a sentence as HTML; a term that it begins with, before two spaces, is emphasised."""
+    term, gap, explanation = in_one_line(sentence).partition("  ")
+    return f"<em>{escape(term)}</em>: {escape(explanation.strip())}" if gap else escape(term)

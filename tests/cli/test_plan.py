@@ -48,7 +48,7 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     advice, _, map_line = out.splitlines()[-3:]
     assert "best for" in out.splitlines()[2]
     assert out.count("loss after 20 epochs") == 4  # three rows, and the advice
-    assert "best lr by theory, as for lr best: the fastest to the target" in out
+    assert "best lr  by theory, as for lr best: the fastest to the target" in out
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith(
         "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.00182 (the lowest loss after "

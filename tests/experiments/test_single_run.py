@@ -319,6 +319,8 @@ def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         html = each._repr_html_()
         assert html.count("<table>") == html.count("</table>") == 1
         assert ("data:image/png;base64,YSBwaWN0dXJl" in html) == (each is not shown[2])
+        items = html.partition("<ul>")[2].partition("</ul>")[0].split("<li>")[1:]
+        assert [item for item in items if "  " in item or item.startswith(" ")] == []
         assert len(repr(each)) < 300
         assert str(each).count("\n") > 3
         assert isinstance(each.to_dict() if not isinstance(each, Run) else each.summary.as_dict(), dict)
@@ -327,6 +329,9 @@ def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match="cannot draw a map of outcomes, because the statements hold only at the start"
     ):
         shown[2].plot()
+    assert "<li><em>best lr</em>: by theory" in shown[1]._repr_html_()
+    assert "or if none gets there within the epochs of the run" in shown[1]._repr_html_()
+    assert "<li><em>largest lr</em>: the largest lr of the grid" in shown[4]._repr_html_()
     axes = Figure().subplots()
     assert shown[0].plot(axes) is axes.get_figure()
     assert shown[0]._repr_png_().startswith(b"\x89PNG")

@@ -263,17 +263,17 @@ class Plan(PlanForm[PredictedOutcome]):
     def explanations(self) -> list[str]:
         """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
-            "best lr by theory, as for lr best: the fastest to the target that epochs speaks of, or if none gets there",
-            "        within the epochs of the run, that with the lowest train loss at their end",
+            "best lr  by theory, as for lr best: the fastest to the target that epochs speaks of, or if none gets",
+            "         there within the epochs of the run, that with the lowest train loss at their end",
             *(
-                ["        (-: each diverges, or to search for it takes more than two seconds)"]
+                ["         (-: each diverges, or to search for it takes more than two seconds)"]
                 if None in self.best
                 else []
             ),
-            f"epochs  until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
-            "floor   distance above it at which the noise of the batches, or rounding, keeps the train loss"
+            f"epochs   until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
+            "floor    distance above it at which the noise of the batches, or rounding, keeps the train loss"
             if self.predictor.schedule is None
-            else "floor   how far above it the run ends; its largest lr must stay below the largest stable one",
+            else "floor    how far above it the run ends; its largest lr must stay below the largest stable one",
             *self._notes(),
         ]
 
@@ -317,7 +317,7 @@ class Plan(PlanForm[PredictedOutcome]):
             notes = [f"Mini-batches: no prediction, because these data vary in too many directions ({directions:,})."]
         elif self.predictor.knows_the_order:
             notes = [
-                "Mini-batches: epochs, floor, verdict and best lr are exact for the sequential order; largest stable",
+                "Mini-batches: epochs, floor, verdict and best lr are exact for the sequential order; largest stable "
                 "lr is that for samples drawn with replacement.",
             ]
         elif self.order == "with_replacement":
@@ -329,8 +329,8 @@ class Plan(PlanForm[PredictedOutcome]):
             where = "minimum with weight decay" if self.predictor.loss.weight_decay else "least-squares solution"
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [
-                f"digits  of the {where} that a batch run finds in the end, limited by rounding:",
-                f"        {shown}",
+                f"digits   of the {where} that a batch run finds in the end, limited by rounding:",
+                f"         {shown}",
                 *notes,
             ]
         if len(self.rows) > 1 and drawn.is_thinned:

@@ -122,7 +122,7 @@ def check_prediction(prediction: object) -> None:
 
     Raises:
         ShapeError: It is not a tensor.
-        InputError: Its numbers are complex.
+        InputError: Its numbers are complex, sparse, or none.
     """
     if not isinstance(prediction, Tensor):
         raise ShapeError(
@@ -131,6 +131,11 @@ def check_prediction(prediction: object) -> None:
         )
     if prediction.is_complex():
         raise InputError("cannot use complex predictions, because a loss is one of real numbers; take their real part")
+    if prediction.layout is not torch.strided or prediction.is_meta:
+        raise InputError(
+            "cannot use predictions that are sparse, or on the device meta, because a loss needs all of their values; "
+            "make them a dense tensor on the device of the features"
+        )
 
 
 def check_shapes(prediction: Tensor, target: Tensor) -> None:

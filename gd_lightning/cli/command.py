@@ -21,7 +21,6 @@ from gd_lightning.callbacks.loggers import end_runs
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.lightning_cli import OpenCLI
-from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.cli.options.checks import leave_sizes_open, repeated
 from gd_lightning.cli.options.config_text import refuse_unreadable
 from gd_lightning.cli.options.dependent_options import plain_values
@@ -60,6 +59,7 @@ from gd_lightning.experiments.comparison.trial_update import make_one_update, tr
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
+from gd_lightning.module.library_errors import GivenClasses, refusals_of
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, run_name
@@ -128,7 +128,7 @@ class Command(OpenCLI):
         self._typed = args
         self._begun = time.monotonic() if begun is None else begun
         self._made = [] if made is None else made
-        self._named = NamedClasses()
+        self._named = GivenClasses()
         self._member_directory: Path | None = None  # of a run of a comparison
         self._has_said_what_was_read = False
         self._is_member = False  # whether it trains a run of a comparison, or makes its trial update
@@ -215,6 +215,7 @@ class Command(OpenCLI):
         with refusals_of():
             self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule, self.model = self.instantiated("data"), self.instantiated("model")
+        self._named.add(self.model.hparams)  # with optimiser and scheduler, which the module makes
         if self.subcommand not in _WITHOUT_TRAINER:
             self.trainer = self.instantiate_trainer()
         if self.options.run is not None:

@@ -17,7 +17,6 @@ from gd_lightning.cli.command import Command
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.framework_messages import quiet
-from gd_lightning.cli.named_class_errors import LoggingError, place_of_ones_own
 from gd_lightning.cli.options.config_text import numbers_as_written
 from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure
@@ -25,6 +24,7 @@ from gd_lightning.cli.program import Program, speaker
 from gd_lightning.cli.subcommands.extensions import call, classes_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import visible
+from gd_lightning.module.library_errors import LoggingError, place_of_ones_own
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
 from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memory

@@ -16,6 +16,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.library_errors import GivenClasses
 from gd_lightning.module.options import PACKAGES, class_spec
 from gd_lightning.module.trainer_options import check_trainer_options
 from gd_lightning.plain_numbers import as_python
@@ -159,7 +160,8 @@ def untrained_run(
     """
     data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
     limits = {"max_epochs": 20, "max_steps": -1, "precision": None, **given["trainer"]}
-    with own_generator(data.seed), precision_of_run(limits["precision"]):
+    reported = GivenClasses(given["model"]).refusals_in_a_run()
+    with own_generator(data.seed), precision_of_run(limits["precision"]), reported:
         epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
         yield RegressionModule(**with_default_lr(given["model"], data)), data, epochs
 

@@ -24,29 +24,48 @@ _CONTAINERS = (list, dict, set, deque)
 
 
 def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
-    """Compute the gradient of the smallest batch that a run has, twice, as two updates would.
-
-    Exceptions raised by the network propagate unchanged.
+    """Compute the gradient of the smallest batch that a run has, as :func:`try_gradient` does.
 
     Args:
-        module: The module, attached to the Trainer that is about to train it; its parameters, buffers, gradients and
-            attributes are unchanged.
+        module: The module, attached to the Trainer that is about to train it.
         summed_loss: Function of predictions and targets that returns the summed loss.
 
     Raises:
         InputError: The network needs more samples, or there is no gradient.
     """
-    trainer = module.trainer
-    loader: Any = trainer.train_dataloader
-    if not hasattr(loader, "samples"):
-        return  # of another data module
-    variant, at_once, take = loader.variant, loader.micro_batch_size, loader.samples.take
+    loader: Any = module.trainer.train_dataloader
+    if hasattr(loader, "samples"):  # else it is of another data module
+        with module.trainer.precision_plugin.forward_context():
+            try_gradient(module, summed_loss, loader.variant, loader.samples.take, loader.micro_batch_size)
+
+
+def try_gradient(
+    module: nn.Module,
+    summed_loss: SummedLoss,
+    variant: Variant,
+    take: Callable[[slice], tuple[Tensor, Tensor]],
+    at_once: int | None = None,
+) -> None:
+    """Compute the gradient of the smallest batch that a run has, twice, as two updates would.
+
+    Exceptions raised by the network propagate unchanged.
+
+    Args:
+        module: The module or network; its parameters, buffers, gradients and attributes are unchanged.
+        summed_loss: Function of predictions and targets that returns the summed loss.
+        variant: The batches of the run.
+        take: Returns the features and targets of some rows of the training samples.
+        at_once: The micro-batch size, if there is one.
+
+    Raises:
+        InputError: The network needs more samples, or there is no gradient.
+    """
     smallest = variant.short_batch or variant.batch_size
     smallest = min(smallest, at_once or smallest)
-    devices = [module.device] if module.device.type == "cuda" else []
+    device = _device(module)
+    devices = [device] if device.type == "cuda" else []
     in_threads = one_thread_if(is_little(module, smallest))
-    precision = trainer.precision_plugin.forward_context()
-    with in_threads, precision, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
+    with in_threads, generator_given_back(devices), _attributes_given_back(module), torch.enable_grad():
         try:
             losses = [_loss(module, summed_loss, take(slice(0, smallest))) for _ in range(2)]
         except Exception as error:
@@ -84,13 +103,17 @@ def _fill(container: Any, content: Any) -> None:
         container.extend(content)
 
 
-def _loss(module: LightningModule, summed_loss: SummedLoss, samples: tuple[Tensor, Tensor]) -> Tensor:
-    x, y = (part.to(module.device) for part in samples)
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _loss(module: nn.Module, summed_loss: SummedLoss, samples: tuple[Tensor, Tensor]) -> Tensor:
+    x, y = (part.to(_device(module)) for part in samples)
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     return summed_loss(torch.func.functional_call(module, buffers, (x,)), y)
 
 
-def _check_gradient(module: LightningModule, loss: Tensor) -> None:
+def _check_gradient(module: nn.Module, loss: Tensor) -> None:
     if not loss.requires_grad:
         raise InputError(
             "cannot train this network, because its predictions have no gradient with respect to its parameters; make "

@@ -42,7 +42,8 @@ class NetworkModule(ModuleWithQuickHooks):
         super().__init__()
         if not (network is None or callable(network)):
             raise InputError(f"cannot use {network!r} as network; give a module, or a class or function that makes one")
-        self._given_network = network is not None
+        self.given_network = network is not None
+        """Whether the network is one of the user's, or made by what is."""
         self._makes_network = not isinstance(network, nn.Module)
         self._make_network = None if isinstance(network, nn.Module) else network
         self._configured = False
@@ -125,7 +126,7 @@ class NetworkModule(ModuleWithQuickHooks):
         # Lightning sets the default dtype of the run around configure_model only.
         with trainer.precision_plugin.module_init_context():
             self._configure(data)
-            if fits and not self._given_network:
+            if fits and not self.given_network:
                 self.to(torch.get_default_dtype())  # it may have trained in another precision
         layers = {"features": self.standardize, "targets": self.standardize_targets}
         for part in sorted(getattr(data, "standardized_parts", ())) if fits and self.network is not None else ():
@@ -177,7 +178,7 @@ class NetworkModule(ModuleWithQuickHooks):
             if layer is not None:
                 layer.to(dtype)
         if self.network is not None:
-            _check_parameters(self.network)
+            check_network(self.network)
         is_settled = self.network is not None and (data is not None or self._trainer is not None)
         self._configured = self._configured or is_settled
         if self.network is None or is_settled:
@@ -261,7 +262,17 @@ class NetworkModule(ModuleWithQuickHooks):
             )
 
 
-def _check_parameters(network: nn.Module) -> None:
+def check_network(network: nn.Module) -> None:
+    """Refuse a network that cannot be trained, whatever the data are.
+
+    Raises:
+        InputError: It was compiled by torch.jit, or it has no parameters, or they have no values or no sizes.
+    """
+    if isinstance(network, torch.jit.ScriptModule):  # which is also not put into evaluation mode as others are
+        raise InputError(
+            f"cannot train {type(network).__name__}, because it was compiled by torch.jit, and its copies cannot be "
+            "trained; give the network that it was made from"
+        )
     if next(network.parameters(), None) is None:
         raise InputError(
             f"cannot train {type(network).__name__}, because it has no parameters; give a network that has some"

@@ -109,7 +109,7 @@ class CheckpointedModule(NetworkModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the position of the run, and whether the network was passed in, so that it cannot be rebuilt."""
-        checkpoint[_GIVEN_NETWORK] = None if not self._given_network else type(self.network).__name__
+        checkpoint[_GIVEN_NETWORK] = None if not self.given_network else type(self.network).__name__
         checkpoint[_COLUMNS] = None if self.column_names is None else list(self.column_names)
         save_position(self.trainer, checkpoint, self._stop_metrics)
         drop_functions(checkpoint)
@@ -127,7 +127,7 @@ class CheckpointedModule(NetworkModule):
             case [list(features), list(targets)]:
                 self.column_names = features, targets
         given = checkpoint.get(_GIVEN_NETWORK)
-        if given is not None and not self._given_network:
+        if given is not None and not self.given_network:
             raise InputError(
                 f"cannot load this checkpoint, because it contains a network of your own, {given}; give network="
             )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
-from gd_lightning.errors import InputError, first_line
+from gd_lightning.errors import InputError
+from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.tracking.schema import kind_of
 
 _LOWEST = {
@@ -38,31 +37,8 @@ def make_trainer(options: Mapping[str, Any]) -> Trainer:
         InputError: An option cannot be used.
     """
     check_trainer_options(options)
-    try:
+    with refusals_of(Trainer):
         return Trainer(**options)
-    except (InputError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise _refusal(error) from error
-
-
-@contextmanager
-def refusals_of_lightning() -> Iterator[None]:
-    """Report errors of Lightning's configuration, raised in this context, as errors of the Trainer's options.
-
-    Raises:
-        InputError: Lightning raised such an error.
-    """
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise _refusal(error) from error
-
-
-def _refusal(error: Exception) -> InputError:
-    return InputError(
-        f"cannot train with these options of the Trainer, because it reports: {first_line(error)}; give others"
-    )
 
 
 def check_trainer_options(options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,10 @@ from gd_lightning.losses import forms_of, summed_loss
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, is_faster_by_torch, why_no_factor
 from gd_lightning.module.finite_predictions import predicted_in_float64, refuse_overflow
+from gd_lightning.module.first_update import try_gradient
 from gd_lightning.module.initial_weights import in_original_units, plain_network, set_start
+from gd_lightning.module.network import check_network
+from gd_lightning.module.optimizer_trial import make_trial_step
 from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.run_engine import in_units
 from gd_lightning.module.training_step import with_l1
@@ -75,6 +79,7 @@ class Learner:
             return made
 
         self.network = network if isinstance(network, nn.Module) else from_seed(initialized, seed)
+        check_network(self.network)
         self.network.to(dtype)
         set_start(self.network, options, features, targets, None)
         made: Any = make_optimizers(self.network, options)
@@ -89,7 +94,8 @@ class Learner:
         self.dtype = dtype
         self.mean = ParameterMean()
         self._averaged: nn.Module | None = None  # the network with this mean
-        self._draws = network is not None or bool(options["dropout"])
+        self._is_given = network is not None
+        self._draws = self._is_given or bool(options["dropout"])
         self._generator: Tensor | None = None  # the state of torch's generator, which dropout draws from
 
     # Predictions
@@ -158,6 +164,22 @@ class Learner:
         for group in self.optimizer.param_groups:
             group.update({name: options[name] for name in changed if name in of_sgd})
         self.options = options
+
+    def try_training(self, samples: WeightedSamples, variant: Variant, epochs: int) -> None:
+        """Try optimiser, scheduler and a network of one's own, which is given back unchanged.
+
+        Args:
+            samples: The training samples, as the network takes them.
+            variant: The batches of an epoch.
+            epochs: Number of epochs.
+
+        Raises:
+            InputError: One of them cannot be used.
+        """
+        make_trial_step(self.options, epochs)
+        if self._is_given:
+            loss = partial(summed_loss, loss=self.options["loss"], huber_delta=self.options["huber_delta"])
+            try_gradient(self.network, loss, variant, lambda rows: (samples.x[rows], samples.y[rows]))
 
     @contextmanager
     def training(self) -> Iterator[None]:

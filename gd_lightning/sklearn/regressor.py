@@ -23,6 +23,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.models import Activation, Scheme, Standardized, standardized_by
 from gd_lightning.module.engine_choice import EngineChoice
+from gd_lightning.module.library_errors import GivenClasses
 from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History
@@ -214,14 +215,17 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             rows, held, _ = split_rows(len(samples.x), self.val_size, 0, seed)
             train, held_out = samples.subset(rows), samples.subset(held)
         options = self._options(samples.x.shape[1], samples.y.shape[1])
-        # After an error there is no estimator that is half fitted.
-        learner: Learner = self.__dict__.pop("_learner") if goes_on else self._new_learner(options, train, seed)
-        if goes_on:
-            learner.change(options)
-        epochs = self._epochs(len(train.x), seed, is_partial)
-        train, held_out = learner.taken(train), None if held_out is None else learner.taken(held_out)
-        stopping = EarlyStopping(self.patience, self.min_delta) if self.early_stopping else None
-        self._curves = train_epochs(learner, train, epochs, held_out, stopping, self.average)
+        with GivenClasses(options, self.network).refusals_in_a_run():
+            # After an error there is no estimator that is half fitted.
+            learner: Learner = self.__dict__.pop("_learner") if goes_on else self._new_learner(options, train, seed)
+            if goes_on:
+                learner.change(options)
+            epochs = self._epochs(len(train.x), seed, is_partial)
+            stopping = EarlyStopping(self.patience, self.min_delta) if self.early_stopping else None
+            train, held_out = learner.taken(train), None if held_out is None else learner.taken(held_out)
+            if not goes_on:
+                learner.try_training(train, epochs.variant, epochs.count)
+            self._curves = train_epochs(learner, train, epochs, held_out, stopping, self.average)
         self._samples_per_epoch = epochs.variant.samples_per_epoch
         self._learner = learner
         self._note()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import FSDPStrategy
@@ -309,6 +315,11 @@ def _data_of(saved: dict[str, Any] | None, **given: Any) -> Do:
     )
 
 
+def _scripted(network: nn.Module) -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):  # that torch.jit is an old way
+        return torch.jit.script(network)
+
+
 _STRANGER: dict[str, Any] = {"class_path": "stranger.Problem"}
 _NO_SUCH_ARGUMENT: dict[str, Any] = {"init_args": {"n": 1}}
 
@@ -323,6 +334,24 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
     "cannot train with these options of the Trainer, because it reports: {}; give others": (
         _alone(lambda: fit(max_epochs=1, profiler="nope")),
         [_alone(lambda: fit(max_epochs=1, profiler="simple"))],
+    ),
+    "cannot follow these options, because {} reports: {}; change its options, or leave it out": (
+        _alone(lambda: fit(max_epochs=1, callbacks=EarlyStopping("nope"))),
+        [_alone(lambda: fit(max_epochs=1, callbacks=EarlyStopping("train_loss"))), _alone(lambda: fit(max_epochs=1))],
+    ),
+    "cannot train {} on these data, because it reports: {}; give a network that takes features of shape (B, D) and "
+    "returns predictions of shape (B, K)": (
+        _alone(lambda: fit(max_epochs=1, network=nn.Linear(3, 1))),
+        [_alone(lambda: fit(max_epochs=1, network=nn.Linear(1, 1)))],
+    ),
+    "cannot train {}, because it was compiled by torch.jit, and its copies cannot be trained; give the network that it "
+    "was made from": (
+        _alone(lambda: fit(max_epochs=1, network=_scripted(nn.Linear(1, 1)))),
+        [_alone(lambda: fit(max_epochs=1, network=nn.Linear(1, 1)))],
+    ),
+    "sparse, or on the device meta, because a loss needs all of their values; make them a dense tensor": (
+        _alone(lambda: mean_loss(torch.ones(4, 1).to_sparse(), torch.ones(4, 1))),
+        [_alone(lambda: mean_loss(torch.ones(4, 1).to_sparse().to_dense(), torch.ones(4, 1)))],
     ),
     "it contains Python objects; save an array of numbers": (
         lambda _, path: _table_of(path, np.array([[1, {}], [2, "b"]], dtype=object)),

@@ -23,7 +23,8 @@ from tests.conftest import CommandLine
 TABLE = "--data.problem Table --data.problem.path"
 
 # Behind this, another library says why, in words of its own that change with its versions.
-NOT_FOLLOWED = "cannot follow these options: "
+NOT_FOLLOWED = "cannot follow these options"
+BY_THE_TRAINER = "cannot train with these options of the Trainer, because it reports: "
 
 BAD: dict[str, tuple[str, str]] = {
     "batch size 0": ("--data.batch_size 0", "cannot use 0 as batch_size"),
@@ -78,7 +79,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no epochs": ("--trainer.max_epochs 0", "cannot train with trainer.max_epochs 0"),
     "no updates": ("--trainer.max_steps 0", "cannot train with trainer.max_steps 0"),
     "accumulation": ("--trainer.accumulate_grad_batches 2", "accumulate_grad_batches 2, because Lightning"),
-    "no GPU": ("--trainer.accelerator tpu", NOT_FOLLOWED),
+    "no GPU": ("--trainer.accelerator tpu", BY_THE_TRAINER),
     "unknown precision": ("--trainer.precision 31", "cannot use 31 as trainer.precision"),
     "validation interval above an epoch": (
         "--trainer.val_check_interval 7 --data.val_size 10",
@@ -146,7 +147,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "scheduler that watches nothing": (
         "--lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor loss",
-        NOT_FOLLOWED,
+        BY_THE_TRAINER,
     ),
     "huber delta infinite": ("--model.loss huber --model.huber_delta .inf", "huber_delta inf is not a finite number"),
     "start nan": ("--model.initialization.weight .nan", "because the values are not finite"),
@@ -195,8 +196,8 @@ BAD: dict[str, tuple[str, str]] = {
         "--trainer.devices 101 --trainer.strategy ddp",
         "cannot share 100 training samples among 101 processes",
     ),
-    "unknown strategy": ("--trainer.strategy magic", NOT_FOLLOWED),
-    "unknown profiler": ("--trainer.profiler magic", NOT_FOLLOWED),
+    "unknown strategy": ("--trainer.strategy magic", BY_THE_TRAINER),
+    "unknown profiler": ("--trainer.profiler magic", BY_THE_TRAINER),
     "logger without its package": ("--trainer.logger CometLogger", "cannot log, because comet reports: "),
     "callback without its argument": (
         "--trainer.callbacks+=EarlyStopping",

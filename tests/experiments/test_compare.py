@@ -121,7 +121,7 @@ def test_what_the_training_of_a_later_variant_refuses_is_said_before_the_first_i
 
     stopping = [EarlyStopping("val_loss", patience=9), Counts()]
     options: dict[str, Any] = {"trainer": {"callbacks": lambda: stopping}, "directory": tmp_path / "there"}
-    with pytest.raises(RuntimeError, match="val_loss"):
+    with pytest.raises(InputError, match=r"EarlyStopping reports: .*val_loss"):
         compare(batch_sizes=["full"], vary={"data.val_size": [0.2, 0]}, **options, **FEW)
     assert max(trained) == 1  # those that were tried
     assert not (tmp_path / "there").exists()

@@ -26,8 +26,6 @@ from gd_lightning.callbacks import (
 from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.return_memory import ReturnMemory
 from gd_lightning.callbacks.trainer_info import most_epochs, title_of
-from gd_lightning.cli.named_class_errors import refusals_of
-from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.program import typed
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.shown_paths import shown
@@ -38,6 +36,8 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.animations import animated_run, line_of
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.library_errors import refusals_of
+from gd_lightning.module.optimizer_trial import make_trial_step
 from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
@@ -103,8 +103,7 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
             "fewer trainer.devices"
         )
     check_validation(trainer, variant)
-    options = {name: model.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}
-    make_trial_step(options, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
+    make_trial_step(model.hparams, most_epochs(trainer.max_epochs, trainer.max_steps, variant))
 
 
 def fit(

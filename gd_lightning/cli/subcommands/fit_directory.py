@@ -11,9 +11,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gd_lightning.callbacks.logger_directory import check_names, choose_directory, directory_of
 from gd_lightning.cli.checkpoint_argument import EarlierRun
-from gd_lightning.cli.named_class_errors import refusals_of
 from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
+from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.tracking.checkpoint_file import clear_parts
 from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, forget, missing_directories, remove_empty

@@ -13,7 +13,6 @@ from jsonargparse import Namespace
 
 from gd_lightning.callbacks.progress import progress_bar
 from gd_lightning.cli.options.checks import callback_classes
-from gd_lightning.cli.options.optimizer_trial import make_trial_step
 from gd_lightning.cli.shown_paths import files_shown, shown
 from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
@@ -70,7 +69,6 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
     given = {
         name.partition(".")[2]: config[name] if options[own] is None else options[own] for name, own in GRIDS.items()
     }
-    make_trial_step({name: module.hparams[name] for name in ("lr", "optimizer", "lr_scheduler")}, trainer.max_epochs)
     grid = Grid.of(given, module, data, count)
     _warn_of_repetitions(given, data.variant.train_samples)
     say_what_was_read(data)

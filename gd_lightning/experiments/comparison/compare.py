@@ -36,6 +36,7 @@ from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import check_name, has_network, sections, taken_problem
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.library_errors import GivenClasses
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.tracking.run_directory import as_directory
@@ -101,7 +102,7 @@ def compare(
     given["trainer"] = {"max_epochs": 20, **given["trainer"]}
     made, varied = taken_problem(problem, given["data"]), as_python(_variation(vary or {}))
     request = _Request(made, given, as_python(batch_sizes), as_python(lrs), varied)
-    with quiet_lightning():
+    with quiet_lightning(), GivenClasses(given["model"], given["trainer"], varied).refusals_in_a_run():
         return request.task(as_python(seeds), directory, as_python(target)).run(directory, executor)
 
 

@@ -22,7 +22,8 @@ from gd_lightning.experiments.copies import made_by_functions, own_copy
 from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING
 from gd_lightning.module import RegressionModule
-from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
+from gd_lightning.module.library_errors import GivenClasses
+from gd_lightning.module.trainer_options import make_trainer
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.run_directory import HISTORY
@@ -68,8 +69,8 @@ class TrainerMember:
         trainer = {**self.options["trainer"], "logger": False}  # a function that makes one would begin it
         with own_generator(self.seed):
             options, added, module, data = self._made({**self.options, "trainer": trainer})
-            tried = make_trainer(trial_options(options, [HistoryRecorder(), *added, StopOnDivergence()]))
-            with refusals_of_lightning():
+            with GivenClasses(self.options["model"], options, added).refusals_in_a_run():
+                tried = make_trainer(trial_options(options, [HistoryRecorder(), *added, StopOnDivergence()]))
                 make_one_update(tried, module, data)
 
     def train(self) -> MemberResult:
@@ -78,7 +79,8 @@ class TrainerMember:
         Raises:
             KeyboardInterrupt: Training was interrupted.
         """
-        recorder, others = HistoryRecorder(), [Forecast(_say_nothing), StopOnDivergence(), GradientVariance()]
+        # The report says which runs diverged.
+        recorder, others = HistoryRecorder(), [Forecast(lambda _: None), StopOnDivergence(), GradientVariance()]
         with own_generator(self.seed), quiet_lightning():  # it may be in a process of its own
             options, added, module, data = self._made(self.options)
             recorder.varied = self.changed
@@ -86,11 +88,12 @@ class TrainerMember:
             if self.directory is not None:
                 logger = TensorBoardLogger(self.directory, "", self.name, default_hp_metric=False)
                 options = {"logger": logger, **options}
-            trainer = make_trainer({"logger": False, **options, "callbacks": [recorder, *added, *others]})
-            try:
-                trainer.fit(module, data)
-            finally:
-                end_runs(trainer.loggers)
+            with GivenClasses(self.options["model"], options, added).refusals_in_a_run():
+                trainer = make_trainer({"logger": False, **options, "callbacks": [recorder, *added, *others]})
+                try:
+                    trainer.fit(module, data)
+                finally:
+                    end_runs(trainer.loggers)
         if trainer.interrupted or recorder.history.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
         if recorder.summary is None:
@@ -114,7 +117,3 @@ class TrainerMember:
 
 def _itself(module: RegressionModule) -> RegressionModule:
     return module
-
-
-def _say_nothing(_: str) -> None:
-    """Ignore a warning, since the report says which runs diverged."""

@@ -14,9 +14,11 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from gd_lightning.callbacks import Forecast, GradientVariance
+from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.lightning_internals import seconds_between_validations
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.optimizer_trial import make_trial_step
 
 _NOTHING_KEPT = {"profiler": None, "enable_checkpointing": False, "enable_model_summary": False}
 _NOTHING_SHOWN = {"enable_progress_bar": False, "num_sanity_val_steps": 0}
@@ -36,13 +38,17 @@ def trial_options(trainer: Mapping[str, Any], callbacks: Sequence[Callback]) -> 
 
 
 def make_one_update(trainer: Trainer, module: RegressionModule, data: RegressionDataModule) -> None:
-    """Make one update and one validation step, so that invalid options and missing metrics fail at once.
+    """Try the optimiser, and make one update and one validation step, so that invalid options fail at once.
 
     Args:
         trainer: A Trainer with :func:`trial_options`.
         module: The module to train.
         data: Its data.
+
+    Raises:
+        InputError: Optimiser or scheduler fail within the epochs of the run.
     """
+    make_trial_step(module.hparams, most_epochs(trainer.max_epochs, trainer.max_steps, data.variant))
     trainer.fit_loop.max_epochs = trainer.limit_train_batches = 1
     trainer.limit_val_batches = 1 if trainer.limit_val_batches else 0
     is_by_updates = seconds_between_validations(trainer) is None and isinstance(trainer.val_check_interval, int)

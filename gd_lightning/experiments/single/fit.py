@@ -27,8 +27,10 @@ from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, s
 from gd_lightning.experiments.single.run import Run, copied_from, data_of
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
+from gd_lightning.module.library_errors import GivenClasses
+from gd_lightning.module.optimizer_trial import make_trial_step
 from gd_lightning.module.options import OPTIONS
-from gd_lightning.module.trainer_options import make_trainer, refusals_of_lightning
+from gd_lightning.module.trainer_options import make_trainer
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
@@ -88,11 +90,12 @@ def fit(
         (3.0, (2,))
     """
     given = sections(options, data, model, trainer)
-    if ckpt_path is None:
-        of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
-        return _train(of_data, _with_number(given, of_data), directory)
-    path, _ = _checkpoint(ckpt_path)
-    return _train(_continued(path, problem, given), given, directory, path)
+    with GivenClasses(given["model"], given["trainer"]).refusals_in_a_run():
+        if ckpt_path is None:
+            of_data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])
+            return _train(of_data, _with_number(given, of_data), directory)
+        path, _ = _checkpoint(ckpt_path)
+        return _train(_continued(path, problem, given), given, directory, path)
 
 
 def _with_number(given: Mapping[str, Mapping[str, Any]], data: RegressionDataModule) -> Mapping[str, Mapping[str, Any]]:
@@ -126,8 +129,9 @@ def _train(
     with own_generator(data.seed), quiet_lightning():
         module = RegressionModule(**given["model"])
         trainer = _trainer(given["trainer"], recorder, place)
+        make_trial_step(module.hparams, most_epochs(trainer.max_epochs, trainer.max_steps, data.variant))
         try:
-            with _interruptible(), refusals_of_lightning():
+            with _interruptible():
                 trainer.fit(module, data, ckpt_path=checkpoint, weights_only=None if checkpoint is None else True)
         finally:
             end_runs(trainer.loggers)

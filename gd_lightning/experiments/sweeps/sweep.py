@@ -43,6 +43,7 @@ from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
 from gd_lightning.experiments.sweeps.training import Progress, train_members
 from gd_lightning.float64 import NOT_COMPUTABLE, PRECISIONS, precision_of_run
+from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import (
     RegressionModule,
     is_squared_error,
@@ -50,6 +51,9 @@ from gd_lightning.module import (
     predictor_of,
     quadratic_network,
 )
+from gd_lightning.module.first_update import try_gradient
+from gd_lightning.module.library_errors import GivenClasses
+from gd_lightning.module.optimizer_trial import make_trial_step
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import starting_from
@@ -111,7 +115,7 @@ def sweep(
     directory = None if directory is None else as_directory(directory)
     of_data = RegressionDataModule(taken_problem(problem, fixed["data"]), **fixed["data"])
     epochs, precision = _epochs_and_precision(fixed["trainer"])
-    with precision_of_run(precision):
+    with precision_of_run(precision), GivenClasses(fixed["model"]).refusals_in_a_run():
         module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
         grid = Grid.of(values, module, of_data, seeds)
         task = SweepTask(grid, _seeds(of_data, seeds), epochs, present_device(device))
@@ -207,9 +211,11 @@ class SweepTask:
                 f"cannot sweep {type(module).__name__}, because it has a training step of its own, and the runs have "
                 "no Trainer; use compare"
             )
+        make_trial_step(module.hparams, self.max_epochs)
         seeds = [_Seed.of(module, data, *each) for each in self.seeds]
         # A split that is drawn differs from seed to seed, and members share their data.
         shared = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
+        seeds[0].try_gradient(self.grid.batch_size)
         report = functools.partial(self._report, data, [_least_squares(part[0]) for part in shared])
         parts = [self._part(part) for part in shared]
         began, engine, ends = time.perf_counter(), "", [Ends.none(task, len(members)) for _, task, members in parts]
@@ -300,6 +306,14 @@ class _Seed:
         assert own.network is not None
         parameters = [parameter.detach().flatten() for parameter in own.network.parameters()]
         return cls(start_seed, own_data, own, torch.cat(parameters))
+
+    def try_gradient(self, batch_sizes: Sequence[int]) -> None:
+        """Refuse a network of the user's own that cannot be trained on the smallest of the batches."""
+        module, samples, n = self.module, self.data.train, self.data.variant.train_samples
+        if module.given_network or not isinstance(module.network, (LinearRegressor, MLPRegressor)):
+            variants = [Variant.of(size, n, self.data.drop_last) for size in batch_sizes]
+            smallest = min(variants, key=lambda each: each.short_batch or each.batch_size)
+            try_gradient(module, module.trained_loss, smallest, samples.take)
 
 
 def _least_squares(seed: _Seed) -> float:

@@ -13,11 +13,11 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch import nn
 
 from gd_lightning.callbacks import LossBelow
-from gd_lightning.cli.named_class_errors import NamedClasses, refusals_of
 from gd_lightning.errors import InputError
+from gd_lightning.module.library_errors import GivenClasses, refusals_of
 from tests.conftest import CommandLine
 
-HERE = "tests.cli.test_named_class_errors"
+HERE = "tests.cli.test_library_errors"
 BORING = "lightning.pytorch.demos.boring_classes.ManualOptimBoringModel"
 
 
@@ -50,8 +50,8 @@ class Raises(Callback):
 
 # What is raised, where, the exit code, and what is said of it.
 ENDS = [
-    ("error", "__init__", 2, "these options: Raises: in a callback (in _raise of test_named_class_errors.py, line "),
-    ("error", "on_fit_start", 1, "because of a fault in _raise of test_named_class_errors.py, line "),
+    ("error", "__init__", 2, "because Raises reports: in a callback (in _raise of test_library_errors.py, line "),
+    ("error", "on_fit_start", 1, "because of a fault in _raise of test_library_errors.py, line "),
     ("error", "on_train_epoch_end", 1, ", which is not part of this program (ZeroDivisionError: in a callback); the "),
     *(
         (kind, hook, code, message)
@@ -60,7 +60,7 @@ ENDS = [
             ("InputError", 2, "gd_lightning: cannot do that; do this\n"),
             ("OSError", 1, "because of no space left on device"),
             ("MemoryError", 1, "because there is not enough memory"),
-            ("Misconfiguration", 2, "cannot follow these options: "),
+            ("Misconfiguration", 2, "because it reports: so not; " if hook != "__init__" else "Raises reports: so not"),
         )
     ),
 ]
@@ -90,7 +90,7 @@ def test_what_a_callback_of_ones_own_raises(
 OTHERS: dict[str, tuple[Any, str, str, int, str]] = {
     "a library's callback refuses": (
         *(None, "", "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=nothing"),
-        *(2, "cannot follow these options: EarlyStopping: "),
+        *(2, "cannot follow these options, because EarlyStopping reports: "),
     ),
     "a callback of this package has a fault": (
         *(LossBelow, "reason_to_end", "--trainer.callbacks+=LossBelow --trainer.callbacks.threshold=1"),
@@ -98,15 +98,15 @@ OTHERS: dict[str, tuple[Any, str, str, int, str]] = {
     ),
     "a library's network cannot take the features": (
         *(None, "", f"--model.network={BORING}"),
-        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+        *(2, "cannot train ManualOptimBoringModel on these data, because it reports: "),
     ),
     "a library's network cannot take the features of a plan": (
         *(None, "", f"plan --model.network={BORING}"),
-        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+        *(2, "cannot train ManualOptimBoringModel on these data, because it reports: "),
     ),
     "a library's network cannot take the features of a sweep": (
         *(None, "", f"sweep --model.network={BORING}"),
-        *(2, "cannot follow these options: ManualOptimBoringModel: "),
+        *(2, "cannot train ManualOptimBoringModel on these data, because it reports: "),
     ),
     "the program behind a logger fails": (
         *(ExperimentWriter, "log_metrics", "--trainer.logger=CSVLogger --trainer.logger.save_dir=."),
@@ -137,12 +137,12 @@ def test_what_others_raise_while_a_run_is_on(
 
 @pytest.mark.parametrize("network", ["Linear", "Conv1d", "Bilinear", "RNN", "Embedding", "MultiheadAttention"])
 def test_a_class_that_refuses_its_arguments_says_which_it_is(network: str) -> None:
-    with pytest.raises(InputError, match=rf"cannot follow these options: {network}: "):
-        NamedClasses().construct(getattr(nn, network), -1, "2", nothing=3)
+    with pytest.raises(InputError, match=rf"cannot follow these options, because {network} reports: "):
+        GivenClasses().construct(getattr(nn, network), -1, "2", nothing=3)
 
 
 def test_options_of_any_name_are_given_to_a_class() -> None:
-    assert NamedClasses().construct(dict, kind=1, args=2, options=3) == {"kind": 1, "args": 2, "options": 3}
+    assert GivenClasses().construct(dict, kind=1, args=2, options=3) == {"kind": 1, "args": 2, "options": 3}
 
 
 def _report(cause: Exception | None) -> None:

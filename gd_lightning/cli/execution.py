@@ -24,7 +24,8 @@ from gd_lightning.cli.program import Program, speaker
 from gd_lightning.cli.subcommands.extensions import call, classes_of
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.escaping import visible
-from gd_lightning.module.library_errors import LoggingError, place_of_ones_own
+from gd_lightning.module.library_errors import LoggingError
+from gd_lightning.module.origin_of_code import place_of_ones_own
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
 from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memory

@@ -7,12 +7,10 @@ An ``InputError`` passes unchanged, and so do exceptions of the user's own code,
 from __future__ import annotations
 
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -22,11 +20,8 @@ from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.module.network import NetworkModule
+from gd_lightning.module.origin_of_code import is_of_a_library, is_of_this_package, place_of_ones_own
 from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memory
-
-_PACKAGE = Path(__file__).parents[1]
-_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class LoggingError(RuntimeError):
@@ -125,9 +120,9 @@ class GivenClasses:
             code, file = frame.f_code, frame.f_code.co_filename
             this = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # of a method, its object
             is_layer = isinstance(this, nn.Module)
-            if _is_of_a_library(file):
+            if is_of_a_library(file):
                 in_layer = in_layer or is_layer
-            elif not (is_layer and in_layer) and (found is None or not _is_of_this_package(file)):
+            elif not (is_layer and in_layer) and (found is None or not is_of_this_package(file)):
                 return None
             # Of the module that is trained, other code takes what it needs.
             if found is None and type(this) in kinds and not isinstance(this, NetworkModule):
@@ -190,24 +185,3 @@ def _told_within(error: BaseException) -> BaseException | None:
 
 def _program(logger: type) -> str:
     return logger.__module__.rpartition(".")[2]
-
-
-def _is_of_a_library(file: str) -> bool:
-    """Whether code belongs to an installed library or to Python itself, and not to this package."""
-    path = Path(file)
-    is_installed = bool(_INSTALLED & set(path.parts)) or path.is_relative_to(_STANDARD_LIBRARY) or file.startswith("<")
-    return is_installed and not path.is_relative_to(_PACKAGE)
-
-
-def _is_of_this_package(file: str) -> bool:
-    return Path(file).is_relative_to(_PACKAGE)
-
-
-def place_of_ones_own(error: BaseException) -> str:
-    """Return the innermost place of an exception in code of the user's own; "" if it passed none."""
-    frames = traceback.walk_tb(error.__traceback__)
-    codes = [(frame.f_code, line) for frame, line in frames]
-    for code, line in reversed(codes):
-        if not (_is_of_a_library(code.co_filename) or _is_of_this_package(code.co_filename)):
-            return f"{code.co_name} of {Path(code.co_filename).name}, line {line}"
-    return ""

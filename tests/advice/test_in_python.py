@@ -316,8 +316,10 @@ def _data_of(saved: dict[str, Any] | None, **given: Any) -> Do:
 
 
 def _scripted(network: nn.Module) -> nn.Module:
-    with warnings.catch_warnings(action="ignore"):  # that torch.jit is an old way
-        return torch.jit.script(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is an old way
+        made: nn.Module = torch.jit.script(network)
+    return made
 
 
 _STRANGER: dict[str, Any] = {"class_path": "stranger.Problem"}

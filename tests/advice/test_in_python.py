@@ -67,6 +67,7 @@ from gd_lightning.module.trainer_checks import check_strategy
 from gd_lightning.plots.interactive.animation_content import Track
 from tests.advice.messages import messages, pattern
 from tests.conftest import MakeTrainer
+from tests.selection import every
 
 Do = Callable[[MakeTrainer, Path], object]
 
@@ -748,7 +749,7 @@ COMPILED = (
 
 
 @pytest.mark.filterwarnings("ignore:You (passed in|defined) a:UserWarning")  # of validation, which is not the matter
-@pytest.mark.parametrize("part", ADVICE)
+@pytest.mark.parametrize("part", every(2, ADVICE))
 def test_what_is_advised_works(part: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
     if part in COMPILED:
         pytest.importorskip("numba", reason="the fused engine is compiled by numba")

@@ -69,7 +69,10 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.slow] * (part in LONG)) for part in ADVICE])
+@pytest.mark.parametrize(
+    "part",  # each second one, and those that take long, on request
+    [pytest.param(part, marks=[pytest.mark.slow] * (i % 2 or part in LONG)) for i, part in enumerate(ADVICE)],
+)
 def test_what_is_advised_works(
     part: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

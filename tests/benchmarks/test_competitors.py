@@ -12,6 +12,7 @@ from tests.benchmarks.cases import Case, Run, Side, flat, torch_optimizer
 from tests.benchmarks.competitors import COMPETITORS
 from tests.benchmarks.measure import compare, difference_between
 from tests.benchmarks.ours import AUTO, AUTOGRAD, FUSED
+from tests.selection import every
 
 # JAX is in threads of its own, behind which no other test can start a process without a warning.
 _SIDES = [
@@ -41,7 +42,7 @@ def _by_engine(case: Case) -> Run:
 
 @pytest.mark.filterwarnings("ignore")  # they are others', and so are their warnings
 @pytest.mark.parametrize("side", _SIDES)
-@pytest.mark.parametrize("case", [*CASES, *OF_ADAM], ids=lambda case: f"{case.name}, B = {case.batch_size}")
+@pytest.mark.parametrize("case", every(2, [*CASES, *OF_ADAM]), ids=lambda case: f"{case.name}, B = {case.batch_size}")
 def test_everyone_makes_the_same_updates(side: Side, case: Case) -> None:
     if not side.is_installed:
         pytest.skip(f"{side.package} is not installed")

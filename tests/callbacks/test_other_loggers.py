@@ -23,12 +23,13 @@ wandb: Any = pytest.importorskip("wandb", reason="the loggers of other programs 
 pytest.importorskip("mlflow", reason="the loggers of other programs are extras of the tests")
 
 from tests.callbacks.logged import KINDS, Logged  # noqa: E402  # it imports both
+from tests.selection import every  # noqa: E402
 
 pytestmark = [
     # Lightning's logger passes W&B an option that W&B no longer has.
     pytest.mark.filterwarnings("ignore:.*anonymous.*"),
 ]
-ALONE = [[name] for name in KINDS]
+ALONE = every(4, [[name] for name in KINDS])
 TOGETHER = [[*KINDS], pytest.param([*reversed(KINDS)], marks=pytest.mark.slow)]
 
 

@@ -30,6 +30,7 @@ from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.tracking.other_loggers import LoggerWriter
 from tests.conftest import MakeTrainer
+from tests.selection import every
 
 MOST = 25
 OF_UPDATES = {"update", "epoch", "samples", "seconds", "batch_loss", "lr", "w", "b", "grad_w", "grad_b"}
@@ -119,11 +120,11 @@ def _rows(history: History, *without: str) -> list[dict[str, float]]:
 
 CASES: list[Any] = [
     (1, 8, {"engine": "fused"}),
-    (1, 4, {"engine": "autograd"}),
+    pytest.param(1, 4, {"engine": "autograd"}, marks=pytest.mark.slow),
     pytest.param(10, 40, {}, marks=pytest.mark.slow),  # the last one is like it, and validates in between
     pytest.param("full", 300, {}, marks=pytest.mark.slow),  # as is the next one
     ("full", 300, {"check_val_every_n_epoch": 7}),
-    (10, 40, {"val_check_interval": 3}),
+    pytest.param(10, 40, {"val_check_interval": 3}, marks=pytest.mark.slow),
 ]
 
 
@@ -156,7 +157,7 @@ def test_a_run_of_unknown_length_has_bounded_rows_and_goes_on_with_the_same(
         assert _rows(resumed, *without) == _rows(whole, *without)
 
 
-@pytest.mark.parametrize("batch_size", [1, 10, "full"])
+@pytest.mark.parametrize("batch_size", every(3, [10, 1, "full"]))
 def test_the_rows_of_a_run_of_unknown_length_are_among_those_of_all_updates(
     make_trainer: MakeTrainer, tmp_path: Path, batch_size: Any
 ) -> None:

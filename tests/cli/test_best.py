@@ -37,8 +37,8 @@ def _best(run: Path) -> dict[str, Any]:
     ("monitor", "options"),
     [
         ("val_loss", ()),
-        ("val_loss", ("--model.engine", "autograd")),
-        ("train_loss", ()),
+        pytest.param("val_loss", ("--model.engine", "autograd"), marks=pytest.mark.slow),
+        pytest.param("train_loss", (), marks=pytest.mark.slow),
         ("val_r2", ("--trainer.callbacks.mode", "max")),
         ("val_loss", STOPS),
     ],

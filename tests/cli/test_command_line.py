@@ -165,11 +165,11 @@ def test_a_subcommand_from_the_environment(
     "options",
     [
         [],
-        ["--optimizer", "Adam"],
-        ["--optimizer", "Adam", "--model.lr", "0.3"],
+        pytest.param(["--optimizer", "Adam"], marks=pytest.mark.slow),
+        pytest.param(["--optimizer", "Adam", "--model.lr", "0.3"], marks=pytest.mark.slow),
         ["--optimizer", "Adam", "--model.lr", "0.1"],  # the model's own default
-        ["--trainer.max_steps", "30"],
-        ["--data.problem", "NoisyLine", "--data.batch_size", "8"],
+        pytest.param(["--trainer.max_steps", "30"], marks=pytest.mark.slow),
+        pytest.param(["--data.problem", "NoisyLine", "--data.batch_size", "8"], marks=pytest.mark.slow),
         [
             "--data.problem",
             "Sine",

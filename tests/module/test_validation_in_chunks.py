@@ -51,7 +51,14 @@ def _fit(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("outputs", "loss", "batch_size"), [(1, "mse", "full"), (3, "huber", 4), (1, "mae", 6)])
+@pytest.mark.parametrize(
+    ("outputs", "loss", "batch_size"),
+    [
+        (3, "huber", 4),
+        pytest.param(1, "mse", "full", marks=pytest.mark.slow),
+        pytest.param(1, "mae", 6, marks=pytest.mark.slow),
+    ],
+)
 def test_measures_are_those_of_the_weights_at_the_ends_of_epochs(
     make_trainer: MakeTrainer, engine: Any, outputs: int, loss: Any, batch_size: Any
 ) -> None:

@@ -22,7 +22,7 @@ SCHEDULES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("order", ["shuffled", "sequential", "with_replacement"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("momentum", every(2, [0.9, 0.0]))
 @pytest.mark.parametrize("schedule", every(2, SCHEDULES))
 @pytest.mark.parametrize("features", every(2, [8, 3]))
 @pytest.mark.parametrize("batch_size", ["full", 7])

@@ -49,7 +49,7 @@ TABLES = {
 RULES = [UpdateRule(), UpdateRule(momentum=0.7), UpdateRule(momentum=0.9, nesterov=True)]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=["plain", "heavy ball", "nesterov"])
+@pytest.mark.parametrize("rule", every(2, RULES), ids=["plain", "heavy ball", "nesterov"])
 @pytest.mark.parametrize("table", every(3, TABLES))
 def test_the_small_space_tells_what_the_large_one_does(table: str, rule: UpdateRule) -> None:
     x, y = TABLES[table]
@@ -82,7 +82,7 @@ def test_the_small_space_tells_what_the_large_one_does(table: str, rule: UpdateR
 
 
 @pytest.mark.parametrize("by_epoch", [True, False], ids=["a rate an epoch", "a rate an update"])
-@pytest.mark.parametrize("rule", RULES, ids=["plain", "heavy ball", "nesterov"])
+@pytest.mark.parametrize("rule", every(3, reversed(RULES)), ids=["nesterov", "heavy ball", "plain"])
 def test_learning_rates_that_fall_to_nothing_are_followed_in_the_small_space(rule: UpdateRule, by_epoch: bool) -> None:
     """A schedule that begins and ends at tiny learning rates, where with momentum the small space is not stable."""
     x, y = TABLES["alike"]

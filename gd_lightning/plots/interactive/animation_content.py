@@ -110,7 +110,7 @@ class Track:
             InputError: It has no train loss against samples.
         """
         samples, losses = (
-            history.series("train_loss", "samples") if "train_loss" in history else (np.empty(0), np.empty(0))
+            history.curve("train_loss", "samples") if "train_loss" in history else (np.empty(0), np.empty(0))
         )
         if len(samples) < 2 or not np.isfinite(samples).all():
             raise InputError(

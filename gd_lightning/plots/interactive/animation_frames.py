@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values
-from gd_lightning.plots.style import DATA_COLOR, RUN_COLORS, TRUTH_COLOR, legend_label, sized_figure
+from gd_lightning.plots.style import (
+    CONTOUR_COLOR,
+    DATA_COLOR,
+    RUN_COLORS,
+    TRUTH_COLOR,
+    legend_label,
+    sized_figure,
+    write_plainly,
+)
 
 Picture = NDArray[np.uint8]
 """Shape (height, width, 3)."""
@@ -126,6 +134,7 @@ class _Stage:
     def _losses(self, axes: Axes) -> None:
         scene, ranges = self.scene, self.scene.ranges
         axes.set_yscale("log" if ranges["isLog"] else "linear")
+        write_plainly(axes.yaxis)
         axes.set(xlim=(0, scene.frames[-1] or 1), ylim=ranges["loss"], xlabel="samples seen", title="train loss")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if scene.least_squares is not None:
@@ -166,7 +175,7 @@ def draw_ellipses(axes: Axes, loss: LineLoss, w: tuple[float, float], b: tuple[f
         radius = (most / _RATIO**k) ** 0.5
         ws = loss.w + radius * np.cos(angles) / loss.sd
         bs = loss.b + radius * np.sin(angles) - loss.mean * (ws - loss.w)
-        axes.plot(ws, bs, color=DATA_COLOR, linewidth=0.5)
+        axes.plot(ws, bs, color=CONTOUR_COLOR, linewidth=0.5)
 
 
 def _rows_until(samples: Values, seen: float) -> int:

@@ -7,7 +7,7 @@ const VARIANTS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [], [7, 3], [2, 3], [9, 3, 2, 3]];
 const SHAPES = ["circle", "square", "triangle", "diamond", "circle", "square", "triangle", "diamond"];
 const FONT = "12px system-ui, sans-serif";
-const EDGE = {left: 62, right: 14, top: 30, bottom: 40};
+const EDGE = {left: 62, right: 24, top: 30, bottom: 40};
 
 /* A number for people: few digits, no long row of zeros. */
 function short(value, digits = 4) {

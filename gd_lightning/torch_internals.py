@@ -73,7 +73,8 @@ def contents(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     Args:
         attributes: Of the module.
     """
-    return attributes["_modules"], attributes["_parameters"], attributes["_buffers"]
+    modules, parameters, buffers = (attributes.get(name, {}) for name in ("_modules", "_parameters", "_buffers"))
+    return modules, parameters, buffers  # a traced module has none of its own
 
 
 def store_of_the_run() -> Any:

@@ -28,9 +28,9 @@ def table(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "lr"),
     [
-        ({"batch_size": 1, **NETWORK}, 0.1 / 16),
-        ({"batch_size": 4, **NETWORK}, 0.1 / 4),
-        ({"batch_size": 16, **NETWORK}, 0.1),
+        ({"batch_size": 1, **NETWORK}, 0.1 / 32),
+        ({"batch_size": 4, **NETWORK}, 0.1 / 8),
+        ({"batch_size": 32, **NETWORK}, 0.1),
         ({"batch_size": "full", **NETWORK}, 0.1),
         ({"batch_size": 1}, 0.1),
         ({"batch_size": 1, "lr": 0.1, **NETWORK}, 0.1),
@@ -57,8 +57,8 @@ def test_with_it_a_network_learns_at_batches_of_one_sample_where_the_usual_one_d
 def test_the_command_line_says_it_and_a_run_goes_on_with_it(command_line: CommandLine, table: list[str]) -> None:
     options = [*table, "--data.batch_size", "2", "--model.hidden_sizes", "[8]", "--trainer.max_epochs", "1"]
     run = command_line.fit(*options)
-    assert "lr is 0.0125, the default for a network at batch_size 2" in command_line.err
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["lr"] == 0.0125
+    assert "lr is 0.00625, the default for a network at batch_size 2" in command_line.err
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["lr"] == 0.00625
     assert command_line("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2") == 0
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
     command_line.fit(*options, "--model.lr", "0.1")
@@ -69,13 +69,13 @@ def test_the_command_line_says_it_and_a_run_goes_on_with_it(command_line: Comman
 def test_plan_describes_the_run_that_fit_makes(command_line: CommandLine, table: list[str]) -> None:
     options = [*table, "--data.batch_size", "2", "--model.hidden_sizes", "[8]"]
     assert command_line("plan", "--json", *options) == 0
-    assert '"lr": 0.0125' in command_line.out
-    assert plan((X, Y), batch_size=2, **NETWORK).configured.lr == 0.0125
+    assert '"lr": 0.00625' in command_line.out
+    assert plan((X, Y), batch_size=2, **NETWORK).configured.lr == 0.00625
 
 
 def test_compared_batch_sizes_have_their_own() -> None:
     report = compare((X, Y), batch_sizes=["full", 2], seeds=1, epochs=1, **NETWORK)
-    assert [row.lr for row in report.rows] == [0.1, 0.0125]
+    assert [row.lr for row in report.rows] == [0.1, 0.00625]
 
 
 @pytest.mark.slow
@@ -86,4 +86,4 @@ def test_compared_batch_sizes_have_their_own_on_the_command_line(command_line: C
         )
         == 0
     )
-    assert "0.0125" in command_line.out
+    assert "0.00625" in command_line.out

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gd_lightning.allocations import check_state_fits
 from gd_lightning.errors import InputError, first_line
@@ -48,11 +48,22 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
     check_state_fits(type(optimizer).__name__, parameters, make)
     if (spec := options["lr_scheduler"]) is None:
         return optimizer
-    scheduler = _made(spec, LRScheduler, optimizer)
+    scheduler = _made_scheduler(spec, optimizer)
     config: Any = {"scheduler": scheduler}
     if hasattr(scheduler, "monitor"):
         config["monitor"] = scheduler.monitor
     return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _made_scheduler(spec: ClassSpec, optimizer: Optimizer) -> Any:
+    """Make a scheduler; torch's ReduceLROnPlateau takes a monitor here, too, as Lightning's class of this name does."""
+    arguments = {**spec.get("init_args", {})}
+    if _class_of(spec, LRScheduler) is not ReduceLROnPlateau:
+        return _made(spec, LRScheduler, optimizer)
+    monitor = arguments.pop("monitor", "train_loss")
+    scheduler = _made({**spec, "init_args": arguments}, LRScheduler, optimizer)
+    scheduler.monitor = monitor
+    return scheduler
 
 
 def _made(spec: ClassSpec, base: type, first: object) -> Any:

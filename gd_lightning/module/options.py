@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -27,6 +26,8 @@ OPTIONS = (
 )
 """Names of the options that are hyperparameters of a module: all but a network of one's own."""
 
+
+_CLASS = "a class, a functools.partial of one, or a mapping with class_path and init_args"
 
 PACKAGES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 """Where a class is looked up that an option names without its package."""
@@ -119,7 +120,7 @@ def _check_types(options: Mapping[str, Any]) -> None:
         "a list of whole numbers": ("hidden_sizes",),
         "a name, or a mapping of given values": ("initialization",),
         "a whole number": ("in_features", "out_features"),
-        "a mapping with class_path and init_args": ("optimizer", "lr_scheduler"),
+        _CLASS: ("optimizer", "lr_scheduler"),
     }
     for words, names in expected.items():
         for name in names:
@@ -127,11 +128,17 @@ def _check_types(options: Mapping[str, Any]) -> None:
                 raise InputError(f"cannot use {kind_of(options[name])} as {name}; give {words}")
     for name in PACKAGES:
         for key, value in ((options[name] or {}).get("init_args") or {}).items():
-            if inspect.isroutine(value):  # which Lightning would drop from the hyperparameters
+            if _holds_a_function(value):  # which Lightning would drop from the hyperparameters
                 raise InputError(
                     f"cannot use a function as {key} of {name}, because checkpoints hold plain values; use another "
                     "class, or override configure_optimizers"
                 )
+
+
+def _holds_a_function(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_a_function, value))
+    return callable(value) and not isinstance(value, type)
 
 
 def _is_number(value: object) -> bool:
@@ -155,5 +162,5 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "a list of whole numbers": lambda value: isinstance(value, list) and all(map(_is_whole, value)),
     "a name, or a mapping of given values": lambda value: isinstance(value, (str, Mapping)),
     "a whole number": lambda value: value is None or (_is_whole(value) and value > 0),
-    "a mapping with class_path and init_args": _is_spec,
+    _CLASS: _is_spec,
 }

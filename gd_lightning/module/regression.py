@@ -47,7 +47,7 @@ class RegressionModule(CheckpointedModule):
 
     Args:
         lr: Learning rate. On the command line and in Python's ``fit``, ``plan`` and ``compare``, that of a network on
-            standardised data is, if none is given, 0.1 * batch_size / 16 for batch sizes below 16.
+            standardised data is, if none is given, 0.1 * batch_size / 32 for batch sizes below 32.
         momentum: Momentum of SGD, as torch defines it: v <- momentum * v + gradient.
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter, as torch does.

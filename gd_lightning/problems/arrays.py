@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from gd_lightning.errors import InputError
 from gd_lightning.plain_numbers import as_python
@@ -22,7 +22,7 @@ from gd_lightning.problems.frames import DataFrame, Frame, columns_of, frame_inp
 from gd_lightning.problems.problem import Problem
 from gd_lightning.problems.tables import Names, Table
 
-ProblemLike = Problem | tuple[Any, Any] | DataFrame | Mapping[str, Any] | TensorDataset | str | Path
+ProblemLike = Problem | tuple[Any, Any] | DataFrame | Mapping[str, Any] | Dataset[Any] | str | Path
 """What :func:`as_problem` takes."""
 
 
@@ -128,7 +128,8 @@ def as_problem(
 
     Args:
         given: A problem; a pair (x, y) of arrays, tensors, lists or data frames; a data frame of pandas, polars or
-            Arrow, or a mapping from names to columns; a ``TensorDataset`` of x and y; or the path of a table.
+            Arrow, or a mapping from names to columns; a ``TensorDataset`` of x and y, a ``Subset`` of one, or
+            several in a ``ConcatDataset``; or the path of a table.
         targets: Of a data frame or table, the columns to predict; None: the last one.
         features: Of a data frame or table, the columns to predict from; None: all others.
         columns: Of a data frame or table, other options of :class:`~gd_lightning.Frame` or
@@ -155,13 +156,26 @@ def as_problem(
         )
     if isinstance(given, Problem):
         return given
-    pair = given.tensors if isinstance(given, TensorDataset) else given
-    if isinstance(pair, tuple) and len(pair) == 2:
+    pair = given if isinstance(given, tuple) else _tensors_of(given)
+    if len(pair) == 2:
         return Arrays(*pair)
+    loader = ", or a DataLoader to Trainer.fit with a RegressionModule" * isinstance(given, (Dataset, DataLoader))
     raise InputError(
-        f"cannot train on {_kind_of(given)}; give (x, y), a DataFrame with targets=, a TensorDataset, the path of a "
-        "table, or a Problem"
+        f"cannot train on {_kind_of(given)}; give (x, y), a DataFrame with targets=, a TensorDataset of x and y, the "
+        f"path of a table, or a Problem{loader}"
     )
+
+
+def _tensors_of(given: object) -> tuple[Tensor, ...]:
+    """Return the tensors of a dataset that holds tensors, or parts of them; empty for others."""
+    if isinstance(given, TensorDataset):
+        return given.tensors
+    if isinstance(given, Subset):
+        return tuple(whole[torch.as_tensor(given.indices, dtype=torch.long)] for whole in _tensors_of(given.dataset))
+    if isinstance(given, ConcatDataset):
+        parts = [_tensors_of(each) for each in given.datasets]
+        return tuple(torch.cat(each) for each in zip(*parts, strict=True)) if len({*map(len, parts)}) == 1 else ()
+    return ()
 
 
 def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:

@@ -442,7 +442,7 @@ def test_a_scheduler_may_be_its_class_and_is_kept_in_the_checkpoint(tmp_path: Pa
 
 @pytest.mark.parametrize("given", [torch.optim.Adam([torch.ones(1)]), lambda parameters: None, 3])
 def test_what_is_no_class_is_refused_as_an_optimiser(given: Any) -> None:
-    with pytest.raises(InputError, match="give a mapping with class_path and init_args"):
+    with pytest.raises(InputError, match="or a mapping with class_path and init_args"):
         fit(optimizer=given)
 
 

@@ -157,7 +157,17 @@ def test_other_ways_to_give_data(tmp_path: Path) -> None:
     assert as_problem(line) is line
     pair = as_problem(TensorDataset(torch.from_numpy(X), torch.from_numpy(Y)))
     assert np.array_equal(pair.sample()[0], X)
-    for other in (X, None, 5, (X,), (X, Y, Y), TensorDataset(torch.ones(3, 1)), torch.ones(3, 2), [X, Y]):
+    for other in (
+        X,
+        None,
+        5,
+        (X,),
+        (X, Y, Y),
+        TensorDataset(torch.ones(3, 1)),
+        torch.ones(3, 2),
+        iter([(X, Y)]),
+        [X, Y],
+    ):
         with pytest.raises(InputError, match="cannot train on an object of type"):
             as_problem(other)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="cannot choose targets of an object of type SteepLine"):

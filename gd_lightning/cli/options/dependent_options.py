@@ -60,7 +60,7 @@ def settle_default_lr(options: Namespace, given: Callable[[], Namespace]) -> str
     if lr == model.lr or options.get("optimizer") is not None or given().get("model.lr") is not None:
         return ""
     model.lr = lr
-    return f"lr is {lr:g}, the default for a network at batch_size {data.batch_size}; {DEFAULT_LR:g} from 16 on"
+    return f"lr is {lr:g}, the default for a network at batch_size {data.batch_size}; {DEFAULT_LR:g} from 32 on"
 
 
 def _default_lr(class_path: str) -> object:

@@ -69,7 +69,7 @@ _DATA = (
     Option("data.standardize", "WHAT", "features, targets, both or none; both for tables if not given"),
 )
 _MODEL = (
-    Option("model.lr", "RATE", "the learning rate; less for a network below batch_size 16", "0.1"),
+    Option("model.lr", "RATE", "the learning rate; less for a network below batch_size 32", "0.1"),
     Option("model.momentum", "FACTOR", "momentum of SGD", "0.0"),
     Option("model.hidden_sizes", "[N,...]", "a multilayer perceptron with these layers; a line without"),
     Option("model.activation", "NAME", "activation of the hidden layers", "relu"),

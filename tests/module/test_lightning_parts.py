@@ -236,7 +236,7 @@ def test_every_scheduler_of_torch_has_a_row() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("interval", [pytest.param("epoch", marks=pytest.mark.slow), "step"])
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", every(2, SCHEDULERS))
 def test_a_scheduler_does_what_it_does_in_lightnings_own_loop_or_is_refused(
     make_trainer: MakeTrainer, name: str, interval: str, engine: str
 ) -> None:

@@ -19,6 +19,7 @@ from tests.conftest import ROOT, MakeTrainer, StartOthers
 from tests.module.train_combinations import NETWORKS, UPDATES, N, problem, train
 from tests.module.train_combinations import main as train_all
 from tests.other_projects import ModuleWithoutForward, NormedNetwork
+from tests.selection import every
 
 
 def _trained(
@@ -32,7 +33,8 @@ def _trained(
     return train(trainer, micro_batch_size, batch_size, order, **options)
 
 
-@pytest.mark.parametrize(("batch_size", "network"), list(product(["full", 32], NETWORKS)))
+@pytest.mark.parametrize("batch_size", every(2, ["full", 32]))
+@pytest.mark.parametrize("network", NETWORKS)
 def test_micro_batches_change_nothing(make_trainer: MakeTrainer, batch_size: Any, network: str) -> None:
     options = {"batch_size": batch_size, **NETWORKS[network]}
     whole = _trained(make_trainer, None, **options)

@@ -90,3 +90,8 @@ def test_files_of_services_can_be_read(path: str) -> None:
         assert content["version"] == gd_lightning.__version__
     if path.endswith("ci.yml"):
         assert content["jobs"]["linux"]["steps"][-1]["run"] == ".ci/run"
+        assert content["jobs"]["others"]["steps"][-1]["run"] == ".ci/run"
+        alone = content["jobs"]["without-extras"]["steps"][-1]["run"]
+        commands = re.findall(r"^python -m gd_lightning (\w+ .*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
+        assert len(commands) >= 5
+        assert [command for command in commands if f"gd-lightning {command}\n" not in alone] == []

@@ -240,21 +240,42 @@ class _Choice:
         if features and targets:
             ways.append(between.join([self._option("features", features), self._option("targets", targets)]))
         plain = self._written_plainly(others)
+        removed = self._line_to_remove(names)
         if not ways:
-            return plain or "correct the cells, or use numbers"
+            return removed or plain or "correct the cells, or use numbers"
         filled = " (or mean, to fill them)" if is_gap and not any(found[t].missing for t in self.targets) else ""
-        return ", or ".join([f"use {ways[0]}{filled}", *ways[1:], *([plain] if plain else [])])
+        return ", or ".join(filter(None, [f"use {ways[0]}{filled}", *ways[1:], removed, plain]))
 
     def _written_plainly(self, names: list[str]) -> str:
-        """Suggest plain numbers for cells that a sign turns into text, in the first column that has some."""
-        for name in names:
-            first = self.found[name].first_text
-            if first is not None and looks_like_a_date(first[1]):
-                return "" if first[1][1:3].count(":") else "write dates as in 2024-01-31"
-            if first is not None and (readings := plain_numbers_of(first[1])):
-                rest = ", and all others with that separator so" if separates_thousands(first[1]) else ""
-                return f"write cells such as {first[1]!r} as {', or as '.join(readings)}{rest}"
-        return ""
+        """Suggest how cells are written that are text for their form: dates, and numbers with a sign of the text."""
+        texts = [found.first_text[1] for name in names if (found := self.found[name]).first_text is not None]
+        dates = [text for text in texts if looks_like_a_date(text)]
+        ways = ["dates as in 2024-01-31"] if any(not text[1:3].count(":") for text in dates) else []
+        numbers = ((text, plain_numbers_of(text)) for text in texts if text not in dates)
+        text, readings = next(((text, readings) for text, readings in numbers if readings), ("", []))
+        if text and readings == [text]:
+            ways.append(f"numbers such as {text!r} as numbers, not as text")
+        elif readings:
+            rest = ", and all others with that separator so" if separates_thousands(text) else ""
+            if self.table.decimal is not None:  # all columns of a file have one decimal sign
+                readings = [each.replace(".", self.table.decimal) for each in readings]
+            ways.append(f"cells such as {text!r} as {', or as '.join(readings)}{rest}")
+        return f"write {' and '.join(ways)}" if ways else ""
+
+    def _line_to_remove(self, names: list[str]) -> str:
+        """Suggest to remove what is no row of the data, such as units, a sum, or the names once more."""
+        found = [self.found[name] for name in names]
+        if not all(each.numbers > 1 for each in found):
+            return ""
+        texts = [each.first_text for each in found if each.first_text is not None]
+        rows = {row for row, _ in texts}
+        gaps = {each.first_missing for each in found if each.missing and each.first_text is None}
+        if len(rows) == 1 and gaps <= rows and all(max(each.texts, each.missing) == 1 for each in found):
+            return f"correct or remove {self.table.place(rows.pop())}"
+        is_repeated = len(texts) == len(names) and all(
+            each.first_text is not None and each.first_text[1] == each.name for each in found
+        )
+        return "remove the lines that repeat the names" if is_repeated else ""
 
     def _option(self, name: str, values: Iterable[str]) -> str:
         return as_option(name, values, self.table.in_python)

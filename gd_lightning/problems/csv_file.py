@@ -130,7 +130,8 @@ class CsvFile(NamedColumns):
                 if len(cells) > self._width and any(cell.strip() for cell in cells[self._width :]):
                     raise InputError(
                         f"cannot read the table {self.label}, because line {number} has {len(cells)} cells "
-                        f"and the first line {self._width}; use a point in decimals and commas between cells"
+                        f"and the first line {self._width}; correct that line, or all: use a point in decimals and "
+                        "commas between cells"
                     )
                 yield number, [*cells[: self._width], *[""] * (self._width - len(cells))]
 

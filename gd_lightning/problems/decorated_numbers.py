@@ -11,6 +11,7 @@ _DECORATED = re.compile(
     rf"(?P<behind>\s*(?:%|{_CURRENCY})|\s+[^\W\d_][^\s\d]{{0,7}})?"
 )
 _MINUS_BEHIND = re.compile(r"\((?P<in_brackets>[^-+()]+)\)|(?P<before>[^-+()\s]+)\s*-")
+_QUOTED = re.compile(r"(['\"`\u2018\u201c])(.*)['\"`\u2019\u201d]")
 _AMBIGUOUS = re.compile(r"\d{1,3}[.,]\d{3}")
 
 
@@ -27,7 +28,8 @@ def plain_numbers_of(text: str) -> list[str]:
         >>> plain_numbers_of("$1,234.50"), plain_numbers_of("1,234"), plain_numbers_of("12%"), plain_numbers_of("A12")
         (['1234.50'], ['1234', '1.234'], ['12', '0.12'], [])
     """
-    found = _DECORATED.fullmatch(_with_usual_signs(text.strip()))
+    unquoted = _QUOTED.sub(r"\2", text.strip())
+    found = _DECORATED.fullmatch(_with_usual_signs(unquoted))
     if found is None:
         return []
     sign, digits = (found["sign"] or found["sign_behind"]).strip("+"), re.sub(r"['\u2019_\s]", "", found["digits"])

@@ -452,7 +452,7 @@ ADVICE: dict[str, Advice] = {
     "because there is no such file; check the path": advice(
         f"fit {TABLE} godo.csv", f"fit {TABLE} good.csv --model.lr 0.001 {ONE_EPOCH}"
     ),
-    "use a point in decimals and commas between cells": advice(
+    "correct that line, or all: use a point in decimals and commas between cells": advice(
         f"fit {TABLE} decimal_comma.csv", f"fit {TABLE} decimal_point.csv --model.lr 0.001 {ONE_EPOCH}"
     ),
     "as other lines do; use --data.problem.header true or false": advice(

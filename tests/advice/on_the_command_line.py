@@ -182,6 +182,7 @@ def materials() -> None:
         "open_quotes.csv": 'a,y,n\n1,2,"x\n3,4,z\n',
         "closed_quotes.csv": 'a,y,n\n1,2,"x"\n3,4,z\n',
         "word.csv": f"a,b,y\n{rows}5,six,7\n",
+        "words.csv": f"a,b,y\n{rows}5,six,7\n8,nine,1\n",
         "infinite.csv": "a,b\n1,2\n5,inf\n",
         "longer.csv": f"a,b,y\n{rows}5,6,7\n",
         "nameless.csv": "a,,b,y\n" + "".join(f"{i % 5},{i % 3},{i},{i}\n" for i in range(12)),
@@ -461,7 +462,7 @@ ADVICE: dict[str, Advice] = {
         f"fit {TABLE} maybe_names.csv --data.problem.header true --data.problem.features ['1.5'] {ONE_EPOCH}",
     ),
     "correct the cells, or use numbers": advice(
-        f"fit {TABLE} word.csv --data.problem.features [b] --data.problem.targets [y]",
+        f"fit {TABLE} words.csv --data.problem.features [b] --data.problem.targets [y]",
         f"fit {TABLE} good.csv --data.problem.features [b] --data.problem.targets [y] --model.lr 0.001 {ONE_EPOCH}",
     ),
     "{}: {} is {}; correct the cell, or leave the row out": advice(

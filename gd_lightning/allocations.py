@@ -71,6 +71,24 @@ class WithinFreeMemory(TorchDispatchMode):
             )
 
 
+def check_fits(nbytes: float, purpose: str, instead: str) -> None:
+    """Refuse what takes more memory than is free, before it is begun.
+
+    Args:
+        nbytes: How many bytes it takes at least.
+        purpose: What cannot be done without them, such as ``compare 10 runs``.
+        instead: What to give instead.
+
+    Raises:
+        InputError: It takes more than is free.
+    """
+    if nbytes > _SMALL and 0 < (free := free_memory()) < nbytes:
+        raise InputError(
+            f"cannot {purpose}, because that takes {_size(nbytes)} of memory at least, and {_size(free)} are free; "
+            f"give {instead}"
+        )
+
+
 def check_state_fits(optimizer: str, parameters: list[nn.Parameter], make: Callable[[Any], Optimizer]) -> None:
     """Refuse an optimiser whose state would take more memory than is free, which it allocates at its first step.
 
@@ -117,6 +135,6 @@ def _bytes_of(func: Any, args: Any, given: dict[str, Any]) -> int:
     return described.nbytes
 
 
-def _size(nbytes: int) -> str:
+def _size(nbytes: float) -> str:
     """Return a number of bytes in a unit in which it is easy to read."""
     return f"{nbytes / 2**30:,.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:,.0f} MiB"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
+from gd_lightning.allocations import check_fits
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.micro_batches import Pair
@@ -30,6 +31,7 @@ from gd_lightning.variants import Variant
 
 # Samples for the estimate of rounding errors; fewer with many features, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
+_MATRICES = 10  # of float64, with a row for each column of the design, and a column for each direction, at least
 
 _NOT_QUADRATIC = (
     "cannot predict the outcome of this module, because its loss is not quadratic in its parameters, or is not "
@@ -60,7 +62,8 @@ def predictor_of(
         problem: The problem, to add the predictor with standardised features; None: without these.
 
     Raises:
-        InputError: The loss is not quadratic in the parameters, or not minimised by SGD with one learning rate.
+        InputError: The loss is not quadratic in the parameters, or not minimised by SGD with one learning rate; or the
+            matrices take more memory than is free.
     """
     if (network := quadratic_network(module)) is None:
         raise InputError(_NOT_QUADRATIC)
@@ -70,6 +73,7 @@ def predictor_of(
     now = network.affine()
     start, columns = now if start is None else start, network.in_features + (now.bias is not None)
     directions = min(columns, variant.train_samples)
+    check_fits(_MATRICES * 8 * columns * directions, f"predict with {columns:,} parameters", "fewer features")
     most = math.ceil(numbers / (directions if order == "sequential" else directions**2))
     predictor = partial(_predictor, module, pieces, variant, max_epochs, order, most)
     own = predictor(of_features, of_targets, start)

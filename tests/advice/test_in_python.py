@@ -356,6 +356,10 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: mean_loss(torch.ones(4, 1).to_sparse(), torch.ones(4, 1))),
         [_alone(lambda: mean_loss(torch.ones(4, 1).to_sparse().to_dense(), torch.ones(4, 1)))],
     ),
+    "cannot {}, because that takes {} of memory at least, and {} are free; give {}": (
+        _alone(lambda: compare(FourPoints(), seeds=10**7, batch_sizes=["full"], epochs=1)),
+        [_alone(lambda: compare(FourPoints(), seeds=1, batch_sizes=["full"], epochs=1))],
+    ),
     "it contains Python objects; save an array of numbers": (
         lambda _, path: _table_of(path, np.array([[1, {}], [2, "b"]], dtype=object)),
         [lambda _, path: [_table_of(path, np.array(rows)) for rows in ([[1.5, 2], [3, 4]], [[1, 2], [3, 4]])]],

@@ -22,7 +22,7 @@ from gd_lightning.cli.terminal import say
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import best_lr
 from gd_lightning.experiments.comparison.members import (
-    check_seeds,
+    check_runs,
     combinations,
     name_of,
     usual_batch_sizes,
@@ -126,6 +126,7 @@ class FitVariants:
         said = list[str]()
         best = functools.partial(_best_lr, command, variant, said, options["lrs"] is not None)
         sizes, varied = _batch_sizes(options, variant), _varied(options["vary"])
+        check_runs(options["seeds"], sizes, *varied.values())
         lrs = None if options["lrs"] is None else _as_texts(options["lrs"])
         settings = combinations(sizes, lrs, varied, best)
         chosen = command.options.given
@@ -141,7 +142,6 @@ class FitVariants:
                 settings = with_default_lrs(
                     settings, lambda size: default_lr(_as_size(size), is_network, standardize), "{:g}".format
                 )
-        check_seeds(options["seeds"])
         given, names = command.config.compare.as_dict(), set(settings[0])
         base = _seeds(given, options["vary_data"], names)
         shared = _shared(given, set(options), names)

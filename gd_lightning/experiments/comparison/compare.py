@@ -8,7 +8,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.comparison.members import (
     Setting,
-    check_seeds,
+    check_runs,
     check_target,
     combinations,
     name_of,
@@ -120,7 +120,7 @@ class _Request:
 
     def task(self, seeds: int, directory: str | Path | None, target: float | None) -> CompareTask[TrainerMember]:
         """Return the comparison, after a trial of each variant."""
-        check_seeds(seeds)
+        check_runs(seeds, self._sizes(), *self.vary.values())
         check_target(target)
         copies = own_copy(
             {"problem": self.problem, **self.options, **self.vary}
@@ -134,20 +134,25 @@ class _Request:
 
     def _members(self, settings: Sequence[Setting], seeds: int, directory: str | Path | None) -> list[TrainerMember]:
         """Return every setting with every seed."""
-        shown, members = names_of(settings), list[TrainerMember]()
+        shown, members, names = names_of(settings), list[TrainerMember](), set[str]()
         for setting in settings:
             changed = {name: shown.get((name, id(value)), value) for name, value in setting.items()}
             given = {name: self._section(name, setting) for name in _SECTIONS}
             first = given["data"].pop("seed", 0)
             for seed in range(first, first + seeds):
-                name = name_of(changed, seed, [member.name for member in members])
+                name = name_of(changed, seed, names)
+                names.add(name)
                 members.append(TrainerMember(name, {"problem": self.problem, **given}, seed, changed, directory))
         return members
 
+    def _sizes(self) -> Sequence[Any]:
+        """Return the given batch sizes; empty without any."""
+        given = self.batch_sizes
+        return [given] if isinstance(given, (str, float, int)) else given or []
+
     def _settings(self) -> list[Setting]:
         """Return what each variant sets."""
-        given: Any = self.batch_sizes
-        sizes: list[Any] = [given] if isinstance(given, (str, float, int)) else list(given or [])
+        sizes = list(self._sizes())
         if not (sizes or self.vary):
             with precision_of_run(self.options["trainer"].get("precision")):
                 sizes = list(usual_batch_sizes(self._data("full").variant.train_samples))
@@ -197,4 +202,6 @@ def _variation(vary: object) -> dict[str, Any]:
         check_name(section, option)
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
             raise InputError(f"cannot vary {name} over {values!r}; give a list of values")
+        if isinstance(values, Collection):  # such as a range, which takes no memory
+            check_runs(1, values)
     return {name: list(values) for name, values in vary.items()}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from gd_lightning.allocations import check_fits
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.update_rule import DEFAULT_LR
@@ -18,6 +19,7 @@ Setting = dict[str, Any]
 
 _Value = TypeVar("_Value")
 _MINI_BATCH = 16
+_OF_A_RUN = 100_000  # bytes of its history and its module, at least
 _LONGEST = 40  # characters of a value in the name of a directory
 
 
@@ -73,14 +75,20 @@ def with_default_lrs(
     return [{**setting, "model.lr": as_value(lr)} for setting, lr in zip(settings, lrs, strict=True)]
 
 
-def check_seeds(seeds: int) -> None:
-    """Refuse a number of seeds below 1.
+def check_runs(seeds: int, *values: Collection[object]) -> None:
+    """Refuse a number of seeds below 1, and more runs than the memory can hold.
+
+    Args:
+        seeds: The number of seeds.
+        values: The values of each option that is varied; empty: it is not.
 
     Raises:
-        InputError: The number is below 1.
+        InputError: The number of seeds is below 1, or that of runs too large.
     """
     if not isinstance(seeds, int) or seeds < 1:
         raise InputError(f"cannot compare with {seeds} seeds; use 1 or more")
+    runs = seeds * math.prod(len(each) for each in values if len(each))
+    check_fits(runs * _OF_A_RUN, f"compare {runs:,} runs", "fewer values or seeds")
 
 
 def check_target(target: float | None) -> None:
@@ -106,7 +114,7 @@ def name_of(setting: Mapping[str, object], seed: int, taken: Collection[str] = (
         'batch_size-1-lr-0.01-seed0'
     """
     parts = "-".join(f"{option.rpartition('.')[2]}-{_plain(str(value))}" for option, value in setting.items())
-    return first_free(parts, set(taken).__contains__, f"-seed{seed}").removeprefix("-")
+    return first_free(parts, taken.__contains__, f"-seed{seed}").removeprefix("-")
 
 
 def usual_batch_sizes(n: int) -> list[BatchSize]:

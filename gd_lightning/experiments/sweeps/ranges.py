@@ -41,7 +41,7 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
         >>> numbers("batch_sizes", "1,2,4,...,full", full=100)
         [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0]
     """
-    parts, found = _parts(given), list[float]()
+    parts, found = _parts(name, given), list[float]()
     if not parts:
         raise _unusable(name, given, "it has no value", f"give numbers, as in {_EXAMPLES}")
     for i, part in enumerate(parts):
@@ -70,7 +70,7 @@ def written_twice(name: str, given: Given, full: int | None = None) -> list[str]
         >>> written_twice("batch_sizes", "1,full,100,log(1,100,3)", full=100)
         ['100']
     """
-    parts, seen, found = [str(part).strip() for part in _parts(given)], set[float](), list[str]()
+    parts, seen, found = [str(part).strip() for part in _parts(name, given)], set[float](), list[str]()
     for part in parts if _AND_SO_ON not in parts else ():
         if "(" not in part:
             value = _number(name, part, full)
@@ -95,7 +95,7 @@ def whole_numbers(name: str, given: Given, full: int) -> list[int]:
         >>> whole_numbers("batch_sizes", "log(1,full,6)", full=100)
         [1, 3, 6, 16, 40, 100]
     """
-    is_range, found = any("(" in str(part) for part in _parts(given)), set[int]()
+    is_range, found = any("(" in str(part) for part in _parts(name, given)), set[int]()
     for value in numbers(name, given, full):
         if value != round(value) and not is_range:
             raise _unusable(name, given, f"{value:g} is not a number of samples", "give whole numbers from 1, or full")
@@ -103,9 +103,11 @@ def whole_numbers(name: str, given: Given, full: int) -> list[int]:
     return sorted(found)
 
 
-def _parts(given: Given) -> list[float | str]:
+def _parts(name: str, given: Given) -> list[float | str]:
     if isinstance(given, str):
         return list(values_of(given))
+    if isinstance(given, Sequence) and len(given) > _MOST:  # such as a range, which takes no memory
+        raise _unusable(name, given[:3], f"these are the first of {len(given):,} values", f"give {_MOST:,} at most")
     return list(given) if isinstance(given, Sequence) else [given]
 
 

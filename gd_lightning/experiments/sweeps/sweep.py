@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gd_lightning.allocations import check_fits
 from gd_lightning.callbacks.linear_path import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
@@ -62,6 +63,8 @@ from gd_lightning.signals import ignored
 from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
+
+_OF_A_SEED, _OF_A_RUN = 60_000, 1_000  # bytes of its module without weights, and of the arrays of all runs, at least
 
 
 def sweep(
@@ -212,7 +215,13 @@ class SweepTask:
                 "no Trainer; use compare"
             )
         make_trial_step(module.hparams, self.max_epochs)
-        seeds = [_Seed.of(module, data, *each) for each in self.seeds]
+        first = _Seed.of(module, data, *self.seeds[0])
+        check_fits(
+            len(self.seeds) * first.nbytes + self.grid.cells * len(self.seeds) * _OF_A_RUN,
+            f"sweep {self.grid.cells * len(self.seeds):,} runs from {len(self.seeds):,} seeds",
+            "fewer values or seeds",
+        )
+        seeds = [first, *(_Seed.of(module, data, *each) for each in self.seeds[1:])]
         # A split that is drawn differs from seed to seed, and members share their data.
         shared = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
         seeds[0].try_gradient(self.grid.batch_size)
@@ -307,6 +316,12 @@ class _Seed:
         parameters = [parameter.detach().flatten() for parameter in own.network.parameters()]
         return cls(start_seed, own_data, own, torch.cat(parameters))
 
+    @property
+    def nbytes(self) -> int:
+        """What a seed takes at least: its weights, also those of the module, and its samples, if they are its own."""
+        samples = self.data.train.nbytes if self.data.splits_at_random else 0
+        return _OF_A_SEED + 2 * self.start.nbytes + samples
+
     def try_gradient(self, batch_sizes: Sequence[int]) -> None:
         """Refuse a network of the user's own that cannot be trained on the smallest of the batches."""
         module, samples, n = self.module, self.data.train, self.data.variant.train_samples
@@ -333,7 +348,7 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float, 
     if quadratic_network(module) is None or module.hparams["lr_scheduler"]:
         return {}
     limits: dict[tuple[int, float, float], float] = {}
-    with contextlib.suppress(*NOT_COMPUTABLE):
+    with contextlib.suppress(*NOT_COMPUTABLE, InputError):  # too many features
         plain = predictor_of(module, data.train.pieces, data.variant, max_epochs)
         told = [size for size in grid.batch_size if plain.can_predict(Variant.of(size, data.variant.train_samples))]
         for momentum, decay in itertools.product([each for each in grid.momentum if each < 1], grid.weight_decay):

@@ -16,7 +16,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gd_lightning import SteepLine, compare, explore, fit
+from gd_lightning import LinearProblem, SteepLine, compare, explore, fit
 from gd_lightning.affine import Affine
 from gd_lightning.theory import LinearLoss, OutcomePredictor
 from gd_lightning.update_rule import UpdateRule
@@ -187,6 +187,22 @@ def test_an_animation_goes_on_by_itself_to_its_end(browser: Browser) -> None:
     run(browser, page, "move({speed: 4}); document.getElementById('play').click();")
     wait_until(lambda: bool(browser.run("return shown.frame === 120 && !shown.isPlaying")), lambda: "the end")
     assert browser.run("return {...shown}") == {"frame": 120, "samples": 200, "isPlaying": False}
+
+
+def test_an_animation_of_several_features_draws_their_predictions(browser: Browser) -> None:
+    report = compare(LinearProblem(n_features=3), batch_sizes=["full", 16], seeds=1, max_epochs=3, lrs=0.05)
+    script = """
+      const colours = panel => {
+        const {width, height} = panel.canvas, shown = panel.context.getImageData(0, 0, width, height).data;
+        let found = 0;
+        for (let i = 0; i < shown.length; i += 4) found += shown[i] < 40 && shown[i + 2] > 150;
+        return found;
+      };
+      const before = colours(predictions[0]);
+      move({frame: 120});
+      return [predictions.length, before > 0, colours(predictions[0]) !== before, fits, text('#note')]"""
+    found = run(browser, report.animate().html(), script)
+    assert found == [2, True, True, None, "Predicted against true, and train loss."]
 
 
 def test_a_picture_of_the_page_shows_its_colours(browser: Browser, tmp_path: Path) -> None:

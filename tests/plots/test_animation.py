@@ -40,7 +40,7 @@ def small(runs: int = 2, updates: int = 3, factor: float = 0.8, **changes: Any) 
             history.append(update=update, epoch=seen, samples=seen, seconds=0.0, train_loss=float(loss(w, b)), w=w, b=b)
         history.outcome = Outcome.DIVERGED if factor > 1 else Outcome.COMPLETED
         tracks.append(Track.of(f"run {i}", history, line))
-    return Animation("small", tracks, **{"line": line, "least_squares": 0.1, "per_epoch": 20, **changes})
+    return Animation("small", tracks, **{"data": line, "least_squares": 0.1, "per_epoch": 20, **changes})
 
 
 def test_frames_are_in_samples_and_of_a_bounded_number(run: Run) -> None:
@@ -101,7 +101,7 @@ def test_gif_and_page_are_written_by_their_endings(tmp_path: Path) -> None:
     "options",
     [
         {"runs": 1},
-        {"runs": 1, "line": None},
+        {"runs": 1, "data": None},
         pytest.param({"runs": 3, "updates": 4, "factor": 1.5}, marks=pytest.mark.slow),
         pytest.param({"runs": MOST_TRACKS}, marks=pytest.mark.slow),
     ],
@@ -133,7 +133,7 @@ def _program(directory: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ffmpeg_gets_all_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(tmp_path, FFMPEG, monkeypatch)
-    animation = small(1, line=None)
+    animation = small(1, data=None)
     film = animation.save(tmp_path / "film.mp4").read_bytes()
     frames = [frame.tobytes() for frame in pictures(animation)]
     assert film == b"".join(frames)
@@ -144,7 +144,7 @@ def test_ffmpeg_gets_all_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_ffmpeg_says_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(tmp_path, "#!/bin/sh\ncat > /dev/null\necho no encoder >&2\nexit 3\n", monkeypatch)
     with pytest.raises(InputError, match=r"ffmpeg refuses to \(no encoder\)"):
-        small(1, line=None).save(tmp_path / "film.mp4")
+        small(1, data=None).save(tmp_path / "film.mp4")
     assert not list(tmp_path.glob("*.mp4"))
 
 
@@ -153,8 +153,54 @@ def test_models_that_record_no_path_show_their_loss_alone() -> None:
         animation = gd_lightning.fit(epochs=3, **options).animate()
         assert animation.note.startswith("Train loss alone")
         assert content_of(animation.html())["tracks"][0]["w"] is None
-    wide = gd_lightning.fit(gd_lightning.LinearProblem(n_features=3), epochs=3).animate()
-    assert wide.note.startswith("Train loss alone")
+    two = gd_lightning.fit(gd_lightning.LinearProblem(n_features=3, n_targets=2), epochs=3).animate()
+    assert two.note.startswith("Train loss alone")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"standardize": "both", "batch_size": 16},
+        pytest.param({"standardize": "none", "bias": False, "lr": 1e-5}, marks=pytest.mark.slow),
+        pytest.param({"standardize": "features", "batch_size": 1, "lr": 0.01}, marks=pytest.mark.slow),
+        pytest.param({"standardize": "both", "lr": 3.0, "epochs": 500}, marks=pytest.mark.slow),  # which diverges
+    ],
+)
+@pytest.mark.filterwarnings("ignore:lr 3 is above:UserWarning")
+def test_several_features_show_what_is_predicted_against_what_is_true(options: dict[str, Any]) -> None:
+    """At the end these are the predictions of the network itself, at the start those of the first recorded weights."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(450, 3)) * [1, 30, 0.1] + [0, 100, 3]
+    data = {"a": x[:, 0], "b": x[:, 1], "a_b": x[:, 2], "price": x @ [5.0, 0.2, -40.0] + random.normal(size=450)}
+    run = gd_lightning.fit(data, **{"epochs": 3, **options})
+    animation = run.animate()
+    assert animation.note == "Predicted against true, and train loss."
+    content = content_of(animation.html())
+    (track,), shown = content["tracks"], slice(None, None, 3)
+    assert content["several"] == {"target": "price", "y": pytest.approx(data["price"][shown].tolist(), rel=1e-6)}
+    assert len(track["predicted"]) == len(content["frames"])
+    first = x @ [run.history.first(f"w_{name}") for name in ("a", "b", "a_b")]
+    first = first + (run.history.first("b") if "b" in run.history else 0.0)
+    np.testing.assert_allclose(track["predicted"][0], first[shown], rtol=1e-4, atol=0.01)
+    last = np.asarray(run.predict(x))[shown].ravel()
+    if np.isfinite(last).all() and np.abs(last).max() < 1e6:
+        np.testing.assert_allclose(track["predicted"][-1], last, rtol=1e-4, atol=0.01)
+    updates, samples = run.history.curve("train_loss")[1], track["lossSamples"]
+    assert len(updates) == len(samples)  # the loss at every update
+    *_, picture = pictures(animation)
+    assert picture.ndim == 3
+
+
+@pytest.mark.slow
+def test_a_comparison_of_several_features_has_a_panel_of_each_variant() -> None:
+    problem = gd_lightning.LinearProblem(n_features=3)
+    report = gd_lightning.compare(problem, batch_sizes=["full", 16], seeds=1, max_epochs=3, lrs=0.05)
+    content = content_of(report.animate().html())
+    assert [len(track["predicted"][0]) for track in content["tracks"]] == [len(content["several"]["y"])] * 2
+    assert content["line"] is None
+    first, *_ = pictures(report.animate())
+    alone, *_ = pictures(gd_lightning.fit(problem, epochs=3).animate())
+    assert first.shape[0] > alone.shape[0]  # panels of runs above that of the losses
 
 
 def test_another_loss_has_no_surface() -> None:

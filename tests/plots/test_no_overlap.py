@@ -14,6 +14,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from gd_lightning.plots.comparison.figure import PANELS, Fits, comparison_figure
+from gd_lightning.plots.interactive.animation_content import Line, LineLoss, Scene, SeveralFeatures, Track
+from gd_lightning.plots.interactive.animation_frames import Stage
 from gd_lightning.plots.loss_plane import GRID, LossPlane, draw_plane
 from gd_lightning.plots.outcome_map import REGION_COLORS
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals
@@ -118,6 +120,19 @@ def test_predictions_and_the_plane_of_a_network(size: float) -> None:
         draw(parts[k].subplots(), sets, targets)
     plane = LossPlane.of(size * np.cumsum(rng.standard_normal((9, 6)), axis=0), [(2, 3)])
     draw_plane(parts[2].subplots(), plane, size * rng.random((GRID, GRID)), "batch")
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize(
+    ("runs", "seen"), [(1, 2_000), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((3, 10**7), (8, 3)))]
+)
+@pytest.mark.parametrize("kind", ["line", pytest.param("several", marks=pytest.mark.slow)])
+def test_an_animation(runs: int, seen: int, kind: str) -> None:
+    line = Line(X, 2 * X, "feature", LONG, LineLoss(0.0, 1.0, 2.0, 0.0, 0.1))
+    several = SeveralFeatures(np.stack([X, X**2], axis=1), 1e6 * X, LONG, ["w", "b"])
+    data = line if kind == "line" else several
+    made = history(0.7, every=seen // 3 or 1)
+    figure = Stage(Scene(LONG, [Track.of(f"run {i}", made, data) for i in range(runs)], data, 0.1)).figure
     assert_readable(figure)
 
 

@@ -34,7 +34,7 @@ from gd_lightning.cli.subcommands.fit_directory import FitFiles
 from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.animations import animated_run, line_of
+from gd_lightning.experiments.animations import animated_run, shown_data
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.module.optimizer_trial import make_trial_step
@@ -172,7 +172,7 @@ def animate_run(trainer: Trainer, model: RegressionModule, data: RegressionDataM
     """
     recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
     assert recorder.summary is not None
-    made = animated_run(title_of(trainer), recorder.history, recorder.summary, lambda: line_of(data, model))
+    made = animated_run(title_of(trainer), recorder.history, recorder.summary, lambda: shown_data(data, model))
     write_animation_file(made, given, recorder.directory)
 
 

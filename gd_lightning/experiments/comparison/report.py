@@ -182,7 +182,7 @@ class Report:
             InputError: A run has no train loss against samples.
         """
         runs = [(group.label, group.histories[0]) for group in self.comparison.groups]
-        return animated(self.title, runs, self.panels.line, self._least_squares)
+        return animated(self.title, runs, self.panels.data, self._least_squares)
 
     def save(self, directory: str | Path) -> Path:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory.

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.samples import PIECE
 from gd_lightning.errors import InputError
-from gd_lightning.experiments.animations import animated_run, line_of
+from gd_lightning.experiments.animations import Shown, animated_run, shown_data
 from gd_lightning.experiments.html_report import as_html
 from gd_lightning.measures import unchanged
 from gd_lightning.module import RegressionModule, predicted_in_float64, refuse_overflow
 from gd_lightning.plots.interactive.animation import Animation
-from gd_lightning.plots.interactive.animation_content import Line
 from gd_lightning.plots.run_curves import draw_losses
 from gd_lightning.plots.style import checked_formats, new_figure, png_bytes, save_figures
 from gd_lightning.problems import ProblemLike, as_problem, inputs_of
@@ -117,7 +116,8 @@ class Run:
     def animate(self, problem: ProblemLike | None = None) -> Animation:
         """Return the run in motion: path, fit and train loss by samples seen; ``save("run.gif")`` writes it.
 
-        Path and fit are shown of a line over one feature, of other models the train loss alone.
+        Path and fit are shown of a line over one feature, predicted against true values of linear regressors over
+        several, of other models the train loss alone.
 
         Args:
             problem: The data, of a run that was loaded and whose data are in no file; None: those of the run.
@@ -127,10 +127,10 @@ class Run:
         """
         read = self.read_data
 
-        def line() -> Line | None:
-            return None if read is None else line_of(read(problem), self.module)
+        def data() -> Shown | None:
+            return None if read is None else shown_data(read(problem), self.module)
 
-        return animated_run(self.title, self.history, self.summary, line)
+        return animated_run(self.title, self.history, self.summary, data)
 
     def save(self, directory: str | Path | None = None, formats: str | Sequence[str] = "png") -> Path:
         """Write the files of the run, as the command line does; ``load`` reads them.

@@ -1,6 +1,8 @@
 """What an animation shows: paths over the loss surface, fits over the data and loss curves, against samples.
 
-Letters: N samples, of which each has one feature and one target where there is a line; F frames.
+Of several features, what is predicted is shown against what is true.
+
+Letters: N samples, D features, of which each line has one; F frames.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ Values = NDArray[np.float64]
 
 MOST_FRAMES = 120
 MOST_TRACKS = 8
-_LONGEST = 40  # characters of a label
+_LONGEST = 32  # characters of a label
 _ROWS = 1_500  # of a path or a curve that are kept: more would fall on one pixel of a frame
 
 
@@ -74,6 +76,44 @@ class Line:
     loss: LineLoss | None = None
     truth: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "feature", _fitting(self.feature))
+        object.__setattr__(self, "target", _fitting(self.target))
+
+
+@dataclass(frozen=True)
+class SeveralFeatures:
+    """The data of several features that linear regressors are fitted to.
+
+    Args:
+        x: Features of the samples that are drawn, shape (n, D).
+        y: Their targets, shape (n,).
+        target: Name of the target.
+        parameters: Names of the parameters in a history: of the weights, and of the bias if there is one.
+    """
+
+    x: Values
+    y: Values
+    target: str
+    parameters: Sequence[str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", _fitting(self.target))
+
+    def predicted(self, history: History) -> tuple[Values, Values] | None:
+        """Return what a run predicted after some updates: samples seen there, and predictions, shape (rows, n).
+
+        None where its parameters are not recorded.
+        """
+        if not all(name in history for name in self.parameters):
+            return None
+        where = history.series(self.parameters[0], "samples")[0]
+        kept = _kept(where)
+        theta = np.stack([history.series(name)[1][kept] for name in self.parameters], axis=1)
+        rows = np.column_stack([self.x, np.ones(len(self.x))])[:, : theta.shape[1]]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return where[kept], theta @ rows.T
+
 
 @dataclass(frozen=True)
 class Track:
@@ -87,6 +127,7 @@ class Track:
         loss_samples: Samples seen where the train loss is known, shape (m,).
         losses: The train loss there, shape (m,).
         diverged: Whether the run diverged.
+        predicted: What it predicted at each row for some samples of several features, shape (rows, n), or None.
     """
 
     label: str
@@ -96,15 +137,16 @@ class Track:
     loss_samples: Values
     losses: Values
     diverged: bool = False
+    predicted: Values | None = None
 
     @classmethod
-    def of(cls, label: str, history: History, line: Line | None) -> Track:
+    def of(cls, label: str, history: History, data: Line | SeveralFeatures | None) -> Track:
         """Read a run.
 
         Args:
             label: What it is called.
             history: Its history.
-            line: What a line is fitted to; None where the model is none.
+            data: What a linear regressor is fitted to; None where the model is none.
 
         Raises:
             InputError: It has no train loss against samples.
@@ -116,18 +158,28 @@ class Track:
             raise InputError(
                 f"cannot animate {label}, because it has no train loss against samples; train it with HistoryRecorder"
             )
-        label = in_one_line(label)
-        label = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-        kept, diverged = _kept(samples), history.outcome is Outcome.DIVERGED
+        label, kept, diverged = _fitting(label), _kept(samples), history.outcome is Outcome.DIVERGED
         found = cls(label, samples, None, None, samples[kept], losses[kept], diverged)
-        if line is None or not ("w" in history and "b" in history):
+        if isinstance(data, SeveralFeatures) and (predictions := data.predicted(history)) is not None:
+            return replace(found, samples=predictions[0], predicted=predictions[1])
+        if not isinstance(data, Line) or not ("w" in history and "b" in history):
             return found
         (where, w), (_, b) = history.series("w", "samples"), history.series("b", "samples")
         kept = _kept(where)
         found = replace(found, samples=where[kept], w=w[kept], b=b[kept])
-        if line.loss is not None:
-            found = replace(found, loss_samples=where[kept], losses=line.loss(w[kept], b[kept]))
+        if data.loss is not None:
+            found = replace(found, loss_samples=where[kept], losses=data.loss(w[kept], b[kept]))
         return found
+
+    def row_at(self, seen: float) -> int:
+        """Return the row of the path after some samples."""
+        return max(0, int(np.searchsorted(self.samples, seen, side="right")) - 1)
+
+
+def _fitting(name: str) -> str:
+    """Return a name in one line that fits beside an axis."""
+    name = in_one_line(name)
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _kept(samples: Values) -> NDArray[np.int64]:
@@ -145,23 +197,36 @@ class Scene:
     Args:
         title: What is shown.
         tracks: The runs.
-        line: What a line is fitted to; None where the model is none, of which only losses are shown.
+        data: What linear regressors are fitted to; None where the models are none, of which only losses are shown.
         least_squares: The smallest train loss that can be reached, if known.
         per_epoch: Samples of an epoch, if they are the same for all runs.
     """
 
     title: str
     tracks: Sequence[Track]
-    line: Line | None = None
+    data: Line | SeveralFeatures | None = None
     least_squares: float | None = None
     per_epoch: int | None = None
 
     @property
     def note(self) -> str:
         """A description of the animation, and the reason for missing panels."""
+        if self.several is not None:
+            return "Predicted against true, and train loss."
         if self.shows_fits:
             return "Train loss, data and fit." if self.surface is None else "Path, data and fit, and train loss."
-        return "Train loss alone: paths and fits are shown of lines over one feature, whose data are at hand."
+        return "Train loss alone: paths, fits and predictions are shown of linear regressors whose data are at hand."
+
+    @property
+    def line(self) -> Line | None:
+        """What a line is fitted to; None where the models are none."""
+        return self.data if isinstance(self.data, Line) else None
+
+    @property
+    def several(self) -> SeveralFeatures | None:
+        """The data whose predictions are shown; None where they are not."""
+        is_known = all(track.predicted is not None for track in self.tracks)
+        return self.data if isinstance(self.data, SeveralFeatures) and is_known else None
 
     @property
     def shows_fits(self) -> bool:
@@ -185,7 +250,10 @@ class Scene:
         losses = np.concatenate([track.losses for track in self.tracks])
         start = self.tracks[0].losses[0]
         low, high = _bounds(losses, float(start), self.least_squares)
-        shown: dict[str, Any] = {"loss": [low, high], "isLog": low > 0, "w": None, "b": None, "x": None, "y": None}
+        shown: dict[str, Any] = dict.fromkeys(("w", "b", "x", "y", "true", "predicted"))
+        shown |= {"loss": [low, high], "isLog": low > 0}
+        if (several := self.several) is not None:
+            shown["true"], shown["predicted"] = _with_margin(several.y, 0.05), _with_margin(several.y, 0.25)
         if self.line is not None:
             shown["x"], shown["y"] = _with_margin(self.line.x, 0.05), _with_margin(self.line.y, 0.25)
         if (loss := self.surface) is not None:
@@ -198,7 +266,7 @@ class Scene:
 
     def content(self) -> dict[str, Any]:
         """Return the animation as plain values, for a page."""
-        line = self.line if self.shows_fits else None
+        line, several = self.line if self.shows_fits else None, self.several
         return {
             "note": self.note,
             "frames": self.frames,
@@ -206,6 +274,7 @@ class Scene:
             "leastSquares": self.least_squares,
             "perEpoch": self.per_epoch,
             "line": None if line is None else _line_content(line),
+            "several": None if several is None else {"target": several.target, "y": several.y.tolist()},
             "tracks": [
                 {
                     "label": track.label,
@@ -215,15 +284,22 @@ class Scene:
                     "lossSamples": track.loss_samples.tolist(),
                     "losses": _plain(track.losses),
                     "diverged": track.diverged,
+                    "predicted": None if several is None else self._predicted_by_frame(track, several),
                 }
                 for track in self.tracks
             ],
         }
 
+    def _predicted_by_frame(self, track: Track, several: SeveralFeatures) -> list[list[float | None]]:
+        """Return the predictions in each frame, with the digits that are visible."""
+        assert track.predicted is not None
+        digits = 4 - math.floor(math.log10(float(np.ptp(several.y)) or 1.0))
+        return [_plain(np.round(track.predicted[track.row_at(seen)], digits)) for seen in self.frames]
+
 
 def _line_content(line: Line) -> dict[str, Any]:
     loss = None if line.loss is None else vars(line.loss)
-    names = {"feature": in_one_line(line.feature), "target": in_one_line(line.target)}
+    names = {"feature": line.feature, "target": line.target}
     return {**names, "x": line.x.tolist(), "y": line.y.tolist(), "truth": line.truth, "loss": loss}
 
 

@@ -37,7 +37,7 @@ Move = Callable[[float], None]
 """Moves artists to where they are after some samples."""
 
 
-class _Stage:
+class Stage:
     """A figure whose artists move.
 
     Args:
@@ -47,25 +47,29 @@ class _Stage:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.moving: list[tuple[Artist, Move]] = []
-        surface, k = scene.surface, len(scene.tracks)
+        has_own, k = scene.surface is not None or scene.several is not None, len(scene.tracks)
         others = scene.shows_fits + 1
-        # A single run has all panels side by side; several have a surface each, in rows of four, above the others.
-        is_one_row = surface is None or k == 1
-        columns = (surface is not None) + others if is_one_row else max(min(k, _COLUMNS), 2)
+        # A single run has all panels side by side; several have one of their own, in rows of four, above the others.
+        is_one_row = not has_own or k == 1
+        columns = has_own + others if is_one_row else max(min(k, _COLUMNS), 2)
         rows = 1 if is_one_row else 1 + -(-k // _COLUMNS)
         width_of_all = _WIDTH * max(columns, 1.5)
         self.figure: Figure = sized_figure(width_of_all, _HEIGHT * rows + 0.35)
         self.figure.set_dpi(_DPI)
-        grid = self.figure.add_gridspec(rows, 2 * columns, left=0.75 / width_of_all, right=0.985)
+        grid = self.figure.add_gridspec(rows, 2 * columns, left=0.95 / width_of_all, right=1 - 0.32 / width_of_all)
         grid.update(wspace=1.4, hspace=0.38, top=1 - 0.75 / (_HEIGHT * rows), bottom=0.6 / (_HEIGHT * rows))
         places = [
             self.figure.add_subplot(grid[i // _COLUMNS, 2 * (i % _COLUMNS) : 2 * (i % _COLUMNS) + 2])
-            for i in range(k if surface else 0)
+            for i in range(k if has_own else 0)
         ]
         width, first = (2, 2 * len(places)) if is_one_row else (2 * columns // others, 0)
         below = [self.figure.add_subplot(grid[-1, first + width * i : first + width * (i + 1)]) for i in range(others)]
+        for axis in (axis for axes in (*places, *below) for axis in (axes.xaxis, axes.yaxis)):
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+            write_plainly(axis)
         for i, (axes, track) in enumerate(zip(places, scene.tracks, strict=False)):
-            self._surface(axes, track, i)
+            draw = self._surface if scene.several is None else self._predictions
+            draw(axes, track, i)
         if scene.shows_fits:
             self._fits(below[0])
         self._losses(below[-1])
@@ -86,6 +90,18 @@ class _Stage:
         axes.set(xlim=ranges["w"], ylim=ranges["b"], xlabel="w", ylabel="b", title=track.label)
         self._trail(axes, track.samples, track.w, track.b, i, "path")
         axes.legend(fontsize="x-small", loc="upper right")
+
+    def _predictions(self, axes: Axes, track: Track, i: int) -> None:
+        several, ranges, predicted = self.scene.several, self.scene.ranges, track.predicted
+        assert several is not None
+        assert predicted is not None
+        axes.plot(ranges["true"], ranges["true"], "--", color=TRUTH_COLOR, linewidth=1.2, label="exact")
+        axes.set(xlim=ranges["true"], ylim=ranges["predicted"], title=track.label)
+        axes.set(xlabel=f"true: {several.target}", ylabel="predicted")
+        axes.legend(fontsize="x-small", loc="upper left")
+        style: dict[str, Any] = {"color": RUN_COLORS[i % len(RUN_COLORS)], "markersize": 3, "linestyle": "none"}
+        (points,) = axes.plot([], [], marker=_MARKERS[i % 4], **style)
+        self._add(points, lambda seen: points.set_data(several.y, _drawable(predicted[track.row_at(seen)])))
 
     def _trail(self, axes: Axes, samples: Values, xs: Values, ys: Values, i: int, label: str) -> None:
         """Add a curve that grows, with a marker at its end."""
@@ -126,7 +142,7 @@ class _Stage:
         (fitted,) = axes.plot([], [], _DASHES[i % 4], color=color, linewidth=2, label=label)
 
         def turn(seen: float) -> None:
-            row = max(0, _rows_until(track.samples, seen) - 1)
+            row = track.row_at(seen)
             fitted.set_data(ends, _drawable(w[row] * ends + b[row]))
 
         self._add(fitted, turn)
@@ -136,7 +152,6 @@ class _Stage:
         axes.set_yscale("log" if ranges["isLog"] else "linear")
         write_plainly(axes.yaxis)
         axes.set(xlim=(0, scene.frames[-1] or 1), ylim=ranges["loss"], xlabel="samples seen", title="train loss")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if scene.least_squares is not None:
             axes.axhline(scene.least_squares, color=TRUTH_COLOR, linestyle="-.", linewidth=1, label="least squares")
         for i, track in enumerate(scene.tracks):
@@ -164,7 +179,7 @@ class _Stage:
 
 def pictures(scene: Scene) -> Iterator[Picture]:
     """Yield the frames of an animation."""
-    return _Stage(scene).pictures()
+    return Stage(scene).pictures()
 
 
 def draw_ellipses(axes: Axes, loss: LineLoss, w: tuple[float, float], b: tuple[float, float]) -> None:

@@ -2,7 +2,7 @@
 /* The page of an animation: paths over the loss surface, fits over the data and loss curves, frame by frame. */
 
 const content = JSON.parse(document.getElementById("content").textContent);
-const {tracks, line, frames, ranges} = content;
+const {tracks, line, several, frames, ranges} = content;
 const input = id => document.getElementById(id);
 const SECONDS = 12; // of all frames, at speed 1
 let frame = 0, isPlaying = false, timer = 0;
@@ -22,15 +22,22 @@ function panelIn(id, title, x, y, says) {
   return new Panel(canvas, title, x, y);
 }
 
-const surfaces = ranges.w === null ? [] : tracks.map(track =>
-  panelIn(tracks.length > 1 ? "surfaces" : "others", tracks.length > 1 ? track.label : "Train loss over w and b, and the path", "w", "b",
-    `Path of ${track.label} over the loss surface`));
+/* A panel of each run. */
+function ownPanels(title, x, y, says) {
+  const isAlone = tracks.length === 1;
+  return tracks.map(track => panelIn(isAlone ? "others" : "own", isAlone ? title : track.label, x, y, says(track.label)));
+}
+const surfaces = ranges.w === null ? [] :
+  ownPanels("Train loss over w and b, and the path", "w", "b", label => `Path of ${label} over the loss surface`);
+const predictions = several === null ? [] :
+  ownPanels("Predicted against true", `true: ${several.target}`, "predicted", label => `What ${label} predicts against what is true`);
 const fits = line === null ? null : panelIn("others", "Data and fit", line.feature, line.target, "Data and fitted lines");
 const curve = panelIn("others", "Train loss", "samples seen", "train loss", "Train loss against samples");
-if (surfaces.length > 1) {
-  input("surfaces").style.gridTemplateColumns = `repeat(${Math.min(4, surfaces.length)}, 1fr)`;
-  input("surfaces").style.flexGrow = Math.ceil(surfaces.length / 4);
-} else input("surfaces").remove();
+const own = Math.max(surfaces.length, predictions.length);
+if (own > 1) {
+  input("own").style.gridTemplateColumns = `repeat(${Math.min(4, own)}, 1fr)`;
+  input("own").style.flexGrow = Math.ceil(own / 4);
+} else input("own").remove();
 
 /* How many of the rows of a track there are until some samples. */
 function rowsUntil(track, samples) {
@@ -51,6 +58,13 @@ function drawSurface(panel, track, i, samples) {
   panel.marks([line.loss.w], [line.loss.b], {color: COLORS.truth, shape: "star", size: 8, label: "least squares"});
   panel.marks([w], [b], {color: style(i).color, shape: shape(i), size: 6, label: isDone(track, samples) ? "end" : "now"});
   panel.legend("right");
+}
+
+function drawPredictions(panel, track, i) {
+  panel.begin(ranges.true, ranges.predicted);
+  panel.line(ranges.true, ranges.true, {color: COLORS.truth, width: 1.4, dash: [7, 3], label: "exact"});
+  panel.marks(several.y, track.predicted[frame], {color: style(i).color, shape: shape(i), size: 2.5});
+  panel.legend("left");
 }
 
 /* Whether a run that diverged ended before. */
@@ -88,6 +102,7 @@ function drawCurve(samples) {
 function show() {
   const samples = frames[frame];
   surfaces.forEach((panel, i) => drawSurface(panel, tracks[i], i, samples));
+  predictions.forEach((panel, i) => drawPredictions(panel, tracks[i], i));
   if (fits) drawFits(samples);
   drawCurve(samples);
   input("frame").value = frame;

@@ -26,6 +26,7 @@ from gd_lightning.cli.options.checks import refuse_null
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, branches_of, type_of
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.run_directory import as_directory
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, timedelta, PurePath, Enum, torch.device, torch.dtype)
 _BUILT_IN = {Any, object, type, list, tuple, dict, set, frozenset, *_PLAIN}
@@ -35,6 +36,7 @@ _COPIES = ("model.optimizer", "model.lr_scheduler", "vary")
 # Options that are texts to show, or names of columns, and never paths.
 _WORDS = {"title", "features", "targets", "columns", "claims", "monitor", "notes", "tags", "description"}
 _PATH = re.compile(r"dir|path|file|folder|root|logs|runs", re.IGNORECASE)
+_DIRECTORY = re.compile(r"[.](save_|root_|default_root_)?dir(path|ectory)?$")
 _ADDRESS = re.compile(r"(ur[il]|host|endpoint|location)$", re.IGNORECASE)
 # Paths that fsspec, with which Lightning opens files, does not read as a directory of this machine.
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a single letter is a drive
@@ -86,7 +88,7 @@ def refuse_foreign_code(
 
     Raises:
         InputError: A class is not of the type that its option expects, or an option names something other than a class,
-            or a place outside this machine.
+            or a place outside this machine, or as a directory what cannot be one.
     """
     for action in actions_of(parser):
         hint, name = type_of(action), prefix + action.dest
@@ -129,6 +131,8 @@ def _check(value: Any, expected: tuple[type, ...], name: str, typed: Collection[
             _check(item, expected, name, typed)
     elif isinstance(value, (str, os.PathLike)):
         _refuse_remote(os.fspath(value), name, typed)
+        if _DIRECTORY.search(f".{name}"):
+            as_directory(value)
     elif not isinstance(value, _PLAIN):
         shown = getattr(value, "__name__", type(value).__name__)
         raise InputError(

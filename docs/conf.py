@@ -84,7 +84,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def _settle_kernels() -> None:
-    """Let cells run with the same settings for everybody, not with those and the start-up files of one's own IPython.
+    """Let cells import the package beside these pages, without the settings and start-up files of one's own IPython.
 
     Kernels report errors alone: that they speak with this process without encryption is a warning of new ones.
     """
@@ -94,6 +94,7 @@ def _settle_kernels() -> None:
     config = directory / "profile_default" / "ipython_kernel_config.py"
     config.write_text('c.IPKernelApp.log_level = "ERROR"\nc.HistoryManager.enabled = False\n', encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(directory)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _link_notebook(_app: Any, page: str, source: list[str]) -> None:

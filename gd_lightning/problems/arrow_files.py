@@ -1,19 +1,16 @@
-"""Reading tables from files that pyarrow reads (Parquet, Feather, ORC, JSON lines), and from Excel workbooks."""
+"""Reading tables from files that pyarrow reads (Parquet, Feather, ORC), and from Excel workbooks."""
 
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from gd_lightning.errors import InputError, first_line
-from gd_lightning.problems.csv_file import open_binary
+from gd_lightning.errors import InputError
 from gd_lightning.problems.dialect import names_of
-from gd_lightning.problems.file_errors import unreadable
 from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns, index_of
 
 
@@ -113,28 +110,6 @@ class OrcFile(ArrowFile):
     def _batches(self, names: list[str] | None) -> Iterator[Any]:
         for i in range(self._file.nstripes):
             yield self._file.read_stripe(i, columns=names)
-
-
-def json_lines(path: Path) -> NamedColumns:
-    """Return the columns of a file with a JSON object in each line; it is read into memory.
-
-    Raises:
-        InputError: A line is no such object, or a column has values of two kinds.
-    """
-    from pyarrow import json
-
-    with open_binary(path) as file:
-        content = file.read()
-    try:
-        return ArrowColumns(str(path), json.read_json(pa.BufferReader(content)))
-    except pa.ArrowInvalid:
-        # It counts rows from 0 in each block.
-        whole = json.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**31 - 1))
-        try:
-            return ArrowColumns(str(path), json.read_json(pa.BufferReader(content), whole))
-        except pa.ArrowInvalid as error:
-            said = re.sub(r"in row (\d+)", lambda found: f"in row {int(found[1]) + 1}", first_line(error))
-            raise unreadable(path, said) from error
 
 
 def excel_sheet(path: Path) -> NamedColumns:

@@ -23,10 +23,10 @@ from gd_lightning.problems.arrow_files import (
     ParquetFile,
     ParquetFolder,
     excel_sheet,
-    json_lines,
 )
 from gd_lightning.problems.csv_file import COMPRESSIONS, CsvFile
 from gd_lightning.problems.file_errors import explained
+from gd_lightning.problems.json_lines import json_lines
 from gd_lightning.problems.named_columns import Array, Block, NamedColumns
 from gd_lightning.problems.numpy_files import NpyFile, NpzFile
 from gd_lightning.problems.table_columns import TableColumns

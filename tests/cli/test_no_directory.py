@@ -19,7 +19,7 @@ OPTIONS = {
     },
     **{
         name: f"fit --trainer.logger {name} --trainer.logger.save_dir {{}}"
-        for name in ("CSVLogger", "TensorBoardLogger", "WandbLogger")
+        for name in ("CSVLogger", "TensorBoardLogger")
     },
 }
 

@@ -28,6 +28,7 @@ frame.head()
     'pd.DataFrame({"price": frame["price"], "predicted": run.predict(frame)}).head()',
     'gd.compare(frame, targets="price", categories="auto", batch_sizes=["full", 16], lrs=0.05, seeds=2, epochs=10)',
     'gd.sweep(frame, targets="price", categories="auto", lrs="log(0.001,1,6)", batch_sizes="8,full", seeds=1)',
+    'gd.fit(frame, targets="price", categories="auto", hidden_sizes=[4], batch_size=8, lr="best", epochs=2)',
     'loaded = gd.load(run.save())\ngd.fit(frame, targets="price", ckpt_path=loaded.directory, epochs=40)',
 ]
 _SHOWN = ("<table", "data:image/png;base64,")

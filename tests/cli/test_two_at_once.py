@@ -18,7 +18,9 @@ from matplotlib.image import imread
 
 from gd_lightning import History
 from gd_lightning.cli.saved_config import settle_version
-from gd_lightning.cli.subcommands.compare_directory import CLAIMS
+from gd_lightning.cli.subcommands import compare_directory
+from gd_lightning.cli.subcommands.compare_directory import CLAIMS, own_directory
+from gd_lightning.errors import InputError
 from gd_lightning.experiments import Report
 from gd_lightning.tracking import run_directory
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
@@ -261,6 +263,71 @@ def test_two_comparisons(
     assert other == [0]
     assert len(list(tmp_path.rglob("history.csv"))) == 2
     _check_whole(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["nothing", "a new directory", "an empty directory"])
+@pytest.mark.parametrize("moment", ["as the other one trains", "as the other one has let it go"])
+def test_two_comparisons_that_are_refused_leave_nothing(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, moment: str
+) -> None:
+    """The second one joins the first, and is refused before or after it; or the first is while the second goes on."""
+    monkeypatch.chdir(tmp_path)
+    if given == "an empty directory":
+        (tmp_path / "there").mkdir()
+    root = tmp_path if given == "nothing" else tmp_path / "there"
+    before = sorted(tmp_path.rglob("*"))
+    content: dict[str, Any] = {"settings": {}, "members": {"one": {}}}
+
+    def own() -> Any:
+        return own_directory(None if given == "nothing" else str(root), tmp_path / "logs", "compare-Line", content)
+
+    first, second = own(), own()
+    directory = first.__enter__()
+    assert second.__enter__() == directory
+    (directory / "one").mkdir()
+    if moment == "as the other one trains":
+        _refuse(first)
+        assert (directory / "one").is_dir()
+    else:
+        monkeypatch.setattr(compare_directory, "_noted", _after(compare_directory._noted, lambda: _refuse(second)))
+        _refuse(first)
+    if moment == "as the other one trains":
+        _refuse(second)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("ended", ["by Ctrl-C", "killed"])
+def test_what_another_session_trained_is_kept_where_a_comparison_is_refused(tmp_path: Path, ended: str) -> None:
+    content: dict[str, Any] = {"settings": {}, "members": {"one": {}}}
+    before = own_directory(str(tmp_path / "a"), tmp_path, "compare", content)
+    made = before.__enter__()
+    (made / "one" / "checkpoints").mkdir(parents=True)
+    (made / "one" / "checkpoints" / "last.ckpt").touch()
+    assert not before.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    again = own_directory(str(tmp_path / "a"), tmp_path, "compare", content)
+    again.__enter__()
+    if ended == "killed":  # so that its note is still there
+        (made / CLAIMS / "made").write_text("[]\n")
+    _refuse(again)
+    assert (made / "one" / "checkpoints" / "last.ckpt").is_file()
+    assert (made / "compare.json").is_file()
+
+
+def _refuse(own: Any) -> None:
+    assert not own.__exit__(InputError, InputError("cannot train so; train another way"), None)  # it goes on
+
+
+def _after(function: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
+    """Return a function that does something else after its first call."""
+    others = [then]
+
+    def called(*arguments: Any) -> Any:
+        found = function(*arguments)
+        if others:
+            others.pop()()
+        return found
+
+    return called
 
 
 @pytest.mark.parametrize("words", [("RUN",), pytest.param(COMPARE[1:], marks=pytest.mark.slow)])

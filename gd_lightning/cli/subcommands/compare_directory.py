@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from gd_lightning.versions import versions
 PLAN = "compare.json"  # the settings that define a comparison
 _VERSIONS = "versions"  # its key for those that began it; another version continues the same comparison
 CLAIMS = ".claims"  # of processes that share its members
+_MADE = "made"  # in it, the directories that were created for a comparison, while none of its processes has ended
 
 
 @contextmanager
@@ -41,18 +43,25 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
     """
     plain = plain_copy(content)
     directory, made = _chosen(given, logs, name, plain)
-    is_ours = False
+    note, is_ours, refused = directory / CLAIMS / _MADE, False, False
     try:
         with held(directory, together=True):
             is_new = bool(made) or _content_of(directory) is None
             _begin(directory, plain)
+            if is_new:
+                _note(note, made)
             is_ours = is_new
             yield directory
     except InputError:
-        if is_ours and not any(is_finished(path) for path in directory.iterdir()):
+        refused = True
+        noted = _noted(note)  # whoever is refused last takes back what any of them has made
+        if noted is not None and not _has_results(directory, is_ours):
             with contextlib.suppress(InputError), held(directory):  # other processes may be writing there
-                _take_back(directory, made)
+                _take_back(directory, noted)
         raise
+    finally:
+        if not refused:
+            note.unlink(missing_ok=True)
 
 
 def _chosen(given: str | None, logs: Path, name: str, content: Mapping[str, Any]) -> tuple[Path, list[Path]]:
@@ -82,6 +91,29 @@ def _begin(directory: Path, content: Mapping[str, Any]) -> None:
     _refuse_another(directory, content)
     write_once(directory / PLAN, {_VERSIONS: versions(), **content})
     _refuse_another(directory, content)
+
+
+def _note(note: Path, made: Sequence[Path]) -> None:
+    """Note that a comparison has just been begun, and the directories that were created for it."""
+    note.parent.mkdir(exist_ok=True)
+    with note.open("a") as file:
+        file.write(json.dumps([str(path.absolute()) for path in made]) + "\n")
+
+
+def _noted(note: Path) -> list[Path] | None:
+    """Return the directories that all processes have noted, the innermost first; None if none has noted anything."""
+    with contextlib.suppress(OSError):
+        made = {Path(path) for line in note.read_text().splitlines() for path in json.loads(line)}
+        return sorted(made, key=lambda path: len(path.parts), reverse=True)
+    return None
+
+
+def _has_results(directory: Path, is_ours: bool) -> bool:
+    """Whether a run is finished, or one that this process has not begun has a checkpoint."""
+    with contextlib.suppress(FileNotFoundError):  # of another process that took everything back
+        is_kept = not is_ours and any(directory.glob("*/checkpoints/*.ckpt"))
+        return is_kept or any(is_finished(path) for path in directory.iterdir())
+    return False
 
 
 def _take_back(directory: Path, made: Sequence[Path]) -> None:

@@ -92,8 +92,8 @@ def test_a_run_is_that_on_data_standardised_by_hand(
 ) -> None:
     x, y = _data(targets)
     options: dict[str, Any] = {
-        "batch_size": 16, "epochs": 4, "hidden_sizes": hidden_sizes, "loss": loss, "engine": engine, "momentum": 0.5,
-        "weight_decay": 0.01, "l1": 0.01, "huber_delta": 0.7, "val_size": 10, **EXACT,
+        "lr": 0.1, "batch_size": 16, "epochs": 4, "hidden_sizes": hidden_sizes, "loss": loss, "engine": engine,
+        "momentum": 0.5, "weight_decay": 0.01, "l1": 0.01, "huber_delta": 0.7, "val_size": 10, **EXACT,
     }  # fmt: skip
     run = gd_lightning.fit((x, y), **options)
     train, val, _ = gd_lightning.RegressionDataModule((x, y), val_size=10).parts

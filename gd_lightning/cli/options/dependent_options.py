@@ -56,8 +56,13 @@ def settle_default_lr(options: Namespace, given: Callable[[], Namespace]) -> str
         A sentence that says so; "" where it is the usual one.
     """
     data, model = options.data, options.model
-    lr = default_lr(data.batch_size, bool(model.hidden_sizes), data.standardize)
-    if lr == model.lr or options.get("optimizer") is not None or given().get("model.lr") is not None:
+    lr = default_lr(data.batch_size, bool(model.get("hidden_sizes")), data.standardize)
+    if (
+        lr == DEFAULT_LR
+        or model.get("lr") != DEFAULT_LR
+        or options.get("optimizer") is not None
+        or given().get("model.lr") is not None
+    ):
         return ""
     model.lr = lr
     return f"lr is {lr:g}, the default for a network at batch_size {data.batch_size}; {DEFAULT_LR:g} from 32 on"

@@ -37,7 +37,7 @@ from gd_lightning.tracking.locks import claimed
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.yaml_and_json import plain_copy
-from gd_lightning.update_rule import default_lr
+from gd_lightning.update_rule import DEFAULT_LR, default_lr
 from gd_lightning.variants import BatchSize, Variant
 
 
@@ -135,10 +135,8 @@ class FitVariants:
                 settings = combinations(sizes, ["best"], varied, best)
             except InputError:  # of other models than linear regressors, it is the usual one
                 said.clear()
-                is_network, standardize = (
-                    bool(command.options.values.model.hidden_sizes),
-                    command.options.values.data.standardize,
-                )
+                model, standardize = command.options.values.model, command.options.values.data.standardize
+                is_network = bool(model.get("hidden_sizes")) and model.get("lr") == DEFAULT_LR
                 settings = with_default_lrs(
                     settings, lambda size: default_lr(_as_size(size), is_network, standardize), "{:g}".format
                 )

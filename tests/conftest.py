@@ -65,10 +65,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start each test from the same seed, and find neither the seed nor the default dtype of another.
 
-    The command line leaves its seed in the environment, where Lightning's processes would find it.
+    The command line leaves its seed in the environment, where Lightning's processes would find it; Lightning leaves the
+    address at which several processes meet, where a command would wait for others.
     """
     torch.manual_seed(0)
-    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(variable, "")  # so that what a test leaves is taken away behind it
         monkeypatch.delenv(variable)
     yield

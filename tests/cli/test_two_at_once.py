@@ -296,6 +296,15 @@ def test_two_comparisons_that_are_refused_leave_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("note", ["{", "3", "[3]", "\\x00", "[[]]", '["{}/empty"]'])
+def test_a_note_that_something_else_has_written_removes_nothing(tmp_path: Path, note: str) -> None:
+    (tmp_path / "empty").mkdir()
+    own = own_directory(str(tmp_path / "a"), tmp_path, "compare", {"settings": {}, "members": {"one": {}}})
+    (own.__enter__() / CLAIMS / "made").write_text(note.format(tmp_path) if "empty" in note else note)
+    _refuse(own)
+    assert (tmp_path / "empty").is_dir()
+
+
 @pytest.mark.parametrize("ended", ["by Ctrl-C", "killed"])
 def test_what_another_session_trained_is_kept_where_a_comparison_is_refused(tmp_path: Path, ended: str) -> None:
     content: dict[str, Any] = {"settings": {}, "members": {"one": {}}}

@@ -30,8 +30,13 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.torch_internals import note_step
 
-_MOST_MEASURED = 1 << 22
-"""Samples times features, or weights of a perceptron, up to which a pass in one thread takes less time than torch's."""
+_MOST_MEASURED = 1 << 24
+"""Samples times features up to which a pass of a linear network is made in one thread, at the ends of epochs.
+
+Torch's takes less time from ten million on, but ends a chunk, and its threads wait long where others have the cores."""
+
+_MOST_MEASURED_OF_PERCEPTRON = 1 << 27
+"""Samples times parameters; up to there torch's pass takes more time in one thread, and about as much in two."""
 
 _DENSE = 4
 """Updates between two that are saved, and samples of each, up to which what they leave is computed again when read."""
@@ -200,8 +205,9 @@ class FusedEngine(Engine):
         return self._kernels.HeldOut(x, y, held_out.batch_size, np.empty((epochs + 1, 3 + y.shape[1])))
 
     def _can_measure(self, x: Tensor) -> bool:
-        width = x.shape[1] if self._layout.is_linear else len(self._layout.places)
-        return len(x) * width <= _MOST_MEASURED
+        if self._layout.is_linear:
+            return x.numel() <= _MOST_MEASURED
+        return len(x) * len(self._layout.places) <= _MOST_MEASURED_OF_PERCEPTRON
 
     def _sum_losses(self, x: Tensor, y: Tensor, times: int) -> float:
         """Return the loss, summed over samples and outputs; the sum is repeated ``times`` times for timing."""

@@ -77,12 +77,12 @@ def long_commands(repeats: int = 3) -> str:
     )
 
 
-def workers(repeats: int = 3, epochs: int = 3_000) -> str:
+def workers(repeats: int = 3, epochs: int = 4_000) -> str:
     """Compare a comparison of twelve runs by one process with the same by two: of one command, and of two commands.
 
     Args:
         repeats: The number of rounds.
-        epochs: Those of a perceptron, which should train for some five seconds.
+        epochs: Those of a perceptron, which should train for some three seconds.
     """
     perceptrons = ("--data.problem", "LinearProblem", "--data.problem.n_samples", "2000")
     network = ("--model.hidden_sizes", "[64,64]", "--lrs", "0.01", "--trainer.max_epochs", str(epochs))

@@ -46,7 +46,7 @@ def refusals_of(kind: type | None = None) -> Iterator[None]:
         is_of_a_logger = kind is not None and issubclass(kind, Logger)
         if is_short_of_memory(error) or (isinstance(error, OSError) and not is_of_a_logger):
             raise
-        raise _told_within(error) or refusal(kind, error) from error
+        raise _told_within(error) or _refusal(kind, error) from error
 
 
 class GivenClasses:
@@ -94,7 +94,7 @@ class GivenClasses:
         try:
             yield
         except MisconfigurationException as error:
-            raise refusal(Trainer, error) from error
+            raise _refusal(Trainer, error) from error
         except (InputError, OSError):
             raise
         except Exception as error:
@@ -111,7 +111,7 @@ class GivenClasses:
                     f"cannot train {kind.__name__} on these data, because it reports: {_said(error)}; give a network "
                     "that takes features of shape (B, D) and returns predictions of shape (B, K)"
                 ) from error
-            raise refusal(kind, error) from error
+            raise _refusal(kind, error) from error
 
     def _reporting(self, error: Exception) -> type | None:
         """Return the given class that reports an exception of a library, if one does."""
@@ -146,13 +146,8 @@ def _classes_in(options: object) -> Iterator[type]:
         yield type(options)
 
 
-def refusal(kind: type | None, error: Exception) -> InputError:
-    """Return the error of options for an exception.
-
-    Args:
-        kind: The class that reports it; None if that is not known.
-        error: The exception.
-    """
+def _refusal(kind: type | None, error: Exception) -> InputError:
+    """Return the error of options for an exception that a class reports; None if it is not known which."""
     if kind is Trainer:
         return InputError(
             f"cannot train with these options of the Trainer, because it reports: {first_line(error)}; give others"

@@ -173,7 +173,12 @@ class Track:
 
     def row_at(self, seen: float) -> int:
         """Return the row of the path after some samples."""
-        return max(0, int(np.searchsorted(self.samples, seen, side="right")) - 1)
+        return max(0, rows_until(self.samples, seen) - 1)
+
+
+def rows_until(samples: Values, seen: float) -> int:
+    """Return how many rows of a path or a curve there are until some samples."""
+    return int(np.searchsorted(samples, seen, side="right"))
 
 
 def _fitting(name: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values
+from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values, rows_until
 from gd_lightning.plots.style import (
     CONTOUR_COLOR,
     DATA_COLOR,
@@ -113,11 +113,11 @@ class Stage:
         (end,) = axes.plot([], [], _MARKERS[i % 4], color=color, markersize=6)
 
         def grow(seen: float) -> None:
-            count = _rows_until(samples, seen)
+            count = rows_until(samples, seen)
             curve.set_data(xs[:count], ys[:count])
 
         def follow(seen: float) -> None:
-            last = max(0, _rows_until(samples, seen) - 1)
+            last = max(0, rows_until(samples, seen) - 1)
             end.set_data(xs[last : last + 1], ys[last : last + 1])
 
         self._add(curve, grow)
@@ -191,10 +191,6 @@ def draw_ellipses(axes: Axes, loss: LineLoss, w: tuple[float, float], b: tuple[f
         ws = loss.w + radius * np.cos(angles) / loss.sd
         bs = loss.b + radius * np.sin(angles) - loss.mean * (ws - loss.w)
         axes.plot(ws, bs, color=CONTOUR_COLOR, linewidth=0.5)
-
-
-def _rows_until(samples: Values, seen: float) -> int:
-    return int(np.searchsorted(samples, seen, side="right"))
 
 
 def _drawable(values: Values) -> Values:

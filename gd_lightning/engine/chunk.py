@@ -268,6 +268,8 @@ class Chunk:
     def saves(self) -> int:
         """Return the number of saved updates if all updates are made."""
         count, ends = self.save_at.count(self.updates), self.epoch_ends(self.updates)
+        if count <= self.save_at.last:  # none, or the last one alone
+            return len(ends) + (count and self.updates - 1 not in ends[-1:])
         is_regular = (ends >= self.save_at.start) & ((ends - self.save_at.start) % self.save_at.every == 0)
         is_counted = is_regular | (ends == self.updates - 1) if self.save_at.last else is_regular
         return count + len(ends) - int(is_counted.sum())

@@ -81,19 +81,17 @@ class FusedEngine(Engine):
         self._optimizer = optimizer
         self._loss, self._huber_delta, self._l1 = kernels.PLACES[loss], float(huber_delta), float(l1)
         self._layout = layout_of(network)
-        places = self._layout.places
-        self._saved_places = places[:0] if np.array_equal(places, np.arange(len(places))) else places
         self._samples, self._memory = SampleArrays(kernels, self._layout), Memory(kernels, self._layout)
         self._pass: float | None = None
 
     def prepare(self, chunk: Chunk) -> None:
         """Compile the code for such chunks, or load it from the cache; both take longer than most chunks."""
-        group = self._optimizer.param_groups[0]
-        samples = self._samples.of_chunk(chunk, group["params"][0].dtype)
-        dtype, rule, span = samples.x.dtype, self._rule(), self._span(chunk)
-        kind = (self._layout.layers.tobytes(), dtype, rule, span, self._samples.is_large(chunk))
+        rule, span = self._rule(), self._span(chunk)
+        kind = (self._layout.layers.tobytes(), chunk.x.dtype, rule, span)
         if kind in _PREPARED:
             return
+        samples = self._samples.of_chunk(chunk, self._optimizer.param_groups[0]["params"][0].dtype)
+        dtype = samples.x.dtype
         for keeps in (0, 1):  # losses; code for one of them may be other code
             network = self._network(chunk, dtype, rule, span, self._memory.results(SaveAt(), keeps, dtype)[0])
         network = self._kernels.measuring(network)
@@ -144,8 +142,8 @@ class FusedEngine(Engine):
             saved, scratch = self._memory.results(save_at, room, dtype)
             epochs, network = self._epochs(chunk, *ends), self._network(chunk, dtype, rule, span, saved)
             updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
-            losses, *path = (torch.from_numpy(array[:count]) for array in saved)
-            return updates, count, suspected, Record(losses, *(part if len(part) else None for part in path))
+            path = (torch.from_numpy(array[:count]) if len(array) else None for array in saved[1:])
+            return updates, count, suspected, Record(torch.from_numpy(saved.losses[:count]), *path)
 
         record: Record | Callable[[], Record]
         first, room = _saves(chunk)
@@ -234,7 +232,7 @@ class FusedEngine(Engine):
     def _network_of(self, dtype: np.dtype[Any], update: Any = None) -> Any:
         layout = self._layout
         shapes = np.array(layout.shapes, dtype)
-        return self._kernels.network_of(layout.layers, shapes, self._saved_places, update)
+        return self._kernels.network_of(layout.layers, shapes, layout.saved_places, update)
 
     def _network(self, chunk: Chunk, dtype: np.dtype[Any], rule: Any, span: Any, saved: Any) -> Any:
         """Return the network for compiled code, with the functions that it calls for a chunk."""

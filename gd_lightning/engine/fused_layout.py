@@ -5,6 +5,7 @@ Letters: P parameters, L layers.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +23,14 @@ class Layout(NamedTuple):
         shapes: Of the activations, the slope or alpha.
         places: Where the numbers lie in torch, shape (P,).
         units: U, all inputs of layers and the outputs of the last one.
+        saved_places: As ``places``; empty where they are 0, 1, 2 and so on.
     """
 
     layers: NDArray[np.int64]
     shapes: list[float]
     places: NDArray[np.int64]
     units: int
+    saved_places: NDArray[np.int64]
 
     @property
     def is_linear(self) -> bool:
@@ -49,24 +52,37 @@ class Layout(NamedTuple):
 
 
 def layout_of(network: nn.Module) -> Layout:
-    """Return the layout of a network that can be fused."""
+    """Return the layout of a network that can be fused; networks of the same shape share one."""
+    return _layout_of(tuple(map(_description, parts_of(network))))
+
+
+def _description(part: nn.Module) -> tuple[int, int, bool] | tuple[int, float]:
+    """Return outputs, inputs and whether there is a bias, of a layer; of an activation, its number and slope."""
+    if isinstance(part, nn.Linear):
+        outputs, inputs = part.weight.shape
+        return outputs, inputs, part.bias is not None
+    return ACTIVATIONS.index(type(part)), float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
+
+
+@lru_cache(maxsize=4)  # those of large networks are large
+def _layout_of(parts: tuple[tuple[int, int, bool] | tuple[int, float], ...]) -> Layout:
     layers: list[list[int]] = []
     shapes: list[float] = []
     places: list[NDArray[np.int64]] = []
     at = unit = 0
-    parts = parts_of(network)
     for part in parts:
-        if isinstance(part, nn.Linear):
-            outputs, inputs = part.weight.shape
+        if len(part) == 3:
+            outputs, inputs, has_bias = part
             # Loops over the longer side are fewer; a linear network's kernel has one loop only.
             is_wide = outputs > inputs and len(parts) > 1
             weight = np.arange(at, at + outputs * inputs).reshape(outputs, inputs)
-            bias = np.arange(at + weight.size, at + weight.size + (0 if part.bias is None else outputs))
-            layers.append([inputs, outputs, at, at + weight.size if len(bias) else -1, unit, is_wide, 0])
+            bias = np.arange(at + weight.size, at + weight.size + has_bias * outputs)
+            layers.append([inputs, outputs, at, at + weight.size if has_bias else -1, unit, is_wide, 0])
             shapes.append(0.0)
             places += [(weight.T if is_wide else weight).ravel(), bias]
             at, unit = at + weight.size + len(bias), unit + inputs
         else:
-            layers[-1][-1] = ACTIVATIONS.index(type(part))
-            shapes[-1] = float(getattr(part, "negative_slope", getattr(part, "alpha", 0.0)))
-    return Layout(np.array(layers, np.int64), shapes, np.concatenate(places), unit + layers[-1][1])
+            layers[-1][-1], shapes[-1] = part
+    joined = np.concatenate(places)
+    saved = joined[:0] if np.array_equal(joined, np.arange(len(joined))) else joined
+    return Layout(np.array(layers, np.int64), shapes, joined, unit + layers[-1][1], saved)

@@ -109,11 +109,11 @@ class RunEngine:
             engine = EngineOnFile(engine, take, loader.variant.batch_size, samples.row_bytes)
             x, y = samples.lazily()
         else:
+            x, y = samples.take(slice(None))
             layers = module.standardize, module.standardize_targets
-            converts = decision.engine == "fused" and any(layer is not None for layer in layers)
-            at_once = _CONVERTED_AT_ONCE if converts else len(samples)
-            engine = EngineInMemory(engine, take, len(samples), at_once)
-            x, y = samples.x, samples.y
+            is_copied = any(layer is not None for layer in layers) or not (x.is_contiguous() and y.is_contiguous())
+            if decision.engine == "fused" and is_copied:
+                engine = EngineInMemory(engine, take, len(samples), _CONVERTED_AT_ONCE)
         numbers = sum(parameter.numel() for parameter in network.parameters())
         seconds = max_chunk_seconds(self._trainer)
         with announcing_compilation(rank_zero_info, decision.engine):

@@ -50,3 +50,23 @@ def test_what_is_seen_and_what_autograd_goes_on_with_is_in_original_units(
         found.append((sees.samples, [parameter.tolist() for parameter in module.network.parameters()]))
     assert found[0][0] == found[1][0]
     torch.testing.assert_close(torch.tensor(found[0][1][0]), torch.tensor(found[1][1][0]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["autograd", "fused"])
+@pytest.mark.parametrize("batch_size", [1, 16, 60])
+def test_data_that_lie_apart_in_memory_train_to_the_same_bits(
+    make_trainer: MakeTrainer, engine: EngineChoice, batch_size: int
+) -> None:
+    """Columns of a larger array are taken without a copy, and compiled code reads numbers that lie side by side."""
+    if engine == "fused":
+        pytest.importorskip("numba", reason="the fused engine needs Numba, which Pythons newer than it do not have")
+    table = torch.randn(60, 7, generator=torch.Generator().manual_seed(3))
+    trained = []
+    for x, y in ((table[:, 1:4], table[:, 5:6]), (table[:, 1:4].clone(), table[:, 5:6].clone())):
+        torch.manual_seed(0)
+        module = RegressionModule(lr=0.01, engine=engine)
+        make_trainer(max_epochs=5).fit(module, RegressionDataModule((x, y), batch_size=batch_size))
+        assert module.network is not None
+        assert module.decision.engine == engine
+        trained.append([parameter.tolist() for parameter in module.network.parameters()])
+    assert trained[0] == trained[1]

@@ -33,6 +33,9 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
         units: U.
         dtype: The precision of the run.
     """
+    if not units:
+        nothing = np.empty(0, dtype)
+        return Scratch(np.empty(parameters, dtype), nothing, nothing, nothing, np.empty(ROOM, dtype))
     vector = REGISTER // dtype.itemsize
     size = units * (SAMPLES + vector)
     together = np.empty(3 * size + vector, dtype)

@@ -58,7 +58,7 @@ class FusedPopulation(Population):
         from gd_lightning.engine.many import kernels as of_members
 
         self._kernels, self._compiled = kernels, of_members
-        self._layers, self._shapes, self._places, self._units = layout_of(network)
+        self._layers, self._shapes, self._places, self._units, _ = layout_of(network)
         self._loss, self._huber_delta = kernels.PLACES[loss], float(huber_delta)
 
     def train(

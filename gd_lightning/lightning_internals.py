@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
 from types import FrameType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from lightning.fabric.utilities import registry
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer, WeightAveraging
 from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -22,6 +22,8 @@ from lightning.pytorch.loops.optimization.automatic import Closure
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+_Kind = TypeVar("_Kind", bound=Callback)
 
 
 class ModuleWithQuickHooks(LightningModule):
@@ -46,6 +48,12 @@ def frame_without_callers() -> FrameType:
     """
     frame: FrameType = getattr((None for _ in ()), "gi_frame")  # noqa: B009  # the types know only of its iteration
     return frame
+
+
+def callbacks_of(trainer: Trainer, kind: type[_Kind]) -> list[_Kind]:
+    """Return those callbacks of a Trainer that are of a class; the types know of no callbacks."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, kind)]
 
 
 @contextmanager
@@ -107,11 +115,11 @@ def judge_as_without_stop(trainer: Trainer, behind_update: Callable[[], None]) -
             return
         behind_update()
         with ExitStack() as stack:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, EarlyStopping):
-                    stack.enter_context(_replaced(callback, "_check_on_train_epoch_end", False))
-                if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
-                    stack.enter_context(_replaced(callback, "_every_n_epochs", 0))
+            for stopping in callbacks_of(trainer, EarlyStopping):
+                stack.enter_context(_replaced(stopping, "_check_on_train_epoch_end", False))
+            for checkpoints in callbacks_of(trainer, ModelCheckpoint):
+                if checkpoints.monitor is not None:
+                    stack.enter_context(_replaced(checkpoints, "_every_n_epochs", 0))
             at_end(fit_loop)
 
     fit_loop.__dict__["on_advance_end"] = on_advance_end

@@ -26,6 +26,13 @@ from tests.conftest import MakeTrainer
 N = 4
 
 
+def test_callbacks_are_those_of_a_class(make_trainer: MakeTrainer) -> None:
+    stopping, timer = EarlyStopping("val_loss"), Timer("00:00:01:00")
+    trainer = make_trainer(callbacks=[stopping, timer])
+    assert internals.callbacks_of(trainer, Timer) == [timer]
+    assert internals.callbacks_of(trainer, Callback)[:2] == [stopping, timer]
+
+
 class Plain(internals.ModuleWithQuickHooks):
     """Descends (w - 1)^2 with a loader of N batches; calls something in each update."""
 

@@ -14,6 +14,7 @@ from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.callbacks.stop_on_divergence import StopOnDivergence
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import CheckedCheckpoints, WholeCheckpoints, is_at_its_end
 from gd_lightning.tracking.checkpoint_file import clear_parts, read_checkpoint, write_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
@@ -165,8 +166,7 @@ def _move(state: dict[str, Any], directory: str) -> None:
 
 def _is_sound(trainer: Trainer) -> bool:
     """Whether a run has not diverged, with the same answer in all processes."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    diverged = any(isinstance(each, StopOnDivergence) and not each.is_sound(trainer) for each in callbacks)
+    diverged = any(not each.is_sound(trainer) for each in callbacks_of(trainer, StopOnDivergence))
     finite = all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters())
     return trainer.strategy.reduce_boolean_decision(finite and not diverged)
 

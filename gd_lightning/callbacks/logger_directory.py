@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.tracking.run_directory import (
     LAST_CHECKPOINT,
     LOGS,
@@ -71,8 +72,7 @@ def _has_directory(trainer: Trainer) -> bool:
         return True
     if trainer.loggers:
         return not isinstance(trainer.loggers[0], DummyLogger)
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return any(getattr(callback, "needs_directory", False) for callback in callbacks)
+    return any(getattr(callback, "needs_directory", False) for callback in callbacks_of(trainer, Callback))
 
 
 def _find(trainer: Trainer) -> Path:

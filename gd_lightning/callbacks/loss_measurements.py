@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from gd_lightning.callbacks.trainer_info import (
 from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
 from gd_lightning.data import BatchLoader
 from gd_lightning.engine import Chunk, ChunkRequest, Trace
-from gd_lightning.lightning_internals import validates_here
+from gd_lightning.lightning_internals import callbacks_of, validates_here
 from gd_lightning.measures import mean_loss_over, unchanged
 from gd_lightning.module import RegressionModule, Validation, own_method
 from gd_lightning.module.validation import validation_loader
@@ -88,7 +88,7 @@ class Measurements:
         """Add train loss, validation measures and what criteria need."""
         begun = time.monotonic()
         self._measure_losses(trainer, module, self._loaders(trainer))
-        for callback in _measuring(trainer):
+        for callback in callbacks_of(trainer, Measuring):
             others = callback.measure(trainer, module)
             self._rows.history.add_to_last_row(others)
             self._newest |= others
@@ -145,7 +145,7 @@ class Measurements:
         """
         self._rows.add_present(trainer)
         history = self._rows.history
-        for callback in _measuring(trainer):
+        for callback in callbacks_of(trainer, Measuring):
             if is_due(callback, trainer):
                 history.add_to_last_row(callback.measure(trainer, module))
         if with_loss and history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
@@ -176,7 +176,7 @@ class Measurements:
         """Request measurements at the ends of the epochs within the coming chunk."""
         if any(
             own_method(each, Measuring, ["measure"]) and not own_method(each, Measuring, ["measure_at"])
-            for each in _measuring(trainer)
+            for each in callbacks_of(trainer, Measuring)
         ):
             return ChunkRequest(epochs=1)
         device = module.device
@@ -215,7 +215,7 @@ class Measurements:
         if chunk.lrs is not None:
             is_known = ends + 1 < len(chunk.lrs)
             lrs[is_known] = chunk.lrs[ends[is_known] + 1]
-        for callback in _measuring(trainer):
+        for callback in callbacks_of(trainer, Measuring):
             for name, values in callback.measure_at(trainer, module, before + ends + 1, lrs).items():
                 is_there = ~np.isnan(values)
                 columns[name] = ends[is_there], values[is_there]
@@ -318,12 +318,7 @@ def is_due(callback: Callback, trainer: Trainer) -> bool:
 
 def any_is_due(trainer: Trainer) -> bool:
     """Whether a callback measures within epochs after this number of updates."""
-    return any(is_due(each, trainer) for each in _measuring(trainer))
-
-
-def _measuring(trainer: Trainer) -> Iterable[Measuring]:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return (callback for callback in callbacks if isinstance(callback, Measuring))
+    return any(is_due(each, trainer) for each in callbacks_of(trainer, Measuring))
 
 
 def _validates_anyway(trainer: Trainer) -> bool:

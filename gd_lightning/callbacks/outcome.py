@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from gd_lightning.callbacks.history_columns import Measuring
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.records.history import Outcome
 
 _EARLY_STOPS = {
@@ -30,7 +31,7 @@ class EndsRun(Measuring, ABC):
 
 def ending(trainer: Trainer) -> tuple[Outcome, str]:
     """Return outcome and reason of a run that was not interrupted."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer, Callback):
         if isinstance(callback, EndsRun) and callback.ending is not None:
             return callback.ending
         if trainer.should_stop and isinstance(callback, EarlyStopping) and callback.stopping_reason in _EARLY_STOPS:

@@ -21,6 +21,7 @@ from gd_lightning.callbacks.trainer_info import problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
 from gd_lightning.engine import ChunkRequest
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.measures import unchanged
 from gd_lightning.module import has_least_squares
 from gd_lightning.module.validation import validation_loader
@@ -92,8 +93,7 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        recorder = next((callback for callback in callbacks if isinstance(callback, HistoryRecorder)), None)
+        recorder = next(iter(callbacks_of(trainer, HistoryRecorder)), None)
         if recorder is None or recorder.summary is None or recorder.directory is None or not trainer.is_global_zero:
             return
         panels = list(self._panels(trainer, pl_module, recorder))

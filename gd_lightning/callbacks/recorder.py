@@ -27,6 +27,7 @@ from gd_lightning.callbacks.trainer_info import problem_of, variant_of
 from gd_lightning.callbacks.update_rows import UpdateRows
 from gd_lightning.engine import Chunk, ChunkRequest, Trace
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.measures import Stopwatch
 from gd_lightning.module import RegressionModule, check_processes
 from gd_lightning.plain_numbers import as_python
@@ -319,7 +320,7 @@ def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
     Raises:
         InputError: No recorder comes before it among the callbacks of the Trainer.
     """
-    for earlier in trainer.callbacks:  # type: ignore[attr-defined]
+    for earlier in callbacks_of(trainer, Callback):
         if isinstance(earlier, HistoryRecorder):
             return earlier
         if earlier is callback:
@@ -336,8 +337,7 @@ def _history_of(record: Mapping[str, Any]) -> History:
 
 
 def _forecast_among(trainer: Trainer) -> Forecast | None:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, Forecast)), None)
+    return next(iter(callbacks_of(trainer, Forecast)), None)
 
 
 def batch_loss(outputs: Any) -> Tensor | None:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import own_method
 
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
@@ -33,7 +34,7 @@ def averages_before(trainer: Trainer, reader: Callback) -> None:
         trainer: The Trainer whose callbacks are reordered.
         reader: The callback that reads.
     """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks = callbacks_of(trainer, Callback)
     behind = callbacks[callbacks.index(reader) :]
     averaging = [callback for callback in behind if isinstance(callback, _AVERAGING)]
     if averaging:
@@ -51,7 +52,7 @@ def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> lis
         trainer: The Trainer with the callbacks.
         behind: Only callbacks after this one; None: all.
     """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks = callbacks_of(trainer, Callback)
     callbacks = callbacks if behind is None else callbacks[callbacks.index(behind) + 1 :]
     return [
         callback

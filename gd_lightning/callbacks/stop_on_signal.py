@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks.last_checkpoint import LastCheckpoint
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.signals import ENDING, name_of
 
 
@@ -81,7 +82,7 @@ class StopOnSignal(Callback):
             received = int(trainer.strategy.reduce(mine, reduce_op="max"))
         if not received:
             return
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = callbacks_of(trainer, Callback)
         for callback in callbacks[callbacks.index(self) + 1 :]:
             callback.on_train_batch_end(trainer, pl_module, *of_batch)
         for callback in trainer.checkpoint_callbacks:

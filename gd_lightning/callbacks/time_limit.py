@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from gd_lightning.callbacks.pictures import Pictures
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.engine import ChunkRequest
+from gd_lightning.lightning_internals import callbacks_of
 
 
 class TimeLimit(Timer):
@@ -67,10 +68,8 @@ class TimeLimit(Timer):
 
     def _seconds_to_finish(self, trainer: Trainer) -> float:
         """Return an estimate of the seconds needed after the last update."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        recorders = [callback for callback in callbacks if isinstance(callback, HistoryRecorder)]
-        draws = any(isinstance(callback, Pictures) for callback in callbacks)
-        working = self.seconds_of_exit + self.seconds_of_pictures * draws
+        recorders = callbacks_of(trainer, HistoryRecorder)
+        working = self.seconds_of_exit + self.seconds_of_pictures * bool(callbacks_of(trainer, Pictures))
         working += sum(recorder.report.seconds_of_writing(recorder.rows) for recorder in recorders if recorder.report)
         # Other programs on the machine may slow everything down.
         clock, work = time.monotonic() - self._made[0], time.process_time() - self._made[1]

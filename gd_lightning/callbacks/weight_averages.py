@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from gd_lightning.lightning_internals import options_of_averages
+from gd_lightning.lightning_internals import callbacks_of, options_of_averages
 from gd_lightning.module import own_method
 
 _MOST_UPDATES = 20_000  # that are asked about, at some 50 microseconds each
@@ -43,8 +43,7 @@ class AverageOfRun:
             updates: Number of updates of the run.
             updates_per_epoch: Number of updates of an epoch.
         """
-        callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
-        found = [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+        found = callbacks_of(trainer, WeightAveraging)
         if len(found) != 1 or updates > _MOST_UPDATES or own_method(found[0], WeightAveraging, _HOOKS):
             return None
         (callback,), weights = found, list[float]()

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.optim import Optimizer
 
 from gd_lightning.errors import InputError
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.models import standardized_before
 from gd_lightning.tracking.checkpoint_file import certainly_loads, read_checkpoint, way_out, write_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_state, with_schema
@@ -131,7 +132,7 @@ def check_callbacks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
         InputError: The structure of a state differs from that of its callback.
     """
     states = checkpoint.get("callbacks") or {}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer, Callback):
         if (key := callback.state_key) in states and (new := callback.state_dict()):
             check_state(states[key], new, f"callbacks.{key}", checkpoint_path(trainer))
 
@@ -143,7 +144,7 @@ def check_optimizers(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
         InputError: Their number differs from the run's, or the structure of a state does.
     """
     path, schedulers = checkpoint_path(trainer), [config.scheduler for config in trainer.lr_scheduler_configs]
-    averages = any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
+    averages = callbacks_of(trainer, StochasticWeightAveraging)
     states: dict[str, list[Any]] = {"optimizer_states": trainer.optimizers, "lr_schedulers": schedulers}
     for name, made in states.items():
         saved = checkpoint[name]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gd_lightning.engine import Chunk, ChunkRequest, Engine, Record, Trace
 from gd_lightning.engine.drawn_orders import MOST_SAMPLES
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module.epochs_per_chunk import most_epochs
 from gd_lightning.module.lightning_counters import Moved, count_fetched, count_moved, count_validated
@@ -219,8 +220,7 @@ class Chunks:
     def _until_hook(self) -> float:
         """Return the largest number of updates before a callback needs its hook."""
         step = self._trainer.global_step
-        callbacks = self._trainer.callbacks  # type: ignore[attr-defined]
-        every = [getattr(callback, "updates_between_hooks", 0) for callback in callbacks]
+        every = [getattr(each, "updates_between_hooks", 0) for each in callbacks_of(self._trainer, Callback)]
         return min((each - step % each for each in every if each), default=math.inf)
 
     def _learn_from(self, trace: Trace, seconds: float) -> None:
@@ -230,5 +230,5 @@ class Chunks:
 
 def requests_of(trainer: Trainer) -> list[ChunkRequest]:
     """Return the requests of the callbacks of a Trainer for the coming chunk."""
-    asked = (getattr(callback, "chunk_request", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    asked = (getattr(callback, "chunk_request", None) for callback in callbacks_of(trainer, Callback))
     return [ask(trainer) for ask in asked if ask is not None]

@@ -16,7 +16,13 @@ from torch import nn
 
 from gd_lightning.engine import EngineOnFile, keeps_compiled_code, why_no_numba, why_not_fused, work_of
 from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import detects_anomalies, options_of_ddp, saves_by_updates, skips_backward
+from gd_lightning.lightning_internals import (
+    callbacks_of,
+    detects_anomalies,
+    options_of_ddp,
+    saves_by_updates,
+    skips_backward,
+)
 from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.module.schedulers_in_chunks import why_not_ahead
 from gd_lightning.torch_internals import has_hooks
@@ -144,7 +150,7 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return f"{kind.__name__} has a {own} of its own"
     if not module.automatic_optimization:
         return f"{kind.__name__} optimises manually"
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_chunks(callback):
             return f"{type(callback).__name__} looks at the gradients of single updates"
     data = getattr(trainer, "datamodule", None)
@@ -176,7 +182,7 @@ def _watcher_of_updates(trainer: Trainer, module: LightningModule) -> str:
     """Return the name of a callback or hook that needs the beginning or end of each update; "" if there is none."""
     if own_method(module, LightningModule, _HOOKS_OF_UPDATES):
         return type(module).__name__
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, _HOOKS_OF_UPDATES) and not _knows_chunks(callback):
             return type(callback).__name__
     return ""
@@ -253,11 +259,8 @@ def own_method(part: object, base: type, names: Iterable[str]) -> str:
 
 def max_chunk_seconds(trainer: Trainer) -> float:
     """Return the smallest ``max_chunk_seconds`` of the callbacks: how many seconds a chunk may take."""
-    return min(getattr(callback, "max_chunk_seconds", math.inf) for callback in [None, *_callbacks(trainer)])
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
+    seconds = (getattr(callback, "max_chunk_seconds", math.inf) for callback in callbacks_of(trainer, Callback))
+    return min(seconds, default=math.inf)
 
 
 def _knows_chunks(callback: Callback) -> bool:

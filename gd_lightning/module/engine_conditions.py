@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.optim import Optimizer
 
-from gd_lightning.lightning_internals import skips_backward
+from gd_lightning.lightning_internals import callbacks_of, skips_backward
 from gd_lightning.torch_internals import contents, has_global_hooks, has_gradient_hooks, has_hooks
 
 _OPTIONS = ("loss", "huber_delta", "l1")
@@ -44,7 +44,7 @@ class Conditions:
         return self._values == now._values and list(map(id, self._objects)) == list(map(id, now._objects))
 
     def _add_trainer(self, trainer: Trainer) -> None:
-        self._objects += [trainer.train_dataloader, *trainer.callbacks]  # type: ignore[attr-defined]
+        self._objects += [trainer.train_dataloader, *callbacks_of(trainer, Callback)]
         for config in trainer.lr_scheduler_configs:
             self._objects.append(config.scheduler)
             self._values += [config.interval, config.frequency, config.reduce_on_plateau]

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from gd_lightning.engine import ChunkRequest
-from gd_lightning.lightning_internals import ends_at_epochs
+from gd_lightning.lightning_internals import callbacks_of, ends_at_epochs
 from gd_lightning.module.engine_choice import own_method
 from gd_lightning.module.schedulers_in_chunks import why_not_ahead
 from gd_lightning.module.validation import why_lightning_validates
@@ -47,8 +47,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
     module = trainer.lightning_module
     if own := own_method(module, plain, _HOOKS):
         return f"{type(module).__name__} has a {own} of its own"
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
+    for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, _HOOKS) and not _can_do_without_epochs(callback):
             return f"{type(callback).__name__} looks at single epochs"
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Lightning sets it elsewhere

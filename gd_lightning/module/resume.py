@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 
-from gd_lightning.lightning_internals import continue_counting, go_on_behind_validation, validates_here
+from gd_lightning.lightning_internals import callbacks_of, continue_counting, go_on_behind_validation, validates_here
 
 _POSITION = "gd_lightning_position"  # a key of checkpoints
 
@@ -106,11 +106,10 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     _restore_generators(trainer, position.get("generators", {}))
     if not again:
         _step_plateau_schedulers(trainer, position["plateau_to_come"])
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, StochasticWeightAveraging) and within:
-            _begin_epoch_of_averages(trainer, callback)
-        if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-            trainer.should_stop = True  # the stop was requested before the checkpoint was written
+    for averaging in callbacks_of(trainer, StochasticWeightAveraging) if within else ():
+        _begin_epoch_of_averages(trainer, averaging)
+    if any(stopping.wait_count >= stopping.patience for stopping in callbacks_of(trainer, EarlyStopping)):
+        trainer.should_stop = True  # the stop was requested before the checkpoint was written
 
 
 def _begin_epoch_of_averages(trainer: Trainer, callback: StochasticWeightAveraging) -> None:

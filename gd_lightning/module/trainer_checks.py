@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, GradientAccumulationScheduler, LearningRateFinder
@@ -11,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from lightning.pytorch.strategies.xla import XLAStrategy
 
 from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import forks, seconds_between_validations, skips_backward
+from gd_lightning.lightning_internals import callbacks_of, forks, seconds_between_validations, skips_backward
 from gd_lightning.variants import Variant
 
 
@@ -32,7 +31,7 @@ def check_trainer(trainer: Trainer) -> None:
             f"cannot train with overfit_batches {batches}, because Lightning would replace the order of the samples; "
             "give the data module a smaller problem, or the Trainer limit_train_batches"
         )
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer, Callback):
         if isinstance(callback, GradientAccumulationScheduler) and callback.going_to_accumulate_grad_batches():
             raise InputError(_ACCUMULATION.format("a GradientAccumulationScheduler"))
         if isinstance(callback, BatchSizeFinder):
@@ -133,14 +132,10 @@ def check_early_copies(trainer: Trainer, kind: type[LightningModule]) -> None:
     Raises:
         InputError: There is such a callback, which would continue with the copy.
     """
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer, Callback):
         for copied in vars(callback).values():
             if isinstance(copied, kind) and copied.network is None:
                 raise InputError(
                     f"cannot train with {type(callback).__name__}, because it copies the model before its network is "
                     "made for these data; give the model in_features and out_features"
                 )
-
-
-def _callbacks(trainer: Trainer) -> Iterator[Callback]:
-    yield from trainer.callbacks  # type: ignore[attr-defined]

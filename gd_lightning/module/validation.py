@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.engine import Chunk, Engine, HeldOut, Trace
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.measures import unchanged
 from gd_lightning.micro_batches import Pair
 from gd_lightning.module.engine_choice import own_method
@@ -190,8 +191,7 @@ def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> s
         return f"{type(module).__name__} has a {own} of its own"
     if trainer.loggers and module.log_to_logger:
         return "each validation is logged"
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
+    for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, HOOKS) and not _can_do_without_validations(callback):
             return f"{type(callback).__name__} looks at single validations"
     return ""

@@ -35,6 +35,7 @@ from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.animations import animated_run, shown_data
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.module.optimizer_trial import make_trial_step
@@ -124,7 +125,7 @@ def fit(
     Raises:
         InputError: The options leave no update to make.
     """
-    recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
+    recorder, *_ = callbacks_of(trainer, HistoryRecorder)
     refused = False
     try:
         train()
@@ -148,14 +149,10 @@ def fit(
     return recorder.history.outcome if trainer.is_global_zero else None
 
 
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by a connector
-
-
 def _end_without_training(trainer: Trainer, model: RegressionModule) -> None:
     """Write the files of a continued run that was at its end already, since Lightning then calls no hook."""
     for hook in ("on_train_start", "on_train_end"):
-        for callback in _callbacks(trainer):
+        for callback in callbacks_of(trainer, Callback):
             if isinstance(callback, (HistoryRecorder, EndsRun, StopOnDivergence, Pictures, LastCheckpoint, SaveConfig)):
                 getattr(callback, hook)(trainer, model)
         getattr(model, hook)()
@@ -170,7 +167,7 @@ def animate_run(trainer: Trainer, model: RegressionModule, data: RegressionDataM
         data: The data.
         given: The format, or the file.
     """
-    recorder = next(callback for callback in _callbacks(trainer) if isinstance(callback, HistoryRecorder))
+    recorder, *_ = callbacks_of(trainer, HistoryRecorder)
     assert recorder.summary is not None
     made = animated_run(title_of(trainer), recorder.history, recorder.summary, lambda: shown_data(data, model))
     write_animation_file(made, given, recorder.directory)

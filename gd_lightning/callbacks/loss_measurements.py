@@ -156,7 +156,7 @@ class Measurements:
     def begin_validation(self, trainer: Trainer) -> None:
         """Store the reason why Lightning validates."""
         self._validation_begun = time.monotonic()
-        self._is_for_stop = trainer.should_stop and not _validates_anyway(trainer)
+        self._is_for_stop = trainer.should_stop and not validates_here(trainer)
 
     def add_validation(self, trainer: Trainer) -> None:
         """Add what Lightning has validated, which may be in the middle of an epoch."""
@@ -319,12 +319,3 @@ def is_due(callback: Callback, trainer: Trainer) -> bool:
 def any_is_due(trainer: Trainer) -> bool:
     """Whether a callback measures within epochs after this number of updates."""
     return any(is_due(each, trainer) for each in callbacks_of(trainer, Measuring))
-
-
-def _validates_anyway(trainer: Trainer) -> bool:
-    """Whether Lightning validates after the current batch even without a stop."""
-    asked, trainer.should_stop = trainer.should_stop, False
-    try:
-        return validates_here(trainer)
-    finally:
-        trainer.should_stop = asked

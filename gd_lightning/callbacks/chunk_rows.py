@@ -99,6 +99,13 @@ def carried_out(outputs: object) -> tuple[Chunk, Trace] | None:
     return None
 
 
+def batch_loss(outputs: Any) -> Tensor | None:
+    """Return the batch loss, shape (1,), from the outputs of a training step; None if there is none."""
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("batch_loss", outputs.get("loss"))
+    return outputs.detach().reshape(1) if isinstance(outputs, Tensor) else None
+
+
 class ChunkRows:
     """The rows of a chunk.
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks.recorder import batch_loss
+from gd_lightning.callbacks.chunk_rows import batch_loss
 from gd_lightning.callbacks.trainer_info import variant_of
 from gd_lightning.errors import InputError
 from gd_lightning.measures import unchanged

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from gd_lightning.callbacks.chunk_rows import carried_out
+from gd_lightning.callbacks.chunk_rows import batch_loss, carried_out
 
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
 _NARROW = "{desc}{percentage:3.0f}%, {rate_fmt}, {remaining} left{postfix}"
@@ -112,7 +112,7 @@ class LongRunProgress(ProgressBar):
         carried = carried_out(outputs)
         if (now := time.monotonic()) - self._shown_at > _EVERY:
             self._shown_at = now
-            last = carried[1].last_loss if carried is not None else _loss_in(outputs)
+            last = carried[1].last_loss if carried is not None else batch_loss(outputs)
             _set_losses(self._bar, _losses(trainer.callback_metrics, last))
         self._bar.update(1 if carried is None else carried[1].updates)
 
@@ -130,16 +130,9 @@ class LongRunProgress(ProgressBar):
             self._bar = None
 
 
-def _loss_in(outputs: Any) -> Any:
-    """Return the batch loss in the output of a training step; None if there is none."""
-    if isinstance(outputs, Mapping):
-        return outputs.get("batch_loss", outputs.get("loss"))
-    return outputs
-
-
-def _losses(metrics: Mapping[str, Any], batch_loss: Any) -> list[str]:
+def _losses(metrics: Mapping[str, Any], last: torch.Tensor | None) -> list[str]:
     """Write the newest train loss, which is known at the ends of epochs, and the loss of the last batch."""
-    named = {"train loss": metrics.get("train_loss"), "batch loss": batch_loss}
+    named = {"train loss": metrics.get("train_loss"), "batch loss": last}
     return [f"{name} {float(value):.4g}" for name, value in named.items() if isinstance(value, torch.Tensor)]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks.chunk_rows import carried_out
+from gd_lightning.callbacks.chunk_rows import batch_loss, carried_out
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.logger_directory import directory_of
@@ -338,12 +338,3 @@ def _history_of(record: Mapping[str, Any]) -> History:
 
 def _forecast_among(trainer: Trainer) -> Forecast | None:
     return next(iter(callbacks_of(trainer, Forecast)), None)
-
-
-def batch_loss(outputs: Any) -> Tensor | None:
-    """Return the batch loss, shape (1,), from the outputs of a training step; None if there is none."""
-    if isinstance(outputs, Mapping):
-        outputs = outputs.get("batch_loss", outputs.get("loss"))
-    if isinstance(outputs, Tensor):
-        return outputs.detach().reshape(1)
-    return None

@@ -20,7 +20,6 @@ from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.callbacks.trainer_info import problem_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.data.samples import Samples
-from gd_lightning.engine import ChunkRequest
 from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.measures import unchanged
 from gd_lightning.module import has_least_squares
@@ -69,10 +68,6 @@ class Pictures(Callback):
         self._is_drawn, self._continued = False, trainer.global_step > 0
         self._path = RecordedPath.of(trainer, pl_module)
         self.updates_between_hooks = 0 if self._path is None else self._path.every
-
-    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Allow chunks of any number of epochs, up to the next point of the path."""
-        return ChunkRequest()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

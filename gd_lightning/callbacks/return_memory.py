@@ -8,7 +8,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gd_lightning.engine import ChunkRequest
 from gd_lightning.memory import forget_code, return_free_memory
 
 _SECONDS = 5.0
@@ -35,10 +34,6 @@ class ReturnMemory(Callback):
         if (trainer.max_epochs, trainer.max_steps) == (-1, -1):
             self._return()
             self._due = 0.0
-
-    def chunk_request(self, trainer: Trainer) -> ChunkRequest:
-        """Allow chunks of any number of epochs."""
-        return ChunkRequest()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

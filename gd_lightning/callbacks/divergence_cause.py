@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from gd_lightning.callbacks.sharpness_monitor import descended_loss, local_curvature, rule_of
+from gd_lightning.callbacks.sharpness_monitor import NOT_KNOWN, descended_loss, local_curvature, rule_of
 from gd_lightning.data import BatchLoader
-from gd_lightning.errors import InputError
-from gd_lightning.float64 import NOT_COMPUTABLE
 from gd_lightning.module import predicting_part
 from gd_lightning.theory.advice import rounded
 from gd_lightning.threads import one_thread_if
@@ -20,8 +18,6 @@ MOST_PARAMETERS = 10**6
 """The most parameters of which earlier weights are kept."""
 
 _ADVISED = 0.5  # of the limit: with it, the sharpest error shrinks most, and the curvature may double
-
-_NOT_KNOWN: tuple[type[Exception], ...] = (*NOT_COMPUTABLE, InputError)
 
 Weights = Mapping[str, Tensor]
 
@@ -89,7 +85,7 @@ def cause_in_curvature(trainer: Trainer, module: LightningModule, weights: Seque
         network.load_state_dict(state)
         try:
             found = local_curvature(network, descended_loss(module), loader.samples, rule)
-        except _NOT_KNOWN:
+        except NOT_KNOWN:
             continue
         limit = found.limit(variant)
         if rule.lr >= limit:

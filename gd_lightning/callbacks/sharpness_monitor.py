@@ -27,7 +27,9 @@ from gd_lightning.theory.network_curvature import SummedLoss
 from gd_lightning.threads import one_thread_if
 from gd_lightning.update_rule import UpdateRule
 
-_NOT_KNOWN: tuple[type[Exception], ...] = (*NOT_COMPUTABLE, InputError)
+NOT_KNOWN: tuple[type[Exception], ...] = (*NOT_COMPUTABLE, InputError)
+"""Raised where the curvature of a network, such as one that has diverged, is not known."""
+
 _FEWEST = 100  # samples, however many parameters there are
 _AT_ONCE = 2**18  # numbers of single samples' gradients that are computed at a time
 _NEAR = 0.8, 1.25  # of the limit: at the edge of stability
@@ -121,7 +123,7 @@ class SharpnessMonitor(Measuring):
         self._measured_at = trainer.global_step
         try:
             found = self._measured(trainer, pl_module, loader.samples)
-        except _NOT_KNOWN:  # of a network that has diverged
+        except NOT_KNOWN:
             return {}
         if not all(map(math.isfinite, found.values())):
             return {}

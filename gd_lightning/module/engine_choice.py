@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -255,6 +255,16 @@ def own_method(part: object, base: type, names: Iterable[str]) -> str:
         if method is not None and getattr(method, "__func__", method) is not getattr(base, name):
             return name
     return ""
+
+
+def can_do_without(callback: Callback, hooks: Sequence[str], said_by: str) -> bool:
+    """Whether a callback says, by an attribute of its class, how it does without hooks; a subclass may need them."""
+    newer: list[type] = []
+    for kind in type(callback).__mro__:
+        if said_by in vars(kind):
+            return not any(name in vars(part) for part in (callback, *newer) for name in hooks)
+        newer.append(kind)
+    return False
 
 
 def max_chunk_seconds(trainer: Trainer) -> float:

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Timer
 
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.lightning_internals import callbacks_of, ends_at_epochs
-from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.engine_choice import can_do_without, own_method
 from gd_lightning.module.schedulers_in_chunks import why_not_ahead
 from gd_lightning.module.validation import why_lightning_validates
 
@@ -60,12 +60,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
 
 
 def _can_do_without_epochs(callback: Callback) -> bool:
-    """Whether a callback states how many epochs it can go without its hooks; a subclass may need them."""
+    """Whether a callback states how many epochs it can go without its hooks."""
     if type(callback) is Timer:
         return not ends_at_epochs(callback)
-    newer: list[type] = []
-    for kind in type(callback).__mro__:
-        if "chunk_request" in vars(kind):
-            return not any(name in vars(part) for part in (callback, *newer) for name in _DECIDING)
-        newer.append(kind)
-    return False
+    return can_do_without(callback, _DECIDING, "chunk_request")

@@ -20,7 +20,7 @@ from gd_lightning.engine import Chunk, Engine, HeldOut, Trace
 from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.measures import unchanged
 from gd_lightning.micro_batches import Pair
-from gd_lightning.module.engine_choice import own_method
+from gd_lightning.module.engine_choice import can_do_without, own_method
 from gd_lightning.module.metrics import R2, MeanAbsoluteError, MeanLoss, MeanSquaredError
 from gd_lightning.threads import is_little, one_thread_if
 
@@ -32,6 +32,7 @@ HOOKS = (
 
 _STEP = ("validation_step", "errors_of_validation")
 _METHODS = (*HOOKS, "on_validation_model_eval", "on_validation_model_train", "on_validation_model_zero_grad", *_STEP)
+_FROM_TRACE = "takes_validations_from_trace"  # an attribute of callbacks that need no hooks of them within a chunk
 _METRICS = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "r2": R2}
 
 
@@ -192,19 +193,9 @@ def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> s
     if trainer.loggers and module.log_to_logger:
         return "each validation is logged"
     for callback in callbacks_of(trainer, Callback):
-        if own_method(callback, Callback, HOOKS) and not _can_do_without_validations(callback):
+        if own_method(callback, Callback, HOOKS) and not can_do_without(callback, HOOKS, _FROM_TRACE):
             return f"{type(callback).__name__} looks at single validations"
     return ""
-
-
-def _can_do_without_validations(callback: Callback) -> bool:
-    """Whether a callback takes validations within a chunk from its trace; a subclass may need their hooks."""
-    newer: list[type] = []
-    for kind in type(callback).__mro__:
-        if "takes_validations_from_trace" in vars(kind):
-            return not any(name in vars(part) for part in (callback, *newer) for name in HOOKS)
-        newer.append(kind)
-    return False
 
 
 def measure_errors(module: Any, stage: str, x: Tensor, y: Tensor, engine: Any = None) -> None:

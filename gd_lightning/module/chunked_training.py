@@ -101,7 +101,8 @@ class Chunks:
             The result of a training step, and the chunk with the requests of callbacks, with its trace.
         """
         begun = time.perf_counter()
-        requests = requests_of(self._trainer)
+        asked = (getattr(each, "chunk_request", None) for each in callbacks_of(self._trainer, Callback))
+        requests = [ask(self._trainer) for ask in asked if ask is not None]
         epochs = self._epochs(chunk, requests)
         schedules = Schedules(self._trainer, chunk, epochs)
         held_out = None if epochs == 1 or self.validation is None else self.validation.held_out
@@ -111,7 +112,8 @@ class Chunks:
         except BaseException:
             self._take_back(chunk, schedules, requests)
             raise
-        self._learn_from(trace, time.perf_counter() - begun)
+        fitting = int(trace.updates * self._seconds / max(time.perf_counter() - begun, 1e-9))
+        self._length = max(1, min(fitting, _GROWTH * self._length))
         if trace.updates < chunk.updates:
             schedules.go_back(trace.updates - 1)
         self._validate_within(chunk, trace)
@@ -222,13 +224,3 @@ class Chunks:
         step = self._trainer.global_step
         every = [getattr(each, "updates_between_hooks", 0) for each in callbacks_of(self._trainer, Callback)]
         return min((each - step % each for each in every if each), default=math.inf)
-
-    def _learn_from(self, trace: Trace, seconds: float) -> None:
-        fitting = int(trace.updates * self._seconds / max(seconds, 1e-9))
-        self._length = max(1, min(fitting, _GROWTH * self._length))
-
-
-def requests_of(trainer: Trainer) -> list[ChunkRequest]:
-    """Return the requests of the callbacks of a Trainer for the coming chunk."""
-    asked = (getattr(callback, "chunk_request", None) for callback in callbacks_of(trainer, Callback))
-    return [ask(trainer) for ask in asked if ask is not None]

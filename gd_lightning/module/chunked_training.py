@@ -118,7 +118,7 @@ class Chunks:
             schedules.go_back(trace.updates - 1)
         self._validate_within(chunk, trace)
         epochs, self.end = chunk.place(trace.updates)
-        self._move(schedules, Moved(trace.updates - 1, trace.updates, epochs, self.end - 1, self.end))
+        self._move(schedules, Moved(trace.updates - 1, epochs, self.end - 1))
         return {"loss": trace.last_loss, "batch_loss": trace.last_loss, "chunk": chunk, "trace": trace}
 
     @property
@@ -142,7 +142,7 @@ class Chunks:
         self._validate_within(chunk, trace, is_interrupted=True)
         schedules.go_back(made)
         epochs, self.end = divmod(chunk.first + made, chunk.per_epoch)
-        self._move(schedules, Moved(made, made + 1, epochs, self.end, self.end + 1))
+        self._move(schedules, Moved(made, epochs, self.end))
         for request in requests:
             if made and request.interrupted is not None:
                 request.interrupted(chunk, trace)

@@ -17,18 +17,14 @@ class Moved:
     """How far a chunk has advanced a run, less what Lightning counts itself after the chunk.
 
     Args:
-        done: Number of completed updates.
-        begun: Number of started updates.
+        done: Number of completed updates; one more was begun.
         epochs: Number of completed epochs.
         done_in_epoch: Number of completed updates in the current epoch.
-        begun_in_epoch: Number of started updates in the current epoch.
     """
 
     done: int
-    begun: int
     epochs: int
     done_in_epoch: int
-    begun_in_epoch: int
 
 
 def count_fetched(trainer: Trainer, more: int) -> None:
@@ -46,18 +42,18 @@ def count_moved(trainer: Trainer, moved: Moved) -> None:
     epoch_loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     batches, optimizer = epoch_loop.batch_progress, epoch_loop.automatic_optimization.optim_progress.optimizer
     step, zero_grad, epochs = optimizer.step, optimizer.zero_grad, trainer.fit_loop.epoch_progress
-    if more := moved.begun_in_epoch - batches.current.ready:
+    if more := moved.done_in_epoch + 1 - batches.current.ready:
         count_fetched(trainer, more)
         batches.is_last_batch = fetcher.done  # type: ignore[union-attr]
     made: Any = batches.total
-    _place(batches.total, made.processed, moved.begun, moved.done)
-    _place(batches.current, 0, moved.begun_in_epoch, moved.done_in_epoch)
-    within = (moved.begun, moved.done) if not moved.epochs else (moved.begun_in_epoch, moved.done_in_epoch)
-    _place(step.total, step.total.completed, moved.begun, moved.done)
-    _place(step.current, 0 if moved.epochs else step.current.completed, *within)
+    _place(batches.total, made.processed + moved.done)
+    _place(batches.current, moved.done_in_epoch)
+    within = moved.done_in_epoch if moved.epochs else moved.done
+    _place(step.total, step.total.completed + moved.done)
+    _place(step.current, within + (0 if moved.epochs else step.current.completed))
     # Lightning counts no gradient of a chunk as cleared.
-    _place(zero_grad.total, zero_grad.total.completed, moved.begun, moved.begun)
-    _place(zero_grad.current, 0 if moved.epochs else zero_grad.current.completed, within[0], within[0])
+    _place(zero_grad.total, zero_grad.total.completed + moved.done + 1, begun=0)
+    _place(zero_grad.current, within + 1 + (0 if moved.epochs else zero_grad.current.completed), begun=0)
     for counter in (epochs.total, epochs.current):
         _add(counter, moved.epochs)
     epoch_loop._batches_that_stepped += moved.done
@@ -83,14 +79,14 @@ def count_validated(trainer: Trainer) -> None:
     """Set Lightning's counters as after a validation; the total starts at 0 in each epoch."""
     loop = trainer.fit_loop.epoch_loop.val_loop
     batches = int(sum(loop.max_batches))
-    _place(loop.batch_progress.current, 0, batches, batches)
+    _place(loop.batch_progress.current, batches, begun=0)
     loop.batch_progress.is_last_batch = True
 
 
-def _place(counter: Any, before: int, begun: int, done: int) -> None:
-    """Set a counter to ``before`` plus the updates begun and done."""
+def _place(counter: Any, done: int, begun: int = 1) -> None:
+    """Set a counter to the updates that are done, and so many more that are begun."""
     for name in vars(counter):
-        setattr(counter, name, before + (begun if name in ("ready", "started") else done))
+        setattr(counter, name, done + (begun if name in ("ready", "started") else 0))
 
 
 def _add(counter: Any, more: int) -> None:

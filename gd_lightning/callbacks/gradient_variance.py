@@ -14,7 +14,7 @@ from torch import Tensor
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.trainer_info import loss_of
 from gd_lightning.data import BatchLoader
-from gd_lightning.data.order import epoch_order, uses_stored_order
+from gd_lightning.data.order import uses_stored_order
 from gd_lightning.measures import gradient_variance_over, unchanged
 
 
@@ -51,7 +51,7 @@ def _batches_of_first_epoch(loader: BatchLoader, device: torch.device, most: int
     updates = variant.updates_per_epoch
     rows = None
     if not uses_stored_order(order.order, variant):
-        rows = epoch_order(order.order, order.n, order.seed, epoch=0).to(loader.samples.device)
+        rows = order.rows_of(0).to(loader.samples.device)
     for update in torch.linspace(0, updates - 1, min(updates, most)).round().long().tolist():
         where = slice(variant.samples_at(update), variant.samples_at(update + 1))
         x, y = loader.samples.take(where if rows is None else rows[where])

@@ -2,7 +2,7 @@
 
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.module import RegressionDataModule
-from gd_lightning.data.order import Order, epoch_order
+from gd_lightning.data.order import Order
 from gd_lightning.data.samples import Samples
 
-__all__ = ["BatchLoader", "Order", "RegressionDataModule", "Samples", "epoch_order"]
+__all__ = ["BatchLoader", "Order", "RegressionDataModule", "Samples"]

@@ -21,29 +21,14 @@ _WORD = np.uint64(0xFFFFFFFF)
 ORDERS: tuple[Order, ...] = ("sequential", "shuffled", "with_replacement")
 
 
-def epoch_order(order: Order, n: int, seed: int, epoch: int) -> Tensor:
-    """Return the row of each sample of an epoch, in the order of their use.
+def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int = 1, out: Tensor | None = None) -> Tensor:
+    """Return the rows of consecutive epochs in the order of their use; of small n, many take far less time than singly.
 
     Seed and epoch are hashed, not added: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
 
     Args:
         order: ``sequential`` (as given), ``shuffled`` (a new permutation each epoch), or ``with_replacement`` (n
             independent draws each epoch).
-        n: Number of training samples.
-        seed: Seed of the order, from 0.
-        epoch: Index of the epoch, from 0.
-
-    Returns:
-        Row numbers, shape (n,), int64.
-    """
-    return epoch_orders(order, n, seed, epoch, 1)
-
-
-def epoch_orders(order: Order, n: int, seed: int, first: int, epochs: int, out: Tensor | None = None) -> Tensor:
-    """Return the rows of several epochs, concatenated; for small n much faster than one by one.
-
-    Args:
-        order: As for :func:`epoch_order`.
         n: Number of training samples.
         seed: Seed of the order, from 0.
         first: The first epoch, from 0.
@@ -117,7 +102,7 @@ class EpochOrder(Sampler[int]):
     """The order of an epoch as a torch sampler; Lightning tells it the epoch through ``set_epoch``.
 
     Args:
-        order: See :func:`epoch_order`.
+        order: See :func:`epoch_orders`.
         n: Number of training samples.
         seed: Seed of the order.
 

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning.data import BatchLoader, Order, Samples, epoch_order
+from gd_lightning.data import BatchLoader, Order, Samples
 from gd_lightning.data.order import epoch_orders
 from gd_lightning.errors import InputError
 from gd_lightning.variants import Variant
 
 
 def test_seed_and_epoch_are_hashed_not_added() -> None:
-    orders = {tuple(epoch_order("shuffled", 20, seed, epoch).tolist()) for seed in range(10) for epoch in range(10)}
+    orders = {tuple(epoch_orders("shuffled", 20, seed, epoch).tolist()) for seed in range(10) for epoch in range(10)}
     assert len(orders) == 100
 
 
 def test_an_order_is_a_function_of_seed_and_epoch_alone() -> None:
-    first = epoch_order("shuffled", 50, 3, 4)
+    first = epoch_orders("shuffled", 50, 3, 4)
     torch.manual_seed(99)
     torch.rand(7)
     state = torch.get_rng_state()
-    assert torch.equal(epoch_order("shuffled", 50, 3, 4), first)
+    assert torch.equal(epoch_orders("shuffled", 50, 3, 4), first)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.sort().values.tolist() == list(range(50))
 
@@ -41,12 +41,12 @@ def test_orders_of_several_epochs_are_those_of_each(seed: int, first: int) -> No
             "with_replacement": torch.randint(9, (9,), generator=generator.manual_seed(low | high << 32)),
         }
         several = epoch_orders(order, 9, seed, first, 6)
-        assert torch.equal(several, torch.cat([epoch_order(order, 9, seed, first + epoch) for epoch in range(6)]))
+        assert torch.equal(several, torch.cat([epoch_orders(order, 9, seed, first + epoch) for epoch in range(6)]))
         assert torch.equal(several[18:27], drawn[order])
 
 
 def test_draws_with_replacement_are_uniform() -> None:
-    draws = torch.cat([epoch_order("with_replacement", 10, 0, epoch) for epoch in range(1000)])
+    draws = torch.cat([epoch_orders("with_replacement", 10, 0, epoch) for epoch in range(1000)])
     counts = torch.bincount(draws, minlength=10)
     chi_square = ((counts - 1000) ** 2 / 1000).sum().item()
     assert chi_square < 27.9  # the 0.999 quantile with 9 degrees of freedom
@@ -65,7 +65,7 @@ def test_the_loader_yields_the_order_in_batches(
     loader = BatchLoader(Samples(x, -x), variant, order, seed=3)
     assert loader.batch_size == b
     for epoch in range(3):  # each complete pass is the next epoch
-        expected = epoch_order(order, n, 3, epoch).float()
+        expected = epoch_orders(order, n, 3, epoch).float()
         batches = list(loader)
         assert len(batches) == len(loader) == variant.updates_per_epoch
         for index, (x_batch, y_batch) in enumerate(batches):
@@ -95,7 +95,7 @@ def test_the_epoch_is_read_at_the_first_batch() -> None:
     loader = BatchLoader(Samples(x, x), Variant.of(2, 10), "shuffled")
     batches = iter(loader)
     loader.epoch_order.set_epoch(7)  # as Lightning does, after it made the iterator
-    assert torch.equal(torch.cat([batch[0] for batch in batches])[:, 0], epoch_order("shuffled", 10, 0, 7).float())
+    assert torch.equal(torch.cat([batch[0] for batch in batches])[:, 0], epoch_orders("shuffled", 10, 0, 7).float())
 
 
 def test_an_unknown_order_is_refused() -> None:

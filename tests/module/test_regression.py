@@ -21,7 +21,7 @@ from gd_lightning import (
     RegressionModule,
     SteepLine,
 )
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.errors import InputError, ShapeError
 from gd_lightning.losses import Loss, mean_loss
 from tests.conftest import MakeTrainer
@@ -55,7 +55,7 @@ def test_a_run_equals_a_plain_loop_of_autograd(
     x, y = data.train.x, data.train.y
     b = len(x) if batch_size == "full" else batch_size
     for epoch in range(3):
-        rows = epoch_order(order, len(x), data.seed, epoch)
+        rows = epoch_orders(order, len(x), data.seed, epoch)
         for i in range(0, len(x) - (b - 1 if drop_last else 0), b):
             network.zero_grad()
             nn.functional.mse_loss(network(x[rows[i : i + b]]), y[rows[i : i + b]]).backward()

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 from torch import Tensor, nn
 
 from gd_lightning import HistoryRecorder, LinearProblem, RegressionDataModule, RegressionModule, compare, sweep
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.errors import InputError
 from tests.conftest import MakeTrainer, without_address
 from tests.other_projects import ModuleWithoutForward
@@ -95,7 +95,7 @@ def test_a_limit_of_batches_makes_the_first_updates_of_each_epoch(make_trainer: 
     network = RegressionModule(in_features=3, out_features=1)
     network.double()
     for epoch in range(3):
-        rows = epoch_order("shuffled", 50, data.seed, epoch)
+        rows = epoch_orders("shuffled", 50, data.seed, epoch)
         for batch in (rows[:16], rows[16:32]):
             loss = nn.functional.mse_loss(network(data.train.x[batch]), data.train.y[batch])
             gradients = torch.autograd.grad(loss, list(network.parameters()))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gd_lightning import Affine, SteepLine, Variant
-from gd_lightning.data.order import epoch_order
+from gd_lightning.data.order import epoch_orders
 from gd_lightning.theory import (
     DrawnBatches,
     LinearLoss,
@@ -216,7 +216,7 @@ def test_the_mean_of_many_runs_is_the_expected_curve(batch_size: int) -> None:
     theta = np.tile([-10.0, -20.0], (runs, 1))
     measured = [np.square(theta @ z.T - targets).mean(axis=1)]
     for epoch in range(epochs):
-        orders = np.stack([epoch_order("with_replacement", 100, seed, epoch).numpy() for seed in range(runs)])
+        orders = np.stack([epoch_orders("with_replacement", 100, seed, epoch).numpy() for seed in range(runs)])
         for update in range(variant.updates_per_epoch):
             batch = orders[:, variant.samples_at(update) : variant.samples_at(update + 1)]
             wrong = (z[batch] * theta[:, None]).sum(axis=2) - targets[batch]
@@ -243,7 +243,7 @@ def test_the_mean_of_many_runs_of_torch_is_the_expected_curve(batch_size: int, n
 
     measured = [train_losses()]
     for epoch in range(epochs):
-        orders = torch.stack([epoch_order("with_replacement", 100, seed, epoch) for seed in range(runs)])
+        orders = torch.stack([epoch_orders("with_replacement", 100, seed, epoch) for seed in range(runs)])
         for update in range(variant.updates_per_epoch):
             batch = orders[:, variant.samples_at(update) : variant.samples_at(update + 1)]
             optimizer.zero_grad()

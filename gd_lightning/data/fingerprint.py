@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gd_lightning.errors import InputError
-
 _MOST_SECTIONS = 64
 _MOST_MARKS = 4096  # over all sections and columns: bounds the size in a checkpoint to 64 KiB
 _ROUNDING = 1e-5  # relative to the mean size of the values: a hundred roundings of float32
@@ -108,29 +106,6 @@ class Fingerprint:
 
 _Pieces = Iterator[tuple[int, Tensor]]
 _FORMS = ((2, torch.int64), (3, torch.float64))
-
-
-def refuse_other_data(
-    now: Fingerprint | None, before: Fingerprint | None, label: str, names: tuple[list[str], list[str]] | None
-) -> None:
-    """Refuse data other than those that a run was trained on.
-
-    Args:
-        now: The fingerprint of the data; None if they are not loaded.
-        before: That of the run; None if it is not known.
-        label: What the data are called.
-        names: Names of features and targets; None: they have none.
-
-    Raises:
-        InputError: The data differ.
-    """
-    if now is None or before is None:
-        return
-    if difference := now.difference(before, None if names is None else [*names[0], *names[1]]):
-        raise InputError(
-            f"cannot use {label} with this checkpoint, because {difference}; begin a new run without the "
-            "checkpoint, or predict new rows with predict_inputs"
-        )
 
 
 def _sections(x: Tensor, y: Tensor) -> Iterator[range]:

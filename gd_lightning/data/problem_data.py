@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from gd_lightning.data.fingerprint import Fingerprint, refuse_other_data
+from gd_lightning.data.fingerprint import Fingerprint
 from gd_lightning.data.placement import device_of, loaded, model_of, precision_of
 from gd_lightning.data.samples import Samples, draw_pair, in_precision, split_samples
 from gd_lightning.errors import DataWarning, InputError
@@ -96,7 +96,7 @@ class ProblemDataModule(LightningDataModule):
         """Load the data, and refuse data that differ from those of the continued or evaluated run."""
         x, y = draw_pair(self.problem)
         self._fingerprint = Fingerprint.of(x, y, exact=self.problem.is_read)
-        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem.label, self.column_names)
+        _refuse_other_data(self)
         return in_precision(self.problem, x, y, dtype, full_x, full_y)
 
     @property
@@ -184,7 +184,7 @@ class ProblemDataModule(LightningDataModule):
         problem = state_dict.get("problem")
         is_same = is_plain(problem) and problem == self.hparams["problem"]
         self._fingerprint_of_run = Fingerprint.from_state_dict(state_dict) if is_same else None
-        refuse_other_data(self._fingerprint, self._fingerprint_of_run, self.problem.label, self.column_names)
+        _refuse_other_data(self)
 
     # Inputs to predict at
 
@@ -211,6 +211,18 @@ class ProblemDataModule(LightningDataModule):
         """Return the targets of the inputs to predict at, shape (N, K); None for other inputs than the problem's."""
         return (
             self._draw(precision_of(self.trainer), *_stay_in_float64(self)).y if self.predict_inputs is None else None
+        )
+
+
+def _refuse_other_data(data: ProblemDataModule) -> None:
+    """Refuse data other than those that a run was trained on, if both are known."""
+    now, before, names = data._fingerprint, data._fingerprint_of_run, data.column_names
+    if now is None or before is None:
+        return
+    if difference := now.difference(before, None if names is None else [*names[0], *names[1]]):
+        raise InputError(
+            f"cannot use {data.problem.label} with this checkpoint, because {difference}; begin a new run without the "
+            "checkpoint, or predict new rows with predict_inputs"
         )
 
 

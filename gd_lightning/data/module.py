@@ -6,9 +6,8 @@ Letters: N training samples, D features, K outputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -40,19 +39,6 @@ else:
 _OPTIONS = (
     *("batch_size", "order", "drop_last", "val_size", "test_size", "seed", "standardize", "micro_batch_size"),
 )  # saved in checkpoints, besides the problem
-
-
-class _Batches(Dataset[Tensor]):
-    """A dataset of precomputed batches, one per item."""
-
-    def __init__(self, batches: Sequence[Tensor]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.batches[index]
 
 
 class RegressionDataModule(ProblemDataModule):
@@ -222,7 +208,8 @@ class RegressionDataModule(ProblemDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return a loader over the inputs to predict at, as batches x of shape (B, D)."""
         x = self.prediction_inputs()
-        return DataLoader(_Batches(x.split(self._at_once())), batch_size=None)
+        batches = cast("Dataset[Tensor]", x.split(self._at_once()))  # a loader takes any sequence
+        return DataLoader(batches, batch_size=None)
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         self._check_standardized()

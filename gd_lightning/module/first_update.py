@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from gd_lightning.errors import InputError, first_line
@@ -21,22 +20,6 @@ from gd_lightning.variants import Variant
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
 _CONTAINERS = (list, dict, set, deque)
-
-
-def try_update(module: LightningModule, summed_loss: SummedLoss) -> None:
-    """Compute the gradient of the smallest batch that a run has, as :func:`try_gradient` does.
-
-    Args:
-        module: The module, attached to the Trainer that is about to train it.
-        summed_loss: Function of predictions and targets that returns the summed loss.
-
-    Raises:
-        InputError: The network needs more samples, or there is no gradient.
-    """
-    loader: Any = module.trainer.train_dataloader
-    if hasattr(loader, "samples"):  # else it is of another data module
-        with module.trainer.precision_plugin.forward_context():
-            try_gradient(module, summed_loss, loader.variant, loader.samples.take, loader.micro_batch_size)
 
 
 def try_gradient(
@@ -84,7 +67,9 @@ def try_gradient(
 def _attributes_given_back(module: nn.Module) -> Iterator[None]:
     """Restore the attributes of all submodules on exit, such as a call counter, with their contents."""
     before = [(vars(part), dict(vars(part))) for part in module.modules()]
-    held = [(each, each.copy()) for _, own in before for each in own.values() if type(each) in _CONTAINERS]
+    held: list[tuple[Any, Any]] = [
+        (each, each.copy()) for _, own in before for each in own.values() if type(each) in _CONTAINERS
+    ]
     try:
         yield
     finally:
@@ -93,14 +78,10 @@ def _attributes_given_back(module: nn.Module) -> Iterator[None]:
             attributes.update(own)
         for container, content in held:
             container.clear()
-            _fill(container, content)
-
-
-def _fill(container: Any, content: Any) -> None:
-    if isinstance(container, (dict, set)):
-        container.update(content)
-    else:
-        container.extend(content)
+            if isinstance(container, (dict, set)):
+                container.update(content)
+            else:
+                container.extend(content)
 
 
 def _device(module: nn.Module) -> torch.device:

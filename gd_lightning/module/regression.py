@@ -20,7 +20,7 @@ from gd_lightning.losses import HUBER_DELTA, Loss, summed_loss, summed_loss_in_u
 from gd_lightning.micro_batches import MicroBatches
 from gd_lightning.models import Activation, LinearRegressor, MLPRegressor, Scheme
 from gd_lightning.module.engine_choice import FEWEST_FUSED_UPDATES, Decision, EngineChoice, own_method
-from gd_lightning.module.first_update import try_update
+from gd_lightning.module.first_update import try_gradient
 from gd_lightning.module.metrics import ErrorSums, MeanLoss, regression_metrics
 from gd_lightning.module.network import NetworkFactory
 from gd_lightning.module.network_checkpoints import CheckpointedModule
@@ -227,8 +227,11 @@ class RegressionModule(CheckpointedModule):
         super().on_train_start()
         is_known = isinstance(self.network, (LinearRegressor, MLPRegressor))
         is_known = is_known and not own_method(self, RegressionModule, ("forward", "summed_loss"))
-        if not is_known and not own_method(self, RegressionModule, ("training_step",)):
-            try_update(self, self.trained_loss)
+        loader: Any = self.trainer.train_dataloader
+        is_tried = not (is_known or own_method(self, RegressionModule, ("training_step",)))
+        if is_tried and hasattr(loader, "samples"):  # else it is of another data module
+            with self.trainer.precision_plugin.forward_context():
+                try_gradient(self, self.trained_loss, loader.variant, loader.samples.take, loader.micro_batch_size)
         self._updates.engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:

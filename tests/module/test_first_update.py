@@ -175,7 +175,7 @@ def test_the_update_that_is_tried_leaves_no_trace(make_trainer: MakeTrainer, mon
     ends = []
     for tried in (True, False):
         if not tried:
-            monkeypatch.setattr("gd_lightning.module.regression.try_update", lambda *_: None)
+            monkeypatch.setattr("gd_lightning.module.regression.try_gradient", lambda *_: None)
         torch.manual_seed(3)
         network = nn.Sequential(nn.Linear(D, 4), nn.BatchNorm1d(4), nn.Dropout(0.4), nn.Linear(4, 1))
         module = RegressionModule(lr=0.05, network=network)

@@ -95,7 +95,7 @@ class RunEngine:
         loader: Any = self._trainer.train_dataloader
         (optimizer,), options = self._trainer.optimizers, module.hparams
         samples, network = loader.samples, cast("Any", module.network)
-        take, taken = self._taken, _as_they_are
+        take, taken = self._taken, lambda x, y: (x, y)
         if decision.engine == "autograd":
             losses: Any = module.losses_of_update
             engine: Engine = AutogradEngine(losses, optimizer, network.parameters())
@@ -191,7 +191,3 @@ def in_units(engine: Engine, layer: Standardize, loss: Loss) -> Engine:
         loss: The name of the loss.
     """
     return EngineInUnits(engine, layer.scale[0].item(), forms_of(loss).degree)
-
-
-def _as_they_are(x: Tensor, y: Tensor) -> Pair:
-    return x, y

@@ -27,8 +27,6 @@ OPTIONS = (
 """Names of the options that are hyperparameters of a module: all but a network of one's own."""
 
 
-_CLASS = "a class, a functools.partial of one, or a mapping with class_path and init_args"
-
 PACKAGES = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}
 """Where a class is looked up that an option names without its package."""
 
@@ -113,18 +111,9 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _check_types(options: Mapping[str, Any]) -> None:
     """Refuse values of the wrong type, which an edited checkpoint may contain."""
-    expected = {
-        "a number": ("lr", "momentum", "weight_decay", "l1", "huber_delta", "dropout"),
-        "a name": ("loss", "activation", "engine"),
-        "true or false": ("nesterov", "bias"),
-        "a list of whole numbers": ("hidden_sizes",),
-        "a name, or a mapping of given values": ("initialization",),
-        "a whole number": ("in_features", "out_features"),
-        _CLASS: ("optimizer", "lr_scheduler"),
-    }
-    for words, names in expected.items():
+    for words, fits, names in _TYPES:
         for name in names:
-            if not _TYPES[words](options[name]):
+            if not fits(options[name]):
                 raise InputError(f"cannot use {kind_of(options[name])} as {name}; give {words}")
     for name in PACKAGES:
         for key, value in ((options[name] or {}).get("init_args") or {}).items():
@@ -155,12 +144,20 @@ def _is_spec(value: object) -> bool:
     return isinstance(value.get("class_path"), str) and isinstance(value.get("init_args", {}), Mapping)
 
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "a number": _is_number,
-    "a name": lambda value: isinstance(value, str),
-    "true or false": lambda value: isinstance(value, bool),
-    "a list of whole numbers": lambda value: isinstance(value, list) and all(map(_is_whole, value)),
-    "a name, or a mapping of given values": lambda value: isinstance(value, (str, Mapping)),
-    "a whole number": lambda value: value is None or (_is_whole(value) and value > 0),
-    _CLASS: _is_spec,
-}
+_TYPES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    ("a number", _is_number, ("lr", "momentum", "weight_decay", "l1", "huber_delta", "dropout")),
+    ("a name", lambda value: isinstance(value, str), ("loss", "activation", "engine")),
+    ("true or false", lambda value: isinstance(value, bool), ("nesterov", "bias")),
+    (
+        "a list of whole numbers",
+        lambda value: isinstance(value, list) and all(map(_is_whole, value)),
+        ("hidden_sizes",),
+    ),
+    ("a name, or a mapping of given values", lambda value: isinstance(value, (str, Mapping)), ("initialization",)),
+    (
+        "a whole number",
+        lambda value: value is None or (_is_whole(value) and value > 0),
+        ("in_features", "out_features"),
+    ),
+    ("a class, a functools.partial of one, or a mapping with class_path and init_args", _is_spec, tuple(PACKAGES)),
+)

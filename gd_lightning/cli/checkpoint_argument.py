@@ -15,10 +15,10 @@ from gd_lightning.models import standardized_before
 from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
-from gd_lightning.tracking.best_checkpoint_path import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
+from gd_lightning.tracking.checkpoint_path import checkpoint_of
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
-from gd_lightning.tracking.run_directory import CHECKPOINTS, CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY, last_checkpoint
+from gd_lightning.tracking.run_directory import CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
 
@@ -88,7 +88,7 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     Raises:
         InputError: There is no such run, or its checkpoint is damaged or holds more than plain values.
     """
-    path, directory = _checkpoint_of(given, logs)
+    path, directory = checkpoint_of(given, logs)
     if directory == Path(given) and not path.exists() and os.path.lexists(directory / CONFIG):
         return EarlierRun(None, directory, _from_config(directory / CONFIG))
     if not path.is_file():
@@ -123,24 +123,6 @@ def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
             f"cannot use {path} on the command line, because checkpoints do not contain the arrays that a run was "
             "trained on; use fit(..., ckpt_path=...) or load(...).predict in Python"
         )
-
-
-def _checkpoint_of(given: str, logs: Path) -> tuple[Path, Path | None]:
-    """Return the path of the checkpoint, which need not exist, and the directory of its run, if any."""
-    path = Path(given)
-    if given in ("last", BEST) and not path.exists():
-        newest = last_checkpoint(logs)
-        if newest is None:
-            raise InputError(
-                f"cannot find the {given} run, because {logs} contains none; train first, or give its path"
-            )
-        run = newest.parent.parent
-        return (newest if given == "last" else best_checkpoint(run)), run
-    if path.name == BEST and path.parent.is_dir() and not path.exists():
-        return best_checkpoint(path.parent), path.parent
-    if path.is_dir():
-        return path / LAST_CHECKPOINT, path
-    return path, path.parent.parent if path.parent.name == CHECKPOINTS else None
 
 
 def _epochs(checkpoint: dict[str, Any]) -> int:

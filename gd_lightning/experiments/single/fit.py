@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -35,18 +36,10 @@ from gd_lightning.module.trainer_options import make_trainer
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.best_checkpoint_path import BEST, best_checkpoint
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
+from gd_lightning.tracking.checkpoint_path import checkpoint_of
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
-from gd_lightning.tracking.run_directory import (
-    LAST_CHECKPOINT,
-    LOGS,
-    SUMMARY,
-    as_directory,
-    as_path,
-    is_taken,
-    last_checkpoint,
-)
+from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_directory, as_path, is_taken
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.summary import RunSummary
 
@@ -191,22 +184,14 @@ def load(run: str | Path, network: Any = None) -> Run:
 
 def _checkpoint(run: str | Path) -> tuple[Path, Path]:
     """Return the checkpoint of a run, and its directory."""
-    path = as_path(run)
-    if str(run) in ("last", BEST) and not path.exists():
-        newest = last_checkpoint(Path(LOGS))
-        if newest is None:
-            raise InputError(f"cannot find the {run} run, because {LOGS} contains none; train first, or give its path")
-        directory = newest.parent.parent
-        return newest if str(run) == "last" else best_checkpoint(directory), directory
-    if path.name == BEST and path.parent.is_dir() and not path.exists():
-        return best_checkpoint(path.parent), path.parent
-    path = path / LAST_CHECKPOINT if path.is_dir() else path
+    as_path(run)
+    path, directory = checkpoint_of(os.fspath(run), Path(LOGS))
     if not path.is_file():
         raise InputError(
             f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
             "last, or best"
         )
-    return path, path.parent.parent
+    return path, directory or path.parent.parent
 
 
 def _title(checkpoint: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import first_free
@@ -13,24 +13,11 @@ from gd_lightning.tracking.thinned_rows import LoggedRows
 _LONGEST = 200  # characters of a name; MLflow takes 250
 
 
-class TakesMetrics(Protocol):
-    """The methods that all Lightning loggers have."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log metrics."""
-
-    def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Log settings."""
-
-    def save(self) -> None:
-        """Flush everything to its destination."""
-
-
 class LoggerWriter:
     """Writes the rows of a growing history to a logger, as many as to TensorBoard, each row once.
 
     Args:
-        logger: The logger.
+        logger: A logger of Lightning.
         updates: Expected number of updates; infinite if unknown.
         epochs: Expected number of epochs; infinite if unknown.
         settings: The settings of the run.
@@ -40,7 +27,7 @@ class LoggerWriter:
 
     def __init__(
         self,
-        logger: TakesMetrics,
+        logger: Any,
         updates: float,
         epochs: float,
         settings: Mapping[str, Any],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ except ImportError:  # a PyYAML that was built without libyaml
     from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
 
 from gd_lightning.errors import first_line
-from gd_lightning.tracking.renamed_classes import with_present_names
 
 DEEPEST, MOST_VALUES = 50, 100_000
 """Limits of the nesting and of the number of values in a file. Values that aliases repeat are counted each time, since
@@ -25,9 +25,24 @@ a few lines of aliases can stand for billions of values."""
 
 _LONGEST = 2**24  # bytes of a file
 
+RENAMED = {"NoProgress": "LossPlateau", "ShowSteps": "PrintUpdates", "EndBetweenUpdates": "StopOnSignal"}
+"""Earlier names of classes, with their present names."""
+
+_OLD_PATH = re.compile(rf"\b(gd_lightning\.(?:\w+\.)*)({'|'.join(RENAMED)})\b")
+
 
 class ConfigError(yaml.YAMLError):
     """A text is not usable YAML or JSON; the message says why in one line."""
+
+
+def with_present_names(text: str) -> str:
+    """Return a text with class paths of earlier versions replaced by the current ones.
+
+    Example:
+        >>> with_present_names("- class_path: gd_lightning.callbacks.NoProgress")
+        '- class_path: gd_lightning.callbacks.LossPlateau'
+    """
+    return _OLD_PATH.sub(lambda found: found[1] + RENAMED[found[2]], text)
 
 
 def read_yaml_file(path: Path) -> Any:

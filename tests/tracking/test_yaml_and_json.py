@@ -13,10 +13,9 @@ import pytest
 
 from gd_lightning import InputError, callbacks
 from gd_lightning.cli.options.config_text import read
-from gd_lightning.tracking.renamed_classes import RENAMED
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.run_reader import read_run
-from gd_lightning.tracking.yaml_and_json import ConfigError, read_json_file, read_yaml_file
+from gd_lightning.tracking.yaml_and_json import RENAMED, ConfigError, read_json_file, read_yaml_file
 from tests.conftest import ROOT, CommandLine
 
 PACKAGE = ROOT / "gd_lightning"

@@ -18,9 +18,8 @@ from jsonargparse.typing import register_type
 from gd_lightning.cli.options.jsonargparse_internals import yaml_reader
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import is_unicode
-from gd_lightning.tracking.renamed_classes import with_present_names
 from gd_lightning.tracking.run_files import with_present_options
-from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told
+from gd_lightning.tracking.yaml_and_json import check_yaml, reason_told, with_present_names
 
 MODE = "checked_yaml"
 _LONGEST_SHOWN = 80

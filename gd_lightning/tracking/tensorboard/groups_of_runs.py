@@ -39,13 +39,13 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from gd_lightning.records.groups import Group, Values
 from gd_lightning.tracking.run_directory import first_free, portable_name
 from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
-from gd_lightning.tracking.tensorboard.tags import VIEWS
 from gd_lightning.tracking.thinned_rows import POINTS
 
 AGGREGATE = "aggregate"
 AGGREGATE_ENDING = ".aggregate"
 """How the names of the event files end that summarise several runs, and are not runs themselves."""
 
+_VIEWS = "views/"  # the family of pictures: families are shown by the alphabet, and curves are to come first
 _FAMILIES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 _COLUMNS = ("train_loss", "val_loss")
 _LONGEST_NAME = 100  # characters; file systems allow 255 bytes
@@ -71,7 +71,7 @@ def image_of(tag: str, png: bytes) -> Summary:
     """Return what makes the Images tab show a PNG file."""
     width, height = struct.unpack(">II", png[16:24])
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-    return Summary(value=[Summary.Value(tag=f"{VIEWS}{tag}", image=image)])
+    return Summary(value=[Summary.Value(tag=f"{_VIEWS}{tag}", image=image)])
 
 
 def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[Summary] = ()) -> None:

@@ -1,4 +1,12 @@
-"""Writing the history of a run to TensorBoard: each quantity against each axis, in a tag family per axis."""
+"""Writing the history of a run to TensorBoard: each quantity against each axis, in a tag family per axis.
+
+TensorBoard draws against one integer step, and cannot name it. So the axis is the first part of the tag, and runs of
+different batch sizes overlay in the family of the axis that they are to be compared on:
+
+- ``updates/...``, ``samples/...``: the number of optimiser steps, or of training samples consumed;
+- ``epochs/...``: whole epochs, for what is measured at their ends;
+- ``microseconds/...``: training time; the *relative* axis of the other families is training time as well.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +22,21 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.records.history import History, Outcome
+from gd_lightning.records.history import AXES, History, Outcome
 from gd_lightning.tracking.run_directory import EVENTS
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
 from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
-from gd_lightning.tracking.tensorboard.tags import LAYOUT, OWN_TAGS, measured_in, steps_of
 from gd_lightning.tracking.thinned_rows import LoggedRows
+
+_OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
+
+# Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis.
+_LAYOUT = {
+    "train loss, validation loss and what theory predicts": {
+        axis: ["Multiline", [rf"{axis}/(train_loss|val_loss|train_loss_predicted)$"]]
+        for axis in ("epochs", "updates", "samples")
+    }
+}
 
 
 class HistoryWriter:
@@ -47,7 +64,7 @@ class HistoryWriter:
             to_the_end: Write the newest row in any case; it is the last one.
         """
         if not self._has_layout and len(history):
-            self._writer.add_custom_scalars(LAYOUT)
+            self._writer.add_custom_scalars(_LAYOUT)
             self._has_layout = True
         scalars = [each for row in self.rows.new(history, to_the_end) for each in self._scalars_of(row)]
         add_scalars(self._writer._get_file_writer().event_writer, scalars)
@@ -71,9 +88,9 @@ class HistoryWriter:
 
     def _scalars_of(self, row: Mapping[str, float]) -> Iterator[Scalars]:
         """Yield what was measured in a row, once for each axis."""
-        measured, at = measured_in(row), self._started + row["seconds"]
+        measured, at = _measured_in(row), self._started + row["seconds"]
         names, values = tuple(measured), tuple(measured.values())
-        for axis, step in steps_of(row).items():
+        for axis, step in _steps_of(row).items():
             yield Scalars(_tags(axis, names), values, int(step), at)
 
     def write_hparams(
@@ -105,6 +122,19 @@ class HistoryWriter:
         self._writer.flush()
 
 
+def _steps_of(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the whole number against which TensorBoard draws a row of a history, by axis."""
+    steps = {"updates": row["update"], "samples": row["samples"], "microseconds": round(row["seconds"] * 1e6)}
+    if row["epoch"] == int(row["epoch"]):
+        steps["epochs"] = row["epoch"]
+    return steps
+
+
+def _measured_in(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the measurements in a row of a history, by the part of their tags after the axis."""
+    return {name: value for name, value in row.items() if name not in AXES and not name.startswith("grad_")}
+
+
 @functools.lru_cache(64)
 def _tags(axis: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{axis}/{name}" for name in names)
@@ -118,7 +148,7 @@ def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
             continue
         try:
             for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
-                foreign = [value for value in event.summary.value if not value.tag.startswith(OWN_TAGS)]
+                foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
                 if foreign and event.step < before:
                     yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))
         except Exception as error:  # whatever a damaged file makes the reader stumble on

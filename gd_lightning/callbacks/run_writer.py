@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gd_lightning.callbacks.best_checkpoint import best_of
 from gd_lightning.callbacks.forecast import Forecast
 from gd_lightning.callbacks.linear_path import LinearPath, Optimum
 from gd_lightning.callbacks.loggers import RunLoggers
@@ -18,8 +19,9 @@ from gd_lightning.callbacks.update_rows import UpdateRows
 from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, linear_network
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.checkpoint_file import read_checkpoint
 from gd_lightning.tracking.run_directory import HISTORY, SUMMARY
-from gd_lightning.tracking.summary import RunSummary, run_card, summarize
+from gd_lightning.tracking.summary import BestCheckpoint, RunSummary, run_card, summarize
 from gd_lightning.variants import Variant
 
 _SECONDS_BETWEEN_WRITES = 5.0
@@ -127,7 +129,7 @@ class RunReport:
         is_linear = path is not None and linear_network(module) is not None
         has_optimum, has_noise = is_linear and has_least_squares(module), is_squared_error(module)
         engine = _engine_of(module)
-        best = best_of(trainer, history, self._directory) if trainer.is_global_zero else None
+        best = _best_of(trainer, history, self._directory) if trainer.is_global_zero else None
 
         def make_summary() -> RunSummary:
             optimum = path.optimum if path is not None and is_linear else None
@@ -162,6 +164,32 @@ def _engine_of(module: LightningModule) -> dict[str, str]:
     if not isinstance(module, RegressionModule):
         return {"engine": "autograd", "engine_reason": f"{type(module).__name__} is no RegressionModule"}
     return {"engine": module.decision.engine, "engine_reason": module.decision.reason}
+
+
+def _best_of(trainer: Trainer, history: History, directory: Path | None) -> BestCheckpoint | None:
+    """Return the best checkpoint that the first ``ModelCheckpoint`` with a monitored value has kept; None without one.
+
+    Files inside the directory of the run are named relative to it.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, ModelCheckpoint) or callback.monitor is None or callback.best_model_score is None:
+            continue
+        path = Path(callback.best_model_path)
+        if not path.is_file():  # removed since, or on another machine
+            continue
+        name = str(path.absolute())
+        if directory is not None and path.absolute().is_relative_to(directory.absolute()):
+            name = path.absolute().relative_to(directory.absolute()).as_posix()
+        update = int(read_checkpoint(path)["global_step"])
+        row = int(np.searchsorted(history["update"], update, side="right")) - 1
+        return BestCheckpoint(
+            path=name,
+            monitor=callback.monitor,
+            value=float(callback.best_model_score),
+            epoch=float(history["epoch"][max(row, 0)]),
+            update=update,
+        )
+    return None
 
 
 def _results(summary: RunSummary) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.other_loggers import LoggerWriter
+from gd_lightning.tracking.yaml_and_json import flat
 
 _LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
 
@@ -29,7 +30,7 @@ class MLflowWriter(LoggerWriter):
     def __init__(self, logger: Any, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
         self._mlflow, self._run_id = logger.experiment, logger.run_id
         known = self._mlflow.get_run(self._run_id).data.params
-        given = dict(_flat(settings))
+        given = {name: str(value) for name, value in flat(settings, "/") if value is not None}
         for name, value in given.items():
             if known.get(name, value[:_LONGEST_VALUE]) != value[:_LONGEST_VALUE]:
                 raise InputError(
@@ -42,12 +43,3 @@ class MLflowWriter(LoggerWriter):
 
     def _write_outcome(self, outcome: str) -> None:
         self._mlflow.set_tag(self._run_id, "outcome", outcome)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield settings as MLflow parameters, with the arguments of a chosen class flattened."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif value is not None:
-            yield f"{prefix}{name}", str(value)

@@ -15,7 +15,7 @@ from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, HISTORY, SUMMARY
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.tensorboard.reader import event_files, logs_a_loss, read_events
-from gd_lightning.tracking.yaml_and_json import ConfigError, read_yaml_file
+from gd_lightning.tracking.yaml_and_json import ConfigError, flat, read_yaml_file
 
 HPARAMS = "hparams.yaml"
 """The file in which Lightning's loggers save the hyperparameters of a module."""
@@ -154,22 +154,13 @@ def _settings_of(directory: Path) -> dict[str, Any]:
             try:
                 check_header(path)
                 content = read_yaml_file(path)
-                settings |= dict(_flat(content or {}))
+                settings |= {name.replace(".init_args.", "."): value for name, value in flat(content or {}, ".")}
             except (ConfigError, AttributeError) as error:
                 raise InputError(
                     f"cannot read the settings of a run from {path}, because it is damaged; repair it, or delete it to "
                     "continue without it"
                 ) from error
     return settings
-
-
-def _flat(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name.replace(".init_args.", "."), value
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,20 @@ def read_json_file(path: Path) -> Any:
 def plain_copy(values: Any) -> Any:
     """Return values as read back from JSON, with lists for tuples, and text for values that JSON does not have."""
     return json.loads(json.dumps(values, default=str))
+
+
+def flat(values: Mapping[Any, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings, each with its keys as one name.
+
+    Example:
+        >>> dict(flat({"lr": 0.1, "problem": {"class_path": "Sine", "init_args": {"seed": 1}}}, "."))
+        {'lr': 0.1, 'problem.class_path': 'Sine', 'problem.init_args.seed': 1}
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:

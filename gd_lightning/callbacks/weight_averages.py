@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from gd_lightning.lightning_internals import callbacks_of, options_of_averages
@@ -64,7 +64,7 @@ class _Tried:
     """The averaging of a callback, tried on three parameters."""
 
     def __init__(self, callback: WeightAveraging) -> None:
-        self._newest = _Numbers(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))
+        self._newest = nn.ParameterList([torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)])
         self._average = AveragedModel(self._newest, **options_of_averages(callback))
         self.is_affine = True
 
@@ -76,12 +76,6 @@ class _Tried:
             self._average.update_parameters(self._newest)
             after = numbers.detach()
         weight = after[0].item()
-        expected = before + weight * (self._newest.numbers.detach() - before)
+        expected = before + weight * (self._newest[0].detach() - before)
         self.is_affine = self.is_affine and bool((after - expected).abs().max() <= _EXACT)
         return weight
-
-
-class _Numbers(nn.Module):
-    def __init__(self, numbers: Tensor) -> None:
-        super().__init__()
-        self.numbers = nn.Parameter(numbers)

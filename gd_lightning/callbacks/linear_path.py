@@ -118,7 +118,8 @@ class LinearPath:
         outputs, inputs = network.weight.shape
         is_small = outputs * inputs * (outputs + inputs) <= _MOST_PRODUCTS
         # Of the full batch, the train loss is measured after each update.
-        self.knows_train_loss = is_small and has_least_squares(module) and _updates_per_epoch(loader) > 1
+        has_batches = isinstance(loader, BatchLoader) and loader.variant.updates_per_epoch > 1
+        self.knows_train_loss = is_small and has_least_squares(module) and has_batches
         """Whether the train loss after each recorded update is computed from its parameters."""
         # A regressor without bias on centred features has an intercept in original units.
         is_centred = self._standardize is not None and self._standardize.centers
@@ -241,8 +242,3 @@ class LinearPath:
             if self.knows_train_loss:
                 columns[BY_UPDATE] = self.optimum.squared_error(*of_features).numpy()
         return columns
-
-
-def _updates_per_epoch(loader: object) -> int:
-    """Return how many updates an epoch makes; 0 where the data are not in memory or in a mapped file."""
-    return int(loader.variant.updates_per_epoch) if isinstance(loader, BatchLoader) else 0

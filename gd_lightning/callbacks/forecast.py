@@ -159,11 +159,7 @@ class Forecast(Measuring):
         return {name: float(values[0]) for name, values in at.items() if not np.isnan(values[0])}
 
     def measure_at(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        updates: NDArray[np.int64],
-        lrs: NDArray[np.float64],
+        self, trainer: Trainer, pl_module: LightningModule, updates: NDArray[np.int64], lrs: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         """Return the predicted train losses at the ends of epochs."""
         self._ask(trainer, pl_module)

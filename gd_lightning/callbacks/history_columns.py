@@ -18,11 +18,7 @@ class Measuring(Callback):
         return {}
 
     def measure_at(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        updates: NDArray[np.int64],
-        lrs: NDArray[np.float64],
+        self, trainer: Trainer, pl_module: LightningModule, updates: NDArray[np.int64], lrs: NDArray[np.float64]
     ) -> dict[str, NDArray[np.float64]]:
         """Return what :meth:`measure` would have returned after earlier updates, without their weights.
 

@@ -15,11 +15,7 @@ from torch import Tensor
 
 from gd_lightning.callbacks.history_columns import Measuring
 from gd_lightning.callbacks.replaced_weights import has_averaged, may_replace_weights, whose_weights
-from gd_lightning.callbacks.trainer_info import (
-    batches_for_measuring,
-    learning_rate,
-    measured_loss_of,
-)
+from gd_lightning.callbacks.trainer_info import batches_for_measuring, learning_rate, measured_loss_of
 from gd_lightning.callbacks.update_rows import AtEnds, UpdateRows
 from gd_lightning.data import BatchLoader
 from gd_lightning.engine import Chunk, ChunkRequest, Trace

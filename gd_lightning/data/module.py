@@ -18,11 +18,7 @@ from gd_lightning.data.placement import device_of, model_of, placed, process_of,
 from gd_lightning.data.problem_data import ProblemDataModule
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.lightning_internals import (
-    frame_without_callers,
-    give_advice_on_workers,
-    leave_out_advice_on_workers,
-)
+from gd_lightning.lightning_internals import frame_without_callers, give_advice_on_workers, leave_out_advice_on_workers
 from gd_lightning.models import Standardized, standardized_before
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Names, Problem, ProblemLike, as_problem, problem_class

@@ -41,12 +41,7 @@ _WORK_OF_SMALL_UPDATE = 300_000
 # Multiply-adds in an update of an MLP, and weights, from which on torch's products, in several threads, are faster.
 _MOST_WORK, _MOST_WEIGHTS = 50_000_000, 1_000_000
 
-_HOOKS_OF_GRADIENTS = (
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-)
+_HOOKS_OF_GRADIENTS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 _HOOKS_OF_UPDATES = ("on_train_batch_start", "on_train_batch_end")
 _HOOKS_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 # Methods that define an update; a subclass or an instance may override them.

@@ -18,9 +18,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import ModuleWithQuickHooks
 from gd_lightning.losses import check_prediction, check_shapes
 from gd_lightning.models import LinearRegressor, Standardize, from_seed, initialize
-from gd_lightning.module.checkpoints import (
-    check_read_checkpoints,
-)
+from gd_lightning.module.checkpoints import check_read_checkpoints
 from gd_lightning.module.initial_weights import Start, in_original_units, plain_network, set_start
 from gd_lightning.module.trainer_checks import check_early_copies, check_trainer, check_validation
 from gd_lightning.random_numbers import start_seed

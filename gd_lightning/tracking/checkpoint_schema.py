@@ -52,10 +52,7 @@ from gd_lightning.versions import versions
 _KEY = "gd_lightning_schema"  # of checkpoints
 _RECORD, _POSITION = "gd_lightning_record", "gd_lightning_position"
 _COUNTS, _FORECAST = "gd_lightning_no_progress", "gd_lightning_forecast"
-_CONTINUED = (
-    *("loops", "optimizer_states", "lr_schedulers", "callbacks"),
-    *(_RECORD, _POSITION, _COUNTS, _FORECAST),
-)
+_CONTINUED = (*("loops", "optimizer_states", "lr_schedulers", "callbacks"), *(_RECORD, _POSITION, _COUNTS, _FORECAST))
 _OPTIONS = ("hyper_parameters", "datamodule_hyper_parameters")
 _SHOWN, _LONG = 80, 200  # characters of an option in messages, and in checkpoints
 
@@ -271,11 +268,7 @@ _FIT_LOOP = fields(
 )
 
 _FOR_ANY_USE = fields(
-    {
-        "pytorch-lightning_version": _lightning,
-        "state_dict": _weights,
-        "hyper_parameters": named(values),
-    },
+    {"pytorch-lightning_version": _lightning, "state_dict": _weights, "hyper_parameters": named(values)},
     {
         "epoch": whole,
         "global_step": whole,
@@ -300,10 +293,7 @@ _FOR_ANY_USE = fields(
 )
 
 _OPTIMIZER = fields(
-    {
-        "state": named(named(values), key=whole),
-        "param_groups": listed(fields({"params": listed(whole)})),
-    }
+    {"state": named(named(values), key=whole), "param_groups": listed(fields({"params": listed(whole)}))}
 )
 
 _LIMITED = {"limits": named(optional(position))}
@@ -330,14 +320,7 @@ _TO_CONTINUE = fields(
             },
             {"thins": flag, "averaged": text},
         ),
-        _POSITION: fields(
-            {},
-            {
-                "callback_metrics": named(_metric),
-                "generators": named(_generator_states),
-                **_LIMITED,
-            },
-        ),
+        _POSITION: fields({}, {"callback_metrics": named(_metric), "generators": named(_generator_states), **_LIMITED}),
         _COUNTS: named(fields({"until": number, "lowest": number, "waited": number})),
         _FORECAST: fields({"start": tensor, "said": _said}),
     },

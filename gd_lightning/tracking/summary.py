@@ -141,11 +141,7 @@ class RunSummary:
 
 
 def summarize(
-    history: History,
-    variant: Variant | None,
-    weights: str = "",
-    said: Mapping[str, Any] | None = None,
-    **known: Any,
+    history: History, variant: Variant | None, weights: str = "", said: Mapping[str, Any] | None = None, **known: Any
 ) -> RunSummary:
     """Return the summary of a run from its history, its prediction, and facts about the problem.
 

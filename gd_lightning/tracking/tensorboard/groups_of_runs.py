@@ -184,9 +184,7 @@ def _layout(drawn: dict[str, list[_Series]]) -> Summary:
         charts = [_band_chart(each.tag, _own_tag(label, each.tag)) for each in series]
         categories.append(Category(title=label, chart=charts, closed=True))
     content = TensorProto(
-        dtype="DT_STRING",
-        string_val=[Layout(category=categories).SerializeToString()],
-        tensor_shape=TensorShapeProto(),
+        dtype="DT_STRING", string_val=[Layout(category=categories).SerializeToString()], tensor_shape=TensorShapeProto()
     )
     about = metadata.create_summary_metadata()
     return Summary(value=[Summary.Value(tag=metadata.CONFIG_SUMMARY_TAG, tensor=content, metadata=about)])

@@ -23,10 +23,7 @@ _Bytes = NDArray[np.uint8]
 _Checksums = NDArray[np.uint32]
 
 _AT_ONCE = 2**18  # bytes, of which the checksums take the twelvefold memory
-_HEADER, _FOOTER = (
-    12,
-    4,
-)  # bytes of a record before its data (length, checksum of the length), and after (checksum)
+_HEADER, _FOOTER = (12, 4)  # bytes of a record before its data (length, checksum of the length), and after (checksum)
 _TIME = slice(1, 9)  # where an event has its wall time
 _BEHIND_TIME = 10  # where it has its step, if that is not 0
 

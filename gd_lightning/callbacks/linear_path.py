@@ -73,13 +73,7 @@ class Optimum(NamedTuple):
 
 @torch.no_grad()
 def least_squares_of(network: LinearRegressor, layer: Standardize | None, samples: Samples) -> Optimum:
-    """Return the least-squares solution of a linear regressor, shared by runs on the same samples.
-
-    Args:
-        network: The regressor, with or without a bias.
-        layer: The layer that standardises its features, if any.
-        samples: The training samples.
-    """
+    """Return the least-squares solution of a linear regressor, shared by runs on the same samples."""
     has_bias, content = network.affine().bias is not None, samples.content
     units = None if layer is None else content_of(layer.mean, layer.scale)
     is_known = content is not None and (units is None) == (layer is None)
@@ -100,11 +94,7 @@ def _least_squares_of(has_bias: bool, layer: Standardize | None, samples: Sample
 class LinearPath:
     """Records parameters and gradients of a linear regressor, in original units.
 
-    Args:
-        module: The module with the network.
-        network: The linear network.
-        loader: The training loader; the least-squares solution is computed if it holds its data in memory.
-        problem: The problem, which may name features and targets.
+    The least-squares solution is computed if the training loader holds its data in memory.
     """
 
     def __init__(

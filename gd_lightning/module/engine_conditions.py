@@ -24,10 +24,7 @@ class Conditions:
 
     Values that an engine reads at each call are not included: parameters, learning rates, momentum buffers.
 
-    Args:
-        trainer: The Trainer.
-        module: The module that it trains.
-        replaceable: Names of methods that may be replaced on the instance of the module.
+    ``replaceable`` are names of methods that may be replaced on the instance of the module.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, replaceable: tuple[str, ...]) -> None:

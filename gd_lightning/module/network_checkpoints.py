@@ -33,11 +33,7 @@ class WeightsError(InputError, RuntimeError):
 
 
 class CheckpointedModule(NetworkModule):
-    """A module that is saved to checkpoints, rebuilt from them, and continues a run exactly.
-
-    Args:
-        network: As :class:`~gd_lightning.RegressionModule` takes it.
-    """
+    """A module that is saved to checkpoints, rebuilt from them, and continues a run exactly."""
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
         super().__init__(network)

@@ -71,10 +71,6 @@ def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def check_checkpoint(checkpoint: Any, path: Path) -> None:
     """Check the entries that every use of a checkpoint needs.
 
-    Args:
-        checkpoint: The checkpoint as read from its file.
-        path: The file, for messages.
-
     Raises:
         InputError: An entry is missing or of another type, an option is not that of the run, or a later version of this
             package wrote the file.
@@ -337,10 +333,7 @@ def check_weights(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool
 def weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> str:
     """Return how weights differ from those of a module, as a part of a sentence; "" if they match.
 
-    Args:
-        own: ``state_dict()`` of the module.
-        given: The weights.
-        strict: Whether all weights must be given, and no others.
+    With ``strict``, all weights of the module must be given, and no others.
     """
     for name, value in own.items():
         if name not in given:

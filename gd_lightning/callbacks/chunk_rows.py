@@ -14,29 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.parameter_columns import LinearPath
 from gd_lightning.engine import Chunk, Record, SaveAt, Trace
+from gd_lightning.records.axes import axes_at
 from gd_lightning.records.columns import are_in
 from gd_lightning.records.history import History
-from gd_lightning.variants import Variant
 
 Column = NDArray[np.float64]
-
-
-def axes_at(variant: Variant, updates_per_epoch: int, epoch: Any, in_epoch: Any) -> dict[str, Any]:
-    """Return the values of the axes for epochs and samples.
-
-    Args:
-        variant: B and N.
-        updates_per_epoch: How many updates an epoch makes in this run.
-        epoch: The present epoch, from 0: a number, or an array of them.
-        in_epoch: Updates made in that epoch.
-    """
-    samples = np.minimum(in_epoch * variant.batch_size, variant.train_samples)
-    return {
-        "epoch": epoch + in_epoch / updates_per_epoch,
-        "samples": epoch * variant.samples_at(updates_per_epoch) + samples,
-    }
 
 
 def add_rows(

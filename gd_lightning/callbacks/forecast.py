@@ -21,8 +21,8 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.callbacks.divergence_cause import KeptWeights, cause_in_curvature
 from gd_lightning.callbacks.history_columns import Measuring
+from gd_lightning.callbacks.predicted_averages import AverageOfRun
 from gd_lightning.callbacks.trainer_info import learning_rate, most_epochs, problem_of
-from gd_lightning.callbacks.weight_averages import AverageOfRun
 from gd_lightning.data import BatchLoader, Samples
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError

@@ -10,8 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from gd_lightning.callbacks.trainer_info import learning_rate, problem_of
-from gd_lightning.random_numbers import start_seed
+from gd_lightning.callbacks.logged_settings import settings_of_run
 from gd_lightning.records.history import History
 from gd_lightning.tracking.mlflow import MLflowWriter
 from gd_lightning.tracking.other_loggers import LoggerWriter
@@ -30,7 +29,7 @@ class RunLoggers:
         updates = float(trainer.estimated_stepping_batches)
         epochs = updates / (1 if variant is None else variant.updates_per_epoch)
         own = named_as_settings(varied)
-        known = _settings(trainer, pl_module, variant) if loggers else {}
+        known = settings_of_run(trainer, pl_module, variant) if loggers else {}
         # A class is better known by its name, as it was given, than by all that it was made with.
         self._settings = known | {name: own[name] for name in own if not isinstance(known.get(name), (int, float, str))}
         self._varied = list(own)
@@ -82,19 +81,3 @@ def end_runs(loggers: Iterable[Logger]) -> None:
             experiment = vars(logger).get("_experiment")  # accessing logger.experiment would start a run
             if experiment is not None:
                 experiment.finish()
-
-
-def _settings(trainer: Trainer, pl_module: LightningModule, variant: Variant | None) -> dict[str, Any]:
-    """Return the settings of a run."""
-    problem = problem_of(trainer)
-    settings = dict(getattr(getattr(trainer, "datamodule", None), "hparams", {}))
-    settings["data_seed"] = settings.pop("seed", None)
-    settings["problem"] = None if problem is None else type(problem).__name__
-    if problem is not None:
-        settings |= {f"problem.{name}": value for name, value in problem.hyperparameters().items()}
-    settings |= pl_module.hparams
-    if variant is not None:
-        settings |= {"variant": variant.name, "batch_size": variant.batch_size}
-    # In a continued run, a scheduler may have changed the learning rate.
-    lr = trainer.optimizers[0].param_groups[0].get("initial_lr", learning_rate(trainer))
-    return {**settings, "lr": float(lr), "seed": start_seed()}

@@ -16,10 +16,10 @@ from torch.optim import Optimizer
 
 from gd_lightning.callbacks.chunk_rows import batch_loss, carried_out
 from gd_lightning.callbacks.forecast import Forecast
-from gd_lightning.callbacks.linear_path import LinearPath
 from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.callbacks.loss_measurements import Measurements, any_is_due, is_due
 from gd_lightning.callbacks.outcome import ending
+from gd_lightning.callbacks.parameter_columns import LinearPath
 from gd_lightning.callbacks.replaced_weights import averages_before, may_replace_weights
 from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.callbacks.run_writer import RunReport
@@ -312,21 +312,6 @@ class HistoryRecorder(Callback):
         assert self.report is not None
         self._recording = False
         self.report.finish(trainer, self.history, outcome, reason, self._weights, _forecast_among(trainer))
-
-
-def recorder_before(trainer: Trainer, callback: Callback) -> HistoryRecorder:
-    """Return the recorder that a callback reads.
-
-    Raises:
-        InputError: No recorder comes before it among the callbacks of the Trainer.
-    """
-    for earlier in callbacks_of(trainer, Callback):
-        if isinstance(earlier, HistoryRecorder):
-            return earlier
-        if earlier is callback:
-            break
-    name = type(callback).__name__
-    raise InputError(f"cannot use {name}, because no HistoryRecorder comes before it; put one first in callbacks")
 
 
 def _history_of(record: Mapping[str, Any]) -> History:

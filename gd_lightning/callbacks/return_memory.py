@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gd_lightning.memory import forget_code, return_free_memory
+from gd_lightning.free_memory import forget_code, return_free_memory
 
 _SECONDS = 5.0
 

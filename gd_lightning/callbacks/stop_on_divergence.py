@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gd_lightning.callbacks.chunk_rows import carried_out
-from gd_lightning.callbacks.recorder import recorder_before
+from gd_lightning.callbacks.recorder_lookup import recorder_before
 from gd_lightning.engine import ChunkRequest, DivergenceCheck, Trace
 from gd_lightning.errors import InputError
 from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, UPDATES_BETWEEN_CHECKS

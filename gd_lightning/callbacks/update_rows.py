@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gd_lightning.callbacks.chunk_rows import Begin, ChunkRows, add_rows, axes_at
-from gd_lightning.callbacks.linear_path import LinearPath
+from gd_lightning.callbacks.chunk_rows import Begin, ChunkRows, add_rows
+from gd_lightning.callbacks.parameter_columns import LinearPath
 from gd_lightning.callbacks.row_limit import RowLimit
 from gd_lightning.callbacks.trainer_info import learning_rate
 from gd_lightning.engine import Chunk, SaveAt, Trace
 from gd_lightning.measures import Stopwatch
+from gd_lightning.records.axes import AXES, axes_at
 from gd_lightning.records.columns import union
-from gd_lightning.records.history import AXES, History
+from gd_lightning.records.history import History
 from gd_lightning.variants import Variant
 
 _PENDING = 2_000  # updates whose tensors are kept before they are turned into numbers

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from gd_lightning.callbacks import EndedBySignal, raise_for_signal
 from gd_lightning.cli.command import Command
+from gd_lightning.cli.error_messages import cause_of, one_line, way_out, where_it_failed
 from gd_lightning.cli.exit_codes import BAD_INPUT, COMPLETED, CTRL_C, DIVERGED, FAILED
 from gd_lightning.cli.first_process import is_first_process
 from gd_lightning.cli.framework_messages import quiet
@@ -22,18 +21,10 @@ from gd_lightning.cli.process_state import process_left_as_it_was
 from gd_lightning.cli.processes import are_together, first_failure
 from gd_lightning.cli.program import Program, speaker
 from gd_lightning.cli.subcommands.extensions import call, classes_of
-from gd_lightning.errors import InputError, first_line
-from gd_lightning.escaping import visible
-from gd_lightning.module.library_errors import LoggingError
-from gd_lightning.module.origin_of_code import place_of_ones_own
+from gd_lightning.errors import InputError
 from gd_lightning.records.history import Outcome
 from gd_lightning.signals import handled_by, name_of
-from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memory
-from gd_lightning.tracking.atomic_writes import write_text
-from gd_lightning.tracking.run_directory import claim_file
-
-_LONGEST = 600  # characters of a message
-_BRIEF = 150  # characters of the message of an unexpected error
+from gd_lightning.torch_internals import is_loss_of_a_process
 
 
 def execute(args: list[str], begun: float, program: Program) -> int:
@@ -63,10 +54,10 @@ def _execute(args: list[str], begun: float, program: Program) -> int:
     except InputError as error:
         return _say(str(error), BAD_INPUT, speaks)
     except OSError as error:
-        return _say(f"cannot continue, because of {_where(error)}; {_way_out(error)}", FAILED)
+        return _say(f"cannot continue, because of {where_it_failed(error)}; {way_out(error)}", FAILED)
     except Exception as error:
         return _say(
-            f"cannot continue, because {_cause(error, made)}", FAILED, is_consequence=is_loss_of_a_process(error)
+            f"cannot continue, because {cause_of(error, made)}", FAILED, is_consequence=is_loss_of_a_process(error)
         )
     finally:
         _leave_process_group()
@@ -85,52 +76,8 @@ def _say(message: str, code: int, speaks: bool = True, is_consequence: bool = Fa
     if is_failure and (failed_first := first_failure(code, is_consequence)) is not None:
         return failed_first
     if speaks or (is_failure and are_together()):
-        print(f"{speaker()}: {_one_line(message)}", file=sys.stderr)
+        print(f"{speaker()}: {one_line(message)}", file=sys.stderr)
     return code
-
-
-def _cause(error: Exception, made: list[Path]) -> str:
-    """Return the reason why a run failed, and what to do."""
-    if is_short_of_memory(error):
-        return "there is not enough memory; give a smaller data.micro_batch_size, fewer samples, or a smaller network"
-    if is_loss_of_a_process(error):
-        return "another process of the run ended; continue with --ckpt_path and the directory of the run"
-    if isinstance(error, LoggingError):
-        return str(error)
-    place = place_of_ones_own(error)
-    whose = f"a fault in {place}, which is not part of this program" if place else "a fault of this program"
-    return f"of {whose} ({type(error).__name__}: {first_line(error)[:_BRIEF]}); {_saved(error, made)}"
-
-
-def _saved(error: Exception, made: list[Path]) -> str:
-    """Write a traceback into the run's directory, or else the current one; return a phrase with its path."""
-    directory = next((path for path in reversed(made) if path.is_dir()), Path())
-    try:
-        file = claim_file(directory, "traceback", ".txt")
-        write_text(file, "".join(traceback.format_exception(error)))
-    except OSError as full:
-        return f"its traceback could not be written, because of {_where(full)}"
-    return f"the traceback is in {file}"
-
-
-def _one_line(message: str) -> str:
-    """Return a message without line breaks and control characters, shortened in the middle if it is very long."""
-    line = visible(" ".join(message.split()))
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
-
-
-def _where(error: OSError) -> str:
-    reason = error.strerror or str(error)
-    return f"{reason.lower()}: {error.filename}" if error.filename else reason.lower()
-
-
-def _way_out(error: OSError) -> str:
-    kept = "what was finished before is kept"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{kept}: free disk space, then repeat the command; continue a run with --ckpt_path and its directory"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{kept}; choose another directory with --trainer.default_root_dir"
-    return kept
 
 
 def _leave_process_group() -> None:

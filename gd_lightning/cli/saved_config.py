@@ -12,7 +12,8 @@ from gd_lightning.callbacks.logger_directory import directory_of
 from gd_lightning.errors import InputError
 from gd_lightning.lightning_internals import has_version, next_version, set_version
 from gd_lightning.tracking.atomic_writes import write_text
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, remember
+from gd_lightning.tracking.last_checkpoint_path import remember
+from gd_lightning.tracking.run_directory import CONFIG, LOGS
 from gd_lightning.tracking.run_files import with_header
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gd_lightning.data.order import EpochOrder, Order, uses_stored_order
+from gd_lightning.data.process_shares import share_of
 from gd_lightning.data.samples import PIECE, Samples
 from gd_lightning.engine import Chunk, ChunkSource
 from gd_lightning.engine.drawn_orders import prepare_to_draw
@@ -97,7 +98,8 @@ class BatchLoader(DataLoader[Pair]):
             x, y = self.samples.take(slice(begin, end) if rows is None else rows[begin:end])
             for update in range(first, last):
                 self._consumed = variant.samples_at(update + 1)
-                part = slice(*self._share(variant.samples_at(update) - begin, self._consumed - begin))
+                of_batch = variant.samples_at(update) - begin, self._consumed - begin
+                part = slice(*share_of(*of_batch, self.rank, self.world_size))
                 yield (x[part].clone(), y[part].clone()) if is_gathered else (x[part], y[part])
 
     def _chunks(
@@ -140,18 +142,13 @@ class BatchLoader(DataLoader[Pair]):
 
     def _micro_batches(self, rows: Tensor | None, begin: int, end: int) -> MicroBatches:
         assert self.micro_batch_size is not None
-        first, last = self._share(begin, end)
+        first, last = share_of(begin, end, self.rank, self.world_size)
 
         def take(start: int, stop: int) -> Pair:
             where = slice(first + start, first + stop)
             return self.samples.take(where if rows is None else rows[where])
 
         return MicroBatches(take, last - first, self.micro_batch_size)
-
-    def _share(self, start: int, stop: int) -> tuple[int, int]:
-        """Return this process's contiguous part of the samples from start to stop, as start and stop."""
-        size = stop - start
-        return start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size
 
     def state_dict(self) -> dict[str, int]:
         """Return how many samples of the present epoch are consumed."""

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
-from gd_lightning.data.placement import device_of, model_of, placed, process_of, samples_at_once
+from gd_lightning.data.placement import device_of, model_of, placed, samples_at_once
 from gd_lightning.data.problem_data import ProblemDataModule
+from gd_lightning.data.process_shares import process_of
 from gd_lightning.data.samples import Samples
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.lightning_internals import frame_without_callers, give_advice_on_workers, leave_out_advice_on_workers

@@ -1,4 +1,4 @@
-"""Precision, device and process of the samples of a run, and how many are processed at once."""
+"""Precision and device of the samples of a run, and how many are processed at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from gd_lightning.data.samples import Samples
-from gd_lightning.errors import InputError
-from gd_lightning.lightning_internals import injects_samplers
-from gd_lightning.memory import free_memory
+from gd_lightning.free_memory import free_memory
 
 # Activations of the widest layer that are computed at a time. On a CPU, parts that fit in its cache are several times
 # faster than large batches; a GPU needs more to be busy.
@@ -30,22 +28,6 @@ def precision_of(trainer: Trainer | None) -> torch.dtype:
     if trainer is None:
         return torch.get_default_dtype()
     return torch.float64 if trainer.precision == "64-true" else torch.float32
-
-
-def process_of(trainer: Trainer | None) -> tuple[int, int]:
-    """Return rank and world size.
-
-    Raises:
-        InputError: The Trainer would also split batches among processes.
-    """
-    if trainer is None or trainer.world_size == 1:
-        return 0, 1
-    if injects_samplers(trainer):
-        raise InputError(
-            f"cannot share batches among {trainer.world_size} processes while Lightning shards them a second time; "
-            "give Trainer(use_distributed_sampler=False)"
-        )
-    return trainer.global_rank, trainer.world_size
 
 
 def loaded(parts: tuple[Samples, ...], trainer: Trainer | None, most: int | None) -> tuple[Samples, ...]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.data.lost_digits import check_digits
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import has_squares, in_float64
+from gd_lightning.memory_checks import WithinFreeMemory
 from gd_lightning.micro_batches import Pair
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.default_learning_rate import default_lr
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
@@ -24,7 +25,6 @@ from gd_lightning.problems import Problem, ProblemLike, SteepLine, as_problem
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.similar_options import similar_option
 from gd_lightning.threads import one_thread_if_forked
-from gd_lightning.update_rule import default_lr
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     # Small problems are many times faster on the CPU.

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning.affine import Affine
-from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.errors import InputError
+from gd_lightning.memory_checks import WithinFreeMemory
 from gd_lightning.models.regressors import LinearRegressor
 from gd_lightning.random_numbers import DrawnFrom
 

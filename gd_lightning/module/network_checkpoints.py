@@ -22,7 +22,8 @@ from gd_lightning.module.checkpoints import (
 from gd_lightning.module.network import NetworkFactory, NetworkModule
 from gd_lightning.module.resume import resume_position, save_position, settle_position
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_weights, weights_mismatch
+from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, damage_told
+from gd_lightning.tracking.schema import MismatchError
 
 _GIVEN_NETWORK, _COLUMNS = "given_network", "gd_lightning_columns"  # keys of checkpoints
 _Module = TypeVar("_Module", bound="CheckpointedModule")
@@ -61,7 +62,7 @@ class CheckpointedModule(NetworkModule):
                 )
         self._take_standardization(state_dict)
         self._start, self._configured = None, self.network is not None
-        if mismatch := weights_mismatch(self.state_dict(), state_dict, strict):
+        if mismatch := _weights_mismatch(self.state_dict(), state_dict, strict):
             raise WeightsError(f"cannot load these weights, because {mismatch}; give those of such a model")
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -146,7 +147,9 @@ class CheckpointedModule(NetworkModule):
             if floating:
                 self.to(floating[0])
             return
-        check_weights(self.state_dict(), state, self.strict_loading, checkpoint_path(self._trainer))
+        with damage_told(checkpoint_path(self._trainer)):
+            if mismatch := _weights_mismatch(self.state_dict(), state, self.strict_loading):
+                raise MismatchError(mismatch)
         if self.trainer.precision == "64-true":
             self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
 
@@ -181,3 +184,26 @@ class CheckpointedModule(NetworkModule):
 
     def _note_metrics(self) -> None:
         self._stop_metrics = dict(self.trainer.callback_metrics)
+
+
+def _weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> str:
+    """Return how weights differ from those of a module, as a part of a sentence; "" if they match.
+
+    Args:
+        own: ``state_dict()`` of the module.
+        given: The weights.
+        strict: Whether all weights must be given, and no others.
+    """
+    for name, value in own.items():
+        if name not in given:
+            if strict:
+                return f"the weights {name} are missing"
+        elif isinstance(value, Tensor):
+            other = given[name]
+            if not isinstance(other, Tensor):
+                return f"the weights {name} are not a tensor"
+            if other.shape != value.shape:
+                return f"the weights {name} are of shape {tuple(other.shape)}, and the model has {tuple(value.shape)}"
+            if other.is_floating_point() != value.is_floating_point() or other.is_complex() != value.is_complex():
+                return f"the weights {name} are of type {other.dtype}, and the model has {value.dtype}"
+    return f"the model has no weights {next(iter(set(given) - set(own)))}" if strict and set(given) - set(own) else ""

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from gd_lightning.allocations import check_state_fits
 from gd_lightning.errors import InputError, first_line
+from gd_lightning.memory_checks import check_state_fits
 from gd_lightning.module.options import ClassSpec
 from gd_lightning.update_rule import UpdateRule
 

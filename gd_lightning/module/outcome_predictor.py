@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.allocations import check_fits
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
+from gd_lightning.memory_checks import check_fits
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import LinearRegressor, Standardize, set_parameters
 from gd_lightning.module.initial_weights import in_original_units, of_network

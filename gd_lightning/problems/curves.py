@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gd_lightning.allocations import WithinFreeMemory
+from gd_lightning.memory_checks import WithinFreeMemory
 from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gd_lightning.affine import Affine
-from gd_lightning.allocations import WithinFreeMemory
 from gd_lightning.errors import InputError
+from gd_lightning.memory_checks import WithinFreeMemory
 from gd_lightning.problems.problem import Problem, check_count, check_noise
 
 

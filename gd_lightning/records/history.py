@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gd_lightning.errors import InputError
+from gd_lightning.records.axes import AXES
 from gd_lightning.records.columns import Column, union
 from gd_lightning.records.csv_columns import read_csv, to_csv
 from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.lazy_table import LazyTable
 
-AXES = ("update", "epoch", "samples", "seconds")
 LEADING_COLUMNS = (*AXES, "train_loss", "batch_loss", "lr")
 PREDICTED = "train_loss_predicted"  # the column beside train_loss, where a theory predicts it
 BY_UPDATE = "train_loss_by_update"

@@ -28,8 +28,8 @@ from gd_lightning.theory.full_batch import largest_stable_lr as largest_stable_l
 from gd_lightning.theory.full_batch import predicted_losses as predicted_losses
 from gd_lightning.theory.full_batch import updates_to_excess as updates_to_excess
 from gd_lightning.theory.local_curvature import LocalCurvature as LocalCurvature
-from gd_lightning.theory.local_curvature import LocalOutcome as LocalOutcome
-from gd_lightning.theory.local_curvature import LocalVerdict as LocalVerdict
+from gd_lightning.theory.local_outcome import LocalOutcome as LocalOutcome
+from gd_lightning.theory.local_outcome import LocalVerdict as LocalVerdict
 from gd_lightning.theory.network_curvature import NetworkLoss as NetworkLoss
 from gd_lightning.theory.numerics.subsampling import drawn_evenly as drawn_evenly
 from gd_lightning.theory.outcome_map import Boundaries as Boundaries

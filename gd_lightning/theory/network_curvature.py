@@ -27,14 +27,8 @@ Pieces = Callable[[], Iterable[Pair]]
 
 
 _MOST_PRODUCTS = 200  # with the Hessian, in search of its largest eigenvalue
-
-
 _FEWEST_PRODUCTS = 10
-
-
 _NUMBERS_KEPT = 2**27  # in the vectors of that search, which are all kept
-
-
 _PRODUCTS_OF_SAMPLES = 60  # with the Hessian of each sample, in search of its largest eigenvalue
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.run_directory import CHECKPOINTS, LAST_CHECKPOINT, SUMMARY, last_checkpoint
+from gd_lightning.tracking.last_checkpoint_path import last_checkpoint
+from gd_lightning.tracking.run_directory import CHECKPOINTS, LAST_CHECKPOINT, SUMMARY
 from gd_lightning.tracking.run_files import read_summary
 
 _BEST = "best"  # the name of the best checkpoint: alone of the newest run, or after the directory of a run

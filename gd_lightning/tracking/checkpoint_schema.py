@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from gd_lightning.errors import InputError
-from gd_lightning.records.history import AXES, Outcome
+from gd_lightning.records.axes import AXES
+from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.checkpoint_file import way_out
 from gd_lightning.tracking.schema import (
     VERSION,
@@ -78,7 +79,7 @@ def check_checkpoint(checkpoint: Any, path: Path) -> None:
     said = checkpoint.get(_KEY) if isinstance(checkpoint, Mapping) else None
     version = said.get("version") if isinstance(said, Mapping) else None
     refuse_later(version, f"use the checkpoint {path}", f", or {way_out(path)}")
-    with _told(path):
+    with damage_told(path):
         _FOR_ANY_USE(checkpoint, "")
         for name, options in checkpoint.get(_KEY, {}).get("options", {}).items():
             _check_options(checkpoint.get(name, {}), options, name)
@@ -106,7 +107,7 @@ def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: An entry is missing or of another type.
     """
-    with _told(path):
+    with damage_told(path):
         _TO_CONTINUE(checkpoint, "")
         said = checkpoint.get(_KEY)
         # A later version of Lightning brings the parts of an earlier one to the build of its own.
@@ -125,7 +126,7 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: An option is a tensor, or a limit of the run is no number.
     """
-    with _told(path):
+    with damage_told(path):
         for name in _OPTIONS:
             plain(checkpoint.get(name, {}), name)
         _LIMITS(checkpoint, "")
@@ -133,12 +134,12 @@ def check_options_in(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 def check_state(state: Any, new: Any, where: str, path: Path) -> None:
     """Check a state in a checkpoint against the state of a new object of the same class."""
-    with _told(path):
+    with damage_told(path):
         like(state, new, where)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def damage_told(path: Path) -> Iterator[None]:
     """Turn a mismatch into an error that names the checkpoint, and what to do."""
     try:
         yield
@@ -321,30 +322,3 @@ _TO_CONTINUE = fields(
         _FORECAST: fields({"start": tensor, "said": _said}),
     },
 )
-
-
-def check_weights(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool, path: Path) -> None:
-    """Check the weights of a checkpoint against those of a module; arguments as for :func:`weights_mismatch`."""
-    with _told(path):
-        if mismatch := weights_mismatch(own, given, strict):
-            raise MismatchError(mismatch)
-
-
-def weights_mismatch(own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> str:
-    """Return how weights differ from those of a module, as a part of a sentence; "" if they match.
-
-    With ``strict``, all weights of the module must be given, and no others.
-    """
-    for name, value in own.items():
-        if name not in given:
-            if strict:
-                return f"the weights {name} are missing"
-        elif isinstance(value, Tensor):
-            other = given[name]
-            if not isinstance(other, Tensor):
-                return f"the weights {name} are not a tensor"
-            if other.shape != value.shape:
-                return f"the weights {name} are of shape {tuple(other.shape)}, and the model has {tuple(value.shape)}"
-            if other.is_floating_point() != value.is_floating_point() or other.is_complex() != value.is_complex():
-                return f"the weights {name} are of type {other.dtype}, and the model has {value.dtype}"
-    return f"the model has no weights {next(iter(set(given) - set(own)))}" if strict and set(given) - set(own) else ""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.other_loggers import LoggerWriter
+from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.tracking.yaml_and_json import flat
 
 _LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
+_LONGEST_NAME = 200  # characters of a metric; MLflow takes 250
+_REFUSED_IN_NAMES = re.compile(r"[^a-zA-Z0-9_. -]")
 
 
 class MLflowWriter(LoggerWriter):
@@ -25,6 +29,7 @@ class MLflowWriter(LoggerWriter):
 
     def __init__(self, logger: Any, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:
         self._mlflow, self._run_id = logger.experiment, logger.run_id
+        self._names: dict[str, str] = {}
         known = self._mlflow.get_run(self._run_id).data.params
         given = {name: str(value) for name, value in flat(settings, "/") if value is not None}
         for name, value in given.items():
@@ -35,7 +40,16 @@ class MLflowWriter(LoggerWriter):
                 )
         new = {name: value for name, value in given.items() if name not in known}
         rows = self._mlflow.get_metric_history(self._run_id, "samples") if known else []
-        super().__init__(logger, updates, epochs, new, {row.step for row in rows}, plain_names=True)
+        super().__init__(logger, updates, epochs, new, {row.step for row in rows})
 
     def _write_outcome(self, outcome: str) -> None:
         self._mlflow.set_tag(self._run_id, "outcome", outcome)
+
+    def _names_of(self, metrics: Iterable[str]) -> Mapping[str, str]:
+        """Return unique names of metrics without other characters; the same metrics always get the same names."""
+        taken = self._names.values()
+        for name in metrics:
+            if name not in self._names:
+                plain = _REFUSED_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
+                self._names[name] = first_free(plain, lambda candidate: candidate in taken)
+        return self._names

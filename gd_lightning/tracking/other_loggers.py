@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from gd_lightning.records.history import History, Outcome
-from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.tracking.thinned_rows import LoggedRows
-
-_LONGEST = 200  # characters of a name; MLflow takes 250
 
 
 class LoggerWriter:
@@ -22,7 +18,6 @@ class LoggerWriter:
         epochs: Expected number of epochs; infinite if unknown.
         settings: The settings of the run.
         written: Updates whose rows the logger already has, from before the run was continued.
-        plain_names: Whether the logger accepts only Latin letters, digits and ``_ . -`` in names of metrics.
     """
 
     def __init__(
@@ -32,12 +27,10 @@ class LoggerWriter:
         epochs: float,
         settings: Mapping[str, Any],
         written: Collection[int] = (),
-        plain_names: bool = False,
     ) -> None:
         self._logger, self._written = logger, written
         self.rows = LoggedRows(updates, epochs)
         """Which rows are written."""
-        self._names: dict[str, str] | None = {} if plain_names else None
         logger.log_hyperparams({name: value for name, value in settings.items() if value is not None})
 
     def write_new(self, history: History, to_the_end: bool = False) -> None:
@@ -59,15 +52,9 @@ class LoggerWriter:
         self._logger.log_hyperparams({"outcome": outcome})
 
     def _log(self, metrics: Mapping[str, float], step: int, prefix: str = "") -> None:
-        names = dict(zip(metrics, metrics, strict=True)) if self._names is None else self._plain(metrics)
+        names = self._names_of(metrics)
         self._logger.log_metrics({prefix + names[name]: value for name, value in metrics.items()}, step=step)
 
-    def _plain(self, names: Iterable[str]) -> Mapping[str, str]:
-        """Return unique names of metrics without other characters; the same metrics always get the same names."""
-        assert self._names is not None
-        taken = self._names.values()
-        for name in names:
-            if name not in self._names:
-                plain = re.sub(r"[^a-zA-Z0-9_. -]", "_", name)[:_LONGEST]
-                self._names[name] = first_free(plain, lambda candidate: candidate in taken)
-        return self._names
+    def _names_of(self, metrics: Iterable[str]) -> Mapping[str, str]:
+        """Return the names under which metrics are logged; a logger that refuses some characters has others."""
+        return {name: name for name in metrics}

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gd_lightning.errors import InputError
-from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.variants import Variant
 
 HISTORY, SUMMARY, CURVES, CONFIG, CHECKPOINTS = (
@@ -29,7 +28,6 @@ LOGS = "lightning_logs"
 SWEEPS = "lightning_sweeps"
 """Where the files of TensorBoard of sweeps are, beside those of runs."""
 
-_ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
 
 _TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
 _LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
@@ -175,35 +173,6 @@ def is_name_of_a_directory(name: str) -> bool:
     short = (part.encode("utf-8")[:_LONGEST_NAME].decode("utf-8", "ignore") for part in parts)
     is_one = Path(*(part for part in short if part not in ("", ".", ".."))) == Path(name)
     return is_one and (os.name != "nt" or inside(Path(), name) == Path(name))
-
-
-def remember(directory: Path, logs: Path) -> None:
-    """Let :func:`last_checkpoint` find a run that is not in the directory of runs."""
-    if directory.resolve().parent != logs.resolve():
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / _ELSEWHERE).open("a", encoding="utf-8") as file:
-            file.write(f"{directory.resolve()}\n")
-
-
-def forget(directory: Path, logs: Path) -> None:
-    """Undo :func:`remember`, for a run whose files are removed."""
-    with contextlib.suppress(OSError, ValueError):
-        file = logs / _ELSEWHERE
-        lines = file.read_text(encoding="utf-8").splitlines()
-        others = [line for line in lines if line != str(directory.resolve())]
-        if others:
-            write_text(file, "".join(f"{line}\n" for line in others))
-        else:
-            file.unlink()
-
-
-def last_checkpoint(logs: Path) -> Path | None:
-    """Return the last checkpoint of the newest run, in the directory of runs or elsewhere; None if there is no run."""
-    checkpoints = list(logs.glob(f"*/{LAST_CHECKPOINT}"))
-    with contextlib.suppress(OSError, ValueError):
-        lines = set((logs / _ELSEWHERE).read_text(encoding="utf-8").splitlines())
-        checkpoints += [file for line in lines if (file := Path(line) / LAST_CHECKPOINT).is_file()]
-    return max(checkpoints, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def as_path(given: object) -> Path:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import numpy as np
 
 from gd_lightning.escaping import in_one_line
 from gd_lightning.records.history import BY_UPDATE, LEADING_COLUMNS, PREDICTED, History, Outcome
@@ -203,32 +200,6 @@ def _measured(
     return train_loss, {name: value for name, value in values.items() if not name.startswith(FINAL)}, earlier
 
 
-def milestones(epochs: int) -> list[int]:
-    """Choose epochs to print: all of a short run, else 0, 1, 2, 5, 10, 20, 50, ... and the last.
-
-    Example:
-        >>> milestones(100)
-        [0, 1, 2, 5, 10, 20, 50, 100]
-    """
-    if epochs <= _FEW_EPOCHS:
-        return list(range(epochs + 1))
-    steps = (mantissa * 10**power for power in range(int(math.log10(epochs)) + 1) for mantissa in (1, 2, 5))
-    return [0, *(step for step in steps if step < epochs), epochs]
-
-
-def epoch_table(history: History, names: Sequence[str]) -> str:
-    """Return a table of measured columns at the ends of epochs, with epoch 0 before the first update."""
-    measured = history.measured("train_loss")
-    epochs = history["epoch"][measured]
-    is_end = epochs == np.floor(epochs)
-    shown_epochs = milestones(int(epochs[is_end][-1])) if is_end.any() else []
-    rows = list(history.rows_at(measured[is_end & np.isin(epochs, shown_epochs)]))
-    shown = [name for name in names if any(name in row for row in rows)]
-    cells = [["epoch", *shown]]
-    cells += [[str(int(row["epoch"])), *(number(row.get(name)) for name in shown)] for row in rows]
-    return aligned(cells)
-
-
 def number(value: float | None) -> str:
     """Return a number with eight significant digits as text; "" for a missing one."""
     return "" if value is None else f"{value:.8g}"
@@ -309,7 +280,6 @@ def _with_update(summary: RunSummary, name: str) -> str:
 
 
 _SHOWN_PARAMETERS = 12
-_FEW_EPOCHS = 20  # of a run that prints all of them
 _MARK = " (not determined)"
 
 

@@ -9,7 +9,7 @@ from tests.advice.messages import messages
 EXEMPT = {
     "as arguments; give a list of texts": "tests/cli/test_one_line.py",
     "there is not enough memory; give a smaller data.micro_batch_size": "would need more memory than there is",
-    "of memory are free; use a smaller network, or SGD without": "tests/test_allocations.py",
+    "of memory are free; use a smaller network, or SGD without": "tests/test_memory_checks.py",
     "the program ffmpeg is not installed; use html or gif": "there may be one: tests/plots/test_animation.py",
     "because ffmpeg refuses to ({}); use .html or .gif": "needs an ffmpeg that fails: tests/plots/test_animation.py",
     "{}; choose another directory with --trainer.default_root_dir": "needs another user: tests/cli/test_faults.py",

@@ -11,7 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from gd_lightning import HistoryRecorder, InputError, RegressionDataModule, RegressionModule
-from gd_lightning.callbacks import linear_path
+from gd_lightning.callbacks import parameter_columns
+from gd_lightning.callbacks.least_squares import Optimum, least_squares_of
 from gd_lightning.problems import Arrays, ExamScores, NoisyLine, Parabola, Problem, SteepLine
 from gd_lightning.records.history import BY_UPDATE, History
 from gd_lightning.tracking.thinned_rows import LoggedRows
@@ -69,12 +70,11 @@ def test_the_curve_at_every_update_is_the_measured_train_loss(name: str, make_tr
 def test_it_is_computed_when_somebody_reads_it(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def solved(*given: Any) -> linear_path.Optimum:
+    def solved(*given: Any) -> Optimum:
         calls.append(1)
-        return least_squares(*given)
+        return least_squares_of(*given)
 
-    least_squares = linear_path.least_squares_of
-    monkeypatch.setattr(linear_path, "least_squares_of", solved)
+    monkeypatch.setattr(parameter_columns, "least_squares_of", solved)
     recorder, data = HistoryRecorder(), RegressionDataModule(SteepLine(), batch_size=1)
     make_trainer(callbacks=[recorder], max_epochs=2).fit(RegressionModule(lr=0.01), data)
     assert not calls

@@ -63,7 +63,7 @@ def test_on_the_command_line(
 
 def test_a_plan_of_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(950, 950)).astype(np.float32)
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: 6.9e7)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: 6.9e7)
     with pytest.raises(InputError, match=r"cannot predict with 951 parameters, .* of memory at least"):
         plan((x, x[:, :1]))
     assert plan((x[:, :20], x[:, :1]), epochs=2).rows

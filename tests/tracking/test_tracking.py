@@ -9,8 +9,9 @@ import pytest
 
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.atomic_writes import write_json, write_text
+from gd_lightning.tracking.epoch_table import epoch_table, milestones
 from gd_lightning.tracking.run_directory import claim_directory, claim_file, free_name, run_name
-from gd_lightning.tracking.summary import epoch_table, milestones, run_card, run_report, summarize
+from gd_lightning.tracking.summary import run_card, run_report, summarize
 from gd_lightning.variants import Variant
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from gd_lightning.default_learning_rate import DEFAULT_LR, default_lr
 from gd_lightning.errors import InputError
 from gd_lightning.models import standardized_by
-from gd_lightning.update_rule import DEFAULT_LR, default_lr
 
 
 def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], default: object) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # documented, yet not exported
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from gd_lightning.cli.options.base_configs import check_base, merged
 from gd_lightning.cli.options.config_text import MODE, read, register
 from gd_lightning.cli.options.examples import EXAMPLES
 from gd_lightning.cli.options.jsonargparse_errors import plain, with_hint
@@ -111,23 +112,12 @@ class Parser(LightningArgumentParser):
         except ConfigError as error:
             raise InputError(f"cannot read the config, because {error}; correct it") from error
         _refuse_no_mapping(self, config)
-        if (below := config.pop("config", None)) is not None:
-            return self._layered(shipped_config(below), yaml.safe_dump(config, sort_keys=False))
+        if (base := config.pop("config", None)) is not None:
+            return merged(self, shipped_config(base), yaml.safe_dump(config, sort_keys=False))
         if _drop_empty_sections(self, config):
             content = yaml.safe_dump(config, sort_keys=False)
         parsed: Namespace = super().parse_string(content, *args, **kwargs)
         return parsed
-
-    def _layered(self, *configs: str) -> Namespace:
-        """Return several configs merged into one, in which later ones take precedence, as after ``--config``.
-
-        jsonargparse would leave out the sections of a config that is named in another one where both have them.
-        """
-        values = Namespace()
-        for config in configs:
-            ActionConfigFile.apply_config(self, values, "config", config)
-        del values["config"]
-        return values
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error that the command line prints in one line; that of a nested class tells it to its parent.
@@ -157,8 +147,8 @@ def _refuse_no_mapping(parser: LightningArgumentParser, config: object, section:
             raise InputError(f"cannot use {name!r} as an option in {what}; see --help for the options")
         if section.endswith("model.") and name in ("optimizer", "lr_scheduler"):
             raise InputError(f"cannot use {section}{name} in the config; give it as {name}, beside model")
-        if name == "config" and not isinstance(value, str):
-            raise InputError(f"cannot use {value!r} as config in {what}; give the path of another config")
+        if name == "config":
+            check_base(value, what)
         if name == "subcommand" and subcommands and value not in subcommands:
             raise InputError(f"there is no subcommand {value!r}; use one of {', '.join(subcommands)}")
         if name in subcommands:

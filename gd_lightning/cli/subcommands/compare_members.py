@@ -19,6 +19,7 @@ from gd_lightning.cli.options.parser import Parser
 from gd_lightning.cli.subcommands.compare_directory import CLAIMS, is_finished
 from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.terminal import say
+from gd_lightning.default_learning_rate import DEFAULT_LR, default_lr
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import best_lr
 from gd_lightning.experiments.comparison.members import (
@@ -37,7 +38,6 @@ from gd_lightning.tracking.locks import claimed
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 from gd_lightning.tracking.run_reader import read_run
 from gd_lightning.tracking.yaml_and_json import plain_copy
-from gd_lightning.update_rule import DEFAULT_LR, default_lr
 from gd_lightning.variants import BatchSize, Variant
 
 

@@ -41,8 +41,9 @@ from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.module.optimizer_trial import make_trial_step
 from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
+from gd_lightning.tracking.epoch_table import epoch_table
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
-from gd_lightning.tracking.summary import epoch_table, run_report
+from gd_lightning.tracking.summary import run_report
 
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 _LITTLE = 10.0  # seconds of training; the files of a run are kept if an error in its options ends it later

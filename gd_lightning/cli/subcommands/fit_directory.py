@@ -15,8 +15,9 @@ from gd_lightning.cli.saved_config import RunLogger, settle_version
 from gd_lightning.errors import InputError
 from gd_lightning.module.library_errors import refusals_of
 from gd_lightning.tracking.checkpoint_file import clear_parts
+from gd_lightning.tracking.last_checkpoint_path import forget
 from gd_lightning.tracking.locks import held
-from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, forget, missing_directories, remove_empty
+from gd_lightning.tracking.run_directory import EVENTS, LOGS, claim_directory, missing_directories, remove_empty
 
 
 class FitFiles:

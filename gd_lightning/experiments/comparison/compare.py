@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
+from gd_lightning.default_learning_rate import default_lr
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.comparison.members import (
@@ -40,7 +41,6 @@ from gd_lightning.module.library_errors import GivenClasses
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import Problem, ProblemLike
 from gd_lightning.tracking.run_directory import as_directory
-from gd_lightning.update_rule import default_lr
 from gd_lightning.variants import BatchSize
 
 _SECTIONS = ("data", "model", "trainer")

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gd_lightning.allocations import check_fits
+from gd_lightning.default_learning_rate import DEFAULT_LR
 from gd_lightning.errors import InputError
+from gd_lightning.memory_checks import check_fits
 from gd_lightning.tracking.run_directory import first_free
-from gd_lightning.update_rule import DEFAULT_LR
 from gd_lightning.variants import BatchSize
 
 Setting = dict[str, Any]

@@ -28,8 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.allocations import check_fits
-from gd_lightning.callbacks.linear_path import least_squares_of
+from gd_lightning.callbacks.least_squares import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
 from gd_lightning.engine import (
@@ -44,6 +43,7 @@ from gd_lightning.experiments.sweeps.ranges import Given
 from gd_lightning.experiments.sweeps.report import SweepReport, save_runs
 from gd_lightning.experiments.sweeps.training import Progress, train_members
 from gd_lightning.float64 import NOT_COMPUTABLE, PRECISIONS, precision_of_run
+from gd_lightning.memory_checks import check_fits
 from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import (
     RegressionModule,

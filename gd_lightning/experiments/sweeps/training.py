@@ -49,8 +49,6 @@ Progress = Callable[[int], object]
 
 
 _PARTS = 32  # at most, that runs are trained in by an executor; more than most machines have cores
-
-
 _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")
 
 

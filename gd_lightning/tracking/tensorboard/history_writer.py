@@ -22,21 +22,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from gd_lightning.errors import DataWarning, first_line
-from gd_lightning.records.history import AXES, History, Outcome
+from gd_lightning.records.axes import AXES
+from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import EVENTS
+from gd_lightning.tracking.tensorboard.custom_scalars import LAYOUT
 from gd_lightning.tracking.tensorboard.hparams import hparams_of
 from gd_lightning.tracking.tensorboard.scalar_records import Scalars, add_scalars
 from gd_lightning.tracking.thinned_rows import LoggedRows
 
 _OWN_TAGS = ("updates/", "samples/", "epochs/", "microseconds/", "final/", "run card/", "_hparams_/")
-
-# Of the Custom Scalars tab, which draws several tags of a run into one chart: a chart an axis.
-_LAYOUT = {
-    "train loss, validation loss and what theory predicts": {
-        axis: ["Multiline", [rf"{axis}/(train_loss|val_loss|train_loss_predicted)$"]]
-        for axis in ("epochs", "updates", "samples")
-    }
-}
 
 
 class HistoryWriter:
@@ -62,7 +56,7 @@ class HistoryWriter:
         With ``to_the_end``, the newest row is written in any case; it is the last one.
         """
         if not self._has_layout and len(history):
-            self._writer.add_custom_scalars(_LAYOUT)
+            self._writer.add_custom_scalars(LAYOUT)
             self._has_layout = True
         scalars = [each for row in self.rows.new(history, to_the_end) for each in self._scalars_of(row)]
         add_scalars(self._writer._get_file_writer().event_writer, scalars)

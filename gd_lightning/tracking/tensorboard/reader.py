@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,7 @@ from gd_lightning.errors import InputError, first_line
 from gd_lightning.records.history import History
 from gd_lightning.tracking.run_directory import EVENTS, HISTORY
 from gd_lightning.tracking.tensorboard.groups_of_runs import AGGREGATE_ENDING
-
-# Those with an axis are of runs of ours that were killed, and left no history.csv.
-_TRAIN_TAGS = ("train_loss", "train_loss_epoch", "train/loss", "updates/train_loss", "train_loss_step", "loss")
-_VALIDATION_TAGS = ("val_loss", "val_loss_epoch", "val/loss", "validation_loss", "updates/val_loss")
-_NOT_TRAINING = re.compile("val|test|dev", re.IGNORECASE)
+from gd_lightning.tracking.tensorboard.loss_tags import train_tag, validation_tag
 
 
 class _Point(NamedTuple):
@@ -41,7 +36,7 @@ def logs_a_loss(directory: Path) -> bool:
     """Whether the event files of a directory have a train loss; also if they are damaged, so that it is reported."""
     try:
         return any(
-            _is_scalar(value.metadata) and _train_tag([value.tag]) is not None
+            _is_scalar(value.metadata) and train_tag([value.tag]) is not None
             for path in event_files(directory)
             if path.is_file()
             for event in EventFileLoader(str(path)).Load()
@@ -65,7 +60,7 @@ def read_events(directory: Path, batch_size: Any) -> tuple[History, str]:
         InputError: There is no loss, or a file is damaged.
     """
     scalars = _Scalars(directory) if event_files(directory) else None
-    tag = None if scalars is None else _train_tag(scalars.tags)
+    tag = None if scalars is None else train_tag(scalars.tags)
     if scalars is None or tag is None:
         raise InputError(
             f"cannot read a run from {directory}, because it has neither {HISTORY} nor TensorBoard event files with a "
@@ -75,7 +70,7 @@ def read_events(directory: Path, batch_size: Any) -> tuple[History, str]:
     epochs = [point for point in scalars.points("epoch") if point.step >= 0 <= point.value < math.inf]
     # Largest at the ends of epochs, where Lightning logs means and validations.
     per_epoch = max(((point.step + 1) / (point.value + 1) for point in epochs), default=math.nan)
-    losses = {"train_loss": scalars.points(tag), "val_loss": scalars.points(_validation_tag(scalars.tags))}
+    losses = {"train_loss": scalars.points(tag), "val_loss": scalars.points(validation_tag(scalars.tags))}
     history = History()
     for step, row in sorted(_rows(losses, scalars.start).items()):
         update = step + 1 if epochs else step
@@ -140,19 +135,3 @@ def _rows(losses: Mapping[str, list[_Point]], start: float) -> dict[int, dict[st
         for point in points:
             rows.setdefault(point.step, {}).update({"seconds": point.wall_time - start, column: point.value})
     return rows
-
-
-def _train_tag(tags: Collection[str]) -> str | None:
-    losses = [tag for tag in tags if "loss" in tag.lower() and not _NOT_TRAINING.search(tag)]
-    return _preferred(losses, _TRAIN_TAGS)
-
-
-def _validation_tag(tags: Collection[str]) -> str | None:
-    return _preferred([tag for tag in tags if re.search("val.*loss|loss.*val", tag, re.IGNORECASE)], _VALIDATION_TAGS)
-
-
-def _preferred(tags: Collection[str], order: Sequence[str]) -> str | None:
-    """Return the tag that is first in an order, or else one of the others, preferably of training and of epochs."""
-    known = [tag for tag in order if tag in tags]
-    others = sorted(tags, key=lambda tag: ("train" not in tag.lower(), "step" in tag.lower(), tag))
-    return next(iter([*known, *others]), None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gd_lightning.memory import code_of_files, forget_code, free_memory, return_free_memory
+from gd_lightning.free_memory import code_of_files, forget_code, free_memory, return_free_memory
 
 MACHINE = 8_000_000 * 1024
 GB = 10**9

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gd_lightning import InputError, RegressionModule, fit
-from gd_lightning.allocations import WithinFreeMemory
-from gd_lightning.memory import free_memory
+from gd_lightning.free_memory import free_memory
+from gd_lightning.memory_checks import WithinFreeMemory
 from gd_lightning.models import from_seed
 from gd_lightning.problems import LinearProblem, Sine
 from tests.conftest import CommandLine
@@ -45,7 +45,7 @@ def _within(copies: int = 1) -> WithinFreeMemory:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_tensor_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: 2**34)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: 2**34)
     refused = pytest.raises(InputError, match=r"cannot do this, because tensors of [\d,.]+ GiB .* 16.0 GiB of memory")
     with refused, _within():
         MAKERS[name]()
@@ -53,7 +53,7 @@ def test_a_tensor_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize(("copies", "fits"), [(1, 100), (4, 25)])
 def test_what_exists_and_its_copies_are_counted(monkeypatch: pytest.MonkeyPatch, copies: int, fits: int) -> None:
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: 100 * MIB)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: 100 * MIB)
     part = fits * MIB // 5
     with _within(copies):
         for _ in range(20):  # one after the other
@@ -68,7 +68,7 @@ def test_what_exists_and_its_copies_are_counted(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_where_the_system_does_not_tell_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: 0)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: 0)
     with _within():
         assert torch.empty(70 * MIB, dtype=torch.uint8).nbytes == 70 * MIB
 
@@ -120,7 +120,7 @@ STAGES = {
 def test_every_subcommand_refuses_it_in_one_line(
     stage: str, what: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: FREE)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: FREE)
     before = free_memory()
     assert command_line(stage, *STAGES[stage], *TOO_LARGE[what]) == 2
     assert command_line.err.count("\n") == 1
@@ -130,7 +130,7 @@ def test_every_subcommand_refuses_it_in_one_line(
 
 
 def test_in_python_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: FREE)
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: FREE)
     refused: list[Callable[[], object]] = [
         lambda: fit(hidden_sizes=[2**13, 2**13], epochs=1),
         lambda: fit(network=lambda i, o: nn.Sequential(nn.Linear(i, 2**25), nn.Linear(2**25, o)), epochs=1),
@@ -157,8 +157,8 @@ def test_the_state_of_an_optimiser_is_counted(monkeypatch: pytest.MonkeyPatch, o
     module = RegressionModule(in_features=2**13, out_features=2**12, **options)
     module.configure_model()
     needed = copies * 2**12 * (2**13 + 1) * 4
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: int(1.1 * needed))
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: int(1.1 * needed))
     module.configure_optimizers()
-    monkeypatch.setattr("gd_lightning.allocations.free_memory", lambda: int(0.99 * needed))
+    monkeypatch.setattr("gd_lightning.memory_checks.free_memory", lambda: int(0.99 * needed))
     with pytest.raises(InputError, match="of memory are free; use a smaller network, or SGD without momentum"):
         module.configure_optimizers()

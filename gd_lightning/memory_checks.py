@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gd_lightning.errors import InputError
-from gd_lightning.memory import free_memory
+from gd_lightning.free_memory import free_memory
 
 _SMALL = 2**26  # bytes, which are there if a program runs at all; to ask the system takes time
 _FEW = 2**16  # numbers, which are not counted: networks of a few layers are made by thousands

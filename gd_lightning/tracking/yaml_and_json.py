@@ -68,6 +68,20 @@ def read_json_file(path: Path) -> Any:
         return json.loads(text, object_pairs_hook=_without_repetition)
 
 
+def read_own_yaml(text: str) -> Any:
+    """Read YAML that this program has written itself."""
+    return yaml.safe_load(text)
+
+
+def read_own_json_lines(text: str) -> list[Any]:
+    """Read lines of JSON that this program has written itself.
+
+    Raises:
+        ValueError: A line is not JSON.
+    """
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def plain_copy(values: Any) -> Any:
     """Return values as read back from JSON, with lists for tuples, and text for values that JSON does not have."""
     return json.loads(json.dumps(values, default=str))

@@ -14,6 +14,7 @@ from gd_lightning.cli.options.config_text import text_of
 from gd_lightning.cli.options.parser import DEFAULT_PROBLEM
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options
 from gd_lightning.errors import InputError
+from gd_lightning.tracking.yaml_and_json import read_own_yaml
 
 _FLAGS = ("skip_default", "skip_unset")
 
@@ -43,7 +44,7 @@ def _with_what_makes_it_differ(parsed: ParsedOptions, text: str) -> str:
     """
     parser = parsed.stage_parser
     wanted = as_plain_values(parser, parsed.values)
-    printed: dict[str, Any] = yaml.safe_load(text) or {}
+    printed: dict[str, Any] = read_own_yaml(text) or {}
     # Twice each, since options that are added to the config can change the resolved values again.
     for has_options in (False, True, False, True):
         with environment_with(has_options):
@@ -61,7 +62,7 @@ def as_plain_values(parser: ArgumentParser, config: Namespace) -> dict[str, Any]
         parser: The parser of the options.
         config: The resolved options.
     """
-    values = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    values = read_own_yaml(parser.dump(config, skip_none=False, skip_validation=True))
     assert isinstance(values, dict)
     return values
 

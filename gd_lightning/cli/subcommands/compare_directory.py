@@ -16,7 +16,7 @@ from gd_lightning.tracking.atomic_writes import write_once
 from gd_lightning.tracking.locks import held
 from gd_lightning.tracking.run_directory import SUMMARY, claim_directory, is_taken, missing_directories, remove_empty
 from gd_lightning.tracking.run_files import read_summary
-from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file
+from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_json_file, read_own_json_lines
 from gd_lightning.versions import versions
 
 PLAN = "compare.json"  # the settings that define a comparison
@@ -103,7 +103,7 @@ def _note(note: Path, made: Sequence[Path]) -> None:
 def _noted(note: Path) -> list[Path] | None:
     """Return the directories that all processes have noted, the innermost first; None if none has noted anything."""
     with contextlib.suppress(OSError, ValueError, TypeError):  # of a file that something else has written
-        made = {Path(path) for line in note.read_text().splitlines() for path in json.loads(line)}
+        made = {Path(path) for paths in read_own_json_lines(note.read_text()) for path in paths}
         around = made.intersection(note.absolute().parents)
         return sorted(around, key=lambda path: len(path.parts), reverse=True)
     return None

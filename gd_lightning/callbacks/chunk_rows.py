@@ -57,7 +57,14 @@ def add_rows(
 
 @dataclass(frozen=True)
 class Begin:
-    """The position of a run before a chunk: updates made, epoch from 0, seconds of training, and learning rate."""
+    """The position of a run before a chunk.
+
+    Args:
+        update: Updates made so far.
+        epoch: The present epoch, from 0.
+        seconds: Seconds of training so far.
+        lr: The learning rate.
+    """
 
     update: int
     epoch: int
@@ -66,7 +73,11 @@ class Begin:
 
 
 def carried_out(outputs: object) -> tuple[Chunk, Trace] | None:
-    """Return the chunk in the ``outputs`` of ``on_train_batch_end``, with its trace; None if no engine has made one."""
+    """Return the chunk that an engine carried out in a training step, and its trace; None if there was none.
+
+    Args:
+        outputs: The argument ``outputs`` of ``on_train_batch_end``.
+    """
     if isinstance(outputs, Mapping) and "trace" in outputs:
         return outputs["chunk"], outputs["trace"]
     return None
@@ -115,7 +126,12 @@ class ChunkRows:
         self._of_saved = slice(0, len(saved)) if is_all else np.searchsorted(saved, self._positions)
 
     def add_to(self, history: History, at_ends: Mapping[str, tuple[NDArray[np.int64], Column]]) -> None:
-        """Append the rows to a history, with what was measured at ends of epochs: by name, positions and values."""
+        """Append the rows to a history.
+
+        Args:
+            history: The history, changed in place.
+            at_ends: Measurements after some updates: by name, positions in the chunk, and values.
+        """
         rows = len(self._positions)
         if not rows:
             return

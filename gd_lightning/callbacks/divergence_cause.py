@@ -70,8 +70,11 @@ def _until_kept(epoch: int) -> int:
 def cause_in_curvature(trainer: Trainer, module: LightningModule, weights: Sequence[tuple[str, Weights]]) -> str:
     """Return why a run diverged, and a stable learning rate, as a sentence; "" if the curvature does not explain it.
 
-    The cause is in the first of ``weights``, each with words that say when, at which the learning rate is above the
-    limit.
+    Args:
+        trainer: The Trainer.
+        module: The module that has diverged.
+        weights: Weights that it had before, each with words that say when. The cause is in the first of them at which
+            the learning rate is above the limit.
     """
     loader, rule = trainer.train_dataloader, rule_of(trainer)
     if not isinstance(loader, BatchLoader):

@@ -406,7 +406,14 @@ def _predicted_average(
 def _plain_network(
     trainer: Trainer, loader: object, module: LightningModule, lr: float | None
 ) -> LinearRegressor | None:
-    """Return the network if every update is plain SGD as in the theory, at this lr if one is given, else None."""
+    """Return the network if every update is plain SGD as in the theory, else None.
+
+    Args:
+        trainer: The Trainer.
+        loader: The training loader.
+        module: The module that is trained.
+        lr: The learning rate; None: unchanged.
+    """
     if not isinstance(loader, BatchLoader) or not isinstance(module, RegressionModule):
         return None
     same_lr = lr in (None, module.hparams["lr"]) or bool(trainer.lr_scheduler_configs)

@@ -20,7 +20,14 @@ from gd_lightning.variants import Variant
 
 
 class RunLoggers:
-    """Writes a growing history to all loggers of a run, from its first process."""
+    """Writes a growing history to all loggers of a run, from its first process.
+
+    Args:
+        trainer: The Trainer with the loggers.
+        pl_module: The module that is trained.
+        variant: The variant of the training loader, if known.
+        varied: The options in which the run differs from those that it is compared with, by their full names.
+    """
 
     def __init__(
         self, trainer: Trainer, pl_module: LightningModule, variant: Variant | None, varied: Mapping[str, Any]
@@ -63,7 +70,14 @@ class RunLoggers:
             other.write_new(history)
 
     def finish(self, history: History, results: Mapping[str, float], card: str, update: int) -> None:
-        """Write the remaining rows, the results of the run, and its run card, as Markdown."""
+        """Write the remaining rows, and the results of the run.
+
+        Args:
+            history: The whole history, which says how the run ended.
+            results: Results by name.
+            card: The run card, as Markdown.
+            update: Number of updates made.
+        """
         for other in self._others:
             other.write_new(history, to_the_end=True)
             other.write_results(results, update, history.outcome)

@@ -134,7 +134,10 @@ class Measurements:
     def measure_by_update(self, trainer: Trainer, module: LightningModule, with_loss: bool) -> None:
         """Add what is due within an epoch: measurements of callbacks, and the train loss for curves.
 
-        Criteria do not read the column of that train loss.
+        Args:
+            trainer: The Trainer.
+            module: The module that it trains.
+            with_loss: Whether the train loss is due, in a column that no criterion reads.
         """
         self._rows.add_present(trainer)
         history = self._rows.history

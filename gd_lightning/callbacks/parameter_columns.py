@@ -30,7 +30,11 @@ _MOST_NAMED = 24  # with more parameters, only the distance to the least-squares
 class LinearPath:
     """Records parameters and gradients of a linear regressor, in original units.
 
-    The least-squares solution is computed if the training loader holds its data in memory.
+    Args:
+        module: The module with the network.
+        network: The linear network.
+        loader: The training loader; the least-squares solution is computed if it holds its data in memory.
+        problem: The problem, which may name features and targets.
     """
 
     def __init__(

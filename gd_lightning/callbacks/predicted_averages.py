@@ -37,6 +37,11 @@ class AverageOfRun:
         """Return the average that the callback of a run computes; None without one, or if it is not known in advance.
 
         The function that averages is tried on three numbers: what it does must be a <- a + w (theta - a).
+
+        Args:
+            trainer: The Trainer with its callbacks.
+            updates: Number of updates of the run.
+            updates_per_epoch: Number of updates of an epoch.
         """
         found = callbacks_of(trainer, WeightAveraging)
         if len(found) != 1 or updates > _MOST_UPDATES or own_method(found[0], WeightAveraging, _HOOKS):

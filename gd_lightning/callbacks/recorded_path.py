@@ -24,7 +24,12 @@ _MOST_WORK = 2e8  # multiply-adds of all points of a plane: a tenth of a second
 
 
 class RecordedPath:
-    """Keeps the parameters at some points of a run."""
+    """Keeps the parameters at some points of a run.
+
+    Args:
+        trainer: The Trainer, which is about to train.
+        module: What it trains.
+    """
 
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
         updates = float(trainer.estimated_stepping_batches)
@@ -61,7 +66,13 @@ class RecordedPath:
         return LossPlane.of(path, [tuple(each.shape) for each in self._parameters])
 
     def losses(self, plane: LossPlane, module: LightningModule, samples: Samples) -> NDArray[np.float64]:
-        """Return the train loss over a plane, shape (G, G), that of many samples from evenly spaced ones."""
+        """Return the train loss over a plane, shape (G, G); that of many samples is estimated from evenly spaced ones.
+
+        Args:
+            plane: The plane.
+            module: What was trained; it is unchanged afterwards.
+            samples: The training samples.
+        """
         fitting = int(_MOST_WORK / (GRID * GRID * max(1, len(plane.origin))))
         count = min(len(samples), max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, fitting)))
         x, y = (part.to(module.device) for part in samples.take(slice(None, None, -(-len(samples) // count))))

@@ -29,6 +29,10 @@ def averages_before(trainer: Trainer, reader: Callback) -> None:
     """Move the callbacks that average weights before one that reads the final weights.
 
     They set the average when training ends, in the order of the callbacks.
+
+    Args:
+        trainer: The Trainer whose callbacks are reordered.
+        reader: The callback that reads.
     """
     callbacks = callbacks_of(trainer, Callback)
     behind = callbacks[callbacks.index(reader) :]
@@ -44,7 +48,9 @@ def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> lis
 
     Callbacks of this package are not among them.
 
-    With ``behind``, only those after this callback are returned.
+    Args:
+        trainer: The Trainer with the callbacks.
+        behind: Only callbacks after this one; None: all.
     """
     callbacks = callbacks_of(trainer, Callback)
     callbacks = callbacks if behind is None else callbacks[callbacks.index(behind) + 1 :]
@@ -72,6 +78,9 @@ def has_averaged(trainer: Trainer, callbacks: Sequence[Callback]) -> bool:
 
 def whose_weights(replacing: Sequence[Callback]) -> str:
     """Describe the final weights of a run that are not those of its last update.
+
+    Args:
+        replacing: The callbacks that may have replaced them.
 
     Example:
         >>> whose_weights([WeightAveraging()])

@@ -30,7 +30,17 @@ _SECONDS_PER_ROW, _SECONDS_PER_CELL = 3e-4, 1e-6  # seconds per row for a logger
 
 
 class RunReport:
-    """Writes the history of a run, to loggers while it grows, and its summary."""
+    """Writes the history of a run, to loggers while it grows, and its summary.
+
+    Args:
+        trainer: The Trainer, which is about to train.
+        module: The module that it trains.
+        variant: B and N; None if unknown.
+        path: Records a linear regressor; None for others.
+        directory: The directory of the run; None if it has none.
+        title: Title of the run; None: the name of its problem.
+        varied: The options in which it differs from those that it is compared with.
+    """
 
     def __init__(
         self,
@@ -79,7 +89,16 @@ class RunReport:
     def finish(
         self, trainer: Trainer, history: History, outcome: Outcome, reason: str, weights: str, forecast: Forecast | None
     ) -> None:
-        """Make the summary, and write it with the remaining rows."""
+        """Make the summary, and write it with the remaining rows.
+
+        Args:
+            trainer: The Trainer, whose run has ended.
+            history: The whole history.
+            outcome: How the run ended.
+            reason: Why it ended.
+            weights: Description of the final weights; "" for those of the last update.
+            forecast: The callback that made the forecast, if any.
+        """
         history.outcome, history.reason = outcome, reason
         said = {} if forecast is None else forecast.said
         self._summary = make = self._summary_of(trainer, history, weights, said)

@@ -180,7 +180,11 @@ def descended_loss(module: LightningModule) -> SummedLoss:
 def network_loss(network: nn.Module, summed_loss: SummedLoss, samples: Samples, most_numbers: int) -> NetworkLoss:
     """Return the train loss as a function of the parameters of a network, on the processor.
 
-    If samples times parameters exceed ``most_numbers``, some of the samples are drawn evenly.
+    Args:
+        network: What predicts.
+        summed_loss: The loss, summed over samples and outputs.
+        samples: The training samples.
+        most_numbers: The most samples times parameters; of more samples, some are drawn evenly.
     """
     parameters = sum(parameter.numel() for parameter in network.parameters())
     taken = _thinned(samples, most_numbers, parameters)

@@ -18,7 +18,11 @@ from gd_lightning.signals import ENDING, name_of
 
 
 class EndedBySignal(SIGTERMException):
-    """A signal other than Ctrl-C has ended a run; uncaught, it ends the process with the exit code of the signal."""
+    """A signal other than Ctrl-C has ended a run; uncaught, it ends the process with the exit code of the signal.
+
+    Args:
+        number: The number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)

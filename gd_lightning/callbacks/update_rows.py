@@ -34,7 +34,16 @@ AtEnds = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 class UpdateRows:
-    """Adds the rows of updates to a history."""
+    """Adds the rows of updates to a history.
+
+    Args:
+        trainer: The Trainer, which is about to train.
+        history: The history, changed in place.
+        path: Names the parameters of a linear regressor; None for others.
+        variant: B and N; None if the loader does not define them.
+        limit: Decides which updates are recorded.
+        watch: Counts the seconds of training.
+    """
 
     def __init__(
         self,
@@ -63,7 +72,13 @@ class UpdateRows:
         return any(self.history.newest(name) is not None for name in others)
 
     def move_to(self, trainer: Trainer, updates_in_epoch: int, epoch: int | None = None) -> None:
-        """Set the current position of the run on each axis, in the current epoch if none is given."""
+        """Set the current position of the run on each axis.
+
+        Args:
+            trainer: The Trainer, which counts the updates.
+            updates_in_epoch: Number of updates made in the epoch.
+            epoch: Index of the epoch; None: the current one.
+        """
         epoch = trainer.current_epoch if epoch is None else epoch
         axes: dict[str, Any] = {"epoch": float(epoch), "samples": 0}
         if self._variant is not None:
@@ -87,7 +102,10 @@ class UpdateRows:
     def add_update(self, trainer: Trainer, loss: Tensor | None, updates_in_epoch: int) -> None:
         """Save the results of an update as tensors, since reading each value would synchronise with the device.
 
-        There may be none, if a module accumulates or skips. The batch loss has shape (1,).
+        Args:
+            trainer: The Trainer after the batch; there may be no update, if a module accumulates or skips.
+            loss: The batch loss, shape (1,), if there is one.
+            updates_in_epoch: Number of updates made in the current epoch.
         """
         made_update = trainer.global_step > self.mark["update"]
         self.move_to(trainer, updates_in_epoch)
@@ -122,7 +140,14 @@ class UpdateRows:
         return -(self._begin.update + 1) % self.limit.every
 
     def add_chunk(self, trainer: Trainer, chunk: Chunk, trace: Trace, at_ends: AtEnds) -> None:
-        """Add the rows of a chunk, perhaps ended by an exception, with measurements at the ends of epochs within it."""
+        """Add the rows of a chunk.
+
+        Args:
+            trainer: The Trainer after the chunk, or after the exception that ended it.
+            chunk: The chunk that was carried out.
+            trace: Its results.
+            at_ends: Measurements at the ends of epochs within it.
+        """
         self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))
         if chunk.lrs is not None:
             self._lr = float(chunk.lrs[trace.updates - 1])

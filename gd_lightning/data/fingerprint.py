@@ -58,7 +58,12 @@ class Fingerprint:
         return cls(len(x), torch.stack([mark(_pieces(x, y, each, rows_at_once), columns) for each in _sections(x, y)]))
 
     def difference(self, before: Fingerprint, names: Sequence[str] | None = None) -> str:
-        """Describe where data differ from those before, by names or numbers of columns; "" if they do not."""
+        """Describe where data differ from those that a run was trained on; "" if they do not.
+
+        Args:
+            before: The fingerprint of the data of the run.
+            names: Names of the C columns; None: their numbers.
+        """
         if self.rows != before.rows:
             return f"there are {self.rows} rows, and the run was trained on {before.rows}"
         columns, columns_before = self.marks.shape[1], before.marks.shape[1]

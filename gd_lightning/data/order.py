@@ -68,7 +68,12 @@ def _seeds(seed: int, first: int, epochs: int) -> list[int]:
 
 
 class _Hash:
-    """A hash of 32-bit words, whose constant is multiplied by a factor at each call."""
+    """A hash of 32-bit words, whose constant changes at each call.
+
+    Args:
+        constant: Initial value of the constant.
+        factor: Multiplier of the constant at each call.
+    """
 
     def __init__(self, constant: int, factor: int) -> None:
         self._constant, self._factor = constant, factor
@@ -95,6 +100,11 @@ def uses_stored_order(order: Order, variant: Variant) -> bool:
 
 class EpochOrder(Sampler[int]):
     """The order of an epoch as a torch sampler; Lightning tells it the epoch through ``set_epoch``.
+
+    Args:
+        order: See :func:`epoch_orders`.
+        n: Number of training samples.
+        seed: Seed of the order.
 
     Raises:
         InputError: The order is unknown.

@@ -33,7 +33,10 @@ def precision_of(trainer: Trainer | None) -> torch.dtype:
 def loaded(parts: tuple[Samples, ...], trainer: Trainer | None, most: int | None) -> tuple[Samples, ...]:
     """Load samples that are mapped from a file into memory, if all of them fit.
 
-    ``most`` is the maximum number of bytes per process; None: its share of half of the free memory.
+    Args:
+        parts: The samples.
+        trainer: The Trainer, each of whose processes on this machine loads them.
+        most: Maximum number of bytes per process; None: its share of half of the free memory.
     """
     if not any(part.mapped for part in parts):
         return parts
@@ -51,7 +54,11 @@ def placed(samples: Samples, device: torch.device) -> Samples:
 def samples_at_once(trainer: Trainer | None, features: int, outputs: int, numbers: int | None) -> int:
     """Return the number of samples to process at once, from the widest layer of the model.
 
-    ``numbers`` activations of that layer are computed at once; None: a default for the device.
+    Args:
+        trainer: The Trainer, with model and device.
+        features: D.
+        outputs: K.
+        numbers: Number of activations of that layer to compute at once; None: a default for the device.
     """
     model = model_of(trainer)
     shapes = [] if model is None else [parameter.shape for parameter in model.parameters()]

@@ -26,7 +26,16 @@ Parts = tuple[Samples, Samples, Samples]
 
 
 class ProblemDataModule(LightningDataModule):
-    """The samples of a problem for training, validation and test, in the precision of a run."""
+    """The samples of a problem for training, validation and test, in the precision of a run.
+
+    Args:
+        problem: The problem that generates or reads the data.
+        predict_inputs: A table with other inputs to predict at, if there is one.
+        val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
+        test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
+        seed: Seed of the split.
+        standardize: As :class:`~gd_lightning.RegressionDataModule` takes it.
+    """
 
     max_loaded_bytes: int | None = None
     """Of samples that are mapped from a file, the most that are loaded into memory; None: half of what is free."""
@@ -133,7 +142,10 @@ class ProblemDataModule(LightningDataModule):
     def take_columns(self, features: Sequence[str], targets: Sequence[str], state: Any = None) -> None:
         """Select the columns of a table by name, in the order of the trained weights; loaded data are discarded.
 
-        ``state`` says how columns become features and targets, where the checkpoint does.
+        Args:
+            features: Names of the features.
+            targets: Names of the targets.
+            state: How columns become features and targets, where the checkpoint says so.
         """
         names = None if self._fingerprint is None else self.column_names
         self.problem = self.problem.with_columns_state(state).by_names(features, targets)

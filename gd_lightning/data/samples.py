@@ -164,7 +164,12 @@ class Samples(Dataset[Pair]):
 
 
 class LazyRows:
-    """The features (part 0) or the targets (part 1) of samples, whose rows are read when they are indexed."""
+    """The features or the targets of samples, whose rows are read when they are indexed.
+
+    Args:
+        samples: The N samples.
+        part: 0 for features, 1 for targets.
+    """
 
     def __init__(self, samples: Samples, part: int) -> None:
         self._samples, self._part = samples, part
@@ -338,6 +343,11 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
 
 def check_split(name: str, split: tuple[Tensor, Tensor], n: int) -> None:
     """Refuse an invalid split prescribed by a problem.
+
+    Args:
+        name: The name of the problem.
+        split: Rows for training and for validation.
+        n: Number of samples.
 
     Raises:
         InputError: The rows are not distinct integers from 0 to n - 1, or none is for training.

@@ -52,10 +52,14 @@ def gradient_variance_over(
     recurrence: West, Updating Mean and Variance Estimates: An Improved Method, Communications of the ACM 22 (1979),
     https://doi.org/10.1145/359146.359153.
 
+    Args:
+        batches: As for :func:`gradient_norm_over`.
+        predict: As for :func:`gradient_norm_over`.
+        summed_loss: As for :func:`gradient_norm_over`.
+        parameters: As for :func:`gradient_norm_over`.
+
     Returns:
         The variance; 0 for a single batch, nan without batches.
-
-    Arguments are as for :func:`gradient_norm_over`.
     """
     mean, scatter, count = torch.zeros((), dtype=torch.float64), 0.0, 0
     for total, outputs in _gradients(batches, predict, summed_loss, parameters):

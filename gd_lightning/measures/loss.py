@@ -18,7 +18,9 @@ from gd_lightning.random_numbers import generator_given_back
 def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluate a module without leaving a trace: no gradients, evaluation mode, random generators restored.
 
-    The generator of the device is restored, too.
+    Args:
+        module: The module.
+        device: Its device, whose random generator is restored, too.
     """
     # To leave out duplicates is to hash each part, which takes long where they are metrics.
     trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]
@@ -41,10 +43,13 @@ def mean_loss_over(
 ) -> float:
     """Average a loss over all samples and outputs of some batches, summed in float64.
 
+    Args:
+        batches: Pairs x of shape (B, D) and y of shape (B, K); they may be empty.
+        predict: Function of x that returns predictions of shape (B, K).
+        summed_loss: Function of predictions and targets that returns the loss, summed over samples and outputs.
+
     Returns:
         The mean; nan without samples.
-
-    Arguments are as for :func:`~gd_lightning.measures.gradient_norm_over`.
     """
     total, count = 0.0, 0
     for x, y in batches:

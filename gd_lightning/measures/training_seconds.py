@@ -8,6 +8,9 @@ import time
 class Stopwatch:
     """Counts seconds while it runs; it can be stopped and started again.
 
+    Args:
+        seconds: Seconds counted before.
+
     Example:
         >>> watch = Stopwatch()
         >>> watch.seconds

@@ -105,10 +105,12 @@ def sizes_in(checkpoint: Mapping[str, Any]) -> dict[str, int | None]:
 def refuse_other_options(checkpoint: Mapping[str, Any], *options: Mapping[str, Any]) -> None:
     """Refuse to continue a run with another algorithm: Lightning would use the old lr with the new batches.
 
+    Args:
+        checkpoint: The checkpoint of the run.
+        options: The current options of the module and of the data module.
+
     Raises:
         InputError: An option has changed, or cannot be compared.
-
-    ``options`` are the current ones of the module and of the data module.
     """
     for given, key in zip(options, ("hyper_parameters", "datamodule_hyper_parameters"), strict=True):
         before = dict(checkpoint.get(key, {}))

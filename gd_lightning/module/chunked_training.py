@@ -84,7 +84,9 @@ class Chunks:
     def next(self, rows: Tensor | None, update: int) -> Chunk:
         """Plan the chunk that begins at an update of the epoch; Lightning is about to fetch it as one batch.
 
-        Arguments are as for ``RunEngine.next_chunk``.
+        Args:
+            rows: The order of the epoch; None: the stored order.
+            update: The first update, counted from the beginning of the epoch.
         """
         updates = self._updates_from(update)
         count_fetched(self._trainer, updates - 1)

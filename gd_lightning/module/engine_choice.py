@@ -218,18 +218,33 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
 
 
 def why_no_factor(layer: Standardize | None) -> str:
-    """Return the reason why the reported loss is not the trained one times a factor; "" if it is."""
+    """Return the reason why the reported loss is not the trained one times a factor; "" if it is.
+
+    Args:
+        layer: The layer that standardises targets, if any.
+    """
     return "" if layer is None or layer.has_one_scale else "each of several targets is standardised by its own scale"
 
 
 def is_faster_by_torch(network: nn.Module, batch_size: int) -> bool:
-    """Whether torch's matrix products take less time for an update than compiled loops."""
+    """Whether torch's matrix products take less time for an update than compiled loops.
+
+    Args:
+        network: The network to train.
+        batch_size: B.
+    """
     is_large = work_of(network, batch_size) > _MOST_WORK or work_of(network, 1) > _MOST_WEIGHTS
     return is_large and not isinstance(network, nn.Linear)
 
 
 def own_method(part: object, base: type, names: Iterable[str]) -> str:
-    """Return the name of the first of these methods that an object overrides, if it has it at all; "" without one."""
+    """Return the name of the first of these methods that an object overrides; "" if it overrides none.
+
+    Args:
+        part: The object.
+        base: The base class.
+        names: Names of methods; a method that the object does not have is skipped.
+    """
     for name in names:
         method = getattr(part, name, None)
         if method is not None and getattr(method, "__func__", method) is not getattr(base, name):

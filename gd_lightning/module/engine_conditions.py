@@ -24,7 +24,10 @@ class Conditions:
 
     Values that an engine reads at each call are not included: parameters, learning rates, momentum buffers.
 
-    ``replaceable`` are names of methods that may be replaced on the instance of the module.
+    Args:
+        trainer: The Trainer.
+        module: The module that it trains.
+        replaceable: Names of methods that may be replaced on the instance of the module.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, replaceable: tuple[str, ...]) -> None:

@@ -20,7 +20,13 @@ _DECIDING = (*_HOOKS, "on_train_batch_start", "on_train_batch_end", "measure", "
 
 
 def most_epochs(trainer: Trainer, plain: type[LightningModule], requests: Iterable[ChunkRequest]) -> float:
-    """Return how many epochs, including the current one, can pass before something needs a hook between epochs."""
+    """Return how many epochs, including the current one, can pass before something needs a hook between epochs.
+
+    Args:
+        trainer: The Trainer, at the beginning of an epoch.
+        plain: A module class whose hooks do not need single epochs.
+        requests: The requests of the callbacks.
+    """
     if why_one_epoch(trainer, plain):
         return 1
     most = [request.epochs for request in requests]

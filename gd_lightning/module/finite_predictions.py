@@ -54,7 +54,12 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def predicted_in_float64(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what a model would return for an input if its parameters and all computations were float64."""
+    """Return what a model would return for an input if its parameters and all computations were float64.
+
+    Args:
+        model: The model, which stays as it is.
+        x: Its input.
+    """
     # On the CPU, since other devices may have no float64.
     values = {name: value.cpu() for name, value in chain(model.named_parameters(), model.named_buffers())}
     wider = {name: value.double() if value.is_floating_point() else value for name, value in values.items()}

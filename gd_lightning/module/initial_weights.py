@@ -23,6 +23,9 @@ class Start:
     initialization that a problem prescribes, and how features are standardised. Weights are then changed in place, so
     that optimisers and hooks made in between stay attached; but only if they are still the values that the network was
     made with. Weights that were loaded or set by hand are kept.
+
+    Args:
+        network: The network, just made.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -37,7 +40,12 @@ class Start:
         )
 
     def draw_again(self, network: nn.Module, make: Callable[[], nn.Module]) -> None:
-        """Draw the weights of a network again, in place, if the seed has changed since it was made."""
+        """Draw the weights again if the seed has changed since the network was made.
+
+        Args:
+            network: The network, changed in place.
+            make: Returns a new network with the same layers.
+        """
         if start_seed() == self.seed:
             return
         with torch.no_grad():
@@ -50,7 +58,13 @@ def _values_of(network: nn.Module) -> itertools.chain[Tensor]:
 
 
 def plain_network(options: Mapping[str, Any], in_features: int, out_features: int) -> nn.Module:
-    """Return the linear regressor or perceptron that the options of a module describe, with weights drawn by torch."""
+    """Return the linear regressor or perceptron that options of a module describe, with the weights that torch draws.
+
+    Args:
+        options: Hyperparameters of the module.
+        in_features: D.
+        out_features: K.
+    """
     if not options["hidden_sizes"]:
         return LinearRegressor(in_features, out_features, options["bias"])
     of_layers = (options[name] for name in ("hidden_sizes", "activation", "bias", "dropout"))
@@ -58,7 +72,13 @@ def plain_network(options: Mapping[str, Any], in_features: int, out_features: in
 
 
 def in_original_units(affine: Affine, features: Standardize | None, targets: Standardize | None) -> Affine:
-    """Return the parameters of a linear network as those of features and targets in original units."""
+    """Return the parameters of a linear network as those of features and targets in original units.
+
+    Args:
+        affine: Those of the network.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
+    """
     if features is not None:
         affine = affine.in_original_units(features.mean, features.scale)
     return affine if targets is None else affine.times_plus(targets.scale, targets.mean)
@@ -68,6 +88,11 @@ def of_network(affine: Affine, features: Standardize | None, targets: Standardiz
     """Return what a linear network has to have for these parameters in original units.
 
     It is the inverse of :func:`in_original_units`.
+
+    Args:
+        affine: The parameters in original units.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
     """
     if targets is not None:
         affine = affine.times_plus(1 / targets.scale, -targets.mean / targets.scale)
@@ -82,6 +107,13 @@ def set_start(
     problem: object,
 ) -> None:
     """Set given or prescribed initial values, which are in original units, in full precision.
+
+    Args:
+        network: The network, changed in place if there are such values.
+        options: Hyperparameters of the module: ``initialization`` and ``bias``.
+        features: The layer that standardises the features, if any.
+        targets: The layer that standardises the targets, if any.
+        problem: The problem, which may prescribe initial values.
 
     Raises:
         InputError: The given values do not fit the network.

@@ -64,7 +64,16 @@ class GivenClasses:
         self._options += options
 
     def construct(self, kind: type, /, *args: Any, **options: Any) -> Any:
-        """Make an object, with arguments from this program, such as the sizes of a network, and from the options."""
+        """Make an object.
+
+        Args:
+            kind: Its class.
+            args: Arguments from this program, such as the sizes of a network.
+            options: Arguments from the options.
+
+        Raises:
+            InputError: The constructor raised an exception.
+        """
         self.add(kind)
         with refusals_of(kind):
             return kind(*args, **options)

@@ -31,6 +31,9 @@ class NetworkModule(ModuleWithQuickHooks):
     """A module whose network is made once data or a checkpoint provide the numbers of features and outputs.
 
     Its hyperparameters are those of :class:`~gd_lightning.RegressionModule`, which adds loss and training.
+
+    Args:
+        network: As :class:`~gd_lightning.RegressionModule` takes it.
     """
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:

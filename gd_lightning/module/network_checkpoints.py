@@ -34,7 +34,11 @@ class WeightsError(InputError, RuntimeError):
 
 
 class CheckpointedModule(NetworkModule):
-    """A module that is saved to checkpoints, rebuilt from them, and continues a run exactly."""
+    """A module that is saved to checkpoints, rebuilt from them, and continues a run exactly.
+
+    Args:
+        network: As :class:`~gd_lightning.RegressionModule` takes it.
+    """
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
         super().__init__(network)

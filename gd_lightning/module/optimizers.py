@@ -21,6 +21,10 @@ from gd_lightning.update_rule import UpdateRule
 def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerLRScheduler:
     """Make the optimiser, SGD unless another is given, and the scheduler if one is given.
 
+    Args:
+        module: The module whose parameters are trained.
+        options: Hyperparameters of a :class:`~gd_lightning.RegressionModule`.
+
     Returns:
         The value that ``configure_optimizers`` returns.
 

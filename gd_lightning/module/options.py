@@ -60,6 +60,9 @@ def class_spec(option: str, given: Any) -> Any:
 def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a module as plain values, which a checkpoint reader can load without running code.
 
+    Args:
+        given: Arguments of the module, by name.
+
     Raises:
         InputError: An option is invalid.
     """
@@ -75,6 +78,9 @@ def plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse invalid options of a module.
+
+    Args:
+        options: All options, by name.
 
     Raises:
         InputError: An option is invalid.

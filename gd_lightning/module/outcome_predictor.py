@@ -87,7 +87,13 @@ def predictor_of(
 def standardized_module(
     module: RegressionModule, layers: tuple[Standardize, Standardize], problem: Problem
 ) -> RegressionModule:
-    """Return a copy of a module at its start, with the start it would have on standardised features and targets."""
+    """Return a copy of a module with the start that it would have on standardised features and targets.
+
+    Args:
+        module: The module at its start, with a network for features that are not standardised.
+        layers: The layers that standardise features and targets.
+        problem: The problem that the data come from.
+    """
     other = copy.deepcopy(module)
     other.standardize, other.standardize_targets = layers
     if isinstance(other.network, LinearRegressor) and _is_given(module, problem):

@@ -25,12 +25,20 @@ class SteppedRates:
     """The learning rates that the scheduler of a module gives the updates of a run.
 
     It is stepped as Lightning does: after every epoch, or after every update where ``interval`` is ``step``.
+
+    Args:
+        module: The module whose ``configure_optimizers`` makes SGD with a scheduler.
     """
 
     module: RegressionModule
 
     def __call__(self, lr: float, per_epoch: int, epochs: int) -> Tensor:
         """Return the learning rates of a run that is configured with lr.
+
+        Args:
+            lr: The learning rate of the module.
+            per_epoch: Updates of an epoch.
+            epochs: Epochs of the run.
 
         Returns:
             Shape (epochs, per_epoch); (epochs, 1) where they are constant within an epoch.

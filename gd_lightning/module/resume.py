@@ -29,7 +29,10 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any], metrics: dict[st
 
     All processes must call it.
 
-    ``metrics`` are those for callbacks and schedulers; None: the current ones.
+    Args:
+        trainer: The Trainer.
+        checkpoint: The checkpoint, changed in place.
+        metrics: The metrics for callbacks and schedulers; None: the current ones.
     """
     metrics = dict(trainer.callback_metrics) if metrics is None else metrics
     # As they are: schedulers and callbacks compare them in their precision.
@@ -84,7 +87,9 @@ def _set(counter: dict[str, int], begun: int, over: int) -> None:
 def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Restore metrics, random generators and limits, once the loops are set up and before a batch is fetched.
 
-    Of the checkpoint, the part that :func:`save_position` added is enough.
+    Args:
+        trainer: The Trainer that continues the run.
+        checkpoint: The checkpoint, or the part of it that :func:`save_position` added.
     """
     position, within = checkpoint[_POSITION], trainer.fit_loop.restarted_mid_epoch
     # Lightning repeats the end of the batch after which it validates, and counts it there.

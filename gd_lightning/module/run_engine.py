@@ -35,10 +35,13 @@ _CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 ta
 class RunEngine:
     """Holds the engine of a run while it trains, and plans the chunks that the loader yields.
 
+    Args:
+        trainer: The Trainer, which is about to train.
+        module: A :class:`~gd_lightning.RegressionModule`.
+        plain: The module class whose training step the engines implement.
+
     Raises:
         InputError: The fused engine is requested, but cannot carry out the updates.
-
-    ``plain`` is the module class whose training step the engines implement.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule, plain: type[LightningModule]) -> None:
@@ -180,5 +183,11 @@ class RunEngine:
 
 
 def in_units(engine: Engine, layer: Standardize, loss: Loss) -> Engine:
-    """Return an engine that reports in the units of targets what another measures of targets scaled by one number."""
+    """Return an engine that reports in the units of targets what another one measures of standardised ones.
+
+    Args:
+        engine: Trains on standardised targets.
+        layer: The layer that standardises them, all by one number.
+        loss: The name of the loss.
+    """
     return EngineInUnits(engine, layer.scale[0].item(), forms_of(loss).degree)

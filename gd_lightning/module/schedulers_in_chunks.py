@@ -15,7 +15,12 @@ from gd_lightning.torch_internals import note_step
 
 
 def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
-    """Return the reason why schedulers of an interval cannot be stepped in advance of a chunk; "" if they can be."""
+    """Return the reason why schedulers cannot be stepped in advance of a chunk; "" if they can be.
+
+    Args:
+        trainer: The Trainer.
+        interval: Which schedulers: those stepped after updates, or after epochs.
+    """
     configs: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == interval]
     unit = "update" if interval == "step" else "epoch"
     if any(config.reduce_on_plateau for config in configs):

@@ -17,6 +17,9 @@ from gd_lightning.variants import Variant
 def check_trainer(trainer: Trainer) -> None:
     """Refuse options that would change the algorithm of ``batch_size``, or leave the result in another process.
 
+    Args:
+        trainer: The Trainer, which is about to train.
+
     Raises:
         InputError: The Trainer has such a strategy, option or callback.
     """
@@ -95,6 +98,10 @@ def check_strategy(trainer: Trainer) -> None:
 def check_validation(trainer: Trainer, variant: Variant) -> None:
     """Refuse an interval between validations that Lightning would misuse, or refuse after the run has begun.
 
+    Args:
+        trainer: The Trainer, which is about to train.
+        variant: The batches, with the number of updates per epoch.
+
     Raises:
         InputError: The Trainer has such an interval.
     """
@@ -117,6 +124,10 @@ def check_validation(trainer: Trainer, variant: Variant) -> None:
 
 def check_early_copies(trainer: Trainer, kind: type[LightningModule]) -> None:
     """Refuse callbacks that copied a module in their set-up, before its network was made.
+
+    Args:
+        trainer: The Trainer, which is about to train.
+        kind: The class of modules whose network may not exist yet.
 
     Raises:
         InputError: There is such a callback, which would continue with the copy.

@@ -30,6 +30,9 @@ _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 def make_trainer(options: Mapping[str, Any]) -> Trainer:
     """Make a Trainer.
 
+    Args:
+        options: The options of the Trainer, by name.
+
     Raises:
         InputError: An option cannot be used.
     """
@@ -40,6 +43,9 @@ def make_trainer(options: Mapping[str, Any]) -> Trainer:
 
 def check_trainer_options(options: Mapping[str, Any]) -> None:
     """Refuse options of a Trainer with a wrong type, or out of their range.
+
+    Args:
+        options: The given options, by name.
 
     Raises:
         InputError: An option cannot be used.
@@ -59,6 +65,9 @@ def _check_types(options: Mapping[str, Any]) -> None:
 
 def check_limits(options: Mapping[str, Any]) -> None:
     """Refuse options of a Trainer that are out of their range, or contradict each other.
+
+    Args:
+        options: The given options, by name.
 
     Raises:
         InputError: An option cannot be used.

@@ -20,7 +20,6 @@ from gd_lightning.module.run_engine import RunEngine
 from gd_lightning.variants import Variant
 
 SummedLosses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Of features and targets: the summed loss to minimise, and the reported one."""
 
 
 @dataclass
@@ -61,6 +60,12 @@ def descend_parts(
     module: LightningModule, summed_losses: SummedLosses, batch: MicroBatches, batch_idx: int
 ) -> tuple[Tensor, Tensor, bool]:
     """Compute the gradients of all parts of a batch but the last, one part after the other.
+
+    Args:
+        module: The module whose parameters receive the gradients.
+        summed_losses: Function of features and targets that returns the summed loss to minimise, and the reported one.
+        batch: The micro-batches.
+        batch_idx: Index of the batch in the epoch.
 
     Returns:
         The loss to minimise, attached to the graph of the last part only; the batch loss; and whether there were other

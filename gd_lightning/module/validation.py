@@ -37,7 +37,14 @@ _METRICS = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "r2": R2}
 
 
 class Validation:
-    """The samples that a run validates on, and the measures of a validation from their sums of errors."""
+    """The samples that a run validates on, and the measures of a validation from their sums of errors.
+
+    Args:
+        trainer: The Trainer, which has loaded its samples for validation.
+        module: The module that it trains, whose validation is that of the plain module class.
+        engine: The engine of the run.
+        taken: From features and targets as they are to those that the engine takes.
+    """
 
     def __init__(
         self, trainer: Trainer, module: LightningModule, engine: Engine, taken: Callable[[Tensor, Tensor], Pair]
@@ -69,7 +76,8 @@ class Validation:
     def give(self, trace: Trace) -> None:
         """Store the measures at the ends of epochs in the trace of a chunk, and the last ones in Lightning's metrics.
 
-        The chunk begins in the current epoch of the Trainer.
+        Args:
+            trace: The results of the chunk, which begins in the current epoch of the Trainer.
         """
         ends = len(trace.sums)
         if not ends:
@@ -122,7 +130,12 @@ class Validation:
 
 
 def are_due(trainer: Trainer, epochs: int) -> NDArray[np.bool_]:
-    """Return whether Lightning validates at the ends of some epochs, from the current one on, shape (E,)."""
+    """Return whether Lightning validates at the end of each epoch, shape (E,).
+
+    Args:
+        trainer: The Trainer.
+        epochs: E, the number of epochs, beginning with the current one.
+    """
     every = trainer.check_val_every_n_epoch or 1
     is_due: NDArray[np.bool_] = (trainer.current_epoch + 1 + np.arange(epochs)) % every == 0
     return is_due
@@ -139,7 +152,9 @@ def validation_loader(trainer: Trainer) -> Any:
 def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
     """Whether a validation follows from sums of errors over all samples of its loader, which is in memory.
 
-    ``plain`` is the module class that defines the validation; overrides of a subclass rule it out.
+    Args:
+        trainer: The Trainer.
+        plain: The module class that defines the validation; overrides of a subclass rule it out.
     """
     module: Any = trainer.lightning_module
     loader = validation_loader(trainer)
@@ -164,7 +179,12 @@ def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
 
 
 def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> str:
-    """Return the reason why Lightning has to make each validation itself; "" if sums of errors do."""
+    """Return the reason why Lightning has to make each validation itself; "" if sums of errors do.
+
+    Args:
+        trainer: The Trainer.
+        plain: As for :func:`can_be_summed`.
+    """
     module: Any = trainer.lightning_module
     if not can_be_summed(trainer, plain):
         return "validation does not use exactly the samples of one loader in memory"

@@ -18,7 +18,10 @@ from gd_lightning.records.columns import Column
 def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[str]:
     """Yield columns as CSV, in pieces: a header, then one line per row; a missing value is an empty cell.
 
-    ``at_once`` rows are turned into text at a time.
+    Args:
+        columns: The columns by their names.
+        rows: Number of rows.
+        at_once: Number of rows that are turned into text at a time.
     """
     yield csv_text([list(columns)])
     for start in range(0, rows, at_once):
@@ -30,10 +33,12 @@ def to_csv(columns: Mapping[str, Column], rows: int, at_once: int) -> Iterator[s
 def read_csv(path: Path, needed: Collection[str]) -> tuple[dict[str, Column], int]:
     """Read columns written by :func:`to_csv`; return them by their names, and the number of rows.
 
+    Args:
+        path: The file.
+        needed: The columns that have a value in every row.
+
     Raises:
         InputError: The file is not such a table.
-
-    The columns ``needed`` have a value in every row.
     """
     with path.open(newline="", encoding="utf-8") as lines:
         header, *rows = [row for row in csv.reader(lines) if row] or [[]]

@@ -57,7 +57,11 @@ class _Waiting:
 
 
 class LazyTable:
-    """Columns of numbers by their names; values that were not measured are missing, which differs from nan."""
+    """Columns of numbers by their names; values that were not measured are missing, which differs from nan.
+
+    Args:
+        names: Names of the first columns.
+    """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._columns: dict[str, Column] = {name: Column() for name in names}

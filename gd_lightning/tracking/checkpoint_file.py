@@ -25,10 +25,12 @@ _ABANDONED = 3600.0  # seconds after which nobody writes a file any more
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically: at any moment the file is the previous or the new one.
 
+    Args:
+        checkpoint: The checkpoint.
+        path: The file, whose directory is created if necessary.
+
     Raises:
         OSError: The file cannot be written; a previous file is not changed.
-
-    The directory is created if necessary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as file:
@@ -118,7 +120,8 @@ def certainly_loads(checkpoint: object) -> bool:
 
     To read one takes longer than to train a short run.
 
-    It is asked before the checkpoint is written.
+    Args:
+        checkpoint: The checkpoint, before it is written.
     """
     pending: list[Any] = [checkpoint]
     seen = 0

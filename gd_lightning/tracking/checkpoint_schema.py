@@ -72,6 +72,10 @@ def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def check_checkpoint(checkpoint: Any, path: Path) -> None:
     """Check the entries that every use of a checkpoint needs.
 
+    Args:
+        checkpoint: The checkpoint as read from its file.
+        path: The file, for messages.
+
     Raises:
         InputError: An entry is missing or of another type, an option is not that of the run, or a later version of this
             package wrote the file.

@@ -53,10 +53,11 @@ def claimed(file: Path) -> Iterator[bool]:
 
     Network file systems lock only files that can be written to, and so no directories.
 
+    Args:
+        file: The file, which is created with its directory if necessary.
+
     Yields:
         Whether this process has the claim now.
-
-    The file is created with its directory if necessary.
     """
     with _locked(file, _EMPTY_FILE, together=False, wait=False) as ours:
         yield ours

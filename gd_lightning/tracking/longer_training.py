@@ -22,6 +22,9 @@ def longer_training(history: History) -> str:
     of the loss at the start, or three thousandths of that of validation, which is taken where it was measured. The
     epochs that are named are those at which it would fall by less, if its distance to where it ends were inversely
     proportional to the epochs, so that each doubling of them halves what it falls by; at most ten times as many.
+
+    Args:
+        history: The history of the run.
     """
     if history.outcome is not Outcome.COMPLETED or not history.reason.startswith("max_epochs"):
         return ""

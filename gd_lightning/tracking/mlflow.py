@@ -21,10 +21,14 @@ class MLflowWriter(LoggerWriter):
 
     With the ``run_id`` of an existing run, only missing values are added to it.
 
+    Args:
+        logger: Lightning's ``MLFlowLogger``.
+        updates: Expected number of updates; infinite if unknown.
+        epochs: Expected number of epochs; infinite if unknown.
+        settings: The settings of the run.
+
     Raises:
         InputError: The existing run has other settings.
-
-    Arguments are as for :class:`LoggerWriter`.
     """
 
     def __init__(self, logger: Any, updates: float, epochs: float, settings: Mapping[str, Any]) -> None:

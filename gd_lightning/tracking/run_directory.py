@@ -62,6 +62,11 @@ def free_name(parent: Path, name: str, ending: str = "") -> str:
 def first_free(name: str, is_taken: Callable[[str], bool], ending: str = "") -> str:
     """Return name + ending, or the first of name-2, name-3, ... that is not taken.
 
+    Args:
+        name: The name.
+        is_taken: Whether a name with its ending is already used.
+        ending: The part after the number.
+
     Example:
         >>> first_free("loss", {"loss", "loss-2"}.__contains__)
         'loss-3'
@@ -141,10 +146,13 @@ def portable_name(name: str, otherwise: str = "run") -> str:
 
     Windows reserves characters and the names of devices, whatever ending these have, and drops spaces and full stops at
     the end. What is too long for a file system is cut.
+
+    Args:
+        name: Any text, without an ending that is added to it.
+        otherwise: The name of what has none.
+
     Source:
         https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-
-    An ending that is added to it later is not in ``name``; ``otherwise`` is the name of what has none.
 
     Example:
         >>> portable_name("lr 0.1: a/b?"), portable_name("aux.csv"), portable_name("...")

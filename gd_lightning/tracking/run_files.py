@@ -35,6 +35,9 @@ _SPEAKS_OF_FEATURES = 1  # the last version where the option standardize is true
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Read the results of a run.
 
+    Args:
+        path: The path of its ``summary.json``.
+
     Returns:
         The content; None if there is no such file.
 
@@ -82,7 +85,9 @@ def _version_of(text: str) -> int | None:
 def with_present_options(config: Any, text: str) -> Any:
     """Return the config of a run with options that meant something else in earlier versions as they are meant now.
 
-    ``text`` is what it was read from, with its header.
+    Args:
+        config: What was read of it.
+        text: The same as text, with its header.
     """
     version, data = _version_of(text), config.get("data") if isinstance(config, dict) else None
     if version is None or version > _SPEAKS_OF_FEATURES or not isinstance(data, dict) or "standardize" not in data:

@@ -45,11 +45,12 @@ class FinishedRun:
     def setting(self, name: str) -> Any:
         """Return the setting of a name in any section, the outermost if there are several; None if there is none.
 
+        Args:
+            name: A name such as ``batch_size``, or ``lr``, which also finds ``learning_rate``.
+
         Example:
             >>> FinishedRun("version_0", History(), "loss", settings={"model.learning_rate": 0.1}).setting("lr")
             0.1
-
-        The name ``lr`` also finds ``learning_rate``.
         """
         return _setting(self.settings, name)
 
@@ -58,6 +59,9 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     """Return which directories are runs, and the runs within those that are not, such as lightning_logs.
 
     Within a directory of runs, those that logged no loss are left out, since they failed before their first update.
+
+    Args:
+        paths: Directories.
 
     Raises:
         InputError: There is no run in one of them.
@@ -81,10 +85,12 @@ def read_run(directory: Path, known: History | None = None) -> FinishedRun:
     Lightning counts updates and epochs from 0, and logs an epoch's loss at the index of its last update. Here, as in
     every history, a loss is at the number of updates and epochs made when it was logged.
 
+    Args:
+        directory: The directory of its files.
+        known: Its history, if it is in memory; reading that of a long run takes a second.
+
     Raises:
         InputError: There is no loss, or a file is damaged.
-
-    ``known`` is its history, if it is in memory: reading that of a long run takes a second.
     """
     settings = _settings_of(directory)
     summary = None

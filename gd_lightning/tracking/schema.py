@@ -109,7 +109,13 @@ def tensor(value: Any, where: str) -> None:
 
 
 def plain(value: Any, where: str, with_tensors: bool = False) -> None:
-    """Expect only numbers, text, and lists and mappings of these that do not contain themselves."""
+    """Expect only numbers, text, and lists and mappings of these that do not contain themselves.
+
+    Args:
+        value: The value.
+        where: Its place.
+        with_tensors: Whether tensors are allowed, too.
+    """
     kinds = (type(None), bool, int, float, str, *([Tensor] if with_tensors else []))
     pending, seen = [(value, where, 0)], 0
     while pending:
@@ -198,6 +204,11 @@ def like(value: Any, pattern: Any, where: str) -> None:
     """Expect a value with the same structure as another one, such as the state of a new object of the same class.
 
     Where the other one is still empty, any plain value is accepted.
+
+    Args:
+        value: The value.
+        pattern: The other value.
+        where: The place of the value.
     """
     match pattern:
         case bool():

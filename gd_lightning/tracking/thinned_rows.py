@@ -29,7 +29,12 @@ class LoggedRows:
         self._count = 0.0  # an estimate of the rows written so far
 
     def new(self, history: History, to_the_end: bool = False) -> Iterator[Mapping[str, float]]:
-        """Yield the rows to write that were added since the last call, and ``to_the_end`` the last row in any case."""
+        """Yield the rows to write that were added since the last call.
+
+        Args:
+            history: The growing history.
+            to_the_end: Yield the last row in any case.
+        """
         updates = history["update"]
         start = history.first_row_behind(self._written)  # rows may have been removed since the last call
         at_ends = history.measured("train_loss", start)

@@ -133,7 +133,9 @@ def _series_of(group: Group) -> Iterator[_Series]:
 def _points_at(at: Values, whole: bool) -> NDArray[np.int64]:
     """Choose which points are written, at most ``POINTS`` of them, the first and the last among them.
 
-    With ``whole``, they are chosen among those at whole numbers.
+    Args:
+        at: Where they are on an axis, shape (n,).
+        whole: Choose among those at whole numbers.
     """
     points = np.flatnonzero(np.isfinite(at) & (at == np.round(at)) if whole else np.isfinite(at))
     steps = np.round(at[points])

@@ -53,7 +53,9 @@ class HistoryWriter:
     def write_new(self, history: History, to_the_end: bool = False) -> None:
         """Write the rows that came since the last call: at most 500 updates and 500 ends of epochs, if they are known.
 
-        With ``to_the_end``, the newest row is written in any case; it is the last one.
+        Args:
+            history: The growing history.
+            to_the_end: Write the newest row in any case; it is the last one.
         """
         if not self._has_layout and len(history):
             self._writer.add_custom_scalars(LAYOUT)
@@ -67,7 +69,9 @@ class HistoryWriter:
         They may have got further than the checkpoint that is continued from, or have lost their newest points. What
         others logged up to there is kept.
 
-        ``before`` is the update at which the run continues.
+        Args:
+            directory: Where the event files of the run are.
+            before: The update at which the run continues.
         """
         self.flush()
         kept = list(_events_of_others(directory, before))

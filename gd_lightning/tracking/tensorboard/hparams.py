@@ -65,7 +65,9 @@ def _write(directory: Path, now: float, summaries: Iterable[Summary]) -> None:
 def columns_of(settings: Mapping[str, Any], varied: Iterable[str]) -> Summary:
     """Return what makes the HParams tab show the settings that were varied, of several runs that are read together.
 
-    Settings, and what was varied, are by the full names of options.
+    Args:
+        settings: Those of a run, by the full names of the options.
+        varied: The full names of those that differ between runs.
     """
     named, names = named_as_settings(settings), list(named_as_settings(dict.fromkeys(varied)))
     experiment, *_ = hparams_of({**dict.fromkeys([*_USUAL, *names]), **named}, {}, Outcome.COMPLETED, names)

@@ -86,6 +86,9 @@ def read_events(directory: Path, batch_size: Any) -> tuple[History, str]:
 class _Scalars:
     """The scalars in the event files of a directory, as far as the files are whole.
 
+    Args:
+        directory: Where they are.
+
     Raises:
         InputError: Their content is damaged.
     """

@@ -45,7 +45,12 @@ class Scalars(NamedTuple):
 
 
 def add_scalars(writer: EventFileWriter, scalars: Sequence[Scalars]) -> None:
-    """Write scalars, in this order, after the events that have been added to an event file."""
+    """Write scalars after the events that have been added to an event file.
+
+    Args:
+        writer: The writer of the event file.
+        scalars: What is written, in this order.
+    """
     asynchronous = writer._async_writer
     with asynchronous._lock:
         asynchronous._byte_queue.join()

@@ -79,6 +79,11 @@ class ParsedOptions:
         return values
 
     @property
+    def logs(self) -> Path:
+        """The directory of runs."""
+        return Path(self.values.trainer.default_root_dir or ".") / LOGS
+
+    @property
     def stage_parser(self) -> Parser:
         """The parser of the subcommand."""
         parser = subcommands_of(self.parser)[self.stage]
@@ -119,8 +124,7 @@ class ParsedOptions:
             InputError: There is no such run, or it cannot be used with these options.
         """
         stage = self.stage
-        root = Path(self.values.trainer.default_root_dir or ".")
-        self.run = run = find_run(path, root / LOGS, to_continue=stage == "fit")
+        self.run = run = find_run(path, self.logs, to_continue=stage == "fit")
         if run.checkpoint is None and stage != "fit":
             raise InputError(f"cannot {stage} {run.name}, because it was ended before its first checkpoint")
         settings = text_of(settings_for(stage, run))

@@ -24,7 +24,6 @@ from gd_lightning.plots.comparison.figure import checked_panels
 from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.checkpoint_file import clear_parts
 from gd_lightning.tracking.locks import in_turn
-from gd_lightning.tracking.run_directory import LOGS
 from gd_lightning.tracking.run_reader import find_runs, read_run
 
 # A comparison needs a single process, and all files of its runs.
@@ -80,7 +79,7 @@ def _compare_runs(command: Trains, options: Mapping[str, Any], words: Mapping[st
     report = Report(Comparison.of([read_run(path) for path in paths], options["target"]), "runs", **words)
     report.check_columns()
     made_of = {"runs": [str(path.resolve()) for path in paths]}
-    with own_directory(options["directory"], _logs(command), "compare-runs", made_of) as directory:
+    with own_directory(options["directory"], command.options.logs, "compare-runs", made_of) as directory:
         _show(report, directory, options["animate"], is_whole=True)
 
 
@@ -96,7 +95,7 @@ def _compare_variants(command: Trains, options: Mapping[str, Any], words: Mappin
     configs = variants.configs(command, data.variant)  # finds all errors before files are written
     drawn = None if any(name.startswith("data.problem") for name in variants.varied) else data
     made_of = {"settings": variants.shared, "members": variants.options}
-    with own_directory(options["directory"], _logs(command), f"compare-{title}", made_of) as directory:
+    with own_directory(options["directory"], command.options.logs, f"compare-{title}", made_of) as directory:
         members = variants.members(configs, directory, type(command.model))
 
         def train(member: FitMember) -> MemberResult | None:
@@ -150,7 +149,3 @@ def _show(report: Report, directory: Path, animate: str | None, is_whole: bool) 
             write_animation_file(report.animate(), animate, directory)
         if is_whole:  # who waits notices that the file is gone
             shutil.rmtree(directory / CLAIMS, ignore_errors=True)
-
-
-def _logs(command: Trains) -> Path:
-    return Path(command.config.compare.trainer.default_root_dir or ".") / LOGS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from jsonargparse import Namespace
@@ -10,7 +9,6 @@ from jsonargparse import Namespace
 from gd_lightning.cli.options.parsing import ParsedOptions
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.module import RegressionModule
-from gd_lightning.tracking.run_directory import LOGS
 
 
 class Configured(Protocol):
@@ -20,8 +18,3 @@ class Configured(Protocol):
     model: RegressionModule
     datamodule: RegressionDataModule
     options: ParsedOptions
-
-
-def logs_of(command: Configured) -> Path:
-    """Return the directory of runs."""
-    return Path(command.options.values.trainer.default_root_dir or ".") / LOGS

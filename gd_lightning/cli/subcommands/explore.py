@@ -10,7 +10,7 @@ from typing import Any
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.program import typed
 from gd_lightning.cli.shown_paths import shown
-from gd_lightning.cli.subcommands.configured import Configured, logs_of
+from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.errors import InputError
 from gd_lightning.experiments import Exploration, make_exploration
@@ -49,7 +49,7 @@ def explore(command: Configured, options: Mapping[str, Any]) -> None:
     say_what_was_read(command.datamodule)
     complete = not any(argument.partition("=")[0] == "--config" for argument in arguments)  # no config sets an option
     made = make_exploration(command.model, command.datamodule, epochs, command_of(arguments), is_complete=complete)
-    _write_page(made, options["file"], logs_of(command))
+    _write_page(made, options["file"], command.options.logs)
 
 
 def command_of(arguments: Sequence[str]) -> str:

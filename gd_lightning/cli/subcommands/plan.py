@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gd_lightning.callbacks.progress import waiting
 from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.cli.shown_paths import from_here
-from gd_lightning.cli.subcommands.configured import Configured, logs_of
+from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.cli.terminal import warn
 from gd_lightning.errors import first_line
@@ -55,7 +55,7 @@ def plan(command: Configured, options: Mapping[str, Any]) -> None:
     epochs = most_epochs(trainer.max_epochs, trainer.max_steps, command.datamodule.variant)
     with waiting("plan") as begins:
         made = make_plan(command.model, command.datamodule, epochs, begins)
-    _show(made, options["json"], logs_of(command) if options["map"] else None, formats)
+    _show(made, options["json"], command.options.logs if options["map"] else None, formats)
 
 
 def _show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from gd_lightning.float64 import PRECISIONS
 from gd_lightning.plots.style import checked_formats
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.locks import held
-from gd_lightning.tracking.run_directory import CONFIG, LOGS, SWEEPS, claim_directory, is_taken
+from gd_lightning.tracking.run_directory import CONFIG, SWEEPS, claim_directory, is_taken
 from gd_lightning.tracking.run_files import with_header
 
 # Options that would change the runs, which have no Trainer.
@@ -78,7 +78,7 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
     with contextlib.nullcontext() if options["directory"] is None else _empty(Path(options["directory"])) as chosen:
 
         def directory() -> Path:
-            return chosen or claim_directory(Path(trainer.default_root_dir or ".") / LOGS, f"sweep-{name}")
+            return chosen or claim_directory(command.options.logs, f"sweep-{name}")
 
         def keep(report: SweepReport) -> None:
             bar.close()
@@ -92,7 +92,7 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
         try:
             where = directory()
             # Beside many runs of one setting each, TensorBoard selects none of those in its log directory.
-            sweeps = Path(trainer.default_root_dir or ".") / SWEEPS
+            sweeps = command.options.logs.with_name(SWEEPS)
             board = where / "hparams" if chosen else claim_directory(sweeps, where.name)
             report.save(where, formats, board)
             write_text(where / CONFIG, with_header(command.options.text()))

@@ -35,6 +35,7 @@ from gd_lightning.cli.terminal import warn
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.animations import animated_run, shown_data
+from gd_lightning.experiments.options import TRAINS_NOTHING
 from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import refusals_of
@@ -133,10 +134,7 @@ def fit(
         if recorder.summary is None and continued is not None:
             _end_without_training(trainer, continued)
         if recorder.summary is None:
-            raise InputError(
-                "cannot train with these options, because they leave no update to make; leave out the limit that does "
-                "so"
-            )
+            raise InputError(TRAINS_NOTHING)
     except Exception as error:
         # Some errors show only in the first epoch, such as a monitored metric that does not exist; little is lost.
         lost = recorder.history["seconds"][-1] if len(recorder.history) else 0.0

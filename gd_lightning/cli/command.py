@@ -56,6 +56,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.engine import why_no_numba
 from gd_lightning.experiments import best_lr
 from gd_lightning.experiments.comparison.trial_update import make_one_update, trial_options
+from gd_lightning.experiments.options import TRAINER_DEFAULTS
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.lightning_internals import pass_on_signal
 from gd_lightning.module import NOT_THERE, RegressionModule
@@ -64,18 +65,8 @@ from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_directory import CONFIG, run_name
 
-_DEFAULTS = {
-    # Small problems are many times faster on the CPU; configs/gpu.yaml has what a GPU needs.
-    "accelerator": "cpu",
-    "devices": 1,
-    "max_epochs": 20,
-    "log_every_n_steps": 1,
-    "num_sanity_val_steps": 0,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    # The data module shares batches among processes itself, exactly.
-    "use_distributed_sampler": False,
-}
+# As in Python, but with checkpoints; configs/gpu.yaml has what a GPU needs.
+_DEFAULTS = {**TRAINER_DEFAULTS, "max_epochs": 20, "enable_checkpointing": None}
 _JUDGED = {"model", "dataloaders", "datamodule", "verbose", "weights_only", "return_predictions"}
 # The subcommands, and the arguments of the Trainer's methods that are not options.
 _SUBCOMMANDS: dict[str, set[str]] = {

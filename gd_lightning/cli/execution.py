@@ -27,13 +27,9 @@ from gd_lightning.signals import handled_by, name_of
 from gd_lightning.torch_internals import is_loss_of_a_process
 
 
+@process_left_as_it_was()
 def execute(args: list[str], begun: float, program: Program) -> int:
     """Run a command line and return its exit code; errors that a user can cause are printed in one line."""
-    with process_left_as_it_was():
-        return _execute(args, begun, program)
-
-
-def _execute(args: list[str], begun: float, program: Program) -> int:
     made: list[Path] = []
     speaks = is_first_process()  # Lightning forgets how many processes there are as it ends
     try:

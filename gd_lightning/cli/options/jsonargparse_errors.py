@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from gd_lightning.experiments.comparison.members import values_of
 from gd_lightning.similar_options import similar_option
 
 _LONGEST_VALUE = 80
@@ -162,7 +163,7 @@ def in_words(text: str) -> str:
     text = text.replace(" | ", ", ")
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text.replace("typing.", "").replace("collections.abc.", ""))
     text = re.sub(r"Literal\[([^\]]*)\]", lambda found: " or ".join(re.findall(r"'([^']*)'", found[1])), text)
-    parts = [_word(part.strip()) for part in _split(text)]
+    parts = map(_word, values_of(text))
     return " or ".join(dict.fromkeys(part for part in parts if part))
 
 
@@ -178,18 +179,6 @@ def _word(name: str) -> str:
     if head[:1].isupper():
         return _WORDS.get(head) or f"the class path of {'an' if head[0] in 'AEIO' else 'a'} {head}"
     return _WORDS.get(head, name)
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
 
 
 def _reason(reports: list[str], expected: str) -> str | None:

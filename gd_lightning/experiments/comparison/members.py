@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gd_lightning.default_learning_rate import DEFAULT_LR
@@ -139,22 +139,17 @@ def values_of(text: str) -> list[str]:
         >>> values_of("0.1, 0.2"), values_of("[10],[10, 10]")
         (['0.1', '0.2'], ['[10]', '[10, 10]'])
     """
-    return list(_split(text))
-
-
-def _split(text: str) -> Iterator[str]:
-    value, depth, quote = "", 0, ""
+    values, depth, quote = [""], 0, ""
     for letter in text:
         if letter == "," and not depth and not quote:
-            yield value.strip()
-            value = ""
+            values.append("")
             continue
         if letter in "\"'":
             quote = "" if quote == letter else quote or letter
         elif not quote:
             depth += (letter in "[{(") - (letter in "]})")
-        value += letter
-    yield value.strip()
+        values[-1] += letter
+    return [value.strip() for value in values]
 
 
 def _plain(value: str) -> str:

@@ -61,14 +61,25 @@ def leave_sizes_open(model: Namespace) -> None:
     arguments = network.get("init_args") if isinstance(network, Namespace) else None
     if not arguments:
         return
-    module, _, name = network.class_path.rpartition(".")
-    cls = getattr(sys.modules.get(module), name, None)
+    cls = imported(network.class_path)
     for parameter in list(signature(cls).parameters.values())[:2] if isinstance(cls, type) else ():
         is_open = parameter.default is parameter.annotation is Parameter.empty
         if is_open and arguments.pop(parameter.name, None) is not None:
             raise InputError(
                 f"cannot use {parameter.name} of model.network, because the data determine it; leave it out"
             )
+
+
+def imported(path: str) -> Any:
+    """Return the object at an import path, in modules that are already imported; None if there is none."""
+    parts = path.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:end]))
+        if found is not None:
+            for name in parts[end:]:
+                found = getattr(found, name, None)
+            return found
+    return None
 
 
 def repeated(arguments: Sequence[str]) -> list[str]:

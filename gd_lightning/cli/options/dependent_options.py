@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
 
+from gd_lightning.cli.options.checks import imported
 from gd_lightning.default_learning_rate import DEFAULT_LR, default_lr
 from gd_lightning.errors import InputError
 from gd_lightning.models import standardized_by
@@ -33,7 +33,7 @@ def settle_learning_rate(options: Namespace, given: Callable[[], Namespace], def
         # A config printed by --print_config also contains defaults, which are not the user's choice.
         if model_lr == default:
             model_lr = None
-        elif optimizer_lr == _default_lr(optimizer.class_path):
+        elif optimizer_lr == signature(imported(optimizer.class_path)).parameters["lr"].default:
             optimizer_lr = None
     if None not in (model_lr, optimizer_lr) and model_lr != optimizer_lr:
         raise InputError(
@@ -68,17 +68,6 @@ def settle_default_lr(options: Namespace, given: Callable[[], Namespace]) -> str
     return f"lr is {lr:g}, the default for a network at batch_size {data.batch_size}; {DEFAULT_LR:g} from 32 on"
 
 
-def _default_lr(class_path: str) -> object:
-    """Return the default lr of an optimiser."""
-    return signature(_imported(class_path)).parameters["lr"].default
-
-
-def _imported(class_path: str) -> Any:
-    """Return a class, which the parser has imported."""
-    module, _, name = class_path.rpartition(".")
-    return getattr(sys.modules[module], name)
-
-
 def plain_values(chosen: Namespace | None) -> dict[str, Any] | None:
     """Return the chosen class as plain values, as stored in checkpoints."""
     return None if chosen is None else chosen.as_dict()
@@ -90,7 +79,7 @@ def settle_standardize(data: Namespace) -> None:
     Args:
         data: The options of the data; changed.
     """
-    cls = _imported(data.problem.class_path)
+    cls = imported(data.problem.class_path)
     data.standardize = standardized_by(data.standardize, "both" if getattr(cls, "is_read", None) is True else "none")
 
 

@@ -22,7 +22,7 @@ from typing import Any, get_args
 import torch
 from jsonargparse import Namespace, set_parsing_settings
 
-from gd_lightning.cli.options.checks import refuse_null
+from gd_lightning.cli.options.checks import imported, refuse_null
 from gd_lightning.cli.options.jsonargparse_internals import actions_of, branches_of, type_of
 from gd_lightning.cli.options.parser import Parser
 from gd_lightning.errors import InputError
@@ -96,7 +96,7 @@ def refuse_foreign_code(
             continue
         value = values[action.dest]
         # Defaults are trusted, since they do not come from a config; jsonargparse stores a function by its path.
-        if value is not action.default and value is not _look_up(str(action.default)):
+        if value is not action.default and value is not imported(str(action.default)):
             _check(value, tuple(_classes(hint)), name, typed)
 
 
@@ -145,7 +145,7 @@ def _check_class(
     spec: Namespace | Mapping[str, Any], expected: tuple[type, ...], name: str, typed: Collection[str]
 ) -> None:
     path = str(spec["class_path"])
-    cls = _look_up(path)
+    cls = imported(path)
     if not expected:
         raise InputError(f"cannot use the class {path} as {name}, because no class is expected there; give a value")
     if not (isinstance(cls, type) and issubclass(cls, expected)):
@@ -166,19 +166,6 @@ def _parser_of(cls: type) -> Parser:
     parser = Parser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
     return parser
-
-
-def _look_up(path: str) -> object:
-    """Return the object at an import path, in modules that are already imported; None if there is none."""
-    parts = path.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:end]))
-        if module is not None:
-            found: object = module
-            for name in parts[end:]:
-                found = getattr(found, name, None)
-            return found
-    return None
 
 
 def _classes(hint: Any) -> Iterator[type]:

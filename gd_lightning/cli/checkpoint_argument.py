@@ -16,9 +16,9 @@ from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
-from gd_lightning.tracking.checkpoint_path import checkpoint_of
+from gd_lightning.tracking.checkpoint_path import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
-from gd_lightning.tracking.run_directory import CONFIG, LAST_CHECKPOINT, LOGS, SUMMARY
+from gd_lightning.tracking.run_directory import CONFIG, LAST_CHECKPOINT, SUMMARY
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_text
 
@@ -92,10 +92,7 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     if directory == Path(given) and not path.exists() and os.path.lexists(directory / CONFIG):
         return EarlierRun(None, directory, _from_config(directory / CONFIG))
     if not path.is_file():
-        raise InputError(
-            f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint "
-            "file, last, or best"
-        )
+        raise no_checkpoint(path)
     saved_at = path.stat().st_mtime_ns
     checkpoint = read_checkpoint(path)
     if not is_checkpoint(checkpoint):
@@ -107,7 +104,8 @@ def find_run(given: str, logs: Path, to_continue: bool) -> EarlierRun:
     settings = _from_checkpoint(checkpoint, path) if config is None else _from_config(config)
     _refuse_arrays(settings, path)
     data = checkpoint.get(RegressionDataModule.__qualname__, {})
-    return EarlierRun(path, directory, settings, data, _epochs(checkpoint) if to_continue else 0, saved_at)
+    epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]) if to_continue else 0
+    return EarlierRun(path, directory, settings, data, epochs, saved_at)
 
 
 def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
@@ -123,10 +121,6 @@ def _refuse_arrays(settings: dict[str, Any], path: Path) -> None:
             f"cannot use {path} on the command line, because checkpoints do not contain the arrays that a run was "
             "trained on; use fit(..., ckpt_path=...) or load(...).predict in Python"
         )
-
-
-def _epochs(checkpoint: dict[str, Any]) -> int:
-    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
 
 
 def _from_config(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.last_checkpoint_path import last_checkpoint
-from gd_lightning.tracking.run_directory import CHECKPOINTS, LAST_CHECKPOINT, SUMMARY
+from gd_lightning.tracking.run_directory import CHECKPOINTS, LAST_CHECKPOINT, LOGS, SUMMARY
 from gd_lightning.tracking.run_files import read_summary
 
 _BEST = "best"  # the name of the best checkpoint: alone of the newest run, or after the directory of a run
@@ -37,6 +37,14 @@ def checkpoint_of(given: str, logs: Path) -> tuple[Path, Path | None]:
     if path.is_dir():
         return path / LAST_CHECKPOINT, path
     return path, path.parent.parent if path.parent.name == CHECKPOINTS else None
+
+
+def no_checkpoint(path: Path) -> InputError:
+    """Return the error for a path without a checkpoint."""
+    return InputError(
+        f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
+        "last, or best"
+    )
 
 
 def _best_checkpoint(run: Path) -> Path:

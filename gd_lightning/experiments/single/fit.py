@@ -37,7 +37,7 @@ from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.checkpoint_path import checkpoint_of
+from gd_lightning.tracking.checkpoint_path import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_directory, as_path, is_taken
 from gd_lightning.tracking.run_files import read_summary
@@ -187,10 +187,7 @@ def _checkpoint(run: str | Path) -> tuple[Path, Path]:
     as_path(run)
     path, directory = checkpoint_of(os.fspath(run), Path(LOGS))
     if not path.is_file():
-        raise InputError(
-            f"cannot find a checkpoint at {path}; give the directory of a run, such as {LOGS}/NAME, a checkpoint file, "
-            "last, or best"
-        )
+        raise no_checkpoint(path)
     return path, directory or path.parent.parent
 
 

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """Ends a fit whose loss has not fallen, at the weights with the lowest loss.
-
-    Args:
-        patience: Epochs without progress that end it.
-        min_delta: The smallest decrease of the loss that counts as progress.
-    """
-
-    patience: int = 10
-    min_delta: float = 0.0
 
 
 class LowestLoss:
     """The lowest loss of a fit with its weights, and the epochs without progress.
 
     Args:
-        stopping: When the fit ends.
         network: The network that is trained.
+        patience: Epochs without progress that end the fit.
+        min_delta: The smallest decrease of the loss that counts as progress.
     """
 
-    def __init__(self, stopping: EarlyStopping, network: nn.Module) -> None:
-        self._stopping, self._network = stopping, network
+    def __init__(self, network: nn.Module, patience: int, min_delta: float) -> None:
+        self._network, self._patience, self._min_delta = network, patience, min_delta
         self._lowest, self._best, self._waited = math.inf, math.inf, 0
         self._state: dict[str, Tensor] | None = None
 
@@ -40,7 +27,7 @@ class LowestLoss:
         if is_lowest:
             self._lowest = loss
             self._state = {name: value.clone() for name, value in self._network.state_dict().items()}
-        if loss < self._best - self._stopping.min_delta:
+        if loss < self._best - self._min_delta:
             self._best, self._waited = loss, 0
         else:
             self._waited += 1
@@ -49,7 +36,7 @@ class LowestLoss:
     @property
     def is_over(self) -> bool:
         """Whether there was no progress for too many epochs."""
-        return self._waited >= self._stopping.patience
+        return self._waited >= self._patience
 
     def restore(self) -> None:
         """Give the network the weights with the lowest loss."""

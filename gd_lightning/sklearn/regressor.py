@@ -28,7 +28,7 @@ from gd_lightning.module.options import OPTIONS, ClassSpec, plain_options
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.records.history import History
 from gd_lightning.sklearn.argument_checks import validated, validated_pair, validated_weights
-from gd_lightning.sklearn.early_stopping import EarlyStopping
+from gd_lightning.sklearn.early_stopping import LowestLoss
 from gd_lightning.sklearn.learner import Learner
 from gd_lightning.sklearn.samples import WeightedSamples, standardization
 from gd_lightning.sklearn.training import Epochs, train_epochs
@@ -221,11 +221,11 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             if goes_on:
                 learner.change(options)
             epochs = self._epochs(len(train.x), seed, is_partial)
-            stopping = EarlyStopping(self.patience, self.min_delta) if self.early_stopping else None
             train, held_out = learner.taken(train), None if held_out is None else learner.taken(held_out)
             if not goes_on:
                 learner.try_training(train, epochs.variant, epochs.count)
-            self._curves = train_epochs(learner, train, epochs, held_out, stopping, self.average)
+            lowest = LowestLoss(learner.network, self.patience, self.min_delta) if self.early_stopping else None
+            self._curves = train_epochs(learner, train, epochs, held_out, lowest, self.average)
         self._samples_per_epoch = epochs.variant.samples_per_epoch
         self._learner = learner
         self._note()

@@ -24,7 +24,7 @@ from gd_lightning.engine import (
 from gd_lightning.errors import InputError
 from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.history import History
-from gd_lightning.sklearn.early_stopping import EarlyStopping, LowestLoss
+from gd_lightning.sklearn.early_stopping import LowestLoss
 from gd_lightning.sklearn.learner import Learner
 from gd_lightning.sklearn.samples import WeightedSamples
 from gd_lightning.threads import is_little, one_thread_if
@@ -98,7 +98,7 @@ def train_epochs(
     samples: WeightedSamples,
     epochs: Epochs,
     held_out: WeightedSamples | None = None,
-    stopping: EarlyStopping | None = None,
+    lowest: LowestLoss | None = None,
     averages: bool = False,
 ) -> Curves:
     """Train for some epochs, continuing where the last call has ended.
@@ -108,7 +108,7 @@ def train_epochs(
         samples: The training samples.
         epochs: The epochs.
         held_out: Samples for validation.
-        stopping: The criterion of early stopping, for the validation loss, or the train loss without validation.
+        lowest: Ends the training early by the validation loss, or the train loss without validation; None: never.
         averages: Whether the mean of the parameters after all updates is computed.
 
     Raises:
@@ -119,7 +119,7 @@ def train_epochs(
     engine = learner.make_engine(epochs.engine, variant, updates, samples.weights is not None)
     in_one = engine.name == "autograd" and is_little(learner.network, variant.batch_size)
     with learner.training(), one_thread_if(in_one), announcing_compilation(rank_zero_info, engine.name):
-        curves = _Run(learner, engine, samples, epochs, held_out, stopping, averages).make()
+        curves = _Run(learner, engine, samples, epochs, held_out, lowest, averages).make()
     learner.use_mean(averages)
     return curves
 
@@ -134,12 +134,11 @@ class _Run:
         samples: WeightedSamples,
         epochs: Epochs,
         held_out: WeightedSamples | None,
-        stopping: EarlyStopping | None,
+        lowest: LowestLoss | None,
         averages: bool,
     ) -> None:
         self._learner, self._engine, self._samples, self._epochs = learner, engine, samples, epochs
-        self._held_out, self._averages = held_out, averages
-        self._stopping = None if stopping is None else LowestLoss(stopping, learner.network)
+        self._held_out, self._lowest, self._averages = held_out, lowest, averages
         x, y, weights = samples
         self._x, self._y = x, y if weights is None else torch.cat([y, weights.to(y)], dim=1)
         self._curves, self._seconds = Curves(), 0.0
@@ -150,7 +149,7 @@ class _Run:
         self._note(self._learner.epochs, first, self._learner.updates)
         bound = DIVERGENCE_FACTOR * first if first > 0 else math.inf
         left, at_once = self._epochs.count, self._at_once()
-        while left and not (self._stopping is not None and self._stopping.is_over):
+        while left and not (self._lowest is not None and self._lowest.is_over):
             count = min(left, at_once)
             losses = self._carry_out(count, bound)
             left -= count
@@ -164,13 +163,13 @@ class _Run:
                     )
             if self._learner.scheduler is not None:
                 self._learner.scheduler.step()
-        if self._stopping is not None:
-            self._stopping.restore()
+        if self._lowest is not None:
+            self._lowest.restore()
         return self._curves
 
     def _at_once(self) -> int:
         """Return the number of epochs per call of the engine."""
-        if self._held_out is not None or self._stopping is not None or self._learner.scheduler is not None:
+        if self._held_out is not None or self._lowest is not None or self._learner.scheduler is not None:
             return 1
         variant = self._epochs.variant
         chunk = Chunk(self._x, self._y, None, variant, 0, variant.updates_per_epoch)
@@ -221,7 +220,7 @@ class _Run:
         curves.lr.append(float(self._learner.optimizer.param_groups[0]["lr"]))
         if self._held_out is not None:
             curves.val_loss.append(self._learner.mean_loss(self._held_out, self._engine))
-        if self._stopping is None or (
-            len(curves.update) > 1 and self._stopping.add(curves.val_loss[-1] if curves.val_loss else train_loss)
+        if self._lowest is None or (
+            len(curves.update) > 1 and self._lowest.add(curves.val_loss[-1] if curves.val_loss else train_loss)
         ):
             curves.best = len(curves.update) - 1

@@ -124,76 +124,74 @@ def train_epochs(
     return curves
 
 
+@dataclass
 class _Run:
     """A call of :func:`train_epochs`, whose arguments it has."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        engine: Engine,
-        samples: WeightedSamples,
-        epochs: Epochs,
-        held_out: WeightedSamples | None,
-        lowest: LowestLoss | None,
-        averages: bool,
-    ) -> None:
-        self._learner, self._engine, self._samples, self._epochs = learner, engine, samples, epochs
-        self._held_out, self._lowest, self._averages = held_out, lowest, averages
-        x, y, weights = samples
+    learner: Learner
+    engine: Engine
+    samples: WeightedSamples
+    epochs: Epochs
+    held_out: WeightedSamples | None
+    lowest: LowestLoss | None
+    averages: bool
+
+    def __post_init__(self) -> None:
+        x, y, weights = self.samples
         self._x, self._y = x, y if weights is None else torch.cat([y, weights.to(y)], dim=1)
         self._curves, self._seconds = Curves(), 0.0
 
     def make(self) -> Curves:
         """Carry out the epochs."""
         first = self._train_loss()
-        self._note(self._learner.epochs, first, self._learner.updates)
+        self._note(self.learner.epochs, first, self.learner.updates)
         bound = DIVERGENCE_FACTOR * first if first > 0 else math.inf
-        left, at_once = self._epochs.count, self._at_once()
-        while left and not (self._lowest is not None and self._lowest.is_over):
+        left, at_once = self.epochs.count, self._at_once()
+        while left and not (self.lowest is not None and self.lowest.is_over):
             count = min(left, at_once)
             losses = self._carry_out(count, bound)
             left -= count
             for loss in losses:
-                self._learner.epochs += 1
-                self._learner.updates += self._epochs.variant.updates_per_epoch
-                self._note(self._learner.epochs, loss, self._learner.updates)
+                self.learner.epochs += 1
+                self.learner.updates += self.epochs.variant.updates_per_epoch
+                self._note(self.learner.epochs, loss, self.learner.updates)
                 if is_beyond(loss, first):
                     raise InputError(
                         f"cannot fit, because the train loss grew from {first:.4g} to {loss:.4g}; use a smaller lr"
                     )
-            if self._learner.scheduler is not None:
-                self._learner.scheduler.step()
-        if self._lowest is not None:
-            self._lowest.restore()
+            if self.learner.scheduler is not None:
+                self.learner.scheduler.step()
+        if self.lowest is not None:
+            self.lowest.restore()
         return self._curves
 
     def _at_once(self) -> int:
         """Return the number of epochs per call of the engine."""
-        if self._held_out is not None or self._lowest is not None or self._learner.scheduler is not None:
+        if self.held_out is not None or self.lowest is not None or self.learner.scheduler is not None:
             return 1
-        variant = self._epochs.variant
+        variant = self.epochs.variant
         chunk = Chunk(self._x, self._y, None, variant, 0, variant.updates_per_epoch)
-        if not self._engine.can_span_epochs(chunk, 1):
+        if not self.engine.can_span_epochs(chunk, 1):
             return 1
-        numbers = sum(parameter.numel() for parameter in self._learner.network.parameters())
+        numbers = sum(parameter.numel() for parameter in self.learner.network.parameters())
         updates = variant.updates_per_epoch
-        work = updates if self._engine.name == "autograd" else len(self._x) * numbers
-        held = max(len(self._x), updates * numbers if self._averages else 1)
-        return max(1, min(_MOST_EPOCHS, _MOST_NUMBERS // held, int(_MOST_WORK * self._engine.first_work / work)))
+        work = updates if self.engine.name == "autograd" else len(self._x) * numbers
+        held = max(len(self._x), updates * numbers if self.averages else 1)
+        return max(1, min(_MOST_EPOCHS, _MOST_NUMBERS // held, int(_MOST_WORK * self.engine.first_work / work)))
 
     def _carry_out(self, epochs: int, bound: float) -> list[float]:
         """Carry out some epochs, and return the train loss after each; fewer if it has grown beyond a bound."""
-        learner, variant, begun = self._learner, self._epochs.variant, time.perf_counter()
-        order, rows = self._epochs.order, None
+        learner, variant, begun = self.learner, self.epochs.variant, time.perf_counter()
+        order, rows = self.epochs.order, None
         if not uses_stored_order(order, variant):
-            rows = epoch_orders(order, variant.train_samples, self._epochs.seed, learner.epochs, epochs)
+            rows = epoch_orders(order, variant.train_samples, self.epochs.seed, learner.epochs, epochs)
         ends = EpochEnds(lambda: [self._train_loss()], high=bound) if epochs > 1 else None
         losses: list[float] = []
         for first, stop in self._parts(epochs * variant.updates_per_epoch):
-            save_at = SaveAt(parameters=True) if self._averages else SaveAt(start=stop)
+            save_at = SaveAt(parameters=True) if self.averages else SaveAt(start=stop)
             chunk = Chunk(self._x, self._y, rows, variant, first, stop, save_at=save_at, ends=ends)
-            trace = self._engine.carry_out(chunk)
-            if self._averages and trace.record.parameters is not None:
+            trace = self.engine.carry_out(chunk)
+            if self.averages and trace.record.parameters is not None:
                 learner.mean.add(trace.record.parameters)
             losses += trace.measured.ravel().tolist()
         if trace.updates == chunk.updates:
@@ -203,13 +201,13 @@ class _Run:
 
     def _parts(self, updates: int) -> Iterator[tuple[int, int]]:
         """Yield first and last updates of chunks whose parameters fit into memory."""
-        numbers = sum(parameter.numel() for parameter in self._learner.network.parameters())
-        most = max(1, _MOST_NUMBERS // numbers) if self._averages else updates
-        most = updates if updates > self._epochs.variant.updates_per_epoch else most
+        numbers = sum(parameter.numel() for parameter in self.learner.network.parameters())
+        most = max(1, _MOST_NUMBERS // numbers) if self.averages else updates
+        most = updates if updates > self.epochs.variant.updates_per_epoch else most
         return ((first, min(updates, first + most)) for first in range(0, updates, most))
 
     def _train_loss(self) -> float:
-        return self._learner.mean_loss(self._samples, self._engine)
+        return self.learner.mean_loss(self.samples, self.engine)
 
     def _note(self, epoch: int, train_loss: float, updates: int) -> None:
         curves = self._curves
@@ -217,10 +215,10 @@ class _Run:
         curves.epoch.append(epoch)
         curves.seconds.append(self._seconds)
         curves.train_loss.append(train_loss)
-        curves.lr.append(float(self._learner.optimizer.param_groups[0]["lr"]))
-        if self._held_out is not None:
-            curves.val_loss.append(self._learner.mean_loss(self._held_out, self._engine))
-        if self._lowest is None or (
-            len(curves.update) > 1 and self._lowest.add(curves.val_loss[-1] if curves.val_loss else train_loss)
+        curves.lr.append(float(self.learner.optimizer.param_groups[0]["lr"]))
+        if self.held_out is not None:
+            curves.val_loss.append(self.learner.mean_loss(self.held_out, self.engine))
+        if self.lowest is None or (
+            len(curves.update) > 1 and self.lowest.add(curves.val_loss[-1] if curves.val_loss else train_loss)
         ):
             curves.best = len(curves.update) - 1

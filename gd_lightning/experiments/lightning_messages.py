@@ -56,6 +56,7 @@ _WARNINGS = (
     r"engine fused is not available.*",  # the command line prints its own line instead
     r".*The `srun` command is available on your system.*",
 )
+_lock, _entered, _filters = threading.Lock(), list[None](), contextlib.ExitStack()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -66,17 +67,6 @@ def _is_news(record: logging.LogRecord) -> bool:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Suppress the messages that Lightning shows for every run; runs of several threads share the filters."""
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-_lock, _entered, _filters = threading.Lock(), list[None](), contextlib.ExitStack()
-
-
-def _enter() -> None:
     with _lock:
         if not _entered:
             _filters.enter_context(warnings.catch_warnings())
@@ -86,10 +76,10 @@ def _enter() -> None:
                 logger.addFilter(_is_news)
                 _filters.callback(logger.removeFilter, _is_news)
         _entered.append(None)
-
-
-def _leave() -> None:
-    with _lock:
-        _entered.pop()
-        if not _entered:
-            _filters.close()
+    try:
+        yield
+    finally:
+        with _lock:
+            _entered.pop()
+            if not _entered:
+                _filters.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.best_learning_rate import best_lr
 from gd_lightning.experiments.lightning_messages import quiet_lightning
 from gd_lightning.experiments.options import TRAINER_DEFAULTS, TRAINS_NOTHING, sections, taken_problem, with_default_lr
-from gd_lightning.experiments.single.run import Run, copied_from, data_of
+from gd_lightning.experiments.single.run import Run, data_of
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import GivenClasses
@@ -176,7 +177,7 @@ def load(run: str | Path, network: Any = None) -> Run:
         module,
         title,
         directory,
-        copied_from(path),
+        partial(shutil.copyfile, path),
         columns,
         read_data=partial(data_of, path),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -219,8 +218,3 @@ def data_of(checkpoint: Path, problem: ProblemLike | None) -> RegressionDataModu
     """Return the data of a checkpoint's run, or the given data, split as in that run."""
     made = {} if problem is None else {"problem": as_problem(problem)}
     return RegressionDataModule.load_from_checkpoint(checkpoint, **made)
-
-
-def copied_from(checkpoint: Path) -> Callable[[Path], object]:
-    """Return a function that copies a checkpoint to a path."""
-    return lambda path: shutil.copyfile(checkpoint, path)

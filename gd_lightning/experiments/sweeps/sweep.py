@@ -272,8 +272,7 @@ class SweepTask:
         """Return the starts of the runs of seeds that share their data, their common task, and their settings."""
         module, data = seeds[0].module, seeds[0].data
         samples = data.train.to(torch.device(self.device))
-
-        order_of = _Orders(data.order, len(samples), tuple(seed.data.seed for seed in seeds))
+        order_of = functools.partial(_order_of, data.order, len(samples), [seed.data.seed for seed in seeds])
         starts = torch.stack([seed.start for seed in seeds])
         limits = (self.max_epochs, data.drop_last, self.divergence_factor, self.stops)
         in_stored_order = functools.partial(uses_stored_order, data.order)
@@ -284,18 +283,9 @@ class SweepTask:
         return [(each.module, each.seed) for each in seeds], task, members
 
 
-@dataclass(frozen=True)
-class _Orders:
-    """The order in which members visit the samples, as a function of the indices of their seeds and the epochs."""
-
-    order: Order
-    samples: int
-    seeds: tuple[int, ...]
-
-    def __call__(self, seed: int, epoch: int, epochs: int) -> Tensor | None:
-        if self.order == "sequential":
-            return None
-        return epoch_orders(self.order, self.samples, self.seeds[seed], epoch, epochs)
+def _order_of(order: Order, samples: int, seeds: Sequence[int], seed: int, epoch: int, epochs: int) -> Tensor | None:
+    """Return the order in which members visit the samples, by the index of their seed and the epochs."""
+    return None if order == "sequential" else epoch_orders(order, samples, seeds[seed], epoch, epochs)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -47,7 +47,8 @@ def own_copy(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def made_by_functions(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of a Trainer, with functions replaced by their results."""
-    return {name: value() if _is_function(value) else value for name, value in trainer.items()}
+    makers = (FunctionType, functools.partial)
+    return {name: value() if isinstance(value, makers) else value for name, value in trainer.items()}
 
 
 def names_of(settings: Sequence[Mapping[str, Any]]) -> Names:
@@ -82,10 +83,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return isinstance(value, _PLAIN)
-
-
-def _is_function(value: Any) -> bool:
-    return inspect.isfunction(value) or isinstance(value, functools.partial)
 
 
 def _what_fails(options: Mapping[str, Any]) -> tuple[str, Any]:

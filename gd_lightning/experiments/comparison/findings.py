@@ -62,7 +62,7 @@ class _Ranking:
     @classmethod
     def of(cls, name: str, rows: Sequence[Row], best: Callable[[Sequence[float]], float] = min) -> _Ranking:
         """Rank rows by a quantity that all of their runs have."""
-        means = [_mean(row, name) for row in rows]
+        means = [_spread(row, name).mean for row in rows]
         leader = rows[means.index(best(means))]
         near = (Difference.ALIKE, Difference.EXPLAINED)
         first = [row for row in rows if row is leader or leader.difference(row, name) in near]
@@ -204,10 +204,6 @@ def _effort_to_target(row: Row) -> str:
 
 def _spread(row: Row, name: str) -> Spread:
     return Spread.of(row.per_run[name])
-
-
-def _mean(row: Row, name: str) -> float:
-    return _spread(row, name).mean
 
 
 def _and(found: Sequence[Row]) -> str:

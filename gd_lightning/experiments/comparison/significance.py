@@ -79,7 +79,7 @@ def difference(
         return Difference.EXPLAINED
     least = step**2 / 12
     parts = [(a - b, 2 * least)] if paired else [(a, least), (b, least)]
-    variances = [_variance_of_mean(*part) for part in parts]
+    variances = [_variance(*part) / len(part[0]) for part in parts]
     error, freedom = math.sqrt(sum(variances)), float(len(a) - 1)
     if error <= 1e-12 * abs(mean):
         return Difference.CLEAR
@@ -149,10 +149,6 @@ def two_sided(t: float, freedom: float) -> float:
     tail = half * float(_WEIGHTS @ np.cos(start + half * (_NODES + 1)) ** (freedom - 1))
     whole = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)) * math.sqrt(math.pi) / 2
     return tail / whole
-
-
-def _variance_of_mean(values: NDArray[np.float64], least: float) -> float:
-    return _variance(values, least) / len(values)
 
 
 def _variance(values: NDArray[np.float64], least: float) -> float:

@@ -195,7 +195,8 @@ def _row(
     measured = {name: np.where(sound, values, math.nan) for name, values in others.items()}
     values = {"updates": group.final("update"), "samples": group.final("samples"), "train_loss_first": starts}
     values |= {"train_loss": final, "excess": final - np.array(least_squares), **measured, **reached}
-    values |= {"gradient_variance": group.final("gradient_variance"), "seconds_per_epoch": _of_each_run(group)}
+    values["gradient_variance"] = group.final("gradient_variance")
+    values["seconds_per_epoch"] = np.array([_seconds_per_epoch([history]) for history in group.histories])
     spreads = {name: Spread.of(of_runs) for name, of_runs in values.items()}
     return Row(
         group.label,
@@ -251,10 +252,6 @@ def _seconds_per_epoch(histories: Sequence[History]) -> float:
         steps = np.diff(seconds[whole]) / np.diff(epochs[whole])
         found += steps[1:].tolist() if len(steps) > 1 else steps.tolist()
     return float(np.median(found)) if found else math.nan
-
-
-def _of_each_run(group: Group) -> Values:
-    return np.array([_seconds_per_epoch([history]) for history in group.histories])
 
 
 def _counted(words: Sequence[str]) -> str:

@@ -138,7 +138,7 @@ class LinearLoss:
     @property
     def pull(self) -> Tensor:
         """The change of the least-squares solution by weight decay, in the directions, shape (R, K)."""
-        solution = self.directions.T @ _stacked(self.optimum)
+        solution = self.directions.T @ stacked(self.optimum)
         return -(self.weight_decay / self.curvatures)[:, None] * solution
 
     @property
@@ -152,7 +152,7 @@ class LinearLoss:
         if not self.weight_decay:
             return self.optimum
         features = self.optimum.weight.shape[1]
-        found = self.directions @ (self.directions.T @ _stacked(self.optimum) + self.pull)
+        found = self.directions @ (self.directions.T @ stacked(self.optimum) + self.pull)
         return Affine(found[:features].T, None if self.optimum.bias is None else found[features])
 
     @property
@@ -197,7 +197,7 @@ class LinearLoss:
 
     def error(self, affine: Affine) -> Tensor:
         """Return the parameters less the minimum in the directions of the eigenvectors, shape (R, K)."""
-        return self.directions.T @ (_stacked(affine) - _stacked(self.optimum)) - self.pull
+        return self.directions.T @ (stacked(affine) - stacked(self.optimum)) - self.pull
 
     def excess(self, error: Tensor) -> Tensor:
         """Return the train loss above the lowest, delta' H delta / 2 + delta' H p summed over outputs.
@@ -214,7 +214,7 @@ class LinearLoss:
         return found
 
 
-def _stacked(affine: Affine) -> Tensor:
+def stacked(affine: Affine) -> Tensor:
     """Return the parameters of an affine function, weights then bias, shape (C, K), float64."""
     weight = affine.weight.detach().cpu().double().T
     return weight if affine.bias is None else torch.cat([weight, affine.bias.detach().cpu().double()[None]])

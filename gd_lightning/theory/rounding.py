@@ -38,7 +38,7 @@ from torch import Tensor
 from gd_lightning.affine import Affine
 from gd_lightning.models import Standardize
 from gd_lightning.theory.full_batch import largest_stable_lr
-from gd_lightning.theory.quadratic_loss import LinearLoss
+from gd_lightning.theory.quadratic_loss import LinearLoss, stacked
 from gd_lightning.update_rule import UpdateRule
 
 _MEDIAN = 0.6745  # of the size of a standard normal number
@@ -119,7 +119,7 @@ class Rounding:
     @property
     def _theta(self) -> Tensor:
         """The minimum of the objective as parameters of the regressor, weights then bias, shape (C, K)."""
-        return _columns(self.loss.minimum)
+        return stacked(self.loss.minimum)
 
     def _in_original_units(self, affine: Affine) -> Affine:
         return affine if self.layer is None else affine.in_original_units(self.layer.mean, self.layer.scale)
@@ -127,8 +127,7 @@ class Rounding:
     def _back(self, parameters: Tensor) -> Tensor:
         """Return parameters of an output, shape (C, n), in original units, shape (C or D + 1, n)."""
         bias = None if self.loss.optimum.bias is None else parameters[-1]
-        affine = self._in_original_units(Affine(parameters[: self.x.shape[1]].T, bias))
-        return _columns(affine)
+        return stacked(self._in_original_units(Affine(parameters[: self.x.shape[1]].T, bias)))
 
     def _left(self) -> Tensor:
         """Return the error that remains in each direction where steps round to 0, in half ulps, shape (R,)."""
@@ -149,7 +148,7 @@ class Rounding:
         half_ulps = self._half_ulps(theta, dtype)
         if self.start is None:
             return left[:, None] * half_ulps * left
-        start = _columns(self.start)[:, output].double()
+        start = stacked(self.start)[:, output]
         error = self.loss.directions.T @ (start - theta)
         size, size_at_start = (each.diagonal().sqrt() for each in (half_ulps, self._half_ulps(start, dtype)))
         stands = self._moved() * error.abs() < size_at_start
@@ -221,12 +220,6 @@ class Rounding:
         if self.loss.optimum.bias is None:
             of_bias = of_bias + (weight.square() * _variance(mean, torch.float64)).sum()
         return torch.cat([of_weight, of_bias[None]])
-
-
-def _columns(affine: Affine) -> Tensor:
-    """Return weights, then biases, shape (C, K)."""
-    weight = affine.weight.T
-    return weight if affine.bias is None else torch.cat([weight, affine.bias[None]])
 
 
 def _variance(values: Tensor, dtype: torch.dtype, unit: Tensor | float = 1.0) -> Tensor:

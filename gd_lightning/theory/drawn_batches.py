@@ -25,7 +25,7 @@ Letters: N samples, K outputs, B batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -72,6 +72,8 @@ class DrawnBatches:
     rule: UpdateRule = PLAIN
     replacement: bool = True
     small: int = SMALL
+    _limits: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+    _best: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     def largest_stable_lr(self, batch_size: int) -> float:
         """Return the learning rate below which the expected squared error stays bounded."""
@@ -228,14 +230,6 @@ class DrawnBatches:
     @cached_property
     def _reduced(self) -> ReducedUpdates:
         return ReducedUpdates.of(self.moments, self.start, self.small)
-
-    @cached_property
-    def _limits(self) -> dict[int, float]:
-        return {}
-
-    @cached_property
-    def _best(self) -> dict[int, float]:
-        return {}
 
 
 def _powers(epoch: Tensor, start: Tensor, epochs: int) -> Tensor:

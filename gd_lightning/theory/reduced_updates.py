@@ -12,7 +12,7 @@ Letters: R directions, B batch, n numbers of a state, k of a reduced one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -58,6 +58,7 @@ class ReducedUpdates:
     lr: float
     start: Tensor
     observe: Tensor
+    _updates: dict[float, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, moments: Moments, start: Affine, small: int = SMALL) -> ReducedUpdates:
@@ -125,10 +126,6 @@ class ReducedUpdates:
         """The space after updates at -lr, 0 and lr and the spreads 0 and 1, shape (6 k, n)."""
         rates, spreads = (-self.lr, 0.0, self.lr), (0.0, 1.0)
         return torch.cat([self.moments.moved(self.space, rate, s * self.drawn) for rate in rates for s in spreads])
-
-    @cached_property
-    def _updates(self) -> dict[float, Tensor]:
-        return {}
 
     def contraction(self, lr: float, spread: float) -> float:
         """Return the factor by which an update shrinks the expected squared error in the long run, above its floor."""

@@ -30,12 +30,7 @@ from gd_lightning.cli.options.parser import DEFAULT_PROBLEM, Parser
 from gd_lightning.cli.options.parsing import ParsedOptions, parse_options, without_best_lr
 from gd_lightning.cli.options.printed_config import printed_config
 from gd_lightning.cli.options.trusted import distrust, refuse_foreign_code
-from gd_lightning.cli.processes import (
-    check_against_torchrun,
-    check_launcher,
-    check_strategy,
-    torchrun_defaults,
-)
+from gd_lightning.cli.processes import check_against_torchrun, check_launcher, check_strategy, torchrun_defaults
 from gd_lightning.cli.program import own_subcommands, typed
 from gd_lightning.cli.saved_config import SaveConfig
 from gd_lightning.cli.subcommands.animation import check_animation

@@ -13,13 +13,7 @@ from gd_lightning.data import RegressionDataModule
 from gd_lightning.float64 import Moments
 from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.interactive.animation import Animation
-from gd_lightning.plots.interactive.animation_content import (
-    MOST_TRACKS,
-    Line,
-    LineLoss,
-    SeveralFeatures,
-    Track,
-)
+from gd_lightning.plots.interactive.animation_content import MOST_TRACKS, Line, LineLoss, SeveralFeatures, Track
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES
 from gd_lightning.records.history import History
 from gd_lightning.tracking.summary import RunSummary

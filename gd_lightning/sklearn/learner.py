@@ -17,13 +17,7 @@ from torch.nn.utils import vector_to_parameters
 from torch.optim import Optimizer
 
 from gd_lightning.affine import Affine
-from gd_lightning.engine import (
-    AutogradEngine,
-    Engine,
-    FusedEngine,
-    keeps_compiled_code,
-    why_not_fused,
-)
+from gd_lightning.engine import AutogradEngine, Engine, FusedEngine, keeps_compiled_code, why_not_fused
 from gd_lightning.errors import InputError
 from gd_lightning.float64 import in_float64
 from gd_lightning.losses import forms_of, summed_loss

@@ -14,13 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
-from gd_lightning.engine import (
-    Chunk,
-    Engine,
-    EpochEnds,
-    SaveAt,
-    announcing_compilation,
-)
+from gd_lightning.engine import Chunk, Engine, EpochEnds, SaveAt, announcing_compilation
 from gd_lightning.errors import InputError
 from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR, is_beyond
 from gd_lightning.records.history import History

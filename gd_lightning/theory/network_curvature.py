@@ -21,10 +21,7 @@ from gd_lightning.random_numbers import generator_given_back
 from gd_lightning.theory.numerics.krylov import largest_eigenvalues, leading_eigenpair
 
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
-
-
 Pieces = Callable[[], Iterable[Pair]]
-
 
 _MOST_PRODUCTS = 200  # with the Hessian, in search of its largest eigenvalue
 _FEWEST_PRODUCTS = 10

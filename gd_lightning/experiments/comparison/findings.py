@@ -29,12 +29,7 @@ def findings(comparison: Comparison, found: Sequence[Row]) -> list[str]:
     if len(found) > 1 and not comparison.has_one_loss:
         said = ["These groups have different losses or data, so their train losses cannot be compared."]
         return [*said, *_diverged(comparison, found)]
-    return [
-        *_fastest(comparison, found),
-        *_closest(found),
-        *_smoothest(found),
-        *_diverged(comparison, found),
-    ]
+    return [*_fastest(comparison, found), *_closest(found), *_smoothest(found), *_diverged(comparison, found)]
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,7 @@ def _standardized(
     if max(layer.largest_gain for layer in layers if layer is not None) < MUCH:
         return None
     try:
-        made = _plan_as_it_is(
-            standardized_module(module, (layers[0], layers[1]), data.problem),
-            other,
-            sizes,
-            begins,
-        )
+        made = _plan_as_it_is(standardized_module(module, (layers[0], layers[1]), data.problem), other, sizes, begins)
     except StartError:
         return None
     row = made.configured

@@ -31,11 +31,7 @@ from torch import Tensor
 from gd_lightning.callbacks.least_squares import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
-from gd_lightning.engine import (
-    Ends,
-    Members,
-    TrainingTask,
-)
+from gd_lightning.engine import Ends, Members, TrainingTask
 from gd_lightning.errors import InputError
 from gd_lightning.experiments.options import present_device, sections, taken_problem
 from gd_lightning.experiments.sweeps.grid import Grid
@@ -45,13 +41,7 @@ from gd_lightning.experiments.sweeps.training import Progress, train_members
 from gd_lightning.float64 import NOT_COMPUTABLE, PRECISIONS, precision_of_run
 from gd_lightning.memory_checks import check_fits
 from gd_lightning.models import LinearRegressor, MLPRegressor
-from gd_lightning.module import (
-    RegressionModule,
-    is_squared_error,
-    linear_network,
-    predictor_of,
-    quadratic_network,
-)
+from gd_lightning.module import RegressionModule, is_squared_error, linear_network, predictor_of, quadratic_network
 from gd_lightning.module.first_update import try_gradient
 from gd_lightning.module.library_errors import GivenClasses
 from gd_lightning.module.optimizer_trial import make_trial_step

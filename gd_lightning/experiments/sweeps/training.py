@@ -38,15 +38,10 @@ from gd_lightning.errors import InputError
 from gd_lightning.experiments.executors import carried_out
 from gd_lightning.losses import Loss, forms_of
 from gd_lightning.measures import mean_loss_over, unchanged
-from gd_lightning.module import (
-    RegressionModule,
-    own_method,
-    why_no_factor,
-)
+from gd_lightning.module import RegressionModule, own_method, why_no_factor
 from gd_lightning.random_numbers import own_generator
 
 Progress = Callable[[int], object]
-
 
 _PARTS = 32  # at most, that runs are trained in by an executor; more than most machines have cores
 _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")

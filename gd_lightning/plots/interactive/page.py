@@ -28,11 +28,7 @@ def html_page(template: str, scripts: Sequence[str], title: str, content: Mappin
     """
     # In a script, < could begin the end of it; JSON has another way to write it.
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    parts = {
-        "title": escape(in_one_line(title)),
-        "script": "\n".join(map(_text, scripts)),
-        "content": data,
-    }
+    parts = {"title": escape(in_one_line(title)), "script": "\n".join(map(_text, scripts)), "content": data}
     head = Template(_text("head.html")).substitute(title=parts["title"], style=_text("page.css"))
     return Template(_text(template)).substitute(parts, head=head)
 

@@ -14,8 +14,12 @@ from typing import BinaryIO
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import from_cell, is_number
-from gd_lightning.problems.missing_words import MISSING_WORDS
 
+# What pandas takes for a missing value, in any case, and what statistics programs write for one.
+MISSING_WORDS = (
+    *("", "na", "n/a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "null", "none", "?", "."),
+    *(f"{sign}1.#{word}" for sign in ("", "-") for word in ("ind", "qnan")),
+)
 BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)
 _SAMPLE = 2**18  # bytes from which separator, decimal sign and names are told

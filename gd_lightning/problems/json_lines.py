@@ -18,6 +18,7 @@ from gd_lightning.problems.file_errors import unreadable
 from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns
 
 _LONG = re.compile(rb"[:\s]-?[0-9]{16,}[\s,}]")  # a whole number that may be beyond float64
+_NEXT = re.compile(r"\S")  # where an object begins
 _DIGITS = 76  # of the longest decimal numbers of Arrow
 
 
@@ -74,16 +75,9 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of a text, whose numbers are decimal ones."""
     numbers: dict[str, Any] = {"parse_int": Decimal, "parse_float": Decimal, "parse_constant": lambda _: None}
     decoder, at = json.JSONDecoder(**numbers, strict=False), 0
-    while (begin := _next(text, at)) < len(text):
-        found, at = decoder.raw_decode(text, begin)
+    while begins := _NEXT.search(text, at):
+        found, at = decoder.raw_decode(text, begins.start())
         yield found
-
-
-def _next(text: str, at: int) -> int:
-    """Return where the next object begins."""
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
 
 
 def _is_rounded(value: object) -> bool:

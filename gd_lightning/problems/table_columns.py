@@ -97,9 +97,8 @@ class TableColumns:
                 part, missing = _encoded(column, values_of(array, table.decimal), table, first)
                 if missing.any():
                     is_target = i >= len(self.features)
-                    part = self._filled(
-                        column, part, missing, is_target, f"{table.place(first + _first(missing))}", table
-                    )
+                    place = table.place(first + int(np.flatnonzero(missing)[0]))
+                    part = self._filled(column, part, missing, is_target, place, table)
                     kept &= ~missing if self.missing == "drop" else True
                 parts.append(part)
             first += len(kept)
@@ -260,7 +259,3 @@ def _indicators(column: Column, values: Values, table: NamedColumns, first: int)
             )
         block[row, places[label]] = 1
     return block[:, 1:]
-
-
-def _first(where: NDArray[np.bool_]) -> int:
-    return int(np.flatnonzero(where)[0])

@@ -139,24 +139,20 @@ def _is_text(kind: Any) -> bool:
 
 def _of_numbers(column: Any, missing: NDArray[np.bool_]) -> Values:
     numbers, present = np.full(len(column), np.nan), column.drop_null()
-    if pa.types.is_decimal(column.type):
-        present = present.cast(pa.string())
-        numbers[~missing] = _parsed(present)
-        exact: Any = column
-    else:
-        exact = present.to_numpy(zero_copy_only=False)
-        numbers[~missing] = exact
-        if exact.dtype.kind == "f":
-            return Values(numbers, missing | np.isnan(numbers))
-        exact = column
-    return Values(numbers, missing, digits=_first_inexact(numbers, exact))
+    is_decimal = pa.types.is_decimal(column.type)
+    numbers[~missing] = _parsed(present.cast(pa.string())) if is_decimal else present.to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(column.type):
+        return Values(numbers, missing | np.isnan(numbers))
+    return Values(numbers, missing, digits=_first_inexact(numbers, column))
 
 
 def _first_inexact(numbers: NDArray[np.float64], exact: Any) -> tuple[int, object] | None:
     """Return the first number that float64 cannot represent exactly, such as an identifier of 19 digits."""
     for row in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
-        value = exact[row].as_py()  # Python compares numbers of all kinds exactly
-        if value != float(numbers[row]):
+        value = number = exact[row].as_py()  # Python compares numbers of all kinds exactly
+        if isinstance(value, str):
+            number = int(value) if _WHOLE.fullmatch(value) else numbers[row]
+        if number != float(numbers[row]):
             return row, value
     return None
 
@@ -178,13 +174,7 @@ def _of_cells(cells: Any, missing: NDArray[np.bool_], decimal: str) -> Values:
     nan = np.isnan(numbers)
     if nan.any():
         missing = missing | (nan & pc.is_in(pc.utf8_lower(texts), MISSING).to_numpy(zero_copy_only=False))
-    digits = None
-    for row in np.flatnonzero(np.abs(numbers) >= EXACT).tolist():
-        text = texts[row].as_py()
-        if _WHOLE.fullmatch(text) and int(text) != float(numbers[row]):
-            digits = row, text
-            break
-    return Values(numbers, missing, "number", texts, digits)
+    return Values(numbers, missing, "number", texts, _first_inexact(numbers, texts))
 
 
 def _parsed(texts: Any) -> NDArray[np.float64]:

@@ -64,9 +64,9 @@ class Arrays(Problem):
         self._features = _names(feature_names, of_x, self.x, "feature_names")
         self._targets = _names(target_names, of_y, self.y, "target_names")
         if self._targets is None and self._features is not None:
-            self._targets = _default_names("y", self.y.shape[1], self._features)
+            self._targets = default_names("y", self.y.shape[1], self._features)
         elif self._features is None and self._targets is not None:
-            self._features = _default_names("x", self.x.shape[1], self._targets)
+            self._features = default_names("x", self.x.shape[1], self._targets)
         _refuse_twice([*(self._features or []), *(self._targets or [])])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Arrays:
@@ -261,10 +261,10 @@ def _names(given: Sequence[str] | None, own: list[str] | None, values: Tensor, w
     return names
 
 
-def _default_names(letter: str, count: int, taken: Sequence[str]) -> list[str]:
-    """Name the columns beside others that have names: x, or x0, x1, ..., with underscores where these are taken."""
+def default_names(letter: str, count: int, taken: Sequence[str] = ()) -> list[str]:
+    """Return names of columns without any: x, or x0, x1, ..., with underscores where these are taken."""
     names = [letter] if count == 1 else [f"{letter}{i}" for i in range(count)]
-    return _default_names(f"{letter}_", count, taken) if set(names) & set(taken) else names
+    return default_names(f"{letter}_", count, taken) if set(names) & set(taken) else names
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -125,7 +125,8 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
     names = names_of(rows, label, header, is_bare=ending == ".data")
     first_line = numbers[0]
     if names is None:
-        names = _names_in_comment(lines[: first_line - 1], separator, len(rows[0]), label) or _numbered(rows[0])
+        width = len(rows[0])
+        names = _names_in_comment(lines[: first_line - 1], separator, width, label) or [str(i) for i in range(width)]
     else:
         first_line = numbers[1] if len(numbers) > 1 else _behind(lines, separator, label)
         names = _with_row_names(names, rows[1:], separator, lines[first_line - 1 :])
@@ -284,10 +285,6 @@ def _with_row_names(names: list[str], rows: Sequence[Sequence[str]], separator: 
     is_text = all(line.startswith('"') for line in lines if line.strip()) or not any(_is_number(row[0]) for row in rows)
     has_end = is_longer and not any(row[-1].strip() for row in rows)
     return ["", *names] if is_longer and not has_end and (separator != "," or is_text) else names
-
-
-def _numbered(cells: Sequence[str]) -> list[str]:
-    return [str(i) for i in range(len(cells))]
 
 
 def _decimal(rows: Sequence[Sequence[str]]) -> str:

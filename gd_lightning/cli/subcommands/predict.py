@@ -15,6 +15,7 @@ from gd_lightning.cli.framework_messages import weights_alone
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.escaping import csv_text, in_one_line
 from gd_lightning.module import RegressionModule, predicted_in_float64, refuse_overflow
+from gd_lightning.problems.arrays import default_names
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import new_file
 
@@ -54,13 +55,13 @@ def predictions_csv(data: RegressionDataModule, predictions: Tensor) -> str:
     A row that is left out because of a missing value has empty predictions. For data that are not a table, the columns
     are the features, the predictions and, if they are known, the targets.
     """
-    targets = list(data.problem.target_names or _numbered("y", predictions.shape[1]))
+    targets = list(data.problem.target_names or default_names("y", predictions.shape[1]))
     names = [f"predicted_{name}" for name in targets]
     rows = data.problem.rows_as_given(data.predict_inputs)
     if rows is not None:
         return csv_text(_with_predictions(rows, names, predictions.double().tolist()))
     x, y = data.prediction_inputs(), data.prediction_targets()
-    header = [*(data.problem.feature_names or _numbered("x", x.shape[1])), *names]
+    header = [*(data.problem.feature_names or default_names("x", x.shape[1])), *names]
     columns = [x, predictions.to(x)]
     if y is not None:
         header, columns = [*header, *targets], [*columns, y]
@@ -82,7 +83,3 @@ def _new(name: str, header: Sequence[object]) -> str:
     """Return the name, with a number appended if a column already has it."""
     others = (f"{name}_{i}" for i in count(2))
     return name if name not in header else next(other for other in others if other not in header)
-
-
-def _numbered(letter: str, count: int) -> list[str]:
-    return [letter] if count == 1 else [f"{letter}{i}" for i in range(count)]

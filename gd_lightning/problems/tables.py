@@ -19,9 +19,10 @@ from gd_lightning.problems.problem import Problem
 if TYPE_CHECKING:  # pyarrow takes 0.2 s of the start of every command, and only tables need it
     from gd_lightning.problems.column_choice import ChosenColumns
     from gd_lightning.problems.named_columns import NamedColumns
-    from gd_lightning.problems.table_columns import TableColumns
+    from gd_lightning.problems.table_columns import Column, TableColumns
 
 Names = Sequence[str | int] | str | int | None
+_SHOWN = 8  # columns in a description
 
 
 class Table(Problem):
@@ -124,11 +125,14 @@ class Table(Problem):
     @property
     def description(self) -> str:
         """What was read, in one line: rows, columns and what they are taken for; "" before that."""
-        from gd_lightning.problems.table_description import described
-
-        if self._columns is None or not self._rows:
+        columns, chosen = self._columns, self._chosen  # of a checkpoint's columns, nothing was found out
+        if columns is None or not self._rows:
             return ""
-        return described(self._columns, self._chosen, self.path, self._rows)
+        targets, features = (_with_forms(part) for part in (columns.targets, columns.features))
+        of = "" if chosen is None or chosen.rows == self._rows else f" of {chosen.rows}"
+        parts = [f"{self._rows}{of} rows of {self.path}: {targets} from {features}"]
+        parts += [] if chosen is None else chosen.notes
+        return "; ".join([*parts, *(["rows with a missing value are left out"] if of else [])])
 
     def by_names(self, features: Sequence[str], targets: Sequence[str]) -> Table:
         """Return the table with the columns that a run was trained on, selected by name, in the run's order."""
@@ -231,3 +235,13 @@ class Table(Problem):
                 is_kept for _, block in (columns if path is None else columns.inputs).encode(table) for is_kept in block
             )
             yield from zip(table.rows(), map(bool, kept), strict=True)
+
+
+def _with_forms(columns: Sequence[Column]) -> str:
+    """Return the names of columns, with what they are taken for."""
+    words = {"boolean": " (no and yes as 0 and 1)", "date": " (days since 1970-01-01)", "number": ""}
+    texts = []
+    for column in columns[:_SHOWN]:
+        form = f" ({len(column.categories)} categories, against {column.categories[0]})" if column.categories else ""
+        texts.append(f"{column.name}{form or words.get(column.form, '')}")
+    return ", ".join(texts) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")

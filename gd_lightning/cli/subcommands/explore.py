@@ -13,7 +13,7 @@ from gd_lightning.cli.shown_paths import shown
 from gd_lightning.cli.subcommands.configured import Configured
 from gd_lightning.cli.subcommands.described_data import say_what_was_read
 from gd_lightning.errors import InputError
-from gd_lightning.experiments import Exploration, make_exploration
+from gd_lightning.experiments import make_exploration
 from gd_lightning.tracking.run_directory import is_taken, new_file
 
 # Options that the page sets, or that are its own: they are left out of the command that trains the same run.
@@ -49,7 +49,15 @@ def explore(command: Configured, options: Mapping[str, Any]) -> None:
     say_what_was_read(command.datamodule)
     complete = not any(argument.partition("=")[0] == "--config" for argument in arguments)  # no config sets an option
     made = make_exploration(command.model, command.datamodule, epochs, command_of(arguments), is_complete=complete)
-    _write_page(made, options["file"], command.options.logs)
+    if (file := options["file"]) is None:
+        with new_file(command.options.logs, f"explore-{made.title}", ".html") as path:
+            made.save(path)
+    else:
+        path = Path(file)
+        if is_taken(path):
+            raise InputError(f"cannot write the page to {file}, because it already exists; give another name")
+        made.save(path)
+    print(f"page  {shown(path)}\n\nopen it in a browser; it needs no network, and nothing of this program")
 
 
 def command_of(arguments: Sequence[str]) -> str:
@@ -78,25 +86,3 @@ def _others(arguments: Sequence[str]) -> Iterator[str]:
             is_value_left_out = False
         elif argument != "explore":
             yield argument
-
-
-def _write_page(made: Exploration, file: str | None, logs: Path) -> None:
-    """Write the page, and say where it is.
-
-    Args:
-        made: The page.
-        file: Where it goes; None: a new file in the directory of runs.
-        logs: The directory of runs.
-
-    Raises:
-        InputError: There is a file already.
-    """
-    if file is None:
-        with new_file(logs, f"explore-{made.title}", ".html") as path:
-            made.save(path)
-    else:
-        path = Path(file)
-        if is_taken(path):
-            raise InputError(f"cannot write the page to {file}, because it already exists; give another name")
-        made.save(path)
-    print(f"page  {shown(path)}\n\nopen it in a browser; it needs no network, and nothing of this program")

@@ -12,7 +12,8 @@ import yaml
 from sklearn.metrics import r2_score
 
 from gd_lightning import SteepLine, fit, plan
-from gd_lightning.experiments import LocalPlan, Trial
+from gd_lightning.experiments import LocalPlan
+from gd_lightning.experiments.lr_trial import Trial
 from tests.conftest import CommandLine
 
 

@@ -18,7 +18,8 @@ from gd_lightning import SteepLine
 from gd_lightning.cli.command import Command
 from gd_lightning.cli.subcommands.compare_directory import own_directory
 from gd_lightning.cli.subcommands.compare_members import FitMember
-from gd_lightning.experiments import ProblemPanels, Report
+from gd_lightning.experiments import Report
+from gd_lightning.experiments.comparison.problem_panels import ProblemPanels
 from gd_lightning.records.history import History
 from gd_lightning.versions import versions as versions_of_this
 from tests.conftest import CONFIGS, CommandLine

@@ -14,8 +14,8 @@ from torch import nn
 import gd_lightning
 from gd_lightning import RegressionDataModule, RegressionModule
 from gd_lightning.data.samples import Samples
-from gd_lightning.experiments import Trial
 from gd_lightning.experiments import make_plan as plan
+from gd_lightning.experiments.lr_trial import Trial
 from gd_lightning.experiments.plans import local_plan as local_plan
 from gd_lightning.losses import mean_loss
 from gd_lightning.theory import LinearLoss

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gd_lightning import RegressionDataModule, RegressionModule, Standardize
-from gd_lightning.experiments import Trial
+from gd_lightning.experiments.lr_trial import Trial
 from gd_lightning.models import Standardized
 from gd_lightning.module import standardized_module
 from gd_lightning.problems import LinearProblem, Problem, SteepLine

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from gd_lightning import InputError, compare
-from gd_lightning.experiments import Comparison, as_csv, as_markdown, as_text, as_values, findings, rows
+from gd_lightning.experiments import Comparison
+from gd_lightning.experiments.comparison.findings import findings
+from gd_lightning.experiments.comparison.table import as_csv, as_markdown, as_text, as_values, rows
 from gd_lightning.problems import Problem
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_reader import FinishedRun

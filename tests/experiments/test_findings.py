@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gd_lightning.experiments import Comparison, findings, rows
+from gd_lightning.experiments import Comparison
+from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of, two_sided
+from gd_lightning.experiments.comparison.table import rows
 from gd_lightning.records.groups import Values
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_reader import FinishedRun

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gd_lightning.experiments import Comparison, as_text, findings, rows
+from gd_lightning.experiments import Comparison
+from gd_lightning.experiments.comparison.findings import findings
 from gd_lightning.experiments.comparison.grouping import grouped
+from gd_lightning.experiments.comparison.table import as_text, rows
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.run_reader import FinishedRun
 

@@ -14,7 +14,7 @@ from gd_lightning.data import Samples
 from gd_lightning.data.order import epoch_orders
 from gd_lightning.engine import Members, TrainingTask
 from gd_lightning.errors import InputError
-from gd_lightning.experiments import Trial
+from gd_lightning.experiments.lr_trial import Trial
 from gd_lightning.experiments.sweeps.training import train_members
 from gd_lightning.theory import LinearLoss, LocalCurvature, LocalOutcome, NetworkLoss, largest_stable_lr
 from gd_lightning.update_rule import UpdateRule

@@ -172,14 +172,10 @@ def _open_zip(path: Path) -> BinaryIO:
         return cast(BinaryIO, archive.open(files[0]))
 
 
-def _open_zst(path: Path) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
-
-
 COMPRESSIONS: dict[str, Callable[[Path], BinaryIO]] = {
     ".gz": lambda path: cast(BinaryIO, gzip.GzipFile(path)),
     ".bz2": lambda path: cast(BinaryIO, bz2.BZ2File(path)),
-    ".zst": _open_zst,
+    ".zst": lambda path: cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd"))),
     ".zip": _open_zip,
 }
 

@@ -14,7 +14,6 @@ Letters: R directions, T updates, E epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -114,7 +113,8 @@ def expected_averaged_losses(
     moments = AveragedMoments(loss, rule)
     state, update = moments.state(start), 0
     observed = [moments.observation @ state]
-    spreads = [share_of_variance(loss.n_samples, size) for size in _sizes(variant)]
+    sizes = map(variant.size_of, range(variant.updates_per_epoch))
+    spreads = [share_of_variance(loss.n_samples, size) for size in sizes]
     for of_epoch in rates.expand(-1, variant.updates_per_epoch).tolist():
         for lr, spread in zip(of_epoch, spreads, strict=True):
             update += 1
@@ -122,10 +122,6 @@ def expected_averaged_losses(
             state = moments.moved(state, lr, spread * moments.drawn(state))
         observed.append(moments.observation @ state)
     return loss.lowest + torch.stack(observed)
-
-
-def _sizes(variant: Variant) -> Iterator[int]:
-    return (variant.size_of(index) for index in range(variant.updates_per_epoch))
 
 
 @dataclass(frozen=True, eq=False)

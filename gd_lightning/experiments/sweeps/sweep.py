@@ -111,7 +111,8 @@ def sweep(
     with precision_of_run(precision), GivenClasses(fixed["model"]).refusals_in_a_run():
         module, values = RegressionModule(**fixed["model"]), _with_own(as_python(given), fixed["model"], fixed["data"])
         grid = Grid.of(values, module, of_data, seeds)
-        task = SweepTask(grid, _seeds(of_data, seeds), epochs, present_device(device))
+        both = tuple((of_data.seed + i, of_data.seed + i) for i in range(seeds))
+        task = SweepTask(grid, both, epochs, present_device(device))
         if directory is None:
             return task.train(module, of_data, executor=executor)
         keep = functools.partial(save_runs, directory=directory)
@@ -135,11 +136,6 @@ def _epochs_and_precision(trainer: Mapping[str, Any]) -> tuple[int, Any]:
     if others := [name for name in given if name not in ("max_epochs", "precision")]:
         raise InputError(f"cannot sweep with {others[0]}, because the runs have no Trainer; leave it out")
     return int(given["max_epochs"]), given["precision"]
-
-
-def _seeds(data: RegressionDataModule, count: int) -> tuple[tuple[int, int], ...]:
-    """Return for each seed that of the initial weights, and that of split and order."""
-    return tuple((data.seed + i, data.seed + i) for i in range(count))
 
 
 def _with_own(

@@ -29,18 +29,14 @@ def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
         InputError: ffmpeg fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers: dict[str, Callable[[Path], None]] = {
-        ".html": lambda part: _write_text(part, page()),
+    writers: dict[str, Callable[[Path], object]] = {
+        ".html": lambda part: part.write_text(page(), encoding="utf-8"),
         ".gif": lambda part: _write_gif(part, pictures(scene)),
         ".mp4": lambda part: _write_mp4(part, pictures(scene)),
     }
     with replacing(path) as part:
         writers[path.suffix.lower()](part)
     return path
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _write_gif(path: Path, frames: Iterable[Picture]) -> None:

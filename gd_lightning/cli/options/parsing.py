@@ -142,6 +142,7 @@ class ParsedOptions:
         return [*self.arguments[:at], *first, *self.arguments[at:]]
 
 
+@no_programs()
 def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
     """Parse, resolve and check the arguments of a command.
 
@@ -153,11 +154,7 @@ def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
         InputError: One of them cannot be used.
     """
     rewritten = _rewritten(list(with_shipped_configs(list(_flags_as_options(arguments)))))
-    with no_programs():
-        return _settled(parser, _with_problem_of_the_run(rewritten))
-
-
-def _settled(parser: Parser, rewritten: list[str]) -> ParsedOptions:
+    rewritten = _with_problem_of_the_run(rewritten)
     parsed = ParsedOptions(parser, rewritten, _with_defaults_of_the_problem(parser, rewritten))
     stage = parsed.stage
     if stage not in rewritten:  # it was given by a config or by the environment

@@ -33,6 +33,9 @@ _PANEL = (3.6, 4.0)  # inches
 _ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
 _CHARACTER = 0.065  # inches of a letter below an axis
 _OF_A_PANEL = 0.8  # of its width is the axis
+_BEST: dict[str, Any] = {
+    "marker": "o", "color": "black", "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 1.2
+}  # fmt: skip
 _A_ROW = 3  # panels
 _FEW = 8  # learning rates that are all named
 _DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
@@ -118,7 +121,7 @@ def _draw_panel(axes: Axes, plane: Plane, columns: int, lrs: Sequence[float], no
         write_plainly(axes.yaxis)
     _draw_diverged(axes, plane, edges)
     _draw_limits(axes, plane.limits)
-    _draw_best(axes, plane, lrs)
+    axes.plot([i for i, _ in plane.best], [lrs[j] for _, j in plane.best], linestyle="none", **_BEST)
     axes.set_title(short(plane.title, 36), fontsize="medium")
     return mesh
 
@@ -165,16 +168,6 @@ def _draw_limits(axes: Axes, limits: Values) -> None:
         xs = np.repeat(known, 2) + np.tile([-0.5, 0.5], len(known))
         (line,) = axes.plot(xs, np.repeat(limits[known], 2), color="black", linewidth=1.8)
         line.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
-
-
-def _draw_best(axes: Axes, plane: Plane, lrs: Sequence[float]) -> None:
-    best = plane.best
-    axes.plot([i for i, _ in best], [lrs[j] for _, j in best], linestyle="none", **_BEST)
-
-
-_BEST: dict[str, Any] = {
-    "marker": "o", "color": "black", "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 1.2
-}  # fmt: skip
 
 
 def _legend(planes: Sequence[Plane]) -> list[Artist]:

@@ -130,25 +130,15 @@ def _composed(
     width, heights = columns * step, [b + _HEIGHT + a for b, a in zip(below, above, strict=True)]
     in_legend = _columns(handles, width)
     legend = _LEGEND_LINE * (2.2 + math.ceil(len(handles) / in_legend))
-    figure.set_size_inches(width, _TITLE + sum(heights) + legend)
+    height = _TITLE + sum(heights) + legend
+    figure.set_size_inches(width, height)
     for i, row in enumerate(panels):
         first, bottom = left + (columns - len(row)) / 2 * step, legend + sum(heights[i + 1 :]) + below[i]
         for j, axes in enumerate(row):
-            axes.set_position(_in_parts(figure, first + j * step, bottom, _PANEL, _HEIGHT))
-    figure.suptitle(short(title, int(width / _CHARACTER / 1.3)), fontsize="large", y=1 - 0.1 / figure.get_figheight())
+            axes.set_position(((first + j * step) / width, bottom / height, _PANEL / width, _HEIGHT / height))
+    figure.suptitle(short(title, int(width / _CHARACTER / 1.3)), fontsize="large", y=1 - 0.1 / height)
     figure.legend(handles=handles, title=caption, ncols=in_legend, loc="lower center", fontsize=9, title_fontsize=9)
     return figure
-
-
-def _in_parts(figure: Figure, *inches: float) -> tuple[float, float, float, float]:
-    """Return left, bottom, width and height as parts of a figure."""
-    left, bottom, width, height = inches
-    return (
-        left / figure.get_figwidth(),
-        bottom / figure.get_figheight(),
-        width / figure.get_figwidth(),
-        height / figure.get_figheight(),
-    )
 
 
 def _usual(groups: Sequence[Group]) -> list[str]:

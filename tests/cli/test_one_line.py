@@ -16,7 +16,7 @@ from torch import nn
 
 import gd_lightning
 from gd_lightning import Problem, RegressionDataModule, RegressionModule, SteepLine
-from gd_lightning.cli import execution
+from gd_lightning.cli import error_messages
 from gd_lightning.cli.subcommands import fit
 from tests.conftest import CommandLine, MakeTrainer
 
@@ -213,7 +213,7 @@ def test_a_traceback_that_cannot_be_written_leaves_the_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fit, "make_trial_step", None)
-    monkeypatch.setattr(execution, "claim_file", full)
+    monkeypatch.setattr(error_messages, "claim_file", full)
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()
     assert "fault of this program (TypeError: " in line

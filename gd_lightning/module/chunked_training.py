@@ -45,7 +45,6 @@ class Chunks:
         numbers: P, the number of parameters.
         plain: A module class whose hooks do not need single epochs.
         taken: From features and targets as they are to those that the engine takes.
-        seconds: Time limit of a chunk, if it is less than a tenth of a second.
         one_by_one: Whether each chunk is a single update.
     """
 
@@ -58,18 +57,18 @@ class Chunks:
         numbers: int,
         plain: type[LightningModule],
         taken: Callable[[Tensor, Tensor], Pair],
-        seconds: float = _SECONDS,
-        one_by_one: bool = False,
+        one_by_one: bool,
     ) -> None:
         self.engine = engine
         self._trainer, self._plain, self._one_by_one = trainer, plain, one_by_one
-        self._seconds = min(seconds, _SECONDS)
+        of_callbacks = (getattr(each, "max_chunk_seconds", math.inf) for each in callbacks_of(trainer, Callback))
+        self._seconds = min([_SECONDS, *of_callbacks])
         self._taken = taken
         self._validation: Validation | None = None
         self._x, self._y, self._room = x, y, torch.empty(0, dtype=torch.int64)
         loader: Any = trainer.train_dataloader
         self._loader = loader
-        self._variant: Variant = self._loader.variant
+        self._variant: Variant = loader.variant
         work = 1 if engine.name == "autograd" else self._variant.batch_size * numbers
         self._length = max(1, int(engine.first_work / work * self._seconds / _SECONDS))
         self.end = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -260,12 +259,6 @@ def can_do_without(callback: Callback, hooks: Sequence[str], said_by: str) -> bo
             return not any(name in vars(part) for part in (callback, *newer) for name in hooks)
         newer.append(kind)
     return False
-
-
-def max_chunk_seconds(trainer: Trainer) -> float:
-    """Return the smallest ``max_chunk_seconds`` of the callbacks: how many seconds a chunk may take."""
-    seconds = (getattr(callback, "max_chunk_seconds", math.inf) for callback in callbacks_of(trainer, Callback))
-    return min(seconds, default=math.inf)
 
 
 def _knows_chunks(callback: Callback) -> bool:

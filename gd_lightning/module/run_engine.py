@@ -23,7 +23,7 @@ from gd_lightning.losses import Loss, forms_of
 from gd_lightning.micro_batches import Pair
 from gd_lightning.models import Standardize
 from gd_lightning.module.chunked_training import Chunks
-from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide, max_chunk_seconds
+from gd_lightning.module.engine_choice import REPLACEABLE, Decision, decide
 from gd_lightning.module.engine_conditions import Conditions
 from gd_lightning.module.metrics import ErrorSums
 from gd_lightning.module.validation import Validation
@@ -115,9 +115,8 @@ class RunEngine:
             if decision.engine == "fused" and is_copied:
                 engine = EngineInMemory(engine, take, len(samples), _CONVERTED_AT_ONCE)
         numbers = sum(parameter.numel() for parameter in network.parameters())
-        seconds = max_chunk_seconds(self._trainer)
         with announcing_compilation(rank_zero_info, decision.engine):
-            return Chunks(self._trainer, engine, x, y, numbers, self._plain, taken, seconds, decision.one_by_one)
+            return Chunks(self._trainer, engine, x, y, numbers, self._plain, taken, decision.one_by_one)
 
     def _taken(self, where: slice | Tensor) -> Pair:
         loader: Any = self._trainer.train_dataloader

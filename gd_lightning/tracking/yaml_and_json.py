@@ -101,21 +101,6 @@ def flat(values: Mapping[Any, Any], separator: str, prefix: str = "") -> Iterato
             yield f"{prefix}{key}", value
 
 
-def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
-    """Check a text before it is parsed.
-
-    Args:
-        text: The text, in YAML.
-        why_not: Returns why a single value cannot be used; "" if it can.
-
-    Raises:
-        ConfigError: The text is not YAML, or repeats a key of a mapping, or its values are too many, nested too deep,
-            or contain themselves.
-    """
-    with reason_told():
-        _check(text, why_not)
-
-
 @contextmanager
 def reason_told() -> Iterator[None]:
     """Turn exceptions of a reader into errors that say why a text is not YAML.
@@ -128,13 +113,10 @@ def reason_told() -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # also errors of a reader on values of the wrong kind after a tag
-        raise ConfigError(_reason_of(error)) from error
-
-
-def _reason_of(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    line = "" if mark is None else f"line {mark.line + 1}: "
-    return f"it is not valid YAML: {line}{getattr(error, 'problem', None) or first_line(error)}"
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f"line {mark.line + 1}: "
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"it is not valid YAML: {line}{reason}") from error
 
 
 def read_text(path: Path) -> str:
@@ -186,15 +168,23 @@ class _Open:
     items: int = 0  # keys and values, or elements, directly in it
     values: int = 1  # all values in it, itself included
 
-    def expects_key(self) -> bool:
-        return self.is_mapping and self.items % 2 == 0
 
+@reason_told()
+def check_yaml(text: str, why_not: Callable[[str], str] = lambda _: "") -> None:
+    """Check a text before it is parsed, event by event: to build deeply nested values would overflow the stack.
 
-def _check(text: str, why_not: Callable[[str], str]) -> None:
-    """Check the events of a text one by one, since building deeply nested values would overflow the stack."""
+    Args:
+        text: The text, in YAML.
+        why_not: Returns why a single value cannot be used; "" if it can.
+
+    Raises:
+        ConfigError: The text is not YAML, or repeats a key of a mapping, or its values are too many, nested too deep,
+            or contain themselves.
+    """
     stack: list[_Open] = []
     sizes: dict[str, int] = {}
-    for event in _events(text):
+    events: Iterator[Any] = yaml.parse(text, Loader=_SafeLoader)
+    for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.CollectionStartEvent):
             stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
@@ -220,13 +210,9 @@ def _check(text: str, why_not: Callable[[str], str]) -> None:
             _add(stack[-1], key, size, line)
 
 
-def _events(text: str) -> Iterator[Any]:
-    return yaml.parse(text, Loader=_SafeLoader)
-
-
 def _add(collection: _Open, key: str | None, size: int, line: int) -> None:
     """Count an item of a mapping or list, and refuse a repeated key."""
-    if collection.expects_key() and key is not None:
+    if collection.is_mapping and collection.items % 2 == 0 and key is not None:
         if key in collection.keys:
             raise ConfigError(f"the key {key!r} is in line {collection.keys[key]} and again in line {line}")
         collection.keys[key] = line

@@ -96,8 +96,8 @@ class Pictures(Callback):
         figure = new_figure(max(counts))
         figure.set_figheight(PANEL_HEIGHT * len(counts))
         rows: list[SubFigure] = figure.subfigures(len(counts), 1, squeeze=False).ravel().tolist()
-        parts = [part for row, count in zip(rows, counts, strict=True) for part in _side_by_side(row, count)]
-        for part, (_, draw) in zip(parts, panels, strict=True):
+        parts = [row.subfigures(1, count, squeeze=False).ravel() for row, count in zip(rows, counts, strict=True)]
+        for part, (_, draw) in zip(np.concatenate(parts), panels, strict=True):
             draw(part.subplots())
         image = pixels(figure)
         for ending in self.formats:
@@ -131,15 +131,11 @@ class Pictures(Callback):
                     yield "loss surface", lambda axes: draw_surface(axes, surface, w, b, variant, names)
         else:
             yield from _prediction_panels(trainer, module, samples)
-        plane = None if self._path is None or history.has_diverged else self._end_of_path(trainer).plane()
-        if self._path is not None and plane is not None:
-            losses, start = self._path.losses(plane, module, samples), "continued" if self._continued else "start"
-            yield "loss surface", lambda axes: draw_plane(axes, plane, losses, variant, start)
-
-    def _end_of_path(self, trainer: Trainer) -> RecordedPath:
-        assert self._path is not None
-        self._path.add(trainer.global_step)
-        return self._path
+        if self._path is not None and not history.has_diverged:
+            self._path.add(trainer.global_step)
+            if (plane := self._path.plane()) is not None:
+                losses, start = self._path.losses(plane, module, samples), "continued" if self._continued else "start"
+                yield "loss surface", lambda axes: draw_plane(axes, plane, losses, variant, start)
 
 
 def rows_of(panels: int) -> list[int]:
@@ -151,11 +147,6 @@ def rows_of(panels: int) -> list[int]:
     """
     odd = panels % _IN_A_ROW
     return [odd] * (odd > 0) + [_IN_A_ROW] * (panels // _IN_A_ROW)
-
-
-def _side_by_side(row: SubFigure, count: int) -> list[SubFigure]:
-    parts: list[SubFigure] = row.subfigures(1, count, squeeze=False).ravel().tolist()
-    return parts
 
 
 def _split(image: NDArray[np.uint8], counts: Sequence[int]) -> Iterator[NDArray[np.uint8]]:

@@ -85,7 +85,8 @@ def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[S
         groups: What is compared.
         others: What is shown of all groups together, such as a picture.
     """
-    former = list(_former_files(directory))
+    places = directory, *(directory / AGGREGATE).glob("*")
+    former = [path for place in places for path in place.glob(f"*tfevents*{AGGREGATE_ENDING}")]
     now = time.time()
     series = {group.label: list(_series_of(group)) for group in groups}
     drawn = {label: each for label, each in series.items() if each}
@@ -101,11 +102,6 @@ def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[S
         if path.parent != directory:
             with suppress(OSError):  # something else is in it
                 path.parent.rmdir()
-
-
-def _former_files(directory: Path) -> Iterator[Path]:
-    for place in (directory, *(directory / AGGREGATE).glob("*")):
-        yield from place.glob(f"*tfevents*{AGGREGATE_ENDING}")
 
 
 def _directory_names(labels: Iterable[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -40,34 +39,30 @@ class RunLoggers:
         # A class is better known by its name, as it was given, than by all that it was made with.
         self._settings = known | {name: own[name] for name in own if not isinstance(known.get(name), (int, float, str))}
         self._varied = list(own)
-        self._boards: list[tuple[HistoryWriter, Path]] = []
+        self._boards: list[HistoryWriter] = []
         self._others: list[LoggerWriter] = []
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
-                writer = HistoryWriter(logger.experiment, time.time(), updates, epochs)
-                self._boards.append((writer, Path(logger.log_dir)))
-            elif isinstance(logger, MLFlowLogger):
-                self._others.append(MLflowWriter(logger, updates, epochs, self._settings))
+                self._boards.append(HistoryWriter(logger.experiment, time.time(), updates, epochs))
             else:
-                self._others.append(LoggerWriter(logger, updates, epochs, self._settings))
+                writer = MLflowWriter if isinstance(logger, MLFlowLogger) else LoggerWriter
+                self._others.append(writer(logger, updates, epochs, self._settings))
+        self._writers: list[HistoryWriter | LoggerWriter] = [*self._boards, *self._others]
 
     def begin_again(self, before: int) -> None:
         """Make TensorBoard discard what was written after the update at which the run is continued."""
-        for writer, directory in self._boards:
-            writer.begin_again(directory, before)
+        for board in self._boards:
+            board.begin_again(before)
 
     def rows_due(self, history: History) -> float:
         """Return an upper estimate of the number of rows to be written now."""
         update, epoch = (history.last(name) for name in ("update", "epoch"))
-        rows = [*(other.rows for other in self._others), *(board.rows for board, _ in self._boards)]
-        return sum(each.due(update, epoch) for each in rows)
+        return sum(each.rows.due(update, epoch) for each in self._writers)
 
     def write_new(self, history: History) -> None:
         """Write the rows added since the last call."""
-        for board, _ in self._boards:
-            board.write_new(history)
-        for other in self._others:
-            other.write_new(history)
+        for each in self._writers:
+            each.write_new(history)
 
     def finish(self, history: History, results: Mapping[str, float], card: str, update: int) -> None:
         """Write the remaining rows, and the results of the run.
@@ -81,7 +76,7 @@ class RunLoggers:
         for other in self._others:
             other.write_new(history, to_the_end=True)
             other.write_results(results, update, history.outcome)
-        for board, _ in self._boards:
+        for board in self._boards:
             board.write_new(history, to_the_end=True)
             board.write_text("run card", card)
             board.write_hparams(self._settings, results, history.outcome, self._varied)

@@ -63,18 +63,17 @@ class HistoryWriter:
         scalars = [each for row in self.rows.new(history, to_the_end) for each in self._scalars_of(row)]
         add_scalars(self._writer._get_file_writer().event_writer, scalars)
 
-    def begin_again(self, directory: Path, before: int) -> None:
+    def begin_again(self, before: int) -> None:
         """Make TensorBoard discard what earlier processes of this run wrote, which is about to be written again.
 
         They may have got further than the checkpoint that is continued from, or have lost their newest points. What
         others logged up to there is kept.
 
         Args:
-            directory: Where the event files of the run are.
             before: The update at which the run continues.
         """
         self.flush()
-        kept = list(_events_of_others(directory, before))
+        kept = list(_events_of_others(Path(self._writer.get_logdir()), before))
         file_writer = self._writer._get_file_writer()
         file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=0)
         for event in kept:

@@ -50,17 +50,12 @@ def check_trainer_options(options: Mapping[str, Any]) -> None:
     Raises:
         InputError: An option cannot be used.
     """
-    _check_types(options)
-    check_limits(options)
-
-
-def _check_types(options: Mapping[str, Any]) -> None:
-    """Refuse options of a Trainer with a wrong type."""
     hints = _hints()
     for name, value in options.items():
         if not _fits(value, hints[name]):
             shown = repr(value) if isinstance(value, (str, bool)) else kind_of(value)
             raise InputError(f"cannot use {shown} as {name} of the Trainer; give {_in_words(hints[name])}")
+    check_limits(options)
 
 
 def check_limits(options: Mapping[str, Any]) -> None:

@@ -47,35 +47,27 @@ class AverageOfRun:
         if len(found) != 1 or updates > _MOST_UPDATES or own_method(found[0], WeightAveraging, _HOOKS):
             return None
         (callback,), weights = found, list[float]()
-        tried = _Tried(callback)
+        newest = nn.ParameterList([torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)])
+        average = AveragedModel(newest, **options_of_averages(callback))
         for update in range(1, updates + 1):
-            kept = 1.0
-            if callback.should_update(step_idx=update - 1):
-                kept *= 1 - tried.weight()
-            if update % updates_per_epoch == 0 and callback.should_update(epoch_idx=update // updates_per_epoch - 1):
-                kept *= 1 - tried.weight()
-            if not tried.is_affine:
-                return None
+            epoch, kept = update // updates_per_epoch - 1, 1.0
+            is_due = callback.should_update(step_idx=update - 1)
+            is_due_at_end = update % updates_per_epoch == 0 and callback.should_update(epoch_idx=epoch)
+            for _ in filter(None, (is_due, is_due_at_end)):
+                if (weight := _weight(average, newest)) is None:
+                    return None
+                kept *= 1 - weight
             weights.append(1 - kept)
         return cls(tuple(weights))
 
 
-class _Tried:
-    """The averaging of a callback, tried on three parameters."""
-
-    def __init__(self, callback: WeightAveraging) -> None:
-        self._newest = nn.ParameterList([torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)])
-        self._average = AveragedModel(self._newest, **options_of_averages(callback))
-        self.is_affine = True
-
-    def weight(self) -> float:
-        """Return the weight of the newest parameters at the next average."""
-        (numbers,), before = self._average.module.parameters(), torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64)
-        with torch.no_grad():
-            numbers.copy_(before)
-            self._average.update_parameters(self._newest)
-            after = numbers.detach()
-        weight = after[0].item()
-        expected = before + weight * (self._newest[0].detach() - before)
-        self.is_affine = self.is_affine and bool((after - expected).abs().max() <= _EXACT)
-        return weight
+def _weight(average: AveragedModel, newest: nn.ParameterList) -> float | None:
+    """Return the weight of the newest parameters at the next average, tried on three numbers; None if it is no such."""
+    (numbers,), before = average.module.parameters(), torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64)
+    with torch.no_grad():
+        numbers.copy_(before)
+        average.update_parameters(newest)
+        after = numbers.detach()
+    weight = after[0].item()
+    expected = before + weight * (newest[0].detach() - before)
+    return weight if (after - expected).abs().max() <= _EXACT else None

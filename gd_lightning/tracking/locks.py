@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from gd_lightning.errors import InputError
@@ -37,18 +37,15 @@ def held(directory: Path, together: bool = False, wait: bool = False) -> Iterato
         yield
 
 
-@contextmanager
-def in_turn(file: Path) -> Iterator[None]:
+def in_turn(file: Path) -> AbstractContextManager[object]:
     """Wait until no other process is in this context for the same empty file, which is created with its directory.
 
     Who is in it may remove the file and the directory.
     """
-    with _locked(file, _EMPTY_FILE, together=False, wait=True):
-        yield
+    return _locked(file, _EMPTY_FILE, together=False, wait=True)
 
 
-@contextmanager
-def claimed(file: Path) -> Iterator[bool]:
+def claimed(file: Path) -> AbstractContextManager[bool]:
     """Claim an empty file, if no other process has; a killed process gives up its claims.
 
     Network file systems lock only files that can be written to, and so no directories.
@@ -56,11 +53,10 @@ def claimed(file: Path) -> Iterator[bool]:
     Args:
         file: The file, which is created with its directory if necessary.
 
-    Yields:
-        Whether this process has the claim now.
+    Returns:
+        A context that yields whether this process has the claim now.
     """
-    with _locked(file, _EMPTY_FILE, together=False, wait=False) as ours:
-        yield ours
+    return _locked(file, _EMPTY_FILE, together=False, wait=False)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests.conftest import TIMEOUT
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks of this kind")
 
 # What waits until a lock is free, by the path that is locked.
-WAITING: dict[str, Callable[[Path], AbstractContextManager[None]]] = {
+WAITING: dict[str, Callable[[Path], AbstractContextManager[object]]] = {
     "a file": lambda path: in_turn(path / "claims" / "report"),
     "a directory": lambda path: held(path / "logs", wait=True),
 }

@@ -261,8 +261,8 @@ class HistoryRecorder(Callback):
         self._weights = self.measurements.measure_replaced(trainer, pl_module)
         outcome, reason = ending(trainer)
         if self.history.has_diverged:
-            outcome, forecast = Outcome.DIVERGED, _forecast_among(trainer)
-            cause = "" if forecast is None else forecast.cause_and_cure(trainer, pl_module)
+            outcome, forecasts = Outcome.DIVERGED, callbacks_of(trainer, Forecast)
+            cause = forecasts[0].cause_and_cure(trainer, pl_module) if forecasts else ""
             reason = "; ".join(part for part in (self.history.divergence, cause) if part)
         self._finish(trainer, outcome, reason)
         if may_replace_weights(trainer, behind=self):
@@ -311,7 +311,7 @@ class HistoryRecorder(Callback):
     def _finish(self, trainer: Trainer, outcome: Outcome, reason: str) -> None:
         assert self.report is not None
         self._recording = False
-        self.report.finish(trainer, self.history, outcome, reason, self._weights, _forecast_among(trainer))
+        self.report.finish(trainer, self.history, outcome, reason, self._weights)
 
 
 def _history_of(record: Mapping[str, Any]) -> History:
@@ -319,7 +319,3 @@ def _history_of(record: Mapping[str, Any]) -> History:
     history = History.from_state_dict(record["history"])
     history.outcome, history.reason = None, ""
     return history
-
-
-def _forecast_among(trainer: Trainer) -> Forecast | None:
-    return next(iter(callbacks_of(trainer, Forecast)), None)

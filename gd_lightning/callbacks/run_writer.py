@@ -17,6 +17,7 @@ from gd_lightning.callbacks.loggers import RunLoggers
 from gd_lightning.callbacks.parameter_columns import LinearPath
 from gd_lightning.callbacks.trainer_info import problem_of, title_of
 from gd_lightning.callbacks.update_rows import UpdateRows
+from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import RegressionModule, has_least_squares, is_squared_error, linear_network
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.atomic_writes import write_json, write_text
@@ -86,9 +87,7 @@ class RunReport:
             self._loggers.write_new(history)
             self._written_at = time.monotonic()
 
-    def finish(
-        self, trainer: Trainer, history: History, outcome: Outcome, reason: str, weights: str, forecast: Forecast | None
-    ) -> None:
+    def finish(self, trainer: Trainer, history: History, outcome: Outcome, reason: str, weights: str) -> None:
         """Make the summary, and write it with the remaining rows.
 
         Args:
@@ -97,10 +96,9 @@ class RunReport:
             outcome: How the run ended.
             reason: Why it ended.
             weights: Description of the final weights; "" for those of the last update.
-            forecast: The callback that made the forecast, if any.
         """
         history.outcome, history.reason = outcome, reason
-        said = {} if forecast is None else forecast.said
+        said = next((forecast.said for forecast in callbacks_of(trainer, Forecast)), {})
         self._summary = make = self._summary_of(trainer, history, weights, said)
         if not trainer.is_global_zero or (self._directory is None and not trainer.loggers):
             return

@@ -140,7 +140,8 @@ class HistoryRecorder(Callback):
         resumed, self._resumed = self._resumed, None
         self._recording, self._weights, self._reported = False, "", {}
         self.watch = Stopwatch(0.0 if resumed is None else resumed["seconds"])
-        self.history = History() if resumed is None else _history_of(resumed)
+        self.history = History() if resumed is None else History.from_state_dict(resumed["history"])
+        self.history.outcome, self.history.reason = None, ""
         # Determined now, while all processes respond: after an exception the others may be gone.
         self.directory, self.variant = directory_of(trainer), variant_of(trainer)
         path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
@@ -312,10 +313,3 @@ class HistoryRecorder(Callback):
         assert self.report is not None
         self._recording = False
         self.report.finish(trainer, self.history, outcome, reason, self._weights)
-
-
-def _history_of(record: Mapping[str, Any]) -> History:
-    """Return the history of a continued run, without its end."""
-    history = History.from_state_dict(record["history"])
-    history.outcome, history.reason = None, ""
-    return history

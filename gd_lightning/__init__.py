@@ -33,14 +33,14 @@ def _rooms() -> dict[str, str]:
         import ast
         import pkgutil
 
-        stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")  # also of a package in a zip archive
+        stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")  # the stub is also found in a zip archive
         imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
         _ROOMS.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
     return _ROOMS
 
 
 def __getattr__(name: str) -> object:
-    if name == "__all__":  # without packages, one of which is an extra
+    if name == "__all__":  # __all__ lists no packages, since one of them is an optional dependency
         return ["__version__", *(each for each, room in _rooms().items() if room != __name__)]
     import importlib
 
@@ -49,12 +49,12 @@ def __getattr__(name: str) -> object:
     if _rooms()[name] == __name__:
         return importlib.import_module(f"{__name__}.{name}")
     value = getattr(importlib.import_module(_rooms()[name]), name)
-    globals()[name] = value  # the next access does not come here
+    globals()[name] = value  # the next access finds the name without this function
     return value
 
 
 def __dir__() -> list[str]:
     import importlib.util
 
-    missing = set() if importlib.util.find_spec("sklearn") else {"sklearn"}  # what is listed can be imported
+    missing = set() if importlib.util.find_spec("sklearn") else {"sklearn"}  # every name that is listed can be imported
     return sorted({"__version__", *_rooms()} - missing)

@@ -199,7 +199,7 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
         moments = of_block if moments is None else moments.merged(of_block)
     assert moments is not None
     n, means = int(moments.count), moments.mean if centred else torch.zeros_like(moments.mean)
-    # All that is left of a constant column without its mean is rounding.
+    # A constant column that is centred consists of rounding errors only.
     is_left = ~moments.is_constant if centred else torch.ones_like(means, dtype=torch.bool)
     triangle, unit = torch.zeros(0, len(means), dtype=torch.float64), moments.unit
     for x, y in blocks():
@@ -222,8 +222,8 @@ def fitted_to(n: int, means: Tensor, triangle: Tensor, n_features: int, bias: bo
 
 def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     """Return the least-squares solution of smallest norm, shape (D, K), from few rows."""
-    # Columns of one length: else a spread of 1e-9 beside one of 1e9 would count as rounding.
-    largest = design.abs().amax(dim=0)  # whose squares may be beyond float64
+    # Columns are scaled to one length: else a spread of 1e-9 beside one of 1e9 would count as rounding.
+    largest = design.abs().amax(dim=0)  # the squares of these numbers may be beyond float64
     largest = torch.where(largest > 0, largest, 1.0)
     lengths = (design / largest).norm(dim=0) * largest
     lengths = torch.where(lengths > 0, lengths, 1.0)[:, None]
@@ -233,7 +233,7 @@ def _smallest_solution(design: Tensor, targets: Tensor) -> Tensor:
     if rank == design.shape[1]:
         weight: Tensor = right[:rank].T @ coordinates / lengths
         return weight
-    # What the data do not determine is made as small as it can be, in the units of the columns.
+    # Where the data leave the solution open, the one of smallest norm is taken, in the units of the columns.
     return smallest_with(right[:rank].T * lengths, coordinates)
 
 

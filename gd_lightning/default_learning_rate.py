@@ -8,7 +8,7 @@ DEFAULT_LR = 0.1
 """The learning rate of a run for which none is given."""
 
 
-_SCALED_BELOW = 32  # samples per update
+_SCALED_BELOW = 32  # samples per update below which the learning rate is scaled
 
 
 def default_lr(batch_size: int | Literal["full"], is_network: bool, standardize: str) -> float:

@@ -7,8 +7,8 @@ import io
 import re
 from collections.abc import Iterable
 
-# What a terminal obeys or hides instead of showing it: control characters, but for tabs and line ends, and those that
-# turn the direction of the text that follows. Joiners of emoji and of scripts stay.
+# What a terminal obeys or hides instead of showing it: control characters except tabs and line ends, and those that
+# turn the direction of the text that follows. Characters that join emoji or letters are kept.
 _OBEYED = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )

@@ -23,7 +23,7 @@ _DOUBLE = ("64-true", "64", 64)
 PRECISIONS = (None, "32-true", "64-true", 32, 64, "32", "64")
 """Precisions of a run that takes place without a Trainer, as a Trainer takes them."""
 
-# Numbers in all decompositions that are remembered, and in a matrix from which that is worth it.
+# Maximum number of entries of all decompositions that are kept, and minimum number of entries of such a matrix.
 _REMEMBERED, _LEAST_REMEMBERED = 2**25, 2**12
 _decompositions: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
 _SAFE = 480  # binary digits: sums of squares of numbers within 2**480 and 2**-480 are float64 numbers
@@ -63,7 +63,7 @@ class Moments:
         count = torch.tensor(float(len(values)), dtype=torch.float64, device=values.device)
         if not len(values):
             return cls(count, values.new_zeros(values.shape[1:]), values.new_zeros(values.shape[1:]))
-        # From the first value on, the mean of a constant column is exactly this constant.
+        # The mean of a constant column is exactly this constant, since it is computed from the first value.
         from_first = values - values[0]
         unit = unit_of(from_first.abs().amax(dim=0))
         mean = (from_first / unit).mean(dim=0) * unit
@@ -155,7 +155,7 @@ def svd(matrix: Tensor, full_matrices: bool = False) -> tuple[Tensor, Tensor, Te
     content = hashlib.sha256(matrix.detach().cpu().contiguous().numpy().data).digest()
     key = (content, *matrix.shape, full_matrices, torch.get_num_threads())
     found = _decompositions.pop(key, None) or _svd(matrix, full_matrices)
-    _decompositions[key] = found  # the last one is at the end
+    _decompositions[key] = found  # the newest decomposition is at the end
     size = sum(part.numel() for parts in list(_decompositions.values()) for part in parts)
     for oldest, parts in list(_decompositions.items()):
         if size > _REMEMBERED:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_DONTNEED = 4  # of madvise
+_DONTNEED = 4  # MADV_DONTNEED, an argument of madvise
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) .* (/.+)")
 
 
@@ -48,7 +48,7 @@ def _of_groups(root: Path) -> Iterator[int]:
             continue
         folder = root / "sys/fs/cgroup" / ("memory" if kinds else "")
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
-        # In a container, its own group is often mounted as if it were the root, and the path leads nowhere.
+        # In a container, the process's control group is often mounted as the root, so that its path does not exist.
         group = folder / own.strip("/")
         for each in (group, *group.parents):
             if each == folder.parent:
@@ -73,7 +73,7 @@ def _of_process(root: Path) -> Iterator[int]:
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # the file does not exist, or says "max"
         return None
 
 

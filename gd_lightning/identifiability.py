@@ -14,7 +14,7 @@ from torch import Tensor
 from gd_lightning.float64 import svd
 
 _EPS = torch.finfo(torch.float64).eps
-_MOST_ROUNDINGS = 64  # of float64 in a triangular factor, in units of its rounding error
+_MOST_ROUNDINGS = 64  # allowed error of a triangular factor, in units of its rounding error in float64
 
 
 def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
@@ -53,7 +53,7 @@ def undetermined(blocks: Iterable[Tensor], bias: bool = True) -> Tensor:
     directions = vectors.T  # shape (D, R), orthonormal
     accuracy = 1000 * eps if eps > _EPS else math.sqrt(eps)
     weights = 1 - directions.square().sum(dim=1) > accuracy
-    # The intercept is the prediction at x = 0: open where that point has a part outside of the directions.
+    # The intercept is the prediction at x = 0: not determined if this point has a part outside of the directions.
     point = -center / spread
     outside = point - directions @ (directions.T @ point)
     return torch.cat([weights, (outside.norm() > accuracy * (1 + point.norm()))[None]])

@@ -89,7 +89,7 @@ def run_without_backward(closure: Callable[[], Any] | None) -> None:
 def validates_here(trainer: Trainer) -> bool:
     """Whether a validation is due after the batch that was fetched last, if there is anything to validate on."""
     loop, fetcher = trainer.fit_loop.epoch_loop, cast("Any", trainer.fit_loop._data_fetcher)
-    asked, trainer.should_stop = trainer.should_stop, False  # Lightning also validates where it is asked to stop
+    asked, trainer.should_stop = trainer.should_stop, False  # Lightning also validates where it was asked to stop
     try:
         return type(loop)._should_check_val_fx(loop, fetcher)
     finally:
@@ -159,9 +159,9 @@ def continue_counting(trainer: Trainer, updates: int) -> None:
     """
     fit_loop = trainer.fit_loop
     if not fit_loop.restarted_mid_epoch:
-        fit_loop.epoch_loop.restarting = False  # with max_steps, Lightning takes every start for one within an epoch
+        fit_loop.epoch_loop.restarting = False  # with max_steps, Lightning treats every start as one within an epoch
     fit_loop.epoch_loop._batches_that_stepped = updates
-    # Else plateau schedulers would not be stepped at the end of this epoch.
+    # Otherwise plateau schedulers would not be stepped at the end of this epoch.
     fit_loop._restarting = False
 
 

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gd_lightning.errors import InputError
 from gd_lightning.free_memory import free_memory
 
-_SMALL = 2**26  # bytes, which are there if a program runs at all; to ask the system takes time
-_FEW = 2**16  # numbers, which are not counted: networks of a few layers are made by thousands
+_SMALL = 2**26  # bytes that any running program can have; to ask the system for the free memory takes time
+_FEW = 2**16  # smaller tensors are not counted: networks of a few layers are made by thousands
 _TRIED = 8  # rows and columns of a parameter on which an optimiser shows how large its state is
 
 
@@ -108,7 +108,7 @@ def check_state_fits(optimizer: str, parameters: list[nn.Parameter], make: Calla
     try:
         another = make([sample])
         another.step(lambda: 1.0)
-    except Exception:  # of the optimiser, which can only tell of itself in training
+    except Exception:  # an exception of the optimiser, which the first update in training will report
         return
     state = sum(each.numel() for each in another.state[sample].values() if isinstance(each, Tensor))
     needed, free = nbytes + nbytes * state // sample.numel(), free_memory()
@@ -130,7 +130,8 @@ def _bytes_of(func: Any, args: Any, given: dict[str, Any]) -> int:
     sizes = {name: value for name, value in given.items() if name not in ("device", "generator", "pin_memory")}
     try:
         described: Tensor = func.overloadpacket(*args, **sizes, device="meta")
-    except (RuntimeError, NotImplementedError):  # which it will raise itself, or it has no description
+    # The operation itself will raise the error, or it has no form on the meta device.
+    except (RuntimeError, NotImplementedError):
         return 0
     return described.nbytes
 

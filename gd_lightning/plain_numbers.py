@@ -17,7 +17,7 @@ def as_python(value: Any) -> Any:
         >>> as_python({"lr": np.float32(0.5), "sizes": np.array([8, 4]), "nested": (np.int64(1), "auto", None)})
         {'lr': 0.5, 'sizes': [8, 4], 'nested': (1, 'auto', None)}
     """
-    if isinstance(value, np.longdouble):  # it has no other number in Python
+    if isinstance(value, np.longdouble):  # Python has no other number of this precision
         return float(value)
     if isinstance(value, (np.number, np.bool_)):
         return value.item()

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_one_at_a_time = threading.RLock()  # whoever has torch's generator for a run of its own
-_changing = threading.RLock()  # its seed, and whose it is
-_callers: list[int] = []  # the seed of torch's generator while a run has it
-_start_seed: ContextVar[int | None] = ContextVar("start_seed", default=None)  # of a thread
+_one_at_a_time = threading.RLock()  # held by a run that uses torch's generator
+_changing = threading.RLock()  # held while the seed and the owner of torch's generator change
+_callers: list[int] = []  # seeds of torch's generator before the runs that use it
+_start_seed: ContextVar[int | None] = ContextVar("start_seed", default=None)  # the seed of a thread
 
 
 def start_seed() -> int:
@@ -123,7 +123,7 @@ class DrawnFrom(TorchDispatchMode):
         drawing = _with_generator(func)
         if drawing is not None:
             return drawing(*args, **{**kwargs, "generator": generator})
-        with generator_given_back([]):  # it knows no other generator than torch's
+        with generator_given_back([]):  # this operation takes no generator: it uses that of torch
             torch.set_rng_state(generator.get_state())
             drawn = func(*args, **kwargs)
             generator.set_state(torch.get_rng_state())

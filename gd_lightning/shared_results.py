@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 _Result = TypeVar("_Result")
-_MOST_RESULTS = 32  # of a few arrays as large as the data each
-_MOST_BYTES = 2**20  # of data: with more, training takes far longer than what is computed from them before
+_MOST_RESULTS = 32  # maximum number of results, each a few arrays as large as the data
+_MOST_BYTES = 2**20  # maximum number of bytes of data: with more, training takes far longer than what can be shared
 
 _results: ContextVar[dict[Hashable, Any] | None] = ContextVar("results", default=None)
 

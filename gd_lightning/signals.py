@@ -30,7 +30,7 @@ def end_at_once(speaks: bool = True) -> None:
     Args:
         speaks: Whether this process says so; of several of a run, the first one speaks for all.
     """
-    atexit.register(_ignore_all)  # registered before the functions of all libraries, it is called after them
+    atexit.register(_ignore_all)  # registered before the functions of all libraries, this function is called after them
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _say_and_exit if speaks else _exit)
@@ -56,7 +56,7 @@ def ignored() -> Iterator[None]:
     """Ignore signals meanwhile: a second Ctrl-C is not to take away what is written because of the first one."""
     is_main = threading.current_thread() is threading.main_thread()  # only there can handlers be set
     before = {number: signal.getsignal(number) for number in ENDING if is_main}
-    known = {number: found for number, found in before.items() if found is not None}  # others are not of Python
+    known = {number: found for number, found in before.items() if found is not None}  # None: not set by Python
     try:
         for number in known:
             signal.signal(number, signal.SIG_IGN)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-_LITTLE_WORK = 2**23  # multiply-adds, which take one core some milliseconds
+_LITTLE_WORK = 2**23  # multiply-adds, which take some milliseconds on one core
 _IMPORTED_BY = os.getpid()
 _FEW_NUMBERS = 2**18  # inputs and outputs of layers; an operation on fewer than 2**15 has one thread in any case
 

@@ -74,7 +74,7 @@ def contents(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
         attributes: Of the module.
     """
     modules, parameters, buffers = (attributes.get(name, {}) for name in ("_modules", "_parameters", "_buffers"))
-    return modules, parameters, buffers  # a traced module has none of its own
+    return modules, parameters, buffers  # a traced module has no such attributes of its own
 
 
 def store_of_the_run() -> Any:

@@ -17,7 +17,7 @@ from gd_lightning.threads import one_thread_if
 MOST_PARAMETERS = 10**6
 """The most parameters of which earlier weights are kept."""
 
-_ADVISED = 0.5  # of the limit: with it, the sharpest error shrinks most, and the curvature may double
+_ADVISED = 0.5  # fraction of the limit: there, the sharpest error shrinks fastest, and the curvature may double
 
 Weights = Mapping[str, Tensor]
 
@@ -38,7 +38,7 @@ class KeptWeights:
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[int, Weights]] = []  # after updates
+        self._kept: list[tuple[int, Weights]] = []  # numbers of updates, with the weights after each
 
     def epochs_to_next(self, trainer: Trainer) -> int:
         """Return the number of epochs until weights are kept next."""

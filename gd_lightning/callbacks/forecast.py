@@ -39,11 +39,12 @@ from gd_lightning.variants import Variant
 
 # A forecast takes at most as long as the training, but is allowed a minimum, and has an upper limit.
 _UNNOTICED, _LONGEST, _LONGEST_TO_EXPLAIN = 0.5, 5.0, 10.0  # seconds
-_MOST_SEQUENTIAL = 2e6  # N C up to which the sequential order is followed sample by sample
-_MOST_UPDATES = 20_000  # in an epoch that is followed update by update
+_MOST_SEQUENTIAL = 2e6  # largest N times C for which the sequential order is followed sample by sample
+_MOST_UPDATES = 20_000  # largest number of updates in an epoch that is followed update by update
 _FIRST_EPOCHS = 64
-_SECONDS_FOLLOWED, _FOLLOWED = 3e-5, 1024  # of an update with a learning rate of its own, and epochs with such, at most
-_LAST_EPOCHS, _SETTLED = 100, 1e-13  # relative change over so many epochs below which a prediction is constant
+# Seconds of an update with its own learning rate; maximum number of epochs with such updates.
+_SECONDS_FOLLOWED, _FOLLOWED = 3e-5, 1024
+_LAST_EPOCHS, _SETTLED = 100, 1e-13  # epochs over which a prediction with a smaller relative change is constant
 _FAR = 10.0  # the root mean square of a feature that can make a run diverge: the curvature grows with its square
 _RECORD = "gd_lightning_forecast"  # a key of checkpoints
 
@@ -93,7 +94,7 @@ class Forecast(Measuring):
         self._said_before: dict[str, Any] = {}
         self._left_out = ""
         self._predictor: OutcomePredictor | None = None
-        self._key: Hashable | None = None  # what the predictor is shared by, if it is
+        self._key: Hashable | None = None  # the key under which runs share the predictor; None if they do not
         self._losses = torch.empty(0)
         self._rates = np.empty(0)
         self._weights = KeptWeights()
@@ -147,7 +148,7 @@ class Forecast(Measuring):
         of_package = isinstance(trainer.lightning_module, RegressionModule)
         return self._predictor is None and of_package and isinstance(trainer.train_dataloader, BatchLoader)
 
-    # Called by the recorder
+    # Methods that the recorder calls
 
     @one_thread_if(True)
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
@@ -189,7 +190,8 @@ class Forecast(Measuring):
             self._rates = np.append(rates.numpy(), rates[-1])
         after = np.minimum(updates, len(self._rates) - 1)
         found: NDArray[np.bool_] = (lrs == self._rates[after]) | (lrs == self._rates[np.maximum(after - 1, 0)])
-        return found | (updates >= self._predictor.max_epochs * per_epoch)  # the rate after the run moves nothing
+        # The rate after the last update has no effect.
+        return found | (updates >= self._predictor.max_epochs * per_epoch)
 
     def _predicted(self, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the predictions after epochs in ascending order; nan if unavailable."""
@@ -278,7 +280,7 @@ class Forecast(Measuring):
                 self._ask_theory(trainer, pl_module)
         except NOT_COMPUTABLE:
             self._predictor = self.outcome = None
-        except InputError:  # of learning rates that change
+        except InputError:  # the learning rates of a schedule cannot be predicted
             self._predictor = self.outcome = None
             self._left_out = "nothing, because its learning rates change too often, or are unknown to its end; ask plan"
 
@@ -369,7 +371,7 @@ def _raw_column(module: LightningModule, samples: Samples, problem: Problem | No
     a perceptron grow with them.
     """
     if not isinstance(module, RegressionModule) or not isinstance(module.network, (LinearRegressor, MLPRegressor)):
-        return None  # another may standardise itself
+        return None  # another module may standardise its data itself
     moments = [reduce(Moments.merged, (Moments.of(pair[which]) for pair in samples.pieces())) for which in (0, 1)]
     names = (None, None) if problem is None else (problem.feature_names, problem.target_names)
     layers, found = (module.standardize, module.standardize_targets), list[tuple[float, _RawColumn]]()

@@ -71,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         if directory is None or trainer.ckpt_path is None:
             return
         if Path(trainer.ckpt_path).resolve() != (directory / LAST_CHECKPOINT).resolve():
-            return  # it is continued in another directory, and the files in this one are kept
+            return  # the run is continued in another directory, and the files in this one are kept
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
             if not isinstance(callback, ModelCheckpoint) or not state or callback.dirpath is None:

@@ -36,7 +36,7 @@ class RunLoggers:
         epochs = updates / (1 if variant is None else variant.updates_per_epoch)
         own = named_as_settings(varied)
         known = settings_of_run(trainer, pl_module, variant) if loggers else {}
-        # A class is better known by its name, as it was given, than by all that it was made with.
+        # A class is shown by its name, as the user gave it, instead of by all its arguments.
         self._settings = known | {name: own[name] for name in own if not isinstance(known.get(name), (int, float, str))}
         self._varied = list(own)
         self._boards: list[HistoryWriter] = []

@@ -27,7 +27,7 @@ from gd_lightning.records.history import BY_UPDATE
 from gd_lightning.threads import one_thread_if
 from gd_lightning.tracking.summary import FINAL, number
 
-_LITTLE = 2**22  # multiply-adds of a measurement below which threads do not pay
+_LITTLE = 2**22  # multiply-adds; for fewer, starting threads takes longer than it saves
 
 
 class Measurements:
@@ -68,17 +68,18 @@ class Measurements:
         self.validated_at, self.at = state["validated_at"], state["measured_at"]
         if state["stop_measures"]:
             history.forget_last(state["stop_measures"])
-        if "train_loss" in state["stop_measures"]:  # otherwise it stopped at an epoch's end, which is measured anyway
+        # Otherwise the run stopped at the end of an epoch, where it is measured anyway.
+        if "train_loss" in state["stop_measures"]:
             self.at = -1
             if trainer.global_step % every and not self._rows.has_measurements:
                 history.drop_last()
         if trainer.val_dataloaders is None and "val_loss" in history.columns and trainer.enable_validation:
-            # It was measured at the end of every epoch; Lightning reads the data in the first epoch that validates.
+            # The validation loss was measured after each epoch; Lightning reads the data in the first that validates.
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.setup_data()
             trainer.training = True
 
-    # At the present weights
+    # Measurements at the current weights
 
     def measure(self, trainer: Trainer, module: LightningModule) -> None:
         """Add train loss, validation measures and what criteria need."""
@@ -96,7 +97,7 @@ class Measurements:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.of_stop = [name for name in self.of_stop if name != "val_loss"]
         else:
-            # Stopped within the epoch: without the stop, nothing would have been measured here.
+            # The run stopped within an epoch; had it gone on, nothing would have been measured here.
             self.of_stop += self._newest
 
     def measure_where_it_stopped(self, trainer: Trainer, module: LightningModule) -> None:
@@ -116,10 +117,11 @@ class Measurements:
         if self.at == trainer.global_step:
             return
         made: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-        if trainer.global_step > rows.mark["update"]:  # not all callbacks after its last update were called
+        # An exception came before all callbacks of the last update were called.
+        if trainer.global_step > rows.mark["update"]:
             rows.move_to(trainer, made.processed)
         rows.add_present(trainer)
-        # The cause of the interruption may also break the measurement; the history must not be lost for that.
+        # What interrupted the run may also make the measurement fail; the history must not be lost for that.
         with contextlib.suppress(Exception):
             if made.processed in (0, trainer.num_training_batches):
                 self.measure(trainer, module)
@@ -144,7 +146,8 @@ class Measurements:
         for callback in callbacks_of(trainer, Measuring):
             if is_due(callback, trainer):
                 history.add_to_last_row(callback.measure(trainer, module))
-        if with_loss and history.newest(BY_UPDATE) is None:  # a batch that made no update would be the second one here
+        # After a batch without an update, the value is already in this row.
+        if with_loss and history.newest(BY_UPDATE) is None:
             measured = self._measured(trainer, module, {"train_loss": trainer.train_dataloader})
             if measured:
                 history.add_to_last_row({BY_UPDATE: measured["train_loss"]})
@@ -166,7 +169,7 @@ class Measurements:
             self.validated_at = trainer.global_step
         self._of_validation = time.monotonic() - self._validation_begun
 
-    # At the ends of epochs within a chunk
+    # Measurements at the ends of epochs within a chunk
 
     def request(self, trainer: Trainer, module: LightningModule) -> ChunkRequest:
         """Request measurements at the ends of the epochs within the coming chunk."""
@@ -177,7 +180,7 @@ class Measurements:
             return ChunkRequest(epochs=1)
         device = module.device
         known: dict[str, object] = {"train_loss": trainer.train_dataloader}
-        if _validation_of(module) is None:  # else it is measured in any case
+        if _validation_of(module) is None:  # otherwise the validation loss is measured in any case
             known["val_loss"] = validation_loader(trainer)
         loaders = {name: each for name, each in known.items() if batches_for_measuring(each, device) is not None}
 
@@ -221,7 +224,7 @@ class Measurements:
             self.at = before + int(ends[-1]) + 1
         return columns
 
-    # Other weights than those of the last update
+    # Measurements at other weights than those of the last update
 
     def measure_replaced(self, trainer: Trainer, module: LightningModule) -> str:
         """Measure again if a callback has replaced the weights since the last measurement.
@@ -234,7 +237,7 @@ class Measurements:
             return ""
         loaders = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
         self.has_averaged, before = has_averaged(trainer, replacing), history.newest("train_loss")
-        # Of the same weights, another engine has a loss with other last digits.
+        # At the same weights, another engine computes a loss with other last digits.
         is_same = before is None or math.isnan(before) or self._are_weights_of(module)
         final = {} if is_same else self._measured(trainer, module, loaders)
         if before is None or final.get("train_loss", before) == before:

@@ -23,7 +23,7 @@ from gd_lightning.problems import Problem
 from gd_lightning.records.history import BY_UPDATE
 from gd_lightning.shared_results import shared
 
-_MOST_PRODUCTS = 10_000  # of a train loss that is computed from parameters: more would take longer than the run
+_MOST_PRODUCTS = 10_000  # with more, computing the train loss from the parameters would take longer than the run
 _MOST_NAMED = 24  # with more parameters, only the distance to the least-squares solution is recorded
 
 
@@ -47,7 +47,7 @@ class LinearPath:
         self._is_plain = linear_network(module) is not None
         outputs, inputs = network.weight.shape
         is_small = outputs * inputs * (outputs + inputs) <= _MOST_PRODUCTS
-        # Of the full batch, the train loss is measured after each update.
+        # With the full batch, the train loss is measured after each update.
         has_batches = isinstance(loader, BatchLoader) and loader.variant.updates_per_epoch > 1
         self.knows_train_loss = is_small and has_least_squares(module) and has_batches
         """Whether the train loss after each recorded update is computed from its parameters."""
@@ -97,7 +97,7 @@ class LinearPath:
         except OSError:
             return []
         of_outputs = torch.cat([is_open[:-1].repeat(network.out_features), is_open[-1:].repeat(network.out_features)])
-        # Without an intercept there are fewer names, and none for the last.
+        # Without an intercept there is one name less, and the last value has none.
         return [name for name, one in zip(self.names, of_outputs.tolist(), strict=False) if one]
 
     def parameters(self) -> Tensor:

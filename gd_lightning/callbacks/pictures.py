@@ -34,7 +34,7 @@ from gd_lightning.tracking.tensorboard.groups_of_runs import image_of
 
 Panel = tuple[str, Callable[[Axes], None]]
 
-_IN_A_ROW = 2  # panels, so that letters are large on half a page; an odd one is the first, as wide as two
+_IN_A_ROW = 2  # panels in a row, so that letters are large on half a page; an odd one is first, and twice as wide
 
 
 class Pictures(Callback):

@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 from gd_lightning.lightning_internals import callbacks_of, options_of_averages
 from gd_lightning.module import own_method
 
-_MOST_UPDATES = 20_000  # that are asked about, at some 50 microseconds each
+# Maximum number of updates for which the averaging is asked whether it is due; each takes some 50 microseconds.
+_MOST_UPDATES = 20_000
 _HOOKS = ("setup", "on_train_batch_end", "on_train_epoch_end", "on_train_end", "on_load_checkpoint")
-_EXACT = 1e-6  # of weights
+_EXACT = 1e-6  # largest difference between weights that counts as rounding
 
 
 @dataclass(frozen=True)

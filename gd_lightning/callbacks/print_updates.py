@@ -56,7 +56,7 @@ class PrintUpdates(Callback):
         x, y = batch.part(0) if isinstance(batch, MicroBatches) else batch
         variant, loss = variant_of(trainer), batch_loss(outputs)
         samples = len(x) if variant is None else variant.size_of(batch_idx)
-        if loss is not None and trainer.world_size > 1:  # each process has its part of the batch
+        if loss is not None and trainer.world_size > 1:  # each process has computed the loss of its part of the batch
             loss = torch.as_tensor(trainer.strategy.reduce(loss, reduce_op="mean"))
         if not trainer.is_global_zero:
             return

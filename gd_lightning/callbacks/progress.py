@@ -22,8 +22,8 @@ from gd_lightning.callbacks.chunk_rows import batch_loss, carried_out
 
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
 _NARROW = "{desc}{percentage:3.0f}%, {rate_fmt}, {remaining} left{postfix}"
-_EVERY = 0.2  # seconds between two losses that are shown
-_WAIT = 2.0  # seconds of a computation after which a line says what it does
+_EVERY = 0.2  # seconds between two updates of the displayed loss
+_WAIT = 2.0  # seconds after which a line says what is being computed
 
 
 def progress_bar(total: float, unit: str, *, delay: float = 0.0, **options: Any) -> tqdm[Any]:

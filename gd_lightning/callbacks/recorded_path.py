@@ -17,10 +17,10 @@ from gd_lightning.measures import unchanged
 from gd_lightning.models import LinearRegressor
 from gd_lightning.plots.loss_plane import GRID, LossPlane
 
-_POINTS = 40  # of a run; twice as many where its length is not known
+_POINTS = 40  # points of a path; twice as many if the length of the run is not known
 _MOST_PARAMETERS = 50_000
 _MOST_SAMPLES, _FEWEST_SAMPLES = 512, 32
-_MOST_WORK = 2e8  # multiply-adds of all points of a plane: a tenth of a second
+_MOST_WORK = 2e8  # multiply-adds to compute all points of a plane: a tenth of a second
 
 
 class RecordedPath:

@@ -142,10 +142,11 @@ class HistoryRecorder(Callback):
         self.watch = Stopwatch(0.0 if resumed is None else resumed["seconds"])
         self.history = History() if resumed is None else History.from_state_dict(resumed["history"])
         self.history.outcome, self.history.reason = None, ""
-        # Determined now, while all processes respond: after an exception the others may be gone.
+        # The directory is determined now, while all processes respond: after an exception the others may have ended.
         self.directory, self.variant = directory_of(trainer), variant_of(trainer)
         path = LinearPath.of(pl_module, trainer.train_dataloader, problem_of(trainer))
-        every = None if self.every_n_updates == "auto" else min(self.every_n_updates, 2**62)  # within int64
+        # Numbers of updates are int64.
+        every = None if self.every_n_updates == "auto" else min(self.every_n_updates, 2**62)
         limit = RowLimit(float(trainer.estimated_stepping_batches), self.max_rows, every)
         is_known = self.train_loss_every == "auto" or (path is not None and path.knows_train_loss)
         self.updates_between_hooks = 0 if is_known else int(self.train_loss_every)
@@ -157,7 +158,8 @@ class HistoryRecorder(Callback):
         self._recording = True
         if resumed is None:
             self.rows.add_present(trainer)
-            self.measurements.at = trainer.global_step  # if this fails, measuring after a failure fails, too
+            # Set first: if this measurement fails, so would another one after the failure.
+            self.measurements.at = trainer.global_step
             self.measurements.measure(trainer, pl_module)
             return
         limit.go_on(resumed, self.history, trainer.global_step)
@@ -165,7 +167,7 @@ class HistoryRecorder(Callback):
         within_epoch = trainer.fit_loop.restarted_mid_epoch
         self.rows.move_to(trainer, trainer.fit_loop.batch_idx + 1 if within_epoch else 0)
         self.report.begin_again(trainer.global_step)
-        if within_epoch:  # no epoch starts
+        if within_epoch:  # the epoch has started, so no hook will start the stopwatch
             self.watch.start()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -228,7 +230,7 @@ class HistoryRecorder(Callback):
         else:
             self.rows.add_chunk(trainer, *carried, self.measurements.within(trainer, pl_module, *carried))
         with_loss = is_due(self, trainer)
-        if not trainer.is_last_batch and (with_loss or any_is_due(trainer)):  # there, it is measured anyway
+        if not trainer.is_last_batch and (with_loss or any_is_due(trainer)):  # the end of an epoch is measured anyway
             self.watch.stop()
             self.measurements.measure_by_update(trainer, pl_module, with_loss)
             self.watch.start()
@@ -293,7 +295,7 @@ class HistoryRecorder(Callback):
                 raise refusal from None
         if self._recording:
             self.watch.stop()
-            if trainer.world_size == 1:  # the other processes may be gone, with their parts of the losses
+            if trainer.world_size == 1:  # other processes may have ended, with their parts of the losses
                 self.measurements.measure_where_it_failed(trainer, pl_module)
             self._finish(trainer, Outcome.INTERRUPTED, first_line(exception))
 

@@ -174,7 +174,7 @@ def _best_of(trainer: Trainer, history: History, directory: Path | None) -> Best
         if not isinstance(callback, ModelCheckpoint) or callback.monitor is None or callback.best_model_score is None:
             continue
         path = Path(callback.best_model_path)
-        if not path.is_file():  # removed since, or on another machine
+        if not path.is_file():  # the file has been removed, or is on another machine
             continue
         name = str(path.absolute())
         if directory is not None and path.absolute().is_relative_to(directory.absolute()):

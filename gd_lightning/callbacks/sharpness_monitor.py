@@ -30,10 +30,10 @@ from gd_lightning.update_rule import UpdateRule
 NOT_KNOWN: tuple[type[Exception], ...] = (*NOT_COMPUTABLE, InputError)
 """Raised where the curvature of a network, such as one that has diverged, is not known."""
 
-_FEWEST = 100  # samples, however many parameters there are
-_AT_ONCE = 2**18  # numbers of single samples' gradients that are computed at a time
-_NEAR = 0.8, 1.25  # of the limit: at the edge of stability
-_FAR = 4.0  # times the batch size: a noise scale that a larger batch would use
+_FEWEST = 100  # the smallest number of samples, however many parameters there are
+_AT_ONCE = 2**18  # entries of the gradients of single samples that are computed at a time
+_NEAR = 0.8, 1.25  # fractions of the limit between which a run is at the edge of stability
+_FAR = 4.0  # ratio of noise scale to batch size from which a larger batch is advised
 
 
 class SharpnessMonitor(Measuring):
@@ -99,12 +99,12 @@ class SharpnessMonitor(Measuring):
 
     def chunk_request(self, trainer: Trainer) -> ChunkRequest:
         """Request an end of the chunk at the next measurement."""
-        if self.every_n_updates is not None:  # the chunk ends at the hook
+        if self.every_n_updates is not None:  # a chunk of updates ends at the hook
             return ChunkRequest()
         return ChunkRequest(epochs=self.every_n_epochs - _epochs(trainer) % self.every_n_epochs)
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if trainer.global_step == self._measured_at:  # where a run stops, it is asked again
+        if trainer.global_step == self._measured_at:  # at the update where a run stops, this is called again
             return False
         if self.every_n_updates is not None:
             return trainer.global_step % self.every_n_updates == 0

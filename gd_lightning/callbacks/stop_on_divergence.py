@@ -62,7 +62,7 @@ class StopOnDivergence(Callback):
         """Check the losses at the start, or those of a continued run."""
         history = self._recorder.history
         history.divergence_factor = self.divergence_factor
-        # To check the batch losses after the newest train loss again would find nothing again.
+        # The batch losses after the newest train loss were checked before: another check would find nothing.
         is_continued = trainer.global_step > 0
         self._checked_at = history.series("train_loss")[0][-1] if is_continued and "train_loss" in history else 0.0
         self._suspected = is_continued and self._is_suspect(trainer)
@@ -76,7 +76,7 @@ class StopOnDivergence(Callback):
         first = history.first("train_loss") if "train_loss" in history else 0.0
         bound = first * self.divergence_factor if first > 0 else math.inf
         start = every - trainer.global_step % every
-        # An infinite bound would be none; infinite losses are beyond every bound.
+        # With an infinite bound, nothing would be checked; infinite losses are beyond every finite one.
         bound = min(bound, sys.float_info.max)
         check = DivergenceCheck(bound, start, every, self._suspected)
         # At an epoch's end the quotient is compared, which may be rounded otherwise: the chunk ends, and that decides.

@@ -20,9 +20,9 @@ from gd_lightning.lightning_internals import can_stop_early
 from gd_lightning.measures import gradient_norm_over, unchanged
 from gd_lightning.records.history import Outcome
 
-_PRECISION = 0.01  # of a budget of time, where updates are made many at a time
+_PRECISION = 0.01  # fraction of a time budget that a chunk of updates may take
 _ROUNDING = 1e-12
-_NOTHING = 1e-12  # of the loss of the best constant: what rounding in float32 leaves of a least-squares loss
+_NOTHING = 1e-12  # fraction of the loss of the best constant that rounding in float32 leaves of a least-squares loss
 _COUNTS = "gd_lightning_no_progress"  # a key of checkpoints
 _NOTHING_COUNTED = {"until": -1.0, "lowest": math.inf, "waited": 0.0}
 _MEASURED_AT_ONCE = 4_096  # samples; what the gradient needs of them stays on the device until it is computed

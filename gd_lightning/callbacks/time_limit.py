@@ -71,10 +71,10 @@ class TimeLimit(Timer):
         recorders = callbacks_of(trainer, HistoryRecorder)
         working = self.seconds_of_exit + self.seconds_of_pictures * bool(callbacks_of(trainer, Pictures))
         working += sum(recorder.report.seconds_of_writing(recorder.rows) for recorder in recorders if recorder.report)
-        # Other programs on the machine may slow everything down.
+        # Other programs that use the processor make this one slower.
         clock, work = time.monotonic() - self._made[0], time.process_time() - self._made[1]
         slower = clock / work if 0 < work < clock else 1.0
-        # At an epoch's end it is measured in any case, and would be once more if the run went on.
+        # After the last batch of an epoch, the loss is measured in any case, and once more if the run went on.
         measured = 2 if trainer.is_last_batch else 1
         measuring = sum(recorder.measurements.seconds_with_validation for recorder in recorders if recorder.report)
         return measured * measuring + working * slower

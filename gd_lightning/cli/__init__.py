@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # both import Lightning, which is slow
 
 
 _Execute = Callable[[list[str], float, Program], int]
-_NEVER = 1_000_000_000  # collections of younger objects before the next one of old objects
+_NEVER = 1_000_000_000  # collections of younger objects before the next collection of old objects
 
 
 def main(

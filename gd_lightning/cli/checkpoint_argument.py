@@ -144,7 +144,7 @@ def _from_checkpoint(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if "standardize" in data:
         data["standardize"] = standardized_before(data["standardize"])
     model = {key: value for key, value in given.items() if value is not None}
-    # The model's copies of what the command line takes beside it.
+    # The model has copies of options that the command line has as sections of their own.
     chosen = {name: model.pop(name) for name in ("optimizer", "lr_scheduler") if name in model}
     return {"model": model, "data": data, "trainer": saved_limits(checkpoint), **chosen}
 

@@ -74,7 +74,7 @@ _SUBCOMMANDS: dict[str, set[str]] = {
     "sweep": set(),
     "explore": set(),
 }
-# Those without a Trainer, or with one for each run: what carries them out, with their own options.
+# Functions of the subcommands that have no Trainer, or one for each run; each takes the subcommand's own options.
 _WITHOUT_TRAINER: dict[str, Callable[[Command, Mapping[str, Any]], None]] = {
     "plan": plan,
     "compare": compare,
@@ -115,10 +115,11 @@ class Command(OpenCLI):
         self._begun = time.monotonic() if begun is None else begun
         self._made = [] if made is None else made
         self._named = GivenClasses()
-        self._member_directory: Path | None = None  # of a run of a comparison
+        self._member_directory: Path | None = None  # the directory of a run of a comparison
         self._has_said_what_was_read = False
-        self._is_member = False  # whether it trains a run of a comparison, or makes its trial update
-        self._is_tried = False  # a run of a comparison, before the first one is trained
+        self._is_member = False  # whether this command trains a run of a comparison, or makes its trial update
+        # Whether this command makes the trial update of a comparison, before its first run is trained.
+        self._is_tried = False
         check_launcher()
         distrust()
         super().__init__(
@@ -188,7 +189,7 @@ class Command(OpenCLI):
             print(printed_config(self.options, argument.partition("=")[2]), end="")
             parser.exit()
 
-    # Making
+    # Making the objects of a run
 
     def before_instantiate_classes(self) -> None:
         """Check every class that the config names before one of them is called."""
@@ -222,7 +223,7 @@ class Command(OpenCLI):
         if stage == "fit":
             config.callbacks += callbacks_of_fit(options, added, self._is_member, self._begun)
         config.max_time = None  # TimeLimit replaces it; otherwise Lightning would warn that it skips its own Timer
-        # For a bar of Lightning's kind, the option must be on.
+        # Lightning refuses a progress bar among the callbacks unless this option is true.
         config.enable_progress_bar = any(isinstance(callback, ProgressBar) for callback in config.callbacks)
         made_with = {**config.as_dict(), **kwargs}
         with refusals_of(Trainer):
@@ -230,7 +231,7 @@ class Command(OpenCLI):
         check_strategy(trainer, stage)
         return trainer
 
-    # Running
+    # Running a subcommand
 
     def run(self, subcommand: str) -> None:
         """Run a subcommand."""
@@ -239,7 +240,7 @@ class Command(OpenCLI):
                 warn(f"{name} is given twice, and the last value counts")
             if self.options.chosen:
                 say(self.options.chosen)
-        if subcommand in _WITHOUT_TRAINER:  # which would set the precision of a run
+        if subcommand in _WITHOUT_TRAINER:  # a Trainer would set the precision of a run
             own = self.options.own(getattr(OwnSubcommands, subcommand))
             with self._named.refusals_in_a_run(), precision_of_run(self.options.values.trainer.precision):
                 _WITHOUT_TRAINER[subcommand](self, own)

@@ -14,8 +14,8 @@ from gd_lightning.torch_internals import is_loss_of_a_process, is_short_of_memor
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import claim_file
 
-_LONGEST = 600  # characters of a message
-_BRIEF = 150  # characters of the message of an unexpected error
+_LONGEST = 600  # maximum number of characters of a message
+_BRIEF = 150  # maximum number of characters of the message of an unexpected error
 
 
 def cause_of(error: Exception, made: list[Path]) -> str:

@@ -44,7 +44,7 @@ def execute(args: list[str], begun: float, program: Program) -> int:
     except KeyboardInterrupt:
         return _say("ended by Ctrl-C", CTRL_C, speaks)
     except SystemExit as exit_:
-        if isinstance(exit_.__context__, KeyboardInterrupt):  # Lightning exits with 1
+        if isinstance(exit_.__context__, KeyboardInterrupt):  # after Ctrl-C, Lightning exits with code 1
             return _say("ended by Ctrl-C", CTRL_C, speaks)
         return exit_.code if isinstance(exit_.code, int) else COMPLETED
     except InputError as error:

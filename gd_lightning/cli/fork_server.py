@@ -13,7 +13,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-_OF_WORKERS = ["gd_lightning.cli.subcommands.workers", "gd_lightning.cli.execution"]  # what they import
+_OF_WORKERS = ["gd_lightning.cli.subcommands.workers", "gd_lightning.cli.execution"]  # the modules that workers import
 _ONLY_SHOWS = ("-h", "--help", "--print_config")
 _SAFE_PATH = "PYTHONSAFEPATH"  # keeps Python from importing modules in the current directory
 

@@ -85,7 +85,7 @@ def first_failure(code: int, is_consequence: bool) -> int | None:
         if is_consequence and not store.check([_FAILURE]):
             return None
         first = store.compare_set(_FAILURE, "", mine).decode()
-    except (RuntimeError, OSError):  # the process that has the store is gone
+    except (RuntimeError, OSError):  # the process that holds the store has ended
         return None
     return None if first == mine else int(first.split()[1])
 

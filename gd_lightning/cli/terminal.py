@@ -14,10 +14,10 @@ from typing import Any, TextIO
 from gd_lightning.cli.program import speaker
 from gd_lightning.escaping import in_one_line, visible
 
-# What has no plain form in Unicode itself.
+# Characters for which Unicode has no ASCII equivalent.
 _PLAIN = str.maketrans({"±": "+/-", "×": "x", "·": "*", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "≤": "<="})  # noqa: RUF001
 
-_MOVED = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how tqdm gets to the place of its bar
+_MOVED = re.compile(r"(?:[\r\n]|\x1b\[A)*")  # how tqdm moves the cursor to its bar
 
 
 class Terminal(io.TextIOBase):
@@ -58,7 +58,7 @@ class Terminal(io.TextIOBase):
             self._stream.write(text)
         except UnicodeEncodeError:
             self._write(plain(text, self.encoding))
-        except (OSError, ValueError):  # no one reads any more, no room, or closed
+        except (OSError, ValueError):  # the reader has closed the pipe, the disk is full, or the stream is closed
             self._leave()
 
     def flush(self) -> None:

@@ -14,7 +14,8 @@ class _Deferred(ModuleType):
     """Stands for a module, and imports it once something else of it is asked for than what is here."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # what the import system and `inspect` ask of any module
+        # Attributes that the import system and `inspect` look for in any module.
+        if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         _take_away(self)
         return getattr(import_module(self.__name__), name)

@@ -18,7 +18,7 @@ from torch import Tensor
 _MOST_SECTIONS = 64
 _MOST_MARKS = 4096  # over all sections and columns: bounds the size in a checkpoint to 64 KiB
 _ROUNDING = 1e-5  # relative to the mean size of the values: a hundred roundings of float32
-_GOLDEN = 0.6180339887498949  # multiples of it, less their whole parts, differ from row to row
+_GOLDEN = 0.6180339887498949  # the fractional parts of its multiples differ from row to row
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Fingerprint:
         if not self.marks.is_floating_point():
             return torch.ne(self.marks, before.marks)
         (now, size), (then, _) = self.marks.unbind(dim=2), before.marks.unbind(dim=2)
-        # What is nearly 0 may be the difference of large numbers: their rounding is not that of the result.
+        # A value near 0 may be the difference of large numbers, with their rounding errors instead of its own.
         return (now - then).abs() > _ROUNDING * torch.maximum(size, size.mean(dim=0))
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.float64 import Moments, in_float64
 
 _MOST = 1e-3  # rounding error over standard deviation, above which a column is named
-_ROWS = 65_536  # that are converted at a time
+_ROWS = 65_536  # number of rows that are converted at a time
 _SHOWN = 5
 _ADVICE = "use --data.standardize both, or train in float64 with --trainer.precision 64-true"
 

@@ -35,7 +35,7 @@ else:
 
 _OPTIONS = (
     *("batch_size", "order", "drop_last", "val_size", "test_size", "seed", "standardize", "micro_batch_size"),
-)  # saved in checkpoints, besides the problem
+)  # options that are saved in checkpoints, besides the problem
 
 
 class RegressionDataModule(ProblemDataModule):
@@ -111,7 +111,7 @@ class RegressionDataModule(ProblemDataModule):
         self._is_asked = standardize is not None
         class_path = f"{type(problem).__module__}.{type(problem).__qualname__}"
         saved = {"problem": {"class_path": class_path, "init_args": problem.hyperparameters()}}
-        # The recorder fills TensorBoard's HParams tab, with the results beside them.
+        # The recorder writes TensorBoard's HParams tab, which has the results, too.
         self.save_hyperparameters(saved | given, logger=False, frame=frame_without_callers())
 
     def setup(self, stage: str = "fit") -> None:

@@ -51,7 +51,7 @@ class AutogradEngine(Engine):
                 self.interrupted = Trace(
                     left.updates, Record(torch.empty(0)), measured=left.measures(), sums=left.sums()
                 )
-                with suppress(Exception):  # the exception that ended the chunk may be raised here, too
+                with suppress(Exception):  # the exception that ended the chunk may be raised once more
                     self.interrupted = left.trace()
             raise
 
@@ -101,7 +101,7 @@ class AutogradEngine(Engine):
             return loss
 
         with overflow_to_nan(self._optimizer):
-            # The types of torch know only one of the two kinds of closures that it takes.
+            # torch takes two kinds of closures, and its type hints name one of them.
             self._optimizer.step(closure)  # type: ignore[arg-type]
         assert batch_loss is not None
         return batch_loss, gradient
@@ -129,7 +129,7 @@ def is_beyond_precision(error: BaseException) -> bool:
     """Whether torch refused a number because it is too large for the precision of a tensor."""
     try:
         torch.zeros(1, dtype=torch.float32).add_(torch.zeros(1, dtype=torch.float32), alpha=1e300)
-    except RuntimeError as known:  # which has no class of its own, and words that change
+    except RuntimeError as known:  # the error has no class of its own, and its wording differs between versions
         return type(error) is type(known) and first_line(error) == first_line(known)
     return False
 
@@ -145,7 +145,7 @@ class _Left:
         self.gradients: list[Tensor] = []
         self._measured: list[Sequence[float]] = []
         self._sums: list[NDArray[np.float64]] = []
-        self._checked = 0  # losses
+        self._checked = 0  # number of losses that have been checked
 
     def is_suspect(self, check: DivergenceCheck) -> bool:
         """Whether divergence is suspected at a check."""
@@ -157,7 +157,7 @@ class _Left:
     def is_over_at_end_of_epoch(self, ends: EpochEnds) -> bool:
         """Measure at the end of an epoch, which ends all suspicion; returns whether the chunk ends there."""
         begun = time.perf_counter()
-        if ends.held_out is not None:  # first, as Lightning does it
+        if ends.held_out is not None:  # before the train loss, as Lightning does it
             self._sums.append(ends.held_out.sum_errors())
         if ends.measure is not None:
             self._measured.append(ends.measure())

@@ -51,7 +51,7 @@ class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]  # Numba publishes n
             super().save(key, (self._source_stamp, key, data))
         except OSError:
             raise
-        except Exception:  # of the index, if it is damaged: unpickling may raise anything
+        except Exception:  # a damaged index: unpickling may raise anything
             self.flush()
             super().save(key, (self._source_stamp, key, data))
 

@@ -92,7 +92,7 @@ class FusedEngine(Engine):
             return
         samples = self._samples.of_chunk(chunk, self._optimizer.param_groups[0]["params"][0].dtype)
         dtype = samples.x.dtype
-        for keeps in (0, 1):  # losses; code for one of them may be other code
+        for keeps in (0, 1):  # number of saved losses; the code for one may differ from that for none
             network = self._network(chunk, dtype, rule, span, self._memory.results(SaveAt(), keeps, dtype)[0])
         network = self._kernels.measuring(network)
         state = self._kernels.State(*np.zeros((3, len(self._layout.places)), dtype), np.zeros(1, np.int64))
@@ -131,7 +131,7 @@ class FusedEngine(Engine):
         group, save_at = self._optimizer.param_groups[0], chunk.save_at
         dtype = state.theta.dtype
         samples = self._samples.of_chunk(chunk, group["params"][0].dtype)
-        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
+        with np.errstate(over="ignore"):  # a learning rate beyond the precision becomes infinite
             lrs = np.array([float(group["lr"])] if chunk.lrs is None else chunk.lrs, dtype)
         rule, span, kernel = self._rule(), self._span(chunk), self._kernel(chunk)
         within = (chunk.stop - 1) // chunk.per_epoch
@@ -149,7 +149,7 @@ class FusedEngine(Engine):
         first, room = _saves(chunk)
         if first is not save_at:
             begin = [part.copy() for part in state]
-            if chunk.stop > chunk.per_epoch:  # the order of the next chunk will be in the same memory
+            if chunk.stop > chunk.per_epoch:  # the order of the next chunk will be written into the same memory
                 samples = samples._replace(rows=samples.rows.copy())
             updates, count, suspected, last = make(state, span, first, room, (measured, held_out))
 

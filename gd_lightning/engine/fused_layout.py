@@ -73,7 +73,7 @@ def _layout_of(parts: tuple[tuple[int, int, bool] | tuple[int, float], ...]) -> 
     for part in parts:
         if len(part) == 3:
             outputs, inputs, has_bias = part
-            # Loops over the longer side are fewer; a linear network's kernel has one loop only.
+            # Loops over the longer side are fewer; the kernel of a linear network has one loop in any case.
             is_wide = outputs > inputs and len(parts) > 1
             weight = np.arange(at, at + outputs * inputs).reshape(outputs, inputs)
             bias = np.arange(at + weight.size, at + weight.size + has_bias * outputs)

@@ -69,7 +69,7 @@ class SampleArrays:
         passes = chunk.updates * chunk.variant.batch_size / max(1, len(x))
         if chunk.variant.batch_size * x.shape[1] < LARGE:
             return x.T.ravel() if passes >= _PASSES_OF_COLUMNS else x.reshape(-1)[:0]
-        # Chunks of so large batches are few updates, so the copy is kept as long as the features are the same.
+        # A chunk of batches this large has few updates, so the copy is kept as long as the features are the same.
         if self._kept is None or self._kept.x is not chunk.x or self._kept.version != chunk.x._version:
             self._kept = _Kept(chunk.x, chunk.x._version, x.reshape(-1)[:0])
         self._kept.passes += passes

@@ -135,7 +135,7 @@ def _why_not_optimizer(network: nn.Module, optimizer: Optimizer) -> str:
         return f"{type(optimizer).__name__} is not one of {', '.join(kind.__name__ for kind in OPTIMIZERS)}"
     if has_hooks(vars(optimizer)):
         return "a hook is registered on the optimiser"
-    step = vars(optimizer).get("step")  # torch's schedulers put one there, which notes that it was called
+    step = vars(optimizer).get("step")  # torch's schedulers set such a method, which notes that it was called
     if step is not None and getattr(step, "__wrapped__", None) is not type(optimizer).step:
         return "the step of the optimiser was replaced"
     groups = [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]

@@ -84,13 +84,13 @@ def keep_state(
         steps: How many steps were made.
     """
     names = buffer_names(optimizer)
-    if not any(names):  # of plain SGD, torch keeps nothing
+    if not any(names):  # torch keeps no state for plain SGD
         return
     for at, parameter in enumerate(parameters):
         state: dict[str, Any] = optimizer.state[parameter]
         if not isinstance(optimizer, SGD):
             state["step"] = state.get("step", torch.tensor(0.0)) + steps
-        # In torch's order, which a checkpoint keeps.
+        # The order of the keys is that of torch, since a checkpoint keeps it.
         for name, of_parameters in sorted(
             zip(names, found, strict=True), key=lambda pair: pair[0] == "momentum_buffer"
         ):

@@ -71,7 +71,7 @@ class EngineOnFile(WrappedEngine):
         variant, rows = chunk.variant, chunk.rows
         begin, end = (variant.samples_at(update) for update in (chunk.first, chunk.stop))
         x, y = self._take(slice(begin, end) if rows is None else rows[begin:end])
-        # Treated as a small epoch; the choice of the kernel depends on the batch size alone.
+        # It is treated as a small epoch; the choice of the kernel depends on the batch size alone.
         piece = Variant(variant.batch_size, end - begin)
         return Chunk(x, y, None, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
 

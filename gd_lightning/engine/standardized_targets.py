@@ -15,7 +15,7 @@ from torch import Tensor
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Record, Trace
 from gd_lightning.engine.wrapped_engine import WrappedEngine
 
-_ROUNDING = 1e-6  # of a bound, so that a chunk ends where a loss may be beyond it
+_ROUNDING = 1e-6  # relative change of a bound, so that a chunk ends where the loss may be beyond the bound
 
 
 class EngineInUnits(WrappedEngine):
@@ -56,7 +56,7 @@ class EngineInUnits(WrappedEngine):
 
     def _returned(self, trace: Trace) -> Trace:
         in_memory = trace.in_memory
-        # What would be computed again when it is read stays so.
+        # A record that is computed when it is read stays one that is computed when it is read.
         record = (lambda: self._record(trace.record)) if in_memory is None else self._record(in_memory)
         last = trace.last_loss.double() * self._factor
         sums = self._errors(trace.sums) if trace.sums.size else trace.sums

@@ -21,7 +21,7 @@ from gd_lightning.tracking.summary import RunSummary
 Shown = Line | SeveralFeatures
 """What a linear regressor is fitted to."""
 
-_PREDICTED = 200  # samples of several features of which predictions are shown
+_PREDICTED = 200  # number of samples with several features whose predictions are shown
 
 
 def animated(

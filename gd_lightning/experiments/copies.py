@@ -32,7 +32,7 @@ def own_copy(options: Mapping[str, Any]) -> dict[str, Any]:
     _check_loggers(trainer.get("logger"))
     try:
         return copy.deepcopy(dict(options))
-    except Exception as error:  # whatever an object does when it is copied
+    except Exception as error:  # an object may raise anything when it is copied
         name, value = _what_fails(options)
         cure = {
             "trainer": "give a function that makes it, such as lambda: [...]",

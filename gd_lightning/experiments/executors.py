@@ -16,7 +16,7 @@ from gd_lightning.threads import one_thread_if
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
-_Process = tuple[str, int]  # its machine, and its number there
+_Process = tuple[str, int]  # name of the machine, and number of the process there
 
 
 def carried_out(executor: Executor, carry_out: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
@@ -60,7 +60,7 @@ def _submitted(executor: Executor, carry_out: Callable[[_Task], _Result], task: 
         failed = Future[_Result]()
         failed.set_exception(error)
         return failed
-    except Exception:  # of an executor that pickles at once
+    except Exception:  # the executor may pickle the task in this call
         _refuse_unpicklable(carry_out, task)
         raise
 
@@ -86,7 +86,7 @@ def _refuse_unpicklable(carry_out: Callable[[_Task], _Result], task: _Task) -> N
     """Raise an error that says so if a task failed because it cannot be pickled."""
     try:
         pickle.dumps((carry_out, task))
-    except Exception as error:  # whatever an object raises that cannot be pickled
+    except Exception as error:  # an object that cannot be pickled may raise anything
         raise InputError(
             f"cannot send the runs to the executor's workers, because something in them cannot be pickled "
             f"({first_line(error)[:100]}); use functions and classes of a module that workers can import, or an "
@@ -100,7 +100,8 @@ def _in_a_worker(carry_out: Callable[[_Task], _Result], task: _Task, caller: _Pr
         try:
             return carry_out(task)
         except Exception as error:
-            if is_away and not _is_sendable(error):  # it would end the pool, and nobody would know why
+            # An exception that cannot be pickled would end the pool without a reason.
+            if is_away and not _is_sendable(error):
                 kind = InputError if isinstance(error, InputError) else RuntimeError
                 raise kind(f"{error}" if kind is InputError else f"{type(error).__name__}: {error}") from None
             raise
@@ -109,7 +110,7 @@ def _in_a_worker(carry_out: Callable[[_Task], _Result], task: _Task, caller: _Pr
 def _is_sendable(error: Exception) -> bool:
     try:
         return str(pickle.loads(pickle.dumps(error))) == str(error)
-    except Exception:  # of a class that takes other arguments than it keeps
+    except Exception:  # the class of the exception may take other arguments than it keeps
         return False
 
 

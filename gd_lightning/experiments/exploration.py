@@ -27,7 +27,7 @@ from gd_lightning.records.divergence_bound import DIVERGENCE_FACTOR
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import as_path
 
-MOST_SAMPLES = 10_000  # each of which a browser uses in every epoch, at every move of a slider
+MOST_SAMPLES = 10_000  # a browser computes with all of them in every epoch, each time a slider is moved
 _MOST_EPOCHS = 1_000
 _ORDERED = 20_000  # samples whose order is put into the page, for each kind of order
 # Options that the page sets: they are left out of the call that trains the same run.

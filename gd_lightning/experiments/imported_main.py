@@ -27,7 +27,7 @@ def check_main(executor: Executor | None = None) -> None:
         return
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
-    if file is None:  # a session, or python -c: nothing is imported
+    if file is None:  # an interactive session or python -c, which processes do not import
         return
     if not Path(file).is_file():
         raise InputError(
@@ -42,7 +42,7 @@ def check_main(executor: Executor | None = None) -> None:
 
 
 def _imports(executor: Executor) -> bool:
-    context: Any = getattr(executor, "_mp_context", None)  # of a ProcessPoolExecutor
+    context: Any = getattr(executor, "_mp_context", None)  # the context of a ProcessPoolExecutor
     return context is not None and context.get_start_method() != "fork"
 
 
@@ -65,7 +65,7 @@ def _is_guarded(file: str, line: int) -> bool:
     """Whether a line of a program is executed only where it is the main one; also where that cannot be told."""
     try:
         statements = ast.parse(Path(file).read_bytes()).body
-    except (OSError, SyntaxError, ValueError):  # compiled, or an archive
+    except (OSError, SyntaxError, ValueError):  # a compiled file, or one in an archive
         return True
     return not any(
         statement.lineno <= line <= (statement.end_lineno or line)

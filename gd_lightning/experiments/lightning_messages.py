@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # What Lightning's loggers say at the start and the end of every run, and this package says in its own words or
-# not at all: which accelerators a machine lacks, adverts of other products, the seed, the reason of the end.
+# not at all: which accelerators a machine lacks, adverts of other products, the seed, and why the run ended.
 _LINES = (
     "GPU available:",
     "TPU available:",

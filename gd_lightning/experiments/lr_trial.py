@@ -38,14 +38,16 @@ from gd_lightning.variants import Variant
 
 _COARSE, _FINE = 4.0, 2**0.25  # ratios of the learning rates that are tried
 _COARSE_TRIED, _FINE_TRIED = 9, 8
-_BELOW = 3  # of the coarse ratio are tried for all epochs below those of the fine ratio
-_SHORT = 4  # learning rates of the coarse ratio are tried for this part of the epochs
-_TINY, _HUGE = 1e-30, 1e9  # learning rates beyond which none is tried: an absolute one, and one in units of the guess
+_BELOW = 3  # number of learning rates with the coarse ratio that are tried below the fine ones, for all epochs
+_SHORT = 4  # divisor of the epochs for which learning rates with the coarse ratio are tried
+# Limits of what is tried: an absolute one below; above, a multiple of the guess, if that is above 1.
+_TINY, _HUGE = 1e-30, 1e9
 
-_SAMPLES_SEEN = 10_000  # by a run, whose updates are no fewer and no more than a trial says
+_SAMPLES_SEEN = 10_000  # samples that a run sees, within the fewest and the most updates of the trial
 _NUMBERS, _FEWEST_ROWS, _MOST_ROWS = 4 * 10**6, 64, 4096  # rows times parameters, and rows
-_ORDERS = 3  # of small batches: one that diverges in none of a few epochs can do so in the next
-_HARDEST = 8  # samples by each of two measures that are always among those of a trial
+# Orders in which small batches are tried: a learning rate that diverges in none of a few can do so in the next.
+_ORDERS = 3
+_HARDEST = 8  # samples with the largest values of each of two measures, which are always part of a trial
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ def _smallest(first: Callable[[list[float], int], int | None], guess: float, epo
     most = _HUGE * max(1.0, guess)
     tried = [guess * _COARSE ** (place - _COARSE_TRIED // 2) for place in range(_COARSE_TRIED)]
     while not (found := first(tried, max(1, epochs // _SHORT))):
-        factor = _COARSE ** (_COARSE_TRIED - 1)  # one number is tried again, so that there is one on each side
+        # One learning rate is tried again, so that it has a neighbour on each side.
+        factor = _COARSE ** (_COARSE_TRIED - 1)
         tried = [number * factor if found is None else number / factor for number in tried]
         if tried[0] < _TINY or tried[-1] > most:
             return math.inf if found is None else tried[-1]

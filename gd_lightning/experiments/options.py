@@ -41,7 +41,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 TRAINS_NOTHING = (
     "cannot train with these options, because they leave no update to make; leave out the limit that does so"
 )
-_COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # of a data frame or table
+_COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # options of a data frame or a table
 
 
 def sections(
@@ -67,7 +67,7 @@ def sections(
         >>> sections({"batch_size": 16, "lr": 0.1, "epochs": 5}, model={"momentum": 0.9})
         {'data': {'batch_size': 16}, 'model': {'momentum': 0.9, 'lr': 0.1}, 'trainer': {'max_epochs': 5}}
     """
-    one_thread_if_forked()  # all that is computed in Python begins with its options
+    one_thread_if_forked()  # whatever is computed in Python begins with its options
     given = {name: _section(name, own) for name, own in {"data": data, "model": model, "trainer": trainer}.items()}
     for option, value in options.items():
         name = "max_epochs" if option == "epochs" else option
@@ -176,6 +176,6 @@ def present_device(device: str | torch.device) -> str | torch.device:
         torch.empty(0, device=torch.device(device)).cpu()
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # each backend has its own
+    except Exception as error:  # each backend raises exceptions of its own
         raise InputError(f"cannot compute on {device!r}: {first_line(error)[:100]}; use cpu") from error
     return device

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_ZERO = 1e-3  # a weight that is smaller does nothing to see
+_ZERO = 1e-3  # absolute value below which a weight has no visible effect
 
 
 def parameter_statistics(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Spread:
         known = every[~np.isnan(every)]
         if not len(known):
             return cls(math.nan, math.nan, 0, len(every))
-        if len(known) > 1 and np.ptp(known) <= 1e-12 * np.abs(known).max():  # alike, but for rounding
+        if len(known) > 1 and np.ptp(known) <= 1e-12 * np.abs(known).max():  # equal, except for rounding
             return cls(float(known[0]), 0.0, len(known), len(every))
         return cls(float(known.mean()), float(sample_std(known)), len(known), len(every))
 

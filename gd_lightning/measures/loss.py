@@ -22,12 +22,12 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
         module: The module.
         device: Its device, whose random generator is restored, too.
     """
-    # To leave out duplicates is to hash each part, which takes long where they are metrics.
+    # Duplicates are not left out: that would hash each part, which takes long if the parts are metrics.
     trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]
     devices = [device] if device.type == "cuda" else []
     with generator_given_back(devices), torch.no_grad():
         try:
-            # Past __setattr__, which looks for parameters first and takes as long as measuring a small model.
+            # Set without __setattr__, which looks for parameters first and takes as long as measuring a small model.
             for part in trained:
                 vars(part)["training"] = False
             yield

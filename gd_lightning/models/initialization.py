@@ -35,7 +35,7 @@ def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         InputError: It needs more memory than is free.
     """
     dtype = torch.get_default_dtype()
-    if dtype is not torch.float32:  # it is that of all threads
+    if dtype is not torch.float32:  # the default dtype is that of all threads
         torch.set_default_dtype(torch.float32)
     try:
         fits = WithinFreeMemory("make the network", "a smaller one", 3, "gradients and initial values")

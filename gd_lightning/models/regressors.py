@@ -53,7 +53,7 @@ class LinearRegressor(nn.Linear):
     def affine(self) -> Affine:
         """Return the parameters, which share memory with this module unless they are computed from others."""
         for hook in forward_pre_hooks(self):
-            # Pruning computes them at the beginning of a pass, which may be before the last update.
+            # Pruning computes the weights at the beginning of a pass, which may be before the last update.
             if isinstance(hook, BasePruningMethod):
                 with torch.no_grad():
                     hook(self, None)

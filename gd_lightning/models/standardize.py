@@ -86,7 +86,7 @@ class Standardize(nn.Module):
             )
         self.register_buffer("mean", mean.double())
         self.register_buffer("scale", scale.double())
-        # It has no numbers; its dtype follows that of the network.
+        # This buffer is empty; its dtype follows that of the network.
         self.register_buffer("_precision", torch.empty(0, dtype=torch.get_default_dtype()), persistent=False)
 
     @classmethod

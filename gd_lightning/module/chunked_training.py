@@ -23,11 +23,11 @@ from gd_lightning.variants import Variant
 
 # Signals, time limits and checkpoints are handled between chunks.
 _SECONDS = 0.1
-_GROWTH = 16  # so that a chunk which was short by chance does not make the next one long
-_MOST_KEPT = 10_000_000  # numbers that a chunk may leave
-_MOST_ORDERED = 2**21  # samples whose order a chunk holds
-_MOST_MEASURED = 20_000  # epochs of a chunk at whose ends something is measured: to record it takes longer than they
-_ROUND = 100  # chunks end at multiples of it, where nothing else ends them
+_GROWTH = 16  # a chunk that was short by chance does not make the next one long
+_MOST_KEPT = 10_000_000  # numbers that a chunk may save
+_MOST_ORDERED = 2**21  # maximum number of samples whose order is computed for one chunk
+_MOST_MEASURED = 20_000  # epochs of a chunk, if measured at their ends: recording takes longer than the epochs
+_ROUND = 100  # chunks end at multiples of this number, if nothing else ends them
 
 
 class Chunks:
@@ -164,7 +164,7 @@ class Chunks:
             order = self._loader.epoch_order
             order.set_epoch(order.epoch + moved.epochs)
 
-    # Several epochs
+    # Chunks of several epochs
 
     def _epochs(self, chunk: Chunk, requests: Sequence[ChunkRequest]) -> int:
         """Return the number of epochs to carry out in one call, starting with the one that contains the chunk."""
@@ -199,7 +199,7 @@ class Chunks:
         order.rows_of(order.epoch + drawn, epochs - drawn, rows[drawn * n :])
         return rows.to(chunk.rows.device)
 
-    # How long
+    # The length of a chunk
 
     def _updates_from(self, update: int) -> int:
         """Return the number of updates in the coming chunk."""
@@ -213,7 +213,7 @@ class Chunks:
         if trainer.max_steps != -1:
             updates = min(updates, trainer.max_steps - trainer.global_step)
         if trainer.enable_validation and math.isfinite(every := float(trainer.val_check_batch or math.inf)):
-            # In batches since the beginning of the epoch, or of the run.
+            # Batches are counted from the beginning of the epoch, or from that of the run.
             counted = update if trainer.check_val_every_n_epoch is not None else epoch_loop.total_batch_idx + 1
             updates = min(updates, int(every) - counted % int(every))
         return max(1, updates)

@@ -31,13 +31,13 @@ EngineChoice = Literal["auto", "autograd", "fused"]
 NOT_THERE = "engine fused is not available, because {}; the updates are carried out by autograd"
 _NO_LONGER = "engine fused cannot continue, because {}; from update {:,} on, the updates are carried out by autograd"
 
-# So many small updates are over by autograd before compiled code is loaded, which takes half a second, and before it is
-# compiled, where nothing can be written and each process has to compile for itself.
+# So few updates are finished by autograd before compiled code is loaded, which takes half a second, and before it is
+# compiled, if nothing can be cached and each process has to compile for itself.
 FEWEST_FUSED_UPDATES = 1_500
 _FEWEST_COMPILED_UPDATES = 15_000
-# Multiply-adds that take autograd as long as all else in an update. Updates with more of them count accordingly.
+# Multiply-adds that take autograd as long as the rest of an update. Updates with more of them count accordingly.
 _WORK_OF_SMALL_UPDATE = 300_000
-# Multiply-adds in an update of an MLP, and weights, from which on torch's products, in several threads, are faster.
+# Multiply-adds in an update of an MLP, and weights, above which torch's products, in several threads, are faster.
 _MOST_WORK, _MOST_WEIGHTS = 50_000_000, 1_000_000
 
 _HOOKS_OF_GRADIENTS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")

@@ -72,7 +72,7 @@ class Conditions:
         modules, parameters, buffers = contents(own)
         self._objects += [own.get("forward"), *buffers.values(), *parameters.values()]
         self._values.append(has_hooks(own))
-        # Whether it is in training mode makes no difference to a network that can be fused: it has no dropout.
+        # A network that can be fused has no dropout, so training and evaluation mode make no difference to it.
         self._values += [value for name, value in own.items() if type(value) in _SIMPLE and name != "training"]
         for parameter in parameters.values():
             if parameter is not None:

@@ -54,7 +54,7 @@ def try_gradient(
         except Exception as error:
             if smallest > 1 or at_once == 1 or variant.train_samples == 1:
                 raise
-            _loss(module, summed_loss, take(slice(0, 2)))  # else it is not for the number of samples
+            _loss(module, summed_loss, take(slice(0, 2)))  # if this fails, too, the number of samples is not the cause
             raise InputError(
                 "cannot train this network on a batch of a single sample, because it fails there "
                 f"({first_line(error)}) but not on two; use {_other_sizes(variant)}"

@@ -118,13 +118,13 @@ class GivenClasses:
         kinds, found, in_layer = set(_classes_in(self._options)), None, False
         for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
             code, file = frame.f_code, frame.f_code.co_filename
-            this = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # of a method, its object
+            this = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # in a method, its object
             is_layer = isinstance(this, nn.Module)
             if is_of_a_library(file):
                 in_layer = in_layer or is_layer
             elif not (is_layer and in_layer) and (found is None or not is_of_this_package(file)):
                 return None
-            # Of the module that is trained, other code takes what it needs.
+            # Other code calls the module that is trained, so its own frames do not tell the cause.
             if found is None and type(this) in kinds and not isinstance(this, NetworkModule):
                 found = type(this)
         return found

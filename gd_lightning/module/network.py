@@ -125,7 +125,7 @@ class NetworkModule(ModuleWithQuickHooks):
         with trainer.precision_plugin.module_init_context():
             self._configure(data)
             if fits and not self.given_network:
-                self.to(torch.get_default_dtype())  # it may have trained in another precision
+                self.to(torch.get_default_dtype())  # the given network may have another precision
         layers = {"features": self.standardize, "targets": self.standardize_targets}
         for part in sorted(getattr(data, "standardized_parts", ())) if fits and self.network is not None else ():
             if layers[part] is None:
@@ -154,7 +154,7 @@ class NetworkModule(ModuleWithQuickHooks):
         """Make network and standardising layer if missing, in the default dtype: Lightning sets it for the run."""
         dtype = torch.get_default_dtype()
         if self._start is not None and self.network is not None and self._start.is_left_by(self.network):
-            # Weights that were loaded or set belong to features that are not standardised.
+            # Weights that were loaded or set are for features that are not standardised.
             self._start, self._configured = None, True
         # Later data, such as a test set, do not change how this model standardises features.
         if not self._configured and hasattr(data, "standardization"):
@@ -220,7 +220,7 @@ class NetworkModule(ModuleWithQuickHooks):
 
     def features_of_network(self, x: Tensor) -> Tensor:
         """Return the input of the network for features x of shape (N, D) in original units."""
-        # Features may come in another precision: in float64 to be standardised, or of a picture, outside of a Trainer.
+        # Features may have another precision: float64 for standardising, or that of a picture drawn without a Trainer.
         if self.standardize is not None:
             return self.standardize.standardized(x).to(x.device, self._own_dtype(x))
         return x.to(self._own_dtype(x)) if x.is_floating_point() else x
@@ -266,7 +266,7 @@ def check_network(network: nn.Module) -> None:
     Raises:
         InputError: It was compiled by torch.jit, or it has no parameters, or they have no values or no sizes.
     """
-    if isinstance(network, torch.jit.ScriptModule):  # which is also not put into evaluation mode as others are
+    if isinstance(network, torch.jit.ScriptModule):  # its evaluation mode also differs from that of other modules
         raise InputError(
             f"cannot train {type(network).__name__}, because it was compiled by torch.jit, and its copies cannot be "
             "trained; give the network that it was made from"

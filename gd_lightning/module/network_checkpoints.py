@@ -43,7 +43,7 @@ class CheckpointedModule(NetworkModule):
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
         super().__init__(network)
         self._resumed_from: dict[str, Any] | None = None
-        self._stop_metrics: dict[str, Tensor] | None = None  # where the run stopped within an epoch
+        self._stop_metrics: dict[str, Tensor] | None = None  # metrics when the run stopped within an epoch
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights, also before training; later data then do not change the initial weights.
@@ -122,7 +122,7 @@ class CheckpointedModule(NetworkModule):
             InputError: The network was passed in, and is missing now; or a run is continued with other options; or the
                 checkpoint is damaged.
         """
-        if self._trainer is not None:  # else load_from_checkpoint has checked it, and added what it was given
+        if self._trainer is not None:  # without a Trainer, load_from_checkpoint has checked the checkpoint
             self._check_for_trainer(checkpoint)
         match checkpoint.get(_COLUMNS):
             case [list(features), list(targets)]:
@@ -135,7 +135,7 @@ class CheckpointedModule(NetworkModule):
         # A subclass need not take the sizes as arguments; they are known all the same.
         sizes = sizes_in(checkpoint)
         if self._makes_network and any(self.hparams[name] not in (None, size) for name, size in sizes.items()):
-            # They were made for the columns that the data have now.
+            # The network and its layers were made for the columns of the current data.
             self.network = self.standardize = self.standardize_targets = None
             self._configured = False
             data: Any = getattr(self._trainer, "datamodule", None)
@@ -155,7 +155,7 @@ class CheckpointedModule(NetworkModule):
             if mismatch := _weights_mismatch(self.state_dict(), state, self.strict_loading):
                 raise MismatchError(mismatch)
         if self.trainer.precision == "64-true":
-            self.double()  # Lightning loads before it converts, which rounds what a network that was given takes
+            self.double()  # Lightning loads before it converts, which would round the weights of a given network
 
     def _check_for_trainer(self, checkpoint: dict[str, Any]) -> None:
         """Check the checkpoint that a Trainer has read; if the run continues, prepare to resume it exactly."""

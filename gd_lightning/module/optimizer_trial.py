@@ -41,7 +41,7 @@ def make_trial_step(hparams: Mapping[str, Any], epochs: float) -> None:
         raise
     except Exception as error:
         if is_beyond_precision(error):
-            return  # it diverges
+            return  # with these options the run diverges
         named = options["lr_scheduler"] or options["optimizer"] or {"class_path": "SGD"}
         name = str(named["class_path"]).rpartition(".")[2]
         raise InputError(f"cannot train with these options of {name}: {first_line(error)}; change them") from error

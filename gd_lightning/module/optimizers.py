@@ -38,7 +38,7 @@ def make_optimizers(module: nn.Module, options: Mapping[str, Any]) -> OptimizerL
             "require a gradient"
         )
     if (spec := options["optimizer"]) is None:
-        rule = UpdateRule.of(options)  # whose l1 is part of the loss
+        rule = UpdateRule.of(options)  # l1 of the rule is part of the loss
         of_rule: dict[str, Any] = {"weight_decay": rule.weight_decay, "nesterov": rule.nesterov}
         make: Callable[[Any], Optimizer] = partial(SGD, lr=rule.lr, momentum=rule.momentum, **of_rule)
     else:

@@ -117,7 +117,7 @@ def _check_types(options: Mapping[str, Any]) -> None:
                 raise InputError(f"cannot use {kind_of(options[name])} as {name}; give {words}")
     for name in PACKAGES:
         for key, value in ((options[name] or {}).get("init_args") or {}).items():
-            if _holds_a_function(value):  # which Lightning would drop from the hyperparameters
+            if _holds_a_function(value):  # Lightning would leave a function out of the hyperparameters
                 raise InputError(
                     f"cannot use a function as {key} of {name}, because checkpoints hold plain values; use another "
                     "class, or override configure_optimizers"

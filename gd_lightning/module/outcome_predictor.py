@@ -29,9 +29,9 @@ from gd_lightning.theory import LinearLoss, OutcomePredictor, Rounding
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
-# Samples for the estimate of rounding errors; fewer with many features, so that they fit in memory.
+# Number of samples to estimate rounding errors from; fewer for many features, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
-_MATRICES = 10  # of float64, with a row for each column of the design, and a column for each direction, at least
+_MATRICES = 10  # float64 matrices (columns of the design x directions) that a prediction needs, at least
 
 _NOT_QUADRATIC = (
     "cannot predict the outcome of this module, because its loss is not quadratic in its parameters, or is not "
@@ -79,7 +79,7 @@ def predictor_of(
     own = predictor(of_features, of_targets, start)
     if problem is None or module.standardize is not None or now.bias is None:
         return own
-    # No function of this call: a plan holds its predictor, and can be pickled.
+    # A function defined here could not be pickled, but a plan, which holds its predictor, can be.
     given = in_original_units(start, None, module.standardize_targets) if _is_given(module, problem) else None
     return replace(own, standardized=partial(_standardized, predictor, pieces, start, given))
 

@@ -72,7 +72,7 @@ class SteppedRates:
     def _step(self, scheduler: Any, epoch: int) -> None:
         try:
             scheduler.step()
-        except ValueError as error:  # as beyond the total_steps of OneCycleLR
+        except ValueError as error:  # for example beyond the total_steps of OneCycleLR
             raise InputError(
                 f"cannot predict the outcome, because {type(scheduler).__name__} has no learning rate after epoch "
                 f"{epoch + 1}; use as many epochs as it is made for"
@@ -88,7 +88,7 @@ def stepped_rates(module: RegressionModule) -> SteppedRates | None:
     """
     try:
         made: Any = module.configure_optimizers()
-    except RuntimeError:  # one of a subclass that asks a Trainer
+    except RuntimeError:  # a subclass may need a Trainer for its optimiser
         made = None
     if not isinstance(made, Mapping):
         made = {"optimizer": made}

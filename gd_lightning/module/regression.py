@@ -229,14 +229,14 @@ class RegressionModule(CheckpointedModule):
         is_known = is_known and not own_method(self, RegressionModule, ("forward", "summed_loss"))
         loader: Any = self.trainer.train_dataloader
         is_tried = not (is_known or own_method(self, RegressionModule, ("training_step",)))
-        if is_tried and hasattr(loader, "samples"):  # else it is of another data module
+        if is_tried and hasattr(loader, "samples"):  # loaders of other data modules have no samples
             with self.trainer.precision_plugin.forward_context():
                 try_gradient(self, self.trained_loss, loader.variant, loader.samples.take, loader.micro_batch_size)
         self._updates.engine = RunEngine(self.trainer, self, RegressionModule)
 
     def on_train_epoch_start(self) -> None:
         """Choose the engine again if a condition of the choice has changed."""
-        check_accumulation(self.trainer)  # callbacks may have changed it
+        check_accumulation(self.trainer)  # callbacks may have changed accumulate_grad_batches
         if self._updates.engine is not None:
             self._updates.engine.begin_epoch()
 
@@ -258,7 +258,7 @@ class RegressionModule(CheckpointedModule):
         if isinstance(batch, Chunk):
             if updates.engine is not None and updates.engine.in_chunks:
                 return updates.engine.carry_out(batch)
-            batch = batch.batch(0)  # of one update, planned before the engine was chosen again
+            batch = batch.batch(0)  # the chunk of one update was planned before the engine was chosen again
         if isinstance(batch, MicroBatches):
             loss, batch_loss, updates.has_earlier_gradients = descend_parts(self, self.summed_losses, batch, batch_idx)
             loss = with_l1(loss, self, self.hparams["l1"])
@@ -274,7 +274,7 @@ class RegressionModule(CheckpointedModule):
             y: Targets, shape (B, K).
             batch_idx: Index of the batch in the epoch.
         """
-        trained, reported = self.summed_losses(x, y)  # which refuses targets of another shape
+        trained, reported = self.summed_losses(x, y)  # also refuses targets of another shape
         weight = weight_in_mean(self._trainer, y, batch_idx)
         loss = trained * weight
         penalised = with_l1(loss, self, self.hparams["l1"])

@@ -35,7 +35,7 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any], metrics: dict[st
         metrics: The metrics for callbacks and schedulers; None: the current ones.
     """
     metrics = dict(trainer.callback_metrics) if metrics is None else metrics
-    # As they are: schedulers and callbacks compare them in their precision.
+    # Metrics keep their precision, in which schedulers and callbacks compare them.
     metrics = {name: torch.as_tensor(value).detach().cpu().clone() for name, value in metrics.items()}
     checkpoint[_POSITION] = {
         "callback_metrics": metrics,
@@ -94,12 +94,12 @@ def resume_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     position, within = checkpoint[_POSITION], trainer.fit_loop.restarted_mid_epoch
     # Lightning repeats the end of the batch after which it validates, and counts it there.
     again = within and trainer.val_dataloaders is not None and validates_here(trainer)
-    if again and position["stopped"]:  # there, all of it was done before the end
+    if again and position["stopped"]:  # at a stop, all that belongs to this batch was done before the end
         again = False
         go_on_behind_validation(trainer)
     continue_counting(trainer, trainer.global_step - int(again))
     for name, value in position.get("callback_metrics", {}).items():
-        # In checkpoints of earlier versions they are plain numbers.
+        # In checkpoints of earlier versions, metrics are plain numbers.
         trainer.callback_metrics[name] = (
             value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
         )
@@ -118,7 +118,7 @@ def _begin_epoch_of_averages(trainer: Trainer, callback: StochasticWeightAveragi
     rates = [group["lr"] for group in groups]
     callback.on_train_epoch_start(trainer, trainer.lightning_module)
     for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate  # a new scheduler sets its own first rate
+        group["lr"] = rate  # making a scheduler sets the first rate of its schedule
 
 
 def _step_plateau_schedulers(trainer: Trainer, to_come: str | None) -> None:
@@ -126,7 +126,7 @@ def _step_plateau_schedulers(trainer: Trainer, to_come: str | None) -> None:
         return
     progress = trainer.fit_loop.epoch_progress.current
     if to_come == "epoch":
-        progress.completed -= 1  # they are stepped before the epoch counts as completed
+        progress.completed -= 1  # schedulers are stepped before the epoch counts as completed
     trainer.fit_loop.epoch_loop.update_lr_schedulers(to_come, update_plateau_schedulers=True)
     if to_come == "epoch":
         progress.completed += 1
@@ -151,7 +151,7 @@ def _generator_states(trainer: Trainer) -> dict[str, torch.Tensor]:
 def _restore_generators(trainer: Trainer, states: dict[str, torch.Tensor]) -> None:
     for kind, of_all in states.items():
         if len(of_all) != trainer.world_size:
-            continue  # another number of processes draws other numbers in any case
+            continue  # with another number of processes, other numbers are drawn in any case
         # torch reads memory from its beginning, whatever the offset of a view, and crashes; contiguous() copies no row.
         state = of_all[trainer.global_rank].clone()
         if kind == "cpu":

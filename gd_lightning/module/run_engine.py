@@ -29,7 +29,7 @@ from gd_lightning.module.metrics import ErrorSums
 from gd_lightning.module.validation import Validation
 from gd_lightning.threads import is_little
 
-_CONVERTED_AT_ONCE = 65_536  # samples, so that standardising them in float64 takes little memory beside them
+_CONVERTED_AT_ONCE = 65_536  # samples that are standardised in float64 at a time, which takes little memory
 
 
 class RunEngine:
@@ -79,7 +79,7 @@ class RunEngine:
         self._chunks = self._make_chunks(decision) if decision.in_chunks else None
         network, loader = cast("Any", self._module.network), cast("Any", self._trainer.train_dataloader)
         samples = getattr(getattr(loader, "variant", None), "batch_size", math.inf)
-        # The fused engine decides for itself.
+        # The fused engine chooses its number of threads itself.
         self.in_one_thread = decision.engine == "autograd" and is_little(network, samples)
         """Whether an update is so small that several threads would not be faster."""
         self._hand_out()
@@ -130,7 +130,7 @@ class RunEngine:
         module: Any = self._module
         return module.features_of_network(x).contiguous(), module.targets_of_network(y).contiguous()
 
-    # The source of the loader's chunks
+    # The source of the loader's chunks of updates
 
     def next_chunk(self, rows: Tensor | None, update: int) -> Chunk | None:
         """Plan the chunk that begins at an update of the epoch; None if Lightning makes the remaining updates itself.
@@ -147,7 +147,7 @@ class RunEngine:
         """One past the last update that is made, or about to be made, counted from the beginning of the epoch."""
         return 0 if self._chunks is None else self._chunks.end
 
-    # Called by the module
+    # Methods that the module calls
 
     def carry_out(self, chunk: Chunk) -> dict[str, Any]:
         """Make the updates of a chunk, in the training step that Lightning makes of it.

@@ -15,7 +15,7 @@ from gd_lightning.module.predicted_learning_rates import stepped_rates
 from gd_lightning.module.regression import RegressionModule
 from gd_lightning.torch_internals import has_global_hooks, has_hooks
 
-# Methods that define loss and updates; a subclass that overrides one is outside the theory.
+# Methods that define loss and updates; theory does not hold for a subclass that overrides one.
 _LOSS = ("forward", "summed_loss", "training_step")
 _UPDATES = (
     "optimizer_step",
@@ -79,7 +79,8 @@ def trained_loss_of(module: RegressionModule) -> Callable[[Tensor, Tensor], Tens
     layer = module.standardize_targets
     if layer is None:
         return module.summed_loss
-    is_own = bool(own_method(module, RegressionModule, ("forward",)))  # which returns predictions in original units
+    # An own forward returns predictions in original units.
+    is_own = bool(own_method(module, RegressionModule, ("forward",)))
     return lambda prediction, target: module.summed_loss(
         layer.standardized(prediction) if is_own else prediction, layer.standardized(target)
     )

@@ -59,7 +59,7 @@ def check_accumulation(trainer: Trainer) -> None:
         InputError: ``accumulate_grad_batches`` is not 1, whether set in the Trainer or by a callback.
     """
     parts = trainer.accumulate_grad_batches
-    # StochasticWeightAveraging has the batches of its last epoch pass forward only, for the sake of batch norms.
+    # In its last epoch, StochasticWeightAveraging makes forward passes only, to update batch norms.
     if parts != 1 and not skips_backward(trainer):
         raise InputError(_ACCUMULATION.format(f"accumulate_grad_batches {parts}"))
 

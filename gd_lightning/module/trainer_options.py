@@ -111,7 +111,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(value == part and type(value) is type(part) for part in parts)
     if kind is dict:
         return isinstance(value, dict) and all(_fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items())
-    if kind is not None:  # a list, or an iterable
+    if kind is not None:  # the hint is a list or an iterable
         is_list = isinstance(value, (list, tuple) if kind is list else Collection) and not isinstance(value, str)
         return is_list and all(_fits(each, parts[0]) for each in value)
     if hint in (int, float):

@@ -77,7 +77,7 @@ def descend_parts(
     earlier = None
     for i in range(batch.count):
         x, y = batch.part(i)
-        trained, of_report = summed_losses(x, y)  # which refuses targets of another shape
+        trained, of_report = summed_losses(x, y)  # also refuses targets of another shape
         weight = weight_in_mean(trainer, y, batch_idx, batch.samples)
         part, reported = trained * weight, of_report * weight
         if i == batch.count - 1:

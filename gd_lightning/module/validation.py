@@ -102,7 +102,7 @@ class Validation:
         ends = len(chunk.epoch_ends(trace.updates))
         is_at_end = bool(trace.updates) and chunk.place(trace.updates)[1] == chunk.per_epoch
         if is_at_end and len(trace.sums) == ends - 1:
-            with suppress(Exception):  # the cause of the exception may also break this
+            with suppress(Exception):  # what caused the exception may also make this fail
                 sums = self._engine.sum_errors(self.held_out)
                 newest = (self._sum_errors() if sums is None else sums)[None]
                 trace.sums = np.concatenate([trace.sums, newest]) if ends > 1 else newest
@@ -170,7 +170,7 @@ def can_be_summed(trainer: Trainer, plain: type[LightningModule]) -> bool:
         and loader.epoch_order.order == "sequential"
         and list(trainer.num_val_batches) == [loader.variant.updates_per_epoch]
         and loader.variant.samples_per_epoch == len(loader.samples)
-        # The sums of several batches, multiplied by the scale, are not to the last bit those multiplied before.
+        # Multiplying the sums of several batches by the scale has other last bits than adding the multiplied sums.
         and (module.standardize_targets is None or loader.variant.updates_per_epoch == 1)
         and not own_method(module, plain, _STEP)
         and type(module.val_mean_loss) is MeanLoss
@@ -215,7 +215,7 @@ def measure_errors(module: Any, stage: str, x: Tensor, y: Tensor, engine: Any = 
             errors = module.errors_of_validation(x, y)
         mean.update(errors.loss, y.numel())
         metrics.update(errors, y)
-    # None is Lightning's default: to the logger if there is one, and into what validate() and test() return.
+    # None is Lightning's default: values go to the logger, if any, and into what validate() and test() return.
     to_logger = None if module.log_to_logger or module.trainer.state.fn != "fit" else False
     module.log(f"{stage}_loss", mean, logger=to_logger)
     module.log_dict(metrics, logger=to_logger)

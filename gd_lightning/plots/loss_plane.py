@@ -28,8 +28,8 @@ from gd_lightning.plots.style import (
 )
 
 GRID = 21
-_MARGIN = 0.2  # of the range of the path
-_NOTHING = 1e-6  # of the length of a path, in a direction
+_MARGIN = 0.2  # fraction of the range of the path
+_NOTHING = 1e-6  # fraction of the length of a path below which a direction counts as 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LossPlane:
             _add(found, to_start)
             names.append("from the end to the start")
         rest = _apart(steps, found)
-        # Of S points, S x S numbers say as much as S x P.
+        # For S points and P parameters, the S x S matrix has the same nonzero eigenvalues as the P x P one.
         values, vectors = np.linalg.eigh(rest @ rest.T)
         if math.sqrt(max(float(values[-1]), 0.0)) > _NOTHING * max(length, 1e-300):
             _add(found, vectors[:, -1] @ rest)
@@ -120,7 +120,7 @@ def filter_normalized(direction: Values, parameters: Values, shapes: Sequence[tu
             wanted = np.linalg.norm(parameters[at : at + size].reshape(shape[0], -1), axis=1)
             found[at : at + size] = (rows * (wanted / np.linalg.norm(rows, axis=1))[:, None]).ravel()
         at += size
-    # Of a network without weights, or with all of them 0, nothing would be left.
+    # If there are no weights, or all of them are 0, the scaled direction would be 0.
     return found if found.any() else direction
 
 

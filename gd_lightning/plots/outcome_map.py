@@ -29,14 +29,14 @@ REGION_COLORS = {
     Verdict.DIVERGES: "#D55E00",
 }
 _HATCHES = {Verdict.DIVERGES: "////"}
-_SIZE = (7.2, 4.8)  # inches
-_STRIP = 0.16  # width of the full batch's strip, in that of the mini-batches
-_ABOVE = 3.0  # times the largest limit: the end of the axis
-_BELOW = 3.0  # times below the smallest boundary: its beginning
-_DECADES = 100.0  # times that the axis has at least
-_FAR = 30.0  # times beyond these ends: a learning rate up to there widens the axis, others are shown by an arrow
-_NOTCH = 1.04  # half the width, as a factor, in which the boundaries of a short last batch are drawn
-_ROOM = 0.09  # of the height of the axes: a region needs it to be labelled inside
+_SIZE = (7.2, 4.8)  # inches of the figure
+_STRIP = 0.16  # width of the strip for the full batch, as a fraction of that for the mini-batches
+_ABOVE = 3.0  # ratio of the end of the axis to the largest limit
+_BELOW = 3.0  # ratio of the smallest boundary to the beginning of the axis
+_DECADES = 100.0  # smallest ratio of the end of the axis to its beginning
+_FAR = 30.0  # a learning rate outside extends the axis up to this factor; one farther out is shown by an arrow
+_NOTCH = 1.04  # half the width, as a factor, of the notch for a short last batch
+_ROOM = 0.09  # fraction of the height of the axes that a region needs for a label inside
 
 
 def draw_map(found: OutcomeMap, batch_size: int, lr: float, verdict: Verdict, title: str) -> Figure:
@@ -110,7 +110,7 @@ def _draw_columns(axes: Axes, columns: Sequence[Boundaries]) -> list[Artist]:
     drawn = [(drawn[0][0] / pad, drawn[0][1]), *drawn, (drawn[-1][0] * pad, drawn[-1][1])]
     places, shown = [place for place, _ in drawn], [column for _, column in drawn]
     slow, fast, slow_again, *others = _regions(shown, *axes.get_ylim())
-    # One below the other, where they are of one colour, would leave a seam.
+    # Two adjacent regions of one colour are drawn as one: otherwise their border would be visible.
     for name, lower, upper in [(slow[0], slow[1], slow_again[2]), fast, *others]:
         axes.fill_between(places, lower, upper, **style_of(name))
     for boundary in ("fast_from", "fast_to", "quiet", "stable"):
@@ -164,7 +164,7 @@ def _label_regions(axes: Axes, columns: Sequence[Boundaries], batch_size: int, l
     def is_clear(size: int, at: float) -> bool:
         return abs(math.log(at / lr)) > _ROOM * height or abs(math.log(size / batch_size)) > math.log(3)
 
-    inside = columns[1:-1] if len(columns) > 4 else columns  # a word at the edge would be cut
+    inside = columns[1:-1] if len(columns) > 4 else columns  # a label at the edge would be cut
     for name, lower, upper in _regions(inside, low, high):
         heights = [math.log(top / bottom) / height for bottom, top in zip(lower, upper, strict=True)]
         roomy = [i for i, part in enumerate(heights) if part >= max(_ROOM, 0.8 * max(heights))]

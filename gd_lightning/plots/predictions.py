@@ -24,8 +24,8 @@ from gd_lightning.plots.style import (
     short,
 )
 
-MOST_TARGETS = 4  # of one picture
-_SHADES = ("#A6A6A6", "#0072B2", "#D55E00", "#000000")  # of targets, which differ in lightness
+MOST_TARGETS = 4  # maximum number of targets in one picture
+_SHADES = ("#A6A6A6", "#0072B2", "#D55E00", "#000000")  # colours of targets, which differ in lightness
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,14 @@ from gd_lightning.records.history import BY_UPDATE, PREDICTED, History
 
 Values = NDArray[np.float64]
 
-IN_FRONT = 6  # of Matplotlib's legends
-DRAWN_SAMPLES = 2000  # more points only blacken the picture
+IN_FRONT = 6  # zorder above that of Matplotlib's legends
+DRAWN_SAMPLES = 2000  # maximum number of samples that are drawn; more could not be told apart
 _GRID = 80  # points along each axis of a loss surface
-_PARTS = 700  # of a curve, of which the lowest and the highest point are drawn
-_MOST_MARKED, _MARKED = 50, 21  # points of a curve that are all marked, else so many
-_FAR = 10.0  # ranges of the data: a function that far off is not drawn
-_BELOW = 10.0  # times below the lowest train loss: single batch losses below are not shown
-_LARGEST = 1e150  # that matplotlib can scale
+_PARTS = 700  # parts of a curve, of each of which the lowest and the highest point are drawn
+_MOST_MARKED, _MARKED = 50, 21  # maximum number of points that all have a marker; number of markers if there are more
+_FAR = 10.0  # a function is not drawn farther from the data than so many of their ranges
+_BELOW = 10.0  # batch losses below the lowest train loss divided by this are not shown
+_LARGEST = 1e150  # largest number that matplotlib can scale
 
 
 def draw_losses(axes: Axes, history: History, variant: str | None, floor: float | None = None) -> None:
@@ -153,7 +153,7 @@ def envelope(x: Values, y: Values) -> tuple[Values, Values]:
     whole = len(x) // per_part * per_part
     parts = y[:whole].reshape(-1, per_part)
     starts = np.arange(len(parts)) * per_part
-    # A part without a number has no lowest one.
+    # A part without any number has no lowest value.
     lowest, highest = np.where(np.isnan(parts), math.inf, parts), np.where(np.isnan(parts), -math.inf, parts)
     places = [starts, starts + lowest.argmin(axis=1), starts + highest.argmax(axis=1), np.arange(whole, len(x))]
     chosen = np.unique(np.concatenate(places))
@@ -188,7 +188,7 @@ def draw_fit(
         axes.plot([], [], "x", color="black", label="fitted: too far off")
     if truth is not None:
         axes.plot(grid, truth, color=TRUTH_COLOR, linestyle="--", linewidth=1.2, label="truth")
-    # A diverged fit would flatten the data to a line.
+    # A diverged fit would make the data look like a flat line.
     low, high = axes.get_ylim()
     axes.set(
         ylim=(max(low, y.min() - spread), min(high, y.max() + spread)), xlabel=short(names[0]), ylabel=short(names[1])
@@ -235,7 +235,7 @@ class Surface:
         def loss(w: Values, b: Values) -> Values:
             w = w * unit
             value: Values = w * w * xx + b * b + yy + 2 * (w * b * mean_x - w * xy - b * mean_y)
-            return value.clip(min=0.0)  # rounding can push an exact fit below 0
+            return value.clip(min=0.0)  # rounding can bring the loss of an exact fit below 0
 
         return cls(loss, minimum)
 
@@ -305,7 +305,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
         b: Their biases, shape (points,).
     """
     w_best, b_best = surface.minimum
-    # A diverging path leaves every picture: show the range within three times the distance of the start.
+    # A path that diverges leaves every picture: the range is at most three times the distance of the start.
     w_reach = 3 * max(abs(w[0] - w_best), 0.1 * abs(w_best), 1e-3)
     b_reach = 3 * max(abs(b[0] - b_best), 0.1 * abs(b_best), 1e-3)
     inside = (np.abs(w - w_best) <= w_reach) & (np.abs(b - b_best) <= b_reach)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from gd_lightning.plots.style import add_legend
 from gd_lightning.records.history import History
 
-_SHOWN = 3.0  # times the limit: what is far above it would hide where the sharpness is against it
+_SHOWN = 3.0  # end of the axis, in limits: a larger one would hide whether the sharpness is near the limit
 
 
 def draw_sharpness(axes: Axes, history: History) -> None:

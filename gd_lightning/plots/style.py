@@ -44,7 +44,7 @@ MARKERS = "oD^svPhp"
 """Of groups and curves; no "x", which marks divergence, and no "*", which marks the least squares."""
 
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.85  # inches: small, so that letters are large where a page shows three of them
-# 700 pixels a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels where the ratio is not whole.
+# Pixels of a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels if the ratio is not whole.
 DPI = 700 / PANEL_WIDTH
 _SPACE, _STEP = 0.05, 0.05  # inches around a panel with its texts, and between its sizes
 _FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of the ends of a logarithmic axis

@@ -20,9 +20,9 @@ from gd_lightning.plots.comparison.group_styles import shades
 from gd_lightning.plots.style import MARKERS, VARIANT_COLORS, legend_label, new_figure, short
 from gd_lightning.records.groups import Values
 
-_SIZE = (7.2, 4.8)  # inches
-_ABOVE = 10.0  # times the loss at the start: the end of its axis
-_WIDE = 20.0  # ratio of the largest value to the smallest from which an axis is logarithmic
+_SIZE = (7.2, 4.8)  # inches of the figure
+_ABOVE = 10.0  # ratio of the end of the axis to the loss at the start
+_WIDE = 20.0  # ratio of the largest to the smallest value from which the axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def sweep_curves(
 
 def _draw_curve(axes: Axes, curve: Curve, values: Values, color: str, number: int) -> None:
     """Draw the mean with its markers, the range of the runs, where some diverged, and the limit."""
-    # All markers of a curve would hide it where values are many.
+    # With many values, the markers of all points would hide the curve.
     every, marker = max(1, len(values) // 12), MARKERS[number % len(MARKERS)]
     style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "markevery": (number % every, every)}
     axes.plot(values, curve.losses, linewidth=1.6, label=legend_label(short(curve.label, 36)), **style)
     axes.fill_between(values, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     out = np.flatnonzero(curve.diverged > 0)
-    if len(out):  # at the upper end, whatever the losses are
+    if len(out):  # crosses for runs that diverged, at the upper end of the axis
         top = [1.0 - 0.02 * (number % len(MARKERS))] * len(out)
         axes.plot(values[out], top, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
     if np.isfinite(curve.limit):

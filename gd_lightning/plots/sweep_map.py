@@ -29,8 +29,8 @@ from gd_lightning.theory import Verdict
 
 _COLORS = colormaps["viridis_r"].with_extremes(over="black")
 _DIVERGED = style_of(Verdict.DIVERGES)
-_PANEL = (3.6, 4.0)  # inches
-_ALONE = (7.2, 5.2)  # inches, of a panel without neighbours
+_PANEL = (3.6, 4.0)  # inches of a panel
+_ALONE = (7.2, 5.2)  # inches of a single panel
 _CHARACTER = 0.065  # inches of a letter below an axis
 _OF_A_PANEL = 0.8  # of its width is the axis
 _BEST: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _edges(values: Sequence[float]) -> Values:
     logs = np.log(np.array(values))
     middle = (logs[1:] + logs[:-1]) / 2
     edges = np.concatenate([[2 * logs[0] - middle[0]], middle, [2 * logs[-1] - middle[-1]]])
-    # The outermost may be beyond float64, and matplotlib goes some decades further.
+    # The outermost edges may be beyond float64, and matplotlib computes some decades beyond them.
     found: Values = np.exp(np.clip(edges, *np.log(_DRAWABLE)))
     return found
 

@@ -191,7 +191,7 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
     if is_frame(given):
         names = columns_of(given).header
         return frame_inputs(given, names), names
-    if not isinstance(given, Tensor) and hasattr(given, "to_numpy"):  # a column of a frame
+    if not isinstance(given, Tensor) and hasattr(given, "to_numpy"):  # a column of a data frame
         own = getattr(given, "name", None)
         named = name if own in (None, "") else str(own)
         return frame_inputs({named: given}, [named]), None if own in (None, "") else [named]

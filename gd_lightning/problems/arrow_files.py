@@ -26,7 +26,7 @@ class ArrowFile(NamedColumns):
     def columns(self, positions: Sequence[int]) -> Iterator[list[Any]]:
         """Yield blocks of some columns as Arrow arrays."""
         names = [self.header[i] for i in positions]
-        # By name, unless several columns have it: then all are read.
+        # Columns are read by their names; if several have one name, all columns are read.
         by_name = not self.repeated.intersection(names)
         for batch in self._batches(names if by_name else None):
             places = {name: i for i, name in enumerate(batch.schema.names)}
@@ -43,7 +43,7 @@ class ParquetFile(ArrowFile):
     def __init__(self, path: Path) -> None:
         from pyarrow import parquet
 
-        # Columns are decoded as they are asked for; a buffer would hold whole row groups beside them.
+        # Columns are decoded when they are read; a buffer would hold whole row groups at the same time.
         self._file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
         super().__init__(path, self._file.schema_arrow)
 

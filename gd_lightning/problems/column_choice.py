@@ -20,10 +20,11 @@ from gd_lightning.problems.row_numbers import nameless, row_numbers
 from gd_lightning.problems.table_columns import Column, Form, Missing, TableColumns, inexact
 
 Names = str | int | Sequence[str | int] | None
-_FEW = 50  # different values of a text that becomes categories without being named
-_SHOWN = 8  # columns in a sentence
+_FEW = 50  # maximum number of different values of a text column that becomes categories without being named
+_SHOWN = 8  # maximum number of columns in a sentence
 _PLAIN_NAME = re.compile(r"[A-Za-z_][\w.]*")
-_NOT_TEXT = {"yes", "no", "true", "false", "on", "off", "null", "none", "nan", "inf"}  # in YAML
+# Words that YAML does not read as text.
+_NOT_TEXT = {"yes", "no", "true", "false", "on", "off", "null", "none", "nan", "inf"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class _Choice:
                 "them with features and targets"
             )
         for name in self.used:
-            self.table.find(name)  # several columns may have it
+            self.table.find(name)  # raises an error if several columns have this name
 
     def _refuse_unnamed(self, unclear: Sequence[str], asked: set[str]) -> None:
         if unnamed := [name for name in self.used if name in unclear and name not in asked]:

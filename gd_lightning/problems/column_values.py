@@ -27,8 +27,8 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|infin
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _DATE = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?Z?$"
 _LIKE_A_DATE = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d")
-MOST_VALUES = 1000  # different texts of a column that are remembered
-_MICROSECONDS = 86_400_000_000  # of a day
+MOST_VALUES = 1000  # maximum number of different texts of a column that are kept
+_MICROSECONDS = 86_400_000_000  # microseconds of a day
 
 
 @dataclass
@@ -104,7 +104,7 @@ def days_of(values: Values) -> Values:
     try:
         texts = pc.utf8_rtrim(values.texts.take(np.flatnonzero(is_date)), "Z")
         numbers[is_date] = texts.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:  # the 30th of February, or nanoseconds
+    except pa.ArrowInvalid:  # a day such as 30 February, or nanoseconds
         pass
     return Values(numbers / _MICROSECONDS, values.missing, "date", values.texts)
 
@@ -117,7 +117,7 @@ def booleans_of(values: Values) -> Values:
     words = pc.utf8_lower(values.texts)
     numbers = pc.is_in(words, TRUE_WORDS).to_numpy(zero_copy_only=False).astype(np.float64)
     known = pc.is_in(words, BOOLEAN_WORDS).to_numpy(zero_copy_only=False) & ~values.missing
-    if values.kind == "number":  # cells, which may be 0 and 1
+    if values.kind == "number":  # cells that are numbers may be 0 and 1
         numbers, known = np.where(known, numbers, values.numbers), known | np.isin(values.numbers, (0, 1))
     return Values(np.where(known, numbers, np.nan), values.missing, "boolean", values.texts)
 
@@ -162,7 +162,7 @@ def _of_cells(cells: Any, missing: NDArray[np.bool_], decimal: str) -> Values:
     texts = pc.utf8_trim_whitespace(cells)
     plain = texts
     if decimal != ".":
-        # A point would separate thousands.
+        # In a text, a point would separate thousands.
         has_point = pc.match_substring(texts, ".")
         plain = pc.if_else(has_point, pa.scalar("-", pa.string()), pc.replace_substring(texts, decimal, "."))
     try:
@@ -207,7 +207,8 @@ class ColumnSummary:
         self.lowest, self.highest = np.inf, -np.inf
         self._counts_all, self._keeps = counts_all, keeps
         self._words: Counter[str] | None = Counter()
-        self._waiting: Values | None = None  # a first block of texts that are numbers, which hardly anybody asks for
+        # A first block of texts that are numbers; its texts are counted only if they are needed.
+        self._waiting: Values | None = None
         self._kinds: set[Kind] = set()
         self._dates = 0
         self._counts = True
@@ -268,7 +269,8 @@ class ColumnSummary:
                 self._words.update(dict(pairs))
             else:
                 self._words = None
-        elif len(np.unique(values.numbers)) <= 2 * MOST_VALUES:  # each nan is one of its own in old versions
+        # In old versions of NumPy, each nan counts as another value.
+        elif len(np.unique(values.numbers)) <= 2 * MOST_VALUES:
             self._words.update(label for label in values.labels() if label is not None)
         else:
             self._words = None

@@ -27,8 +27,8 @@ from gd_lightning.problems.dialect import Dialect, dialect_of, records
 from gd_lightning.problems.named_columns import NamedColumns
 
 _BLOCK, _BLOCK_PER_COLUMN, _LARGEST_BLOCK = 2**20, 2**14, 2**26  # bytes; a block has thousands of rows if it can
-_KEPT = 2**25  # bytes
-_END = "\x1a"  # in each cell of a row that is appended: it is missing if quotes stay open
+_KEPT = 2**25  # maximum number of bytes of a table that is kept in memory
+_END = "\x1a"  # the cells of a row that is appended; the row is missing if quotes stay open
 
 
 class CsvFile(NamedColumns):
@@ -114,7 +114,7 @@ class CsvFile(NamedColumns):
                     if len(arrays[0]):
                         yield arrays
                 self._is_regular = ended
-            except pa.ArrowInvalid:  # rows of other lengths, or longer than a block
+            except pa.ArrowInvalid:  # rows of different lengths, or longer than a block
                 self._is_regular = False
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:

@@ -22,11 +22,12 @@ MISSING_WORDS = (
 )
 BLANKS = " "
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)
-_SAMPLE = 2**18  # bytes from which separator, decimal sign and names are told
+_SAMPLE = 2**18  # bytes from which separator, decimal sign and names are determined
 _ROWS = 100
-_LINES_ABOVE = 3  # of a title or of notes, above the names
+_LINES_ABOVE = 3  # maximum number of lines of a title or of notes above the names
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_NOT_IN_WINDOWS = b"\x81\x8d\x8f\x90\x9d"  # all others are as in Latin-1, whose control signs no text has
+# Bytes without a character; all other bytes are as in Latin-1, without its control characters.
+_NOT_IN_WINDOWS = b"\x81\x8d\x8f\x90\x9d"
 _COMMENT = re.compile(rb"(?:^|[\r\n])[ \t]*#")
 _EXCEL = re.compile("sep=.")  # a first line that names the separator
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
@@ -114,7 +115,7 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
             "it as UTF-8"
         )
     if len(text) * 4 > _SAMPLE and "\n" in text:
-        text = text[: text.rindex("\n") + 1]  # the last line may be cut
+        text = text[: text.rindex("\n") + 1]  # the last line may be incomplete
     lines = text.splitlines(keepends=True)
     samples = {separator: _sample(lines, separator, label) for separator in _SEPARATORS}
     separator = _separator(samples)
@@ -142,7 +143,7 @@ def _encoding(file: BinaryIO) -> tuple[str, bool]:
             if marked := next((name for mark, name in _MARKS if chunk.startswith(mark)), None):
                 encoding = marked
             begin = False
-            # Comments above the rows are skipped with the names.
+            # Comments above the first row are skipped together with the names.
             rows = re.search(rb"(?:^|[\r\n])[ \t]*[^#\s]", chunk)
             has_comments = b"#" in chunk and _COMMENT.search(chunk, rows.start() if rows else 0) is not None
         else:
@@ -178,7 +179,7 @@ def _sample(lines: Sequence[str], separator: str, label: str) -> list[tuple[int,
             found.append(record)
             if len(found) > _ROWS:
                 break
-    except InputError:  # of the whole file, it is said later
+    except InputError:  # a check of the whole file reports the error later
         pass
     return found
 

@@ -38,10 +38,10 @@ def as_array(given: Any, name: str) -> NDArray[Any]:
     try:
         values = np.asarray(given)
         if isinstance(given, (list, tuple)) and values.dtype == np.float64 and (np.abs(values) > EXACT).any():
-            return np.asarray(given, object)  # NumPy takes whole numbers of more than 63 bits for floats
+            return np.asarray(given, object)  # NumPy would convert whole numbers of more than 63 bits to floats
     except MemoryError:
         raise
-    except Exception as error:  # objects of other libraries raise what they like
+    except Exception as error:  # objects of other libraries may raise anything
         raise InputError(
             f"cannot use {name}, because its rows have different lengths, or are not numbers; give an array of shape "
             "(N, columns)"
@@ -82,7 +82,7 @@ def _values_of(given: Tensor, name: str) -> NDArray[Any]:
     has_own = not values.is_floating_point() or values.dtype in (torch.float32, torch.float64)
     try:
         return (values if has_own else values.float()).numpy()
-    except (RuntimeError, TypeError) as error:  # a subclass without values, or a type that NumPy lacks
+    except (RuntimeError, TypeError) as error:  # a subclass without values, or a type that NumPy does not have
         kind = f"{type(given).__name__} of {given.dtype}"
         raise InputError(f"cannot use {name}, because it is a {kind}; give a dense tensor of real numbers") from error
 

@@ -26,14 +26,14 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    # zipfile knows no class of its own for a file that is encrypted or compressed in a way that it does not know;
-    # NumPy reads a header as Python.
+    # zipfile has no exception class for a file that is encrypted or compressed by an unknown method;
+    # NumPy parses a header as Python.
     except (ValueError, EOFError, RuntimeError, TokenError, zlib.error, zipfile.BadZipFile, csv.Error) as error:
         raise unreadable(path, first_line(error)) from error
     except pa.ArrowException as error:
         raise unreadable(path, first_line(error)) from error
     except OSError as error:
-        # A full disk, while a large table is unpacked, is no fault of the file; pyarrow's errors have no number.
+        # A disk that is full while a large table is unpacked is no error of the file; pyarrow's errors have no errno.
         if error.errno is not None and not isinstance(error, (PermissionError, IsADirectoryError)):
             raise
         raise unreadable(path, first_line(error)) from error

@@ -29,9 +29,9 @@ class DataFrame(Protocol):
 
 def is_frame(given: object) -> bool:
     """Whether an object is a data frame: of pandas, of polars, of Arrow, or a mapping from names to columns."""
-    is_column = hasattr(given, "to_numpy")  # which in some libraries is a stream of Arrow, too
+    is_column = hasattr(given, "to_numpy")  # in some libraries, a column also has the interface of an Arrow stream
     has_columns = hasattr(type(given), "columns") or (hasattr(given, "__arrow_c_stream__") and not is_column)
-    is_sparse = hasattr(given, "tocsr")  # of which one form is a mapping from places to values
+    is_sparse = hasattr(given, "tocsr")  # one form of sparse matrices is a mapping from positions to values
     return (isinstance(given, Mapping) and not is_sparse) or has_columns
 
 
@@ -166,7 +166,7 @@ def _as_table(frame: Any) -> Any:
         return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
     except MemoryError:
         raise
-    except Exception as error:  # of the library of the frame
+    except Exception as error:  # the library of the frame may raise anything
         kind = type(frame).__name__
         raise InputError(
             f"cannot use the frame, because a {kind} does not become an Arrow table; give a mapping of columns"
@@ -178,10 +178,10 @@ def _arrow(name: Any, column: Any) -> Any:
     import pyarrow as pa
 
     known = f"column {str(name)!r} of the frame"
-    if hasattr(column, "to_arrow"):  # of polars
+    if hasattr(column, "to_arrow"):  # a column of polars
         column = column.to_arrow()
     column = without_tensors(column, known)
-    if isinstance(column, np.ndarray) and column.dtype.kind in "biufc":  # of any width, in any byte order
+    if isinstance(column, np.ndarray) and column.dtype.kind in "biufc":  # numbers of any width and byte order
         own = column.dtype.newbyteorder("=")
         column = column.astype(own, copy=False) if column.dtype.kind in "biu" else as_numbers(column, known)
     try:

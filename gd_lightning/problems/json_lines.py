@@ -35,7 +35,7 @@ def json_lines(path: Path) -> NamedColumns:
     try:
         table = reader.read_json(pa.BufferReader(content))
     except pa.ArrowInvalid:
-        # It counts rows from 0 in each block.
+        # pyarrow counts rows from 0 in each block, so the file is read as one block.
         whole = reader.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**31 - 1))
         try:
             table = reader.read_json(pa.BufferReader(content), whole)
@@ -66,7 +66,8 @@ def _with_whole_numbers(path: Path, table: pa.Table, content: bytes) -> pa.Table
         for row, value in enumerate(values):
             if value is not None and value.adjusted() >= _DIGITS:
                 raise unreadable(path, f"a number of column {field.name!r} has over {_DIGITS} digits in row {row + 1}")
-        whole = [None if value is None else Decimal(int(value)) for value in values]  # others are of no use beside it
+        # Fractions beside such a number are of no use.
+        whole = [None if value is None else Decimal(int(value)) for value in values]
         table = table.set_column(at, field.name, pa.array(whole, pa.decimal256(_DIGITS, 0)))
     return table
 

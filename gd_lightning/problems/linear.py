@@ -89,7 +89,7 @@ class LinearProblem(Problem):
         rotation = torch.linalg.qr(torch.randn(shape[1], shape[1], generator=generator, dtype=torch.float64)).Q
         scales = torch.logspace(0, -0.5, shape[1], base=self.condition_number, dtype=torch.float64)
         if shape[1] == 1:
-            scales = scales / self.condition_number**0.5  # against the bias, whose eigenvalue is the larger one
+            scales = scales / self.condition_number**0.5  # compared with the bias, whose eigenvalue is the larger one
         x = self.n_samples**0.5 * (directions * scales) @ rotation
         weight = torch.randn(self.n_targets, self.n_features, generator=generator, dtype=torch.float64)
         bias = torch.randn(self.n_targets, generator=generator, dtype=torch.float64) if self.bias else None

@@ -24,11 +24,11 @@ class MappedFile:
 
     def __init__(self, path: Path, array: np.memmap[Any, Any], before: os.stat_result) -> None:
         self._path, self._before = path, before
-        # It knows the file itself, whatever has become of the name.
+        # A map remains the file that was opened, even if that is renamed or removed.
         self._map: Any = vars(array).get("_mmap")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MappedFile:
-        return self  # a map is none of the values that are copied
+        return self  # copies of the samples share the map
 
     def check(self) -> None:
         """Check that it can still be read.
@@ -42,7 +42,7 @@ class MappedFile:
     def _is_written(self) -> bool:
         try:
             now = self._path.stat()
-        except OSError:  # it has no name any more
+        except OSError:  # the file has been renamed or removed
             return False
         is_same = (now.st_dev, now.st_ino) == (self._before.st_dev, self._before.st_ino)
         return is_same and now.st_mtime_ns != self._before.st_mtime_ns

@@ -42,7 +42,7 @@ class NpyFile(NumpyColumns):
     """Columns of one array (N, C), which are called 0, 1, ..."""
 
     def __init__(self, path: Path) -> None:
-        # Copied on write, so that nothing can change the file, and torch may take it for its own.
+        # Copied on write, so that nothing can change the file, and torch can use the memory.
         with _objects_refused(path, lambda: path.open("rb")):
             array = np.load(path, mmap_mode="c", allow_pickle=False)
         if not isinstance(array, np.ndarray):
@@ -72,7 +72,7 @@ class NpzFile(NumpyColumns):
 
     def __init__(self, path: Path) -> None:
         found: dict[str, Array] = {}
-        # NumPy leaves a file that it opened itself, and that is damaged, open.
+        # NumPy would not close a damaged file that it has opened itself.
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
@@ -120,7 +120,7 @@ def _objects_refused(path: Path, opened: Callable[[], AbstractContextManager[IO[
 
 
 def _holds_objects(opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> bool:
-    with suppress(Exception), opened() as file:  # what is damaged otherwise is said by NumPy
+    with suppress(Exception), opened() as file:  # NumPy reports any other damage
         is_old = np.lib.format.read_magic(file) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if is_old else np.lib.format.read_array_header_2_0
         return bool(read(file)[2].hasobject)

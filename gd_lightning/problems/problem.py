@@ -37,8 +37,8 @@ class Problem(ABC):
                 return x, x**3
     """
 
-    # Without a type: jsonargparse looks the names in it up in the module of each problem that inherits it, and where
-    # one is missing takes any value for the problem's own arguments.
+    # Not annotated: jsonargparse looks the names of an annotation up in the module of each subclass, and if one is
+    # missing, it accepts any value for the problem's own arguments.
     holds_data = False
     """Whether the data themselves are among the arguments of the constructor, and so in no checkpoint."""
     is_read = False

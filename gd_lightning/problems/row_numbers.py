@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from gd_lightning.problems.column_values import ColumnSummary
 from gd_lightning.problems.named_columns import NamedColumns
 
-_NAMELESS = re.compile(r"(unnamed: 0(\.\d+)*)?", re.IGNORECASE)  # as written, and as pandas calls it when it reads it
+# The name is empty, or what pandas makes of an empty one.
+_NAMELESS = re.compile(r"(unnamed: 0(\.\d+)*)?", re.IGNORECASE)
 _USUAL = {"index", "level_0", "id", "rowid", "row_id", "rownames", "row.names", "row_names", "rownumber", "row_number"}
 
 

@@ -119,7 +119,7 @@ def _collect(table: NamedColumns, columns: TableColumns, most: int) -> tuple[Arr
         if file is None:
             return np.concatenate([np.empty((0, width)), *waiting]), np.concatenate(kept)
         file.flush()
-        # The map holds the file, which has no name any more and is gone with the map.
+        # The temporary file has no name any more, so it is removed when the map is closed.
         return np.memmap(file, np.float64, mode="c", shape=(rows, width)), np.concatenate(kept)
 
 

@@ -102,7 +102,7 @@ class Table(Problem):
             columns = self._columns or self._choose(table)
             found, _ = read_table(table, columns, self.map_above)
         self._mapped, self._rows = isinstance(found, np.memmap), len(found)
-        # What is unpacked is mapped from a file that has no name, which nobody else changes.
+        # Unpacked data are mapped from a file without a name, which no other program can change.
         self._file = None
         if isinstance(found, np.memmap) and found.filename is not None and before is not None:
             self._file = MappedFile(path, found, before)

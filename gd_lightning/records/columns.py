@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 _Number = TypeVar("_Number", bound=np.generic)
 
-_LEAST = 16  # values that there is room for at first
+_LEAST = 16  # number of values for which memory is reserved at first
 
 
 def union(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -137,7 +137,7 @@ class History(LazyTable):
                 remaining.append(column.rows[first])
         self._retain(np.unique(np.concatenate(remaining)))
 
-    # How it ended
+    # How the run ended
 
     @property
     def has_diverged(self) -> bool:
@@ -169,7 +169,7 @@ class History(LazyTable):
     def state_dict(self) -> dict[str, Any]:
         """Return the history as plain values and tensors, for a checkpoint."""
         self._settle()
-        shared: dict[tuple[int, int], Tensor] = {}  # most columns have the same rows, which are saved once
+        shared: dict[tuple[int, int], Tensor] = {}  # most columns have the same row numbers, which are saved once
         columns = {}
         for name, column in self._columns.items():
             rows = torch.from_numpy(column.rows.copy())
@@ -260,7 +260,7 @@ class History(LazyTable):
 
     def _as_frame(self, library: str) -> Any:
         try:
-            made = importlib.import_module(library)  # neither is a dependency
+            made = importlib.import_module(library)  # pandas and polars are no dependencies
         except ImportError as error:
             raise InputError(
                 f"cannot make a frame of {library}, because it is not installed; install it, or use to_csv()"

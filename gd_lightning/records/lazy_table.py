@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from gd_lightning.records.columns import Column
 
-# Rows wait to be computed, in as many parts, or until their computation holds as many numbers.
+# Maximum number of parts, and of numbers held to compute them, that wait before rows are computed.
 _MOST_WAITING, _MOST_HELD = 1_000, 2**24
-_MOST_COMPUTED, _ROWS_AT_ONCE = 4_096, 256  # rows that are computed, and read as dictionaries, at a time
+# Rows that are computed at a time, and rows that are read as dictionaries at a time.
+_MOST_COMPUTED, _ROWS_AT_ONCE = 4_096, 256
 _NOTHING = (np.empty(0, np.int64), np.empty(0))
 
 Columns = Callable[[slice], Mapping[str, "NDArray[np.float64] | float"]]
@@ -80,7 +81,7 @@ class LazyTable:
             names |= dict.fromkeys([*waiting.names, *waiting.measured, *waiting.added])
         return list(names)
 
-    # Rows that come and go
+    # Adding and removing rows
 
     def append(self, **values: float) -> None:
         """Add a row; a new column is empty in earlier rows."""
@@ -146,7 +147,7 @@ class LazyTable:
     def drop_last(self) -> None:
         """Remove the last row."""
         self._length -= 1
-        if self._waiting and self._waiting[-1].rows == 1:  # it need not be computed for that
+        if self._waiting and self._waiting[-1].rows == 1:  # a single row that waits is removed without being computed
             self._waiting.pop()
             return
         self._settle()
@@ -160,7 +161,7 @@ class LazyTable:
         self._columns = {name: column.take(rows) for name, column in self._columns.items()}
         self._length = len(rows)
 
-    # What is in it
+    # Reading values
 
     def __contains__(self, name: str) -> bool:
         if name in self._columns and len(self._columns[name]):

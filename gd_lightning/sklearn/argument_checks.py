@@ -60,6 +60,6 @@ def _validate(estimator: Any, *given: Any, **options: Any) -> Any:
     given = tuple(without_tensors(each, name) for each, name in zip(given, _NAMES, strict=False))
     for each, name in zip(given, _NAMES, strict=False):
         check_masks(each, name)
-    if hasattr(validation, "validate_data"):  # since 1.6
+    if hasattr(validation, "validate_data"):  # scikit-learn 1.6 or later
         return validation.validate_data(estimator, *given, **options)
     return estimator._validate_data(*given, **options)

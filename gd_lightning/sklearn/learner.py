@@ -87,7 +87,7 @@ class Learner:
         self.epochs = self.updates = 0
         self.dtype = dtype
         self.mean = ParameterMean()
-        self._averaged: nn.Module | None = None  # the network with this mean
+        self._averaged: nn.Module | None = None  # the network with the mean of the weights
         self._is_given = network is not None
         self._draws = self._is_given or bool(options["dropout"])
         self._generator: Tensor | None = None  # the state of torch's generator, which dropout draws from

@@ -216,7 +216,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             train, held_out = samples.subset(rows), samples.subset(held)
         options = self._options(samples.x.shape[1], samples.y.shape[1])
         with GivenClasses(options, self.network).refusals_in_a_run():
-            # After an error there is no estimator that is half fitted.
+            # If fit fails, the estimator counts as not fitted.
             learner: Learner = self.__dict__.pop("_learner") if goes_on else self._new_learner(options, train, seed)
             if goes_on:
                 learner.change(options)

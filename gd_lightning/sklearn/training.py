@@ -24,9 +24,9 @@ from gd_lightning.sklearn.samples import WeightedSamples
 from gd_lightning.threads import is_little, one_thread_if
 from gd_lightning.variants import Variant
 
-_MOST_NUMBERS = 10_000_000  # that a call of an engine holds: rows of epochs, and parameters of updates
-_MOST_EPOCHS = 20_000  # of a call
-_MOST_WORK = 10  # times the work of the first chunk of a run: about a second, so that Ctrl-C need not wait for longer
+_MOST_NUMBERS = 10_000_000  # numbers that an engine may hold in one call: rows of epochs, and parameters of updates
+_MOST_EPOCHS = 20_000  # largest number of epochs in a call
+_MOST_WORK = 10  # largest ratio to the work of the first chunk: about a second, so that Ctrl-C is handled soon
 
 
 @dataclass(frozen=True)

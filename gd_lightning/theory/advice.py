@@ -20,11 +20,11 @@ from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor,
 from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.update_rule import UpdateRule
 
-SAFE = 0.8  # the part of a stability limit that is advised
+SAFE = 0.8  # fraction of a stability limit that is advised
 MUCH = 10.0  # the factor, in condition number and in epochs, by which standardising or momentum must help to be advised
 _TRIES = 40
-_SCHEDULED_TRIES = 12  # learning rates, each half of the one before
-# How options are written in advice, on the command line and in Python.
+_SCHEDULED_TRIES = 12  # number of learning rates that are tried, each half of the one before
+# How advice names options, on the command line and in Python.
 STANDARDIZE = '--data.standardize both (in Python RegressionDataModule(standardize="both"))'
 _WRITTEN = {
     ("data.standardize", "both"): STANDARDIZE,
@@ -90,7 +90,7 @@ def remedies(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Rem
         return _with_schedule(predictor, outcome)
     found = list(_standardized(predictor, outcome))
     if found and found[0].instead is not None and found[0].instead.epochs > MOST_EPOCHS:
-        return found  # everything else takes too long
+        return found  # predictions for other remedies take too long
     if outcome.verdict is Verdict.DIVERGES:
         return [*found, *_to_be_stable(predictor, outcome)]
     if outcome.verdict is Verdict.REACHES_ITS_FLOOR:
@@ -125,7 +125,7 @@ def _best(predictor: OutcomePredictor, batch_size: int) -> Remedy | None:
     outcome = predictor.predict(batch_size, found.lr)
     is_there = outcome.verdict is Verdict.CONVERGES and outcome.epochs == found.epochs
     if outcome.verdict is Verdict.DIVERGES or (found.reaches and not is_there):
-        return None  # rounding, or the epochs after these, say otherwise
+        return None  # rounding, or the epochs after these, lead to another outcome
     return Remedy({"model.lr": found.lr}, outcome, best=found)
 
 
@@ -138,7 +138,7 @@ def _fastest(predictor: OutcomePredictor, batch_size: int) -> Remedy | None:
 def _with_schedule(predictor: OutcomePredictor, outcome: PredictedOutcome) -> list[Remedy]:
     """Return the learning rate with which a run with a schedule ends lowest, if that is much lower."""
     size, largest = outcome.variant.batch_size, outcome.largest_rate or outcome.lr
-    safe = SAFE * outcome.largest_stable_lr * outcome.lr / largest  # of most schedules rates are in proportion to lr
+    safe = SAFE * outcome.largest_stable_lr * outcome.lr / largest  # in most schedules, rates are proportional to lr
     found = [_with_lr(predictor, size, safe / 2**place) for place in range(_SCHEDULED_TRIES)]
     best = min(found, key=lambda remedy: remedy.outcome.floor)
     return [best] if best.outcome.floor < SAFE * outcome.floor else []
@@ -170,7 +170,7 @@ def _to_get_lower(predictor: OutcomePredictor, outcome: PredictedOutcome) -> Ite
     quiet = _fastest(predictor, size) or _quiet(predictor, size, lr * predictor.target / outcome.floor)
     if quiet is not None:
         yield quiet
-    # The floor is about in proportion to 1 / B.
+    # The floor is nearly proportional to 1 / B.
     enough = math.ceil(min(size * outcome.floor / predictor.target, outcome.variant.train_samples))
     for tried in _ascending(max(enough, size + 1), outcome.variant.train_samples):
         row = predictor.predict(tried, lr)
@@ -254,8 +254,8 @@ def _quiet(predictor: OutcomePredictor, batch_size: int, lr: float) -> Remedy | 
         if found.outcome.verdict in (Verdict.CONVERGES, Verdict.SLOW):
             return found
         if found.outcome.rounding and found.outcome.floor - found.outcome.rounding <= predictor.target:
-            return None  # it grows as the learning rate falls
-        lr *= min(SAFE, SAFE * predictor.target / found.outcome.floor)  # 0 where it diverges
+            return None  # the rounding error grows as the learning rate falls
+        lr *= min(SAFE, SAFE * predictor.target / found.outcome.floor)  # the factor is 0 if the run diverges
         lr = lr or SAFE * found.outcome.lr
     return None
 
@@ -341,7 +341,7 @@ def _result(predictor: OutcomePredictor, remedy: Remedy) -> str:
         return f" (the lowest loss after {epochs}, {above:.2g} above {predictor.reference})"
     if row.verdict is Verdict.REACHES_ITS_FLOOR or row.floor > predictor.target:
         return f" (ends {row.floor:.2g} above {predictor.reference})"
-    # The whole set has no floor; drawn with replacement, N samples have one.
+    # Batches of all samples have no floor; batches of N samples drawn with replacement have one.
     is_exact = row.growth is not None or (row.variant.name == "batch" and row.floor == 0)
     about = "" if is_exact else "about "
     plain = remedy.instead

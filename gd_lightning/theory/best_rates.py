@@ -15,11 +15,11 @@ from gd_lightning.theory.predicted_outcome import MOST_EPOCHS, OutcomePredictor
 from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.variants import BatchSize, Variant
 
-_LOWEST, _LOOKS = 1e-4, 25  # of the limit, down to which so many learning rates are tried at first
-_FINER, _ROUNDS = 7, 3  # learning rates between the neighbours of the best, and how often these are tried
-_BELOW, _TRIES = 0.98, 150  # of a learning rate that diverges, and how often it is lowered
-_SHORT = (64, 1024)  # epochs of which curves are searched before those of a longer run
-_CURVES = _LOOKS + _ROUNDS * 2 * _FINER  # that are predicted, at most
+_LOWEST, _LOOKS = 1e-4, 25  # fraction of the limit down to which learning rates are tried at first, and their number
+_FINER, _ROUNDS = 7, 3  # learning rates between neighbours of the best, and number of such refinements
+_BELOW, _TRIES = 0.98, 150  # factor by which a learning rate that diverges is lowered, and largest number of attempts
+_SHORT = (64, 1024)  # numbers of epochs that are predicted before those of a longer run
+_CURVES = _LOOKS + _ROUNDS * 2 * _FINER  # largest number of curves that are predicted
 # Seconds, measured on one core, to follow an update whose learning rate may be another than that of the one before, and
 # an epoch of drawn batches.
 _UPDATE, _DRAWN_UPDATE, _DRAWN_EPOCH = 30e-6, 1e-4, 2e-4
@@ -131,7 +131,7 @@ def best_rate(predictor: OutcomePredictor, batch_size: BatchSize, seconds: float
         _refuse_longer(predictor, batch_size, few, seconds)
         if (soon := min(_tried(predictor, batch_size, few), key=_time)).reaches:
             found = _outcome(predictor, batch_size, soon.lr, epochs)
-            if found.epochs == soon.epochs:  # else it leaves the target again
+            if found.epochs == soon.epochs:  # otherwise the loss leaves the target again
                 return found
     _refuse_longer(predictor, batch_size, epochs, seconds)
     return BestRates.of(predictor, batch_size).best
@@ -175,7 +175,8 @@ def _tried(predictor: OutcomePredictor, batch_size: BatchSize, epochs: int) -> l
     """Return the outcomes of learning rates over many magnitudes, and near the best of these, that do not diverge."""
     largest = _largest(predictor, batch_size)
     looks = [largest * _LOWEST ** (i / (_LOOKS - 1)) for i in range(_LOOKS)]
-    looks.append(min(predictor.asymptotic_lr(batch_size), largest))  # it alone is there at once in one direction
+    # In one direction, only this rate converges in one update.
+    looks.append(min(predictor.asymptotic_lr(batch_size), largest))
     found = [_outcome(predictor, batch_size, lr, epochs) for lr in looks]
     ratio = _LOWEST ** (1 / (_LOOKS - 1))
     for _ in range(_ROUNDS):

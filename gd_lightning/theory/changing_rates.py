@@ -57,7 +57,7 @@ def followed_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, variant: 
 def updated(loss: LinearLoss, error: Tensor, rule: UpdateRule, variant: Variant, rates: Tensor) -> Iterator[Tensor]:
     """Yield the error of the parameters after every update, shape (R, K); arguments as :func:`followed_losses`."""
     velocity = torch.zeros_like(error)
-    at_minimum = -loss.eigenvalues[:, None] * loss.pull  # the gradient of the weight decay, there
+    at_minimum = -loss.eigenvalues[:, None] * loss.pull  # gradient of the weight decay at the minimum
     for of_epoch in rates.expand(-1, variant.updates_per_epoch).tolist():
         for lr, gradient in zip(of_epoch, _gradients(loss, variant), strict=True):
             velocity = rule.momentum * velocity + gradient(error) + loss.weight_decay * error + at_minimum

@@ -6,10 +6,10 @@ import sys
 
 from gd_lightning.theory.quadratic_loss import LinearLoss
 
-_TOLERANCE = 0.01  # of the least-squares loss
-_NO_SCALE = 1e-6  # of the loss of the best constant: a least-squares loss below is not a scale
-_TOLERANCE_IF_NO_SCALE = 1e-4  # of the loss of the best constant
-_ROUNDING = 1e-28  # of the excess at the start: a variance below is that of rounding errors
+_TOLERANCE = 0.01  # fraction of the least-squares loss
+_NO_SCALE = 1e-6  # fraction of the loss of the best constant below which a least-squares loss counts as 0
+_TOLERANCE_IF_NO_SCALE = 1e-4  # fraction of the loss of the best constant
+_ROUNDING = 1e-28  # fraction of the excess at the start below which the loss of the best constant is rounding error
 
 
 def target_excess(loss: LinearLoss, excess_at_start: float) -> float:

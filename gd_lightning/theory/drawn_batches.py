@@ -41,9 +41,9 @@ from gd_lightning.theory.reduced_updates import LEAST, SMALL, ReducedUpdates, is
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
-_PRECISION = 5e-3  # of a learning rate that is searched for, in parts of the limit
-_AT_ONCE = 64  # epochs that are followed at once
-_FINER = 5e-4  # with momentum, with which it can be far below the limit
+_PRECISION = 5e-3  # precision of a learning rate in a search, as a fraction of the limit
+_AT_ONCE = 64  # epochs that are computed at once
+_FINER = 5e-4  # the same with momentum, with which the learning rate can be far below the limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class DrawnBatches:
         """Whether the expected squared error stays bounded, a short last batch included."""
         if not variant.short_batch or not self.is_stable(lr, variant.batch_size):
             return self.is_stable(lr, variant.batch_size)
-        # A smaller batch adds a positive map, so where it alone is stable, a product with others is.
+        # A smaller batch adds a positive map: if it is stable on its own, the product of its map with others is, too.
         if self.is_stable(lr, variant.short_batch):
             return True
         drawn, lr = self._at(lr)
@@ -113,7 +113,7 @@ class DrawnBatches:
     def settled_excess(self, lr: float, variant: Variant) -> float:
         """Return the :meth:`floor` of epochs that are stable, to three digits."""
         least = LEAST * self._reduced.lr
-        if lr < least:  # the map of an epoch would be 1 but for rounding
+        if lr < least:  # the map of an epoch would differ from 1 by rounding errors only
             return lr / least * self.settled_excess(least, variant)
         drawn, lr = self._at(lr)
         if variant.short_batch:
@@ -238,7 +238,7 @@ def _powers(epoch: Tensor, start: Tensor, epochs: int) -> Tensor:
     while len(states) < min(epochs + 1, _AT_ONCE):
         states = torch.cat([states, states @ power.T])
         power = power @ power
-    if not power.isfinite().all():  # far above the limit, where the map alone overflows
+    if not power.isfinite().all():  # far above the limit, the powers of the map overflow
         one_by_one = [start]
         for _ in range(epochs):
             one_by_one.append(epoch @ one_by_one[-1])

@@ -40,7 +40,7 @@ from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.theory.sample_products import SampleProducts
 from gd_lightning.update_rule import PLAIN, UpdateRule
 
-_SLOWEST = 1e-8  # of the largest eigenvalue: below, what is fastest may count as it does there
+_SLOWEST = 1e-8  # fraction of the largest eigenvalue to which smaller ones are raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Moments:
         lam = self.loss.curvatures
         weights = lam[:, None, None]
         if self.rule.momentum:
-            # Of an error that does not decay, Q would be infinite.
+            # For an eigenvalue of 0, whose error does not decay, Q would be infinite.
             lam = lam.clamp(min=_SLOWEST * self.loss.sharpest)
             maps = update_matrices(lam, self.rule.at(lr))
             energy = torch.diag_embed(torch.stack([lam, torch.full_like(lam, lr)], dim=1)).flatten(1)

@@ -27,9 +27,9 @@ from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.update_rule import PLAIN, UpdateRule
 
 _MOST_UPDATES = 2.0**900
-_BLOCK = 4_096  # updates that are looked at, at a time
-_MOST_EXACT = 1e6  # updates up to which swings are looked at
-_VECTORS = 64  # a multiple of the numbers in vector registers: powers of the rest have other last bits
+_BLOCK = 4_096  # updates that are checked at a time
+_MOST_EXACT = 1e6  # largest number of updates for which oscillations are checked
+_VECTORS = 64  # multiple of the length of vector registers: powers of a rest would have other last bits
 
 
 def largest_stable_lr(lambda_max: float, rule: UpdateRule = PLAIN) -> float:
@@ -104,7 +104,7 @@ def predicted_losses(loss: LinearLoss, start: Affine, rule: UpdateRule, updates:
     error = loss.error(start)
     if rule.momentum == 0:
         factors = 1 - rule.lr * loss.curvatures
-        # The powers of one direction after another: all at once would be T * R numbers.
+        # The powers are computed for one direction at a time: all at once would be T * R numbers.
         steps = torch.arange(updates + 1 + -(updates + 1) % _VECTORS, dtype=torch.float64)
         excess = torch.zeros_like(steps)
         for factor, *weights in zip(factors, *_weights(loss, error), strict=True):
@@ -135,7 +135,7 @@ def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess:
         an upper bound.
     """
     error = loss.error(start)
-    if excess >= loss.excess(error) and not loss.weight_decay:  # with it, the loss can rise above its start
+    if excess >= loss.excess(error) and not loss.weight_decay:  # with weight decay, the loss can rise above its start
         return 0
     if not rule.lr < largest_stable_lr(loss.sharpest, rule):
         return math.inf
@@ -146,7 +146,7 @@ def updates_to_excess(loss: LinearLoss, start: Affine, rule: UpdateRule, excess:
             return math.inf
         high *= 2
     high = smallest_whole(lambda time: modes.bound(weights, time) <= excess, high / 2, high)
-    # From here on it stays there; where two modes beat, it does so since the last time that it was above.
+    # From here on the bound stays below; where two modes interfere, the loss does so since it was last above.
     while 0 < high <= _MOST_EXACT:
         times = torch.arange(max(0, high - _BLOCK), high, dtype=torch.float64)
         above = (modes.excess(weights, times) > excess).nonzero()
@@ -177,11 +177,11 @@ class _Modes:
         a = rule.lr * eigenvalues.double()
         p = 1 - momentum + a * (1 + momentum if nesterov else 1)
         discriminant = p.square() - 4 * a
-        # Two modes that coincide are told apart by less than can be seen.
+        # Two modes that coincide are separated by a difference too small to matter.
         apart = torch.where(discriminant.abs() < 1e-14, 1e-14, discriminant).to(torch.complex128).sqrt()
         larger = torch.where(p >= 0, p + apart, p - apart) / 2
         w = torch.stack([a / larger, larger])
-        first = a * (1 + momentum if nesterov else 1)  # what the first update takes away
+        first = a * (1 + momentum if nesterov else 1)  # the fraction that the first update subtracts
         shares = torch.stack([(w[1] - first) / (w[1] - w[0]), (first - w[0]) / (w[1] - w[0])])
         return cls(_log1m(w), shares)
 

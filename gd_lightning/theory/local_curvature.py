@@ -32,7 +32,8 @@ from gd_lightning.theory.numerics.searches import smallest_whole
 from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import Variant
 
-_FEW_PRODUCTS_OF_SAMPLES, _SHARPEST = 4, 32  # to find so many samples among which the sharpest one is
+# Products per sample in the search for candidates, and number of candidates for the sharpest sample.
+_FEW_PRODUCTS_OF_SAMPLES, _SHARPEST = 4, 32
 
 
 @dataclass(frozen=True)

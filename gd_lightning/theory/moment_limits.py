@@ -39,7 +39,7 @@ class MomentLimits:
         low = 1e-3 * limit
         while self._radius(low, spread) >= 1:
             low /= 10
-        # lr / radius is nearly a straight line, and 0 at the limit of the mean.
+        # lr / radius is nearly linear in lr, and 0 at the limit of the mean.
         return root(lambda lr: lr / self._radius(lr, spread) - lr, low, limit, at_high=-limit)
 
     def is_stable(self, lr: float, spread: float) -> bool:

@@ -25,8 +25,8 @@ Pieces = Callable[[], Iterable[Pair]]
 
 _MOST_PRODUCTS = 200  # with the Hessian, in search of its largest eigenvalue
 _FEWEST_PRODUCTS = 10
-_NUMBERS_KEPT = 2**27  # in the vectors of that search, which are all kept
-_PRODUCTS_OF_SAMPLES = 60  # with the Hessian of each sample, in search of its largest eigenvalue
+_NUMBERS_KEPT = 2**27  # maximum number of numbers in the vectors of this search, which are all kept in memory
+_PRODUCTS_OF_SAMPLES = 60  # products with the Hessian of each sample in the search for its largest eigenvalue
 
 
 class NetworkLoss:
@@ -133,7 +133,7 @@ class NetworkLoss:
                 return _derivative((gradients * vectors).sum(), theta, retain=True)
 
             slopes = gradients.detach()
-            # The gradient is close to the sharpest direction; what it is orthogonal to is in the random part.
+            # The gradient is close to the sharpest direction; the random part contains all other directions.
             start = torch.randn(theta.shape, dtype=theta.dtype, generator=torch.Generator().manual_seed(0))
             start = start / start.norm(dim=1, keepdim=True) + torch.nn.functional.normalize(slopes)
             return largest_eigenvalues(product, start, most), slopes.square().sum(dim=1)
@@ -149,7 +149,7 @@ class NetworkLoss:
 
         try:
             losses: Tensor = torch.func.vmap(loss)(theta, x, y)
-        except RuntimeError:  # some layers, and what depends on a value, cannot be done for all samples at once
+        except RuntimeError:  # vmap has no rule for some layers, nor for branches that depend on a value
             losses = torch.stack([loss(*sample) for sample in zip(theta, x, y, strict=True)])
         return losses
 
@@ -158,7 +158,7 @@ class NetworkLoss:
 
     def _flat_gradient(self, value: Tensor, again: bool = False) -> Tensor:
         """Return the gradient of a value in all parameters, shape (P,); ``again``: to be differentiated once more."""
-        if not value.requires_grad:  # such as the slope of what is linear in all parameters
+        if not value.requires_grad:  # for example the gradient of a loss that is linear in all parameters
             return torch.zeros(self.n_parameters, dtype=torch.float64)
         parts = torch.autograd.grad(value, list(self._trained.values()), create_graph=again, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts])

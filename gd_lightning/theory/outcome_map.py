@@ -22,12 +22,12 @@ from gd_lightning.theory.verdicts import Verdict
 from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import Variant
 
-_COLUMNS, _COLUMNS_WITH_MOMENTUM = 20, 10  # batch sizes, about; with momentum each takes longer
-_FULL = 0.8  # of the batch size: a last batch that is called full
-_PRECISION = 1e-3  # of a boundary
-_LOWEST = 1e-7  # of the limit: learning rates below are not looked at
-_LOOKS = 12  # learning rates at which a fast one is looked for, before the fastest is searched
-_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; that of others is interpolated
+_COLUMNS, _COLUMNS_WITH_MOMENTUM = 20, 10  # approximate number of batch sizes; with momentum each takes longer
+_FULL = 0.8  # fraction of the batch size from which a last batch counts as full
+_PRECISION = 1e-3  # relative precision of a boundary
+_LOWEST = 1e-7  # fraction of the limit below which no learning rate is tried
+_LOOKS = 12  # learning rates among which a fast one is looked for, before the search for the fastest
+_SEARCHED = 5  # batch sizes whose best learning rate is searched for, 2 with momentum; the others are interpolated
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,6 @@ def _interval(lateness: Callable[[float], float], top: float) -> tuple[float, fl
         inside = math.exp(minimum(lambda log: lateness(math.exp(log)), *near, math.log1p(_PRECISION), small=0.0))
         if lateness(inside) > 0:
             return inside, inside
-    # From the fast one downwards, it is the same search in 1 / lr.
+    # Below the fast learning rate, the search is the same in 1 / lr.
     start = 0.0 if found[0] <= 0 else 1 / _last(lambda inverse: lateness(1 / inverse) <= 0, 1 / looks[0], 1 / inside)
     return start, _last(lambda lr: lateness(lr) <= 0, top, inside)

@@ -31,7 +31,8 @@ from gd_lightning.update_rule import PLAIN, UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
 MOST_EPOCHS = 10_000
-_EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)  # each number only if the target is not reached within the one before
+# Each number is used only if the target is not reached within the previous one.
+_EPOCHS_PREDICTED = (64, 1024, MOST_EPOCHS)
 # Second moments of drawn batches are computed from a subsample where all samples would take minutes: from at most
 # N R^2 numbers for R directions, or N S^2 where products of samples are summed up for S pairs of directions.
 _NUMBERS, _PRODUCTS = 2e7, 1e9
@@ -314,10 +315,10 @@ class OutcomePredictor:
         for horizon in _EPOCHS_PREDICTED:
             above = (~(losses_of(horizon) - self.loss.lowest <= self.target)).nonzero()
             epochs = int(above[-1, 0]) + 1 if len(above) else 0
-            # With momentum the loss oscillates: it must stay below the target for as long as it took.
+            # With momentum the loss oscillates: it must stay below the target for as long as it took to reach it.
             if epochs <= (horizon / 2 if self.rule.momentum and horizon < MOST_EPOCHS else horizon):
                 return epochs
-        # Further on, the expected parameters tell the excess above the floor.
+        # After these epochs, the expected parameters give the excess above the floor.
         left = max(self.target - floor, 1e-6 * self.target)
         updates = updates_to_excess(self.loss, self.start, self.rule.at(lr), left)
         return max(math.ceil(updates / variant.updates_per_epoch), MOST_EPOCHS + 1) if updates < math.inf else updates

@@ -17,7 +17,7 @@ from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over, s
 from gd_lightning.float64 import has_squares, svd
 from gd_lightning.theory.numerics.subsampling import drawn_evenly
 
-_BLOCK = 65_536  # rows that are turned into float64 at a time
+_BLOCK = 65_536  # rows that are converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _spectrum(triangle: Tensor, means: Tensor | None) -> tuple[Tensor, Tensor]:
     floor = torch.finfo(torch.float64).eps * (sizes.max() * 0 if means is None else means.abs())
     sizes = torch.where(sizes > floor, sizes, torch.zeros_like(sizes))
     units = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
-    # Of many features beside few rows, the directions without variation would be a matrix of D^2 numbers.
+    # With many features and few rows, the directions without variation would be a matrix of D^2 numbers.
     is_wide = triangle.shape[1] > 2 * triangle.shape[0]
     left, values, right = svd(triangle * (sizes > 0) / units, full_matrices=not is_wide)
     rank = int((values > RANK * max(triangle.shape) * values[0]).sum())

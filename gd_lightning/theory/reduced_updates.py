@@ -22,16 +22,17 @@ from gd_lightning.affine import Affine
 from gd_lightning.theory.drawn_moments import Moments
 from gd_lightning.theory.moment_limits import MomentLimits
 
-SMALL = 120  # numbers of a state up to which all of them are kept
-# Of the limit: learning rates whose states span the space. With momentum, errors swing, at each in another rhythm.
+SMALL = 120  # largest number of entries of a state for which all of them are kept
+# Fractions of the limit: states at these learning rates span the space. With momentum, each oscillates differently.
 _SHARES, _SHARES_WITH_MOMENTUM = (0.95, 0.3, 0.03), (0.95, 0.6, 0.3, 0.1, 0.03)
-_STABLE = 1 + 1e-10  # an eigenvalue of 1 but for rounding: of collinear features, the error decays as slowly
-_SHIFTS = 12  # states at a learning rate, at most: of some updates, up to those at which the slowest error settles
-LEAST = 1e-6  # of the limit: below it, what the noise leaves is proportional to the learning rate to six digits
-_KEPT = 1e-7  # of the largest singular value of those states
-# Of the limit of a batch of one sample: with momentum, a reduced model is not stable at smaller learning rates. There
+_STABLE = 1 + 1e-10  # an eigenvalue of 1 except for rounding: for collinear features, the error decays that slowly
+# Maximum number of states at a learning rate: from the first updates to those after which the slowest error decayed.
+_SHIFTS = 12
+LEAST = 1e-6  # fraction of the limit below which the floor is proportional to the learning rate to six digits
+_KEPT = 1e-7  # fraction of the largest singular value of those states
+# Fraction of the limit of a batch of one sample below which, with momentum, a reduced model is not stable. There
 # the velocity follows the gradient, so that momentum only makes the learning rate 1 / (1 - mu) times as large, unless
-# a direction is so sharp that its error decays as fast as the velocity, of which the second is a tenth.
+# a direction is so sharp that its error decays as fast as the velocity: the second number is this fraction of it.
 _SLOW, _SLOWER_THAN_VELOCITY = 3e-3, 0.1
 
 

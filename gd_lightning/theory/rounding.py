@@ -41,8 +41,8 @@ from gd_lightning.theory.full_batch import largest_stable_lr
 from gd_lightning.theory.quadratic_loss import LinearLoss, stacked
 from gd_lightning.update_rule import UpdateRule
 
-_MEDIAN = 0.6745  # of the size of a standard normal number
-_NOTHING = 10  # standard deviations in float64 within which a parameter cannot be told from 0
+_MEDIAN = 0.6745  # median absolute value of a standard normal variable
+_NOTHING = 10  # standard deviations within which a parameter cannot be distinguished from 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Rounding:
         residual = y - prediction
         of_features = _data_variance(x, dtype)
         if self.layer is not None:
-            # In its units: squares of the features themselves may be beyond float64.
+            # In standardised units: squares of the features themselves may be beyond float64.
             of_difference = _variance(x - self.layer.mean, torch.float64, self.layer.scale)
             of_features = _data_variance(x, torch.float64, self.layer.scale) + of_difference + _variance(z, dtype)
         of_prediction = _variance(rows * theta, dtype).sum(dim=1) + _variance(prediction, dtype)

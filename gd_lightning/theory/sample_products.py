@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gd_lightning.theory.quadratic_loss import LinearLoss
 
-FEW_PAIRS = 500  # up to which the products of samples are summed up in a matrix
-_AT_ONCE = 2**22  # numbers of such products
+FEW_PAIRS = 500  # maximum number of pairs for which the products of samples are summed up in a matrix
+_AT_ONCE = 2**22  # maximum number of products at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class SampleProducts:
             return None
         unit = self.gram.sqrt().clamp(
             min=sys.float_info.min
-        )  # without it, small numbers would be lost beside large ones
+        )  # in these units, small numbers are not lost beside large ones
         squared, crossed = torch.zeros(2, 1, dtype=torch.float64)
         pieces = (tensor.split(max(1, _AT_ONCE // len(i))) for tensor in (self.loss.rows, self.loss.residuals))
         for rows, residuals in zip(*pieces, strict=True):
@@ -116,7 +116,7 @@ class SampleProducts:
             return self._sums[0].T @ m
         i, j = self.pairs
         rows, matrix = self.loss.rows, torch.zeros(self.loss.rows.shape[1], self.loss.rows.shape[1]).double()
-        matrix[i, j] = m * self._units  # twice what is above the diagonal, and nothing below
+        matrix[i, j] = m * self._units  # twice the values above the diagonal, and zeros below
         found: Tensor = (rows @ matrix * rows).sum(dim=1) / len(rows) ** 0.5
         return found
 

@@ -25,7 +25,7 @@ from gd_lightning.theory.quadratic_loss import LinearLoss
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
-_NORMS = 200  # products of an epoch whose norm is taken, at most: a norm costs R^3
+_NORMS = 200  # maximum number of products of an epoch whose norm is computed: a norm costs R^3
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SequentialEpoch:
         error, velocity = state[:directions], state[directions:]
         updates = variant.updates_per_epoch
         looks = set(torch.linspace(1, updates, min(updates, _NORMS)).round().long().tolist())
-        growth, at_minimum = 1.0, -loss.eigenvalues[:, None] * loss.pull  # the gradient of the decay, there
+        growth, at_minimum = 1.0, -loss.eigenvalues[:, None] * loss.pull  # gradient of the decay at the minimum
         for index in range(updates):
             batch = slice(variant.samples_at(index), variant.samples_at(index + 1))
             rows, residuals = loss.rows[batch], loss.residuals[batch]

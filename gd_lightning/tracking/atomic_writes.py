@@ -20,7 +20,7 @@ def write_once(path: Path, values: Mapping[str, Any]) -> None:
         os.link(part, path)
     except FileExistsError:
         pass
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no hard links
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

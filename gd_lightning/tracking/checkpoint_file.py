@@ -18,8 +18,9 @@ from gd_lightning.replaced_files import replacing
 
 _PART = ".part"
 _PLAIN = (type(None), bool, float, str)
-_MOST_LOOKED_AT, _INTEGER_BITS = 100_000, 64  # values of a checkpoint, and bits of whole numbers that are read
-_ABANDONED = 3600.0  # seconds after which nobody writes a file any more
+# Values of a checkpoint that are checked, and bits of whole numbers that are read.
+_MOST_LOOKED_AT, _INTEGER_BITS = 100_000, 64
+_ABANDONED = 3600.0  # seconds after which a temporary file counts as abandoned
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -68,7 +69,7 @@ class _ForTorch:
 
 def _sync_directory(directory: Path) -> None:
     """Sync a directory, so that a renaming survives a power loss."""
-    if os.name == "posix":  # elsewhere a directory cannot be opened
+    if os.name == "posix":  # on Windows, a directory cannot be opened
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -104,7 +105,7 @@ def read_checkpoint(path: Path) -> Any:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"cannot read the checkpoint {path}, because of {reason}; {way_out(path)}") from error
-    except Exception as error:  # whatever a damaged file makes the reader stumble on
+    except Exception as error:  # a damaged file may make the loader raise anything
         raise InputError(
             f"cannot load the checkpoint {path}, because it is damaged or contains more than plain values and tensors; "
             f"{way_out(path)}"
@@ -129,7 +130,7 @@ def certainly_loads(checkpoint: object) -> bool:
         item = pending.pop()
         seen += 1
         kind = type(item)
-        if seen > _MOST_LOOKED_AT:  # or it contains itself
+        if seen > _MOST_LOOKED_AT:  # the checkpoint is too large, or contains itself
             return False
         if kind in (dict, OrderedDict):
             pending += [*item, *item.values()]
@@ -141,7 +142,7 @@ def certainly_loads(checkpoint: object) -> bool:
         elif kind is int:
             if item.bit_length() > _INTEGER_BITS:
                 return False
-        elif kind not in _PLAIN:  # of subclasses, such as NumPy's float64, not all are read
+        elif kind not in _PLAIN:  # not all subclasses, such as NumPy's float64, can be read
             return False
     return True
 
@@ -155,7 +156,7 @@ def way_out(path: Path) -> str:
     """Return advice for a damaged checkpoint: name the newest valid one in its directory, if any."""
     others = (other for other in path.parent.glob("*.ckpt") if other != path and other.is_file())
     for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True):
-        with contextlib.suppress(Exception):  # damaged, too
+        with contextlib.suppress(Exception):  # another checkpoint may be damaged, too
             if is_checkpoint(_load(other)):
                 return f"give another one, such as {other}"
     return "give another one, or train again"

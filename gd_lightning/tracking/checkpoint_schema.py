@@ -50,12 +50,12 @@ from gd_lightning.tracking.schema import (
 )
 from gd_lightning.versions import versions
 
-_KEY = "gd_lightning_schema"  # of checkpoints
+_KEY = "gd_lightning_schema"  # a key of checkpoints
 _RECORD, _POSITION = "gd_lightning_record", "gd_lightning_position"
 _COUNTS, _FORECAST = "gd_lightning_no_progress", "gd_lightning_forecast"
 _CONTINUED = (*("loops", "optimizer_states", "lr_schedulers", "callbacks"), *(_RECORD, _POSITION, _COUNTS, _FORECAST))
 _OPTIONS = ("hyper_parameters", "datamodule_hyper_parameters")
-_SHOWN, _LONG = 80, 200  # characters of an option in messages, and in checkpoints
+_SHOWN, _LONG = 80, 200  # maximum number of characters of an option in messages, and in checkpoints
 
 
 def with_schema(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def check_continuable(checkpoint: Mapping[str, Any], path: Path) -> None:
     with damage_told(path):
         _TO_CONTINUE(checkpoint, "")
         said = checkpoint.get(_KEY)
-        # A later version of Lightning brings the parts of an earlier one to the build of its own.
+        # A later version of Lightning migrates a checkpoint, whose parts then differ from those that were saved.
         if said is not None and "legacy_pytorch-lightning_version" not in checkpoint:
             now = {name: build_of(checkpoint[name]) for name in _CONTINUED if name in checkpoint}
             for name, before in said["parts"].items():
@@ -286,7 +286,7 @@ _FOR_ANY_USE = fields(
         "averaging_state": _ANY_MAPPING,
         "given_network": optional(text),
         "gd_lightning_columns": optional(_columns),
-        "RegressionDataModule": values,  # what is not a fingerprint of data there is taken for none
+        "RegressionDataModule": values,  # any other value than a fingerprint of data is ignored
         _KEY: fields(
             {"version": positive, "parts": named(values)}, {"versions": named(text), "options": named(named(text))}
         ),
@@ -298,7 +298,7 @@ _OPTIMIZER = fields(
 )
 
 _LIMITED = {"limits": named(optional(position))}
-_LIMITS = fields({}, {_POSITION: fields({}, _LIMITED)})  # of the Trainer, whose options no config has
+_LIMITS = fields({}, {_POSITION: fields({}, _LIMITED)})  # limits of the Trainer, whose options are in no config
 
 _TO_CONTINUE = fields(
     {

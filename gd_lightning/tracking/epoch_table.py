@@ -37,4 +37,4 @@ def epoch_table(history: History, names: Sequence[str]) -> str:
     return aligned(cells)
 
 
-_FEW_EPOCHS = 20  # of a run that prints all of them
+_FEW_EPOCHS = 20  # a run with so few epochs prints all of them

@@ -8,7 +8,7 @@ from pathlib import Path
 from gd_lightning.tracking.atomic_writes import write_text
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT
 
-_ELSEWHERE = ".runs_elsewhere"  # says where those runs are that are not in the directory of runs
+_ELSEWHERE = ".runs_elsewhere"  # a file that lists the directories of runs in other places
 
 
 def remember(directory: Path, logs: Path) -> None:

@@ -13,7 +13,7 @@ from gd_lightning.errors import InputError
 if sys.platform != "win32":
     import fcntl
 
-_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # how a file that is only locked is opened
+_EMPTY_FILE = os.O_RDWR | os.O_CREAT  # flags to open a file that is only locked
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[boo
 
     If the system or the file system has no locks, every process may continue.
     """
-    if sys.platform == "win32":  # it has no locks of this kind
+    if sys.platform == "win32":  # Windows has no locks of this kind
         yield True
         return
     kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
@@ -76,7 +76,7 @@ def _locked(path: Path, access: int, together: bool, wait: bool) -> Iterator[boo
                 fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 ours = False
-            except OSError:  # a file system without locks
+            except OSError:  # the file system has no locks
                 pass
             if not ours or _is_still_there(handle, path):
                 yield ours
@@ -91,7 +91,7 @@ def _opened(path: Path, access: int) -> int:
             path.parent.mkdir(exist_ok=True)
         else:
             path.mkdir(parents=True, exist_ok=True)
-        # Another process that is done with all files, or has failed, may remove the directory meanwhile.
+        # Another process that has finished, or has failed, may remove the directory meanwhile.
         with suppress(FileNotFoundError):
             return os.open(path, access, 0o666)
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from gd_lightning.records.history import History, Outcome
 
-# Parts of the loss at the start: for a start that predicts a constant, parts of R2. A train loss also falls where a
-# network only learns its samples by heart; a validation loss does not.
+# Fractions of the loss at the start: if it is that of the best constant, differences of R2. A train loss also falls
+# where a network only memorises its samples; a validation loss does not.
 _LITTLE = {"train_loss": 0.01, "val_loss": 0.003}
-_MOST = 10  # times the epochs of the run
-_FEWEST_EPOCHS = 4  # from which it is told
+_MOST = 10  # largest ratio of the advised epochs to those of the run
+_FEWEST_EPOCHS = 4  # minimum number of epochs from which this advice is given
 
 
 def longer_training(history: History) -> str:

@@ -11,7 +11,7 @@ from gd_lightning.tracking.other_loggers import LoggerWriter
 from gd_lightning.tracking.run_directory import first_free
 from gd_lightning.tracking.yaml_and_json import flat
 
-_LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates a parameter
+_LONGEST_VALUE = 250  # length at which Lightning's MLFlowLogger truncates the value of a parameter
 _LONGEST_NAME = 200  # characters of a metric; MLflow takes 250
 _REFUSED_IN_NAMES = re.compile(r"[^a-zA-Z0-9_. -]")
 

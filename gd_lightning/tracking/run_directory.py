@@ -29,10 +29,10 @@ SWEEPS = "lightning_sweeps"
 """Where the files of TensorBoard of sweeps are, beside those of runs."""
 
 
-_TAKEN = ".gd_lightning"  # marks a directory that a logger has made, and that has the files of a run
-_LONGEST_NAME = 200  # bytes; file systems take 255, and endings such as -2 or .part are added
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[A-Za-z]+::")  # a letter and a colon is a drive of Windows
-_RESERVED = re.compile(r'[<>:"/\\|?*]+')  # on Windows
+_TAKEN = ".gd_lightning"  # a file that marks the directory of a run which a logger has made
+_LONGEST_NAME = 200  # maximum bytes of a name; file systems take 255, and endings such as -2 or .part are added
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[A-Za-z]+::")  # a single letter and a colon are a drive of Windows
+_RESERVED = re.compile(r'[<>:"/\\|?*]+')  # characters that Windows does not allow in names
 _DEVICES = re.compile(r"(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])")
 
 
@@ -106,7 +106,7 @@ def _claim(parent: Path, name: str, ending: str, make: Callable[[Path], None]) -
         path = parent / free_name(parent, name, ending)
         try:
             make(path)
-        except (FileExistsError, FileNotFoundError):  # taken, or a process that has failed has removed the parent
+        except (FileExistsError, FileNotFoundError):  # the name is taken, or the parent has been removed
             continue
         return path
 
@@ -198,7 +198,7 @@ def as_path(given: object) -> Path:
         raise _no_path(given, "it is the address of another place than this machine")
     try:
         path.exists()
-    except OSError as error:  # too long, or of symbolic links that lead to each other
+    except OSError as error:  # the path is too long, or has symbolic links that point to each other
         raise _no_path(given, f"of {str(error.strerror).lower()}") from error
     return path
 

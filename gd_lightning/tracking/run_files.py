@@ -29,7 +29,7 @@ from gd_lightning.versions import versions
 
 _HEADER = "# gd_lightning schema "
 _SUMMARY_VERSION = "schema"
-_SPEAKS_OF_FEATURES = 1  # the last version where the option standardize is true or false
+_SPEAKS_OF_FEATURES = 1  # the last version in which the option standardize is true or false
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

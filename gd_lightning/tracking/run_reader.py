@@ -108,10 +108,10 @@ def read_run(directory: Path, known: History | None = None) -> FinishedRun:
 
 def _name(directory: Path) -> str:
     *_, parent, name = ("", *directory.resolve().parts)
-    return f"{parent}/{name}" if re.fullmatch(r"version_\d+", name) else name  # Lightning numbers those of a project
+    return f"{parent}/{name}" if re.fullmatch(r"version_\d+", name) else name  # Lightning numbers the runs of a project
 
 
-# Finding
+# Finding runs
 
 
 def _is_run(directory: Path) -> bool:
@@ -122,7 +122,7 @@ def _runs_below(path: Path) -> Iterator[Path]:
     for directory, children, _ in os.walk(path):
         here = Path(directory)
         if _is_run(here):
-            children.clear()  # what a run has inside is a part of it
+            children.clear()  # the subdirectories of a run contain no other runs
             if (here / HISTORY).is_file() or logs_a_loss(here):
                 yield here
 
@@ -132,7 +132,7 @@ def _in_natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", str(path))]
 
 
-# Our own files
+# Files of this package
 
 
 def _read_history(path: Path) -> History:

@@ -214,7 +214,7 @@ def like(value: Any, pattern: Any, where: str) -> None:
         case bool():
             flag(value, where)
         case int() | float() if isinstance(value, Tensor) and value.ndim == 0:
-            pass  # optimisers begin to count with a number, and go on with a tensor
+            pass  # optimisers first count steps with a number, and then with a tensor
         case int() | float():
             number(value, where)
             if not math.isfinite(value) and math.isfinite(pattern):

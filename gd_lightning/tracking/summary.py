@@ -14,7 +14,7 @@ from gd_lightning.variants import Variant
 from gd_lightning.versions import versions
 
 Parameters = dict[str, float]
-_ROSE = 1.2  # times the train loss at the start, or that of a constant prediction
+_ROSE = 1.2  # ratio of the last train loss to the first one, or to that of the best constant, above which it has risen
 _RISE = "the train loss ended above its start; use a smaller lr"
 _SUCH = ', such as --model.lr best (in Python lr="best"), or one that plan shows for the same options'
 FINAL = "final_"
@@ -128,7 +128,7 @@ class RunSummary:
         first, last = self.train_loss_first, self.train_loss_last
         if first is None or last is None or self.outcome == Outcome.DIVERGED:
             return
-        # The noise of its batches keeps a run above an optimum at which it starts, but below a constant prediction.
+        # If a run starts at an optimum, the noise of its batches keeps the loss above it, but below that of a constant.
         if last > _ROSE * max(first, self.constant_loss or 0.0):
             self.advice = _RISE + _SUCH * (self.largest_stable_lr is not None)
 
@@ -171,7 +171,7 @@ def summarize(
         **{"parameters": None, "least_squares": None, "truth": None, "engine": "autograd", **known},
         **(said or {}),
     )
-    if not (summary.advice or summary.prediction):  # which says when a run will have converged
+    if not (summary.advice or summary.prediction):  # the prediction says when a run will have converged
         summary.advice = longer_training(history)
     return summary
 
@@ -194,7 +194,7 @@ def _measured(
     final = {name.removeprefix(FINAL): value for name, value in values.items() if name.startswith(FINAL)}
     if is_replaced and final:
         return final.pop("train_loss", train_loss), final, []
-    # After an update that ended no epoch, or no epoch with a validation, some values are those of earlier weights.
+    # After an update that ended no epoch, or no epoch with a validation, some values belong to earlier weights.
     known = [name for name in ("train_loss", *names) if name in history]
     earlier = [name for name in known if history.newest(name) is None]
     return train_loss, {name: value for name, value in values.items() if not name.startswith(FINAL)}, earlier

@@ -26,7 +26,7 @@ class LoggedRows:
     def __init__(self, updates: float, epochs: float) -> None:
         self._updates, self._epochs = updates, epochs
         self._written = -1.0
-        self._count = 0.0  # an estimate of the rows written so far
+        self._count = 0.0  # an estimate of the number of rows written so far
 
     def new(self, history: History, to_the_end: bool = False) -> Iterator[Mapping[str, float]]:
         """Yield the rows to write that were added since the last call.

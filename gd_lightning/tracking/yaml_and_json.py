@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 try:
-    from yaml import CSafeLoader as _SafeLoader  # eight times faster
+    from yaml import CSafeLoader as _SafeLoader  # eight times faster than the loader in Python
 except ImportError:  # a PyYAML that was built without libyaml
     from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
 
@@ -23,7 +23,7 @@ DEEPEST, MOST_VALUES = 50, 100_000
 """Limits of the nesting and of the number of values in a file. Values that aliases repeat are counted each time, since
 a few lines of aliases can stand for billions of values."""
 
-_LONGEST = 2**24  # bytes of a file
+_LONGEST = 2**24  # maximum number of bytes of a file
 
 RENAMED = {"NoProgress": "LossPlateau", "ShowSteps": "PrintUpdates", "EndBetweenUpdates": "StopOnSignal"}
 """Earlier names of classes, with their present names."""
@@ -112,7 +112,7 @@ def reason_told() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except Exception as error:  # also errors of a reader on values of the wrong kind after a tag
+    except Exception as error:  # a reader may also raise other errors at values of the wrong kind after a tag
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f"line {mark.line + 1}: "
         reason = getattr(error, "problem", None) or first_line(error)
@@ -165,8 +165,8 @@ class _Open:
     is_mapping: bool
     anchor: str | None
     keys: dict[str, int] = field(default_factory=dict)
-    items: int = 0  # keys and values, or elements, directly in it
-    values: int = 1  # all values in it, itself included
+    items: int = 0  # keys and values, or elements, directly in the collection
+    values: int = 1  # all values in the collection, itself included
 
 
 @reason_told()

@@ -10,7 +10,7 @@ from gd_lightning.cli.checkpoint_argument import EarlierRun, differences
 from gd_lightning.errors import InputError
 from gd_lightning.tracking.yaml_and_json import plain_copy
 
-# A run is the same run, whatever these are.
+# Options that may change when a run is continued.
 _PATH = "data.problem.path"
 _FREE_OPTIONS = {"predict_inputs", "micro_batch_size", "engine"}
 
@@ -44,7 +44,7 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
         comparable = {key: value for key, value in settings.items() if key in compared}
         for option, value, before in differences(comparable, made_with, f"{section}."):
             if option == _PATH and stage != "fit":
-                continue  # another table can be evaluated, or predicted
+                continue  # the samples to evaluate or to predict may come from another table
             raise InputError(
                 f"cannot {stage} with {option} {value}, because the run was made with {before}; leave the option out, "
                 "or start a new run without --ckpt_path"

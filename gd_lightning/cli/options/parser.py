@@ -22,7 +22,7 @@ from gd_lightning.cli.program import as_typed, typed
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.tracking.yaml_and_json import ConfigError
 
-DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as it reads when it is parsed, so that this is done once
+DEFAULT_PROBLEM = "gd_lightning.SteepLine"  # as jsonargparse writes it after parsing, so that it is parsed only once
 
 
 class Parser(LightningArgumentParser):
@@ -45,7 +45,7 @@ class Parser(LightningArgumentParser):
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a method, and adapt all descriptions of the parser to this program."""
         added: list[str] = super().add_method_arguments(*args, **kwargs)
-        if self.stage == "fit":  # whose other options are those of the Trainer's method
+        if self.stage == "fit":  # the other options of fit are the arguments of the Trainer's method
             self.add_argument("--animate", type=str | None, default=None)
             self.add_argument("--formats", type=str | list[str], default="png")
         describe(self, self.stage)
@@ -57,7 +57,7 @@ class Parser(LightningArgumentParser):
 
     def full_help(self) -> str:
         """Return the help with every option."""
-        self.default_env = False  # else each option has a line more, with the name of a variable
+        self.default_env = False  # otherwise the help names an environment variable for each option
         try:
             return f"{as_typed(EXAMPLES[self.stage])}\n{in_plain_words(super().format_help())}"
         finally:

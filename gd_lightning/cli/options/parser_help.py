@@ -28,7 +28,7 @@ _TITLES = {
     "trainer": "Training (options of Lightning's Trainer)",
 }
 _HELP = {
-    # Lightning's own text names what is refused here, such as hpc.
+    # Lightning's own description also names values that this package refuses, such as hpc.
     "ckpt_path": "The run to continue, evaluate or use: its directory, such as lightning_logs/NAME, a checkpoint "
     "file, last, which is the newest run in lightning_logs, or best (RUN/best of another run), the checkpoint with the "
     "best value that one of its ModelCheckpoints has monitored.",

@@ -99,8 +99,8 @@ class ParsedOptions:
     @cached_property
     def given(self) -> Namespace:
         """The options that were given, in arguments, configs or the environment, without defaults."""
-        # Without defaults, required options must be there; what the user gives comes later and overrides this problem.
-        # So do the arguments that the problem of the user may need.
+        # Parsed without defaults, required options must be given; the user's problem comes later, and overrides this.
+        # So must the arguments that the user's problem may need.
         given = _parse(self.parser, self._with("--data.problem", DEFAULT_PROBLEM), defaults=False)[self.stage]
         assert isinstance(given, Namespace)
         return given

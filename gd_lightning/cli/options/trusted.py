@@ -39,7 +39,7 @@ _PATH = re.compile(r"dir|path|file|folder|root|logs|runs", re.IGNORECASE)
 _DIRECTORY = re.compile(r"[.](save_|root_|default_root_)?dir(path|ectory)?$")
 _ADDRESS = re.compile(r"(ur[il]|host|endpoint|location)$", re.IGNORECASE)
 # Paths that fsspec, with which Lightning opens files, does not read as a directory of this machine.
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a single letter is a drive
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a scheme of one letter is the drive of a path on Windows
 _CHAINED = re.compile(r"://|::|^data:")
 
 

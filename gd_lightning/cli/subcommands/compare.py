@@ -144,8 +144,8 @@ def _show(report: Report, directory: Path, animate: str | None, is_whole: bool) 
             report.save(directory)
         finally:
             print(report)
-        print(files_shown(directory, "custom_scalars"))  # TensorBoard would open another tab
+        print(files_shown(directory, "custom_scalars"))  # TensorBoard would show another tab first
         if animate is not None:
             write_animation_file(report.animate(), animate, directory)
-        if is_whole:  # who waits notices that the file is gone
+        if is_whole:  # a process that waits for this one notices that its file is gone
             shutil.rmtree(directory / CLAIMS, ignore_errors=True)

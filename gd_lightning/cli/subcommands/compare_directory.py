@@ -20,9 +20,10 @@ from gd_lightning.tracking.yaml_and_json import ConfigError, plain_copy, read_js
 from gd_lightning.versions import versions
 
 PLAN = "compare.json"  # the settings that define a comparison
-_VERSIONS = "versions"  # its key for those that began it; another version continues the same comparison
-CLAIMS = ".claims"  # of processes that share its members
-_MADE = "made"  # in it, the directories that were created for a comparison, while none of its processes has ended
+# Its key for the versions of the program that began it; another version continues the same comparison.
+_VERSIONS = "versions"
+CLAIMS = ".claims"  # file locks of the processes that share its runs
+_MADE = "made"  # a file in it: the directories created for a comparison, until one of its processes ends
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def own_directory(given: str | None, logs: Path, name: str, content: Mapping[str
             yield directory
     except InputError:
         refused = True
-        noted = _noted(note)  # whoever is refused last takes back what any of them has made
+        noted = _noted(note)  # the last process that is refused removes what all of them have made
         if noted is not None and not _has_results(directory, is_ours):
             with contextlib.suppress(InputError), held(directory):  # other processes may be writing there
                 _take_back(directory, noted)
@@ -102,7 +103,7 @@ def _note(note: Path, made: Sequence[Path]) -> None:
 
 def _noted(note: Path) -> list[Path] | None:
     """Return the directories that all processes have noted, the innermost first; None if none has noted anything."""
-    with contextlib.suppress(OSError, ValueError, TypeError):  # of a file that something else has written
+    with contextlib.suppress(OSError, ValueError, TypeError):  # another program may have written the file
         made = {Path(path) for paths in read_own_json_lines(note.read_text()) for path in paths}
         around = made.intersection(note.absolute().parents)
         return sorted(around, key=lambda path: len(path.parts), reverse=True)
@@ -111,7 +112,7 @@ def _noted(note: Path) -> list[Path] | None:
 
 def _has_results(directory: Path, is_ours: bool) -> bool:
     """Whether a run is finished, or one that this process has not begun has a checkpoint."""
-    with contextlib.suppress(FileNotFoundError):  # of another process that took everything back
+    with contextlib.suppress(FileNotFoundError):  # another process may have removed the directory meanwhile
         is_kept = not is_ours and any(directory.glob("*/checkpoints/*.ckpt"))
         return is_kept or any(is_finished(path) for path in directory.iterdir())
     return False

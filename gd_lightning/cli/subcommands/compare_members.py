@@ -133,7 +133,7 @@ class FitVariants:
         if lrs is None and not varied and all(chosen.get(name) is None for name in ("model.lr", "optimizer")):
             try:
                 settings = combinations(sizes, ["best"], varied, best)
-            except InputError:  # of other models than linear regressors, it is the usual one
+            except InputError:  # models other than linear regressors have no best lr: the default is used
                 said.clear()
                 model, standardize = command.options.values.model, command.options.values.data.standardize
                 is_network = bool(model.get("hidden_sizes")) and model.get("lr") == DEFAULT_LR
@@ -279,7 +279,7 @@ def _shared(settings: dict[str, Any], own: set[str], varied: set[str]) -> dict[s
     linked = ("optimizer", "lr_scheduler")
     shared["model"] = {name: value for name, value in shared["model"].items() if name not in linked}
     optimizer = shared.get("optimizer")
-    if optimizer is not None and "model.lr" in varied:  # it follows the model's
+    if optimizer is not None and "model.lr" in varied:  # the learning rate of the optimiser is model.lr
         optimizer["init_args"].pop("lr", None)
     plain: dict[str, Any] = plain_copy(shared)  # an option can have an object, such as a device
     return plain

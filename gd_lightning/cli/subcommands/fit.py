@@ -47,8 +47,8 @@ from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS
 from gd_lightning.tracking.summary import run_report
 
 _PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
-_LITTLE = 10.0  # seconds of training; the files of a run are kept if an error in its options ends it later
-_MOST_COLUMNS = 6  # parameters in the table of epochs
+_LITTLE = 10.0  # seconds of training after which the files of a run are kept even if an error in its options ends it
+_MOST_COLUMNS = 6  # largest number of parameters in the table of epochs
 
 
 def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool, begun: float) -> list[Callback]:

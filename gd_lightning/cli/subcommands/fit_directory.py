@@ -33,7 +33,7 @@ class FitFiles:
         self.directory = chosen
         self._run = run if run is not None and run.goes_on_in_place else None
         self._all_made = made
-        self._missing: list[Path] = []  # directories to create for it, the innermost first
+        self._missing: list[Path] = []  # the missing parents of the directory, the innermost first
         self._made_by_loggers: list[Path] = []
         self._events_before: set[Path] = set()
         self._held = contextlib.ExitStack()
@@ -79,7 +79,7 @@ class FitFiles:
                 self._made_by_loggers.append(made)
             if not isinstance(logger, TensorBoardLogger):
                 with refusals_of(type(logger)):
-                    _ = getattr(logger, "experiment", None)  # starts it before other files are written
+                    _ = getattr(logger, "experiment", None)  # starts the logger's run before other files are written
 
     def _hold(self, trainer: Trainer) -> None:
         """Lock the directory, so that no other process continues the run meanwhile.
@@ -118,4 +118,4 @@ class FitFiles:
         for made in filter(None, (self.directory, *self._made_by_loggers)):
             shutil.rmtree(made, ignore_errors=True)
             forget(made, logs)
-        remove_empty(self._missing)  # another run may have written there
+        remove_empty(self._missing)  # a directory in which another run has written is kept

@@ -46,7 +46,7 @@ _NEEDED: dict[str, tuple[Any, ...]] = {
     "precision": PRECISIONS,
     "accelerator": ("cpu", "gpu", "cuda", "auto"),
 }
-_MOST_NAMED = 8  # values in a warning
+_MOST_NAMED = 8  # largest number of values in a warning
 # Callbacks that may be ignored, since they only show something of single runs.
 _ONLY_SHOW = re.compile(r"gd_lightning\.(?:\w+\.)*PrintUpdates")
 
@@ -97,7 +97,7 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
             report.save(where, formats, board)
             write_text(where / CONFIG, with_header(command.options.text()))
         finally:
-            print(report, flush=True)  # even if the disk is full
+            print(report, flush=True)  # printed even if the disk is full
     print(files_shown(where, "hparams", board))
 
 

@@ -31,7 +31,7 @@ from gd_lightning.experiments.imported_main import check_main
 from gd_lightning.signals import ENDING, name_of
 
 _TERMINATED = 128 + signal.SIGTERM
-_share: ContextVar[_Share | None] = ContextVar("share", default=None)  # of a process that is a worker
+_share: ContextVar[_Share | None] = ContextVar("share", default=None)  # set in worker processes only
 
 
 def check_workers(subcommand: str, workers: int) -> None:
@@ -69,7 +69,7 @@ class _Share:
         Args:
             command: Trains the members.
         """
-        self.output.taken()  # the process that started this one has printed the same
+        self.output.taken()  # the starting process has printed the same lines
         for member in self.members:
             with member.claimed() as is_ours:
                 if is_ours and not is_finished(member.directory):
@@ -130,7 +130,7 @@ class Workers:
         program = program_that_runs()
         try:
             return pickle.dumps((self._members, program.module_class, program.data_class, program.prog))
-        except Exception as error:  # whatever an object raises that cannot be pickled
+        except Exception as error:  # an object that cannot be pickled may raise anything
             raise InputError(
                 f"cannot train in several processes, because an object cannot be sent to them "
                 f"({first_line(error)[:100]}); leave workers out, or define classes in a module"
@@ -171,7 +171,7 @@ class _Worker:
     """
 
     def __init__(self, arguments: list[str], described: bytes, threads: int) -> None:
-        self._before = f"{speaker()}: "  # a message
+        self._before = f"{speaker()}: "  # put in front of each message
         self.code: int | None = None
         self.reason = ""
         self._is_ended = False
@@ -221,14 +221,14 @@ def _work(arguments: list[str], described: bytes, threads: int, connection: Conn
     members, *program = pickle.loads(described)
     _share.set(_Share(members, output, connection))
     code = main(arguments, *program)
-    with contextlib.suppress(OSError):  # the process that started this one is gone
+    with contextlib.suppress(OSError):  # the starting process has ended
         connection.send((*output.taken(), code))
 
 
 def _begin(threads: int) -> None:
     """Set the number of threads, ignore signals except SIGTERM, and end when the starting process ends."""
     torch.set_num_threads(threads)
-    # Its own is shared between processes, and left to the system by one that is killed.
+    # tqdm's own lock is shared between processes, and a process that is killed never releases it.
     tqdm.set_lock(threading.RLock())
     for number in ENDING:
         if number != signal.SIGTERM:

@@ -22,7 +22,7 @@ _REST_OF_LN2 = 3.1946184945309415e-05
 
 # To a double's precision: expm1(r) / r for |r| at most ln(2) / 2, and log1p(u) / 2s of s^2 for s = u / (2 + u), at
 # most 1/3, by their series; log(erfc(x) exp(x^2) / t) of 2t - 1 for t = 2 / (2 + x), all x >= 0, interpolated at 64
-# points of Chebyshev's, of which 28 polynomials are kept.
+# Chebyshev points, with the first 28 polynomials.
 _expm1_over_r = polynomial(*(1 / math.factorial(k + 1) for k in range(13)))
 _log1p_over_2s = polynomial(*(1 / (2 * k + 1) for k in range(17)))
 _log_of_scaled_erfc = polynomial(
@@ -90,7 +90,7 @@ def _exponential(x: Number) -> tuple[Number, Number]:
     number = type(x)
     is_single = math.isinf(number(1e300))
     least, most = (number(-86), number(89)) if is_single else (number(-707), number(710))
-    x = least if x < least else most if x > most else x  # a nan stays
+    x = least if x < least else most if x > most else x  # nan remains nan
     exponent = number(math.floor(x * number(1 / math.log(2)) + number(0.5)))
     r = (x - exponent * number(_LN2)) - exponent * number(_REST_OF_LN2)
     less = r * _expm1_over_r(r)

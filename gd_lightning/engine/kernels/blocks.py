@@ -39,7 +39,7 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
     vector = REGISTER // dtype.itemsize
     size = units * (SAMPLES + vector)
     together = np.empty(3 * size + vector, dtype)
-    # A vector that reaches over the end of a line of the cache takes twice the time.
+    # A vector that crosses the end of a cache line takes twice the time.
     begin = -together.ctypes.data % REGISTER // dtype.itemsize
     of_units = together[begin : begin + 3 * size].reshape(3, size)
     return Scratch(np.empty(parameters, dtype), of_units[0], of_units[1], of_units[2], np.empty(ROOM, dtype))
@@ -92,7 +92,7 @@ def block_of(start: int, stop: int, itemsize: int) -> _Block:
     """Return a block of samples, for numbers of some size in bytes."""
     lanes = REGISTER // itemsize
     vectors = (stop - start - 1) // lanes + 1
-    # An odd number of vectors spreads a column over all sets of the cache.
+    # With an odd number of vectors, a column is distributed over all sets of the cache.
     return _Block(start, stop - start, vectors, lanes, (vectors | 1) * lanes)
 
 

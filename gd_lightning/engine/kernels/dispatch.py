@@ -40,7 +40,7 @@ def network_of(layers: Array, shapes: Array, places: Array, update: CompiledApar
     dtype, calls = shapes.dtype, Calls()
     if len(layers) > 1:
         calls = calls._replace(add_product=add_product.address(dtype), add_dots=add_dots.address(dtype))
-        if (layers[:, 6] > RELU).any():  # after it come those that are called
+        if (layers[:, 6] > RELU).any():  # activations behind RELU in the list are compiled as functions of their own
             calls = calls._replace(activate=activate.address(dtype))
     if update is not None:
         calls = calls._replace(update=update.address(dtype))

@@ -106,7 +106,7 @@ def _part(span: Span, epochs: Epochs, made: _Made) -> Span:
     """Return the span of the remaining updates of the current epoch."""
     updates = min(epochs.per_epoch - made.within, span.updates - made.updates)
     is_last = made.updates + updates == span.updates
-    # The next multiple of the interval at or after the current position.
+    # The next multiple of save_every at or after the current position.
     start = span.save_start - made.updates
     if start < 0:
         start = start % span.save_every

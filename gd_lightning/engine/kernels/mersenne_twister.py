@@ -28,7 +28,7 @@ WORDS = 624
 BESIDE = 16
 """Epochs whose generators are computed side by side."""
 
-_FAR = 397  # the words at 0, 1 and this distance make the one at the distance of all words
+_FAR = 397  # distance in the state of the second word from which a new word is made, M = 397 of MT19937
 _INDEX, _WORD = ir.IntType(64), ir.IntType(32)
 _VECTOR = ir.VectorType(_WORD, BESIDE)
 
@@ -75,7 +75,7 @@ def _seeded(builder: Any, at: Any, before: Any) -> Any:
 def _renewed(builder: Any, at: Any, word: Any, following: Any, far: Any) -> Any:
     upper = builder.and_(word, _everywhere(0x80000000))
     mixed = builder.or_(upper, builder.and_(following, _everywhere(0x7FFFFFFF)))
-    is_odd = builder.neg(builder.and_(following, _everywhere(1)))  # all bits, or none
+    is_odd = builder.neg(builder.and_(following, _everywhere(1)))  # all bits set for an odd number, or none
     twisted = builder.xor(builder.lshr(mixed, _everywhere(1)), builder.and_(is_odd, _everywhere(0x9908B0DF)))
     return builder.xor(far, twisted)
 

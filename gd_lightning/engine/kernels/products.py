@@ -47,7 +47,7 @@ def _add_dots(
 ) -> None:  # fmt: skip
     """Add the dot products of rows of a and rows of b to a matrix that is stored column by column."""
     row = 0
-    while row + 8 <= rows:  # they stay in the fastest memory while all rows of b pass
+    while row + 8 <= rows:  # these 8 rows remain in the fastest cache while all rows of b are read
         for column in range(columns):
             at, b_begin = out_at + column * rows + row, b_at + column * stride
             _dots_of_8(out, at, a, a_at + row * stride, b, b_begin, stride, vectors)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Number = Any  # of the run's precision
+Number = Any  # a number in the precision of the run
 
 
 class Samples(NamedTuple):

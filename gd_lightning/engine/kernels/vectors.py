@@ -16,10 +16,10 @@ from numba.core.cgutils import ir  # llvmlite's, of the release that Numba works
 
 from gd_lightning.engine.compiling import REGISTER, intrinsic
 
-Values = list[Any]  # of LLVM
+Values = list[Any]  # values of LLVM
 
 _INDEX, _LANE = ir.IntType(64), ir.IntType(32)
-_FUSED = ("contract",)  # a product and a sum may be one instruction
+_FUSED = ("contract",)  # the compiler may join a product and a sum into one instruction
 
 
 class _Tile:
@@ -194,7 +194,7 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
     whole = ir.IntType(bits)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # The sum with so large a number has the exponent in its last digits.
+        # Adding a number this large moves the exponent into the last digits of the sum.
         number = arguments[0].type
         large = builder.fadd(arguments[0], ir.Constant(number, 1.5 * 2.0**digits))
         biased = builder.add(builder.bitcast(large, whole), whole(2 ** (bits - digits - 2) - 1))

@@ -19,7 +19,7 @@ from gd_lightning.float64 import in_float64
 from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.threads import one_thread_if
 
-_WORTH_THREADS = 2**17  # numbers of the widest layer in an update of all members
+_WORTH_THREADS = 2**17  # outputs of the widest layer for all members, from which threads are used
 
 
 class BatchedPopulation(Population):
@@ -137,7 +137,7 @@ class _Group:
         self._network, self._task, self._design, self._ends = network, task, design, ends
         self._where, own = where, members[where]
         self._variant = task.variant(own.batch_size[0])
-        # What is not a part of any update costs no time.
+        # A term that no member has is left out of the updates, which saves its time.
         self._has = {name: bool(getattr(own, name).any()) for name in ("momentum", "nesterov", "weight_decay", "l1")}
         self._is_weight = network.is_weight.to(design)
 
@@ -184,7 +184,7 @@ class _Group:
             newest = self._update(ordered[:, variant.samples_at(update) : variant.samples_at(update + 1)])
             self._made += 1
             if checks:
-                worst = torch.maximum(worst, newest)  # a nan stays
+                worst = torch.maximum(worst, newest)  # torch.maximum keeps nan
             if update + 1 in checks:
                 worst = self._look(worst, newest)
         progress(variant.updates_per_epoch * len(self._where))

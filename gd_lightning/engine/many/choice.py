@@ -17,7 +17,7 @@ from gd_lightning.engine.many.population import Members, Population, TrainingTas
 from gd_lightning.losses import Loss
 
 # Seconds, measured on one core: per update of all members in lock step, and per multiplication in it; per sample in
-# compiled code, and of a multiplication; to load that code, and a share of what compiling it takes the first time; all
+# compiled code, and per multiplication; to load that code, and a share of what compiling it takes the first time; all
 # of that, where each process has to compile for itself.
 _LOCK_STEP_OF_LINE, _LOCK_STEP, _BATCHED = 60e-6, 400e-6, 0.4e-9
 _SAMPLE, _FUSED, _LOADING, _COMPILING = 40e-9, 1.5e-9, 1.5, 7.0

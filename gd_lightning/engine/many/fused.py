@@ -29,7 +29,7 @@ from gd_lightning.errors import InputError
 from gd_lightning.losses import HUBER_DELTA, Loss
 from gd_lightning.records.divergence_bound import UPDATES_BETWEEN_CHECKS
 
-_TURNS = 8  # of each thread: members differ in their work
+_TURNS = 8  # parts for each thread, since members take different times
 _LONGEST_WAIT = 0.2  # seconds
 
 
@@ -105,7 +105,7 @@ class FusedPopulation(Population):
         return self._compiled.SharedTask(x, y, rows, epoch, *ending, self._loss, self._huber_delta)
 
     def _settings(self, task: TrainingTask, members: Members, first: NDArray[np.float64], dtype: Any) -> Any:
-        with np.errstate(over="ignore"):  # what is beyond the precision is infinite in it
+        with np.errstate(over="ignore"):  # a learning rate beyond the precision becomes infinite
             lr = members.lr.astype(dtype)
         return self._compiled.Settings(
             lr=lr,
@@ -169,6 +169,6 @@ def _train_in(
     parts, before = [members[turn::turns] for turn in range(turns)], updates.copy()
     for part, trained in zip(parts, [pool.submit(train, part) for part in parts], strict=True):
         while not wait([trained], _LONGEST_WAIT).done:
-            pass  # only between two waits is a signal handled that another thread has got
+            pass  # a signal that another thread has received is handled only between two waits
         trained.result()
         progress(int(updates[part].sum() - before[part].sum()))

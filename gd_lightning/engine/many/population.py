@@ -118,7 +118,7 @@ class TrainingTask:
 
     def bounds(self, first: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the train losses above which members have diverged, shape (M,), given the initial losses."""
-        # A perfect start has no scale to grow from; there, only a loss that is not finite counts.
+        # If the initial loss is 0, no multiple of it can be a bound: only a loss that is not finite counts.
         return np.where(first > 0, self.divergence_factor * first, np.finfo(np.float64).max)
 
     def checks(self, variant: Variant, made: int) -> Iterator[int]:

@@ -124,9 +124,9 @@ class _Request:
         check_target(target)
         copies = own_copy(
             {"problem": self.problem, **self.options, **self.vary}
-        )  # what cannot be copied is found first
+        )  # options that cannot be copied are refused before all else
         members = self._members(replace(self, problem=copies["problem"], options=copies)._settings(), seeds, directory)
-        for member in members[::seeds]:  # seeds make no mistakes
+        for member in members[::seeds]:  # a seed cannot be wrong, so one run of each variant is checked
             member.check()
         data, precision = members[0].data_module(), self.options["trainer"].get("precision")
         title, words = type(self.problem).__name__, {"best": self.said}
@@ -161,7 +161,7 @@ class _Request:
         if lrs is None and not self.vary and not {"lr", "optimizer"} & set(self.options["model"]):
             try:
                 settings = combinations(sizes, ["best"], self.vary, partial(self._best, by_trial=False))
-            except InputError:  # of other models than linear regressors, it is the usual one
+            except InputError:  # models other than linear regressors have no best lr: the default is used
                 self.said.clear()
                 is_network, standardize = has_network(self.options["model"]), self._data("full").standardize
                 settings = with_default_lrs(settings, lambda size: default_lr(size, is_network, standardize), float)
@@ -202,6 +202,6 @@ def _variation(vary: object) -> dict[str, Any]:
         check_name(section, option)
         if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
             raise InputError(f"cannot vary {name} over {values!r}; give a list of values")
-        if isinstance(values, Collection):  # such as a range, which takes no memory
+        if isinstance(values, Collection):  # checked before they are listed: a range takes no memory
             check_runs(1, values)
     return {name: list(values) for name, values in vary.items()}

@@ -14,9 +14,9 @@ from gd_lightning.experiments.comparison.grouping import grouped
 from gd_lightning.records.groups import Group
 from gd_lightning.tracking.run_reader import FinishedRun
 
-_CLOSE = 0.01  # of the least-squares loss, as in a plan
+_CLOSE = 0.01  # relative distance to the least-squares loss that is the target, as in a plan
 _OF_THE_LOSS = ("model.loss", "model.huber_delta", "data.problem", "data.val_size", "data.test_size")
-# Where the least-squares loss is next to nothing: of the loss of the best constant, and what is next to nothing.
+# If the least-squares loss is almost 0, as fractions of the loss of the best constant: the target, and almost 0.
 _CLOSE_TO_ZERO, _NEXT_TO_NOTHING = 1e-4, 1e-6
 
 
@@ -88,7 +88,7 @@ def _target(groups: Sequence[Group], runs: Sequence[FinishedRun]) -> tuple[float
     constant = [_number(run.summary, "constant_loss") for run in runs]
     if not np.isnan(constant).any():
         scale, part, said = max(constant), _CLOSE_TO_ZERO, "a ten-thousandth of the loss of the best constant"
-    else:  # runs of an earlier version
+    else:  # runs of an earlier version have no such entry
         first = max(_number(run.summary, "train_loss_first") for run in runs)
         scale, part, said = first, _NEXT_TO_NOTHING, "a millionth of the initial loss"
     if max(least) > _NEXT_TO_NOTHING * scale:
@@ -103,7 +103,7 @@ def _highest_end(groups: Sequence[Group]) -> tuple[float | None, str]:
     if not ends:
         return None, "every run diverged or has no final train loss"
     starts = np.concatenate([group.start() for group in groups])
-    below = [end for end in ends if not (starts <= end).any()]  # a run that starts there cannot reach it
+    below = [end for end in ends if not (starts <= end).any()]  # a run that starts below a target cannot reach it
     if not below:
         return None, "every variant ends above the initial loss of some run"
     reason = "the highest final train loss of all runs that did not diverge"

@@ -16,7 +16,7 @@ from gd_lightning.experiments.comparison.significance import MOST_SEEDS, Differe
 from gd_lightning.experiments.comparison.table import Row
 from gd_lightning.experiments.tables import Spread
 
-_MOST_SHOWN = 6  # values in a sentence
+_MOST_SHOWN = 6  # largest number of values in a sentence
 
 
 def findings(comparison: Comparison, found: Sequence[Row]) -> list[str]:
@@ -100,7 +100,7 @@ class _Ranking:
         needed = max((self.leader.seeds_to_tell(row, self.name) for row in near), default=0)
         if needed > MOST_SEEDS:
             return f"; more than {MOST_SEEDS:,} would be needed"
-        is_more = needed > max(row.runs for row in self.first)  # else the difference is that of rounding
+        is_more = needed > max(row.runs for row in self.first)  # otherwise the difference is one of rounding
         return f"; about {needed:.0f} would tell if means and deviations stay as they are" if is_more else ""
 
 

@@ -11,8 +11,8 @@ from gd_lightning.tracking.run_reader import FinishedRun
 
 Settings = dict[str, Any]
 
-SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # as settings are read, without init_args
-# What a run writes and shows, which does not change its results.
+SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # names of settings without init_args
+# Settings of what a run writes and shows, which do not change its results.
 _OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
 _OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
 _IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
@@ -22,9 +22,9 @@ _SHOWING = (
     "GradientVariance",
     "LongRunProgress",
     "SharpnessMonitor",
-)  # callbacks that change nothing
+)  # callbacks that do not change the results
 _CALLBACKS = "trainer.callbacks"
-# Options that choose classes, and what they are where none is chosen.
+# Options that choose classes, with their values if none is chosen.
 _CHOSEN = {"optimizer": "SGD", "lr_scheduler": "no lr_scheduler", _CALLBACKS: "no callbacks"}
 _FIRST = ("data.batch_size", "optimizer", "model.lr")
 
@@ -52,13 +52,13 @@ def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tu
 
 def _comparable(run: FinishedRun, apart: Collection[str]) -> Settings:
     settings = {name: value for name, value in run.settings.items() if name in apart or not name.startswith(_IGNORED)}
-    for name in ("optimizer", "lr_scheduler"):  # they are saved beside the model and in it
+    for name in ("optimizer", "lr_scheduler"):  # both are saved twice: as settings of the model and on their own
         chosen = _pop_class(settings, f"model.{name}")
         settings[name] = _pop_class(settings, name) or chosen
     callbacks = _specs(_pop_class(settings, _CALLBACKS))
     settings[_CALLBACKS] = [spec for spec in callbacks if _class_name(spec) not in _SHOWING]
     if run.summary is not None and run.summary.get("batch_size") is not None:
-        settings["data.batch_size"] = run.summary["batch_size"]  # full is a number, too
+        settings["data.batch_size"] = run.summary["batch_size"]  # the number also replaces full
     return settings
 
 
@@ -86,7 +86,8 @@ def _labels(groups: Sequence[tuple[Settings, FinishedRun]]) -> list[str]:
     """Return the shortest labels that distinguish the groups."""
     names = list(groups[0][0])
     values = {name: [own[name] for own, _ in groups] for name in names}
-    for count in range(1, len(names) + 1):  # lr may follow batch_size, and need not be told
+    # A setting that follows from others, as lr from batch_size, need not be named.
+    for count in range(1, len(names) + 1):
         labels = [
             ", ".join(_phrase(name, own[name], run, values[name]) for name in names[:count]) for own, run in groups
         ]

@@ -19,8 +19,8 @@ Setting = dict[str, Any]
 
 _Value = TypeVar("_Value")
 _MINI_BATCH = 16
-_OF_A_RUN = 100_000  # bytes of its history and its module, at least
-_LONGEST = 40  # characters of a value in the name of a directory
+_OF_A_RUN = 100_000  # minimum number of bytes that the history and the module of a run take
+_LONGEST = 40  # maximum number of characters of a value in the name of a directory
 
 
 def combinations(

@@ -31,7 +31,7 @@ from gd_lightning.tracking.tensorboard.groups_of_runs import image_of, write_agg
 from gd_lightning.tracking.tensorboard.hparams import columns_of
 from gd_lightning.versions import versions
 
-_MOST_DRAWN = 8  # groups in one picture
+_MOST_DRAWN = 8  # largest number of groups in one picture
 _NO_PANELS = ProblemPanels()
 
 

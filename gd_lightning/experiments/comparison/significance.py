@@ -34,8 +34,8 @@ MOST_SEEDS = 1000
 """The most seeds that are advised."""
 
 _LEVEL = 0.05
-_DIGITS = 1e-5  # of a value; a table shows five digits
-_ROUNDING = 1e-6  # of the residuals at the start, in float32
+_DIGITS = 1e-5  # relative rounding of a value; a table shows five digits
+_ROUNDING = 1e-6  # rounding of a residual in float32, as a fraction of the residuals at the start
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(256)
 
 

@@ -26,7 +26,7 @@ from gd_lightning.tracking.summary import aligned
 _AXES = {"epochs": "epoch", "samples": "samples", "seconds": "seconds"}
 _TO_TARGET = "_to_target"
 _LOSSES = ("train_loss", "excess")
-_NO_FIGURES = ("per_run", "seeds", "steps")  # of a row
+_NO_FIGURES = ("per_run", "seeds", "steps")  # fields of a row that are no columns of numbers
 # Quantities that only some runs of this package have: those of linear regressors, and those with validation samples.
 _OTHERS = (
     *("weight_norm", "zero_weights", "distance_to_truth", "distance_to_least_squares"),
@@ -170,7 +170,7 @@ def rows(comparison: Comparison) -> list[Row]:
     """Return the rows of a comparison, in the order of its groups."""
     least_squares = comparison.values("least_squares_loss")
     others = [[parameter_statistics(run.summary or {}) for run in members] for members in comparison.runs]
-    # A group that diverged, or has another network, has the same columns as the rest.
+    # A group that diverged, or has another network, gets the same columns as the other groups.
     names = dict.fromkeys(name for of_group in others for each in of_group for name in each)
     names.pop("gradient_variance", None)
     found = []
@@ -262,7 +262,7 @@ def _counted(words: Sequence[str]) -> str:
     return ", ".join(f"{word or 'unknown'} {count} of {len(words)}" for word, count in counts.items())
 
 
-# Writing
+# Writing the table
 
 _RESULT = ["batch_size", "lr", "updates", "samples", "final train loss", "above least squares", "outcome"]
 _EFFORT = [*(f"{name} to target" for name in _AXES), "seconds per epoch", "engine", "gradient variance"]

@@ -134,7 +134,8 @@ class CompareTask(Generic[_Member]):
         Args:
             results: Results of all members, or of the finished ones; at least one.
         """
-        place = {member.name: i for i, member in enumerate(self.members)}  # whoever was finished first
+        # Results come in the order in which they were finished.
+        place = {member.name: i for i, member in enumerate(self.members)}
         results = sorted(results, key=lambda result: place[result.run.name])
         comparison = Comparison.of([result.run for result in results], self.target, self.apart)
         panels = ProblemPanels()

@@ -66,7 +66,8 @@ class TrainerMember:
         Raises:
             InputError: The options cannot be trained.
         """
-        trainer = {**self.options["trainer"], "logger": False}  # a function that makes one would begin it
+        # A function that makes a logger would begin a run of the logger.
+        trainer = {**self.options["trainer"], "logger": False}
         with own_generator(self.seed):
             options, added, module, data = self._made({**self.options, "trainer": trainer})
             with GivenClasses(self.options["model"], options, added).refusals_in_a_run():
@@ -81,10 +82,10 @@ class TrainerMember:
         """
         # The report says which runs diverged.
         recorder, others = HistoryRecorder(), [Forecast(lambda _: None), StopOnDivergence(), GradientVariance()]
-        with own_generator(self.seed), quiet_lightning():  # it may be in a process of its own
+        with own_generator(self.seed), quiet_lightning():  # this run may be trained in a process of its own
             options, added, module, data = self._made(self.options)
             recorder.varied = self.changed
-            module.fewest_fused_updates = 0  # seconds are compared, so that all should have one engine
+            module.fewest_fused_updates = 0  # all runs should have one engine, since their seconds are compared
             if self.directory is not None:
                 logger = TensorBoardLogger(self.directory, "", self.name, default_hp_metric=False)
                 options = {"logger": logger, **options}

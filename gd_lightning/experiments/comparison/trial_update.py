@@ -58,7 +58,7 @@ def make_one_update(trainer: Trainer, module: RegressionModule, data: Regression
     lines.addFilter(_nothing)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # they are shown when the run itself is trained
+            warnings.simplefilter("ignore")  # the warnings are shown when the run itself is trained
             trainer.fit(module, data)
     finally:
         lines.removeFilter(_nothing)

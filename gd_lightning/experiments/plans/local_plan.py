@@ -30,12 +30,12 @@ from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import BatchSize, Variant
 
 Begins = Callable[[str], object]
-_FEWEST = 1000  # samples, however many parameters there are
-_NUMBERS_OF_JACOBIANS = 10**7  # single samples times parameters
-_HOPELESS = 1e4  # times lower a limit than with standardised features: not worth a word beside these
-_FAR = 4  # times another learning rate: one that is worth a word
-_AT_ONCE = 2**18  # numbers of the widest layer that are computed at a time
-_JACOBIANS_AT_ONCE = 2**20  # numbers of them
+_FEWEST = 1000  # the smallest number of samples, however many parameters there are
+_NUMBERS_OF_JACOBIANS = 10**7  # largest product of samples and parameters whose gradients are computed
+_HOPELESS = 1e4  # ratio of the limits with and without standardised features from which only the first is advised
+_FAR = 4  # factor by which lr must differ from the best one to be mentioned
+_AT_ONCE = 2**18  # outputs of the widest layer that are computed at a time
+_JACOBIANS_AT_ONCE = 2**20  # entries of Jacobians that are computed at a time
 
 
 def local_plan(
@@ -53,7 +53,7 @@ def local_plan(
         InputError: No plan can be made with these options.
     """
     sizes = list(sizes)
-    # Larger batches tell where to look for the limit of smaller ones.
+    # The limit of larger batches tells where to look for that of smaller ones.
     needed = sizes[
         : [Variant.of(size, len(data.train)).batch_size for size in sizes].index(data.variant.batch_size) + 1
     ]
@@ -159,13 +159,13 @@ def _try(
         begins(f"trial of batch_size {variant.batch_size}")
         found, limit = trial.at(variant.batch_size, guess), curvature.limit(variant)
         if not is_squared_error(trial.module):
-            at_most = min(at_most, limit)  # the gradient is bounded: a run can stray far without diverging
+            at_most = min(at_most, limit)  # the gradient is bounded, so parameters can move far without diverging
         row = LocalOutcome.tried(variant, options["lr"], limit, found.diverging_lr, at_most)
         if variant.name == "batch" and row.limit == limit:
             grows = limit
         rows.append(dataclasses.replace(row, verdict=LocalVerdict.UNSTABLE) if options["lr"] >= grows else row)
         tried.append(found)
-        at_most = row.limit  # smaller batches are not more stable
+        at_most = row.limit  # a smaller batch is not more stable
         guess = guess if found.diverging_lr == math.inf else found.diverging_lr
     return rows, tried
 

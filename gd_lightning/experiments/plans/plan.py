@@ -36,13 +36,13 @@ from gd_lightning.threads import one_thread_if
 from gd_lightning.variants import BatchSize, Variant
 
 _FEW = (10, 100)  # batch sizes that are shown besides the configured one, if they are smaller than the training set
-_HOLDS_FOR = {  # the map, by the order of the run
+_HOLDS_FOR = {  # what the map holds for, by the order of the run
     "with_replacement": "expected, for samples drawn with replacement",
     "shuffled": "expected, as if samples were drawn with replacement; shuffled samples have a lower floor",
     "sequential": "expected, for samples drawn with replacement; the order of this run is sequential",
 }
 _SHOWN_PARAMETERS = 12
-# Samples that the digits are estimated from; fewer if there are many features, so that they fit in memory.
+# Number of samples to estimate the digits from; fewer for many features, so that they fit in memory.
 _ENOUGH, _NUMBERS, _FEWEST = 10_000, 2**24, 100
 
 
@@ -166,7 +166,7 @@ def refuse_other_updates(module: RegressionModule) -> None:
     if module.hparams["optimizer"]:
         raise InputError("cannot plan for an optimizer other than SGD, because theory holds only for SGD; leave it out")
     if module.hparams["lr_scheduler"] and quadratic_network(module) is None:
-        stepped_rates(module)  # says so of a scheduler that cannot be stepped ahead
+        stepped_rates(module)  # raises an error about a scheduler that cannot be stepped ahead
         raise InputError(
             "cannot plan for an lr_scheduler here, because the statements on a loss that is not quadratic hold for SGD "
             "at a constant learning rate; leave it out"

@@ -102,7 +102,7 @@ def _with_number(given: Mapping[str, Mapping[str, Any]], data: RegressionDataMod
     with own_generator(data.seed), precision_of_run(limits["precision"]):
         epochs = most_epochs(limits["max_epochs"], limits["max_steps"], data.variant)
         found = best_lr(RegressionModule(**others), data, data.variant.batch_size, epochs)
-    if "ipykernel" not in sys.modules:  # a notebook would show it as an error; the module has the number
+    if "ipykernel" not in sys.modules:  # a notebook would show the line as an error; the module has the number
         rank_zero_info(f"lr is {found.lr:g}: {found.purpose}")
     return {**given, "model": {**others, "lr": found.lr}}
 

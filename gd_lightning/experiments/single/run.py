@@ -110,7 +110,7 @@ class Run:
             ax = new_figure(1).subplots()
         draw_losses(ax, self.history, self.summary.variant, self.summary.least_squares_loss)
         figure = ax.figure
-        return figure if isinstance(figure, Figure) else figure.figure  # of a part of a figure
+        return figure if isinstance(figure, Figure) else figure.figure  # a subfigure belongs to a figure
 
     def animate(self, problem: ProblemLike | None = None) -> Animation:
         """Return the run in motion: path, fit and train loss by samples seen; ``save("run.gif")`` writes it.

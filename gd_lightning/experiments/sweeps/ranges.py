@@ -14,9 +14,9 @@ from gd_lightning.experiments.comparison.members import values_of
 LRS, BATCH_SIZES = "log(1e-4,1,40)", "1,2,4,...,full"
 """The default values of the swept options."""
 
-_MOST = 10_000  # values of one option
+_MOST = 10_000  # largest number of values of an option
 _AND_SO_ON = "..."
-_CLOSE = 1e-9  # relative: two numbers that are meant to be the same
+_CLOSE = 1e-9  # relative difference below which two numbers count as equal
 _EXAMPLES = "0.1,0.2, log(1e-4,1,40), linear(0,0.9,10) or 1,2,4,...,64"
 
 Given = str | float | Sequence[float | str]
@@ -47,7 +47,8 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
     for i, part in enumerate(parts):
         if str(part).strip() == _AND_SO_ON:
             end = [_number(name, each, full) for each in parts[i + 1 : i + 2]]
-            if end == [full] and found and found[-1] >= end[0]:  # of few samples, three can be too many
+            # With few samples, the three numbers before the dots can be too many.
+            if end == [full] and found and found[-1] >= end[0]:
                 found = [value for value in found if value < end[0]]
             else:
                 found += _series(name, given, found[-3:], end)
@@ -106,7 +107,7 @@ def whole_numbers(name: str, given: Given, full: int) -> list[int]:
 def _parts(name: str, given: Given) -> list[float | str]:
     if isinstance(given, str):
         return list(values_of(given))
-    if isinstance(given, Sequence) and len(given) > _MOST:  # such as a range, which takes no memory
+    if isinstance(given, Sequence) and len(given) > _MOST:  # a range takes no memory before it is listed
         raise _unusable(name, given[:3], f"these are the first of {len(given):,} values", f"give {_MOST:,} at most")
     return list(given) if isinstance(given, Sequence) else [given]
 

@@ -36,7 +36,7 @@ from gd_lightning.versions import versions
 
 RUNS, TABLE, CONTENT, MAP = "sweep.csv", "table.csv", "sweep.json", "map.png"
 _MOST_PANELS, _MOST_CURVES = 6, 8
-_HOLDS_FOR = {  # the limits of theory, by the order of the runs
+_HOLDS_FOR = {  # what the limits of theory hold for, by the order of the runs
     "with_replacement": "expected, for samples drawn with replacement",
     "shuffled": "expected, as if samples were drawn with replacement",
     "sequential": "expected, for samples drawn with replacement; the order of these runs is sequential",
@@ -133,7 +133,7 @@ class SweepReport:
         here: Any = (size, slice(None), *place)
         last, diverged = self.last[here], self.diverged[here]
         is_sound, lrs = ~diverged.any(axis=1), self.grid.lr
-        with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
+        with np.errstate(invalid="ignore", over="ignore"):  # losses of runs that diverged may be infinite
             falls = is_sound & (last.mean(axis=1) < self.first[here].mean(axis=1))
             best = int(np.where(falls, last.mean(axis=1), math.inf).argmin())
         has_best = bool(falls.any())
@@ -173,7 +173,7 @@ class SweepReport:
             return math.nan
         return self.limits.get((batch_size, others["momentum"], others["weight_decay"]), math.nan)
 
-    # On the terminal
+    # The report on the terminal
 
     def __str__(self) -> str:
         seeds, epochs = len(self.seeds), self.max_epochs
@@ -227,7 +227,7 @@ class SweepReport:
             )
         return without_empty_columns(lines)
 
-    # In files
+    # The report in files
 
     def save(
         self, directory: str | Path, formats: str | Sequence[str] = ("png",), board: Path | None = None
@@ -293,7 +293,7 @@ class SweepReport:
         """Yield the name of each combination, its settings, the means over its seeds, and how its runs ended."""
         seeds = len(self.seeds)
         axes = [getattr(self.grid, name) for name in Grid.AXES]
-        with np.errstate(invalid="ignore", over="ignore"):  # what has diverged may be infinite
+        with np.errstate(invalid="ignore", over="ignore"):  # losses of runs that diverged may be infinite
             arrays = (self.last.mean(-1), sample_std(self.last), self.excess.mean(-1), self.diverged.mean(-1))
         cells = zip(*(values.ravel().tolist() for values in (*arrays, self.updates.mean(-1))), strict=True)
         chosen = set(np.linspace(0, self.grid.cells - 1, min(self.grid.cells, MOST_SETTINGS)).round().tolist())
@@ -311,7 +311,7 @@ class SweepReport:
             outcome = Outcome.DIVERGED if diverged else Outcome.COMPLETED
             yield name, shown, {key: value for key, value in results.items() if not math.isnan(value)}, outcome
 
-    # As a picture
+    # The report as a picture
 
     def plot(self) -> Figure:
         """Draw a map over batch sizes and learning rates, with one panel per combination of the others, at most six.

@@ -54,7 +54,7 @@ from gd_lightning.tracking.run_directory import as_directory
 from gd_lightning.update_rule import UpdateRule
 from gd_lightning.variants import Variant
 
-_OF_A_SEED, _OF_A_RUN = 60_000, 1_000  # bytes of its module without weights, and of the arrays of all runs, at least
+_OF_A_SEED, _OF_A_RUN = 60_000, 1_000  # minimum bytes of a seed's module without weights, and of the arrays of a run
 
 
 def sweep(
@@ -208,7 +208,7 @@ class SweepTask:
             "fewer values or seeds",
         )
         seeds = [first, *(_Seed.of(module, data, *each) for each in self.seeds[1:])]
-        # A split that is drawn differs from seed to seed, and members share their data.
+        # A random split differs from seed to seed, and the members of a population share their data.
         shared = [[seed] for seed in seeds] if data.splits_at_random else [seeds]
         seeds[0].try_gradient(self.grid.batch_size)
         report = functools.partial(self._report, data, [_least_squares(part[0]) for part in shared])
@@ -217,7 +217,7 @@ class SweepTask:
         try:
             for part, found in zip(parts, ends, strict=True):
                 engine = train_members(*part, progress, executor, found)[1]
-        except (KeyboardInterrupt, SystemExit):  # the exception for another signal is such, too
+        except (KeyboardInterrupt, SystemExit):  # exceptions for other signals are kinds of SystemExit
             with ignored():
                 keep(report(ends, engine, time.perf_counter() - began, {}))
             raise
@@ -324,7 +324,7 @@ def _limits(grid: Grid, seed: _Seed, max_epochs: int) -> dict[tuple[int, float, 
     if quadratic_network(module) is None or module.hparams["lr_scheduler"]:
         return {}
     limits: dict[tuple[int, float, float], float] = {}
-    with contextlib.suppress(*NOT_COMPUTABLE, InputError):  # too many features
+    with contextlib.suppress(*NOT_COMPUTABLE, InputError):  # the theory is not computed for too many features
         plain = predictor_of(module, data.train.pieces, data.variant, max_epochs)
         told = [size for size in grid.batch_size if plain.can_predict(Variant.of(size, data.variant.train_samples))]
         for momentum, decay in itertools.product([each for each in grid.momentum if each < 1], grid.weight_decay):

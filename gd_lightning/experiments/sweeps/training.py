@@ -141,7 +141,7 @@ class _Part:
                 return population.train(self.task, self.members, progress, ends)
         finally:
             layer = module.standardize_targets
-            if layer is not None and self.kind is not OneByOne:  # which measures in the units of the targets itself
+            if layer is not None and self.kind is not OneByOne:  # OneByOne measures in the units of the targets itself
                 factor = layer.scale[0].item() ** forms_of(module.hparams["loss"]).degree
                 for losses in (ends.losses, ends.last):
                     losses *= factor
@@ -174,7 +174,7 @@ def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, m
             "measures; use compare"
         )
     samples = Samples(task.x, task.y)
-    torch.manual_seed(seed)  # what dropout is drawn from
+    torch.manual_seed(seed)  # dropout draws from this generator
 
     def losses(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         found = module.training_step((x, y), 0)

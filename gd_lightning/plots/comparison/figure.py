@@ -35,8 +35,8 @@ _USUAL = ("epochs", "updates", "seconds", *_OTHERS)
 # Inches. Matplotlib's constrained layout rounds differently from call to call, so that files would differ, too.
 _PANEL, _HEIGHT, _IN_A_ROW = 2.75, 2.3, 3  # small, so that letters are large on half a page
 _TITLE, _LEGEND_LINE = 0.35, 0.21
-_CHARACTER, _HANDLE = 0.08, 0.7  # of a legend's entry: a letter, and the line before the text
-_LONGEST = 60  # characters of a name in the legend
+_CHARACTER, _HANDLE = 0.08, 0.7  # width of a letter in a legend, and of the line before the text
+_LONGEST = 60  # maximum number of characters of a name in the legend
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _drawable_panels(
         ]
         found["fits"] = lambda axes: draw_fits(axes, fits.x, fits.y, shown, fits.truth)
     measured = [(*variances[style.label], style) for style in styles if variances and style.label in variances]
-    if len({size for size, values, _ in measured if (values > 0).any()}) > 1:  # one point is not a dependence
+    if len({size for size, values, _ in measured if (values > 0).any()}) > 1:  # a single batch size shows no dependence
         found["variances"] = lambda axes: draw_variances(axes, *zip(*measured, strict=True))
     return found
 
@@ -221,7 +221,7 @@ def _legend(
 def _columns(handles: Sequence[Artist], width: float) -> int:
     """Return the number of legend columns that fit side by side."""
     widths = [_HANDLE + _CHARACTER * len(str(handle.get_label())) for handle in handles]
-    # Matplotlib fills them one after the other, each as wide as the longest entry in it.
+    # Matplotlib fills the columns of a legend one after the other, each as wide as its longest entry.
     needed = {n: sum(part.max() for part in np.array_split(widths, n)) for n in range(1, min(4, len(widths)) + 1)}
     return max((n for n, needs in needed.items() if needs <= width), default=1)
 

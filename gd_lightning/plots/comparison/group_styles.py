@@ -21,8 +21,8 @@ from gd_lightning.plots.style import (
 )
 from gd_lightning.records.groups import Group
 
-_DARKEST, _LIGHTEST = 0.35, 0.6  # how much of the colour is left at one end, how much white there is at the other
-_PALE = 75.0  # lightness of what is lost on white paper
+_DARKEST, _LIGHTEST = 0.35, 0.6  # share of the colour at one end, and of white at the other
+_PALE = 75.0  # lightness above which a line can hardly be seen on white paper
 
 
 @dataclass(frozen=True)

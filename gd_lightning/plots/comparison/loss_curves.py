@@ -20,11 +20,11 @@ from gd_lightning.records.history import PREDICTED, History
 X_LABELS = {"epoch": "epochs", "update": "updates", "samples": "samples", "seconds": "seconds of training"}
 PREDICTED_OVER = ("epoch", "samples")
 """Axes over which predictions, of the ends of epochs, are drawn: elsewhere lines between them would be no curve."""
-_MOST_OF_A_BAND = 1_000  # points
-_MARKS = 7  # of a curve
-_DENSE = 300  # points of a curve that is drawn thin
-_MOST_POWERS = 7  # of ten that a logarithmic axis from 0 names
-_WIDE = 10  # how many times farther the longest group must reach than the shortest for a logarithmic axis
+_MOST_OF_A_BAND = 1_000  # largest number of points of a band
+_MARKS = 7  # markers of a curve
+_DENSE = 300  # points from which a curve is drawn with a thin line
+_MOST_POWERS = 7  # maximum number of powers of ten that are labelled on a logarithmic axis from 0
+_WIDE = 10  # ratio of the longest to the shortest group from which the axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def loss_range(
         return _log_range(values[values > 0], floors, room)
     if not len(values):
         return LossRange(0.0, 1.0, log)
-    # A run may jump far up and come back, or grow without having diverged yet.
+    # The loss of a run may be far higher for a while, or grow without having diverged yet.
     level = max(values[0], min((run[-1] for run in runs if len(run)), default=-math.inf))
     high, low = float(values[values <= 3 * abs(level)].max()), min(0.0, float(values.min()))
     span = (high - low) or 1.0
@@ -130,14 +130,14 @@ def draw_curve(
 
 
 def _band(group: Group, column: str, axis: str) -> Band:
-    # An infinite loss has no deviation; it becomes a gap of the curve.
+    # An infinite loss has no standard deviation; the curve has a gap there.
     with np.errstate(invalid="ignore", over="ignore"):
         return group.band(column, axis)
 
 
 def _draw_group(axes: Axes, group: Group, style: GroupStyle, measured: Band, predicted: Band, shown: LossRange) -> None:
     mean = shown.drawable(measured.mean)
-    if (np.isfinite(mean) & np.isfinite(measured.x)).any():  # other projects do not log every axis
+    if (np.isfinite(mean) & np.isfinite(measured.x)).any():  # runs of other projects do not log every axis
         if len(group.sound) > 1:
             below, above = measured.mean - measured.std, measured.mean + measured.std
             below = below.clip(min=shown.low) if shown.log else below
@@ -170,7 +170,7 @@ def _marked(axes: Axes, x: Values, losses: Values, phase: float) -> list[int]:
 def _set_axes(axes: Axes, reach: Sequence[Values], leaving: Sequence[float], shown: LossRange) -> None:
     """Set scales and limits; groups that differ as 20 and 2000 updates do need a logarithmic axis that includes 0."""
     axes.set_yscale("log" if shown.log else "linear")
-    write_plainly(axes.yaxis)  # without a factor above the panel, where the notes are
+    write_plainly(axes.yaxis)  # without a common factor above the panel, where the notes are
     axes.set_ylim(shown.low, shown.high)
     if shown.log:
         write_between_powers(axes.yaxis, shown.low, shown.high)
@@ -201,7 +201,7 @@ def _draw_divergence(
         (divergence_note(group), style.dark) for group, style in zip(groups, styles, strict=True) if group.diverged
     ]
     if leaving:
-        # Which groups these are, and their limits, the legend says; there is no room for several lines.
+        # The legend names these groups and their limits, for which there is no space here.
         _write_above(
             axes, min(leaving), *(notes[0] if len(notes) == 1 else (f"{len(notes)} settings diverged", "black"))
         )

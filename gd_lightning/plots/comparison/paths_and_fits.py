@@ -48,7 +48,7 @@ def draw_paths(axes: Axes, surface: Surface, groups: Sequence[Group], styles: Se
     """
     drawn = [(g.histories[0], style) for g, style in zip(groups, styles, strict=True) if "w" in g.histories[0]]
     paths = [(run, style, run.series("w")[1], run.series("b")[1]) for run, style in drawn]
-    # The start comes first; of runs that diverged, nothing else counts.
+    # The range is that of the start, and of the paths that did not diverge.
     counted = [(w[:1], b[:1]) for _, _, w, b in paths[:1]]
     counted += [(w, b) for run, _, w, b in paths if run.outcome is not Outcome.DIVERGED]
     w_shown, b_shown = (np.concatenate(values) for values in zip(*counted, strict=True))

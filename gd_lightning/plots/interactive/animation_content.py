@@ -24,8 +24,8 @@ Values = NDArray[np.float64]
 
 MOST_FRAMES = 120
 MOST_TRACKS = 8
-_LONGEST = 32  # characters of a label
-_ROWS = 1_500  # of a path or a curve that are kept: more would fall on one pixel of a frame
+_LONGEST = 32  # maximum number of characters of a label
+_ROWS = 1_500  # maximum number of points of a path or a curve: more would fall on one pixel of a frame
 
 
 @dataclass(frozen=True)

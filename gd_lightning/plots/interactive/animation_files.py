@@ -14,7 +14,7 @@ from gd_lightning.plots.interactive.animation_frames import Picture, pictures
 from gd_lightning.replaced_files import replacing
 
 FRAMES_A_SECOND = 10
-_COLORS = 128  # of a GIF: lines, dots and letters have few
+_COLORS = 128  # colours of a GIF: lines, dots and letters have few
 
 
 def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
@@ -42,9 +42,9 @@ def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
 def _write_gif(path: Path, frames: Iterable[Picture]) -> None:
     image = importlib.import_module("PIL.Image")  # Pillow, which matplotlib depends on
     shown = [image.fromarray(frame) for frame in frames]
-    palette = shown[-1].quantize(_COLORS)  # the last frame has all colours
+    palette = shown[-1].quantize(_COLORS)  # the last frame contains all colours
     first, *others = (frame.quantize(palette=palette, dither=image.Dither.NONE) for frame in shown)
-    durations = [1000 // FRAMES_A_SECOND] * len(others) + [2000]  # milliseconds; the end is looked at
+    durations = [1000 // FRAMES_A_SECOND] * len(others) + [2000]  # milliseconds; the last frame is shown longer
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 

@@ -28,10 +28,10 @@ Picture = NDArray[np.uint8]
 """Shape (height, width, 3)."""
 
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "os^D"
-_WIDTH, _HEIGHT, _DPI = 4.2, 3.5, 80  # of a panel, in inches
-_COLUMNS = 4  # surfaces in a row
-_DENSE = 300  # points of a curve
-_CONTOURS, _RATIO = 14, 2.4  # contours, and of the excess on one to that on the next
+_WIDTH, _HEIGHT, _DPI = 4.2, 3.5, 80  # width and height of a panel in inches
+_COLUMNS = 4  # largest number of surfaces in a row
+_DENSE = 300  # points from which a curve counts as dense
+_CONTOURS, _RATIO = 14, 2.4  # number of contours, and ratio of the excess losses of neighbours
 
 Move = Callable[[float], None]
 """Moves artists to where they are after some samples."""
@@ -49,7 +49,7 @@ class Stage:
         self.moving: list[tuple[Artist, Move]] = []
         has_own, k = scene.surface is not None or scene.several is not None, len(scene.tracks)
         others = scene.shows_fits + 1
-        # A single run has all panels side by side; several have one of their own, in rows of four, above the others.
+        # A single run has its panels side by side; each of several runs has a panel of its own above the shared ones.
         is_one_row = not has_own or k == 1
         columns = has_own + others if is_one_row else max(min(k, _COLUMNS), 2)
         rows = 1 if is_one_row else 1 + -(-k // _COLUMNS)
@@ -107,7 +107,7 @@ class Stage:
         """Add a curve that grows, with a marker at its end."""
         color, width = RUN_COLORS[i % len(RUN_COLORS)], 0.8 if len(xs) > _DENSE else 1.5
         xs, ys = _drawable(xs), _drawable(ys)
-        # Dashes of a dense curve cannot be told apart, and take long to draw.
+        # The dashes of a dense curve cannot be distinguished, and take long to draw.
         dash = _DASHES[i % 4] if len(xs) <= _DENSE else "-"
         (curve,) = axes.plot([], [], dash, color=color, linewidth=width, label=legend_label(label))
         (end,) = axes.plot([], [], _MARKERS[i % 4], color=color, markersize=6)

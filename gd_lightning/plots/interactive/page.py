@@ -26,7 +26,7 @@ def html_page(template: str, scripts: Sequence[str], title: str, content: Mappin
         >>> "<title>a &lt; b</title>" in page, '"name":"\\u003c/script>"' in page
         (True, True)
     """
-    # In a script, < could begin the end of it; JSON has another way to write it.
+    # Within a script, < could begin the tag that ends it; JSON can also write it as an escape.
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {"title": escape(in_one_line(title)), "script": "\n".join(map(_text, scripts)), "content": data}
     head = Template(_text("head.html")).substitute(title=parts["title"], style=_text("page.css"))

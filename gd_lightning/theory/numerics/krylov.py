@@ -15,8 +15,8 @@ from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]
 
-_MOST, _SETTLED = 10_000, 1e-10  # steps of conjugate gradients; the relative residual that ends them
-_SETTLED_VALUE = 1e-8  # an eigenvalue is twice as exact as what the vector has settled to
+_MOST, _SETTLED = 10_000, 1e-10  # largest number of steps of conjugate gradients; relative residual at which they end
+_SETTLED_VALUE = 1e-8  # relative change of an eigenvalue; its error is the square of that of the vector
 
 
 def largest_eigenvalue(apply: Operator, start: Tensor) -> float:
@@ -48,7 +48,7 @@ def leading_eigenpair(apply: Operator, start: Tensor, most: int = 200) -> tuple[
             tridiagonal = tridiagonal + torch.diag(sides, 1) + torch.diag(sides, -1)
         values, vectors = torch.linalg.eigh(tridiagonal)
         before, found, shares = found, values[-1].item(), vectors[:, -1]
-        # Twice in a row: a direction of its own may only begin to show.
+        # The change must be small twice in a row: a new direction may only begin to contribute.
         quiet = quiet + 1 if abs(found - before) <= _SETTLED_VALUE * abs(found) else 0
         vector = _orthogonal(vector, basis)
         norm = vector.norm()
@@ -81,7 +81,7 @@ def largest_eigenvalues(apply: Operator, start: Tensor, most: int) -> Tensor:
         along = (rest * vector).sum(dim=1)
         rest = rest - along[:, None] * vector
         norm = rest.norm(dim=1)
-        # Where nothing is left, a first value that is repeated changes nothing.
+        # If no vector is left, the first value is repeated, which does not change the largest eigenvalue.
         diagonal.append(torch.where(vector.any(dim=1), along, diagonal[0] if diagonal else along))
         scale = torch.stack([value.abs() for value in diagonal]).amax(dim=0)
         goes_on = norm > _SETTLED * torch.maximum(scale, beside[-1])

@@ -43,7 +43,7 @@ def smallest_whole(holds: Callable[[float], bool], low: float, high: float) -> f
 
     def middle(low: float, high: float) -> float | None:
         between = (low + high) // 2
-        return between if low < between < high else None  # of large floating-point numbers, none is
+        return between if low < between < high else None  # there is no number between two large neighbouring floats
 
     return bisected(holds, low, high, middle)[1]
 
@@ -70,7 +70,7 @@ def root(function: Callable[[float], float], low: float, high: float, at_high: f
         value = function(found)
         if value == 0:
             break
-        # An end that stays twice counts half, so that both ends move.
+        # The value at an end that stays twice is halved, so that both ends move (Illinois method).
         if (value > 0) == (at_low > 0):
             low, at_low = found, value
             at_high, last = at_high / 2 if last == -1 else at_high, -1

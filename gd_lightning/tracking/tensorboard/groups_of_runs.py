@@ -48,7 +48,7 @@ AGGREGATE_ENDING = ".aggregate"
 _VIEWS = "views/"  # the family of pictures: families are shown by the alphabet, and curves are to come first
 _FAMILIES = {"epochs": "epoch", "updates": "update", "samples": "samples", "microseconds": "seconds"}
 _COLUMNS = ("train_loss", "val_loss")
-_LONGEST_NAME = 100  # characters; file systems allow 255 bytes
+_LONGEST_NAME = 100  # maximum number of characters of a name; file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[S
         with _event_file(directory) as writer:
             for summary in shared:
                 writer.add_event(Event(wall_time=now, summary=summary))
-    for path in former:  # only now: at no moment is there neither
+    for path in former:  # removed last, so that at every moment there are files
         path.unlink()
         if path.parent != directory:
-            with suppress(OSError):  # something else is in it
+            with suppress(OSError):  # the directory contains another file
                 path.parent.rmdir()
 
 
@@ -135,7 +135,7 @@ def _points_at(at: Values, whole: bool) -> NDArray[np.int64]:
     """
     points = np.flatnonzero(np.isfinite(at) & (at == np.round(at)) if whole else np.isfinite(at))
     steps = np.round(at[points])
-    # A step that is not beyond all before it makes TensorBoard drop those; mean seconds fall where a slow run ended.
+    # If a step is not above all earlier ones, TensorBoard drops those; mean seconds fall where a slow run ends.
     points = points[steps > np.maximum.accumulate(np.concatenate([[-1.0], steps]))[:-1]]
     chosen: NDArray[np.int64] = points[np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int)]
     return chosen
@@ -149,7 +149,7 @@ def _scalars_of(label: str, series: Iterable[_Series], start: float) -> Iterator
     for each in series:
         own = _own_tag(label, each.tag)
         for step, seconds, mean, std in zip(each.steps, each.seconds, each.mean, each.std, strict=True):
-            half = 0.0 if math.isnan(std) else std  # of a single run: its band is its line
+            half = 0.0 if math.isnan(std) else std  # with a single run, the band has no width
             band = {"mean": mean, "lower": mean - half, "upper": mean + half}
             values = {f"{tag}_{name}": value for tag in (each.tag, own) for name, value in band.items()}
             if not math.isnan(std):
@@ -161,7 +161,7 @@ def _scalars_of(label: str, series: Iterable[_Series], start: float) -> Iterator
 def _event_file(directory: Path) -> Iterator[EventFileWriter]:
     """Yield the writer of a new event file in a directory."""
     with closing(EventFileWriter(str(directory), filename_suffix=AGGREGATE_ENDING)) as writer:
-        # It makes a TensorBoard that runs forget what it has read of the former files.
+        # This event makes a running TensorBoard forget what it has read from the former files.
         writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)))
         yield writer
 
@@ -192,7 +192,7 @@ def _line_chart(tag: str) -> Chart:
 
 def _band_chart(title_of: str, tag: str) -> Chart:
     series = MarginChartContent.Series(value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper")
-    # One series a chart: TensorBoard reports as missing whatever a run has only in part.
+    # Each chart has one series: TensorBoard shows an error for a series that only some runs have.
     return Chart(title=f"{_title(title_of)}: mean ± deviation", margin=MarginChartContent(series=[series]))
 
 

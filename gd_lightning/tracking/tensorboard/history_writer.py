@@ -136,13 +136,13 @@ def _tags(axis: str, names: tuple[str, ...]) -> tuple[str, ...]:
 def _events_of_others(directory: Path, before: int) -> Iterator[Event]:
     """Yield what other callbacks and the user's code logged in a run before an update, from all its event files."""
     for path in sorted(directory.glob(EVENTS)):
-        if not path.is_file():  # a pipe would be waited for without end
+        if not path.is_file():  # reading a pipe could wait for ever
             warnings.warn(f"{path} is left out, because it is not a file", DataWarning, stacklevel=2)
             continue
         try:
-            for event in LegacyEventFileLoader(str(path)).Load():  # it ends where a file is truncated
+            for event in LegacyEventFileLoader(str(path)).Load():  # the loader stops where a file is truncated
                 foreign = [value for value in event.summary.value if not value.tag.startswith(_OWN_TAGS)]
                 if foreign and event.step < before:
                     yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=foreign))
-        except Exception as error:  # whatever a damaged file makes the reader stumble on
+        except Exception as error:  # a damaged file may make the loader raise anything
             warnings.warn(f"{path} is left out, because of {first_line(error)}", DataWarning, stacklevel=2)

@@ -19,7 +19,7 @@ from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.tensorboard.groups_of_runs import AGGREGATE_ENDING
 
 _USUAL = ("batch_size", "lr", "outcome", "seed", "problem")
-_SHOWN_AT_FIRST = 5  # columns: of more, TensorBoard takes the first by the alphabet
+_SHOWN_AT_FIRST = 5  # columns that are shown at first: of more, TensorBoard takes the first in alphabetical order
 RESULTS = (
     *("train_loss", "val_loss", "val_mse", "val_mae", "val_r2"),
     *("distance_to_least_squares", "updates", "samples", "seconds"),
@@ -47,7 +47,7 @@ def write_settings(
         place = directory / re.sub(r"[^A-Za-z0-9.+-]+", "_", name)
         scalars = Summary(value=[Summary.Value(tag=f"final/{key}", simple_value=each) for key, each in results.items()])
         columns, *row = hparams_of(values, results, outcome, varied)
-        summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard finds the columns in any one run
+        summaries = [*row, scalars] if i else [columns, *row, scalars]  # TensorBoard needs the columns in one run only
         _write(place, now, summaries)
 
 

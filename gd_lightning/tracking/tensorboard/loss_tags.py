@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-# Those with an axis are of runs of ours that were killed, and left no history.csv.
+# Tags that begin with an axis are those of this package, for killed runs without history.csv.
 _TRAIN_TAGS = ("train_loss", "train_loss_epoch", "train/loss", "updates/train_loss", "train_loss_step", "loss")
 _VALIDATION_TAGS = ("val_loss", "val_loss_epoch", "val/loss", "validation_loss", "updates/val_loss")
 _NOT_TRAINING = re.compile("val|test|dev", re.IGNORECASE)

@@ -66,9 +66,9 @@ def read_events(directory: Path, batch_size: Any) -> tuple[History, str]:
             f"cannot read a run from {directory}, because it has neither {HISTORY} nor TensorBoard event files with a "
             "loss; give a run that logs one, as with self.log('train_loss', loss)"
         )
-    # Lightning logs it beside whatever else it logs.
+    # Lightning logs the epoch together with every other value.
     epochs = [point for point in scalars.points("epoch") if point.step >= 0 <= point.value < math.inf]
-    # Largest at the ends of epochs, where Lightning logs means and validations.
+    # The ratio is largest at the ends of epochs, where Lightning logs means and validations.
     per_epoch = max(((point.step + 1) / (point.value + 1) for point in epochs), default=math.nan)
     losses = {"train_loss": scalars.points(tag), "val_loss": scalars.points(validation_tag(scalars.tags))}
     history = History()
@@ -120,7 +120,7 @@ class _Scalars:
     def _damage_told(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever a damaged file makes the reader stumble on
+        except Exception as error:  # a damaged file may make the loader raise anything
             raise InputError(
                 f"cannot read the TensorBoard event files in {self._directory}, because of {first_line(error)}; give "
                 "another run"

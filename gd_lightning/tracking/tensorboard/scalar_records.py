@@ -22,10 +22,11 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 _Bytes = NDArray[np.uint8]
 _Checksums = NDArray[np.uint32]
 
-_AT_ONCE = 2**18  # bytes, of which the checksums take the twelvefold memory
-_HEADER, _FOOTER = (12, 4)  # bytes of a record before its data (length, checksum of the length), and after (checksum)
-_TIME = slice(1, 9)  # where an event has its wall time
-_BEHIND_TIME = 10  # where it has its step, if that is not 0
+_AT_ONCE = 2**18  # bytes at a time, for whose checksums twelve times the memory is needed
+# Bytes of a record before its data (length, checksum of the length), and after them (checksum).
+_HEADER, _FOOTER = (12, 4)
+_TIME = slice(1, 9)  # position of the wall time in an event
+_BEHIND_TIME = 10  # position of the step in an event, if it is not 0
 
 
 class Scalars(NamedTuple):
@@ -91,7 +92,8 @@ def _layout(tags: tuple[str, ...], step_bytes: int) -> _Layout:
     step = 2 ** (7 * (step_bytes - 1)) if step_bytes else 0
     event = Event(wall_time=1.0, step=step, summary=Summary(value=values)).SerializeToString()
     sizes = [Summary(value=[value]).ByteSize() for value in values]
-    ends = len(event) - sum(sizes) + np.cumsum(sizes, dtype=np.int64)  # the value is the last part of what has a tag
+    # The value of a tag is the last part of its summary.
+    ends = len(event) - sum(sizes) + np.cumsum(sizes, dtype=np.int64)
     length = struct.pack("<Q", len(event))
     header = _as_bytes(length + struct.pack("<I", int(_masked(_checksums(_as_bytes(length)[None]))[0])))
     return _Layout(_as_bytes(event), step_bytes, ends[:, None] + np.arange(-4, 0), header)
@@ -111,7 +113,8 @@ def _records_of(scalars: Sequence[Scalars], layouts: Sequence[_Layout]) -> bytes
     for i, layout in enumerate(layouts):
         of_layouts[id(layout)].append(i)
     width = _HEADER + max(len(layout.template) for layout in layouts)
-    records = np.zeros((len(scalars), width), np.uint8)  # records end at the right: checksums ignore zeros before them
+    # Records are aligned to the right: checksums ignore leading zeros.
+    records = np.zeros((len(scalars), width), np.uint8)
     starts = np.empty(len(scalars), np.int64)
     checksums = np.empty(len(scalars), np.uint32)
     for numbers in of_layouts.values():
@@ -135,7 +138,7 @@ def _filled(layout: _Layout, scalars: Sequence[Scalars]) -> _Bytes:
     for i in range(layout.step_bytes):
         goes_on = 0x80 if i + 1 < layout.step_bytes else 0
         events[:, _BEHIND_TIME + i] = steps >> 7 * i & 0x7F | goes_on
-    with np.errstate(over="ignore"):  # infinity stands for what float32 does not have
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite
         values = np.array([each.values for each in scalars], np.float64).astype("<f4")
     events[:, layout.values] = values.view(np.uint8).reshape(*values.shape, 4)
     return events

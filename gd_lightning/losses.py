@@ -126,7 +126,7 @@ def check_prediction(prediction: object) -> None:
     """
     if not isinstance(prediction, Tensor):
         raise ShapeError(
-            f"cannot use what the network returns, because it is a {type(prediction).__name__}; make it the tensor of "
+            f"cannot use what the network returns, because it is a {type(prediction).__name__}; return the tensor of "
             "predictions, of shape (B, K), alone"
         )
     if prediction.is_complex():

@@ -196,7 +196,7 @@ def test_exam_scores(command_line: CommandLine) -> None:
 )
 def test_every_system_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:
     pytest.importorskip("numba", reason="the fused engine is compiled by numba")
-    # Nothing may look at single updates; above its stable rate, an MLP would amplify the rounding.
+    # Nothing may need each update separately; above its stable rate, an MLP would amplify the rounding.
     options = ["--trainer.callbacks", "null", "--trainer.precision", "64-true", "--trainer.max_steps", "200"]
     options += ["--trainer.max_epochs", "-1"]
     options += ["--model.lr", "0.01"]

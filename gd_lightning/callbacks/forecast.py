@@ -282,7 +282,9 @@ class Forecast(Measuring):
             self._predictor = self.outcome = None
         except InputError:  # the learning rates of a schedule cannot be predicted
             self._predictor = self.outcome = None
-            self._left_out = "nothing, because its learning rates change too often, or are unknown to its end; ask plan"
+            self._left_out = (
+                "none, because the learning rates change too often, or are unknown in advance; consult plan"
+            )
 
     def _ask_theory(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loader = trainer.train_dataloader
@@ -317,7 +319,7 @@ class Forecast(Measuring):
         if max_seconds is None:
             max_seconds = min(max(_seconds_of_training(variant, columns, epochs), _UNNOTICED), _LONGEST)
         if seconds > max_seconds:
-            self._left_out = f"nothing, because that would take about {seconds:.2g} s before the first update; ask plan"
+            self._left_out = f"none, because it would take about {seconds:.2g} s before the first update; consult plan"
             return None
         order = loader.epoch_order.order
         numbers = variant.train_samples * columns

@@ -40,7 +40,7 @@ def ending(trainer: Trainer) -> tuple[Outcome, str]:
         if isinstance(callback, Timer):
             remaining = callback.time_remaining()
             if remaining is not None and remaining <= 0:
-                return Outcome.COMPLETED, "the time that max_time gave was used"
+                return Outcome.COMPLETED, "the time limit max_time was reached"
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return Outcome.COMPLETED, f"max_steps {trainer.max_steps} reached"
     if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):

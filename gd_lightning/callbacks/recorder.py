@@ -278,7 +278,7 @@ class HistoryRecorder(Callback):
         is_same = (torch.equal(now[name].nan_to_num(), reported[name].nan_to_num()) for name in now)
         if now and not all(is_same) and self.report is not None:
             self.report.correct(
-                trainer, "those of the last update, which a callback behind HistoryRecorder has replaced since"
+                trainer, "those of the last update, which a callback listed after HistoryRecorder has replaced"
             )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -160,10 +160,10 @@ class SharpnessMonitor(Measuring):
             return ""
         sharpness, limit = self.newest["sharpness"], self.newest["sharpness_limit"]
         share, batch_size = sharpness / limit, loader.variant.batch_size
-        said = f"The sharpness is {sharpness:.3g}, and {limit:.3g} is what the learning rate allows"
+        said = f"The sharpness is {sharpness:.3g}, and the learning rate is stable up to {limit:.3g}"
         if _NEAR[0] <= share:
             where = "at the edge of stability" if share <= _NEAR[1] else "above it"
-            said += f", so the run is {where}: a smaller lr falls without swinging, into a sharper minimum"
+            said += f", so the run is {where}: a smaller lr does not oscillate, and leads to a sharper minimum"
         elif loader.variant.name == "batch" and share > 0:
             said += f", so an lr up to {1 / share:.2g} times as large is stable here"
         noise = self.newest.get("gradient_noise_scale", 0.0)

@@ -43,11 +43,9 @@ class StopOnDivergence(Callback):
         self, on_divergence: Literal["stop", "continue"] = "stop", divergence_factor: float = DIVERGENCE_FACTOR
     ) -> None:
         if on_divergence not in ("stop", "continue"):
-            raise InputError(f"cannot {on_divergence} on divergence; use stop or continue")
+            raise InputError(f"cannot use {on_divergence} as on_divergence; use stop or continue")
         if not 1 < divergence_factor < math.inf:
-            raise InputError(
-                f"cannot take {divergence_factor} times the first train loss for divergence; use a number above 1"
-            )
+            raise InputError(f"cannot use {divergence_factor} as divergence_factor; use a number above 1")
         self.on_divergence = on_divergence
         self.divergence_factor = divergence_factor
         self._checked_at = 0.0

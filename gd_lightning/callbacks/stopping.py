@@ -152,8 +152,8 @@ class ExcessBelow(Criterion):
         optimum = _optimum_of(recorder)
         if optimum is None:
             raise InputError(
-                "cannot use ExcessBelow, because only a linear regressor with the loss mse, and none of its own, has a "
-                "least-squares solution; use LossBelow or GradientNormBelow"
+                "cannot use ExcessBelow, because only a linear regressor with the loss mse, and no loss function of "
+                "its own, has a least-squares solution; use LossBelow or GradientNormBelow"
             )
         if self.relative and optimum.loss <= _NOTHING * optimum.constant_loss:
             raise InputError(
@@ -181,7 +181,7 @@ class ExcessBelow(Criterion):
             return ""
         of = " times the least-squares loss" if self.relative else ""
         return (
-            f"the train loss {loss:.6g} is {(loss - smallest) / unit:.3g}{of} above the least squares, at most "
+            f"the train loss {loss:.6g} is {(loss - smallest) / unit:.3g}{of} above the least-squares loss, at most "
             f"{self.excess:g}"
         )
 

@@ -27,7 +27,7 @@ def cause_of(error: Exception, made: list[Path]) -> str:
     if isinstance(error, LoggingError):
         return str(error)
     place = place_of_ones_own(error)
-    whose = f"a fault in {place}, which is not part of this program" if place else "a fault of this program"
+    whose = f"an error in {place}, which is not part of this program" if place else "an internal error"
     return f"of {whose} ({type(error).__name__}: {first_line(error)[:_BRIEF]}); {_saved(error, made)}"
 
 

@@ -16,7 +16,7 @@ IN_EACH_PROCESS = (
     "directory that can be written"
 )
 FROM_ARCHIVE = (
-    f"{_COMPILES} in each process, because Numba keeps no compiled code of a package that is in an archive; install it"
+    f"{_COMPILES} in each process, because Numba cannot cache the code of a package in an archive; install it"
 )
 
 

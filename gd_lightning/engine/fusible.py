@@ -68,7 +68,7 @@ def why_no_chain(network: nn.Module) -> str:
         if type(part) is nn.Dropout:
             return "the network has dropout"
         if type(part) not in LINEAR + ACTIVATIONS:
-            return f"its part {type(part).__name__} is neither a linear layer nor an activation that is known"
+            return f"its part {type(part).__name__} is neither a linear layer nor a known activation"
     return ""
 
 
@@ -117,7 +117,7 @@ def why_not_parameters(network: nn.Module) -> str:
     ):
         return "a hook is registered on the network"
     if any(isinstance(module, nn.Linear) and not has_plain_weights(module) for module in modules):
-        return "a weight is computed from other parameters, or was"
+        return "a weight is or was computed from other parameters"
     if any("forward" in vars(module) for module in modules):
         return "a forward was replaced"
     if not all(parameter.requires_grad for parameter in parameters):

@@ -68,7 +68,7 @@ def steps_of(optimizer: Optimizer) -> int:
 def why_not_state(optimizer: Optimizer) -> str:
     """Return the reason why a state rules out compiled updates; "" if it does not."""
     if len({float(state.get("step", 0)) for state in optimizer.state.values()}) > 1:
-        return "parameters have made different numbers of steps"
+        return "parameters have been updated different numbers of times"
     return ""
 
 

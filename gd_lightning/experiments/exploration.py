@@ -202,8 +202,8 @@ def _samples(data: RegressionDataModule) -> tuple[Tensor, Tensor]:
     samples = data.parts_in(torch.float64)[0]
     if len(samples) > MOST_SAMPLES:
         raise InputError(
-            f"cannot explore {len(samples):,} training samples, because a browser would use each of them at every move "
-            f"of a slider; give at most {MOST_SAMPLES:,}, for example by a larger val_size"
+            f"cannot explore {len(samples):,} training samples, because a browser would compute with all of them each "
+            f"time a slider is moved; give at most {MOST_SAMPLES:,}, for example by a larger val_size"
         )
     x, y = (values[:, 0].double().cpu() for values in samples.take(slice(None)))
     if (x == x[0]).all():
@@ -225,7 +225,10 @@ def _line(module: RegressionModule) -> Affine:
         )
     start = network.affine()
     if start.bias is None:
-        raise InputError("cannot explore a line without bias, because its loss has no surface; leave out model.bias")
+        raise InputError(
+            "cannot explore a line without bias, because the page shows the loss over weight and bias; leave out "
+            "model.bias"
+        )
     return start
 
 

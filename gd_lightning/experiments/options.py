@@ -38,9 +38,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     # The data module shares batches among processes itself, exactly.
     "use_distributed_sampler": False,
 }
-TRAINS_NOTHING = (
-    "cannot train with these options, because they leave no update to make; leave out the limit that does so"
-)
+TRAINS_NOTHING = "cannot train with these options, because a limit of them allows no update; leave that limit out"
 _COLUMNS = ("targets", "features", "exclude", "categories", "dates", "missing")  # options of a data frame or a table
 
 

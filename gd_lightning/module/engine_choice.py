@@ -114,7 +114,7 @@ def _decide(
 ) -> Decision:
     asked: EngineChoice = module.hparams.get("engine", "auto")
     alone, watcher = _why_one_by_one(trainer, module, plain), _watcher_of_updates(trainer, module)
-    watched = f"{watcher} looks at single updates" if watcher else ""
+    watched = f"{watcher} needs each update separately" if watcher else ""
     compiled = alone or _why_not_fused(trainer, module, plain)
     if asked == "fused" and (missing := why_no_numba()):
         compiled = missing
@@ -146,14 +146,14 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
         return f"{kind.__name__} optimises manually"
     for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, _HOOKS_OF_GRADIENTS) and not _knows_chunks(callback):
-            return f"{type(callback).__name__} looks at the gradients of single updates"
+            return f"{type(callback).__name__} needs the gradients of each update"
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, LightningDataModule) and (own := own_method(data, DataHooks, _HOOKS_OF_BATCHES)):
         return f"{type(data).__name__} has a {own} of its own"
     if trainer.world_size > 1:
         return f"{trainer.world_size} processes share each update"
     if any(options_of_ddp(trainer.strategy).values()):
-        return f"{type(trainer.strategy).__name__} has options that look at single updates"
+        return f"{type(trainer.strategy).__name__} has options that need each update separately"
     if trainer.precision not in ("32-true", "64-true"):
         return f"the precision is {trainer.precision}"
     if trainer.gradient_clip_val:
@@ -164,11 +164,11 @@ def _why_one_by_one(trainer: Trainer, module: LightningModule, plain: type[Light
     if isinstance(network, LinearRegressor) and not network.is_free:
         return "its weight is computed from other parameters"
     if torch.is_anomaly_enabled() or detects_anomalies(trainer):
-        return "anomaly detection looks at single updates"
+        return "anomaly detection needs each update separately"
     if loader.samples.mapped and loader.variant.batch_size * loader.samples.row_bytes > EngineOnFile.piece_bytes:
         return "batches of the data are read from the file when needed"
     if any(config.interval == "step" and config.frequency != 1 for config in trainer.lr_scheduler_configs):
-        return "a scheduler looks at single updates"
+        return "a scheduler needs each update separately"
     return why_not_ahead(trainer, "step")
 
 
@@ -208,11 +208,11 @@ def _why_not_worth_it(trainer: Trainer, network: object, fewest_updates: int) ->
     updates = float(trainer.estimated_stepping_batches)
     small_updates = updates * (1 + work_of(network, loader.variant.batch_size) / _WORK_OF_SMALL_UPDATE)
     if small_updates < fewest_updates:
-        return f"{updates:.0f} updates end before compiled ones would be loaded"
+        return f"{updates:.0f} updates take less time than loading compiled code"
     if is_faster_by_torch(network, loader.variant.batch_size):
         return "torch's matrix products are faster for updates of this size"
     if fewest_updates > 0 and small_updates < _FEWEST_COMPILED_UPDATES and not keeps_compiled_code():
-        return f"{updates:.0f} updates end before they would be compiled, and compiled code cannot be kept"
+        return f"{updates:.0f} updates take less time than compiling them, and compiled code cannot be cached"
     return ""
 
 

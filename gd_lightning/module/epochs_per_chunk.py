@@ -49,7 +49,7 @@ def why_one_epoch(trainer: Trainer, plain: type[LightningModule]) -> str:
         return f"{type(module).__name__} has a {own} of its own"
     for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, _HOOKS) and not _can_do_without_epochs(callback):
-            return f"{type(callback).__name__} looks at single epochs"
+            return f"{type(callback).__name__} needs each epoch separately"
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Lightning sets it elsewhere
         return "the data are loaded again"
     if trainer.enable_validation and trainer.check_val_every_n_epoch is None:

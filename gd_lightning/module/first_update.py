@@ -97,8 +97,8 @@ def _loss(module: nn.Module, summed_loss: SummedLoss, samples: tuple[Tensor, Ten
 def _check_gradient(module: nn.Module, loss: Tensor) -> None:
     if not loss.requires_grad:
         raise InputError(
-            "cannot train this network, because its predictions have no gradient with respect to its parameters; make "
-            "them of the parameters in floating-point numbers, without detach() and torch.no_grad()"
+            "cannot train this network, because its predictions have no gradient with respect to its parameters; "
+            "compute them from the parameters in floating point, without detach() and torch.no_grad()"
         )
     try:
         torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
@@ -107,7 +107,7 @@ def _check_gradient(module: nn.Module, loss: Tensor) -> None:
     except RuntimeError as error:
         raise InputError(
             f"cannot train this network, because torch cannot compute its gradient in every update "
-            f"({first_line(error)}); make the predictions again in each call of forward, changing no tensor in place"
+            f"({first_line(error)}); compute the predictions anew in each call, and change no tensor in place"
         ) from error
 
 

@@ -158,9 +158,9 @@ def _refusal(kind: type | None, error: Exception) -> InputError:
             "or leave it out"
         )
     if kind is None:
-        return InputError(f"cannot follow these options: {_said(error)}")
+        return InputError(f"cannot use these options: {_said(error)}")
     return InputError(
-        f"cannot follow these options, because {kind.__name__} reports: {_said(error)}; change its options, or leave "
+        f"cannot use these options, because {kind.__name__} reports: {_said(error)}; change its options, or leave "
         "it out"
     )
 

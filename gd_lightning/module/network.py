@@ -130,8 +130,8 @@ class NetworkModule(ModuleWithQuickHooks):
         for part in sorted(getattr(data, "standardized_parts", ())) if fits and self.network is not None else ():
             if layers[part] is None:
                 raise InputError(
-                    f"cannot standardize for this model, because its weights are those of {part} as they are; set "
-                    "standardize to none, or make a new module"
+                    f"cannot standardize for this model, because its weights are for {part} that are not standardised; "
+                    "set standardize to none, or make a new module"
                 )
 
     def _take_sizes(self, data: Any) -> None:
@@ -273,7 +273,7 @@ def check_network(network: nn.Module) -> None:
         )
     if next(network.parameters(), None) is None:
         raise InputError(
-            f"cannot train {type(network).__name__}, because it has no parameters; give a network that has some"
+            f"cannot train {type(network).__name__}, because it has no parameters; give a network with parameters"
         )
     if any(parameter.is_meta for parameter in network.parameters()):
         raise InputError(

@@ -67,7 +67,7 @@ class CheckpointedModule(NetworkModule):
         self._take_standardization(state_dict)
         self._start, self._configured = None, self.network is not None
         if mismatch := _weights_mismatch(self.state_dict(), state_dict, strict):
-            raise WeightsError(f"cannot load these weights, because {mismatch}; give those of such a model")
+            raise WeightsError(f"cannot load these weights, because {mismatch}; give weights of such a model")
         return super().load_state_dict(state_dict, strict, assign)
 
     def _take_standardization(self, state: Mapping[str, Any]) -> None:

@@ -105,7 +105,7 @@ def stepped_rates(module: RegressionModule) -> SteppedRates | None:
     scheduler = config.get("scheduler") if isinstance(config, Mapping) else None
     if scheduler is None or isinstance(scheduler, ReduceLROnPlateau) or changes_more_than_lr(scheduler):
         raise InputError(
-            f"cannot predict the learning rates of {type(scheduler).__name__}, because it looks at losses, changes "
+            f"cannot predict the learning rates of {type(scheduler).__name__}, because it depends on losses, changes "
             "more than the learning rate, or is not one of torch's; use another lr_scheduler, such as StepLR"
         )
     return SteppedRates(module)

@@ -73,7 +73,7 @@ class RegressionModule(CheckpointedModule):
         lr_scheduler: A scheduler that is stepped at each epoch's end, given in the same form.
         engine: How updates are computed, with the same results within rounding: autograd (PyTorch), fused (compiled
             loops, a hundred times faster for small models on the CPU; needs numba), or auto (fused if it is supported,
-            nothing looks at single updates, and it is faster; some 1,500 small updates end before compiled code is
+            nothing needs each update separately, and it is faster; some 1,500 small updates end before compiled code is
             loaded). The choice depends only on the run, not on whether code was compiled before, so the same run has
             bitwise the same results again.
 

@@ -24,7 +24,7 @@ def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
     configs: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == interval]
     unit = "update" if interval == "step" else "epoch"
     if any(config.reduce_on_plateau for config in configs):
-        return f"a scheduler looks at single {unit}s"
+        return f"a scheduler needs each {unit} separately"
     if any(changes_more_than_lr(config.scheduler) for config in configs):
         return f"a scheduler may change more than the learning rate at every {unit}"
     if configs and len(trainer.optimizers[0].param_groups) > 1:

@@ -74,8 +74,8 @@ def check_processes(trainer: Trainer) -> None:
         interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         remedy = "devices=1" if interactive else 'strategy="ddp", or devices=1'
         raise InputError(
-            "cannot train in processes that are spawned or forked, because neither network nor history would return "
-            f"from them; use {remedy}"
+            "cannot train in processes that are spawned or forked, because they would return neither network nor "
+            f"history; use {remedy}"
         )
 
 

@@ -194,7 +194,7 @@ def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> s
         return "each validation is logged"
     for callback in callbacks_of(trainer, Callback):
         if own_method(callback, Callback, HOOKS) and not can_do_without(callback, HOOKS, _FROM_TRACE):
-            return f"{type(callback).__name__} looks at single validations"
+            return f"{type(callback).__name__} needs each validation separately"
     return ""
 
 

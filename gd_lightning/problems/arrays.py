@@ -59,7 +59,7 @@ class Arrays(Problem):
         """Whether the targets are given as columns, and not as a vector."""
         if len(self.x) != len(self.y):
             raise InputError(
-                f"cannot pair x of {len(self.x)} rows with y of {len(self.y)}; give a row of each for each sample"
+                f"cannot pair x of {len(self.x)} rows with y of {len(self.y)}; give both a row for each sample"
             )
         self._features = _names(feature_names, of_x, self.x, "feature_names")
         self._targets = _names(target_names, of_y, self.y, "target_names")

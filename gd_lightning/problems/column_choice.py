@@ -257,7 +257,7 @@ class _Choice:
         if text and readings == [text]:
             ways.append(f"numbers such as {text!r} as numbers, not as text")
         elif readings:
-            rest = ", and all others with that separator so" if separates_thousands(text) else ""
+            rest = ", and all others with that separator accordingly" if separates_thousands(text) else ""
             if self.table.decimal is not None:  # all columns of a file have one decimal sign
                 readings = [each.replace(".", self.table.decimal) for each in readings]
             ways.append(f"cells such as {text!r} as {', or as '.join(readings)}{rest}")

@@ -169,7 +169,7 @@ def _as_table(frame: Any) -> Any:
     except Exception as error:  # the library of the frame may raise anything
         kind = type(frame).__name__
         raise InputError(
-            f"cannot use the frame, because a {kind} does not become an Arrow table; give a mapping of columns"
+            f"cannot use the frame, because a {kind} cannot be converted to an Arrow table; give a mapping of columns"
         ) from error
 
 

@@ -88,7 +88,7 @@ class NpzFile(NumpyColumns):
                     columns = {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
                 if both := sorted(set(columns) & set(found)):
                     raise InputError(
-                        f"cannot read the table {path}, because two of its arrays give the column {both[0]!r}; rename "
+                        f"cannot read the table {path}, because two of its arrays have the column {both[0]!r}; rename "
                         "one of them"
                     )
                 found |= columns

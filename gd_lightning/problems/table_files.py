@@ -64,8 +64,8 @@ def open_table(path: str | Path, header: bool | None = None) -> NamedColumns:
         form = ParquetFolder
     if form is None:
         raise InputError(
-            f"cannot read the table {path}, because its ending is not one of {', '.join(_FORMATS)}, or one of "
-            f"{', '.join(COMPRESSIONS)} behind one of a text; rename it"
+            f"cannot read the table {path}, because its ending is neither one of {', '.join(_FORMATS)}, nor "
+            f"that of a text file followed by one of {', '.join(COMPRESSIONS)}; rename it"
         )
     if not is_there:
         raise InputError(f"cannot read the table {path}, because there is no such file; check the path")

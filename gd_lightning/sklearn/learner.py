@@ -81,7 +81,7 @@ class Learner:
         self.scheduler: Any = None if isinstance(made, Optimizer) else made["lr_scheduler"]["scheduler"]
         if hasattr(self.scheduler, "monitor") or hasattr(self.scheduler, "num_bad_epochs"):
             raise InputError(
-                f"cannot train with {type(self.scheduler).__name__}, because it watches what only a Trainer measures; "
+                f"cannot train with {type(self.scheduler).__name__}, because it monitors what only a Trainer measures; "
                 "use another lr_scheduler"
             )
         self.epochs = self.updates = 0

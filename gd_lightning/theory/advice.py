@@ -70,7 +70,7 @@ def advice(predictor: OutcomePredictor, outcome: PredictedOutcome) -> str:
     found = remedies(predictor, outcome)
     said = [f"{_options(remedy)}{_result(predictor, remedy)}" for remedy in found]
     if found and _is_noisy(predictor, outcome) and predictor.schedule is None:
-        said.append("let it fall with an lr_scheduler")
+        said.append("an lr_scheduler that decreases lr")
     if not said:
         return f"{_complaint(predictor, outcome)}."
     return f"{_complaint(predictor, outcome)}; use {', '.join(said[:-1])}{' or ' * (len(said) > 1)}{said[-1]}."

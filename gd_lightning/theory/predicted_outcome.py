@@ -346,8 +346,8 @@ def _judged(
 def _refuse_too_many_directions(loss: LinearLoss, variant: Variant) -> None:
     if len(loss.eigenvalues) > _MOST_DIRECTIONS:
         raise InputError(
-            f"cannot predict the outcome of batch_size {variant.batch_size}, because that of mini-batches is computed "
-            f"in up to {_MOST_DIRECTIONS} directions, and these data vary in {len(loss.eigenvalues)}; use batch_size "
+            f"cannot predict the outcome of batch_size {variant.batch_size}, because theory computes mini-batches in "
+            f"up to {_MOST_DIRECTIONS} directions, and these data vary in {len(loss.eigenvalues)}; use batch_size "
             "full, or fewer features"
         )
 

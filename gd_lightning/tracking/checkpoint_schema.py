@@ -199,7 +199,7 @@ def _in_order(counts: Any, where: str) -> None:
     """Expect the counters ready, started, processed and completed, which must not increase in this order."""
     _FOUR(counts, where)
     if not counts["ready"] >= counts["started"] >= counts["processed"] >= counts["completed"]:
-        raise MismatchError(f"{where} counts more completed than begun")
+        raise MismatchError(f"{where} counts more as completed than as started")
 
 
 def _generator_states(state: Any, where: str) -> None:

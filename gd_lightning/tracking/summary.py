@@ -290,7 +290,7 @@ def _not_determined(summary: RunSummary) -> str:
     )
     return (
         f"The data do not determine {shown}: a feature is constant, or a combination of others, and other values make "
-        "the same predictions on them. The least squares shown are the smallest."
+        "the same predictions on them. The least-squares solution shown is the one of smallest norm."
     )
 
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "gd_lightning"
 # What a message begins its advice with, behind what cannot be done and because of what.
 _ADVICE = re.compile(
     r"(?:; |, or )(?:use|give|leave|train|choose|put|set|try|add|make|hold|repair|delete|import|install|name|write|"
-    r"correct|remove|change|check|reshape|call|see|continue|repeat|begin|save|start|take|keep|convert|drop)\b"
+    r"correct|remove|change|check|reshape|call|see|continue|repeat|begin|save|start|take|keep|convert|drop|compute|return)\b"
 )
 
 

@@ -408,10 +408,10 @@ ADVICE: dict[str, Advice] = {
         f"fit --model.network {OWN}.Normalized --data.batch_size 34 {ONE_EPOCH}",
         f"fit --model.network {OWN}.Normalized --data.batch_size 33 --data.drop_last true {ONE_EPOCH}",
     ),
-    "its predictions have no gradient with respect to its parameters; make them": advice(
+    "its predictions have no gradient with respect to its parameters; compute": advice(
         f"fit --model.network {OWN}.Detached", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
-    "make the predictions again in each call of forward": advice(
+    "compute the predictions anew in each call": advice(
         f"fit --model.network {OWN}.Stale", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
     "none of its parameters is to be trained; give it parameters": advice(
@@ -420,7 +420,7 @@ ADVICE: dict[str, Advice] = {
     "cannot use complex predictions": advice(
         f"fit --model.network {OWN}.Complex", f"fit --model.network torch.nn.Linear {ONE_EPOCH}"
     ),
-    "make it the tensor of predictions, of shape (B, K), alone": advice(
+    "return the tensor of predictions, of shape (B, K), alone": advice(
         "fit --model.network tests.advice.on_the_command_line.Pairs",
         f"fit --model.network torch.nn.Linear --model.lr 0.01 {ONE_EPOCH}",
     ),
@@ -650,7 +650,7 @@ ADVICE: dict[str, Advice] = {
     "cannot record at most {} updates; use a whole number from 1": advice(
         "fit --recorder.max_rows 0", f"fit --recorder.max_rows 1 {ONE_EPOCH}"
     ),
-    "times the first train loss for divergence; use a number above 1": advice(
+    "as divergence_factor; use a number above 1": advice(
         "fit --divergence_factor 1", f"fit --divergence_factor 2 {ONE_EPOCH}"
     ),
     "because fit has one; give --on_divergence and --divergence_factor": advice(
@@ -663,7 +663,7 @@ ADVICE: dict[str, Advice] = {
         f"fit {ONE_EPOCH}",
         "fit --trainer.max_epochs -1 --trainer.max_steps 3",
     ),
-    "they leave no update to make; leave out the limit": advice(
+    "a limit of them allows no update; leave that limit out": advice(
         "fit --trainer.max_time 00:00:00:00", f"fit {ONE_EPOCH}"
     ),
     "cannot use {} as trainer.{}; give {}": advice(
@@ -708,7 +708,7 @@ ADVICE: dict[str, Advice] = {
         "fit --lr_scheduler ExponentialLR --lr_scheduler.gamma .nan",
         f"fit --lr_scheduler ExponentialLR --lr_scheduler.gamma 0.9 {ONE_EPOCH}",
     ),
-    "batch_size would no longer be the samples of an update; give data.batch_size": advice(
+    "batch_size would no longer be the samples per update; give data.batch_size": advice(
         "fit --trainer.callbacks+=GradientAccumulationScheduler --trainer.callbacks.scheduling '{0: 2}'",
         f"fit --data.batch_size 20 {ONE_EPOCH}",
     ),
@@ -776,7 +776,7 @@ ADVICE: dict[str, Advice] = {
     "it is not a subclass of {}; give the class path of one": advice(
         "fit --data.problem torch.nn.Linear", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
     ),
-    "it is only the base of such classes": advice(
+    "it is an abstract class": advice(
         "fit --data.problem Problem", f"fit --data.problem gd_lightning.Sine {ONE_EPOCH}"
     ),
     "there is no such class; give its name or class path": advice(
@@ -899,7 +899,7 @@ ADVICE: dict[str, Advice] = {
         f"fit --data.batch_size 8 --model.lr 0.01 {ONE_EPOCH}",
         before=f"fit {ONE_EPOCH}",
     ),
-    "start a new run with a smaller model.lr, or see where it leads with --on_divergence continue": advice(
+    "start a new run with a smaller model.lr, or continue it all the same with --on_divergence continue": advice(
         "fit --ckpt_path RUN --trainer.max_epochs 60",
         "fit --model.lr 0.1 --trainer.max_epochs 60",
         before="fit --model.lr 0.5 --trainer.max_epochs 50",

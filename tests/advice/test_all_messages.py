@@ -24,7 +24,7 @@ EXEMPT = {
     "give other options of trainer.logger, or leave it out": "tests/callbacks/test_other_loggers.py",
     "leave it out of trainer.logger, or repair its destination": "needs a server",
     "no directory for compiled code can be written; set NUMBA_CACHE_DIR": "tests/engine/test_compilation_notice.py",
-    "Numba keeps no compiled code of a package that is in an archive; install it": "installs a package",
+    "Numba cannot cache the code of a package in an archive; install it": "installs a package",
     "; install that version": "it is of a later version, which is not there yet: tests/cli/test_damaged_checkpoints.py",
     "without openpyxl; install it": "installs a package",
     "checkpoints do not contain the arrays that a run was trained on; use fit": "tests/experiments/test_single_run.py",

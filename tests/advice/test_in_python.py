@@ -338,7 +338,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: fit(max_epochs=1, profiler="nope")),
         [_alone(lambda: fit(max_epochs=1, profiler="simple"))],
     ),
-    "cannot follow these options, because {} reports: {}; change its options, or leave it out": (
+    "cannot use these options, because {} reports: {}; change its options, or leave it out": (
         _alone(lambda: fit(max_epochs=1, callbacks=EarlyStopping("nope"))),
         [_alone(lambda: fit(max_epochs=1, callbacks=EarlyStopping("train_loss"))), _alone(lambda: fit(max_epochs=1))],
     ),
@@ -388,7 +388,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: explore(LinearProblem(n_features=2))),
         [_alone(lambda: explore(LinearProblem(n_features=1)))],
     ),
-    "of a slider; give at most {}, for example by a larger val_size": (
+    "time a slider is moved; give at most {}, for example by a larger val_size": (
         _alone(lambda: explore(LinearProblem(n_samples=10_100, n_features=1))),
         [_alone(lambda: explore(LinearProblem(n_samples=10_100, n_features=1), val_size=0.1))],
     ),
@@ -444,7 +444,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         [_recorded(lambda: LossPlateau(min_delta=0)), _recorded(lambda: LossPlateau(min_delta=0.5))],
     ),
     "cannot train for {} seconds": (_alone(lambda: TimeBudget(0)), [_recorded(lambda: TimeBudget(60.0))]),
-    "on divergence; use stop or continue": (
+    "as on_divergence; use stop or continue": (
         _alone(lambda: StopOnDivergence("wait")),  # type: ignore[arg-type]
         [_recorded(lambda: StopOnDivergence("stop")), _recorded(lambda: StopOnDivergence("continue"))],
     ),
@@ -642,7 +642,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: _swept(OwnStep())),
         [_alone(lambda: _compared(None))],
     ),
-    "because it watches what only a Trainer measures; use compare": (
+    "because it monitors what only a Trainer measures; use compare": (
         _alone(lambda: _swept(RegressionModule(lr_scheduler=PLATEAU))),
         [_alone(lambda: _compared(None, model={"lr_scheduler": PLATEAU}))],
     ),
@@ -654,7 +654,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _alone(lambda: plan(FourPoints(), network=_huge)),
         [_alone(lambda: plan(FourPoints(), network=nn.Linear))],
     ),
-    "because its weights are those of {} as they are; set standardize to none, or make a new module": (
+    "because its weights are for {} that are not standardised; set standardize to none, or make a new module": (
         lambda make_trainer, _: _fit(
             make_trainer, module=_loaded(), data=RegressionDataModule(FourPoints(), standardize="both")
         ),
@@ -701,7 +701,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         lambda make_trainer, _: _fit(make_trainer, LearningRateFinder()),
         [_alone(lambda: _swept(RegressionModule())), _alone(lambda: _compared(None, lrs="best"))],
     ),
-    "because neither network nor history would return from them; use {}": (
+    "because they would return neither network nor history; use {}": (
         lambda make_trainer, _: _fit(make_trainer, HistoryRecorder(), strategy="ddp_fork", devices=2),
         [lambda make_trainer, _: _fit(make_trainer, devices=1)],
     ),
@@ -738,7 +738,7 @@ ADVICE: dict[str, tuple[Do, list[Do]]] = {
         _data_of(_NO_SUCH_ARGUMENT),
         [_data_of(_NO_SUCH_ARGUMENT, problem=FourPoints())],
     ),
-    "cannot load these weights, because {}; give those of such a model": (
+    "cannot load these weights, because {}; give weights of such a model": (
         _alone(lambda: _network().load_state_dict({"network.weight": torch.ones(1, 3)})),
         [_alone(lambda: _network().load_state_dict(_network().state_dict()))],
     ),

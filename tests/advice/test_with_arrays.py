@@ -70,7 +70,7 @@ def _pair(x: Any = X, y: Any = Y, **names: Any) -> Do:
 
 # Of each message, a part, what brings it about, and what does as it says.
 ADVICE: dict[str, tuple[Do, Do]] = {
-    "of {} rows with y of {}; give a row of each": (_pair(y=[1.0]), _pair()),
+    "of {} rows with y of {}; give both a row for each sample": (_pair(y=[1.0]), _pair()),
     "the features of these arrays have no names; use predict(x)": (
         lambda path: Arrays(X, Y).read_inputs(_csv(path)),
         lambda path: WITH_NAMES.read_inputs(_csv(path)),
@@ -83,7 +83,7 @@ ADVICE: dict[str, tuple[Do, Do]] = {
         lambda _: draw_pair(Frame({"a": ["b", "b"], "y": [1, 2]}, categories="auto")),
         lambda _: draw_pair(Frame({"a": ["b", "c"], "y": [1, 2]}, categories="auto")),
     ),
-    "does not become an Arrow table; give a mapping": (_given(NoFrame()), _given(FRAME)),
+    "cannot be converted to an Arrow table; give a mapping": (_given(NoFrame()), _given(FRAME)),
     "because it is a {}; give a dense tensor": (
         lambda _: numbers_of(_fake(), "x"),
         lambda _: numbers_of(torch.ones(2, 1), "x"),

@@ -27,7 +27,7 @@ ADVICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"early_stopping": True, "average": True},
         {"early_stopping": True, "average": False},
     ),
-    "it watches what only a Trainer measures; use another lr_scheduler": (
+    "it monitors what only a Trainer measures; use another lr_scheduler": (
         {"lr_scheduler": PLATEAU},
         {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}},
     ),

@@ -116,8 +116,8 @@ def test_what_takes_too_long_is_left_out_and_explained_where_it_diverges(make_tr
     make_trainer(callbacks=[recorder, forecast, StopOnDivergence()], max_epochs=20).fit(module, data)
     assert recorder.summary is not None
     assert "lr 0.3 is above 0.12, the limit for batch_size 100" in recorder.summary.reason
-    assert recorder.summary.prediction.startswith("nothing, because that would take about")
-    assert recorder.summary.prediction.endswith("ask plan")
+    assert recorder.summary.prediction.startswith("none, because it would take about")
+    assert recorder.summary.prediction.endswith("consult plan")
     assert "train_loss_predicted" not in recorder.history
 
 

@@ -65,7 +65,7 @@ def test_on_a_line_it_is_the_known_eigenvalue_and_the_known_limit(
     aligned = abs(mean @ steepest) / math.sqrt(mean @ mean)
     assert recorder.history.series("gradient_alignment")[1][0] == pytest.approx(aligned, rel=1e-5)
     assert len(said) == 1
-    assert f"The sharpness is {curvature:.3g}, and {limit:.3g} is what the learning rate allows" in said[0]
+    assert f"The sharpness is {curvature:.3g}, and the learning rate is stable up to {limit:.3g}" in said[0]
 
 
 def test_measuring_changes_nothing_and_a_network_of_ones_own_is_measured(make_trainer: MakeTrainer) -> None:
@@ -107,7 +107,7 @@ def test_the_sharpness_of_an_mlp_rises_to_the_edge_of_stability_and_stays_there(
     losses = history["train_loss"]
     assert losses[-1] < 0.1 * losses[0]
     assert (np.diff(losses[-1000:]) > 0).any()  # it swings, and falls in the long run
-    assert "at the edge of stability: a smaller lr falls without swinging" in said
+    assert "at the edge of stability: a smaller lr does not oscillate" in said
 
 
 def test_the_picture_of_a_run_has_the_sharpness(

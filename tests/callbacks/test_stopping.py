@@ -83,7 +83,7 @@ def test_an_excess_is_over_the_least_squares(make_trainer: MakeTrainer, excess: 
         Outcome.CONVERGED,
         _first(free.series("train_loss")[1] - smallest, bound),
     )
-    assert "above the least squares" in history.reason
+    assert "above the least-squares loss" in history.reason
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 7])

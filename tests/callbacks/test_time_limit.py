@@ -150,11 +150,11 @@ def test_the_command_line_counts_from_its_beginning(
     monkeypatch.setattr(Command, "parse_arguments", parse_slowly)
     monkeypatch.setattr(GradientVariance, "on_train_batch_start", clock.goes_on(1), raising=False)
     monkeypatch.setattr(Pictures, "on_train_batch_start", clock.goes_on(1), raising=False)
-    monkeypatch.delattr(Pictures, "max_chunk_seconds")  # it looks at single updates now
+    monkeypatch.delattr(Pictures, "max_chunk_seconds")  # it needs each update separately now
     limits = ["--trainer.max_time", "00:00:01:40", "--data.batch_size", "100"]
     run = command_line.fit(*limits)
     assert 35 < _updates(run / "history.csv") <= 40
-    assert "the time that max_time gave was used" in command_line.out
+    assert "the time limit max_time was reached" in command_line.out
     assert command_line.err == ""
     # Each run of a comparison has its own time, of which its options take none: they have been parsed.
     assert command_line("compare", *limits, "--seeds", "1", "--vary", "model.lr=0.1,0.05") == 0, command_line.err

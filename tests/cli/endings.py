@@ -235,7 +235,7 @@ def _wrong_end(code: object, out: str, err: str) -> list[str]:
         wrong.append(f"exit code {code}")
     if "Traceback" in out + err:
         wrong.append("prints a traceback")
-    if "fault of this program" in err:
+    if "internal error" in err:
         wrong.append("a fault of the program")
     lines = err.splitlines()
     others = [line for line in lines if not line.startswith("gd_lightning: warning: ")]

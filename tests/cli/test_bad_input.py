@@ -23,7 +23,7 @@ from tests.conftest import CommandLine
 TABLE = "--data.problem Table --data.problem.path"
 
 # Behind this, another library says why, in words of its own that change with its versions.
-NOT_FOLLOWED = "cannot follow these options"
+NOT_FOLLOWED = "cannot use these options"
 BY_THE_TRAINER = "cannot train with these options of the Trainer, because it reports: "
 
 BAD: dict[str, tuple[str, str]] = {
@@ -55,7 +55,7 @@ BAD: dict[str, tuple[str, str]] = {
     "table with a missing column": (f"{TABLE} good.csv --data.problem.targets [z]", "cannot find column 'z'"),
     "table with text": (f"{TABLE} text.csv", "column 'b' of text.csv, because it has 'four' in line 3"),
     "table with nan": (f"{TABLE} nan.csv", "column 'b' of nan.csv, because it has a missing value in line 2"),
-    "table of unknown format": (f"{TABLE} good.xls", "its ending is not one of"),
+    "table of unknown format": (f"{TABLE} good.xls", "its ending is neither one of"),
     "lr 0": ("--model.lr 0", "cannot train with lr 0.0"),
     "lr text": ("--model.lr fast", "cannot use fast as model.lr; give a number"),
     "lr twice": (
@@ -95,12 +95,12 @@ BAD: dict[str, tuple[str, str]] = {
     "targets of shape (N,)": ("--data.problem tests.cli.test_bad_input.FlatTargets", "(5, 1) and y of shape (5,)"),
     "spawned processes": ("--trainer.strategy ddp_spawn --trainer.devices 2", "use --trainer.strategy ddp"),
     "part of the data": ("--trainer.limit_train_batches 0.5", "limit_train_batches 0.5, because an epoch"),
-    "a column of two arrays": (f"{TABLE} replaced.npz", "two of its arrays give the column 'x0'; rename one of them"),
+    "a column of two arrays": (f"{TABLE} replaced.npz", "two of its arrays have the column 'x0'; rename one of them"),
     "one batch an epoch": ("--trainer.limit_train_batches 1", "limit_train_batches 1, because an epoch"),
     "part of the validation": ("--data.val_size 9 --trainer.limit_val_batches .5", "limit_val_batches 0.5, because"),
     "one batch of validation": ("--data.val_size 9 --trainer.limit_val_batches 1", "limit_val_batches 1, because"),
     "overfitting": ("--trainer.overfit_batches 1", "overfit_batches 1, because an epoch"),
-    "no time": ("--trainer.max_time 00:00:00:00", "they leave no update to make"),
+    "no time": ("--trainer.max_time 00:00:00:00", "a limit of them allows no update"),
     "half precision": ("--trainer.precision bf16-true", "cannot train in bf16-true; use one of 32-true"),
     "problem seed below 0": ("--data.problem NoisyLine --data.problem.seed -1", "cannot use the problem seed -1"),
     "problem seed too large": ("--data.problem.seed 99999999999999999999", "problem seed 99999999999999999999"),
@@ -168,7 +168,7 @@ BAD: dict[str, tuple[str, str]] = {
         "cannot use inf as condition_number",
     ),
     "problem null": ("--data.problem null", "cannot use None as data.problem; give the class path of a Problem"),
-    "problem that is incomplete": ("--data.problem Problem", "because it is only the base of such classes"),
+    "problem that is incomplete": ("--data.problem Problem", "because it is an abstract class"),
     "problem that is a number": ("--data.problem 3", "cannot use 3 as data.problem, because there is no such class"),
     "seed true": ("--seed_everything true", "cannot use true as seed_everything"),
     "seed below 0": ("--seed_everything -1", "cannot use -1 as seed_everything"),

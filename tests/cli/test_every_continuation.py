@@ -140,7 +140,7 @@ def _stopped(run: Run, end: str, patch: pytest.MonkeyPatch) -> Run:
         with patch.context() as hurried:
             hurried.setattr(TimeLimit, "_seconds_to_finish", lambda _, trainer: 3600 * (trainer.global_step >= STOP))
             said = run.begin("--trainer.max_time", "00:01:00:00", *limit)
-        assert "the time that max_time gave was used" in said
+        assert "the time limit max_time was reached" in said
         run.fit("--ckpt_path", "last", "--trainer.max_time", "00:02:00:00", *limit)
     elif end == "Ctrl-C":
         with patch.context() as interrupted:

@@ -51,7 +51,7 @@ class Raises(Callback):
 # What is raised, where, the exit code, and what is said of it.
 ENDS = [
     ("error", "__init__", 2, "because Raises reports: in a callback (in _raise of test_library_errors.py, line "),
-    ("error", "on_fit_start", 1, "because of a fault in _raise of test_library_errors.py, line "),
+    ("error", "on_fit_start", 1, "because of an error in _raise of test_library_errors.py, line "),
     ("error", "on_train_epoch_end", 1, ", which is not part of this program (ZeroDivisionError: in a callback); the "),
     *(
         (kind, hook, code, message)
@@ -90,11 +90,11 @@ def test_what_a_callback_of_ones_own_raises(
 OTHERS: dict[str, tuple[Any, str, str, int, str]] = {
     "a library's callback refuses": (
         *(None, "", "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=nothing"),
-        *(2, "cannot follow these options, because EarlyStopping reports: "),
+        *(2, "cannot use these options, because EarlyStopping reports: "),
     ),
     "a callback of this package has a fault": (
         *(LossBelow, "reason_to_end", "--trainer.callbacks+=LossBelow --trainer.callbacks.threshold=1"),
-        *(1, "because of a fault of this program (TypeError: "),
+        *(1, "because of an internal error (TypeError: "),
     ),
     "a library's network cannot take the features": (
         *(None, "", f"--model.network={BORING}"),
@@ -137,7 +137,7 @@ def test_what_others_raise_while_a_run_is_on(
 
 @pytest.mark.parametrize("network", ["Linear", "Conv1d", "Bilinear", "RNN", "Embedding", "MultiheadAttention"])
 def test_a_class_that_refuses_its_arguments_says_which_it_is(network: str) -> None:
-    with pytest.raises(InputError, match=rf"cannot follow these options, because {network} reports: "):
+    with pytest.raises(InputError, match=rf"cannot use these options, because {network} reports: "):
         GivenClasses().construct(getattr(nn, network), -1, "2", nothing=3)
 
 
@@ -160,5 +160,5 @@ def test_what_is_within_a_report_is_told_alone(cause: Exception) -> None:
 
 
 def test_a_report_is_a_refusal() -> None:
-    with pytest.raises(InputError, match="cannot follow these options: Problem with given class_path"), refusals_of():
+    with pytest.raises(InputError, match="cannot use these options: Problem with given class_path"), refusals_of():
         _report(None)

@@ -199,7 +199,7 @@ def test_a_fault_of_the_program_is_one_line_that_says_where_its_traceback_is(
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()
     (file,) = tmp_path.glob(place)
-    assert line.startswith("gd_lightning: cannot continue, because of a fault of this program (TypeError: ")
+    assert line.startswith("gd_lightning: cannot continue, because of an internal error (TypeError: ")
     assert line.endswith((f" is in {file.relative_to(tmp_path)}", f" is in {file}"))
     text = file.read_text()
     assert text.startswith("Traceback")
@@ -216,7 +216,7 @@ def test_a_traceback_that_cannot_be_written_leaves_the_line(
     monkeypatch.setattr(error_messages, "claim_file", full)
     assert command_line("fit") == FAILED
     (line,) = command_line.err.splitlines()
-    assert "fault of this program (TypeError: " in line
+    assert "internal error (TypeError: " in line
     assert line.endswith("its traceback could not be written, because of no space left on device")
 
 

@@ -77,7 +77,7 @@ def _run(tmp_path: Path, *arguments: str) -> int:
         (
             ["count", "--name", "ab", "--times", "99"],
             1,
-            "mine: cannot continue, because of a fault in count of test_own",
+            "mine: cannot continue, because of an error in count of test_own",
         ),
         (["count", "--help"], 0, "usage: python -m mine count"),
     ],

@@ -63,7 +63,7 @@ def test_columns_of_all_kinds_are_trained_on_and_carried_to_new_rows(
     )
     first = command_line.out.splitlines()[0]
     assert first.startswith(f"{N} rows of ")
-    assert "price from size, age, colour (3 categories, against blue), garage (no and yes as 0 and 1)" in first
+    assert "price from size, age, colour (3 categories, reference blue), garage (no and yes as 0 and 1)" in first
     assert "missing values of 'age' are filled with the mean" in first
     summary = json.loads((run / "summary.json").read_text())
     names = ["size", "age", "colour=green", "colour=red", "garage"]

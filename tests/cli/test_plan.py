@@ -48,7 +48,7 @@ def test_the_table_of_system_1(capfd: Capture) -> None:
     advice, _, map_line = out.splitlines()[-3:]
     assert "best for" in out.splitlines()[2]
     assert out.count("loss after 20 epochs") == 4  # three rows, and the advice
-    assert "best lr  by theory, as for lr best: the fastest to the target" in out
+    assert "best lr  by theory, as for lr best: the lr that reaches the target (see epochs) first" in out
     assert map_line == "map  lightning_logs/plan-SteepLine-b1-lr0.1.png"
     assert advice.startswith(
         "lr 0.1 is above 0.06418, the limit for batch_size 1 on these data; use lr 0.00182 (the lowest loss after "
@@ -76,7 +76,7 @@ def test_json_for_programs(capfd: Capture) -> None:
         (
             ["--model.lr", "0.1", "--data.batch_size", "10"],
             "reaches its floor",
-            "use lr 0.0013 (about 240 epochs), batch_size 100 (28 epochs) or let",
+            "use lr 0.0013 (about 240 epochs), batch_size 100 (28 epochs) or an",
         ),
         (["--model.lr", "0.2"], "diverges", "lr 0.2 is above 0.12, the limit for batch_size 100 on these data; use lr"),
         (["--config", str(CONFIGS / "stochastic_diverging.yaml")], "diverges", "is above 0.06418"),

@@ -340,7 +340,7 @@ def test_two_commands_over_one_directory_share_its_runs(tmp_path: Path, command_
     [
         ("full", 1, "cannot continue, because of no space left on device"),
         ("refused", 2, "cannot do so"),
-        ("fault", 1, "because of a fault in on_train_epoch_end of meeting.py"),
+        ("fault", 1, "because of an error in on_train_epoch_end of meeting.py"),
     ],
 )
 def test_what_fails_in_a_worker_ends_the_command_as_in_its_own_process(

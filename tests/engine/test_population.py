@@ -183,7 +183,7 @@ def test_an_interruption_ends_the_threads() -> None:
         (nn.Sequential(nn.Linear(1, 2), nn.Dropout(0.5), nn.Linear(2, 1)), "the network has dropout"),
         (
             nn.Sequential(nn.Linear(1, 2), nn.ReLU(inplace=True), nn.Linear(2, 1)),
-            "its part ReLU changes what it is given",
+            "its part ReLU changes its input in place",
         ),
         (nn.Sequential(nn.ReLU()), "it has no linear layer"),
         (nn.Bilinear(1, 1, 1), "Bilinear is neither linear nor a multilayer perceptron"),

@@ -31,7 +31,7 @@ stands for, and after each it says whether the measured figures agree, with the 
 - *seeds differ by more*: the difference between two values is no larger than seeds explain (paired t test, two-sided,
   5 %), so the claim is neither confirmed nor refuted.
 - *one seed each*: how much a seed changes is not known.
-- *a time, which may be otherwise in the next run*: the figures were measured with a clock, so the verdict can flip from
+- *a time, which may differ in the next run*: the figures were measured with a clock, so the verdict can flip from
   run to run, as where the machine is busy.
 
 `python -m tests.experiments --check` measures again, and lists the verdicts that no longer hold, except those of a

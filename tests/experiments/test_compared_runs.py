@@ -103,7 +103,7 @@ def test_findings_are_computed() -> None:
         "stochastic reached it in 1 of 2 runs.",
         "batch did not reach it.",
         "Lowest final train loss: 2 seeds are too few to tell mini-batch 2 (0.652 ± 0.21) from batch (1); about 4 "
-        "would tell if means and deviations stay as they are.",
+        "would suffice if means and standard deviations stay the same.",
         "batch is the smoothest, stochastic the noisiest: the gradient variance over batches at the start is 0 and "
         "7.875.",
         "stochastic diverged in 1 of 2 runs: the loss grew; use less.",
@@ -122,9 +122,9 @@ def test_what_all_seeds_reach_comes_before_what_one_of_them_does() -> None:
     comparison = Comparison.of(_runs(), target=1.5)
     assert findings(comparison, rows(comparison))[:3] == [
         "Fewest samples to the target of 1.5 (as asked for): 2 seeds are too few to tell mini-batch 2 (16) from batch "
-        "(24); about 4 would tell if means and deviations stay as they are.",  # one step apart, in two runs
-        "Least time to it: 2 seeds are too few to tell batch (3 s) from mini-batch 2 (5 ± 1.4 s); about 5 would tell "
-        "if means and deviations stay as they are.",
+        "(24); about 4 would suffice if means and standard deviations stay the same.",  # one step apart, in two runs
+        "Least time to it: 2 seeds are too few to tell batch (3 s) from mini-batch 2 (5 ± 1.4 s); about 5 would "
+        "suffice if means and standard deviations stay the same.",
         "stochastic reached it in 1 of 2 runs.",
     ]
 

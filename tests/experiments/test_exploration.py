@@ -85,7 +85,7 @@ def test_standardised_features_are_those_that_the_network_sees() -> None:
         (None, {"bias": False}, "without bias"),
         (([1.0, 1.0], [1.0, 2.0]), {}, "all 2 values of the feature are 1"),
         (([1e90, 2e90], [1.0, 2.0]), {"precision": "64-true", "standardize": False}, "beyond float64"),
-        ((np.arange(MOST_SAMPLES + 1.0), np.arange(MOST_SAMPLES + 1.0)), {}, "at every move of a slider"),
+        ((np.arange(MOST_SAMPLES + 1.0), np.arange(MOST_SAMPLES + 1.0)), {}, "each time a slider is moved"),
     ],
 )
 def test_what_is_no_line_is_refused(problem: Any, options: dict[str, Any], message: str) -> None:

@@ -354,7 +354,7 @@ def test_as_many_seeds_as_a_tie_asks_for_tell(runs: int, has_seeds: bool, gap: f
         assert gap == 0.4
         return
     assert said(runs).startswith(f"Lowest final train loss: {runs} seeds are too few to tell lr 0.1 (1 ± 0.1) from")
-    (enough,) = (int(each) for each in re.findall(r"about (\d+) would tell", said(runs)))
+    (enough,) = (int(each) for each in re.findall(r"about (\d+) would suffice", said(runs)))
     assert said(enough).startswith("lr 0.1 had the lowest final train loss")
     assert f"{enough - 1} seeds are too few" in said(enough - 1)
 
@@ -366,7 +366,7 @@ def test_values_that_are_alike_because_they_are_coarse_are_no_sign_of_certainty(
     said = _said({"lr 0.1": early, "lr 0.2": late}, 1.0, None)[0]
     assert said[0] == (
         "Fewest samples to the target of 1 (as asked for): 2 seeds are too few to tell lr 0.1 (12 ± 5.7) from lr 0.2 "
-        "(20 ± 5.7); about 4 would tell if means and deviations stay as they are."
+        "(20 ± 5.7); about 4 would suffice if means and standard deviations stay the same."
     )
 
 

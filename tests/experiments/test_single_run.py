@@ -221,7 +221,7 @@ def test_options_have_one_name() -> None:
         fit(epochs=3, trainer={"max_epochs": 3})
     with pytest.raises(InputError, match="cannot sweep with max_time, because the runs have no Trainer; leave it out"):
         sweep(max_time="00:00:01:00")
-    with pytest.raises(InputError, match="they leave no update to make"):
+    with pytest.raises(InputError, match="a limit of them allows no update"):
         fit(epochs=0)
 
 
@@ -330,7 +330,7 @@ def test_what_a_notebook_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         shown[2].plot()
     assert "<li><em>best lr</em>: by theory" in shown[1]._repr_html_()
-    assert "or if none gets there within the epochs of the run" in shown[1]._repr_html_()
+    assert "or if none does within the epochs of the run" in shown[1]._repr_html_()
     assert "<li><em>largest lr</em>: the largest lr of the grid" in shown[4]._repr_html_()
     axes = Figure().subplots()
     assert shown[0].plot(axes) is axes.get_figure()

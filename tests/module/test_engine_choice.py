@@ -291,12 +291,12 @@ class OwnBatches(RegressionDataModule):
             True,
         ),
         (RegressionModule, {"engine": "autograd"}, [], {}, "it was requested", True),
-        (RegressionModule, {}, [], {"max_epochs": 3}, "300 updates end before compiled ones", True),
+        (RegressionModule, {}, [], {"max_epochs": 3}, "300 updates take less time than loading", True),
         (OwnForward, {}, [], {}, "OwnForward has a forward of its own", True),
         (OwnLoss, {}, [], {}, "OwnLoss has a summed_loss of its own", True),
         (OwnStep, {}, [], {}, "OwnStep has a training_step of its own", False),
-        (RegressionModule, {}, [Watch()], {}, "Watch looks at single updates", False),
-        (RegressionModule, {}, [PrintUpdates()], {}, "PrintUpdates looks at the gradients of single updates", False),
+        (RegressionModule, {}, [Watch()], {}, "Watch needs each update separately", False),
+        (RegressionModule, {}, [PrintUpdates()], {}, "PrintUpdates needs the gradients of each update", False),
         (
             RegressionModule,
             {},
@@ -371,7 +371,7 @@ def test_auto_counts_the_seconds_until_compiled_code_is_there(
     module = RegressionModule(lr=0.001)
     trainer.fit(module, RegressionDataModule(LinearProblem(n_samples=1_000, n_features=features), batch_size="full"))
     assert module.decision.engine == engine
-    assert ("before" in module.decision.reason) == (engine == "autograd")
+    assert ("less time than" in module.decision.reason) == (engine == "autograd")
 
 
 class StopAtOnce(Callback):
@@ -393,7 +393,7 @@ def test_batches_that_a_data_module_changes_are_left_to_lightning(make_trainer: 
             [],
             "NAdam is not one of SGD, Adam, AdamW, RMSprop, Adagrad",
         ),
-        ({}, [PrintUpdates()], "PrintUpdates looks at the gradients"),
+        ({}, [PrintUpdates()], "PrintUpdates needs the gradients"),
     ],
 )
 def test_a_fused_engine_that_cannot_be_is_refused(

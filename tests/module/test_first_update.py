@@ -207,7 +207,7 @@ def test_what_a_network_raises_is_one_line_that_says_whose_it_is(
     options = ["--model.network", f"{__name__}.Failing", "--model.network.call", str(call), "--data.batch_size", "10"]
     assert command_line("fit", *options) == 1
     (line,) = command_line.err.splitlines()
-    assert "fault in forward of test_first_update.py, line " in line
+    assert "error in forward of test_first_update.py, line " in line
     assert "which is not part of this program (LookupError: nothing of that name)" in line
     (file,) = tmp_path.rglob("traceback.txt")
     assert str(file.name) in line

@@ -246,7 +246,7 @@ def test_a_scheduler_does_what_it_does_in_lightnings_own_loop_or_is_refused(
     refused = ""
     if engine == "fused" and interval == "step":
         refused = {
-            "ReduceLROnPlateau": "a scheduler looks at single updates",
+            "ReduceLROnPlateau": "a scheduler needs each update separately",
             **dict.fromkeys(("CyclicLR", "OneCycleLR", "SWALR", "one of one's own"), "more than the learning rate"),
         }.get(name, "")
     case = Case(hidden_sizes=[5], schedule=schedule, val_size=10)

@@ -23,7 +23,7 @@ from tests.conftest import MakeTrainer, without_address
 
 # What Lightning says where a strategy needs what this machine has not.
 NOT_HERE = (MisconfigurationException, ModuleNotFoundError, RuntimeError, TypeError, ValueError)
-FORKED = "spawned or forked, because neither network nor history would return from them; use "
+FORKED = "spawned or forked, because they would return neither network nor history; use "
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def test_what_functions_make_for_the_runs_of_a_comparison_is_checked() -> None:
 )
 @pytest.mark.parametrize("call", [fit, compare])
 def test_a_limit_that_trains_nothing_is_no_interruption(call: Callable[..., object], limit: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="they leave no update to make"):
+    with pytest.raises(InputError, match="a limit of them allows no update"):
         call(trainer=limit, **({} if call is fit else {"seeds": 1, "batch_sizes": ["full"]}))
 
 

@@ -185,7 +185,7 @@ def test_a_sweep(count: int, scale: float) -> None:
     diverged = np.zeros_like(losses)
     diverged[:, 30:] = 1.0
     planes = [Plane(f"momentum {i}, {LONG}", losses, diverged, np.full(len(sizes), 0.1)) for i in range(count)]
-    words = {"start": scale, "quantity": "train loss above the least squares", "title": f"{LONG}\nmean of 3 seeds"}
+    words = {"start": scale, "quantity": "train loss above the least-squares loss", "title": f"{LONG}\nmean of 3 seeds"}
     assert_readable(sweep_map(planes, sizes, lrs, n_samples=100_000, **words))  # type: ignore[arg-type]
     curves = [Curve(f"{LONG} {i}", losses[i], losses[i], losses[i], diverged[i], 0.1) for i in range(count)]
     assert_readable(sweep_curves(curves, lrs, axis="learning rate", **words))  # type: ignore[arg-type]

@@ -129,5 +129,5 @@ def test_what_only_looks_like_a_frame() -> None:
     class Columns:
         columns = ("a", "b")
 
-    with pytest.raises(InputError, match="a Columns does not become an Arrow table; give a mapping of columns"):
+    with pytest.raises(InputError, match="a Columns cannot be converted to an Arrow table; give a mapping of columns"):
         Frame(Columns())

@@ -228,7 +228,7 @@ def test_a_floor_that_falls_with_the_learning_rate_is_passed() -> None:
     lr = 0.5 * predictor.largest_stable_lr(2)
     outcome = predictor.predict(2, lr)
     assert outcome.verdict is Verdict.REACHES_ITS_FLOOR
-    assert advice(predictor, outcome).endswith("or let it fall with an lr_scheduler.")
+    assert advice(predictor, outcome).endswith("or an lr_scheduler that decreases lr.")
     start, variant, ends = predictor.start, Variant(2, len(x)), []
     for falling in (False, True):
         at = start

@@ -80,7 +80,7 @@ def test_only_a_last_epoch_that_was_given_is_spoken_of() -> None:
         (Outcome.CONVERGED, "the train loss is low enough"),
         (Outcome.DIVERGED, "the train loss is nan"),
         (Outcome.INTERRUPTED, "Ctrl-C"),
-        (Outcome.COMPLETED, "the time that max_time gave was used"),
+        (Outcome.COMPLETED, "the time limit max_time was reached"),
     ):
         history.outcome, history.reason = outcome, reason
         assert longer_training(history) == ""

@@ -68,7 +68,7 @@ def test_another_projects_epoch_losses_stand_at_the_ends_of_epochs(tmp_path: Pat
     run = read_run(directory)
     history = run.history
     assert run.name == "lightning_logs/version_0"
-    assert run.source == "train_loss of TensorBoard event files, a mean over each epoch while the weights move"
+    assert run.source == "train_loss of TensorBoard event files, a mean over each epoch while the weights change"
     assert history["update"].tolist() == [5, 10]
     assert history["epoch"].tolist() == [1, 2]
     assert history["samples"].tolist() == [20, 40]

@@ -19,7 +19,7 @@ from gd_lightning.module.trainer_options import check_limits
 _LARGEST_SEED = 2**32 - 1
 # Class names of callbacks that would override batch_size or model.lr, and what they would do.
 _CALLBACKS = {
-    "GradientAccumulationScheduler": "batch_size would no longer be the samples of an update; give data.batch_size",
+    "GradientAccumulationScheduler": "batch_size would no longer be the samples per update; give data.batch_size",
     "BatchSizeFinder": "batch_size is the algorithm, not a matter of memory; give data.batch_size",
     "Timer": "its options cannot be saved in a config; give trainer.max_time",
     "LearningRateFinder": "the learning rate that it finds is far from a good one here; give model.lr",
@@ -182,7 +182,7 @@ def refuse_unknown_variables(stage: str, options: Iterable[str], environment: It
     for name in environment:
         if name.startswith(prefix) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"see {stage} --help for what there is"
+            hint = f"did you mean {close[0]}?" if close else f"see {stage} --help for the options"
             raise InputError(f"there is no option for the environment variable {name}; {hint}")
 
 

@@ -96,5 +96,5 @@ def refuse_to_diverge_again(options: Namespace, run: EarlierRun) -> None:
     if options.on_divergence == "stop" and is_as_before and run.goes_on_in_place and run.divergence:
         raise InputError(
             f"cannot continue {run.name}, because it diverged: {run.divergence}; start a new run with a "
-            "smaller model.lr, or see where it leads with --on_divergence continue"
+            "smaller model.lr, or continue it all the same with --on_divergence continue"
         )

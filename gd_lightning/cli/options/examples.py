@@ -56,7 +56,7 @@ Train every combination of some settings, many runs at once, and map the results
       what a config describes, at several learning rates, with and without a penalty
 """,
     "explore": """\
-Make a page for the browser on which learning rate, batch size, momentum and start of a line are moved. Examples:
+Make a web page on which learning rate, batch size, momentum and start of a line can be changed. Examples:
 
   python -m gd_lightning explore
       the steep line

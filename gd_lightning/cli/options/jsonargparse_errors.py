@@ -189,7 +189,7 @@ def _reason(reports: list[str], expected: str) -> str | None:
     ):
         return f"it is not a subclass of {found[1]}; give the class path of one"
     if "Expected an instantiatable class" in text:
-        return "it is only the base of such classes; give the class path of one that is complete"
+        return "it is an abstract class; give the class path of a subclass"
     if found := re.search(r"Multiple subclasses with name .*: (.*)\.", text):
         return f"there are several of that name; give one of {found[1]}"
     name = re.search(r"Expected a dot import path string: ([A-Za-z_]\w*$)?", text, re.M)

@@ -52,7 +52,7 @@ class Parser(LightningArgumentParser):
         return added
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """Return the examples and the options that matter."""
+        """Return the examples and the most important options."""
         return help_of(self, self.stage) if self.stage else super().format_help(*args, **kwargs)
 
     def full_help(self) -> str:

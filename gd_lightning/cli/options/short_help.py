@@ -1,4 +1,4 @@
-"""What ``--help`` prints: the examples of a subcommand, and the options that matter, on one screen.
+"""What ``--help`` prints: the examples of a subcommand, and the most important options, on one screen.
 
 It is plain text, so that it is printed at once: nothing here imports torch, Lightning or jsonargparse. A test compares
 it with the parsers: each option exists, and has the default that is written here. ``--help-all`` prints what parsers
@@ -35,7 +35,7 @@ class Option(NamedTuple):
 _OWN: dict[str, tuple[Option, ...]] = {
     "plan": (
         Option("json", "", "print JSON for programs instead of a table"),
-        Option("map", "true|false", "draw what becomes of all learning rates", "true"),
+        Option("map", "true|false", "draw a map of the outcomes of all learning rates", "true"),
     ),
     "compare": (
         Option("batch_sizes", "SIZES", "the variants, such as full,16,1"),
@@ -43,9 +43,9 @@ _OWN: dict[str, tuple[Option, ...]] = {
         Option("vary", "OPTION=VALUES", "vary any other option, such as model.momentum=0,0.5,0.9"),
         Option("seeds", "N", "from how many seeds each variant is trained", "3"),
         Option("vary_data", "true|false", "whether a seed changes the data, too", "false"),
-        Option("target", "LOSS", "the train loss whose first crossing is compared"),
+        Option("target", "LOSS", "the train loss that the runs should reach"),
         Option("claims", "MAPPING", "claims to test, each with the order it expects"),
-        Option("directory", "DIR", "where the runs go; finished ones are kept"),
+        Option("directory", "DIR", "the directory of the runs; finished ones are kept"),
         Option("workers", "N", "how many processes train at the same time", "1"),
     ),
     "sweep": (
@@ -55,10 +55,10 @@ _OWN: dict[str, tuple[Option, ...]] = {
         Option("model.weight_decay", "VALUES", "values of the L2 penalty", "0.0"),
         Option("model.l1", "VALUES", "values of the L1 penalty", "0.0"),
         Option("seeds", "N", "from how many seeds each combination is trained", "3"),
-        Option("directory", "DIR", "where the results go; a new directory if it is not given"),
+        Option("directory", "DIR", "the directory of the results; a new one if not given"),
         Option("workers", "N", "how many processes train at the same time", "1"),
     ),
-    "explore": (Option("file", "FILE", "where the page goes; a new file in lightning_logs if not given"),),
+    "explore": (Option("file", "FILE", "the file of the page; a new one in lightning_logs if not given"),),
 }
 _DATA = (
     Option("data.problem", "CLASS", "SteepLine, Parabola, Table, ..., or your own class", "SteepLine"),
@@ -71,7 +71,7 @@ _DATA = (
 _MODEL = (
     Option("model.lr", "RATE", "the learning rate; less for a network below batch_size 32", "0.1"),
     Option("model.momentum", "FACTOR", "momentum of SGD", "0.0"),
-    Option("model.hidden_sizes", "[N,...]", "a multilayer perceptron with these layers; a line without"),
+    Option("model.hidden_sizes", "[N,...]", "a multilayer perceptron with these layers; else linear"),
     Option("model.activation", "NAME", "activation of the hidden layers", "relu"),
     Option("model.loss", "NAME", "the loss that is minimised, such as mae or huber", "mse"),
     Option("model.initialization", "START", "initial weights: auto, zero, xavier, he, ...", "auto"),
@@ -93,14 +93,14 @@ _ANIMATE = Option("animate", "html|gif|mp4", "show the run in motion; html if no
 _FORMATS = Option("formats", "png,svg,pdf", "formats of the picture", "png")
 _CONFIG = (
     Option("config", "FILE", "a YAML file, or a config of the package such as noisy_line"),
-    Option("print_config", "", "print all options with their values, and end"),
+    Option("print_config", "", "print all options with their values, and exit"),
 )
 _TRAINED = {
     "Data and algorithm (options of gd_lightning)": _DATA,
     "Model and optimiser (options of gd_lightning)": _MODEL,
     "Training (the Trainer's options are Lightning's)": _TRAINING,
 }
-_INPUTS = Option("data.predict_inputs", "FILE", "a table with new inputs; the known ones if not given")
+_INPUTS = Option("data.predict_inputs", "FILE", "a table with new inputs; those of the run if not given")
 _OWN_OPTIONS = "Options of this subcommand"
 # What each subcommand shows, group by group.
 SHOWN: dict[str, dict[str, tuple[Option, ...]]] = {
@@ -179,7 +179,7 @@ def help_of_the_program() -> str:
             *names,
             "",
             f"  {typed()} SUBCOMMAND --help",
-            "      examples and the options that matter; --help-all lists all of them",
+            "      examples and the most important options; --help-all lists all of them",
             f"  {typed()} --version",
             "      the version",
             f"  {typed()} --config FILE SUBCOMMAND",

@@ -43,7 +43,7 @@ class CompareOptions:
                 the configured one; best if no learning rate is configured.
             vary: An option and its values, such as model.momentum=0,0.5,0.9 or optimizer=SGD,Adam; repeat --vary for
                 more options. In a config, a mapping from options to lists of values.
-            target: The train loss whose first crossing is compared; null: 1 % above the least-squares loss if it is
+            target: The train loss that the runs should reach; null: 1 % above the least-squares loss if it is
                 known, else the highest final train loss of all runs that do not diverge, in variants that end below
                 every initial loss.
             directory: Directory of the runs and the comparison; null: a directory in lightning_logs. Runs that are

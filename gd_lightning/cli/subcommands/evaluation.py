@@ -56,7 +56,7 @@ def judge(
     print(aligned([[name, number(value)] for name, value in results.items()]))
     loss = results.get("val_loss" if stage == "validate" else "test_loss", 0.0)
     if not math.isfinite(loss) and is_finite(model):
-        warn(f"the loss is {loss}, because a prediction, or the square of an error, is beyond the precision")
+        warn(f"the loss is {loss}, because a prediction, or the square of an error, is too large for the precision")
     if run.directory is not None:
         assert run.checkpoint is not None
         about = {"checkpoint": run.checkpoint.name, "samples": held_out or len(data.train), "held_out": bool(held_out)}
@@ -70,4 +70,4 @@ def _write(directory: Path, stage: str, values: Mapping[str, Any]) -> None:
         with new_file(directory, stage, ".json") as file:
             write_json(file, {"versions": versions(), **values})
     except OSError as error:
-        warn(f"the metrics could not be written into {directory}, because of {(error.strerror or str(error)).lower()}")
+        warn(f"cannot write the metrics into {directory}: {(error.strerror or str(error)).lower()}")

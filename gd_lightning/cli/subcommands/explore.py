@@ -27,7 +27,7 @@ class ExploreOptions:
     """Where the subcommand's own options are found; there is no Trainer."""
 
     def explore(self, file: str | None = None) -> None:
-        """Make a page for the browser on which learning rate, batch size, momentum and start of a line are moved.
+        """Make a web page on which learning rate, batch size, momentum and start of a line can be changed.
 
         Args:
             file: Where the page goes, such as explore.html; null: a new file in lightning_logs.

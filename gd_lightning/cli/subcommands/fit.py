@@ -125,7 +125,7 @@ def fit(
         The outcome of the run; None in processes other than the first.
 
     Raises:
-        InputError: The options leave no update to make.
+        InputError: A limit among the options allows no update.
     """
     recorder, *_ = callbacks_of(trainer, HistoryRecorder)
     refused = False

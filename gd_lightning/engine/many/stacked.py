@@ -46,7 +46,7 @@ def why_not_stacked(network: nn.Module) -> str:
         return reason
     for part in parts_of(network):
         if getattr(part, "inplace", False):
-            return f"its part {type(part).__name__} changes what it is given"
+            return f"its part {type(part).__name__} changes its input in place"
     if not any(type(part) in LINEAR for part in parts_of(network)):
         return "it has no linear layer"
     return why_not_parameters(network)

@@ -19,7 +19,7 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "=": operator.eq,
 }
-TIMED = "a time, which may be otherwise in the next run"
+TIMED = "a time, which may differ in the next run"
 _DOUBTS = {Difference.EXPLAINED: "seeds differ by more", Difference.UNKNOWN: "one seed each"}
 
 

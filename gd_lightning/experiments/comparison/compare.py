@@ -80,7 +80,7 @@ def compare(
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``.
-        target: The train loss whose first crossing is compared; None: see ``Comparison.of``.
+        target: The train loss that the runs should reach; None: see ``Comparison.of``.
         directory: Directory for the report and the runs for TensorBoard; None: no files.
         executor: Trains the runs in parallel, with the same results: a process pool, Dask's ``Client.get_executor()``,
             or another executor of ``concurrent.futures``. None: this process, one run after the other.

@@ -27,7 +27,7 @@ class Comparison:
     Args:
         groups: Groups of runs that differ only in their seed.
         runs: The runs of each group, in the same order.
-        target: The train loss whose first crossing is compared; None without a target.
+        target: The train loss that the runs should reach; None without a target.
         target_reason: The reason for the target, or for its absence, in words; "" if losses or data differ.
     """
 

@@ -94,14 +94,14 @@ class _Ranking:
 
     @property
     def _enough(self) -> str:
-        """How many seeds would tell the leader from the others, as the end of a sentence."""
+        """How many seeds would distinguish the leader from the others, as the end of a sentence."""
         others = [row for row in self.first if row is not self.leader]
         near = [row for row in others if self.leader.difference(row, self.name) is Difference.EXPLAINED]
         needed = max((self.leader.seeds_to_tell(row, self.name) for row in near), default=0)
         if needed > MOST_SEEDS:
             return f"; more than {MOST_SEEDS:,} would be needed"
         is_more = needed > max(row.runs for row in self.first)  # otherwise the difference is one of rounding
-        return f"; about {needed:.0f} would tell if means and deviations stay as they are" if is_more else ""
+        return f"; about {needed:.0f} would suffice if means and standard deviations stay the same" if is_more else ""
 
 
 def _fastest(comparison: Comparison, found: Sequence[Row]) -> list[str]:

@@ -92,7 +92,7 @@ class Report:
 
     @property
     def target(self) -> str:
-        """The train loss whose first crossing is compared, in a sentence; empty where there is none."""
+        """The train loss that the runs should reach, in a sentence; empty where there is none."""
         loss, reason = self.comparison.target, self.comparison.target_reason
         return "" if loss is None else f"Target: a train loss of {loss:.6g}, {reason}."
 

@@ -64,7 +64,7 @@ class CompareTask(Generic[_Member]):
         train: Trains a member, or continues it; returns None if it was interrupted before its end.
         data: Loaded data of the first seed; None if the data differ between variants.
         precision: The ``precision`` of the Trainers.
-        target: The train loss whose first crossing is compared; None: see ``Comparison.of``.
+        target: The train loss that the runs should reach; None: see ``Comparison.of``.
         apart: Seeds that are varied on purpose, and so distinguish groups, by the full names of their options.
         words: Further arguments of the :class:`Report`: columns and claims.
     """

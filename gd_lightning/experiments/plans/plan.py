@@ -263,17 +263,13 @@ class Plan(PlanForm[PredictedOutcome]):
     def explanations(self) -> list[str]:
         """The meaning of the columns, and the conditions of the statements, as lines."""
         return [
-            "best lr  by theory, as for lr best: the fastest to the target that epochs speaks of, or if none gets",
-            "         there within the epochs of the run, that with the lowest train loss at their end",
-            *(
-                ["         (-: each diverges, or to search for it takes more than two seconds)"]
-                if None in self.best
-                else []
-            ),
+            "best lr  by theory, as for lr best: the lr that reaches the target (see epochs) first, or if none does",
+            "         within the epochs of the run, the lr with the lowest train loss at their end",
+            *(["         (-: every lr diverges, or the search takes over two seconds)"] if None in self.best else []),
             f"epochs   until the train loss is {self.predictor.target:.3g} above {self.predictor.reference}",
-            "floor    distance above it at which the noise of the batches, or rounding, keeps the train loss"
+            "floor    distance above that loss at which the noise of the batches, or rounding, keeps the run"
             if self.predictor.schedule is None
-            else "floor    how far above it the run ends; its largest lr must stay below the largest stable one",
+            else "floor    how far above that loss the run ends; its largest lr must stay below the largest stable one",
             *self._notes(),
         ]
 
@@ -285,7 +281,7 @@ class Plan(PlanForm[PredictedOutcome]):
     @property
     def why_no_map(self) -> str:
         """Empty unless the learning rate changes: the map is of constant ones."""
-        return "" if self.predictor.schedule is None else "its learning rate changes, and a map is of constant ones"
+        return "" if self.predictor.schedule is None else "its learning rate changes, and a map is for constant ones"
 
     def plot(self) -> Figure:
         """Draw the map of outcomes with the configured run on it.
@@ -329,7 +325,7 @@ class Plan(PlanForm[PredictedOutcome]):
             where = "minimum with weight decay" if self.predictor.loss.weight_decay else "least-squares solution"
             shown = "; ".join(f"{_shown(by_name)} in {precision}" for precision, by_name in self.digits.items())
             notes = [
-                f"digits   of the {where} that a batch run finds in the end, limited by rounding:",
+                f"digits   correct digits of the {where} at the end of a batch run, limited by rounding:",
                 f"         {shown}",
                 *notes,
             ]

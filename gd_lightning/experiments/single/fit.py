@@ -116,7 +116,7 @@ def _train(
     """Train, or continue from a checkpoint.
 
     Raises:
-        InputError: The directory contains other files, or the options leave no update to make.
+        InputError: The directory contains other files, or a limit allows no update.
     """
     place = None if directory is None else as_directory(directory)
     if place is not None and checkpoint != place / LAST_CHECKPOINT and is_taken(place):

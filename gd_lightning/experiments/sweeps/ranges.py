@@ -28,7 +28,7 @@ def numbers(name: str, given: Given, full: int | None = None) -> list[float]:
     Args:
         name: The option, for messages.
         given: Numbers and ranges, separated by commas: log(first,last,count) has equal ratios, linear(first,last,count)
-            equal distances, and 1,2,4,...,64 continues the pattern of the three numbers before the dots, up to the
+            equal differences, and 1,2,4,...,64 continues the pattern of the three numbers before the dots, up to the
             number after them.
         full: The number that the word full stands for; None if the word is not allowed.
 
@@ -124,7 +124,7 @@ def _range(name: str, part: float | str, full: int | None) -> list[float]:
     if count != round(count) or not 1 <= count <= _MOST:
         raise _unusable(name, part, f"{count:g} is not a number of values", f"give a whole number from 1 to {_MOST:,}")
     if kind == "log" and not (first > 0 and last > 0):
-        raise _unusable(name, part, "a range of equal ratios has no 0 and nothing below", "give linear(...) instead")
+        raise _unusable(name, part, "a range of equal ratios contains only numbers above 0", "give linear(...) instead")
     space = np.geomspace if kind == "log" else np.linspace
     between = space(first, last, int(count))[1:-1].tolist()
     # The printed values are the trained ones, unless the values are too close together for that.
@@ -157,7 +157,7 @@ def _series(name: str, given: Given, begun: Sequence[float], end: Sequence[float
     is_arithmetic = step != 0 and math.isclose(third - second, step, rel_tol=_CLOSE)
     if not (is_geometric or is_arithmetic):
         three = ",".join(f"{value:g}" for value in begun)
-        raise _unusable(name, given, f"{three} have neither equal ratios nor equal distances", "write the numbers out")
+        raise _unusable(name, given, f"{three} have neither equal ratios nor differences", "write the numbers out")
     if last == third:
         return []
     if (third > second) != (last > third):

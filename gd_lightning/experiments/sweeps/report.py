@@ -197,7 +197,7 @@ class SweepReport:
         notes = [
             f"best lr     the lr with the lowest {'mean ' * (seeds > 1)}train loss after {epochs}, which is the column "
             f"train loss{spread}",
-            *(["as good     the range around it that these seeds do not tell from it"] if seeds > 1 else []),
+            *(["as good     the lrs around it with losses that these seeds do not distinguish"] if seeds > 1 else []),
             "largest lr  the largest lr of the grid at which no run diverged",
         ]
         if self.limits:

@@ -170,7 +170,7 @@ def _alone(starts: Sequence[tuple[RegressionModule, int]], task: TrainingTask, m
     optimizer, scheduler = (made, None) if isinstance(made, Optimizer) else (made["optimizer"], made["lr_scheduler"])
     if scheduler is not None and isinstance(scheduler["scheduler"], ReduceLROnPlateau):
         raise InputError(
-            f"cannot sweep with {type(scheduler['scheduler']).__name__}, because it watches what only a Trainer "
+            f"cannot sweep with {type(scheduler['scheduler']).__name__}, because it monitors what only a Trainer "
             "measures; use compare"
         )
     samples = Samples(task.x, task.y)

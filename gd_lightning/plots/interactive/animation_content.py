@@ -220,7 +220,7 @@ class Scene:
             return "Predicted against true, and train loss."
         if self.shows_fits:
             return "Train loss, data and fit." if self.surface is None else "Path, data and fit, and train loss."
-        return "Train loss alone: paths, fits and predictions are shown of linear regressors whose data are at hand."
+        return "Train loss alone: paths, fits and predictions need a linear regressor and its data."
 
     @property
     def line(self) -> Line | None:

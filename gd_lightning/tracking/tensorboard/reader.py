@@ -79,7 +79,7 @@ def read_events(directory: Path, batch_size: Any) -> tuple[History, str]:
     source = f"{tag} of TensorBoard event files"
     if epochs:
         at_ends = all(((point.step + 1) / per_epoch).is_integer() for point in losses["train_loss"])
-        source += ", a mean over each epoch while the weights move" if at_ends else ", of single batches"
+        source += ", a mean over each epoch while the weights change" if at_ends else ", of single batches"
     return history, source
 
 

@@ -91,8 +91,8 @@ class Affine:
         It gives targets in original units where this one gives standardised ones.
 
         Args:
-            scale: Of each output, shape (K,).
-            mean: Of each output, shape (K,).
+            scale: Scale of each output, shape (K,).
+            mean: Mean of each output, shape (K,).
         """
         scale, mean = scale.cpu().double(), mean.cpu().double()
         weight = self.weight.detach().cpu().double() * scale[:, None]
@@ -186,7 +186,7 @@ def folded(blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], centred: bool)
     """Fold features and targets, side by side, into their means and one triangular factor, in two passes.
 
     Args:
-        blocks: As for :func:`least_squares_over`.
+        blocks: See :func:`least_squares_over`.
         centred: Whether the means are taken away before.
 
     Returns:

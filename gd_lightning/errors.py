@@ -16,7 +16,7 @@ def first_line(error: BaseException) -> str:
 
 
 class StartError(InputError):
-    """The loss at a start, or its gradient, is beyond the precision, so that nothing can be said from there.
+    """The loss at a start, or its gradient, is too large for the precision, so no statement is possible.
 
     Args:
         cause: The quantity that overflows; the part of the message after "because".

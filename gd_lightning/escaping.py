@@ -52,7 +52,7 @@ def is_unicode(text: str) -> bool:
 def as_cell(value: object) -> object:
     """Return a value for a cell of a CSV file, so that no spreadsheet program runs it.
 
-    A text that begins as a formula does gets an apostrophe in front, as it would be typed; a number stays a number.
+    Text that begins like a formula gets an apostrophe in front, as in a spreadsheet; a number stays a number.
     Source: https://owasp.org/www-community/attacks/CSV_Injection.
 
     Example:
@@ -65,7 +65,7 @@ def as_cell(value: object) -> object:
 
 
 def from_cell(text: str) -> str:
-    """Return what :func:`as_cell` was given.
+    """Return the value that :func:`as_cell` was given.
 
     Example:
         >>> [from_cell(text) for text in ("'=1+1", "-1.5", "''=1", "'quoted'")]

@@ -42,7 +42,7 @@ class Moments:
         count: N, a scalar tensor or one of shape (K,).
         mean: Shape (K,).
         scaled: Sum of squared deviations in units, shape (K,); exactly 0 for a constant column.
-        unit: Of the deviations, shape (K,): a power of two where squares may be beyond float64, 1 elsewhere.
+        unit: Unit of the deviations, shape (K,): a power of two where squares may be beyond float64, 1 elsewhere.
 
     Example:
         >>> years = torch.tensor([[1900.0], [1910.0], [1920.0], [1930.0]])
@@ -105,7 +105,7 @@ def has_squares(sizes: Tensor) -> Tensor:
 
 
 def unit_of(size: Tensor) -> Tensor:
-    """Return the power of two below sizes of which float64 does not hold the squares; 1 for others.
+    """Return the power of two below sizes whose squares float64 cannot hold; 1 for other sizes.
 
     Args:
         size: The sizes, in float64, of any shape; not negative.
@@ -145,7 +145,7 @@ def svd(matrix: Tensor, full_matrices: bool = False) -> tuple[Tensor, Tensor, Te
 
     Args:
         matrix: Shape (R, C), float64.
-        full_matrices: As for ``torch.linalg.svd``.
+        full_matrices: See ``torch.linalg.svd``.
 
     Returns:
         U, S and Vh, as ``torch.linalg.svd`` returns them; they are shared, and must not be changed.
@@ -170,10 +170,10 @@ def _svd(matrix: Tensor, full_matrices: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def moved_only(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return what moves float64 tensors as a conversion of a module would, and leaves them float64.
+    """Return a function that moves tensors as a conversion of a module does, but keeps float64 tensors float64.
 
     Args:
-        convert: What ``torch.nn.Module.to``, ``.float`` and their like apply to each tensor of a module.
+        convert: The function that ``torch.nn.Module.to``, ``.float`` and similar methods apply to each tensor.
     """
 
     def move(values: Tensor) -> Tensor:

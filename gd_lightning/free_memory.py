@@ -20,7 +20,7 @@ def free_memory(root: Path = Path("/")) -> int:
     nothing is free.
 
     Args:
-        root: Where ``/proc`` and ``/sys`` are; another directory in tests.
+        root: The directory of ``/proc`` and ``/sys``; another one in tests.
     """
     return max(0, min([_of_machine(root), *_of_groups(root), *_of_process(root)]))
 
@@ -37,7 +37,7 @@ def _of_machine(root: Path) -> int:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """Yield what is left within each control group of Linux that this process is in, of version 1 and 2."""
+    """Yield the free memory of each control group of Linux that this process is in, of version 1 and 2."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -110,7 +110,7 @@ def code_of_files(maps: Path) -> Iterator[tuple[int, int]]:
     """Yield the addresses of executable parts of files, but not where this process has changed them in memory.
 
     Args:
-        maps: What Linux tells of a process, ``/proc/self/smaps``.
+        maps: Content of ``/proc/self/smaps`` on Linux.
     """
     try:
         lines = maps.read_text().splitlines()

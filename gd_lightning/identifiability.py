@@ -63,8 +63,8 @@ def without_rounding(factor: Tensor, center: Tensor, eps: float) -> Tensor:
     """Return a design without what rounding can have made of nothing, so that it is of the rank that is meant.
 
     Args:
-        factor: Of the design less its center, divided by the root of N; shape (rows, D).
-        center: What was subtracted from each feature, shape (D,); 0 for nothing.
+        factor: Triangular factor of the centred design, divided by the root of N; shape (rows, D).
+        center: The value subtracted from each feature, shape (D,); 0 if there is none.
         eps: The precision that the features come in.
 
     Returns:

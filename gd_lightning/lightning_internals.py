@@ -61,7 +61,7 @@ def entry_points_read_once(found: MutableMapping[Hashable, Any]) -> Iterator[Non
     """Context in which Trainers look once for callbacks that installed packages add, which takes most of making one.
 
     Args:
-        found: What was found in earlier contexts.
+        found: The callbacks found in earlier contexts.
     """
 
     def read_once(*, group: str) -> Any:
@@ -209,7 +209,7 @@ def give_advice_on_workers() -> None:
 
 
 def options_of_ddp(strategy: Strategy) -> dict[str, Any]:
-    """Return what a strategy hands on to ``DistributedDataParallel``."""
+    """Return the options that a strategy passes to ``DistributedDataParallel``."""
     options: dict[str, Any] = getattr(strategy, "_ddp_kwargs", {})
     return options
 

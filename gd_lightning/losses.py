@@ -30,14 +30,14 @@ class LossForms:
     its curvature by differentiating ``elementwise`` twice, and ``compare`` and ``sweep`` take it like any other.
 
     Args:
-        elementwise: From predictions and targets of one shape, and delta, to the loss of each element, in that shape;
+        elementwise: Returns the loss of each element for predictions and targets of one shape, and delta;
             torch must be able to differentiate it twice.
-        slope: From errors, prediction - target, and delta to the derivative of each element's loss by its prediction,
-            in the shape of the errors.
-        value_and_slope: The same two for one element, from numbers to numbers of the type of the error. Numba compiles
-            it: it may use ``abs``, comparisons and the module ``math``.
+        slope: Returns the derivative of each element's loss by its prediction, for errors, prediction - target, and
+            delta, in the shape of the errors.
+        value_and_slope: Returns the loss and the slope of one element, as numbers of the error's type. It is compiled
+            by Numba, and may use ``abs``, comparisons and the module ``math``.
         is_squared_error: Whether the exact theory of least squares holds for it.
-        curvature: What is to be known about its curvature, as a sentence of a plan; empty where there is nothing.
+        curvature: A sentence of a plan about the curvature of the loss; empty if there is none.
         degree: With errors, and delta, a times as large, the loss is a**degree times as large.
     """
 
@@ -107,7 +107,7 @@ def forms_of(loss: str) -> LossForms:
     """Return the forms of a loss.
 
     Args:
-        loss: Its name.
+        loss: Name of the loss.
 
     Raises:
         InputError: No loss has this name.
@@ -121,8 +121,8 @@ def check_prediction(prediction: object) -> None:
     """Refuse what a network returns instead of its predictions.
 
     Raises:
-        ShapeError: It is not a tensor.
-        InputError: Its numbers are complex, sparse, or none.
+        ShapeError: The prediction is not a tensor.
+        InputError: The numbers of the prediction are complex, sparse, or missing.
     """
     if not isinstance(prediction, Tensor):
         raise ShapeError(
@@ -170,8 +170,8 @@ def summed_loss(prediction: Tensor, target: Tensor, loss: Loss = "mse", huber_de
     Args:
         prediction: Predictions, shape (B, K).
         target: Targets, shape (B, K).
-        loss: Which loss.
-        huber_delta: Where the Huber loss turns from squared to linear, in units of the targets.
+        loss: Name of the loss.
+        huber_delta: Error at which the Huber loss turns from squared to linear, in units of the targets.
 
     Returns:
         A scalar tensor.
@@ -196,8 +196,8 @@ def summed_loss_in_units(
         prediction: Predictions, standardised, shape (B, K).
         target: Targets, standardised, shape (B, K).
         scale: s, what the targets were divided by, shape (K,), float64.
-        loss: Which loss.
-        huber_delta: As for :func:`summed_loss`, in units of the standardised targets.
+        loss: Name of the loss.
+        huber_delta: See :func:`summed_loss`; in units of the standardised targets.
 
     Returns:
         A scalar tensor, float64.

@@ -29,13 +29,13 @@ class WithinFreeMemory(TorchDispatchMode):
     What is made from sizes alone, such as ``torch.empty(3, 4)``, is counted as long as it exists.
 
     Args:
-        purpose: What cannot be done without them, such as ``make the network``.
-        instead: What to use instead.
+        purpose: The action that needs this memory, such as ``make the network``.
+        instead: The alternative that a message suggests.
         copies: How many numbers will be held for each of theirs at least, itself included.
-        others: What the other copies are.
+        others: Description of the other copies.
 
     Raises:
-        InputError: They take more than is free.
+        InputError: The tensors take more memory than is free.
     """
 
     def __init__(self, purpose: str, instead: str, copies: int = 1, others: str = "") -> None:
@@ -76,11 +76,11 @@ def check_fits(nbytes: float, purpose: str, instead: str) -> None:
 
     Args:
         nbytes: How many bytes it takes at least.
-        purpose: What cannot be done without them, such as ``compare 10 runs``.
-        instead: What to give instead.
+        purpose: The action that needs this memory, such as ``compare 10 runs``.
+        instead: The alternative that a message suggests.
 
     Raises:
-        InputError: It takes more than is free.
+        InputError: The purpose takes more memory than is free.
     """
     if nbytes > _SMALL and 0 < (free := free_memory()) < nbytes:
         raise InputError(
@@ -93,8 +93,8 @@ def check_state_fits(optimizer: str, parameters: list[nn.Parameter], make: Calla
     """Refuse an optimiser whose state would take more memory than is free, which it allocates at its first step.
 
     Args:
-        optimizer: Its name.
-        parameters: What it is to train.
+        optimizer: Name of the optimiser.
+        parameters: The parameters to train.
         make: Makes another one like it for other parameters.
 
     Raises:

@@ -23,7 +23,7 @@ class MicroBatches:
         take: Gives the samples from one position to another of the batch, x of shape (n, D) and y of shape (n, K).
         samples: B, or this process's share of it.
         size: The most samples of a part.
-        device: Where the parts are brought; None leaves them where they are made.
+        device: The device to move the parts to; None: they stay on theirs.
 
     Example:
         >>> x = torch.arange(5.0)[:, None]

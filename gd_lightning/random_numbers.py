@@ -34,7 +34,7 @@ def starting_from(seed: int) -> Iterator[None]:
     Where several threads train at once, ``torch.manual_seed`` of one of them is that of all.
 
     Args:
-        seed: As for ``torch.manual_seed``.
+        seed: See ``torch.manual_seed``.
 
     Example:
         >>> from gd_lightning import RegressionModule
@@ -64,7 +64,7 @@ def own_generator(seed: int, devices: Sequence[torch.device] | None = None) -> I
     draws, and the state that is given back, depend on who was first.
 
     Args:
-        seed: As for ``torch.manual_seed``; networks start from it, too.
+        seed: See ``torch.manual_seed``; networks start from it, too.
         devices: GPUs whose generators are given back, too; None: all.
     """
     with _one_at_a_time:
@@ -97,7 +97,7 @@ class DrawnFrom(TorchDispatchMode):
     """Lets this thread draw from generators of its own, with the numbers that torch's would give after ``manual_seed``.
 
     Args:
-        seed: As for ``torch.manual_seed``.
+        seed: See ``torch.manual_seed``.
 
     Example:
         >>> state = torch.get_rng_state()

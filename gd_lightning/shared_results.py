@@ -58,7 +58,7 @@ def shared(key: Hashable | None, compute: Callable[[], _Result]) -> _Result:
 def content_of(*tensors: Tensor) -> Hashable | None:
     """Return a key that tensors have in common only if they are the same to the bit; None of many numbers.
 
-    Where nothing is shared, it is None, too.
+    The key is also None if no results are shared.
 
     Args:
         tensors: The tensors, on the CPU; of others, the key is None.

@@ -17,7 +17,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def name_of(number: int) -> str:
-    """Return what a person calls a signal."""
+    """Return the usual name of a signal."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 

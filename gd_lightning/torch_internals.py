@@ -30,7 +30,7 @@ def has_hooks(attributes: Mapping[str, Any]) -> bool:
     """Whether something is called beside the methods of a module or an optimiser.
 
     Args:
-        attributes: Of the module or optimiser, without those of its parts.
+        attributes: Attributes of the module or optimiser, without those of its parts.
     """
     return any(attributes.get(hooks) for hooks in _HOOKS)
 
@@ -63,7 +63,7 @@ def note_step(optimizer: Optimizer) -> None:
 
 
 def forward_pre_hooks(module: nn.Module) -> list[Callable[..., Any]]:
-    """Return what a module calls at the beginning of a pass, in this order."""
+    """Return the hooks that a module calls at the beginning of a pass, in this order."""
     return list(module._forward_pre_hooks.values())
 
 
@@ -71,7 +71,7 @@ def contents(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     """Return parts, parameters and buffers of a module by their names, which takes less time than to yield them.
 
     Args:
-        attributes: Of the module.
+        attributes: Attributes of the module.
     """
     modules, parameters, buffers = (attributes.get(name, {}) for name in ("_modules", "_parameters", "_buffers"))
     return modules, parameters, buffers  # a traced module has no such attributes of its own
@@ -85,7 +85,7 @@ def store_of_the_run() -> Any:
 def is_short_of_memory(error: BaseException) -> bool:
     """Whether an exception means that there is too little memory.
 
-    Accelerators have a class for it, and so have Python and NumPy. Memory of the CPU, of which torch raises a plain
+    Accelerators, Python and NumPy have an exception class for it. Memory of the CPU, for which torch raises a plain
     ``RuntimeError``, is told by the name of what allocates it.
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

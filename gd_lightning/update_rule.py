@@ -19,7 +19,7 @@ class UpdateRule:
         lr: The learning rate; nan where a statement is about all learning rates.
         momentum: mu, from 0 to below 1.
         nesterov: Whether the momentum is Nesterov's.
-        weight_decay: What is added to the gradient for each unit of a parameter.
+        weight_decay: Factor of a parameter that is added to its gradient.
         l1: The L1 penalty of the weights; biases are free.
 
     Example:

@@ -34,7 +34,7 @@ def add_rows(
 
     Args:
         history: The history, changed in place.
-        path: Names the parameters of a linear regressor; None for others.
+        path: The columns of a linear regressor's parameters; None for other models.
         columns: Known columns, of shape (R,), or the values of one row.
         parameters: Parameters of a linear regressor, shape (R, P).
         gradients: Gradients of the parameters, shape (R, P).
@@ -95,13 +95,13 @@ class ChunkRows:
 
     Args:
         chunk: The chunk that was carried out; its samples and their order are not kept.
-        trace: Its results.
+        trace: The results of the chunk.
         save_at: The request for saved updates.
         positions: Positions of the saved updates that become rows, shape (R,).
         begin: Position of the run before the chunk.
         seconds: Seconds of training after the chunk.
         updates_per_epoch: How many updates an epoch makes in this run.
-        path: Names the parameters of a linear regressor; None for others.
+        path: The columns of a linear regressor's parameters; None for other models.
     """
 
     def __init__(

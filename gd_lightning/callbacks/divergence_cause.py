@@ -34,7 +34,7 @@ class KeptWeights:
     """The weights of a run at its start, and after the last two of some epochs, the newer of which may have diverged.
 
     They are kept after epochs 1, 2, 4, 8 and so on: each ends a chunk, which costs as much as a hundred updates.
-    Where other callbacks end chunks, which may depend on seconds, plays no role, so that a run always says the same.
+    The end of a chunk, which may depend on seconds, has no influence, so that equal runs report the same cause.
     """
 
     def __init__(self) -> None:

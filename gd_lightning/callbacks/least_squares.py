@@ -22,7 +22,7 @@ class SquaredError(NamedTuple):
 
     Args:
         n: N.
-        means: Of features and targets, shape (D + K,); 0 where the function has no intercept.
+        means: Means of features and targets, shape (D + K,); 0 if the function has no intercept.
         triangle: T, shape (rows, D + K).
     """
 

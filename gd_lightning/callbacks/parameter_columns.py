@@ -58,7 +58,7 @@ class LinearPath:
 
     @classmethod
     def of(cls, module: object, loader: object, problem: Problem | None) -> LinearPath | None:
-        """Return the path of a module with a linear network; None for others."""
+        """Return the path of a module with a linear network; None for other modules."""
         if isinstance(module, RegressionModule) and isinstance(module.network, LinearRegressor):
             return cls(module, module.network, loader, problem)
         return None

@@ -31,7 +31,7 @@ def progress_bar(total: float, unit: str, *, delay: float = 0.0, **options: Any)
 
     Args:
         total: How many steps there are; ``inf`` if that is not known.
-        unit: What a step is called, with a space before it.
+        unit: Name of a step, with a space before it.
         delay: Seconds after which the bar appears.
         options: Others of ``tqdm``.
     """
@@ -50,7 +50,7 @@ def waiting(what: str, delay: float = _WAIT) -> Iterator[Callable[[str], None]]:
     """Show on a terminal, after a delay, what is being computed and for how long.
 
     Args:
-        what: What is computed.
+        what: Name of the computation.
         delay: Seconds after which the line appears.
 
     Yields:

@@ -28,7 +28,7 @@ class RecordedPath:
 
     Args:
         trainer: The Trainer, which is about to train.
-        module: What it trains.
+        module: The module that is trained.
     """
 
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
@@ -70,7 +70,7 @@ class RecordedPath:
 
         Args:
             plane: The plane.
-            module: What was trained; it is unchanged afterwards.
+            module: The module that was trained; it is unchanged afterwards.
             samples: The training samples.
         """
         fitting = int(_MOST_WORK / (GRID * GRID * max(1, len(plane.origin))))

@@ -55,7 +55,7 @@ class HistoryRecorder(Callback):
 
     Args:
         every_n_updates: How often an update is recorded; auto: as often as max_rows allows.
-        title: What the run is called in its run card; null: the name of the problem.
+        title: Title of the run in its run card; null: the name of the problem.
         max_rows: How many updates auto records at most; twice as many where the length of the run is not known.
         train_loss_every: How often the train loss is measured within epochs, in updates; each time is a pass over the
             training set. auto: never, and of linear regressors with the loss mse it is computed from the parameters
@@ -187,7 +187,7 @@ class HistoryRecorder(Callback):
         """Load the history of the run that is continued.
 
         Raises:
-            InputError: The weights of its last update were not saved.
+            InputError: The weights of the run's last update were not saved.
         """
         self._resumed = checkpoint.get(_RECORD)
         if trainer.state.fn == "fit" and self._resumed is not None and self._resumed.get("averaged"):

@@ -46,7 +46,7 @@ def averages_before(trainer: Trainer, reader: Callback) -> None:
 def may_replace_weights(trainer: Trainer, behind: Callback | None = None) -> list[Callback]:
     """Return the callbacks with hooks after the last update of an epoch or run, in which they may change weights.
 
-    Callbacks of this package are not among them.
+    Callbacks of this package are never returned.
 
     Args:
         trainer: The Trainer with the callbacks.

@@ -37,7 +37,7 @@ class RunReport:
         trainer: The Trainer, which is about to train.
         module: The module that it trains.
         variant: B and N; None if unknown.
-        path: Records a linear regressor; None for others.
+        path: The recorder of a linear regressor's parameters; None for other models.
         directory: The directory of the run; None if it has none.
         title: Title of the run; None: the name of its problem.
         varied: The options in which it differs from those that it is compared with.

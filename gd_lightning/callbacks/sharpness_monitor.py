@@ -181,10 +181,10 @@ def network_loss(network: nn.Module, summed_loss: SummedLoss, samples: Samples, 
     """Return the train loss as a function of the parameters of a network, on the processor.
 
     Args:
-        network: What predicts.
+        network: The module that predicts.
         summed_loss: The loss, summed over samples and outputs.
         samples: The training samples.
-        most_numbers: The most samples times parameters; of more samples, some are drawn evenly.
+        most_numbers: Maximum of samples times parameters; above, a subset of the samples is used.
     """
     parameters = sum(parameter.numel() for parameter in network.parameters())
     taken = _thinned(samples, most_numbers, parameters)

@@ -25,8 +25,8 @@ class StopOnDivergence(Callback):
     measurement of the train loss, which decides.
 
     The ``LastCheckpoint`` of a run keeps the weights that it had before. The
-    :class:`~gd_lightning.HistoryRecorder` must come before it; it says in the history, and by the exit code of the
-    command line, that the run diverged, with and without the stop.
+    :class:`~gd_lightning.HistoryRecorder` must come before it. History and exit code of the command line tell that the
+    run diverged, whether it was stopped or continued.
 
     Args:
         on_divergence: stop, or continue to the limits of the run.

@@ -73,8 +73,8 @@ class StopOnSignal(Callback):
         """End the run if any process got a signal, after the other callbacks have seen the end of the update.
 
         Raises:
-            KeyboardInterrupt: It was Ctrl-C.
-            EndedBySignal: It was another signal.
+            KeyboardInterrupt: The signal was that of Ctrl-C.
+            EndedBySignal: The signal was another one.
         """
         received = self._received
         if trainer.world_size > 1:
@@ -94,8 +94,8 @@ class StopOnSignal(Callback):
         """Restore the signal handlers, and end the process if a signal arrived while the run was being finished.
 
         Raises:
-            KeyboardInterrupt: It was Ctrl-C.
-            EndedBySignal: It was another signal.
+            KeyboardInterrupt: The signal was that of Ctrl-C.
+            EndedBySignal: The signal was another one.
         """
         self._give_back()
         if self._received:

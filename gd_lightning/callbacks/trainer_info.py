@@ -62,7 +62,7 @@ def batches_for_measuring(
 
     Args:
         loader: The loader.
-        device: Where the samples are brought.
+        device: The device to move the samples to.
         at_once: Number of samples per batch, if the loader does not define one.
 
     Returns:
@@ -105,7 +105,7 @@ def measured_loss_of(module: LightningModule) -> Callable[[Tensor, Tensor], Tens
     """Return the summed loss function for reports, in float64 if its formula is known; without gradients.
 
     Raises:
-        InputError: As for :func:`loss_of`.
+        InputError: See :func:`loss_of`.
     """
     if isinstance(module, RegressionModule):
         return module.measured_loss

@@ -39,7 +39,7 @@ class UpdateRows:
     Args:
         trainer: The Trainer, which is about to train.
         history: The history, changed in place.
-        path: Names the parameters of a linear regressor; None for others.
+        path: The columns of a linear regressor's parameters; None for other models.
         variant: B and N; None if the loader does not define them.
         limit: Decides which updates are recorded.
         watch: Counts the seconds of training.
@@ -145,7 +145,7 @@ class UpdateRows:
         Args:
             trainer: The Trainer after the chunk, or after the exception that ended it.
             chunk: The chunk that was carried out.
-            trace: Its results.
+            trace: The results of the chunk.
             at_ends: Measurements at the ends of epochs within it.
         """
         self._watch.leave_out(min(trace.seconds, self._watch.seconds - self._begin.seconds))

@@ -86,7 +86,7 @@ def _load() -> _Execute:
 def _load_to_stay() -> _Execute:
     """Import them, and leave the imported objects out of all later garbage collections.
 
-    That takes a third of the seconds of a short command: while they are imported, later, and at the end.
+    Collecting them takes a third of the time of a short command: while they are imported, later, and at its end.
     """
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, _NEVER)

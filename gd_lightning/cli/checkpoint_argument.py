@@ -28,8 +28,8 @@ class EarlierRun:
     """A run to evaluate, to predict with or to continue.
 
     Args:
-        checkpoint: Its checkpoint file; None for a run that was ended before it wrote one.
-        directory: Its directory; None for a checkpoint outside the directory of a run.
+        checkpoint: The checkpoint file of the run; None if it was ended before it wrote one.
+        directory: The directory of the run; None for a checkpoint outside the directory of a run.
         settings: The options of the run, as far as they are known.
         data: The state of its data module, if in its checkpoint: the names of columns, and a fingerprint.
         epochs: The number of completed epochs, if it is read from the checkpoint; else 0.

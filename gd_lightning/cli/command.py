@@ -298,7 +298,7 @@ class Command(OpenCLI):
             arguments: Its options, in the form of arguments of ``fit``.
 
         Raises:
-            InputError: One of them cannot be used, or data, model and Trainer cannot be made with them.
+            InputError: An option cannot be used, or data, model and Trainer cannot be made with them.
         """
         tried = self._member(parse_options(self.options.parser, ["fit", *arguments]), None)
         with precision_of_run(tried.options.values.trainer.precision):

@@ -55,7 +55,7 @@ def where_it_failed(error: OSError) -> str:
 
 
 def way_out(error: OSError) -> str:
-    """Return what is kept after a file could not be written, and what to do."""
+    """Return a sentence on what is kept after a file could not be written, and what to do."""
     kept = "what was finished before is kept"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{kept}: free disk space, then repeat the command; continue a run with --ckpt_path and its directory"

@@ -60,7 +60,7 @@ def execute(args: list[str], begun: float, program: Program) -> int:
 
 
 def _say(message: str, code: int, speaks: bool = True, is_consequence: bool = False) -> int:
-    """Say why a run ended, unless another process of it has; returns the exit code.
+    """Print why a run ended, in one of its processes only; returns the exit code.
 
     Args:
         message: Why it ended.

@@ -1,6 +1,6 @@
 """Filters of warnings of frameworks that a user of the command line can do nothing about.
 
-They act only while the command line is in :func:`quiet`, never at import or in use from Python.
+The filters act only while the command line is in :func:`quiet`, never at import or in use from Python.
 """
 
 from __future__ import annotations

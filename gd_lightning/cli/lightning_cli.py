@@ -1,6 +1,6 @@
 """Uses of undocumented parts of ``LightningCLI``, in one place.
 
-``tests/cli/test_lightning_cli.py`` fails if a release has changed them. Those of the rest of Lightning are in
+``tests/cli/test_lightning_cli.py`` fails if a release has changed them. The names of the rest of Lightning are in
 ``gd_lightning/lightning_internals.py``, which does not import jsonargparse.
 """
 

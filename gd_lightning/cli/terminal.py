@@ -141,7 +141,7 @@ def any_terminal() -> Iterator[None]:
 
 
 def say(sentence: str) -> None:
-    """Say what was chosen, in one line beside the results."""
+    """Print a sentence in one line on standard error."""
     print(f"{speaker()}: {in_one_line(sentence)}", file=sys.stderr)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Deferred(ModuleType):
-    """Stands for a module, and imports it once something else of it is asked for than what is here."""
+    """Placeholder of a module, which is imported when one of its attributes is used for the first time."""
 
     def __getattr__(self, name: str) -> Any:
         # Attributes that the import system and `inspect` look for in any module.

@@ -163,7 +163,7 @@ class BatchLoader(DataLoader[Pair]):
             state: The result of :meth:`state_dict`.
 
         Raises:
-            InputError: Their number is not a multiple of the batch size, or exceeds an epoch.
+            InputError: The number of samples is not a multiple of the batch size, or exceeds an epoch.
         """
         samples = state.get("samples")
         if type(samples) is not int or not 0 <= samples <= self.variant.samples_per_epoch:

@@ -61,8 +61,8 @@ class RegressionDataModule(ProblemDataModule):
         micro_batch_size: The most samples that are on the device at once; never changes the mathematics. Null: large
             batches are split where that makes them faster.
         predict_inputs: A table with the columns of the features, for predict; null: the problem's own inputs.
-        targets: Of a data frame, the columns to predict; None: the last one.
-        features: Of a data frame, the columns to predict from; None: all others.
+        targets: The columns of a data frame to predict; None: the last one.
+        features: The columns of a data frame to predict from; None: all others.
 
     Raises:
         InputError: The order is unknown, or a seed or a size is out of range; checks that need the data are made in
@@ -294,7 +294,7 @@ def _problem_from(saved: dict[str, Any]) -> Problem:
     """Return the problem of a checkpoint.
 
     Raises:
-        InputError: Its class has not been imported, or does not accept the saved arguments.
+        InputError: The problem's class has not been imported, or does not accept the saved arguments.
     """
     cls = problem_class(saved["class_path"])
     if cls.holds_data:

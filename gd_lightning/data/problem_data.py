@@ -31,10 +31,10 @@ class ProblemDataModule(LightningDataModule):
     Args:
         problem: The problem that generates or reads the data.
         predict_inputs: A table with other inputs to predict at, if there is one.
-        val_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
-        test_size: As :class:`~gd_lightning.RegressionDataModule` takes it.
+        val_size: See :class:`~gd_lightning.RegressionDataModule`.
+        test_size: See :class:`~gd_lightning.RegressionDataModule`.
         seed: Seed of the split.
-        standardize: As :class:`~gd_lightning.RegressionDataModule` takes it.
+        standardize: See :class:`~gd_lightning.RegressionDataModule`.
     """
 
     max_loaded_bytes: int | None = None

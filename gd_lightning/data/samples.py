@@ -291,8 +291,8 @@ def split_samples(
     Args:
         problem: The problem, which may prescribe the validation samples.
         samples: All samples.
-        val_size: For validation: a fraction below 1, or a number of samples; None: as the problem prescribes.
-        test_size: For test: a fraction below 1, or a number of samples.
+        val_size: Samples for validation: a fraction below 1, or a number; None: as the problem prescribes.
+        test_size: Samples for test: a fraction below 1, or a number.
         seed: Seed of a random split.
 
     Raises:
@@ -319,8 +319,8 @@ def split_rows(n: int, val_size: float, test_size: float, seed: int) -> tuple[Te
 
     Args:
         n: Number of samples.
-        val_size: For validation: a fraction below 1, or a number of samples.
-        test_size: For test: a fraction below 1, or a number of samples.
+        val_size: Samples for validation: a fraction below 1, or a number.
+        test_size: Samples for test: a fraction below 1, or a number.
         seed: Seed of the choice.
 
     Returns:

@@ -168,7 +168,7 @@ class _Left:
         return ends.is_over(self._measured[-1][0], self.losses[-1].item())
 
     def measures(self) -> NDArray[np.float64]:
-        """Return what was measured at the ends of epochs, shape (epochs, measures)."""
+        """Return the measurements at the ends of epochs, shape (epochs, measures)."""
         return np.array(self._measured, dtype=np.float64).reshape(len(self._measured), -1 if self._measured else 0)
 
     def sums(self) -> NDArray[np.float64]:

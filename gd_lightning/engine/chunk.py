@@ -155,9 +155,9 @@ _LAST_ALONE, _NO_CHECK = SaveAt(start=sys.maxsize), DivergenceCheck()
 class ChunkRequest:
     """The requests of a callback for the coming chunk of updates.
 
-    A callback that has a method ``chunk_request(trainer)`` is asked for one when all have had their
-    ``on_train_batch_start``. Of a callback with a hook of epochs and no such method, or an older one, a chunk does not
-    reach beyond the present epoch.
+    The method ``chunk_request(trainer)`` of a callback, which returns one, is called after the ``on_train_batch_start``
+    of all callbacks. If a callback has a hook of epochs and no such method, or one of an older class, a chunk ends
+    with the current epoch at the latest.
 
     Args:
         save_at: Which updates to save.
@@ -190,12 +190,12 @@ class Chunk:
             None: the stored order. That of several epochs is there until the next chunk is made.
         variant: B, N, and whether a short last batch is dropped.
         first: The first update, counted from the beginning of the epoch, from 0.
-        stop: One past the last update, counted in the same way.
+        stop: One past the last update, counted from the same update.
         lrs: Learning rate of each update, shape (stop - first,); None: the one that the optimiser has.
         save_at: Which updates are saved; by default the last one, and with several epochs the last of each.
         check: When the chunk ends early; by default never.
         per_epoch: How many updates an epoch has; None: as many as the variant says.
-        ends: What is measured at the ends of epochs; None: nothing.
+        ends: The measurements at the ends of epochs; None: there are none.
 
     Example:
         >>> import torch
@@ -340,7 +340,7 @@ class Trace:
         suspected: Whether a saved batch loss is beyond the bound, since the last check that found none.
         saved: R, the number of saved updates; None: taken from the record, which is then in memory.
         last_loss: Batch loss of the last saved update, a scalar; None: taken from the record.
-        measured: What was measured at the ends of epochs within it, shape (epochs, measures).
+        measured: Measurements at the ends of epochs within the chunk, shape (epochs, measures).
         seconds: Seconds that these measurements took.
         sums: Sums of errors of the samples of validation at the ends of epochs within it, shape (epochs, 3 + K).
     """
@@ -421,7 +421,7 @@ class Engine(ABC):
 
         Args:
             chunk: A whole epoch.
-            measures: How many numbers are measured at the ends of epochs, the train loss first.
+            measures: Number of quantities measured at the end of each epoch; the first is the train loss.
             held_out: The samples of validation.
         """
         return True

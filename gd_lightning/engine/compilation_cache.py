@@ -88,6 +88,6 @@ def is_kept(dispatcher: Any) -> bool:
     """Whether the code of a compiled function is kept on disk.
 
     Args:
-        dispatcher: What a decorator of ``compiling.py`` has made of the function.
+        dispatcher: The result of a decorator of ``compiling.py`` for the function.
     """
     return isinstance(dispatcher._cache, CodeCache) and dispatcher._cache._enabled

@@ -50,7 +50,7 @@ def announcing_compilation(say: Callable[[str], object], engine: str = "fused") 
 
     Args:
         say: Called with the line, before the compilation.
-        engine: What carries out the updates; only fused compiles them.
+        engine: Name of the engine; only fused compiles updates.
     """
     if engine != "fused":
         yield

@@ -108,11 +108,11 @@ class Signature:
 
 
 class CompiledApart:
-    """A function that others call by its address.
+    """A compiled function that other compiled functions call by its address.
 
     Args:
         function: Raises nothing.
-        signature: Of its arguments.
+        signature: The signature, that is, the types of result and arguments.
         compiler: Compiles it.
     """
 

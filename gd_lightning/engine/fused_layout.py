@@ -20,10 +20,10 @@ class Layout(NamedTuple):
 
     Args:
         layers: See the kernels, shape (L, 7).
-        shapes: Of the activations, the slope or alpha.
-        places: Where the numbers lie in torch, shape (P,).
+        shapes: The slope or alpha of each activation.
+        places: Positions of the numbers in torch's parameters, shape (P,).
         units: U, all inputs of layers and the outputs of the last one.
-        saved_places: As ``places``; empty where they are 0, 1, 2 and so on.
+        saved_places: The same as ``places``; empty if they are 0, 1, 2 and so on.
     """
 
     layers: NDArray[np.int64]

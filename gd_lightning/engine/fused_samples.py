@@ -41,8 +41,8 @@ class SampleArrays:
         """Return the samples of a chunk as arrays that the compiled code, which checks nothing, can read.
 
         Raises:
-            ShapeError: They do not fit the network.
-            InputError: They have another precision, or the rows are not an order of them.
+            ShapeError: The samples do not fit the network.
+            InputError: The samples have another precision, or the rows are not an order of them.
         """
         x, y, rows, samples = chunk.x, chunk.y, chunk.rows, chunk.variant.train_samples
         widths = int(self._layout.layers[0, 0]), int(self._layout.layers[-1, 1])

@@ -79,7 +79,7 @@ def keep_state(
 
     Args:
         optimizer: The optimiser.
-        parameters: Its parameters.
+        parameters: Parameters of the optimiser.
         found: The first and second buffers of the parameters; none of those that it does not have.
         steps: How many steps were made.
     """

@@ -25,7 +25,7 @@ class EngineInUnits(WrappedEngine):
 
     Args:
         engine: Carries out the updates, on targets that are all divided by the same number.
-        scale: That number.
+        scale: The number by which targets are divided.
         degree: With errors a times as large, the loss is a**degree times as large.
     """
 

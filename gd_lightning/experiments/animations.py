@@ -27,12 +27,12 @@ _PREDICTED = 200  # number of samples with several features whose predictions ar
 def animated(
     title: str, runs: Sequence[tuple[str, History]], data: Shown | None, least_squares: float | None
 ) -> Animation:
-    """Return runs in motion, the first eight of more.
+    """Return an animation of runs, of the first eight if there are more.
 
     Args:
-        title: What is shown.
-        runs: What each is called, and its history.
-        data: What linear regressors are fitted to; None where the models are none.
+        title: The title.
+        runs: The name and the history of each run.
+        data: The data of linear regressors; None for other models.
         least_squares: The smallest train loss that can be reached, if known.
 
     Raises:
@@ -56,7 +56,7 @@ def animated_run(title: str, history: History, summary: RunSummary, read_data: C
         read_data: Returns what a linear regressor is fitted to; called where parameters are recorded.
 
     Raises:
-        InputError: It has no train loss against samples.
+        InputError: The history has no train loss against samples.
     """
     label = summary.variant or "run"
     settings = [] if summary.batch_size is None else [f"batch_size {summary.batch_size}"]
@@ -67,7 +67,7 @@ def animated_run(title: str, history: History, summary: RunSummary, read_data: C
 
 
 def shown_data(data: RegressionDataModule, module: LightningModule) -> Shown | None:
-    """Return what a linear regressor with one target is fitted to; None where the model is none.
+    """Return the data of a linear regressor with one target; None for another model.
 
     Args:
         data: The data of a run.

@@ -39,7 +39,7 @@ class TriedRate:
         return f"the lowest train loss in a trial of {self.updates:,} updates, and below the local limit at the start"
 
     def sentence(self, batch_size: int) -> str:
-        """Return what it is best for, in a sentence that names the batch size."""
+        """Return a sentence on the purpose of this learning rate, with the batch size."""
         return f"The best lr for batch_size {batch_size} is {self.lr:g} by trial: {self.purpose}."
 
 

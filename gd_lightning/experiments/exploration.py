@@ -39,7 +39,7 @@ class Exploration:
     """A page that trains a line in the browser; a notebook shows it.
 
     Args:
-        title: What it is about.
+        title: The title of the page.
         content: The data, the first settings and the orders of samples, as plain values.
     """
 
@@ -60,7 +60,7 @@ class Exploration:
             The path.
 
         Raises:
-            InputError: It is the path of a directory, or none.
+            InputError: The path is that of a directory, or is invalid.
         """
         file = as_path(path)
         if file.is_dir():
@@ -91,7 +91,7 @@ def explore(
     and the noise floor. All of it is computed in the page, in float64, with the updates that ``fit`` makes.
 
     Args:
-        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line. It has
+        problem: A problem, or data, as for :func:`~gd_lightning.as_problem`; None: the steep line. There is
             one feature and one target.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
@@ -103,7 +103,7 @@ def explore(
         The :class:`~gd_lightning.Exploration`, which a notebook shows, and ``save("page.html")`` writes.
 
     Raises:
-        InputError: These options do not train a line.
+        InputError: The options do not train a line over one feature.
 
     Example:
         >>> explore(batch_size=10, lr=0.05)

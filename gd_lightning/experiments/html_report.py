@@ -18,9 +18,9 @@ def as_html(title: str, cells: Sequence[Sequence[str]], sentences: Iterable[str]
     Args:
         title: Title of the report.
         cells: The lines of its table, the header first.
-        sentences: Its sentences, each shown as a list item. As in a text, a line that begins with a space continues the
-            one before, and two spaces separate a term from its explanation.
-        figure: Its picture.
+        sentences: Sentences of the report, each shown as a list item. As in a text, a line that begins with a space
+            continues the one before, and two spaces separate a term from its explanation.
+        figure: Picture of the report.
 
     Example:
         >>> as_html("a < b", [["", "loss"], ["batch", "0.5"]], ["It converged."]).splitlines()[:2]

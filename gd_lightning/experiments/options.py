@@ -99,7 +99,7 @@ def check_name(section: str, option: object) -> None:
     """Refuse an option that a section does not have.
 
     Raises:
-        InputError: It has none of this name.
+        InputError: The section has no option of this name.
     """
     if option not in _names()[section]:
         raise _unknown(option, _names()[section])
@@ -122,7 +122,7 @@ def taken_problem(given: ProblemLike | None, data: dict[str, Any]) -> Problem:
     """Return the problem for data of any kind; the steep line for None.
 
     Args:
-        given: As for :func:`~gd_lightning.as_problem`.
+        given: See :func:`~gd_lightning.as_problem`.
         data: Options of the data; those of columns, such as ``targets``, are removed from it.
     """
     chosen = {name: data.pop(name) for name in _COLUMNS if name in data}
@@ -153,7 +153,7 @@ def untrained_run(
     """Yield module, data module and number of epochs of a run that is only described; new tensors have its precision.
 
     Args:
-        problem: As for :func:`~gd_lightning.as_problem`; None: the steep line.
+        problem: See :func:`~gd_lightning.as_problem`; None: the steep line.
         given: The options of each section, from :func:`sections`.
     """
     data = RegressionDataModule(taken_problem(problem, given["data"]), **given["data"])

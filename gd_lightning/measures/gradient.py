@@ -53,10 +53,10 @@ def gradient_variance_over(
     https://doi.org/10.1145/359146.359153.
 
     Args:
-        batches: As for :func:`gradient_norm_over`.
-        predict: As for :func:`gradient_norm_over`.
-        summed_loss: As for :func:`gradient_norm_over`.
-        parameters: As for :func:`gradient_norm_over`.
+        batches: See :func:`gradient_norm_over`.
+        predict: See :func:`gradient_norm_over`.
+        summed_loss: See :func:`gradient_norm_over`.
+        parameters: See :func:`gradient_norm_over`.
 
     Returns:
         The variance; 0 for a single batch, nan without batches.

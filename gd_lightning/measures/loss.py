@@ -20,7 +20,7 @@ def unchanged(module: nn.Module, device: torch.device) -> Iterator[None]:
 
     Args:
         module: The module.
-        device: Its device, whose random generator is restored, too.
+        device: The module's device, whose random generator is restored, too.
     """
     # Duplicates are not left out: that would hash each part, which takes long if the parts are metrics.
     trained = [part for _, part in module.named_modules(remove_duplicate=False) if part.training]

@@ -32,7 +32,7 @@ def from_seed(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Make a network in float32 from a seed; torch's generator and default dtype are not changed.
 
     Raises:
-        InputError: It needs more memory than is free.
+        InputError: The network needs more memory than is free.
     """
     dtype = torch.get_default_dtype()
     if dtype is not torch.float32:  # the default dtype is that of all threads

@@ -23,14 +23,14 @@ _WORDS: tuple[Standardized, ...] = ("features", "targets", "both", "none")
 
 
 def standardized_by(option: object, default: Standardized = "none") -> Standardized:
-    """Return what the option ``standardize`` asks for.
+    """Return the option ``standardize`` as one of its words.
 
     Args:
         option: A word; true for both, false for none, None for the default.
-        default: What is standardised where nothing is said.
+        default: The value if the option is not given.
 
     Raises:
-        InputError: It is something else.
+        InputError: The option has another value.
 
     Example:
         >>> standardized_by(True), standardized_by("targets"), standardized_by(None)
@@ -47,7 +47,7 @@ def standardized_by(option: object, default: Standardized = "none") -> Standardi
 
 
 def standardized_before(option: object) -> object:
-    """Return what the option meant in runs of earlier versions, where it was true or false and spoke of features."""
+    """Return the value for runs of earlier versions, in which true or false referred to features."""
     return option if not isinstance(option, bool) else "features" if option else "none"
 
 
@@ -65,7 +65,7 @@ class Standardize(nn.Module):
         scale: Divisor of each feature, shape (D,), float64.
 
     Raises:
-        InputError: They are not tensors with one number per feature.
+        InputError: Mean and scale are not tensors with one number per feature.
 
     Example:
         >>> layer = Standardize(torch.tensor([1.7e9], dtype=torch.float64), torch.ones(1, dtype=torch.float64)).float()

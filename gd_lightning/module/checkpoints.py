@@ -141,7 +141,7 @@ def check_optimizers(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
     """Check the states of optimisers and schedulers before they are loaded into the existing ones.
 
     Raises:
-        InputError: Their number differs from the run's, or the structure of a state does.
+        InputError: The number of states differs from the run's, or the structure of a state does.
     """
     path, schedulers = checkpoint_path(trainer), [config.scheduler for config in trainer.lr_scheduler_configs]
     averages = callbacks_of(trainer, StochasticWeightAveraging)

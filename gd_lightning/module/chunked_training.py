@@ -44,7 +44,7 @@ class Chunks:
         y: Targets, shape (N, K).
         numbers: P, the number of parameters.
         plain: A module class whose hooks do not need single epochs.
-        taken: From features and targets as they are to those that the engine takes.
+        taken: Converts features and targets to those that the engine takes.
         one_by_one: Whether each chunk is a single update.
     """
 

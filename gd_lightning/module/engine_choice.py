@@ -93,7 +93,7 @@ def decide(
     Args:
         trainer: The Trainer, which is about to train.
         module: The module that it trains.
-        plain: The module class whose training step the engines implement; overrides of a subclass rule them out.
+        plain: The class whose training step the engines implement; a subclass that overrides it has no engine.
         fewest_updates: Number of updates of a small network from which on ``auto`` uses the fused engine; an update of
             a larger one counts for several. 0: whenever it can be used.
         before: The previous decision; None at the start of the run.

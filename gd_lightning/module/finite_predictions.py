@@ -21,7 +21,7 @@ def refuse_overflow(
 ) -> None:
     """Refuse predictions of finite features by finite parameters that are not finite.
 
-    Those of a model that diverged are what it predicts.
+    Predictions of a model that diverged are left as they are.
 
     Args:
         predicted: The predictions, shape (N, K).
@@ -54,11 +54,11 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def predicted_in_float64(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what a model would return for an input if its parameters and all computations were float64.
+    """Return a model's output for an input, as if its parameters and all computations were float64.
 
     Args:
         model: The model, which stays as it is.
-        x: Its input.
+        x: Input of the model.
     """
     # On the CPU, since other devices may have no float64.
     values = {name: value.cpu() for name, value in chain(model.named_parameters(), model.named_buffers())}

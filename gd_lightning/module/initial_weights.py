@@ -75,7 +75,7 @@ def in_original_units(affine: Affine, features: Standardize | None, targets: Sta
     """Return the parameters of a linear network as those of features and targets in original units.
 
     Args:
-        affine: Those of the network.
+        affine: Parameters of the network.
         features: The layer that standardises the features, if any.
         targets: The layer that standardises the targets, if any.
     """
@@ -85,7 +85,7 @@ def in_original_units(affine: Affine, features: Standardize | None, targets: Sta
 
 
 def of_network(affine: Affine, features: Standardize | None, targets: Standardize | None) -> Affine:
-    """Return what a linear network has to have for these parameters in original units.
+    """Return the parameters of a linear network that has these in original units.
 
     It is the inverse of :func:`in_original_units`.
 

@@ -67,7 +67,7 @@ class GivenClasses:
         """Make an object.
 
         Args:
-            kind: Its class.
+            kind: The class of the object.
             args: Arguments from this program, such as the sizes of a network.
             options: Arguments from the options.
 

@@ -43,7 +43,7 @@ class ErrorSums(NamedTuple):
         """Sum the errors of predictions of targets, both of shape (N, K), whose summed loss is known.
 
         Raises:
-            ShapeError: Their shapes differ.
+            ShapeError: Predictions and targets have different shapes.
         """
         check_shapes(prediction, target)
         residuals = in_float64(prediction) - in_float64(target)
@@ -137,7 +137,7 @@ class R2(_Float64Metric):
             squares: Squared errors of each output, summed over all samples, shape (E, K).
 
         Returns:
-            Their R2, shape (E,).
+            R2 of each epoch, shape (E,).
         """
         moments = Moments(*self.sums[:3])
         r2 = torch.where(moments.is_constant, math.nan, 1 - squares / moments.squares)

@@ -33,7 +33,7 @@ class NetworkModule(ModuleWithQuickHooks):
     Its hyperparameters are those of :class:`~gd_lightning.RegressionModule`, which adds loss and training.
 
     Args:
-        network: As :class:`~gd_lightning.RegressionModule` takes it.
+        network: See :class:`~gd_lightning.RegressionModule`.
     """
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:
@@ -226,7 +226,7 @@ class NetworkModule(ModuleWithQuickHooks):
         return x.to(self._own_dtype(x)) if x.is_floating_point() else x
 
     def targets_of_network(self, y: Tensor) -> Tensor:
-        """Return what the network is to return for targets y, or predictions, of shape (N, K) in original units."""
+        """Return targets y, or predictions, of shape (N, K) in original units, in the units of the network's output."""
         layer = self.standardize_targets
         return y if layer is None else layer.standardized(y).to(y.device, self._own_dtype(y))
 
@@ -264,7 +264,7 @@ def check_network(network: nn.Module) -> None:
     """Refuse a network that cannot be trained, whatever the data are.
 
     Raises:
-        InputError: It was compiled by torch.jit, or it has no parameters, or they have no values or no sizes.
+        InputError: The network was compiled by torch.jit, or has no parameters, or they have no values or no sizes.
     """
     if isinstance(network, torch.jit.ScriptModule):  # its evaluation mode also differs from that of other modules
         raise InputError(

@@ -37,7 +37,7 @@ class CheckpointedModule(NetworkModule):
     """A module that is saved to checkpoints, rebuilt from them, and continues a run exactly.
 
     Args:
-        network: As :class:`~gd_lightning.RegressionModule` takes it.
+        network: See :class:`~gd_lightning.RegressionModule`.
     """
 
     def __init__(self, network: nn.Module | NetworkFactory | None) -> None:

@@ -70,7 +70,7 @@ def _made(spec: ClassSpec, base: type, first: object) -> Any:
     """Make an optimiser or a scheduler.
 
     Raises:
-        InputError: It cannot be made with these arguments.
+        InputError: The object cannot be made with these arguments.
     """
     kind = _class_of(spec, base)
     try:

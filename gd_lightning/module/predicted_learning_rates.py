@@ -24,7 +24,7 @@ _OF_PLAIN_SGD = {"dampening": 0, "maximize": False}
 class SteppedRates:
     """The learning rates that the scheduler of a module gives the updates of a run.
 
-    It is stepped as Lightning does: after every epoch, or after every update where ``interval`` is ``step``.
+    It is stepped as by Lightning: after every epoch, or after every update where ``interval`` is ``step``.
 
     Args:
         module: The module whose ``configure_optimizers`` makes SGD with a scheduler.

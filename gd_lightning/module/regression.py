@@ -126,7 +126,7 @@ class RegressionModule(CheckpointedModule):
     def summed_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss summed over samples and outputs of predictions and targets (B, K), without penalties.
 
-        In training, where targets are standardised, both are in these units.
+        In training, if targets are standardised, predictions and targets are in standardised units.
 
         Args:
             prediction: Shape (B, K).

@@ -19,7 +19,7 @@ def why_not_ahead(trainer: Trainer, interval: Literal["step", "epoch"]) -> str:
 
     Args:
         trainer: The Trainer.
-        interval: Which schedulers: those stepped after updates, or after epochs.
+        interval: ``step`` for schedulers stepped after updates, ``epoch`` for those stepped after epochs.
     """
     configs: list[Any] = [config for config in trainer.lr_scheduler_configs if config.interval == interval]
     unit = "update" if interval == "step" else "epoch"

@@ -67,7 +67,7 @@ def linear_network(module: LightningModule) -> LinearRegressor | None:
 
 
 def predicting_part(module: LightningModule) -> nn.Module:
-    """Return what predicts, without the parts of a module that only measure."""
+    """Return the part of a module that predicts, without those that only measure."""
     if not isinstance(module, RegressionModule) or own_method(module, RegressionModule, ("forward",)):
         return module
     assert module.network is not None

@@ -43,7 +43,7 @@ class Validation:
         trainer: The Trainer, which has loaded its samples for validation.
         module: The module that it trains, whose validation is that of the plain module class.
         engine: The engine of the run.
-        taken: From features and targets as they are to those that the engine takes.
+        taken: Converts features and targets to those that the engine takes.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ def why_lightning_validates(trainer: Trainer, plain: type[LightningModule]) -> s
 
     Args:
         trainer: The Trainer.
-        plain: As for :func:`can_be_summed`.
+        plain: See :func:`can_be_summed`.
     """
     module: Any = trainer.lightning_module
     if not can_be_summed(trainer, plain):

@@ -39,7 +39,7 @@ class LossPlane:
     Args:
         origin: The end of the path, shape (P,).
         axes: Two directions of length 1 at right angles, shape (2, P).
-        names: What the directions are.
+        names: Names of the directions.
         path: Shape (S, 2), in units of the directions; the last one is 0.
     """
 
@@ -54,7 +54,7 @@ class LossPlane:
 
         Args:
             path: The parameters at some points of a run, the start first and the end last, shape (S, P).
-            shapes: Of the tensors of parameters, in their order, for random directions.
+            shapes: Shapes of the tensors of parameters, in their order, for random directions.
         """
         end, steps = path[-1], path - path[-1]
         to_start = steps[0]
@@ -140,11 +140,11 @@ def draw_plane(axes: Axes, plane: LossPlane, losses: Values, variant: str | None
     """Draw the loss over a plane as contours, with the path of the parameters.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         plane: The plane.
         losses: What :meth:`LossPlane.losses` returned, shape (G, G).
         variant: The variant, for the colour of the path; None if unknown.
-        start: What the first point of the path is called.
+        start: Name of the first point of the path.
     """
     first, second = plane.grid()
     finite = losses[np.isfinite(losses) & (losses > 0)]

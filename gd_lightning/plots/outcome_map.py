@@ -44,10 +44,10 @@ def draw_map(found: OutcomeMap, batch_size: int, lr: float, verdict: Verdict, ti
 
     Args:
         found: The map, which has the batch size.
-        batch_size: Of the run.
-        lr: Its learning rate.
-        verdict: What becomes of it, for the legend.
-        title: One line or several.
+        batch_size: Batch size of the run.
+        lr: Learning rate of the run.
+        verdict: The predicted outcome of the run, for the legend.
+        title: The title, in one line or several.
     """
     figure = new_figure(1)
     figure.set_size_inches(*_SIZE)

@@ -33,7 +33,7 @@ class Judged:
     """Predictions and true values; those of several targets are in units of their standard deviations.
 
     Args:
-        name: Of the samples: train or validation.
+        name: Name of the samples: train or validation.
         true: Shape (N, K).
         predicted: Shape (N, K).
     """
@@ -62,7 +62,7 @@ def draw_predicted(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
     """Draw predicted against true values; predictions far beyond the data are left out and counted.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         sets: Train, and validation where there is one, as :func:`comparable` returns them.
         targets: Names of the targets, of which the first four are drawn.
     """
@@ -85,8 +85,8 @@ def draw_residuals(axes: Axes, sets: Sequence[Judged], targets: Sequence[str]) -
     """Draw residuals, true minus predicted, against predictions; those of a good model are noise without structure.
 
     Args:
-        axes: Where to.
-        sets: As for :func:`draw_predicted`.
+        axes: The axes to draw on.
+        sets: See :func:`draw_predicted`.
         targets: Names of the targets.
     """
     (low, high), _ = _ranges(sets)

@@ -52,7 +52,7 @@ def draw_losses(axes: Axes, history: History, variant: str | None, floor: float 
     goes beyond leaves the picture.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         history: A run.
         variant: Its variant, for the colour; None if unknown.
         floor: The smallest train loss that can be reached, drawn as a thin line.
@@ -171,12 +171,12 @@ def draw_fit(
     """Draw data, fitted function and true function.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         x: Features, shape (N,).
         y: Targets, shape (N,).
         predict: The fitted function, from shape (n,) to (n,).
         truth: Values of the true function on 200 equidistant points over the range of x, or None.
-        names: Of feature and target.
+        names: Names of feature and target.
     """
     every = -(-len(x) // DRAWN_SAMPLES)
     axes.scatter(x[::every], y[::every], s=8, color=DATA_COLOR, label="data")
@@ -208,7 +208,7 @@ class Surface:
     """The train loss of a line over its two parameters.
 
     Args:
-        loss: From weights and biases of shape (n, n) to losses of shape (n, n).
+        loss: Returns the losses, shape (n, n), for weights and biases of shape (n, n).
         minimum: Weight and bias with the smallest loss.
     """
 
@@ -246,12 +246,12 @@ def draw_surface(
     """Draw the loss over weight and bias as contours, with the path of the parameters up to where it leaves them.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         surface: The loss.
         w: Weight after each recorded update, shape (rows,).
         b: Bias after each recorded update, shape (rows,).
         variant: The variant, for the colour of the path; None if unknown.
-        names: Of weight and bias.
+        names: Names of weight and bias.
     """
     draw_contours(axes, surface, w, b)
     color = VARIANT_COLORS.get(variant or "", UNKNOWN_VARIANT_COLOR)
@@ -299,7 +299,7 @@ def draw_contours(axes: Axes, surface: Surface, w: Values, b: Values) -> None:
     """Draw the loss as contours over the part of the plane with some weights and biases, and set the limits.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         surface: The loss.
         w: Weights of one path or of several, the start first, shape (points,).
         b: Their biases, shape (points,).

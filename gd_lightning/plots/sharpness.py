@@ -16,7 +16,7 @@ def draw_sharpness(axes: Axes, history: History) -> None:
     """Draw the largest eigenvalue of the Hessian against updates, and the value above which errors grow.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         history: A run with the columns ``sharpness`` and ``sharpness_limit``.
     """
     updates, values = history.series("sharpness")

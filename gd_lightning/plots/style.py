@@ -223,7 +223,7 @@ def save_figures(path: Path, figure: Figure, formats: Sequence[str]) -> bytes:
 
     Args:
         path: Without an ending.
-        figure: What is written.
+        figure: The figure to write.
         formats: Among :data:`FORMATS`.
     """
     for ending in formats:
@@ -235,7 +235,7 @@ def checked_formats(given: str | Sequence[str]) -> list[str]:
     """Return formats of pictures without repetitions.
 
     Args:
-        given: One or several of png, svg and pdf, as a list or with commas between.
+        given: One or several of png, svg and pdf, as a list or separated by commas.
 
     Raises:
         InputError: Another one is among them, or none.

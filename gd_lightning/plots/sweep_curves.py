@@ -55,9 +55,9 @@ def sweep_curves(
         curves: A curve each.
         values: On the axis, ascending, shape (V,).
         start: Loss before the first update; what is far above it is not shown.
-        axis: What the values are, in words.
-        quantity: What the losses are, in words.
-        title: One line or several.
+        axis: Name of the values.
+        quantity: Name of the losses.
+        title: The title, in one line or several.
     """
     figure = new_figure(1)
     figure.set_size_inches(*_SIZE)

@@ -47,7 +47,7 @@ class Plane:
     """The content of a panel.
 
     Args:
-        title: What sets it apart from other panels.
+        title: The settings that distinguish the panel from others.
         losses: Mean loss of the runs that did not diverge, nan where all did, shape (B, L).
         diverged: Share of runs that diverged, shape (B, L).
         limits: The largest stable learning rate by theory, nan where it says nothing, shape (B,).
@@ -83,8 +83,8 @@ def sweep_map(
         lrs: The rows, ascending, shape (L,).
         n_samples: N, the full batch.
         start: Loss before the first update.
-        quantity: What the losses are, in words.
-        title: One line or several.
+        quantity: Name of the losses.
+        title: The title, in one line or several.
     """
     columns = min(_A_ROW, len(planes))
     rows = -(-len(planes) // columns)

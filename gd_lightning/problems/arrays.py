@@ -107,7 +107,7 @@ class Arrays(Problem):
         """Read the features, shape (N, D), from a table by their names.
 
         Raises:
-            InputError: They have no names, or the table lacks one.
+            InputError: The features have no names, or the table lacks a feature.
         """
         if self._features is None:
             raise InputError(
@@ -130,13 +130,13 @@ def as_problem(
         given: A problem; a pair (x, y) of arrays, tensors, lists or data frames; a data frame of pandas, polars or
             Arrow, or a mapping from names to columns; a ``TensorDataset`` of x and y, a ``Subset`` of one, or
             several in a ``ConcatDataset``; or the path of a table.
-        targets: Of a data frame or table, the columns to predict; None: the last one.
-        features: Of a data frame or table, the columns to predict from; None: all others.
+        targets: The columns of a data frame or table to predict; None: the last one.
+        features: The columns of a data frame or table to predict from; None: all others.
         columns: Of a data frame or table, other options of :class:`~gd_lightning.Frame` or
             :class:`~gd_lightning.Table`, such as ``categories="auto"``.
 
     Raises:
-        InputError: It is none of these, or lacks a column.
+        InputError: The value is none of these, or lacks a column.
 
     Example:
         >>> as_problem({"hours": [1, 2, 3], "score": [10, 20, 35]}, targets="score").feature_names
@@ -183,10 +183,10 @@ def numbers_of(given: Any, name: str) -> tuple[Tensor, list[str] | None]:
 
     Args:
         given: An array, a tensor, a list of numbers, a data frame, or a column of one.
-        name: Its name in messages.
+        name: The name of the array in messages.
 
     Raises:
-        InputError: It does not contain finite real numbers, or has another shape.
+        InputError: The array contains other values than finite real numbers, or has another shape.
     """
     if is_frame(given):
         names = columns_of(given).header
@@ -222,7 +222,7 @@ def inputs_of(given: Any, features: Sequence[str] | None, columns: Any = None) -
     """Return features for predictions, shape (N, D); columns of a frame or a table are chosen by name.
 
     Args:
-        given: As for :func:`numbers_of`, or the path of a table.
+        given: An array as for :func:`numbers_of`, or the path of a table.
         features: Names of the features of a trained model, if they have names.
         columns: How columns of a table became features in the training, as its checkpoint holds it; None or empty: they
             are numbers.

@@ -17,7 +17,7 @@ class ArrowFile(NamedColumns):
 
     Args:
         path: The file.
-        schema: Its schema.
+        schema: The schema of the file.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:

@@ -17,7 +17,7 @@ class Parabola(Problem):
     """y = x^2 + 0.2 u on 100 points from -1 to 1, where u is uniform on [0, 1).
 
     Args:
-        seed: What the noise is drawn from.
+        seed: The seed of the noise.
         noise: Width of the uniform noise, in units of y.
     """
 
@@ -50,7 +50,7 @@ class Sine(Problem):
         n_samples: N.
         periods: Number of periods in a unit of x.
         noise: Standard deviation of the Gaussian noise, in units of y.
-        seed: What x and the noise are drawn from.
+        seed: The seed of x and the noise.
     """
 
     n_samples: int = 200

@@ -40,7 +40,7 @@ class Dialect:
     """The dialect of a text file.
 
     Args:
-        encoding: Its name in Python.
+        encoding: The name of the encoding in Python.
         separator: The separator of cells; a blank for any number of blanks and tabs.
         decimal: The decimal sign.
         header: The names of the columns.
@@ -64,7 +64,7 @@ def records(lines: Iterable[str], separator: str, label: str, begin: int = 1) ->
     Args:
         lines: The lines, with their ends.
         separator: The separator between cells.
-        label: What messages call the table.
+        label: The name of the table in messages.
         begin: The number of the first of the lines.
 
     Raises:
@@ -98,7 +98,7 @@ def dialect_of(open_file: Callable[[], BinaryIO], label: str, header: bool | Non
 
     Args:
         open_file: Opens the file.
-        label: Its name in messages.
+        label: The name of the table in messages.
         header: Whether the first line holds the names of columns; None: as it looks.
         ending: The ending of its name.
 
@@ -224,12 +224,12 @@ def names_of(rows: Sequence[Sequence[str]], label: str, header: bool | None, is_
 
     Args:
         rows: The first rows.
-        label: What messages call the table.
+        label: The name of the table in messages.
         header: Whether the first row holds names; None: as it looks.
         is_bare: Whether files of this kind usually have no names.
 
     Raises:
-        InputError: It is ambiguous.
+        InputError: It is ambiguous whether the first line contains names.
     """
     cells = [from_cell(cell.strip()) for cell in rows[0]]
     numbers = [cell for cell in cells if _is_number(cell)]

@@ -26,7 +26,7 @@ def as_array(given: Any, name: str) -> NDArray[Any]:
 
     Args:
         given: Anything.
-        name: Its name in messages.
+        name: The name of the array in messages.
 
     Raises:
         InputError: NumPy cannot convert it, or some values are masked, or it is sparse.
@@ -92,7 +92,7 @@ def as_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
 
     Args:
         values: The numbers, shape (N, ...).
-        name: Their name in messages.
+        name: The name of the numbers in messages.
 
     Raises:
         InputError: A value is not a real number, or has more digits than float64.

@@ -54,7 +54,7 @@ class Frame(Table):
             column; None: they are refused.
 
     Raises:
-        InputError: It has no columns, or they have no values yet, or other options are invalid.
+        InputError: The frame has no columns, or they have no values yet, or other options are invalid.
 
     Example:
         >>> frame = {"size": [30, 50, None], "heated": [True, False, True], "price": [1, 2, 3]}
@@ -134,7 +134,7 @@ def columns_of(frame: Any) -> NamedColumns:
     """Return the named columns of a data frame, which stay in memory as they are.
 
     Raises:
-        InputError: It has no columns, or they have no values yet, or different lengths.
+        InputError: The frame has no columns, or they have no values yet, or different lengths.
     """
     import pyarrow as pa
 

@@ -50,10 +50,10 @@ def json_lines(path: Path) -> NamedColumns:
 def _with_whole_numbers(path: Path, table: pa.Table, content: bytes) -> pa.Table:
     """Return a table with decimal numbers where pyarrow has rounded whole numbers.
 
-    It does so beyond 63 bits, and where other numbers of the column are fractions.
+    That happens beyond 63 bits, and if other numbers of the column are fractions.
 
     Raises:
-        InputError: One has more digits than a decimal number of Arrow.
+        InputError: A number has more digits than a decimal number of Arrow.
     """
     try:
         rows = list(_objects(content.decode("utf-8-sig")))

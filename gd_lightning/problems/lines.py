@@ -25,7 +25,7 @@ class SteepLine(Problem):
     single samples far from 0 have a curvature far above the mean.
 
     Args:
-        seed: What the noise is drawn from.
+        seed: The seed of the noise.
         noise: Standard deviation of the noise, in units of y.
     """
 

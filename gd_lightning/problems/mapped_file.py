@@ -34,7 +34,7 @@ class MappedFile:
         """Check that it can still be read.
 
         Raises:
-            OSError: It was cut, or written into.
+            OSError: The file was truncated, or written to.
         """
         if (self._map is not None and self._map.size() < self._before.st_size) or self._is_written():
             raise OSError(errno.EIO, "a change of the table while it was read", str(self._path))

@@ -24,7 +24,7 @@ class NamedColumns(ABC):
     """Columns with names, which are read in blocks of rows.
 
     Args:
-        label: What messages call them, such as the path of a file.
+        label: The name of the table in messages, such as the path of a file.
         header: The names of all columns, in their order.
         index: Names of columns that are said to be the index of the rows.
         decimal: The decimal separator of texts that are numbers, as in CSV; None if texts are not numbers.
@@ -50,7 +50,7 @@ class NamedColumns(ABC):
         """Yield blocks of some columns as Arrow arrays, with as many rows as are available at once.
 
         Args:
-            positions: Which columns, counted from 0.
+            positions: Numbers of the columns to read, from 0.
         """
 
     def blocks(self, names: Sequence[str]) -> Iterator[list[Any]]:
@@ -105,7 +105,7 @@ class ArrowColumns(NamedColumns):
     """The columns of an Arrow table in memory, such as one made of a frame of pandas or polars.
 
     Args:
-        label: What messages call it.
+        label: The name of the table in messages.
         table: A ``pyarrow.Table``.
         decimal: The decimal separator of texts that are numbers; None if texts are not numbers.
     """

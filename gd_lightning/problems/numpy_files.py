@@ -109,7 +109,7 @@ def _objects_refused(path: Path, opened: Callable[[], AbstractContextManager[IO[
         opened: Opens the array again.
 
     Raises:
-        InputError: It does.
+        InputError: The file contains Python objects.
     """
     try:
         yield

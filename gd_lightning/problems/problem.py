@@ -96,7 +96,7 @@ class Problem(ABC):
         """Check that the file from which :meth:`sample` maps its tensors can still be read; called before each read.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         return
 
@@ -194,7 +194,7 @@ def check_noise(noise: float) -> None:
     """Refuse an invalid standard deviation of the noise.
 
     Raises:
-        InputError: It is below 0, infinite or nan.
+        InputError: The value is below 0, infinite or nan.
     """
     if not 0 <= noise < math.inf:
         raise InputError(f"cannot use noise {noise} as a standard deviation; use 0 or more")
@@ -204,7 +204,7 @@ def check_count(name: str, count: int) -> None:
     """Refuse an invalid or too large number of samples, features or targets.
 
     Raises:
-        InputError: It is below 1, or too large for a tensor's size.
+        InputError: The number is below 1, or too large for a tensor's size.
     """
     if not 1 <= count < _TOO_MANY:
         raise InputError(

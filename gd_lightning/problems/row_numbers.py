@@ -29,7 +29,7 @@ def row_numbers(table: NamedColumns, found: Mapping[str, ColumnSummary]) -> tupl
 
     Args:
         table: The columns.
-        found: Their summaries.
+        found: The summaries of the columns.
 
     Returns:
         The role of each of them, by name; and the columns without a name that contain other values, whose meaning is

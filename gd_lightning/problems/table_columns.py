@@ -28,10 +28,10 @@ class Column:
     """How a column becomes features or targets.
 
     Args:
-        name: Its name.
-        form: What it is taken for.
-        categories: Of categories: the values, sorted; each but the first gives an indicator column.
-        means: What missing values are filled with, one for each feature; empty where they are not filled.
+        name: The name of the column.
+        form: The form in which the column is used.
+        categories: The values of a column of categories, sorted; each but the first becomes an indicator column.
+        means: The value of each feature that replaces missing ones; empty if they are not replaced.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TableColumns:
     Args:
         features: The columns that give the features.
         targets: The columns that give the targets.
-        missing: What becomes of rows with a missing value: left out, or filled with means; None: they are refused.
+        missing: The treatment of rows with a missing value: left out, or filled with means; None: they are refused.
     """
 
     features: tuple[Column, ...]
@@ -188,7 +188,7 @@ def _encoded(column: Column, values: Values, table: NamedColumns, first: int) ->
     """Return the features of a block of a column, shape (rows, outputs), and where they are missing.
 
     Raises:
-        InputError: It has a value that cannot be used.
+        InputError: The column has a value that cannot be used.
     """
     if _is_of_another_kind(column.form, values):
         kinds = {"number": "numbers", "boolean": "yes and no", "date": "dates", "categories": "texts or numbers"}
@@ -237,7 +237,7 @@ def _refuse_text(column: Column, text: str, table: NamedColumns, row: int) -> No
 
 
 def inexact(name: str, table: NamedColumns, row: int, value: object) -> InputError:
-    """Return what is raised where a number cannot be held exactly."""
+    """Return the exception for a number that float64 cannot hold exactly."""
     return InputError(
         f"cannot use column {name!r} of {table.label}, because {value} in {table.place(row)} has more digits than a "
         "float64 number; leave out a column of identifiers with exclude, or subtract a constant from it"

@@ -50,7 +50,7 @@ def open_table(path: str | Path, header: bool | None = None) -> NamedColumns:
 
     Args:
         path: The file.
-        header: Of a text file: whether its first line holds the names of columns; None: as it looks.
+        header: Whether the first line of a text file has the names of columns; None: this is detected.
 
     Raises:
         InputError: The file is missing, or not readable as what its ending says.
@@ -78,7 +78,7 @@ def read_table(table: NamedColumns, columns: TableColumns, most: int) -> tuple[A
 
     Args:
         table: An open table.
-        columns: Its features and targets.
+        columns: The features and targets of the table.
         most: The most bytes that are read into memory.
 
     Returns:

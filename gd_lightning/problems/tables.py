@@ -43,7 +43,7 @@ class Table(Problem):
         categories: Columns whose values become indicator columns, one for each but the first; auto: each text of few
             values.
         dates: Columns of dates that become days since 1970-01-01; auto: all of them.
-        missing: What becomes of rows with a missing value: drop leaves them out, mean fills them with the mean of the
+        missing: The treatment of rows with a missing value: drop leaves them out, mean fills them with the mean of the
             column; null: they are refused.
         header: Whether the first line of a text file holds the names of the columns; null: as it looks.
 
@@ -85,7 +85,7 @@ class Table(Problem):
         """See whether a large file is still what was mapped.
 
         Raises:
-            OSError: It is not.
+            OSError: The file has changed.
         """
         if self._file is not None:
             self._file.check()

@@ -139,7 +139,7 @@ class Column:
         Args:
             start: The first row.
             rows: Number of rows.
-            values: One per row, shape (rows,), or one for all.
+            values: One value per row, shape (rows,), or one for all rows.
             room: Number of values to reserve memory for.
         """
         if not len(self):
@@ -155,7 +155,7 @@ class Column:
 
         Args:
             rows: The rows, int64, shape (n,).
-            values: One per row, shape (n,).
+            values: One value per row, shape (n,).
         """
         if not len(rows) or rows[-1] - rows[0] + 1 == len(rows):
             self.extend(int(rows[0]) if len(rows) else 0, len(rows), values)

@@ -26,7 +26,7 @@ def validated(estimator: Any, x: Any, reset: bool) -> NDArray[np.float64]:
         reset: Whether number and names are stored.
 
     Raises:
-        ValueError: They are not finite numbers, or differ from the features of the fit.
+        ValueError: Features are not finite numbers, or differ from those that the estimator was fitted on.
     """
     features: NDArray[np.float64] = _validate(estimator, x, dtype=np.float64, reset=reset)
     return features
@@ -43,7 +43,7 @@ def validated_weights(given: Any, samples: int) -> NDArray[np.float64]:
     """Return weights of samples as float64, shape (N,).
 
     Raises:
-        InputError: They are not one finite number of 0 or more per sample, or all are 0.
+        InputError: The weights are not one finite number of 0 or more per sample, or are all 0.
     """
     weights = as_numbers(as_array(given, "sample_weight"), "sample_weight").astype(np.float64)
     weights = np.full(samples, weights) if weights.ndim == 0 else weights

@@ -44,8 +44,8 @@ class Learner:
     Args:
         options: All options of a :class:`~gd_lightning.RegressionModule`, checked.
         features: The layer that standardises features; None: they are taken as they are.
-        targets: The layer that standardises targets, in the same way.
-        network: A network of one's own, or what makes it from D and K; None: the one that the options describe.
+        targets: The layer that standardises targets; None: they are not standardised.
+        network: The user's network, or a function that makes it from D and K; None: the options describe it.
         seed: Seed of the initial weights, and of what is drawn in training.
         dtype: The precision.
 
@@ -140,7 +140,7 @@ class Learner:
         """Continue with other options.
 
         Args:
-            options: As for the class.
+            options: Options with new values, as for the class.
 
         Raises:
             InputError: An option has changed that the network or the optimiser was made with.
@@ -168,7 +168,7 @@ class Learner:
             epochs: Number of epochs.
 
         Raises:
-            InputError: One of them cannot be used.
+            InputError: An option cannot be used.
         """
         make_trial_step(self.options, epochs)
         if self._is_given:

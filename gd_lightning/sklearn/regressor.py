@@ -53,7 +53,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         nesterov: Nesterov's form of the momentum.
         weight_decay: L2 penalty; adds weight_decay * theta to the gradient of every parameter.
         l1: L1 penalty; adds l1 * sum(abs(weights)) to the loss of every update.
-        loss: As of :class:`~gd_lightning.RegressionModule`, such as mse, mae and huber.
+        loss: A loss of :class:`~gd_lightning.RegressionModule`, such as mse, mae and huber.
         huber_delta: Absolute error at which the Huber loss becomes linear, in standard deviations of each target where
             targets are standardised.
         hidden_sizes: Widths of the hidden layers of a perceptron; empty for a linear function.
@@ -85,7 +85,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Attributes:
         coef_: Coefficients of a linear function in original units, shape (D,), or (K, D) for targets of shape (N, K).
-        intercept_: Its intercept, or one for each target, shape (K,).
+        intercept_: The intercept, or one for each target, shape (K,).
         n_iter_: Epochs of the last fit.
         loss_curve_: Train loss after each of them, without penalties.
         validation_curve_: Validation loss after each of them; empty if no samples are held out.
@@ -168,7 +168,7 @@ class GradientDescentRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Args:
             X: Features, shape (N, D).
             y: Targets, shape (N,) or (N, K).
-            sample_weight: As for :meth:`fit`.
+            sample_weight: See :meth:`fit`.
 
         Raises:
             InputError: A parameter is invalid, or the train loss diverges.

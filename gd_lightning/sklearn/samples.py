@@ -36,8 +36,8 @@ def standardization(x: Tensor, weights: Tensor | None, centred: bool) -> Standar
     """Return the layer that standardises features or targets, by their weighted mean and std.
 
     Args:
-        x: Of the samples, in original units, float64, shape (N, D).
-        weights: As of the samples.
+        x: Features of the samples in original units, float64, shape (N, D).
+        weights: Weights of the samples.
         centred: Whether means are subtracted; see :meth:`Standardize.fit`.
     """
     layer = Standardize.fit(lambda: [x], centred)

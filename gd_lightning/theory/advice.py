@@ -38,10 +38,10 @@ class Remedy:
     """Options that are advised, and the predicted outcome of a run with them.
 
     Args:
-        options: The options by their full names, such as ``model.lr``; others stay.
+        options: The options by their full names, such as ``model.lr``; other options keep their values.
         outcome: The predicted outcome of a run with them.
         instead: The predicted outcome of a run that gets there without them, if that takes much longer; else None.
-        best: What its learning rate is best for, if it is the best for these epochs.
+        best: The best learning rate with its purpose, if this remedy uses it.
     """
 
     options: Mapping[str, Any]

@@ -34,7 +34,7 @@ class Average:
     """How parameters are averaged.
 
     Args:
-        decay: Of an exponential average, from 0 to below 1; None: the mean of all parameters.
+        decay: Decay of an exponential average, from 0 to below 1; None: the mean of all parameters.
         first_update: The first update after which parameters are averaged, from 1; before, there is no average, and the
             parameters count as theirs.
     """

@@ -60,7 +60,7 @@ class BestRate:
         return f"the lowest train loss after {_counted(self.max_epochs)}, {self.loss:.4g}"
 
     def sentence(self, batch_size: int) -> str:
-        """Return what it is best for, in a sentence that names the batch size."""
+        """Return a sentence on the purpose of this learning rate, with the batch size."""
         return f"The best lr for batch_size {batch_size} is {self.lr:g} by theory: {self.purpose}."
 
     @property
@@ -74,8 +74,8 @@ class BestRates:
     """The learning rates that are best for a batch size.
 
     Args:
-        fastest: That which reaches the target first; None if none does within the epochs of the run.
-        lowest: That with the lowest train loss at their end.
+        fastest: The learning rate that reaches the target first; None if none does within the epochs of the run.
+        lowest: The learning rate with the lowest train loss at the end of these epochs.
 
     Example:
         >>> import torch

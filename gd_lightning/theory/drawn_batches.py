@@ -125,7 +125,7 @@ class DrawnBatches:
     def floor(self, lr: float, variant: Variant) -> float:
         """Return how far above the lowest loss the expected train loss stays at a constant learning rate.
 
-        It is that at the ends of epochs. A short last batch is noisier than the others, and counts.
+        The floor is that at the ends of epochs. A short last batch is noisier than the others, and counts.
 
         Args:
             lr: The learning rate.
@@ -209,7 +209,7 @@ class DrawnBatches:
         return state, left
 
     def _at(self, lr: float) -> tuple[DrawnBatches, float]:
-        """Return what is exact enough at a learning rate: these updates, or those without momentum at a larger one."""
+        """Return updates that are exact enough at a learning rate: these, or ones without momentum at a larger rate."""
         if lr >= self._reduced.slow:
             return self, lr
         return self._without_momentum, lr / (1 - self.rule.momentum)

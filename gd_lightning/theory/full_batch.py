@@ -164,7 +164,7 @@ class _Modes:
     is lost where a is far below the precision.
 
     Args:
-        logarithms: Of z_1 and z_2, shape (2, R), complex.
+        logarithms: Logarithms of z_1 and z_2, shape (2, R), complex.
         shares: c_1 and c_2, of the same shape.
     """
 

@@ -16,7 +16,7 @@ def gradient_variance(squared_norms: Tensor, squared_norm: float) -> float:
 
     Args:
         squared_norms: The squared norms of the samples' gradients, shape (n,).
-        squared_norm: That of the gradient of the mean loss.
+        squared_norm: Squared norm of the gradient of the mean loss.
     """
     return max(0.0, squared_norms.mean().item() - squared_norm)
 

@@ -69,7 +69,7 @@ class LocalCurvature:
         rule: UpdateRule = PLAIN,
         hard: Iterable[Pair] = (),
     ) -> LocalCurvature:
-        """Measure curvature and noise.
+        """Measure the curvature of the loss and the noise of its gradient.
 
         Weight decay adds ``weight_decay`` times the parameters to the gradient, so its part of the Hessian is
         ``weight_decay`` times the identity.
@@ -112,8 +112,8 @@ class LocalCurvature:
     def bounds(self) -> Interpolation:
         """Bounds for mini-batches.
 
-        Some batch is as sharp as all samples: a beta of other samples than the sharpness may be below it, and counts as
-        that.
+        Some batch is as sharp as all samples, so beta is at least the sharpness; an estimate of beta from other samples
+        that is below the sharpness is raised to it.
         """
         return Interpolation(max(self.sample_curvature, self.sharpness), 0.0, self.sharpness)
 
@@ -135,7 +135,7 @@ class LocalCurvature:
 
         Args:
             lr: The learning rate.
-            variant: Its training samples are those that a batch can have.
+            variant: Provides the number of training samples.
         """
         n = variant.train_samples
         if self.limit(Variant.of("full", n)) <= lr:

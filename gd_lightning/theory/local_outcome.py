@@ -49,7 +49,7 @@ class LocalOutcome:
 
     @property
     def half(self) -> float:
-        """Half of the limit. Of that of the curvature: without momentum, where the sharpest error shrinks most."""
+        """Half of the limit; if that is by curvature, the sharpest error shrinks fastest there, without momentum."""
         return self.limit / 2
 
     @classmethod
@@ -58,7 +58,7 @@ class LocalOutcome:
     ) -> LocalOutcome:
         """Return the outcome if learning rates were tried.
 
-        The limit is that of the curvature if the trial confirms it, that is, if it is between a third and 0.45 of the
+        The limit is the one by curvature if the trial confirms it, that is, if it is between a third and 0.45 of the
         smallest learning rate that diverged. Else it is 0.4 of that: a longer run can diverge from less than half of
         it, and three times the limit is beyond it.
 

@@ -104,7 +104,7 @@ class MomentLimits:
         """Return f at x = 1, shape (S,), as lr times the solution of a system whose numbers do not vanish with lr.
 
         The equation of the errors is divided by lr and that of the velocities multiplied, with their second moments in
-        units of 1 / lr. What would cancel (1 - (1 - a) (1 - b)) or be below float64 (lr^2 / lr) is written out.
+        units of 1 / lr. Terms that would cancel (1 - (1 - a) (1 - b)) or underflow (lr^2 / lr) are expanded.
         """
         moments, (i, j), strength = self.moments, self.moments.products.pairs, self._strength(spread)
         system, kick = self._system(lr, spread, 1.0), moments.kick(1.0)

@@ -36,8 +36,8 @@ class NetworkLoss:
     the one that torch takes, so the Hessian is that of the smooth parts.
 
     Args:
-        network: From x of shape (n, D) to predictions of shape (n, K), each sample by itself.
-        summed_loss: From predictions and targets to the sum of the loss over samples and outputs, a sum of elements.
+        network: Predicts, from x of shape (n, D), values of shape (n, K), for each sample independently.
+        summed_loss: Returns the sum of the loss over samples and outputs, for predictions and targets.
         pieces: Gives all samples, piece by piece, x of shape (n, D) and y of shape (n, K), each time it is called; what
             is in memory at once grows with n and not with N.
 
@@ -95,8 +95,8 @@ class NetworkLoss:
     def sharpness(self) -> float:
         """Return the largest eigenvalue of the Hessian, by Lanczos' method from a fixed vector.
 
-        It is the largest one, not the largest in size: where the loss curves downward most, it is not what limits a
-        learning rate.
+        It is the largest eigenvalue, not the one of largest absolute value: a direction in which the loss curves
+        downward does not limit the learning rate.
         """
         return self.sharpest()[0]
 
@@ -111,8 +111,8 @@ class NetworkLoss:
 
         With J = dz/dtheta the Jacobian of a sample's predictions z, shape (K, P), and l(z) the sum of its losses over
         outputs, its gradient is J' l' / K, and its Hessian (J' diag(l'') J + sum_k l'_k d^2 z_k / dtheta^2) / K: the
-        Gauss-Newton matrix, and a part that grows with the residual. The curvature is the largest eigenvalue of that,
-        so that no mean over samples is sharper than its sharpest sample.
+        Gauss-Newton matrix, and a part that grows with the residual. The curvature is the largest eigenvalue of
+        this Hessian, so that no mean over samples is sharper than its sharpest sample.
 
         Args:
             x: Features, shape (n, D).

@@ -39,7 +39,7 @@ class Boundaries:
         fast_from: The smallest learning rate that converges within the epochs of a run; 0 where all do.
         fast_to: The largest; the same number, that of the fastest, where none is.
         quiet: Up to here the floor is at most the target.
-        stable: From here on it diverges. That is ``limit``, or less where a short last batch is less stable.
+        stable: From this learning rate on, a run diverges: ``limit``, or less if a short last batch is less stable.
         limit: The largest stable learning rate of the batch size.
         best: The one that shrinks the error fastest.
         short_batch: The number of samples in a last batch so short that it moves the boundaries down; 0 where none is.
@@ -73,7 +73,7 @@ class OutcomeMap:
         max_epochs: How many epochs a run has; ``inf`` where nothing limits it.
         drawn: The boundaries of mini-batches, in ascending batch sizes; empty for a single sample, and where nothing
             can be told of them.
-        batch: Those of batch gradient descent.
+        batch: The boundaries of batch gradient descent.
 
     Example:
         >>> from gd_lightning.affine import Affine
@@ -98,7 +98,7 @@ class OutcomeMap:
 
         Args:
             predictor: The predictor of a run.
-            batch_size: One that the map must have.
+            batch_size: A batch size that the map must have.
             columns: How many batch sizes it has, about; None: 20, with momentum 10.
         """
         columns = columns or (_COLUMNS_WITH_MOMENTUM if predictor.rule.momentum else _COLUMNS)

@@ -54,7 +54,7 @@ class PredictedOutcome:
         floor: The excess, the loss above the lowest, at which the run ends; ``inf`` if it diverges. The lowest is the
             least-squares loss, or with weight decay the train loss at the minimum of the objective.
         verdict: The outcome in a word.
-        growth: For the sequential order, the factor by which the error can grow within an epoch; None for others.
+        growth: For the sequential order, the factor by which the error can grow within an epoch; else None.
         rounding: The part of the floor that is due to rounding alone, if that keeps it above the target; else 0.
         largest_rate: The largest learning rate of a schedule; None for a constant one.
     """
@@ -218,7 +218,7 @@ class OutcomePredictor:
     def asymptotic_lr(self, batch_size: BatchSize) -> float:
         """Return the learning rate that reduces the error fastest in the long run, above its floor.
 
-        For mini-batches it is that for samples drawn with replacement.
+        For mini-batches it is the one for samples drawn with replacement.
         """
         variant = Variant.of(batch_size, self.loss.n_samples, self.drop_last)
         if self.is_whole(variant):

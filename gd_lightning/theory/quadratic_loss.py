@@ -29,13 +29,13 @@ class LinearLoss:
     Args:
         rows: The design in those directions, shape (M, R) with R <= C; M is N, or less where it is thinned.
         residuals: Targets less the least-squares predictions, shape (M, K).
-        eigenvalues: Of the Hessian, ascending, shape (R,); each occurs once an output.
+        eigenvalues: Eigenvalues of the Hessian, ascending, shape (R,); each occurs once per output.
         directions: Its eigenvectors as columns, shape (C, R).
         optimum: The least-squares solution.
-        least_squares: Its loss: no linear regressor has a smaller one on these data.
+        least_squares: The least-squares loss: the smallest of a linear regressor on these data.
         constant: The loss of the best constant, the variance of the targets about their mean: where R2 is 0.
         n_samples: N.
-        weight_decay: What updates add to the gradient for each unit of a parameter; see :meth:`with_weight_decay`.
+        weight_decay: Factor of a parameter that updates add to its gradient; see :meth:`with_weight_decay`.
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
@@ -111,7 +111,7 @@ class LinearLoss:
         What depends on single samples is then estimated, at a fraction of the time.
 
         Args:
-            most: The number of rows to leave at most.
+            most: Maximum number of rows of the result.
         """
         kept = drawn_evenly(len(self.rows), most)
         return self if kept is None else replace(self, rows=self.rows[kept], residuals=self.residuals[kept])
@@ -205,7 +205,7 @@ class LinearLoss:
         With weight decay it can be negative: the lowest loss is the one at the minimum of the objective.
 
         Args:
-            error: As :meth:`error` returns it, shape (..., R, K).
+            error: The result of :meth:`error`, shape (..., R, K).
 
         Returns:
             Shape (...).
@@ -282,7 +282,7 @@ def _smallest_inverse(inverse_of_rows: Tensor, columns: Tensor, means: Tensor | 
     Args:
         inverse_of_rows: A^+, shape (R, rows).
         columns: B, shape (D, R).
-        means: As for :func:`_spectrum`.
+        means: See :func:`_spectrum`.
     """
     if means is not None:
         columns = _bordered(columns.T, means).T

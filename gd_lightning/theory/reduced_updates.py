@@ -43,13 +43,13 @@ class ReducedUpdates:
     With momentum it is about two digits. Where a state has few numbers, all of them are kept, and it is exact.
 
     Args:
-        moments: What moves the states.
+        moments: The updates of the states.
         space: States that span the space, shape (k, n): of second moments alone, of means alone, and the constant 1.
-        drawn: What a batch of one sample adds to each, shape (k, S).
+        drawn: The vector that a batch of one sample adds to each state, shape (k, S).
         n_second: How many of them are of second moments.
         lr: The largest stable learning rate of a batch of one sample.
         start: The state before the first update, shape (k,).
-        observe: What makes the excess of a state, shape (k,).
+        observe: Its product with a state is the excess loss, shape (k,).
     """
 
     moments: Moments
@@ -66,7 +66,7 @@ class ReducedUpdates:
         """Find the space.
 
         Args:
-            moments: What moves the states.
+            moments: The updates of the states.
             start: The parameters before the first update.
             small: How many numbers of a state are so few that all are kept.
         """

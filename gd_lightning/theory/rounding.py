@@ -5,8 +5,8 @@ q(v) = ulp(v)^2 / 12 is its variance at v. To first order an error dg of the gra
 converges to by H^-1 dg, and the variances of all sources add up:
 
 - A feature that is wrong by dz has dg = (2 / (K N)) (e_d r_n - theta_d a_n) dz, with rows a_n = (z_n, 1), residuals r_n
-  and the unit vector e_d. It comes from data that are rounded to the precision. The layer that standardises takes them
-  as they are, subtracts the mean in float64, and rounds its result to the precision.
+  and the unit vector e_d. This error comes from data that are rounded to the precision. The layer that standardises
+  takes them as they are, subtracts the mean in float64, and rounds its result to the precision.
 - A target that is rounded, or a prediction (its products, their sum, and the residual), has dg = (2 / (K N)) a_n dy.
 - The sum of the gradient, sample by sample, has at most the variance (2 / K)^2 u^2 mean(a_d^2 r^2) / 6.
 - A mean that is rounded by d shifts all samples alike. With a bias nothing is lost, as parameters in original units are
@@ -53,9 +53,9 @@ class Rounding:
         loss: The loss on the training set, of features as the regressor sees them.
         x: Features in original units, not yet rounded, shape (M, D): of all samples, or of some drawn evenly. What
             float32 cannot hold counts as rounded in float64 too, as the decimals of a table are.
-        y: Their targets, shape (M, K).
+        y: Targets of these samples, shape (M, K).
         rule: How an update moves.
-        layer: What standardises the features; None where nothing does.
+        layer: The layer that standardises the features; None if they are not standardised.
         start: The parameters of the regressor before the first update; None: somewhere far off.
 
     Example:

@@ -36,7 +36,7 @@ class SequentialEpoch:
         loss: The loss on the training set, its rows in their order.
         matrix: E, shape (R, R), in the directions of ``loss``; with momentum (2 R, 2 R), errors before velocities.
         shift: c, shape (R, K) or (2 R, K).
-        largest_growth: By how much the error can grow within an epoch: the largest spectral norm of the product of its
+        largest_growth: Factor by which the error can grow in an epoch: the largest spectral norm of the product of its
             first updates, at up to 200 places; at least 1, before the first update. The velocity is 0 before the first.
     """
 

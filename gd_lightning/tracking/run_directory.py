@@ -166,7 +166,7 @@ def portable_name(name: str, otherwise: str = "run") -> str:
 def inside(parent: Path, name: str) -> Path:
     r"""Return the directory of a name, which may contain any characters, within a parent.
 
-    Slashes part it. What would lead out of the parent is left out; the rest is as :func:`portable_name` has it.
+    It is split at slashes, without parts that would lead out of the parent; see :func:`portable_name` for the rest.
 
     Example:
         >>> inside(Path("logs"), "/../a:1/./b").as_posix()
@@ -187,7 +187,7 @@ def as_path(given: object) -> Path:
     """Return a value as a path of this machine.
 
     Raises:
-        InputError: It is neither text nor a path.
+        InputError: The value is neither text nor a path.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise _no_path(given, "it is not text")
@@ -207,7 +207,7 @@ def as_directory(given: object) -> Path:
     """Return what was given as a path where a directory is, or can be made.
 
     Raises:
-        InputError: It is none, or a file is in the way.
+        InputError: The path is invalid, or a file of this name exists.
     """
     path = as_path(given)
     nearest = next((each for each in (path, *path.parents) if each.exists() or each.is_symlink()), path)

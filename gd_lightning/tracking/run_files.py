@@ -71,7 +71,7 @@ def check_header(path: Path) -> None:
 
     Raises:
         InputError: A later version wrote it.
-        ConfigError: It cannot be read.
+        ConfigError: The header cannot be read.
     """
     refuse_later(_version_of(read_text(path)), f"read {path}")
 
@@ -86,7 +86,7 @@ def with_present_options(config: Any, text: str) -> Any:
     """Return the config of a run with options that meant something else in earlier versions as they are meant now.
 
     Args:
-        config: What was read of it.
+        config: The options that were read from the config.
         text: The same as text, with its header.
     """
     version, data = _version_of(text), config.get("data") if isinstance(config, dict) else None

@@ -29,11 +29,11 @@ class FinishedRun:
 
     Args:
         name: Name of the run, that of its directory.
-        history: Its losses; nan on an axis that its files do not contain.
+        history: The losses of the run; nan on an axis that its files do not contain.
         source: The origin of its train loss, in words, which also states if it is not the loss of the whole training
             set at one set of weights.
         summary: The content of its ``summary.json``, if any.
-        settings: Its settings, such as ``model.lr``, from its config and hyperparameter files.
+        settings: The settings of the run, such as ``model.lr``, from its config and hyperparameter files.
     """
 
     name: str
@@ -87,7 +87,7 @@ def read_run(directory: Path, known: History | None = None) -> FinishedRun:
 
     Args:
         directory: The directory of its files.
-        known: Its history, if it is in memory; reading that of a long run takes a second.
+        known: The history of the run, if it is in memory; reading that of a long run takes a second.
 
     Raises:
         InputError: There is no loss, or a file is damaged.

@@ -113,7 +113,7 @@ def plain(value: Any, where: str, with_tensors: bool = False) -> None:
 
     Args:
         value: The value.
-        where: Its place.
+        where: Position of the value, for messages.
         with_tensors: Whether tensors are allowed, too.
     """
     kinds = (type(None), bool, int, float, str, *([Tensor] if with_tensors else []))

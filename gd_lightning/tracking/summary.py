@@ -26,7 +26,7 @@ class BestCheckpoint:
     """The checkpoint with the best monitored value of a run.
 
     Args:
-        path: Its file, relative to the directory of the run if it is inside.
+        path: The checkpoint file, relative to the directory of the run if it is inside.
         monitor: The monitored quantity, such as val_loss.
         value: The best value, at the weights of this checkpoint.
         epoch: Epochs before it was written, with a fraction within an epoch.
@@ -59,8 +59,8 @@ class RunSummary:
         train_loss_last: Train loss at the final weights, those of ``parameters``.
         outcome: completed, converged, stopped, diverged or interrupted.
         reason: The reason for the end, in words.
-        parameters: Final parameters of a linear regressor by name, in original units; None for others.
-        least_squares: The parameters with the smallest train loss, by name, in original units; None for others.
+        parameters: Final parameters of a linear regressor by name, in original units; else None.
+        least_squares: The parameters with the smallest train loss, by name, in original units; else None.
         truth: The true parameters, if the problem knows them.
         engine: The engine of the updates: autograd or fused.
         engine_reason: The reason why the fused engine was not used; "" if it was.
@@ -85,7 +85,7 @@ class RunSummary:
         features: Names of the features; None without names.
         targets: Names of the targets; None without names.
         best_checkpoint: The best checkpoint that ``ModelCheckpoint`` has kept; None without one.
-        advice: What to do about a train loss that ended above its start, or of a run without a prediction that still
+        advice: Advice for a train loss that ended above its start, or of a run without a prediction that still
             fell at the end; "" if it did neither, or if the run diverged.
     """
 
@@ -147,8 +147,8 @@ def summarize(
 
     Args:
         history: The history of the run.
-        variant: Its batches; None for data without a length.
-        weights: As in the summary.
+        variant: The batches of the run; None for data without a length.
+        weights: See :class:`RunSummary`.
         said: Fields of the summary that were predicted.
         known: Other fields of the summary, such as ``parameters`` and ``truth``.
     """

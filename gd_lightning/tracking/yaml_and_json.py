@@ -123,7 +123,7 @@ def read_text(path: Path) -> str:
     """Return the text of a file; pipes are refused, since reading one could wait for ever.
 
     Raises:
-        ConfigError: It is not a file, cannot be read, or is too long.
+        ConfigError: The path is not that of a file, or the file cannot be read, or is too long.
     """
     try:
         if not path.is_file():

@@ -13,10 +13,10 @@ def check_base(base: object, what: str) -> None:
 
     Args:
         base: The value of its option ``config``.
-        what: What the message calls the config, or the section of it.
+        what: The name of the config, or of its section, in messages.
 
     Raises:
-        InputError: It is not the path of one config.
+        InputError: The value is not the path of one config.
     """
     if not isinstance(base, str):
         raise InputError(f"cannot use {base!r} as config in {what}; give the path of another config")

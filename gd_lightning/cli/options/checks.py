@@ -35,7 +35,7 @@ def refuse_nonsense(config: Namespace) -> None:
         config: The parsed options.
 
     Raises:
-        InputError: One of them is invalid.
+        InputError: An option is invalid.
     """
     seed = config["seed_everything"]
     if isinstance(seed, bool) or not 0 <= seed <= _LARGEST_SEED:

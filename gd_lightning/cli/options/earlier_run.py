@@ -31,11 +31,11 @@ def refuse_another_run(stage: str, options: Namespace, run: EarlierRun) -> None:
 
     Args:
         stage: The subcommand.
-        options: Its options.
+        options: The options of the continued run.
         run: The run.
 
     Raises:
-        InputError: One of them differs.
+        InputError: An option differs from that of the earlier run.
     """
     for section in {"model", "data"} & set(run.settings):
         settings, made_with = plain_copy(options[section].as_dict()), run.settings[section]

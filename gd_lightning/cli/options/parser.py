@@ -67,7 +67,7 @@ class Parser(LightningArgumentParser):
         """Parse the arguments, and the files that they name.
 
         Raises:
-            InputError: One of them cannot be used.
+            InputError: An argument cannot be used.
         """
         try:
             with shipped_configs_in_environment():
@@ -89,7 +89,7 @@ class Parser(LightningArgumentParser):
         """Parse a config file, and say which file it is that has a mistake.
 
         Raises:
-            InputError: It cannot be read, or has a mistake.
+            InputError: The config cannot be read, or has a mistake.
         """
         try:
             parsed: Namespace = super().parse_path(path, *args, **kwargs)
@@ -105,7 +105,7 @@ class Parser(LightningArgumentParser):
         """Parse a config's text.
 
         Raises:
-            InputError: It is not a mapping of sections and options.
+            InputError: The config is not a mapping of sections and options.
         """
         try:
             config = read(content)

@@ -56,7 +56,7 @@ def describe(parser: LightningArgumentParser, stage: str) -> None:
     """Describe groups and options in words for users.
 
     Args:
-        parser: That of a subcommand, with all of its options.
+        parser: The parser of a subcommand, with all of its options.
         stage: The subcommand.
     """
     for name, group in (parser.groups or {}).items():
@@ -69,7 +69,7 @@ def help_of(parser: LightningArgumentParser, stage: str) -> str:
     """Return the short help of a subcommand, with the options of a module and data of another project.
 
     Args:
-        parser: That of the subcommand.
+        parser: The parser of the subcommand.
         stage: The subcommand.
     """
     known = {action.dest for action in actions_of(parser)}

@@ -57,7 +57,7 @@ class ParsedOptions:
         arguments: The arguments.
         config: All options, with the name of the subcommand.
         run: The run that ``--ckpt_path`` names, if any.
-        chosen: What was chosen for this batch size, in a sentence, if anything.
+        chosen: The choices made for this batch size, as a sentence; "" if there are none.
     """
 
     parser: Parser
@@ -151,7 +151,7 @@ def parse_options(parser: Parser, arguments: Sequence[str]) -> ParsedOptions:
         arguments: The arguments.
 
     Raises:
-        InputError: One of them cannot be used.
+        InputError: An option cannot be used.
     """
     rewritten = _rewritten(list(with_shipped_configs(list(_flags_as_options(arguments)))))
     rewritten = _with_problem_of_the_run(rewritten)
@@ -206,7 +206,7 @@ def _rewritten(arguments: list[str]) -> list[str]:
 def _with_problem_of_the_run(arguments: list[str]) -> list[str]:
     """Return the arguments with the class of the problem of the run that ``--ckpt_path`` names.
 
-    Options of the problem, such as the path of another table, cannot be parsed without it.
+    Options of the problem, such as the path of another table, cannot be parsed without its class.
     """
     names = {argument.partition("=")[0] for argument in arguments}
     path, root = (_value_of(name, arguments) for name in ("--ckpt_path", "--trainer.default_root_dir"))

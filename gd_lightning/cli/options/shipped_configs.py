@@ -33,7 +33,7 @@ def shipped_config(given: str) -> str:
     """Return the config of this package with a name that no file has: its path, or its text if it is in an archive.
 
     Args:
-        given: What a person gave as ``--config``.
+        given: The value of ``--config``.
 
     Returns:
         What was given, where it is a file, or names no config of this package.
@@ -51,7 +51,7 @@ def with_shipped_configs(arguments: Sequence[str]) -> Iterator[str]:
     """Yield arguments of the command line, in which names of the package's configs are replaced by their paths.
 
     Args:
-        arguments: Of the command line.
+        arguments: The arguments of the command line.
     """
     before = ""
     for argument in arguments:

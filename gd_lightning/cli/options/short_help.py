@@ -1,4 +1,4 @@
-"""What ``--help`` prints: the examples of a subcommand, and the most important options, on one screen.
+"""The text that ``--help`` prints: the examples of a subcommand, and the most important options, on one screen.
 
 It is plain text, so that it is printed at once: nothing here imports torch, Lightning or jsonargparse. A test compares
 it with the parsers: each option exists, and has the default that is written here. ``--help-all`` prints what parsers
@@ -20,10 +20,10 @@ class Option(NamedTuple):
     """An option as the help shows it.
 
     Args:
-        name: Its name, without dashes.
+        name: The name of the option, without dashes.
         value: Placeholder of its value; "" if it needs none.
-        says: What it means.
-        default: Its default; "" if the description says it.
+        says: The description of the option.
+        default: The default of the option; "" if the description says it.
     """
 
     name: str
@@ -142,7 +142,7 @@ def short_help(
     default_of: Callable[[Option], str | None] = lambda option: option.default,
     added: Sequence[Option] = (),
 ) -> str:
-    """Return what ``--help`` of a subcommand prints.
+    """Return the text that ``--help`` of a subcommand prints.
 
     Args:
         stage: The subcommand.
@@ -166,7 +166,7 @@ def _line(option: Option, default: str) -> str:
 
 
 def help_of_the_program() -> str:
-    """Return what ``--help`` without a subcommand prints."""
+    """Return the text that ``--help`` without a subcommand prints."""
     own = program_that_runs().subcommands
     summaries = _SUMMARIES | {name: (what.__doc__ or "").partition("\n")[0] for name, what in own.items()}
     names = [f"  {name:10}{says}" for name, says in summaries.items()]

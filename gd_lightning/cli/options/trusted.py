@@ -162,7 +162,7 @@ def _check_class(
 
 @functools.cache
 def _parser_of(cls: type) -> Parser:
-    """Return what has the arguments of a class, which the runs of a comparison have in common."""
+    """Return a parser with the arguments of a class; the runs of a comparison share one parser for each class."""
     parser = Parser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
     return parser

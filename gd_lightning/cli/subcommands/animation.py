@@ -32,7 +32,7 @@ def write_animation_file(animation: Animation, given: str, directory: Path | Non
     Args:
         animation: The animation.
         given: A format or a file.
-        directory: Where the files of the run or comparison are; None: here.
+        directory: The directory of the run or comparison; None: the current one.
     """
     path = animation.save(_file(given, directory or Path()))
     print(f"animation    {shown(path)}: {animation.note}")

@@ -46,7 +46,7 @@ def compare(command: Trains, options: Mapping[str, Any]) -> None:
         options: The options of ``compare``.
 
     Raises:
-        InputError: These runs or variants cannot be compared.
+        InputError: The given runs or variants cannot be compared.
     """
     if (share := this_share()) is not None:
         share.carry_out(command)

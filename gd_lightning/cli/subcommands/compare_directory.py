@@ -87,7 +87,7 @@ def _begin(directory: Path, content: Mapping[str, Any]) -> None:
     """Write the settings of a comparison into its directory, unless it has the same ones already.
 
     Raises:
-        InputError: The directory contains something else, possibly since a moment ago from another process.
+        InputError: The directory contains other files, which another process may just have written.
     """
     _refuse_another(directory, content)
     write_once(directory / PLAN, {_VERSIONS: versions(), **content})

@@ -103,7 +103,7 @@ class FitVariants:
         shared: The options of all runs.
         settings: The options of each variant.
         seeds: The options of each seed.
-        best: What the learning rates that theory chose are best for, in sentences.
+        best: Sentences on the learning rates that theory chose, and what each is best for.
     """
 
     shared: Mapping[str, Any]
@@ -121,7 +121,7 @@ class FitVariants:
             variant: The configured batches.
 
         Raises:
-            InputError: These options cannot be compared.
+            InputError: Runs with the given options cannot be compared.
         """
         said = list[str]()
         best = functools.partial(_best_lr, command, variant, said, options["lrs"] is not None)

@@ -59,7 +59,7 @@ class CompareOptions:
             workers: Number of processes that train in parallel, each with a share of the threads; the results are those
                 of one process with as many threads. A further process takes seconds to start, so it pays from some ten
                 seconds of training. The same command, started again while it runs, also on another machine with the
-                same directory, takes part.
+                same directory, trains some of the runs.
             animate: Show paths, fits and losses of all variants in motion: html, gif or mp4 (which needs the program
                 ffmpeg) for a file in the directory, or the name of a new file; --animate alone means html.
         """

@@ -30,7 +30,7 @@ class ExploreOptions:
         """Make a web page on which learning rate, batch size, momentum and start of a line can be changed.
 
         Args:
-            file: Where the page goes, such as explore.html; null: a new file in lightning_logs.
+            file: The file of the page, such as explore.html; null: a new file in lightning_logs.
         """
 
 
@@ -42,7 +42,7 @@ def explore(command: Configured, options: Mapping[str, Any]) -> None:
         options: The options of ``explore``.
 
     Raises:
-        InputError: These options do not train a line, or there is a file already.
+        InputError: The options do not train a line over one feature, or the file already exists.
     """
     trainer, arguments = command.options.values.trainer, command.options.arguments
     epochs = most_epochs(trainer.max_epochs, trainer.max_steps, command.datamodule.variant)
@@ -64,7 +64,7 @@ def command_of(arguments: Sequence[str]) -> str:
     """Return the command that trains what is explored, without the options that the page sets.
 
     Args:
-        arguments: Those of ``explore``.
+        arguments: The arguments of ``explore``.
 
     Example:
         >>> command_of(["explore", "--model.lr", "0.2", "--data.problem=FourPoints", "--file", "a.html"])

@@ -16,7 +16,7 @@ def classes_of(program: Program) -> tuple[type[RegressionModule], type[Regressio
     """Return the module and the data module that a program trains.
 
     Raises:
-        InputError: They are not subclasses of the classes of this package.
+        InputError: A class is not a subclass of a class of this package.
     """
     found = []
     for given, base in ((program.module_class, RegressionModule), (program.data_class, RegressionDataModule)):

@@ -56,7 +56,7 @@ def callbacks_of_fit(options: Namespace, added: list[Callback], is_member: bool,
 
     Args:
         options: The options of fit, with what was made of their classes.
-        added: What a person adds.
+        added: The callbacks that the user adds.
         is_member: Whether it is a run of a comparison, which has no pictures of its own.
         begun: When the command began, by ``time.monotonic()``.
 
@@ -94,7 +94,7 @@ def check_fit(trainer: Trainer, model: RegressionModule, data: RegressionDataMod
         data: The data, which are read.
 
     Raises:
-        InputError: They cannot be trained.
+        InputError: The module or the data cannot be trained with these options.
     """
     data.trainer = trainer
     if trainer.precision not in _PRECISIONS:

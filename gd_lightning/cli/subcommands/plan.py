@@ -90,7 +90,7 @@ def _show(made: Plan | LocalPlan, json: bool, logs: Path | None, formats: Sequen
 
 
 def _write_picture(figure: Figure, logs: Path, name: str, formats: Sequence[str]) -> Path:
-    """Write a picture into new files in a directory, one per format; return the first path as seen from here."""
+    """Write a picture into new files in a directory, one per format; return the first as a relative path."""
     with contextlib.ExitStack() as claims:
         paths = [claims.enter_context(new_file(logs, name, f".{ending}")) for ending in formats]
         for path in paths:

@@ -59,7 +59,7 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
         options: The options of ``sweep``.
 
     Raises:
-        InputError: These options cannot be swept.
+        InputError: A sweep cannot use the given options.
     """
     config, module, data = command.config.sweep, command.model, command.datamodule
     trainer, count = config.trainer, options["seeds"]

@@ -51,7 +51,7 @@ def this_share() -> _Share | None:
 
 @dataclass(frozen=True)
 class _Share:
-    """The members of a comparison, of which a worker trains those that no other process trains.
+    """The members of a comparison; a worker trains those that no other process trains.
 
     Args:
         members: All members.

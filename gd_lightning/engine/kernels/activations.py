@@ -44,8 +44,8 @@ def _activate(values: Array, derivatives: Array, begin: int, count: int, activat
         derivatives: Receives the derivatives.
         begin: First unit.
         count: Number of units.
-        activation: One of the numbers above.
-        shape: Slope or alpha.
+        activation: Number of the activation.
+        shape: The slope of LeakyReLU, or the alpha of ELU.
     """
     z, d = values[begin : begin + count], derivatives[begin : begin + count]
     if activation == LEAKY_RELU:

@@ -89,7 +89,7 @@ def without_records(update: CompiledApart, rule: Rule, span: Span, saved: Saved)
     """Return a function that makes the same updates in less time, if few results are saved.
 
     Args:
-        update: What makes the updates.
+        update: The compiled function that makes the updates.
         rule: The loss.
         span: The updates.
         saved: Arrays that receive losses, parameters and gradients.

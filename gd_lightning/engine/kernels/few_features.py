@@ -1,7 +1,7 @@
 """Compiled gradients of linear networks with few features, over groups of samples held feature by feature.
 
 If the samples of a group are adjacent in memory, feature by feature, the compiler vectorises over samples. The
-sums are those of each group, in the order of the groups: they depend on the batch alone.
+sums are formed group by group, in the order of the groups: they depend on the batch alone.
 
 Letters: N samples, D features, K outputs, B batch, S samples of a group.
 """

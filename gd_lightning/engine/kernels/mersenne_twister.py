@@ -97,7 +97,7 @@ def draw_orders(seeds: Array, rows: Array, words: Array, is_permuted: bool) -> N
     """Draw the order of each of several epochs.
 
     Args:
-        seeds: Of the generators, uint64, shape (E,).
+        seeds: Seeds of the generators, uint64, shape (E,).
         rows: Receives the rows, int64, shape (E, N).
         words: Working memory, uint32, zeros at first, shape ((WORDS + N) * BESIDE,).
         is_permuted: Whether each sample comes once; else all rows are independent.

@@ -119,7 +119,7 @@ class _Group:
         order_of: Index of the order of each of these.
         design: Input of the network, shape (N, C).
         ends: Receives the results.
-        numbers_at_once: As for the population.
+        numbers_at_once: See :class:`BatchedPopulation`.
     """
 
     def __init__(

@@ -146,7 +146,7 @@ def _threads(stop: NDArray[np.bool_]) -> Iterator[ThreadPoolExecutor]:
     A signal comes while this thread waits for those; they then end their members after the epochs that these are in.
 
     Args:
-        stop: Is set then, shape (1,).
+        stop: A flag of shape (1,), set when the threads should end.
     """
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         try:

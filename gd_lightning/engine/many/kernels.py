@@ -88,8 +88,8 @@ def measure(task: SharedTask, network: Network, theta: Array, scratch: Scratch) 
 
     Args:
         task: The samples.
-        network: Its layers.
-        theta: Its parameters.
+        network: Layers of the member.
+        theta: Parameters of the member.
         scratch: Uninitialised working memory.
     """
     samples, rule = (

@@ -30,7 +30,7 @@ class Members:
 
     Args:
         lr: Learning rates.
-        batch_size: B of each.
+        batch_size: The batch size of each member.
         momentum: Momentum, Nesterov and weight decay are defined as in torch's SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
@@ -166,8 +166,8 @@ class Ends:
         """Store the results of some members.
 
         Args:
-            rows: Their indices.
-            found: Their results.
+            rows: Indices of the members.
+            found: Results of the members.
         """
         self.parameters[torch.from_numpy(rows)] = found.parameters
         for name in ("losses", "last", "updates", "diverged"):
@@ -199,7 +199,7 @@ class Population(ABC):
             task: Data, starts, orders and limits that all members share.
             members: The settings of the members.
             progress: Called now and then with the number of updates made since the last call.
-            ends: Where the results go, so that those of interrupted runs are kept, too; None: new ones.
+            ends: Receives the results, so that those of interrupted runs are kept, too; None: new arrays do.
         """
 
 

@@ -58,7 +58,7 @@ class StackedNetwork(ABC):
     Args:
         parts: The layers of the network.
         loss: The name of the loss.
-        huber_delta: Where the Huber loss turns linear.
+        huber_delta: Absolute error at which the Huber loss becomes linear.
     """
 
     def __init__(self, parts: list[nn.Module], loss: Loss, huber_delta: float) -> None:

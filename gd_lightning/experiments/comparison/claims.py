@@ -93,7 +93,7 @@ def _of_values(column: str, terms: Sequence[str], rows: Mapping[str, Row]) -> tu
 
 
 def _difference(column: str, term: str, other: str, rows: Mapping[str, Row]) -> Difference:
-    """Judge two terms by the values of single runs; a quantity of the whole group, such as a deviation, is exact."""
+    """Judge two terms by the values of single runs; a quantity of a whole group, such as a std, is exact."""
     both = [rows.get(each) for each in (term, other)]
     known = [row for row in both if row is not None]
     if not known or not all(row.has_all(column) for row in known):

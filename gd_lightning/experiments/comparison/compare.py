@@ -69,7 +69,7 @@ def compare(
     threads take turns.
 
     Args:
-        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
+        problem: A problem, or data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
         batch_sizes: One or several; None: all samples, 16 (or half of few samples) and 1; the one in ``data`` where
             ``vary`` is given.
         lrs: One learning rate for all, one per batch size, or best: by theory the fastest to the target within these
@@ -92,7 +92,7 @@ def compare(
         runs, ``to_dict()``, ``plot()``, ``animate()`` and ``save()``.
 
     Raises:
-        InputError: These options cannot be compared.
+        InputError: Runs with the given options cannot be compared.
 
     Example:
         >>> compare(batch_sizes=["full", 10], lrs=0.04, seeds=1, epochs=5).rows[1].label
@@ -151,7 +151,7 @@ class _Request:
         return [given] if isinstance(given, (str, float, int)) else given or []
 
     def _settings(self) -> list[Setting]:
-        """Return what each variant sets."""
+        """Return the settings of each variant."""
         sizes = list(self._sizes())
         if not (sizes or self.vary):
             with precision_of_run(self.options["trainer"].get("precision")):

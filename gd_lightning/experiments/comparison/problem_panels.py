@@ -23,7 +23,7 @@ class ProblemPanels:
     Args:
         fits: Data and fitted functions.
         surface: The train loss over weight and bias, for linear regressors with the mean squared error.
-        data: What linear regressors are fitted to, for animations.
+        data: The data of linear regressors, for animations.
     """
 
     fits: Fits | None = None

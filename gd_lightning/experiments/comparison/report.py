@@ -47,7 +47,7 @@ class Report:
         claims: Claims to test, each with the order of quantities that it expects, as in ``configs/experiments``.
         shown: Names of the panels of the picture, as for :meth:`plot`; None: the usual ones.
         formats: Formats of the picture in files.
-        best: What the learning rates that theory chose are best for, in sentences.
+        best: Sentences on the learning rates that theory chose, and what each is best for.
     """
 
     comparison: Comparison
@@ -188,13 +188,13 @@ class Report:
         """Write the table, the findings, the picture and TensorBoard's aggregate runs into a directory.
 
         Args:
-            directory: The directory, also one that has such files, which are written anew.
+            directory: The directory; existing files of these names are replaced.
 
         Returns:
             The directory.
 
         Raises:
-            InputError: It is the path of a file, or none.
+            InputError: The path is that of a file, or is invalid.
         """
         place = as_directory(directory)
         place.mkdir(parents=True, exist_ok=True)

@@ -138,7 +138,7 @@ def two_sided(t: float, freedom: float) -> float:
 
     Args:
         t: Student's t.
-        freedom: Its degrees of freedom, from 1; need not be a whole number.
+        freedom: Degrees of freedom, from 1; need not be a whole number.
 
     Example:
         >>> round(two_sided(12.706, 1), 3), round(two_sided(2.776, 4), 3)

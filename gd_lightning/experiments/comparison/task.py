@@ -29,7 +29,7 @@ class MemberResult:
     """The result of a member of a comparison.
 
     Args:
-        run: Its losses, summary and settings.
+        run: Losses, summary and settings of the run.
         load: Returns its trained module.
     """
 

@@ -107,7 +107,7 @@ class TrainerMember:
     def _made(
         self, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[Callback], RegressionModule, RegressionDataModule]:
-        """Return what the options define: options of the Trainer, its callbacks, the module and the data."""
+        """Return the objects that the options define: Trainer options, callbacks, the module and the data."""
         copies = own_copy(options)
         trainer = {**TRAINER_DEFAULTS, **made_by_functions(copies["trainer"])}
         added = trainer.pop("callbacks", None) or []

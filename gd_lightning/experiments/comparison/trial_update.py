@@ -31,7 +31,7 @@ def trial_options(trainer: Mapping[str, Any], callbacks: Sequence[Callback]) -> 
 
     Args:
         trainer: The options of the other Trainer.
-        callbacks: Its callbacks.
+        callbacks: Callbacks of the run.
     """
     others = [callback for callback in callbacks if not isinstance(callback, _LEFT_OUT)]
     return {**trainer, **_NOTHING_KEPT, **_NOTHING_SHOWN, "logger": DummyLogger(), "callbacks": others}
@@ -43,7 +43,7 @@ def make_one_update(trainer: Trainer, module: RegressionModule, data: Regression
     Args:
         trainer: A Trainer with :func:`trial_options`.
         module: The module to train.
-        data: Its data.
+        data: Data of the run.
 
     Raises:
         InputError: Optimiser or scheduler fail within the epochs of the run.

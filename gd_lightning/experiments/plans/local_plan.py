@@ -204,10 +204,10 @@ class LocalPlan(PlanForm[LocalOutcome]):
         curvature: The curvature that the statements are derived from.
         variant: The configured batches.
         rows: One predicted outcome per batch size, including the configured one.
-        samples: From how many samples the sharpness was taken, and from how many of these what is said of single ones.
-        notes: What the options have to do with the statements.
-        train_loss: That of the start, in the units of the targets.
-        tried: What was tried for each row; None where nothing was.
+        samples: Numbers of samples used for the sharpness, and for statements on single samples.
+        notes: Sentences on how options affect the statements.
+        train_loss: Train loss at the start, in the units of the targets.
+        tried: Results of the trial for each row; None without a trial.
         standardized: The statements on standardised features, if the limit is far higher there; else None.
     """
 
@@ -264,7 +264,7 @@ class LocalPlan(PlanForm[LocalOutcome]):
 
     @property
     def headline(self) -> str:
-        """A line on the training set."""
+        """One line that describes the training set."""
         found = self.curvature
         return (
             f"{self.variant.train_samples} training samples; local statements, at the start: train loss "

@@ -57,7 +57,7 @@ def plan(
     """Predict before training which learning rates are stable for which batch sizes, and the outcome of the run.
 
     Args:
-        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
+        problem: A problem, or data, as for :func:`~gd_lightning.as_problem`; None: the steep line.
         data: Options of :class:`~gd_lightning.RegressionDataModule`.
         model: Options of :class:`~gd_lightning.RegressionModule`.
         trainer: Options of Lightning's ``Trainer``: ``max_epochs``, ``max_steps`` and ``precision``.
@@ -239,7 +239,7 @@ class Plan(PlanForm[PredictedOutcome]):
 
     @property
     def headline(self) -> str:
-        """A line on the training set."""
+        """One line that describes the training set."""
         loss = self.predictor.loss
         return (
             f"{loss.n_samples} training samples, Hessian's eigenvalues {loss.lambda_min:.6g} to {loss.lambda_max:.6g} "

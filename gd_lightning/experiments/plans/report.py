@@ -46,7 +46,7 @@ class PlanForm(ABC, Generic[Row]):
     @property
     @abstractmethod
     def headline(self) -> str:
-        """A line on the training set."""
+        """One line that describes the training set."""
 
     @property
     @abstractmethod

@@ -58,7 +58,7 @@ def fit(
     """Train a run as ``fit`` on the command line does, and return it with its history, results and module.
 
     Args:
-        problem: What makes the data, or the data, as for :func:`~gd_lightning.as_problem`; None: the steep line, or
+        problem: A problem, or data, as for :func:`~gd_lightning.as_problem`; None: the steep line, or
             the problem of the run that is continued.
         directory: Directory for its files, such as ``lightning_logs/NAME``; None: no files, see :meth:`Run.save`.
         ckpt_path: A run to continue: its directory, a checkpoint file, or last, the newest run in ``lightning_logs``;
@@ -150,9 +150,9 @@ def load(run: str | Path, network: Any = None) -> Run:
     """Load a run that was trained before, from its files.
 
     Args:
-        run: Its directory, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``. With best,
-            or ``lightning_logs/NAME/best``, the module has the weights of the best checkpoint that a ModelCheckpoint
-            kept.
+        run: The directory of the run, such as ``lightning_logs/NAME``; or last, the newest run in ``lightning_logs``.
+            With best, or ``lightning_logs/NAME/best``, the module has the weights of the best checkpoint that a
+            ModelCheckpoint kept.
         network: The network of your own that it was trained with, if it was: a module, a class or a function.
 
     Raises:

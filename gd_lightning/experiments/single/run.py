@@ -44,7 +44,7 @@ from gd_lightning.tracking.summary import RunSummary, parameter_rows, run_facts,
 class Run:
     """A run that has ended; printing it shows its results, and a notebook also shows its curves.
 
-    It can be pickled, and so come back from another process: with its checkpoint, and without Trainer and data, as one
+    It can be pickled, and so be returned by another process: with its checkpoint, and without Trainer and data, as one
     that was saved and loaded.
 
     Args:
@@ -113,13 +113,13 @@ class Run:
         return figure if isinstance(figure, Figure) else figure.figure  # a subfigure belongs to a figure
 
     def animate(self, problem: ProblemLike | None = None) -> Animation:
-        """Return the run in motion: path, fit and train loss by samples seen; ``save("run.gif")`` writes it.
+        """Return an animation of the run: path, fit and train loss by samples seen; ``save("run.gif")`` writes it.
 
-        Path and fit are shown of a line over one feature, predicted against true values of linear regressors over
-        several, of other models the train loss alone.
+        A line over one feature is shown by its path and fit, a linear regressor over several features by predicted
+        against true values, and any other model by its train loss alone.
 
         Args:
-            problem: The data, of a run that was loaded and whose data are in no file; None: those of the run.
+            problem: The data of a loaded run, if they are in no file; None: the data of the run itself.
 
         Raises:
             InputError: The run has no train loss, or its data cannot be made again.

@@ -64,8 +64,8 @@ def written_twice(name: str, given: Given, full: int | None = None) -> list[str]
 
     Args:
         name: The option, for messages.
-        given: As for :func:`numbers`.
-        full: As for :func:`numbers`.
+        given: See :func:`numbers`.
+        full: See :func:`numbers`.
 
     Example:
         >>> written_twice("batch_sizes", "1,full,100,log(1,100,3)", full=100)

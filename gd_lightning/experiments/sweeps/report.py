@@ -235,12 +235,12 @@ class SweepReport:
         """Write tables, map and TensorBoard's HParams into a directory; return the report itself.
 
         Args:
-            directory: The directory, also one that has such files, which are written anew.
+            directory: The directory; existing files of these names are replaced.
             formats: Formats of the map: png, svg and pdf.
             board: Directory of the files of TensorBoard, a run per setting; None: ``hparams`` in the directory.
 
         Raises:
-            InputError: It is the path of a file, or none, or there is no such format.
+            InputError: The path is that of a file, or is invalid, or a format is unknown.
         """
         place, formats = as_directory(directory), checked_formats(formats)
         place.mkdir(parents=True, exist_ok=True)

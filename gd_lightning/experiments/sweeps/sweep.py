@@ -76,7 +76,7 @@ def sweep(
     """Train every combination of some settings, many runs at once; each run has the result that it would have alone.
 
     Args:
-        problem: What makes the data, or the data, as :func:`~gd_lightning.as_problem` takes them; None: the steep line.
+        problem: A problem, or data, as :func:`~gd_lightning.as_problem` takes them; None: the steep line.
         lrs: A number, a list, or a text with ranges; None: the one in ``model``, else ``"log(1e-4,1,40)"``.
         batch_sizes: Batch sizes, in the same forms; None: the one in ``data``, else ``"1,2,4,...,full"``.
         momentums: Values of the momentum; None: the one in ``model``, also for the next two.
@@ -97,7 +97,7 @@ def sweep(
         runs such as ``last``, the train loss at the end, ``to_dict()``, ``plot()`` and ``save()``.
 
     Raises:
-        InputError: These options cannot be swept.
+        InputError: A sweep cannot use the given options.
 
     Example:
         >>> sweep(lrs=[0.01, 0.1], batch_sizes=[10, 100], seeds=3, epochs=5).last.shape[:2]
@@ -120,7 +120,7 @@ def sweep(
 
 
 def _epochs_and_precision(trainer: Mapping[str, Any]) -> tuple[int, Any]:
-    """Return what a sweep takes of a Trainer's options: the number of epochs of each run, and the precision.
+    """Return the Trainer's options that a sweep uses: the number of epochs of each run, and the precision.
 
     Without a precision it is that of new tensors.
     """
@@ -185,13 +185,13 @@ class SweepTask:
 
         Args:
             module: The module with the options that are not swept; its network is not made yet, unless it was given.
-            data: Its data, with the options that are not swept.
+            data: The data of the module, with the options that are not swept.
             progress: Is told from time to time how many updates were made since.
             executor: Trains parts of the runs at the same time; None: this process.
             keep: Called with the report on the runs so far if a signal ends the training.
 
         Raises:
-            InputError: These options cannot be swept.
+            InputError: A sweep cannot use the given options.
         """
         if self.max_epochs < 1:
             raise InputError(f"cannot sweep {self.max_epochs} epochs; use 1 or more")

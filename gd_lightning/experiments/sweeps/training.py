@@ -59,7 +59,7 @@ def train_members(
 
     Args:
         starts: The module with its initial weights and the seed of its dropout, for each of the members' seeds.
-        task: What the runs have in common; its features are in original units.
+        task: The data and options that the runs share; features are in original units.
         members: The settings of the members.
         progress: Is told from time to time how many updates were made since.
         executor: Trains parts of the members at the same time; None: this process trains all.
@@ -117,7 +117,7 @@ class _Part:
 
     Args:
         starts: The module with its initial weights and the seed of its dropout, for each of the members' seeds.
-        task: What the runs have in common.
+        task: The data and options that the runs share.
         members: The settings of the members.
         kind: The engine that trains them.
     """

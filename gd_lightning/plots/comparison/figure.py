@@ -46,7 +46,7 @@ class Fits:
     Args:
         x: Features, shape (N,).
         y: Targets, shape (N,).
-        functions: What the first run of a group fitted, from shape (n,) to (n,), by the label of the group.
+        functions: The function fitted by the first run of a group, from shape (n,) to (n,), by the group's label.
         truth: Values of the true function at ``fit_grid(x)``, or None.
     """
 
@@ -89,7 +89,7 @@ def comparison_figure(
 
     Args:
         groups: The runs, up to eight groups.
-        title: What is compared, and on what.
+        title: The title: what is compared, and on which data.
         least_squares: The smallest train loss that can be reached; None where it is not known.
         surface: The train loss over two parameters w and b, where these are all.
         fits: Data and fitted functions, where there is one feature.

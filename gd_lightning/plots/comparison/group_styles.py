@@ -50,7 +50,7 @@ class GroupStyle:
         """Return a legend entry in the group's style, with the number of its runs that diverged.
 
         Args:
-            group: Whose style this is.
+            group: The group with this style.
             more: Text after its label.
             most: How many characters of the label are written.
         """

@@ -103,11 +103,11 @@ def draw_curve(
     panel, which is marked by an x.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         axis: epoch, update, samples or seconds.
         log: Whether the scale of losses is logarithmic.
         groups: The runs.
-        styles: One for each group.
+        styles: The style of each group.
         least_squares: The smallest train loss that can be reached; None where it is not known.
         column: train_loss or val_loss.
     """

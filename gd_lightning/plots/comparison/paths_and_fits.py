@@ -41,10 +41,10 @@ def draw_paths(axes: Axes, surface: Surface, groups: Sequence[Group], styles: Se
     What is shown is set by the start and the runs that did not diverge; where the others leave it, there is an x.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         surface: The loss.
         groups: The runs, with columns w and b.
-        styles: One for each group.
+        styles: The style of each group.
     """
     drawn = [(g.histories[0], style) for g, style in zip(groups, styles, strict=True) if "w" in g.histories[0]]
     paths = [(run, style, run.series("w")[1], run.series("b")[1]) for run, style in drawn]
@@ -67,7 +67,7 @@ def draw_fits(
     """Draw data, true function and the function that each group fitted.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         x: Features, shape (N,).
         y: Targets, shape (N,).
         fits: Style and fitted function, from shape (n,) to (n,), of each group; None where its run diverged. Functions
@@ -107,11 +107,11 @@ def draw_variances(
     """Draw the measured variance of the updates against batch size beside 1 / B, on logarithmic scales.
 
     Args:
-        axes: Where to.
-        batch_sizes: B of each group.
+        axes: The axes to draw on.
+        batch_sizes: The batch size of each group.
         variances: What was measured in each group, shape (measurements,); those that are not positive, as of the full
             batch, have no place on the scale and are named in the legend.
-        styles: One for each group.
+        styles: The style of each group.
     """
     means = {}
     for size, values, style in zip(batch_sizes, variances, styles, strict=True):

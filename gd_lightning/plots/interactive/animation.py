@@ -25,13 +25,13 @@ class Animation(Scene):
         """Write a file; an existing one is replaced.
 
         Args:
-            path: Its name ends in .html, .gif, or .mp4, for which the program ffmpeg is needed.
+            path: A path that ends in .html, .gif, or .mp4, for which the program ffmpeg is needed.
 
         Returns:
             The path.
 
         Raises:
-            InputError: It ends in something else, or there is no ffmpeg, or it is a directory.
+            InputError: The path has another ending, or is a directory, or ffmpeg is missing.
         """
         file = Path(path)
         check_animation_file(file)
@@ -51,7 +51,7 @@ def check_animation_file(path: Path) -> None:
     """Refuse a file that no animation can be written to.
 
     Raises:
-        InputError: Its name ends in something else than .html, .gif and .mp4, or ffmpeg is missing for the last.
+        InputError: The name has another ending than .html, .gif and .mp4, or ffmpeg is missing for .mp4.
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:

@@ -101,7 +101,7 @@ class SeveralFeatures:
         object.__setattr__(self, "target", _fitting(self.target))
 
     def predicted(self, history: History) -> tuple[Values, Values] | None:
-        """Return what a run predicted after some updates: samples seen there, and predictions, shape (rows, n).
+        """Return the samples seen until some updates, and the predictions after them, shape (rows, n).
 
         None where its parameters are not recorded.
         """
@@ -120,14 +120,14 @@ class Track:
     """A run in an animation.
 
     Args:
-        label: What it is called.
+        label: The name of the run.
         samples: Samples seen at each row of the path, ascending, shape (rows,).
         w: Weight there, shape (rows,); None where parameters are not recorded.
         b: Bias there, shape (rows,).
         loss_samples: Samples seen where the train loss is known, shape (m,).
         losses: The train loss there, shape (m,).
         diverged: Whether the run diverged.
-        predicted: What it predicted at each row for some samples of several features, shape (rows, n), or None.
+        predicted: Predictions at each row for some samples of several features, shape (rows, n), or None.
     """
 
     label: str
@@ -144,12 +144,12 @@ class Track:
         """Read a run.
 
         Args:
-            label: What it is called.
+            label: The name of the run.
             history: Its history.
-            data: What a linear regressor is fitted to; None where the model is none.
+            data: The data of a linear regressor; None for another model.
 
         Raises:
-            InputError: It has no train loss against samples.
+            InputError: The history has no train loss against samples.
         """
         samples, losses = (
             history.curve("train_loss", "samples") if "train_loss" in history else (np.empty(0), np.empty(0))
@@ -197,12 +197,12 @@ def _kept(samples: Values) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, repr=False)
 class Scene:
-    """Runs that are shown in motion, frame by frame in samples.
+    """Content of an animation of runs, frame by frame in samples.
 
     Args:
-        title: What is shown.
+        title: The title.
         tracks: The runs.
-        data: What linear regressors are fitted to; None where the models are none, of which only losses are shown.
+        data: The data of linear regressors; None for other models, of which only losses are shown.
         least_squares: The smallest train loss that can be reached, if known.
         per_epoch: Samples of an epoch, if they are the same for all runs.
     """
@@ -224,7 +224,7 @@ class Scene:
 
     @property
     def line(self) -> Line | None:
-        """What a line is fitted to; None where the models are none."""
+        """The data of lines over one feature; None for other models."""
         return self.data if isinstance(self.data, Line) else None
 
     @property

@@ -23,7 +23,7 @@ def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
     Args:
         scene: The runs to show.
         page: Makes the page of it.
-        path: Its name ends in .html, .gif or .mp4.
+        path: A path that ends in .html, .gif or .mp4.
 
     Raises:
         InputError: ffmpeg fails.

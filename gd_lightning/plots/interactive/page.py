@@ -38,8 +38,8 @@ def in_notebook(page: str, title: str, height: int = 820) -> str:
 
     Args:
         page: The page.
-        title: What the frame is called.
-        height: Its height in pixels.
+        title: Title of the frame.
+        height: Height of the frame in pixels.
     """
     frame = f'title="{escape(in_one_line(title))}" width="100%" height="{height}" style="border: 0"'
     return f'<iframe {frame} srcdoc="{escape(page)}"></iframe>'

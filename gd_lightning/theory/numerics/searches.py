@@ -53,9 +53,9 @@ def root(function: Callable[[float], float], low: float, high: float, at_high: f
 
     Args:
         function: A function, preferably nearly linear.
-        low: Where it has one sign.
-        high: Where it has the other sign.
-        at_high: Its value there, or a substitute if it cannot be evaluated.
+        low: A point at which the function has one sign.
+        high: A point at which the function has the other sign.
+        at_high: Value of the function at ``high``, or a substitute if it cannot be evaluated.
 
     Example:
         >>> round(root(lambda x: x * x - 2, 0, 2), 8)

@@ -82,8 +82,8 @@ def write_aggregate(directory: Path, groups: Sequence[Group], others: Sequence[S
     Args:
         directory: The log directory of the comparison. The layout is written here, because TensorBoard shows first the
             layout of the run whose name sorts first; the runs of the groups are ``aggregate/LABEL`` below it.
-        groups: What is compared.
-        others: What is shown of all groups together, such as a picture.
+        groups: The groups that are compared.
+        others: Summaries of all groups together, such as a picture.
     """
     places = directory, *(directory / AGGREGATE).glob("*")
     former = [path for place in places for path in place.glob(f"*tfevents*{AGGREGATE_ENDING}")]
@@ -130,7 +130,7 @@ def _points_at(at: Values, whole: bool) -> NDArray[np.int64]:
     """Choose which points are written, at most ``POINTS`` of them, the first and the last among them.
 
     Args:
-        at: Where they are on an axis, shape (n,).
+        at: Positions of the points on an axis, shape (n,).
         whole: Choose among those at whole numbers.
     """
     points = np.flatnonzero(np.isfinite(at) & (at == np.round(at)) if whole else np.isfinite(at))

@@ -37,7 +37,7 @@ class HistoryWriter:
     """Writes the rows of a growing history to event files, each row once.
 
     Args:
-        writer: Where to.
+        writer: The writer of the event file.
         started: Wall-clock time at which training began, in seconds since the epoch.
         updates: Expected number of updates, from which it follows how many rows are left out; infinite where it is not
             known: then more are left out the further a run gets, so that there are 500 for each doubling of its length.
@@ -66,7 +66,7 @@ class HistoryWriter:
     def begin_again(self, before: int) -> None:
         """Make TensorBoard discard what earlier processes of this run wrote, which is about to be written again.
 
-        They may have got further than the checkpoint that is continued from, or have lost their newest points. What
+        The event files may contain points after the checkpoint that is continued from, or lack the newest points. What
         others logged up to there is kept.
 
         Args:
@@ -96,8 +96,8 @@ class HistoryWriter:
         """Fill the HParams tab: a row of settings and final results, each result also a scalar ``final/...``.
 
         Args:
-            settings: What the run was made with.
-            results: Its results, as numbers.
+            settings: The settings of the run.
+            results: The results of the run, as numbers.
             outcome: How it ended: TensorBoard's status, and a setting too, for only settings are shown as words.
             varied: Names of settings in which the run differs from others; these columns are shown first.
         """

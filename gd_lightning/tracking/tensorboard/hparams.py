@@ -36,9 +36,9 @@ def write_settings(
     """Write a row of the HParams tab for each setting, with its results, each also a scalar ``final/...``.
 
     Args:
-        directory: Where a directory for each setting is made.
-        settings: Of each its name, its values, its results, and how its runs ended.
-        others: What is shown of all of them together, such as a picture.
+        directory: The parent of the directories of the settings.
+        settings: Name, values and results of each setting, and how its runs ended.
+        others: Summaries of all settings together, such as a picture.
         varied: Names of the values that differ between the settings.
     """
     now, varied = time.time(), list(varied)
@@ -66,7 +66,7 @@ def columns_of(settings: Mapping[str, Any], varied: Iterable[str]) -> Summary:
     """Return what makes the HParams tab show the settings that were varied, of several runs that are read together.
 
     Args:
-        settings: Those of a run, by the full names of the options.
+        settings: The settings of a run, by the full names of the options.
         varied: The full names of those that differ between runs.
     """
     named, names = named_as_settings(settings), list(named_as_settings(dict.fromkeys(varied)))

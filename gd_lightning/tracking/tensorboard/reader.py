@@ -87,10 +87,10 @@ class _Scalars:
     """The scalars in the event files of a directory, as far as the files are whole.
 
     Args:
-        directory: Where they are.
+        directory: The directory of the event files.
 
     Raises:
-        InputError: Their content is damaged.
+        InputError: The content of a file is damaged.
     """
 
     def __init__(self, directory: Path) -> None:

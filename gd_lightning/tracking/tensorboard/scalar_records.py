@@ -50,7 +50,7 @@ def add_scalars(writer: EventFileWriter, scalars: Sequence[Scalars]) -> None:
 
     Args:
         writer: The writer of the event file.
-        scalars: What is written, in this order.
+        scalars: The scalars to write, in this order.
     """
     asynchronous = writer._async_writer
     with asynchronous._lock:
@@ -76,8 +76,8 @@ class _Layout(NamedTuple):
     Args:
         template: The bytes, shape (bytes,).
         step_bytes: Number of bytes of the step; 0 of step 0, which an event leaves out.
-        values: Where the values are, shape (tags, 4).
-        header: What a record has before these bytes.
+        values: Positions of the values, shape (tags, 4).
+        header: The bytes of a record before these.
     """
 
     template: _Bytes

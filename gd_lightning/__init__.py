@@ -20,35 +20,35 @@ The names that ``dir(gd_lightning)`` lists are public; all others may change wit
 
 __version__ = "0.1.0"
 
-_ROOMS: dict[str, str] = {}  # of each public name
+_MODULES: dict[str, str] = {}  # the module of each public name
 
 
-def _rooms() -> dict[str, str]:
-    """Return the module that each public name lives in, read from the stub where one is first asked for.
+def _modules() -> dict[str, str]:
+    """Return the module of each public name, read from the stub when one is first asked for.
 
-    That of a public package is this module.
+    The module of a public package is this one.
     """
-    if not _ROOMS:
-        # A program that only starts the command line has no need of them.
+    if not _MODULES:
+        # A program that only starts the command line needs no ast and no pkgutil.
         import ast
         import pkgutil
 
         stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")  # the stub is also found in a zip archive
         imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
-        _ROOMS.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
-    return _ROOMS
+        _MODULES.update({alias.name: f"{node.module}" for node in imports for alias in node.names})
+    return _MODULES
 
 
 def __getattr__(name: str) -> object:
     if name == "__all__":  # __all__ lists no packages, since one of them is an optional dependency
-        return ["__version__", *(each for each, room in _rooms().items() if room != __name__)]
+        return ["__version__", *(each for each, module in _modules().items() if module != __name__)]
     import importlib
 
-    if name.startswith("__") or name not in _rooms():
+    if name.startswith("__") or name not in _modules():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _rooms()[name] == __name__:
+    if _modules()[name] == __name__:
         return importlib.import_module(f"{__name__}.{name}")
-    value = getattr(importlib.import_module(_rooms()[name]), name)
+    value = getattr(importlib.import_module(_modules()[name]), name)
     globals()[name] = value  # the next access finds the name without this function
     return value
 
@@ -57,4 +57,4 @@ def __dir__() -> list[str]:
     import importlib.util
 
     missing = set() if importlib.util.find_spec("sklearn") else {"sklearn"}  # every name that is listed can be imported
-    return sorted({"__version__", *_rooms()} - missing)
+    return sorted({"__version__", *_modules()} - missing)

@@ -159,7 +159,7 @@ def test_custom_scalars_overlay_the_groups_first_and_have_a_band_of_each(browser
     write_aggregate(tmp_path, groups)
     with served(tensorboard_of(tmp_path), tmp_path / "tensorboard.log") as port:
         browser.open(f"http://{HOST}:{port}/#custom_scalars")
-        titles = [f"train loss against {axis}: {what}" for axis in AXES for what in ("mean", "mean ± deviation")]
+        titles = [f"train loss against {axis}: {what}" for axis in AXES for what in ("mean", "mean ± std")]
         browser.text(CHARTS, *titles, *(f"aggregate/{label}" for label in rates))
         wait_until(lambda: browser.text(CHARTS).count("Matches (2)") == len(titles), lambda: browser.text(CHARTS))
         headings = browser.run("return search('tf-category-paginated-view').map(view => view.category.name)")

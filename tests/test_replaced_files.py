@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gd_lightning.experiments.single.run import _StoredCheckpoint
-from gd_lightning.plots.interactive.animation_content import Scene
+from gd_lightning.plots.interactive.animation_content import AnimationContent
 from gd_lightning.plots.interactive.animation_files import write_animation
 from gd_lightning.plots.style import new_figure, save_figure
 from gd_lightning.replaced_files import replacing
@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "curves.pdf": lambda path: save_figure(path, Figure()),
     "last.ckpt": lambda path: write_checkpoint({"new": torch.ones(1)}, path),
     "stored.ckpt": lambda path: _StoredCheckpoint(b"new").save(path),
-    "motion.html": lambda path: write_animation(Scene("", ()), lambda: "new", path),
+    "motion.html": lambda path: write_animation(AnimationContent("", ()), lambda: "new", path),
 }
 
 

@@ -147,7 +147,7 @@ class Measurements:
             if is_due(callback, trainer):
                 history.add_to_last_row(callback.measure(trainer, module))
         # After a batch without an update, the value is already in this row.
-        if with_loss and history.newest(BY_UPDATE) is None:
+        if with_loss and history.in_last_row(BY_UPDATE) is None:
             measured = self._measured(trainer, module, {"train_loss": trainer.train_dataloader})
             if measured:
                 history.add_to_last_row({BY_UPDATE: measured["train_loss"]})
@@ -236,7 +236,7 @@ class Measurements:
         if not replacing:
             return ""
         loaders = {"train_loss": trainer.train_dataloader, "val_loss": validation_loader(trainer)}
-        self.has_averaged, before = has_averaged(trainer, replacing), history.newest("train_loss")
+        self.has_averaged, before = has_averaged(trainer, replacing), history.in_last_row("train_loss")
         # At the same weights, another engine computes a loss with other last digits.
         is_same = before is None or math.isnan(before) or self._are_weights_of(module)
         final = {} if is_same else self._measured(trainer, module, loaders)
@@ -260,7 +260,7 @@ class Measurements:
 
     def _measure_losses(self, trainer: Trainer, module: LightningModule, loaders: dict[str, object]) -> None:
         history = self._rows.history
-        missing = {name: loader for name, loader in loaders.items() if history.newest(name) is None}
+        missing = {name: loader for name, loader in loaders.items() if history.in_last_row(name) is None}
         self._newest = self._measured(trainer, module, missing)
         history.add_to_last_row(self._newest)
         self.at = trainer.global_step

@@ -112,7 +112,7 @@ class RowLimit:
         return remaining
 
     def _decide_on_newest(self, history: History, update: int, of_updates: Collection[str]) -> None:
-        measured = [name for name in history.newest_names if name not in of_updates]
+        measured = [name for name in history.names_in_last_row if name not in of_updates]
         part = update // self.every
         if update % self.every and all(self._last_kept.get(name, -1.0) // self.every == part for name in measured):
             history.drop_last()

@@ -172,7 +172,7 @@ class ExcessBelow(Criterion):
 
     def reason_to_end(self, recorder: HistoryRecorder) -> str:
         """Compare the latest train loss with the least-squares loss."""
-        loss, optimum = recorder.history.newest("train_loss"), _optimum_of(recorder)
+        loss, optimum = recorder.history.in_last_row("train_loss"), _optimum_of(recorder)
         if loss is None or optimum is None:
             return ""
         smallest = optimum.loss
@@ -336,7 +336,7 @@ class TimeBudget(Criterion):
 
 def _is_low(recorder: HistoryRecorder, column: str, threshold: float) -> str:
     """Return the reason to end a run whose newest value of a column is at most a threshold; "" if it is above."""
-    value = recorder.history.newest(column)
+    value = recorder.history.in_last_row(column)
     if value is None or not value <= threshold:
         return ""
     return f"the {column.replace('_', ' ')} {value:.6g} is at most {threshold:g}"

@@ -69,7 +69,7 @@ class UpdateRows:
     def has_measurements(self) -> bool:
         """Whether the last row has more than the row of an update: it would be there without a stop."""
         others = (name for name in self.history.columns if name not in self.of_updates)
-        return any(self.history.newest(name) is not None for name in others)
+        return any(self.history.in_last_row(name) is not None for name in others)
 
     def move_to(self, trainer: Trainer, updates_in_epoch: int, epoch: int | None = None) -> None:
         """Set the current position of the run on each axis.

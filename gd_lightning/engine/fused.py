@@ -97,8 +97,8 @@ class FusedEngine(Engine):
         network = self._kernels.measuring(network)
         state = self._kernels.State(*np.zeros((3, len(self._layout.places)), dtype), np.zeros(1, np.int64))
         ends = self._epochs(chunk, np.empty(0), self._held_out(None, 0, dtype))
-        room = self._memory.results(SaveAt(), 1, dtype)
-        self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *room, ends)
+        results = self._memory.results(SaveAt(), 1, dtype)
+        self._kernel(chunk)(samples, network, state, np.zeros(1, dtype), rule, span._replace(updates=0), *results, ends)
         self.mean_loss(chunk.x[:0], chunk.y[:0])
         _PREPARED.add(kind)
 
@@ -138,20 +138,20 @@ class FusedEngine(Engine):
         measured = np.empty(within if chunk.ends is not None and chunk.ends.measure is not None else 0)
         held_out = self._held_out(None if chunk.ends is None else chunk.ends.held_out, within, dtype)
 
-        def make(state: Any, span: Any, save_at: SaveAt, room: int, ends: Any) -> tuple[int, int, bool, Record]:
-            saved, scratch = self._memory.results(save_at, room, dtype)
+        def make(state: Any, span: Any, save_at: SaveAt, capacity: int, ends: Any) -> tuple[int, int, bool, Record]:
+            saved, scratch = self._memory.results(save_at, capacity, dtype)
             epochs, network = self._epochs(chunk, *ends), self._network(chunk, dtype, rule, span, saved)
             updates, count, suspected = kernel(samples, network, state, lrs, rule, span, saved, scratch, epochs)
             path = (torch.from_numpy(array[:count]) if len(array) else None for array in saved[1:])
             return updates, count, suspected, Record(torch.from_numpy(saved.losses[:count]), *path)
 
         record: Record | Callable[[], Record]
-        first, room = _saves(chunk)
+        first, capacity = _saves(chunk)
         if first is not save_at:
             begin = [part.copy() for part in state]
             if chunk.stop > chunk.per_epoch:  # the order of the next chunk will be written into the same memory
                 samples = samples._replace(rows=samples.rows.copy())
-            updates, count, suspected, last = make(state, span, first, room, (measured, held_out))
+            updates, count, suspected, last = make(state, span, first, capacity, (measured, held_out))
 
             def record() -> Record:
                 again = self._kernels.State(*(part.copy() for part in begin))
@@ -160,7 +160,7 @@ class FusedEngine(Engine):
                 same = span._replace(updates=updates, save_last=is_saved, is_checked=False)
                 return make(again, same, save_at, count, (measured[:0], self._held_out(None, 0, dtype)))[3]
         else:
-            updates, count, suspected, record = make(state, span, save_at, room, (measured, held_out))
+            updates, count, suspected, record = make(state, span, save_at, capacity, (measured, held_out))
             last = record
         last_loss = last.losses[-1] if count else None
         ended = min(within, (chunk.first + updates) // chunk.per_epoch)
@@ -195,7 +195,7 @@ class FusedEngine(Engine):
         return sums
 
     def _held_out(self, held_out: HeldOut | None, epochs: int, dtype: np.dtype[Any]) -> Any:
-        """Return samples of validation for compiled code, with room for the sums of some epochs."""
+        """Return samples of validation for compiled code, with space for the sums of some epochs."""
         if held_out is None or not epochs:
             nothing = np.empty((0, 0), dtype)
             return self._kernels.HeldOut(nothing, nothing, 1, np.empty((0, 0)))
@@ -270,7 +270,7 @@ class FusedEngine(Engine):
 def _saves(chunk: Chunk) -> tuple[SaveAt, int]:
     """Return which updates are saved at first, and how many losses; the rest is computed again when it is read.
 
-    It is where saving the results of updates takes longer than the updates themselves.
+    It is computed again if saving the results of updates takes longer than the updates themselves.
     """
     save_at = chunk.save_at
     is_dense = save_at.every <= _DENSE and chunk.variant.batch_size <= _DENSE

@@ -65,7 +65,7 @@ class Chunks:
         self._seconds = min([_SECONDS, *of_callbacks])
         self._taken = taken
         self._validation: Validation | None = None
-        self._x, self._y, self._room = x, y, torch.empty(0, dtype=torch.int64)
+        self._x, self._y, self._buffer = x, y, torch.empty(0, dtype=torch.int64)
         loader: Any = trainer.train_dataloader
         self._loader = loader
         self._variant: Variant = loader.variant
@@ -191,9 +191,9 @@ class Chunks:
             return chunk.rows
         order = self._loader.epoch_order
         n = order.n
-        if len(self._room) < epochs * n:
-            self._room = torch.empty(epochs * n, dtype=torch.int64)
-        rows, drawn = self._room[: epochs * n], 0
+        if len(self._buffer) < epochs * n:
+            self._buffer = torch.empty(epochs * n, dtype=torch.int64)
+        rows, drawn = self._buffer[: epochs * n], 0
         if n > MOST_SAMPLES:  # the order of fewer is drawn again as fast as it is copied
             rows[:n], drawn = chunk.rows, 1
         order.rows_of(order.epoch + drawn, epochs - drawn, rows[drawn * n :])

@@ -36,7 +36,7 @@ _BELOW = 3.0  # ratio of the smallest boundary to the beginning of the axis
 _DECADES = 100.0  # smallest ratio of the end of the axis to its beginning
 _FAR = 30.0  # a learning rate outside extends the axis up to this factor; one farther out is shown by an arrow
 _NOTCH = 1.04  # half the width, as a factor, of the notch for a short last batch
-_ROOM = 0.09  # fraction of the height of the axes that a region needs for a label inside
+_LABEL_HEIGHT = 0.09  # fraction of the height of the axes that a region needs for a label inside
 
 
 def draw_map(found: OutcomeMap, batch_size: int, lr: float, verdict: Verdict, title: str) -> Figure:
@@ -162,14 +162,14 @@ def _label_regions(axes: Axes, columns: Sequence[Boundaries], batch_size: int, l
     height = math.log(high / low)
 
     def is_clear(size: int, at: float) -> bool:
-        return abs(math.log(at / lr)) > _ROOM * height or abs(math.log(size / batch_size)) > math.log(3)
+        return abs(math.log(at / lr)) > _LABEL_HEIGHT * height or abs(math.log(size / batch_size)) > math.log(3)
 
     inside = columns[1:-1] if len(columns) > 4 else columns  # a label at the edge would be cut
     for name, lower, upper in _regions(inside, low, high):
         heights = [math.log(top / bottom) / height for bottom, top in zip(lower, upper, strict=True)]
-        roomy = [i for i, part in enumerate(heights) if part >= max(_ROOM, 0.8 * max(heights))]
+        high_enough = [i for i, part in enumerate(heights) if part >= max(_LABEL_HEIGHT, 0.8 * max(heights))]
         levels = [
-            [(inside[i].batch_size, lower[i] ** (1 - share) * upper[i] ** share) for i in roomy]
+            [(inside[i].batch_size, lower[i] ** (1 - share) * upper[i] ** share) for i in high_enough]
             for share in (0.5, 0.35, 0.65, 0.2, 0.8)  # from the middle of a region to its edges
         ]
         clear = [[place for place in level if is_clear(*place)] for level in levels]

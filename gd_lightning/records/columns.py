@@ -56,7 +56,7 @@ class Numbers(Generic[_Number]):
     """
 
     def __init__(self, values: NDArray[_Number]) -> None:
-        self._room, self._count = values, len(values)
+        self._buffer, self._count = values, len(values)
 
     def __len__(self) -> int:
         return self._count
@@ -64,16 +64,16 @@ class Numbers(Generic[_Number]):
     @property
     def all(self) -> NDArray[_Number]:
         """The numbers, shape (n,), a view."""
-        return self._room[: self._count]
+        return self._buffer[: self._count]
 
-    def extend(self, count: int, values: NDArray[_Number] | float, room: int = 0) -> None:
+    def extend(self, count: int, values: NDArray[_Number] | float, reserve: int = 0) -> None:
         """Append ``count`` numbers, or one number ``count`` times; reserve memory for numbers that will follow."""
         before, self._count = self._count, self._count + count
-        if self._count > len(self._room):
-            larger = np.empty(max(self._count, before + room, 2 * before, _LEAST), self._room.dtype)
-            larger[:before] = self._room[:before]
-            self._room = larger
-        self._room[before : self._count] = values
+        if self._count > len(self._buffer):
+            larger = np.empty(max(self._count, before + reserve, 2 * before, _LEAST), self._buffer.dtype)
+            larger[:before] = self._buffer[:before]
+            self._buffer = larger
+        self._buffer[before : self._count] = values
 
     def pop(self) -> None:
         """Remove the last number."""
@@ -133,14 +133,14 @@ class Column:
             return -1
         return self._start + len(self) - 1 if self._rows is None else int(self._rows.all[-1])
 
-    def extend(self, start: int, rows: int, values: NDArray[np.float64] | float, room: int = 0) -> None:
+    def extend(self, start: int, rows: int, values: NDArray[np.float64] | float, reserve: int = 0) -> None:
         """Fill consecutive rows, all of them after the last one that has a value.
 
         Args:
             start: The first row.
             rows: Number of rows.
             values: One value per row, shape (rows,), or one for all rows.
-            room: Number of values to reserve memory for.
+            reserve: Number of values to reserve memory for.
         """
         if not len(self):
             self._start, self._rows = start, None
@@ -148,7 +148,7 @@ class Column:
             self._rows = Numbers(self.rows)
         if self._rows is not None:
             self._rows.extend(rows, np.arange(start, start + rows, dtype=np.int64))
-        self._values.extend(rows, values, room)
+        self._values.extend(rows, values, reserve)
 
     def extend_at(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Fill rows, in ascending order, all after the last one that has a value.

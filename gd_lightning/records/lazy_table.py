@@ -40,7 +40,7 @@ class _Waiting:
             self._is_complete = True
         return self.last | self.added
 
-    def newest(self, name: str) -> float | None:
+    def in_last_row(self, name: str) -> float | None:
         """Return a value of the last row; None if it is missing there."""
         for known in (self.added, self.last):
             if name in known:
@@ -53,7 +53,7 @@ class _Waiting:
     def last_measured(self, name: str) -> float | None:
         """Return the last value of a column in these rows; None if they have none."""
         _, values = self.measured.get(name, _NOTHING)
-        newest = self.newest(name)
+        newest = self.in_last_row(name)
         return float(values[-1]) if newest is None and len(values) else newest
 
 
@@ -121,7 +121,7 @@ class LazyTable:
             for first in range(0, part.rows, _MOST_COMPUTED):  # computing takes several times the memory of its results
                 start, count = part.start + first, min(_MOST_COMPUTED, part.rows - first)
                 for name, values in part.columns(slice(first, first + count)).items():
-                    self._columns.setdefault(name, Column()).extend(start, count, values, room=self._length - start)
+                    self._columns.setdefault(name, Column()).extend(start, count, values, reserve=self._length - start)
             for name, (rows, values) in part.measured.items():
                 self._columns.setdefault(name, Column()).extend_at(part.start + rows, values)
             for name, value in part.added.items():
@@ -198,17 +198,17 @@ class LazyTable:
                 return value
         return float(self._columns[name].values[-1])
 
-    def newest(self, name: str) -> float | None:
+    def in_last_row(self, name: str) -> float | None:
         """Return the value of a column in the last row; None if it is missing there."""
         if self._waiting:
-            return self._waiting[-1].newest(name)
+            return self._waiting[-1].in_last_row(name)
         column = self._columns.get(name)
         if column is None or column.last_row != self._length - 1:
             return None
         return float(column.values[-1])
 
     @property
-    def newest_names(self) -> list[str]:
+    def names_in_last_row(self) -> list[str]:
         """The names of the columns that have a value in the last row."""
         if self._waiting:
             newest = self._waiting[-1]

@@ -165,7 +165,7 @@ def summarize(
         outcome=str(history.outcome),
         reason=history.reason,
         measures=measures,
-        train_loss_predicted=history.newest(PREDICTED),
+        train_loss_predicted=history.in_last_row(PREDICTED),
         measured_at={name: int(history.series(name)[0][-1]) for name in earlier},
         weights=weights,
         **{"parameters": None, "least_squares": None, "truth": None, "engine": "autograd", **known},
@@ -196,7 +196,7 @@ def _measured(
         return final.pop("train_loss", train_loss), final, []
     # After an update that ended no epoch, or no epoch with a validation, some values belong to earlier weights.
     known = [name for name in ("train_loss", *names) if name in history]
-    earlier = [name for name in known if history.newest(name) is None]
+    earlier = [name for name in known if history.in_last_row(name) is None]
     return train_loss, {name: value for name, value in values.items() if not name.startswith(FINAL)}, earlier
 
 

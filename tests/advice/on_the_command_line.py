@@ -45,7 +45,7 @@ class Advice:
 
 
 def advice(wrong: str, *followed: str, before: str | tuple[str, ...] = (), **environment: str) -> Advice:
-    """Return it, as the table below writes it."""
+    """Return this advice, in the form of the table below."""
     return Advice(wrong, followed, (before,) if isinstance(before, str) else before, environment)
 
 

@@ -113,7 +113,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run came to.
+    """The results of a run.
 
     Args:
         seconds: How long training took, once everything was made and compiled.

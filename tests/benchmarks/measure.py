@@ -47,7 +47,7 @@ class Comparison:
     Args:
         case: What was trained.
         seconds: Of an update, by the name of the side, one a round.
-        updates: How many updates a round had, likewise.
+        updates: How many updates each round had.
         difference: The largest that there was between parameters that should be the same, relative to them.
     """
 

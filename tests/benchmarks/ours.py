@@ -32,7 +32,7 @@ def prepare(
 
     Args:
         case: What is trained.
-        engine: What carries out the updates.
+        engine: Name of the engine.
         recorded: Whether the loss of every update is recorded in the history.
         tensorboard: Whether the history goes to files and TensorBoard, too.
         read: Whether the time has every column of the history in it, which is else computed where it is read.

@@ -177,7 +177,7 @@ class MeasuredWithin(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         (recorder,) = (callback for callback in trainer.callbacks if isinstance(callback, HistoryRecorder))  # type: ignore[attr-defined]
         history = recorder.history
-        if history.newest("train_loss") is not None and history.last("update") == trainer.global_step:
+        if history.in_last_row("train_loss") is not None and history.last("update") == trainer.global_step:
             self.updates.append(trainer.global_step)
 
 

@@ -105,7 +105,7 @@ def tree() -> dict[str, tuple[int, int]]:
     return found
 
 
-def surroundings() -> dict[str, object]:
+def process_state() -> dict[str, object]:
     """Return what a command line finds in its process, and should leave as it was."""
     return {
         "directory": Path.cwd(),
@@ -196,7 +196,7 @@ def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, st
         Path(name).write_bytes(content)
     found, before = tree(), dict(os.environ)
     os.environ.update(tried.variables)
-    around, threads = surroundings(), threading.enumerate()
+    around, threads = process_state(), threading.enumerate()
     read()
     wrong: list[str] = []
     code: object = None
@@ -209,7 +209,7 @@ def what_is_wrong(tried: Case, directory: Path, read: Callable[[], tuple[str, st
         wrong.append(f"raises {type(error).__name__}: {error}")
     _wait_for_threads(threads)
     out, err = read()
-    for name, value in surroundings().items():
+    for name, value in process_state().items():
         if value != around[name]:
             wrong.append(f"leaves {name} changed from {str(around[name])[:200]} to {str(value)[:200]}")
     for name in set(os.environ) - set(before):

@@ -111,7 +111,7 @@ class Run:
         return self.fit(*self.options, "--checkpoint.interval", "0.0001", *options, code=code)
 
     def result(self) -> tuple[dict[str, Any], Any, list[dict[str, str]]]:
-        """Return what it came to."""
+        """Return weights, states of optimisers and schedulers, and history of the run."""
         (directory,) = (self.root / "lightning_logs").iterdir()
         state = torch.load(directory / "checkpoints/last.ckpt", weights_only=True)
         with (directory / "history.csv").open() as lines:

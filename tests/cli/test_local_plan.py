@@ -50,7 +50,7 @@ def _plan(capfd: Capture, *options: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("shorter_trials")
 @pytest.mark.parametrize(("config", "batch_size"), [("batch", 100), ("mini_batch", 16), ("stochastic", 1)])
-def test_system_2(capfd: Capture, config: str, batch_size: int) -> None:
+def test_the_parabola(capfd: Capture, config: str, batch_size: int) -> None:
     found = _plan(capfd, "--config", str(CONFIGS / f"parabola_{config}.yaml"))
     assert found["local"] is True
     assert found["sharpness"] == pytest.approx(5.180051, rel=1e-5)
@@ -71,7 +71,7 @@ def test_system_2(capfd: Capture, config: str, batch_size: int) -> None:
 
 
 @pytest.mark.usefixtures("short_trials")
-def test_the_sharpness_of_system_2_is_that_of_its_network() -> None:
+def test_the_sharpness_of_the_parabola_is_that_of_its_network() -> None:
     torch.manual_seed(1)
     data = RegressionDataModule(gd_lightning.Parabola())
     module = RegressionModule(hidden_sizes=[10], lr=0.2)

@@ -16,7 +16,7 @@ import torch
 import gd_lightning
 from gd_lightning import Affine, SteepLine
 from gd_lightning.cli.command import Command
-from gd_lightning.cli.subcommands import plan as room
+from gd_lightning.cli.subcommands import plan as plan_command
 from gd_lightning.theory import LinearLoss, OutcomePredictor, Verdict, advice
 from tests.conftest import CONFIGS
 
@@ -100,7 +100,7 @@ def test_a_learning_rate_that_only_the_sequential_order_makes_diverge() -> None:
 
 
 def test_standardised_features_are_planned_as_the_regressor_sees_them(capfd: Capture) -> None:
-    """With one standardised feature the Hessian is 2 I: lr 0.5 is there in one update."""
+    """With one standardised feature the Hessian is 2 I: lr 0.5 converges in one update."""
     found = _plan(capfd, "--data.standardize", "true", "--model.lr", "0.5", "--trainer.precision", "64-true")
     assert found["lambda_min"] == pytest.approx(2, rel=1e-12)
     assert found["condition_number"] == pytest.approx(1, rel=1e-12)
@@ -226,7 +226,7 @@ def test_where_no_map_can_be_written_the_rest_is_said(
         path.write_bytes(b"half a picture")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(room, "save_figure", fill_the_disk)
+    monkeypatch.setattr(plan_command, "save_figure", fill_the_disk)
     assert gd_lightning.main(["plan", "--json"]) == 1
     out, err = capfd.readouterr()
     assert json.loads(out)["map"] is None

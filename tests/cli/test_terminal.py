@@ -20,7 +20,7 @@ class Full(io.TextIOBase):
     """A terminal that takes nothing."""
 
     def write(self, text: str) -> int:
-        raise OSError(28, "no room")
+        raise OSError(28, "no space left")
 
 
 class Broken(io.TextIOBase):

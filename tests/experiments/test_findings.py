@@ -35,7 +35,7 @@ class Run:
     diverged: bool = False
 
     def finished(self, label: float, least: float | None) -> FinishedRun:
-        """Return it as a comparison reads it."""
+        """Return the run in the form that a comparison reads."""
         history = History()
         for i, loss in enumerate(self.losses):
             history.append(update=i, epoch=i, samples=8 * i, seconds=self.pace * i, train_loss=loss)

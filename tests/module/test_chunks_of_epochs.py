@@ -266,7 +266,7 @@ def test_what_is_killed_is_continued(make_trainer: MakeTrainer, tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # likewise
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as for the test above
 @pytest.mark.parametrize("part", range(10))
 def test_what_is_killed_fifty_times_is_continued(make_trainer: MakeTrainer, tmp_path: Path, part: int) -> None:
     for seed in range(100 + 10 * part, 110 + 10 * part):  # half of them are killed, the others stopped

@@ -14,8 +14,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from gd_lightning.plots.comparison.figure import PANELS, Fits, comparison_figure
-from gd_lightning.plots.interactive.animation_content import Line, LineLoss, Scene, SeveralFeatures, Track
-from gd_lightning.plots.interactive.animation_frames import Stage
+from gd_lightning.plots.interactive.animation_content import AnimationContent, Line, LineLoss, SeveralFeatures, Track
+from gd_lightning.plots.interactive.animation_frames import FrameFigure
 from gd_lightning.plots.loss_plane import GRID, LossPlane, draw_plane
 from gd_lightning.plots.outcome_map import REGION_COLORS
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals
@@ -132,7 +132,9 @@ def test_an_animation(runs: int, seen: int, kind: str) -> None:
     several = SeveralFeatures(np.stack([X, X**2], axis=1), 1e6 * X, LONG, ["w", "b"])
     data = line if kind == "line" else several
     made = history(0.7, every=seen // 3 or 1)
-    figure = Stage(Scene(LONG, [Track.of(f"run {i}", made, data) for i in range(runs)], data, 0.1)).figure
+    figure = FrameFigure(
+        AnimationContent(LONG, [Track.of(f"run {i}", made, data) for i in range(runs)], data, 0.1)
+    ).figure
     assert_readable(figure)
 
 

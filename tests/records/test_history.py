@@ -87,11 +87,11 @@ def test_the_bound_of_divergence_can_be_another() -> None:
 
 def test_values_of_the_newest_row_and_behind_an_update() -> None:
     history = _history()
-    assert history.newest("w") == pytest.approx(1 / 3)
-    assert history.newest("lr") is None
+    assert history.in_last_row("w") == pytest.approx(1 / 3)
+    assert history.in_last_row("lr") is None
     history.append(update=4, epoch=2, samples=32, seconds=0.5)
-    assert history.newest("w") is None
-    assert history.newest("of another project") is None
+    assert history.in_last_row("w") is None
+    assert history.in_last_row("of another project") is None
     behind = [history.since("batch_loss", update) for update in (-1, 1, 1.5, 2)]
     assert behind == [[3, math.inf], [math.inf], [math.inf], []]
 
@@ -140,10 +140,10 @@ def test_the_newest_values_are_told_without_computing_the_others() -> None:
     history, block = _history(), Waiting()
     block.add_to(history)
     history.add_to_last_row({"train_loss": 0.5})
-    assert (history.last("update"), history.last("train_loss"), history.newest("val_loss")) == (7, 0.5, None)
+    assert (history.last("update"), history.last("train_loss"), history.in_last_row("val_loss")) == (7, 0.5, None)
     assert (history.first("train_loss"), history.last("batch_loss"), len(history)) == (4, math.inf, 8)
     assert block.read == []
-    assert (history.last("w"), history.newest("seconds")) == (49, 7)
+    assert (history.last("w"), history.in_last_row("seconds")) == (49, 7)
     assert block.read == [slice(4, 5)]
     assert ("w" in history, history.columns[-1]) == (True, "w")
 

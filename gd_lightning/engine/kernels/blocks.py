@@ -15,7 +15,7 @@ import numpy as np
 from gd_lightning.engine.compiling import REGISTER, CompiledApart, inlined, leaf, merged, summing
 from gd_lightning.engine.kernels.activations import IDENTITY, RELU, rectify
 from gd_lightning.engine.kernels.arithmetic import first_output, layer_at, loss_of
-from gd_lightning.engine.kernels.few_features import ROOM
+from gd_lightning.engine.kernels.few_features import MOST_IN_A_GROUP
 from gd_lightning.engine.kernels.signatures import ACTIVATION, DOTS, LOSSES, PRODUCT
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Scratch
 
@@ -35,14 +35,14 @@ def new_scratch(parameters: int, units: int, dtype: np.dtype[Any]) -> Scratch:
     """
     if not units:
         nothing = np.empty(0, dtype)
-        return Scratch(np.empty(parameters, dtype), nothing, nothing, nothing, np.empty(ROOM, dtype))
+        return Scratch(np.empty(parameters, dtype), nothing, nothing, nothing, np.empty(MOST_IN_A_GROUP, dtype))
     vector = REGISTER // dtype.itemsize
     size = units * (SAMPLES + vector)
     together = np.empty(3 * size + vector, dtype)
     # A vector that crosses the end of a cache line takes twice the time.
     begin = -together.ctypes.data % REGISTER // dtype.itemsize
     of_units = together[begin : begin + 3 * size].reshape(3, size)
-    return Scratch(np.empty(parameters, dtype), of_units[0], of_units[1], of_units[2], np.empty(ROOM, dtype))
+    return Scratch(np.empty(parameters, dtype), of_units[0], of_units[1], of_units[2], np.empty(MOST_IN_A_GROUP, dtype))
 
 
 class _Block(NamedTuple):

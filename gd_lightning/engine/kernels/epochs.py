@@ -64,10 +64,10 @@ def carry_out_epochs(
         part, at = _part(span, epochs, made), _begins(lrs, saved, epochs, made)
         rows = samples.rows[at.row : at.row + epochs.samples]
         of_epoch = Samples(samples.x, samples.y, rows, samples.columns)
-        room = Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :])
+        remaining = Saved(saved.losses[at.loss :], saved.parameters[made.saved :], saved.gradients[made.saved :])
         updates, count, suspected = _make_updates(
             calls.update,
-            (of_epoch, network, state, lrs[at.lr : at.lr + part.updates], rule, part, room, scratch),
+            (of_epoch, network, state, lrs[at.lr : at.lr + part.updates], rule, part, remaining, scratch),
         )
         made = _behind(made, span, part, updates, count, suspected)
         if made.within == epochs.per_epoch and made.updates < span.updates:

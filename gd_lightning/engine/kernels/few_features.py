@@ -24,7 +24,7 @@ FEWEST_IN_GROUPS = 32
 MOST_SHUFFLED = 8
 """Features up to which this is so where the samples of a group are gathered."""
 
-ROOM = SHORT * GROUP
+MOST_IN_A_GROUP = SHORT * GROUP
 """The most numbers that the features and errors of a group take; more features are not trained in groups."""
 
 

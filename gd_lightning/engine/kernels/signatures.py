@@ -30,33 +30,33 @@ _RULE = Rule(0, 1.0, 0.0, 0, 0.0, False, 0.0, 0.0, 0.0, 0.0, False)
 _SPAN = Span(0, 0, 1, 1, 0, 1, True, False, 0, 1, 0.0, False)
 
 
-def _room(dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def _empty(dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return an empty row and an empty matrix."""
     return np.empty(0, dtype), np.empty((0, 0), dtype)
 
 
 def _scratch(dtype: np.dtype[Any]) -> Scratch:
-    row, _ = _room(dtype)
+    row, _ = _empty(dtype)
     return Scratch(row, row, row, row, row)
 
 
 def _network(dtype: np.dtype[Any]) -> Network:
-    return Network(_LAYERS, _room(dtype)[0], _ROWS, Calls())
+    return Network(_LAYERS, _empty(dtype)[0], _ROWS, Calls())
 
 
 def _of_update(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    row, matrix = _room(dtype)
+    row, matrix = _empty(dtype)
     samples, state, saved = Samples(matrix, matrix, _ROWS, row), State(row, row, row, _ROWS), Saved(row, matrix, matrix)
     return samples, _network(dtype), state, row, _RULE, _SPAN, saved, _scratch(dtype)
 
 
 def _of_losses(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    row, matrix = _room(dtype)
+    row, matrix = _empty(dtype)
     return Samples(matrix, matrix, _ROWS, row), _network(dtype), row, _RULE, _scratch(dtype)
 
 
 def _of_errors(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    row, matrix = _room(dtype)
+    row, matrix = _empty(dtype)
     return HeldOut(matrix, matrix, 1, np.empty((0, 0))), _network(dtype), row, _RULE, _scratch(dtype), 0
 
 
@@ -100,11 +100,11 @@ Args:
     at: The row.
 """
 
-ACTIVATION = Signature(lambda dtype: (*2 * (_room(dtype)[0],), 0, 0, 0, dtype.type(0)))
+ACTIVATION = Signature(lambda dtype: (*2 * (_empty(dtype)[0],), 0, 0, 0, dtype.type(0)))
 """See ``activations.py``."""
 
-PRODUCT = Signature(lambda dtype: 3 * (_room(dtype)[0], 0) + 7 * (0,))
+PRODUCT = Signature(lambda dtype: 3 * (_empty(dtype)[0], 0) + 7 * (0,))
 """See ``products.py``."""
 
-DOTS = Signature(lambda dtype: 3 * (_room(dtype)[0], 0) + 4 * (0,))
+DOTS = Signature(lambda dtype: 3 * (_empty(dtype)[0], 0) + 4 * (0,))
 """See ``products.py``."""

@@ -141,7 +141,7 @@ class Saved(NamedTuple):
 class Scratch(NamedTuple):
     """Gradient, (P,), and for each unit value, derivative of the activation, and delta (derivative of the loss).
 
-    These are for one sample, or for a block of them; see :func:`new_scratch`. ``group``: room for the features and
+    These are for one sample, or for a block of them; see :func:`new_scratch`. ``group``: space for the features and
     errors of a group of samples of a linear network.
     """
 

@@ -66,25 +66,25 @@ def loss_range(
     starts = [run.first(column) for group in groups for run in group.histories if column in run]
     values = np.concatenate([starts, *runs])
     values = values[np.isfinite(values) & (np.abs(values) < 1e150)]
-    room = 0.15 if any(group.diverged for group in groups) else 0.05
+    margin = 0.15 if any(group.diverged for group in groups) else 0.05
     if log:
-        return _log_range(values[values > 0], floors, room)
+        return _log_range(values[values > 0], floors, margin)
     if not len(values):
         return LossRange(0.0, 1.0, log)
     # The loss of a run may be far higher for a while, or grow without having diverged yet.
     level = max(values[0], min((run[-1] for run in runs if len(run)), default=-math.inf))
     high, low = float(values[values <= 3 * abs(level)].max()), min(0.0, float(values.min()))
     span = (high - low) or 1.0
-    return LossRange(low - 0.03 * span, high + room * span, log)
+    return LossRange(low - 0.03 * span, high + margin * span, log)
 
 
-def _log_range(values: Values, floors: Iterable[float | None], room: float) -> LossRange:
+def _log_range(values: Values, floors: Iterable[float | None], margin: float) -> LossRange:
     if not len(values):
         return LossRange(0.1, 1.0, log=True)
     low, high = float(values.min()), float(values.max())
     low = min([low, *(floor for floor in floors if floor is not None and low / 1e3 < floor < low)])
     decades = max(math.log10(high / low), 1.0)
-    return LossRange(low * 10 ** (-0.05 * decades), high * 10 ** (room * decades), log=True)
+    return LossRange(low * 10 ** (-0.05 * decades), high * 10 ** (margin * decades), log=True)
 
 
 def draw_curve(

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from gd_lightning.errors import InputError
 from gd_lightning.escaping import in_one_line
-from gd_lightning.plots.interactive.animation_content import Scene
+from gd_lightning.plots.interactive.animation_content import AnimationContent
 from gd_lightning.plots.interactive.animation_files import write_animation
 from gd_lightning.plots.interactive.page import html_page, in_notebook
 
 FORMATS = ("html", "gif", "mp4")
 
 
-class Animation(Scene):
+class Animation(AnimationContent):
     """Runs in motion; ``save`` writes them as a page, a GIF or an MP4 file, and a notebook shows them."""
 
     def html(self) -> str:

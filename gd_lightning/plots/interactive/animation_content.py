@@ -196,7 +196,7 @@ def _kept(samples: Values) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, repr=False)
-class Scene:
+class AnimationContent:
     """Content of an animation of runs, frame by frame in samples.
 
     Args:
@@ -325,5 +325,5 @@ def _bounds(losses: Values, start: float, least: float | None) -> tuple[float, f
 
 def _with_margin(values: Values, part: float) -> list[float]:
     low, high = float(values.min()), float(values.max())
-    room = part * (high - low) or 1.0
-    return [low - room, high + room]
+    margin = part * (high - low) or 1.0
+    return [low - margin, high + margin]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gd_lightning.errors import InputError, first_line
-from gd_lightning.plots.interactive.animation_content import Scene
+from gd_lightning.plots.interactive.animation_content import AnimationContent
 from gd_lightning.plots.interactive.animation_frames import Picture, pictures
 from gd_lightning.replaced_files import replacing
 
@@ -17,11 +17,11 @@ FRAMES_A_SECOND = 10
 _COLORS = 128  # colours of a GIF: lines, dots and letters have few
 
 
-def write_animation(scene: Scene, page: Callable[[], str], path: Path) -> Path:
+def write_animation(content: AnimationContent, page: Callable[[], str], path: Path) -> Path:
     """Write an animation in the format given by the ending of its file; an existing file is replaced.
 
     Args:
-        scene: The runs to show.
+        content: The runs to show.
         page: Makes the page of it.
         path: A path that ends in .html, .gif or .mp4.
 

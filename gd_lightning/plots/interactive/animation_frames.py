@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gd_lightning.plots.interactive.animation_content import LineLoss, Scene, Track, Values, rows_until
+from gd_lightning.plots.interactive.animation_content import AnimationContent, LineLoss, Track, Values, rows_until
 from gd_lightning.plots.style import (
     CONTOUR_COLOR,
     DATA_COLOR,
@@ -37,18 +37,18 @@ Move = Callable[[float], None]
 """Moves artists to where they are after some samples."""
 
 
-class Stage:
+class FrameFigure:
     """A figure whose artists move.
 
     Args:
-        scene: The runs to show.
+        content: The runs to show.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, content: AnimationContent) -> None:
+        self.content = content
         self.moving: list[tuple[Artist, Move]] = []
-        has_own, k = scene.surface is not None or scene.several is not None, len(scene.tracks)
-        others = scene.shows_fits + 1
+        has_own, k = content.surface is not None or content.several is not None, len(content.tracks)
+        others = content.shows_fits + 1
         # A single run has its panels side by side; each of several runs has a panel of its own above the shared ones.
         is_one_row = not has_own or k == 1
         columns = has_own + others if is_one_row else max(min(k, _COLUMNS), 2)
@@ -67,10 +67,10 @@ class Stage:
         for axis in (axis for axes in (*places, *below) for axis in (axes.xaxis, axes.yaxis)):
             axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
             write_plainly(axis)
-        for i, (axes, track) in enumerate(zip(places, scene.tracks, strict=False)):
-            draw = self._surface if scene.several is None else self._predictions
+        for i, (axes, track) in enumerate(zip(places, content.tracks, strict=False)):
+            draw = self._surface if content.several is None else self._predictions
             draw(axes, track, i)
-        if scene.shows_fits:
+        if content.shows_fits:
             self._fits(below[0])
         self._losses(below[-1])
         self._heading()
@@ -80,7 +80,7 @@ class Stage:
         self.moving.append((artist, move))
 
     def _surface(self, axes: Axes, track: Track, i: int) -> None:
-        loss, ranges = self.scene.surface, self.scene.ranges
+        loss, ranges = self.content.surface, self.content.ranges
         assert loss is not None
         assert track.w is not None
         assert track.b is not None
@@ -92,7 +92,7 @@ class Stage:
         axes.legend(fontsize="x-small", loc="upper right")
 
     def _predictions(self, axes: Axes, track: Track, i: int) -> None:
-        several, ranges, predicted = self.scene.several, self.scene.ranges, track.predicted
+        several, ranges, predicted = self.content.several, self.content.ranges, track.predicted
         assert several is not None
         assert predicted is not None
         axes.plot(ranges["true"], ranges["true"], "--", color=TRUTH_COLOR, linewidth=1.2, label="exact")
@@ -124,13 +124,13 @@ class Stage:
         self._add(end, follow)
 
     def _fits(self, axes: Axes) -> None:
-        line, ranges = self.scene.line, self.scene.ranges
+        line, ranges = self.content.line, self.content.ranges
         assert line is not None
         axes.scatter(line.x, line.y, s=7, color=DATA_COLOR, label="data")
         ends = np.array(ranges["x"])
         if line.truth is not None:
             axes.plot(ends, line.truth[0] * ends + line.truth[1], ":", color="black", linewidth=1.2, label="truth")
-        for i, track in enumerate(self.scene.tracks):
+        for i, track in enumerate(self.content.tracks):
             self._fit(axes, track, i, ends)
         axes.set(xlim=ranges["x"], ylim=ranges["y"], xlabel=line.feature, ylabel=line.target, title="data and fit")
         axes.legend(fontsize="x-small")
@@ -148,19 +148,19 @@ class Stage:
         self._add(fitted, turn)
 
     def _losses(self, axes: Axes) -> None:
-        scene, ranges = self.scene, self.scene.ranges
+        content, ranges = self.content, self.content.ranges
         axes.set_yscale("log" if ranges["isLog"] else "linear")
         write_plainly(axes.yaxis)
-        axes.set(xlim=(0, scene.frames[-1] or 1), ylim=ranges["loss"], xlabel="samples seen", title="train loss")
-        if scene.least_squares is not None:
-            axes.axhline(scene.least_squares, color=TRUTH_COLOR, linestyle="-.", linewidth=1, label="least squares")
-        for i, track in enumerate(scene.tracks):
+        axes.set(xlim=(0, content.frames[-1] or 1), ylim=ranges["loss"], xlabel="samples seen", title="train loss")
+        if content.least_squares is not None:
+            axes.axhline(content.least_squares, color=TRUTH_COLOR, linestyle="-.", linewidth=1, label="least squares")
+        for i, track in enumerate(content.tracks):
             self._trail(axes, track.loss_samples, track.loss_samples, track.losses, i, track.label)
         axes.legend(fontsize="x-small", loc="upper right")
 
     def _heading(self) -> None:
         text = self.figure.text(0.5, 0.985, "", ha="center", va="top")
-        title = self.scene.title
+        title = self.content.title
         self._add(text, lambda seen: text.set_text(f"{title}: {seen:,.0f} samples seen"))
 
     def pictures(self) -> Iterator[Picture]:
@@ -169,7 +169,7 @@ class Stage:
         assert isinstance(canvas, FigureCanvasAgg)
         canvas.draw()
         still: Any = canvas.copy_from_bbox(self.figure.bbox)
-        for seen in self.scene.frames:
+        for seen in self.content.frames:
             canvas.restore_region(still)
             for artist, move in self.moving:
                 move(float(seen))
@@ -177,9 +177,9 @@ class Stage:
             yield np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
 
-def pictures(scene: Scene) -> Iterator[Picture]:
+def pictures(content: AnimationContent) -> Iterator[Picture]:
     """Yield the frames of an animation."""
-    return Stage(scene).pictures()
+    return FrameFigure(content).pictures()
 
 
 def draw_ellipses(axes: Axes, loss: LineLoss, w: tuple[float, float], b: tuple[float, float]) -> None:

@@ -236,8 +236,8 @@ function drawMark(c, x, y, shape, size, color, fill) {
 /* The least and the largest of some numbers, with a margin around them. */
 function reach(values, margin = 0.06) {
   const finite = values.filter(Number.isFinite);
-  const low = Math.min(...finite), high = Math.max(...finite), room = margin * (high - low) || Math.abs(low) || 1;
-  return [low - room, high + room];
+  const low = Math.min(...finite), high = Math.max(...finite), extra = margin * (high - low) || Math.abs(low) || 1;
+  return [low - extra, high + extra];
 }
 
 /* The part of the plane of w and b around the least squares in which some points are. */

@@ -193,7 +193,7 @@ def _line_chart(tag: str) -> Chart:
 def _band_chart(title_of: str, tag: str) -> Chart:
     series = MarginChartContent.Series(value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper")
     # Each chart has one series: TensorBoard shows an error for a series that only some runs have.
-    return Chart(title=f"{_title(title_of)}: mean ± deviation", margin=MarginChartContent(series=[series]))
+    return Chart(title=f"{_title(title_of)}: mean ± std", margin=MarginChartContent(series=[series]))
 
 
 def _title(tag: str) -> str:

@@ -1,4 +1,4 @@
-"""The published systems, from the shipped configs: their figures, and what of them is wrong."""
+"""The published examples, from the shipped configs: their figures, and what of them is wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _history(run: Path) -> History:
     ],
 )
 @pytest.mark.parametrize("config", [[], ["--config", CONFIGS / "batch.yaml", "--model.lr", "0.1"]])
-def test_system_1_batch(
+def test_the_steep_line_by_batch_descent(
     command_line: CommandLine,
     config: list[str],
     seed: int,
@@ -51,7 +51,7 @@ def test_system_1_batch(
     assert summary["parameters"] == pytest.approx({"w": w, "b": b}, rel=FLOAT32)
 
 
-def test_system_1_stochastic_converges_and_as_published_diverges(command_line: CommandLine) -> None:
+def test_the_steep_line_stochastic_converges_and_as_published_diverges(command_line: CommandLine) -> None:
     run = command_line.fit("--config", CONFIGS / "stochastic.yaml", "--model.lr", "0.01")
     history = _history(run)
     assert history["train_loss"][[0, 100]] == pytest.approx([599.12, 52.39], rel=FLOAT32)
@@ -86,7 +86,7 @@ class PublishedSteepLine(Problem):
         return x, design @ optimum + residual
 
 
-def test_the_published_table_of_system_1_follows_from_its_optimum(make_trainer: MakeTrainer) -> None:
+def test_the_published_table_of_the_steep_line_follows_from_its_optimum(make_trainer: MakeTrainer) -> None:
     recorder, data = HistoryRecorder(), RegressionDataModule(PublishedSteepLine())
     module = RegressionModule(lr=0.1, initialization={"weight": -10, "bias": -20})
     make_trainer(callbacks=[recorder], max_epochs=20, precision="64-true").fit(module, data)
@@ -127,7 +127,7 @@ PARABOLA = {
         for variant in losses
     ],
 )
-def test_system_2(command_line: CommandLine, seed: int, variant: str) -> None:
+def test_the_parabola(command_line: CommandLine, seed: int, variant: str) -> None:
     seeds = ["--data.problem.seed", str(seed), "--seed_everything", str(seed + 1)]
     run = command_line.fit("--config", CONFIGS / f"parabola_{variant}.yaml", *seeds)
     summary = json.loads((run / "summary.json").read_text())
@@ -136,7 +136,7 @@ def test_system_2(command_line: CommandLine, seed: int, variant: str) -> None:
 
 
 @pytest.mark.parametrize("epochs", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_system_3(command_line: CommandLine, epochs: int) -> None:
+def test_the_noisy_line(command_line: CommandLine, epochs: int) -> None:
     length = ["--trainer.max_epochs", str(epochs)]
     run = command_line.fit("--config", CONFIGS / "noisy_line.yaml", "--trainer.precision", "64-true", *length)
     history = _history(run)
@@ -163,13 +163,13 @@ def test_system_3(command_line: CommandLine, epochs: int) -> None:
 
 
 @pytest.mark.slow
-def test_system_3_in_float32_has_seven_digits_at_best(command_line: CommandLine) -> None:
+def test_the_noisy_line_in_float32_has_seven_digits_at_best(command_line: CommandLine) -> None:
     history = _history(command_line.fit("--config", CONFIGS / "noisy_line.yaml"))
     assert history["w"][1000] == pytest.approx(1.96896411, rel=FLOAT32)
     assert history["train_loss"][100] == pytest.approx(0.01767988, rel=FLOAT32)
 
 
-def test_system_5(command_line: CommandLine) -> None:
+def test_four_points(command_line: CommandLine) -> None:
     run = command_line.fit("--config", CONFIGS / "four_points.yaml")
     summary = json.loads((run / "summary.json").read_text())
     assert summary["parameters"] == pytest.approx({"w": 1.8463475, "b": 0.4517574}, rel=FLOAT32)
@@ -194,7 +194,7 @@ def test_exam_scores(command_line: CommandLine) -> None:
         ),
     ],
 )
-def test_every_system_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:
+def test_every_config_is_the_same_run_by_every_engine(command_line: CommandLine, config: str) -> None:
     pytest.importorskip("numba", reason="the fused engine is compiled by numba")
     # Nothing may need each update separately; above its stable rate, an MLP would amplify the rounding.
     options = ["--trainer.callbacks", "null", "--trainer.precision", "64-true", "--trainer.max_steps", "200"]

@@ -102,7 +102,9 @@ def test_the_bound_is_an_option(command_line: CommandLine) -> None:
     assert "give --on_divergence and --divergence_factor" in command_line.err
 
 
-@pytest.mark.parametrize(("options", "message"), [({"divergence_factor": 1}, "1 times"), ({"on_divergence": "x"}, "x")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"divergence_factor": 1}, "1 as divergence_factor"), ({"on_divergence": "x"}, "x")]
+)
 def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         StopOnDivergence(**options)

@@ -46,8 +46,8 @@ MARKERS = "oD^svPhp"
 PANEL_WIDTH, PANEL_HEIGHT = 3.6, 2.85  # inches: small, so that letters are large where a page shows three of them
 # Pixels of a panel: TensorBoard shows pictures 350 pixels wide, and drops pixels if the ratio is not whole.
 DPI = 700 / PANEL_WIDTH
-_SPACE, _STEP = 0.05, 0.05  # inches around a panel with its texts, and between its sizes
-_FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of the ends of a logarithmic axis
+_SPACE, _STEP = 0.05, 0.05  # inches of space around a panel with its labels, and the unit to which they are rounded up
+_FEW_POWERS, _FEW_NUMBERS = 30.0, 3.0  # ratios of axis ends below which some or all minor ticks are labelled
 
 
 class LiteralFigure(Figure):

@@ -32,14 +32,14 @@ _DIVERGED = style_of(Verdict.DIVERGES)
 _PANEL = (3.6, 4.0)  # inches of a panel
 _ALONE = (7.2, 5.2)  # inches of a single panel
 _CHARACTER = 0.065  # inches of a letter below an axis
-_OF_A_PANEL = 0.8  # of its width is the axis
+_OF_A_PANEL = 0.8  # fraction of the width of a panel that its axis takes
 _BEST: dict[str, Any] = {
     "marker": "o", "color": "black", "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 1.2
 }  # fmt: skip
-_A_ROW = 3  # panels
-_FEW = 8  # learning rates that are all named
-_DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond what it draws
-_DECADES = 7.0  # of losses that colours tell apart: what is better still has the colour of the best
+_A_ROW = 3  # largest number of panels in a row
+_FEW = 8  # maximum number of learning rates that are all labelled
+_DRAWABLE = (1e-250, 1e250)  # matplotlib computes some decades beyond the range that it draws
+_DECADES = 7.0  # decades of losses with different colours; lower losses have the colour of the lowest of these
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns
 
 _LONG = re.compile(rb"[:\s]-?[0-9]{16,}[\s,}]")  # a whole number that may be beyond float64
 _NEXT = re.compile(r"\S")  # where an object begins
-_DIGITS = 76  # of the longest decimal numbers of Arrow
+_DIGITS = 76  # maximum number of digits of a decimal number of Arrow
 
 
 def json_lines(path: Path) -> NamedColumns:

@@ -242,6 +242,6 @@ def _with_forms(columns: Sequence[Column]) -> str:
     words = {"boolean": " (no and yes as 0 and 1)", "date": " (days since 1970-01-01)", "number": ""}
     texts = []
     for column in columns[:_SHOWN]:
-        form = f" ({len(column.categories)} categories, against {column.categories[0]})" if column.categories else ""
+        form = f" ({len(column.categories)} categories, reference {column.categories[0]})" if column.categories else ""
         texts.append(f"{column.name}{form or words.get(column.form, '')}")
     return ", ".join(texts) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")

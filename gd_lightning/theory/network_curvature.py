@@ -23,7 +23,7 @@ from gd_lightning.theory.numerics.krylov import largest_eigenvalues, leading_eig
 SummedLoss = Callable[[Tensor, Tensor], Tensor]
 Pieces = Callable[[], Iterable[Pair]]
 
-_MOST_PRODUCTS = 200  # with the Hessian, in search of its largest eigenvalue
+_MOST_PRODUCTS = 200  # largest number of products with the Hessian in the search for its largest eigenvalue
 _FEWEST_PRODUCTS = 10
 _NUMBERS_KEPT = 2**27  # maximum number of numbers in the vectors of this search, which are all kept in memory
 _PRODUCTS_OF_SAMPLES = 60  # products with the Hessian of each sample in the search for its largest eigenvalue

@@ -91,7 +91,7 @@ def sweep(command: Configured, options: Mapping[str, Any]) -> None:
             report = task.train(module, data, bar.update, executor, keep)
         try:
             where = directory()
-            # Beside many runs of one setting each, TensorBoard selects none of those in its log directory.
+            # If the log directory had the many runs of a sweep, too, TensorBoard would select none of its runs.
             sweeps = command.options.logs.with_name(SWEEPS)
             board = where / "hparams" if chosen else claim_directory(sweeps, where.name)
             report.save(where, formats, board)

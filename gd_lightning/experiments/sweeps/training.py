@@ -43,7 +43,7 @@ from gd_lightning.random_numbers import own_generator
 
 Progress = Callable[[int], object]
 
-_PARTS = 32  # at most, that runs are trained in by an executor; more than most machines have cores
+_PARTS = 32  # maximum number of parts in which an executor trains the runs; few machines have more cores
 _OWN_METHODS = ("forward", "summed_loss", "training_step", "configure_optimizers")
 
 

@@ -31,8 +31,8 @@ def write_animation(content: AnimationContent, page: Callable[[], str], path: Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[[Path], object]] = {
         ".html": lambda part: part.write_text(page(), encoding="utf-8"),
-        ".gif": lambda part: _write_gif(part, pictures(scene)),
-        ".mp4": lambda part: _write_mp4(part, pictures(scene)),
+        ".gif": lambda part: _write_gif(part, pictures(content)),
+        ".mp4": lambda part: _write_mp4(part, pictures(content)),
     }
     with replacing(path) as part:
         writers[path.suffix.lower()](part)

@@ -126,7 +126,7 @@ def test_where_the_loss_is_another_one_nothing_is_compared_with_the_least_square
     assert (summary.irreducible_loss is not None) == (name in KNOWS_THE_LOSS)
     data = RegressionDataModule(SteepLine(), batch_size=10)
     assert ProblemPanels.of(data, {"": module}).surface is None
-    with pytest.raises(InputError, match="ExcessBelow, because only a linear regressor with the loss mse, and none"):
+    with pytest.raises(InputError, match="ExcessBelow, because only a linear regressor with the loss mse, and no loss"):
         _run(make_trainer, make(), ExcessBelow(0.1))
     if name in ("OwnStep", "forward replaced", "summed_loss replaced", "mae"):  # without a limit, or a plan
         with pytest.raises(InputError, match=r"cannot (find the best lr|plan)"):

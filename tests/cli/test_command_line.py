@@ -271,7 +271,7 @@ def test_metrics_that_cannot_be_written_are_printed_nevertheless(
     monkeypatch.setattr("gd_lightning.cli.subcommands.evaluation.write_json", full)
     assert command_line("test", "--ckpt_path", run) == 0
     assert "0.221525" in command_line.out
-    assert "could not be written" in command_line.err
+    assert "cannot write the metrics" in command_line.err
     assert not (run / "test.json").exists()
 
 

@@ -174,7 +174,7 @@ def test_every_sweep_has_a_picture(options: dict[str, Any]) -> None:
         ({"seeds": 0}, "cannot sweep with 0 seeds"),
         ({"seeds": 100_000}, "cannot sweep 32,000,000 runs, 1,000,000 at most"),
         ({"max_epochs": 0}, "cannot sweep 0 epochs"),
-        ({"model": {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}}}, "watches"),
+        ({"model": {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}}}, "monitors"),
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_line(options: dict[str, Any], message: str) -> None:

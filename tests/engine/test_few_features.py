@@ -18,7 +18,10 @@ from gd_lightning.variants import Variant
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
 # Samples, features, outputs, batch size: below and above the bounds at which the loops change, and whole groups or not.
-SHAPES = [(200, 1, 1, 64), (130, 3, 1, 130), (200, 8, 2, 32), (200, 9, 1, 45), (192, 31, 1, 64), (150, 32, 1, 150)]
+SHAPES = [
+    (200, 1, 1, 64), (130, 3, 1, 130), (200, 8, 2, 32), (200, 9, 1, 45), (192, 31, 1, 64), (150, 32, 1, 150),
+    (150, 1, 1, 16), (131, 1, 1, 2), (300, 1, 1, 100),
+]  # fmt: skip
 LOSSES: list[Any] = ["mse", "mae", "huber"]
 
 

@@ -17,6 +17,7 @@ from gd_lightning.engine.kernels.linear import (
     large_batches,
     line,
     line_densely,
+    line_in_batches,
     plane,
     sum_losses_of_line,
     sum_losses_of_linear,
@@ -80,8 +81,10 @@ def update_of(layers: Array, rule: Rule, batch_size: int, in_threads: bool = Fal
     if len(layers) > 1:
         return network_in_blocks if batch_size >= FEWEST_IN_BLOCKS else network_in_loops
     is_plain = rule.optimizer == SGD and rule.momentum == 0 and rule.weight_decay == 0 and rule.l1 == 0
+    if is_plain and layers[0, 0] == layers[0, 1] == 1:
+        return line if batch_size == 1 else line_in_batches
     if is_plain and layers[0, 1] == 1 and batch_size == 1:
-        return line if layers[0, 0] == 1 else plane
+        return plane
     return batches
 
 

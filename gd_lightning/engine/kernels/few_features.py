@@ -43,15 +43,25 @@ def add_groups(
     for begin in range(start, stop, GROUP):
         size, first = min(GROUP, stop - begin), begin if has_columns else 0
         if is_shuffled:
+            rows = samples.rows[begin : begin + size]
             for s in range(size):
-                _take(samples.x[samples.rows[begin + s]], s, group)
+                _take(samples.x[rows[s]], s, group)
         elif not has_columns:
+            x = samples.x[begin : begin + size]
             for s in range(size):
-                _take(samples.x[begin + s], s, group)
+                _take(x[s], s, group)
         for k in range(outputs):
             bias = theta[features * outputs + k] if has_bias else number(0)
-            for s in range(size):
-                errors[s] = bias - samples.y[samples.rows[begin + s] if is_shuffled else begin + s, k]
+            # Places counted from 0 cannot be negative; of others the compiler asks, one by one, whether to count from
+            # the end.
+            if is_shuffled:
+                rows = samples.rows[begin : begin + size]
+                for s in range(size):
+                    errors[s] = bias - samples.y[rows[s], k]
+            else:
+                y = samples.y[begin : begin + size]
+                for s in range(size):
+                    errors[s] = bias - y[s, k]
             for d in range(features):
                 _add_product(errors, theta[k * features + d], columns[d * stride + first :], size)
             loss, slope = _slopes(errors, size, rule, share)
@@ -74,15 +84,16 @@ def _sum_losses_of_groups(samples: Samples, network: Network, theta: Array, rule
     for begin in range(0, n, GROUP):
         size, first = min(GROUP, n - begin), begin if has_columns else 0
         if not has_columns:
+            x = samples.x[begin : begin + size]
             for s in range(size):
-                _take(samples.x[begin + s], s, group)
+                _take(x[s], s, group)
         for k in range(outputs):
             bias = theta[features * outputs + k] if has_bias else number(0)
             for s in range(size):
                 predictions[s] = bias
             for d in range(features):
                 _add_product(predictions, theta[k * features + d], columns[d * stride + first :], size)
-            total += _losses(predictions, samples.y, begin, size, k, rule)
+            total += _losses(predictions, samples.y[begin : begin + size], k, rule)
     return total
 
 
@@ -115,8 +126,8 @@ def _slopes(errors: Array, size: int, rule: Rule, share: Number) -> tuple[Number
 
 
 @summing
-def _losses(predictions: Array, y: Array, begin: int, size: int, k: int, rule: Rule) -> float:
+def _losses(predictions: Array, y: Array, k: int, rule: Rule) -> float:
     total, delta = 0.0, np.float64(rule.huber_delta)
-    for s in range(size):
-        total += loss_of(np.float64(predictions[s]) - np.float64(y[begin + s, k]), rule.loss, delta)[0]
+    for s in range(len(y)):
+        total += loss_of(np.float64(predictions[s]) - np.float64(y[s, k]), rule.loss, delta)[0]
     return total

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from gd_lightning.engine.compiling import CompiledApart, allocating, leaf, merged, outer, parallel, summing
+from gd_lightning.engine.compiling import CompiledApart, allocating, inlined, leaf, merged, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
 from gd_lightning.engine.kernels.few_features import FEWEST_IN_GROUPS, GROUP, MOST_IN_A_GROUP, MOST_SHUFFLED, add_groups
 from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
@@ -124,6 +124,32 @@ def _carry_out_line_densely(
     return made, made if span.save_start == 0 and span.save_every == 1 else 1, suspected and span.is_checked
 
 
+def _carry_out_line_in_batches(
+    samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
+) -> tuple[int, int, bool]:
+    """Make plain SGD updates of a straight line with larger batches; the parameters stay in registers."""
+    theta, gradient, number, has_bias = state.theta, scratch.gradient, state.theta.dtype.type, len(state.theta) == 2
+    weight, bias = theta[0], theta[1] if has_bias else number(0)
+    progress = begin(span)
+    for update in range(span.updates):
+        start = (span.first + update) * span.batch_size
+        stop = min(start + span.batch_size, span.samples)
+        total, of_weight, of_bias = _sums_of_line(samples, start, stop, weight, bias, rule)
+        count, lr = number(stop - start), lrs[0 if len(lrs) == 1 else update]
+        share = number(1) / count
+        gradient[0] = share * of_weight
+        weight -= lr * gradient[0]
+        theta[0] = weight
+        if has_bias:
+            gradient[1] = share * of_bias
+            bias -= lr * gradient[1]
+            theta[1] = bias
+        progress = leave(update, total / count, theta, gradient, network.places, span, saved, progress)
+        if progress.is_over:
+            return update + 1, progress.saved, True
+    return span.updates, progress.saved, progress.suspected and span.is_checked
+
+
 def _carry_out_plane(
     samples: Samples, network: Network, state: State, lrs: Array, rule: Rule, span: Span, saved: Saved, scratch: Scratch
 ) -> tuple[int, int, bool]:
@@ -192,24 +218,41 @@ def _add_linear(
     return total
 
 
-@summing
+@inlined
 def _add_line(samples: Samples, start: int, stop: int, count: int, theta: Array, gradient: Array, rule: Rule) -> Number:
-    """Add the gradient of a straight line over some of a batch, many samples at a time; returns their summed loss."""
-    number, is_shuffled, has_bias = theta.dtype.type, len(samples.rows) > 0, len(theta) > 1
-    weight, bias, delta = theta[0], theta[1] if has_bias else number(0), number(rule.huber_delta)
-    total = of_weight = of_bias = number(0)
-    for sample in range(start, stop):
-        row = samples.rows[sample] if is_shuffled else sample
-        feature = samples.x[row, 0]
-        loss, slope = loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
-        total += loss
-        of_weight += slope * feature
-        of_bias += slope
-    share = number(1) / number(count)
+    """Add the gradient of a straight line over some of a batch; returns their summed loss."""
+    number, has_bias = theta.dtype.type, len(theta) > 1
+    bias, share = theta[1] if has_bias else number(0), number(1) / number(count)
+    total, of_weight, of_bias = _sums_of_line(samples, start, stop, theta[0], bias, rule)
     gradient[0] += share * of_weight
     if has_bias:
         gradient[1] += share * of_bias
     return total
+
+
+@summing
+def _sums_of_line(
+    samples: Samples, start: int, stop: int, weight: Number, bias: Number, rule: Rule
+) -> tuple[Number, Number, Number]:
+    """Sum losses, and their derivatives by weight and by bias, over some samples, many of them at a time."""
+    number = samples.x.dtype.type
+    total, of_weight, of_bias, delta = number(0), number(0), number(0), number(rule.huber_delta)
+    # Places counted from 0 cannot be negative; of others the compiler asks, one by one, whether to count from the end.
+    if len(samples.rows) > 0:
+        for row in samples.rows[start:stop]:
+            feature = samples.x[row, 0]
+            loss, slope = loss_of(weight * feature + bias - samples.y[row, 0], rule.loss, delta)
+            total += loss
+            of_weight += slope * feature
+            of_bias += slope
+    else:
+        x, y = samples.x[start:stop], samples.y[start:stop]
+        for s in range(len(x)):
+            loss, slope = loss_of(weight * x[s, 0] + bias - y[s, 0], rule.loss, delta)
+            total += loss
+            of_weight += slope * x[s, 0]
+            of_bias += slope
+    return total, of_weight, of_bias
 
 
 @outer
@@ -250,6 +293,7 @@ def _sum_losses_of_linear(samples: Samples, network: Network, theta: Array, rule
 
 
 line, line_densely = CompiledApart(_carry_out_line, UPDATE), CompiledApart(_carry_out_line_densely, UPDATE)
+line_in_batches = CompiledApart(_carry_out_line_in_batches, UPDATE)
 plane, batches = CompiledApart(_carry_out_plane, UPDATE), CompiledApart(_carry_out_batches, UPDATE)
 large_batches = CompiledApart(_carry_out_large, UPDATE, allocating)
 sum_losses_of_line = CompiledApart(_sum_losses_of_line, LOSSES)

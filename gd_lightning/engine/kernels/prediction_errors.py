@@ -54,10 +54,12 @@ def _sum_errors_of_network(
         for first in range(begin, end, SAMPLES):
             block = block_of(first, min(first + SAMPLES, end), theta.itemsize)
             predict(stored, block, network, theta, scratch)
+            y = held_out.y[first : first + block.samples]
             for k in range(held_out.y.shape[1]):
                 unit = (first_output(network.layers) + k) * block.stride
+                predictions = scratch.values[unit : unit + block.stride]
                 for s in range(block.samples):
-                    error = np.float64(scratch.values[unit + s]) - np.float64(held_out.y[first + s, k])
+                    error = np.float64(predictions[s]) - np.float64(y[s, k])
                     part[0] += loss_of(error, rule.loss, delta)[0]
                     part[1] += error * error
                     part[2] += abs(error)
@@ -70,9 +72,9 @@ def _sum_errors_of_network(
 def _errors_of_line(held_out: HeldOut, begin: int, end: int, theta: Array, rule: Rule) -> tuple[float, float, float]:
     number, of_loss, squared, absolute = theta.dtype.type, 0.0, 0.0, 0.0
     weight, bias, delta = theta[0], theta[1] if len(theta) > 1 else number(0), np.float64(rule.huber_delta)
-    for row in range(begin, end):
-        prediction = weight * held_out.x[row, 0] + bias
-        error = np.float64(prediction) - np.float64(held_out.y[row, 0])
+    x, y = held_out.x[begin:end], held_out.y[begin:end]
+    for s in range(len(x)):
+        error = np.float64(weight * x[s, 0] + bias) - np.float64(y[s, 0])
         of_loss += loss_of(error, rule.loss, delta)[0]
         squared += error * error
         absolute += abs(error)
@@ -83,12 +85,13 @@ def _errors_of_line(held_out: HeldOut, begin: int, end: int, theta: Array, rule:
 def _add_errors_of_linear(held_out: HeldOut, begin: int, end: int, theta: Array, rule: Rule, part: Array) -> None:
     features, outputs = held_out.x.shape[1], held_out.y.shape[1]
     delta, bias, has_bias = np.float64(rule.huber_delta), features * outputs, len(theta) > features * outputs
-    for row in range(begin, end):
+    x, y = held_out.x[begin:end], held_out.y[begin:end]
+    for s in range(len(x)):
         for k in range(outputs):
-            prediction = dot(theta[k * features : (k + 1) * features], held_out.x[row])
+            prediction = dot(theta[k * features : (k + 1) * features], x[s])
             if has_bias:
                 prediction += theta[bias + k]
-            error = np.float64(prediction) - np.float64(held_out.y[row, k])
+            error = np.float64(prediction) - np.float64(y[s, k])
             part[0] += loss_of(error, rule.loss, delta)[0]
             part[1] += error * error
             part[2] += abs(error)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gd_lightning.engine.compiling import CompiledApart, allocating, inlined, leaf, merged, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
-from gd_lightning.engine.kernels.few_features import FEWEST_IN_GROUPS, GROUP, MOST_IN_A_GROUP, MOST_SHUFFLED, add_groups
+from gd_lightning.engine.kernels.few_features import FEWEST_IN_GROUPS, MOST_SHUFFLED, MOST_IN_A_GROUP, STRIDE, add_groups
 from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import begin, end_update, leave, make_updates
@@ -52,7 +52,7 @@ def _carry_out_large(
 
 @parallel
 def _sum_blocks(samples: Samples, start: int, stop: int, theta: Array, sums: Array, totals: Array, rule: Rule) -> None:
-    size = min((samples.x.shape[1] + 1) * GROUP, MOST_IN_A_GROUP)
+    size = min((samples.x.shape[1] + 1) * STRIDE, MOST_IN_A_GROUP)
     for block in numba.prange((stop - start - 1) // BLOCK + 1):
         sums[block, :], group = 0, np.empty(size, theta.dtype)
         begin = start + block * BLOCK

@@ -6,7 +6,6 @@ from gd_lightning import problems as problems
 from gd_lightning import sklearn as sklearn
 from gd_lightning import theory as theory
 from gd_lightning.affine import Affine as Affine
-from gd_lightning.affine import least_squares as least_squares
 from gd_lightning.callbacks import ExcessBelow as ExcessBelow
 from gd_lightning.callbacks import Forecast as Forecast
 from gd_lightning.callbacks import GradientNormBelow as GradientNormBelow
@@ -39,6 +38,7 @@ from gd_lightning.experiments import fit as fit
 from gd_lightning.experiments import load as load
 from gd_lightning.experiments import plan as plan
 from gd_lightning.experiments import sweep as sweep
+from gd_lightning.linear_least_squares import least_squares as least_squares
 from gd_lightning.micro_batches import MicroBatches as MicroBatches
 from gd_lightning.models import LinearRegressor as LinearRegressor
 from gd_lightning.models import MLPRegressor as MLPRegressor

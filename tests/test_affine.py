@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from gd_lightning.affine import Affine, least_squares
+from gd_lightning.affine import Affine
+from gd_lightning.linear_least_squares import least_squares
 
 
 @pytest.mark.parametrize("bias", [True, False])

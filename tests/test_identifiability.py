@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gd_lightning.affine import least_squares
 from gd_lightning.identifiability import undetermined
+from gd_lightning.linear_least_squares import least_squares
 from gd_lightning.theory import LinearLoss
 
 Design = NDArray[np.float64]

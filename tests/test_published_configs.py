@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gd_lightning import Problem, RegressionDataModule, RegressionModule
-from gd_lightning.affine import least_squares
 from gd_lightning.callbacks import HistoryRecorder
+from gd_lightning.linear_least_squares import least_squares
 from gd_lightning.records.history import History
 from tests.conftest import CONFIGS, CommandLine, MakeTrainer
 

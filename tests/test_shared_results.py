@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gd_lightning import LinearProblem, SteepLine, compare, shared_results
-from gd_lightning.callbacks import forecast, least_squares, parameter_columns
+from gd_lightning.callbacks import forecast, parameter_columns, smallest_train_loss
 from gd_lightning.data.samples import Samples
 from gd_lightning.shared_results import content_of, results_shared, shared
 
@@ -99,7 +99,7 @@ def test_runs_that_share_have_the_bits_of_runs_that_do_not(kind: str, monkeypatc
             for run in runs
         ]
 
-    for module in (forecast, least_squares, parameter_columns):
+    for module in (forecast, parameter_columns, smallest_train_loss):
         monkeypatch.setattr(module, "shared", counted)
     sharing = histories()
     assert len({key for key in asked if key is not None}) < len(asked)

@@ -31,6 +31,7 @@ LAYERS = {
     "update_rule": 0,
     "default_learning_rate": 0,
     "affine": 0,
+    "linear_least_squares": 0,
     "identifiability": 0,
     "float64": 0,
     "micro_batches": 0,
@@ -83,6 +84,7 @@ LOWEST = [
     "identifiability",
     "torch_internals",
     "affine",
+    "linear_least_squares",
     "records",
     "versions",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gd_lightning.affine import parameter_names
-from gd_lightning.callbacks.least_squares import Optimum, least_squares_of
+from gd_lightning.callbacks.smallest_train_loss import Optimum, least_squares_of
 from gd_lightning.data import BatchLoader
 from gd_lightning.identifiability import undetermined
 from gd_lightning.models import LinearRegressor

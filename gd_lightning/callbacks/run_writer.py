@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gd_lightning.callbacks.forecast import Forecast
-from gd_lightning.callbacks.least_squares import Optimum
 from gd_lightning.callbacks.loggers import RunLoggers
 from gd_lightning.callbacks.parameter_columns import LinearPath
+from gd_lightning.callbacks.smallest_train_loss import Optimum
 from gd_lightning.callbacks.trainer_info import problem_of, title_of
 from gd_lightning.callbacks.update_rows import UpdateRows
 from gd_lightning.lightning_internals import callbacks_of

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gd_lightning.callbacks.least_squares import Optimum
 from gd_lightning.callbacks.outcome import EndsRun
 from gd_lightning.callbacks.recorder import HistoryRecorder
 from gd_lightning.callbacks.recorder_lookup import recorder_before
+from gd_lightning.callbacks.smallest_train_loss import Optimum
 from gd_lightning.callbacks.trainer_info import batches_for_measuring, loss_of
 from gd_lightning.engine import ChunkRequest
 from gd_lightning.errors import InputError

@@ -7,10 +7,11 @@ from functools import reduce
 
 from lightning.pytorch import LightningModule
 
-from gd_lightning.affine import Affine, least_squares_over, parameter_names
+from gd_lightning.affine import Affine, parameter_names
 from gd_lightning.callbacks.pictures import as_columns
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.float64 import Moments
+from gd_lightning.linear_least_squares import least_squares_over
 from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import MOST_TRACKS, Line, LineLoss, SeveralFeatures, Track

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import RANK, Affine, fitted_to, folded, scatter_over, smallest_with
+from gd_lightning.affine import RANK, Affine
 from gd_lightning.float64 import has_squares, svd
+from gd_lightning.linear_least_squares import fitted_to, folded, scatter_over, smallest_with
 from gd_lightning.theory.numerics.subsampling import drawn_evenly
 
 _BLOCK = 65_536  # rows that are converted to float64 at a time

@@ -153,7 +153,10 @@ def test_a_callback_behind_the_recorder_is_noticed(
     recorder = HistoryRecorder()
     _fit(make_trainer, [recorder, callback()], recorder)
     written = json.loads((tmp_path / "run/summary.json").read_text())
-    said = {HalfAtTheEnd: "which a callback listed after HistoryRecorder has replaced", HalfAtTheEndOfEpochs: "changed by"}
+    said = {
+        HalfAtTheEnd: "which a callback listed after HistoryRecorder has replaced",
+        HalfAtTheEndOfEpochs: "changed by",
+    }
     assert said[callback] in written["weights"]
     module, data, _ = _fit(make_trainer, [callback(), recorder], recorder)
     summary = recorder.summary

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gd_lightning import HistoryRecorder, InputError, RegressionDataModule, RegressionModule
 from gd_lightning.callbacks import parameter_columns
-from gd_lightning.callbacks.least_squares import Optimum, least_squares_of
+from gd_lightning.callbacks.smallest_train_loss import Optimum, least_squares_of
 from gd_lightning.problems import Arrays, ExamScores, NoisyLine, Parabola, Problem, SteepLine
 from gd_lightning.records.history import BY_UPDATE, History
 from gd_lightning.tracking.thinned_rows import LoggedRows

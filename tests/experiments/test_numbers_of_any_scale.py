@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gd_lightning import InputError, LocalPlan, Plan, compare, fit, plan, sweep
-from gd_lightning.affine import least_squares
 from gd_lightning.float64 import Moments
+from gd_lightning.linear_least_squares import least_squares
 from gd_lightning.theory import PredictedOutcome
 
 SCALES = [1e-300, 1e-160, 1e-100, 1.0, 1e100, 1e160, 1e300]

@@ -25,7 +25,7 @@ from pyarrow import feather, orc, parquet
 from sklearn.linear_model import LinearRegression
 
 from gd_lightning import InputError, Table
-from gd_lightning.affine import least_squares
+from gd_lightning.linear_least_squares import least_squares
 
 N = 14
 _draw = np.random.default_rng(0)

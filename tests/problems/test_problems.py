@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gd_lightning import problems
-from gd_lightning.affine import least_squares
 from gd_lightning.errors import InputError
+from gd_lightning.linear_least_squares import least_squares
 from gd_lightning.problems import LinearProblem, NoisyLine, Parabola, Problem, Sine, SteepLine, problem_class
 
 ALL: list[Problem] = [

@@ -13,8 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from gd_lightning import InputError, Table
-from gd_lightning.affine import least_squares
 from gd_lightning.errors import DataWarning
+from gd_lightning.linear_least_squares import least_squares
 from tests.conftest import CommandLine
 
 N = 12

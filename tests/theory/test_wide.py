@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gd_lightning.affine import Affine, least_squares
+from gd_lightning.affine import Affine
 from gd_lightning.engine.drawn_orders import draws_as_torch
 from gd_lightning.errors import InputError
 from gd_lightning.identifiability import undetermined
+from gd_lightning.linear_least_squares import least_squares
 from gd_lightning.models import Standardize
 from gd_lightning.theory import LinearLoss, OutcomePredictor, Rounding, Verdict
 from gd_lightning.theory.rounding import _data_variance, _variance

@@ -10,7 +10,13 @@ import numpy as np
 
 from gd_lightning.engine.compiling import CompiledApart, allocating, inlined, leaf, merged, outer, parallel, summing
 from gd_lightning.engine.kernels.arithmetic import MSE, SHORT, add_scaled, dot, loss_of, short_dot
-from gd_lightning.engine.kernels.few_features import FEWEST_IN_GROUPS, MOST_SHUFFLED, MOST_IN_A_GROUP, STRIDE, add_groups
+from gd_lightning.engine.kernels.few_features import (
+    FEWEST_IN_GROUPS,
+    MOST_IN_A_GROUP,
+    MOST_SHUFFLED,
+    STRIDE,
+    add_groups,
+)
 from gd_lightning.engine.kernels.signatures import LOSSES, UPDATE
 from gd_lightning.engine.kernels.structures import Array, Network, Number, Rule, Samples, Saved, Scratch, Span, State
 from gd_lightning.engine.kernels.updates import begin, end_update, leave, make_updates

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from gd_lightning.affine import least_squares_over
 from gd_lightning.callbacks.pictures import as_columns, prediction_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.experiments.animations import Shown, shown_data
+from gd_lightning.linear_least_squares import least_squares_over
 from gd_lightning.module import RegressionModule, has_least_squares
 from gd_lightning.plots.comparison.figure import Fits
 from gd_lightning.plots.run_curves import DRAWN_SAMPLES, Surface, fit_grid

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gd_lightning.callbacks.least_squares import least_squares_of
+from gd_lightning.callbacks.smallest_train_loss import least_squares_of
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.data.order import Order, epoch_orders, uses_stored_order
 from gd_lightning.engine import Ends, Members, TrainingTask

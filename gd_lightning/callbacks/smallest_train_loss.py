@@ -7,14 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gd_lightning.affine import Affine, fitted_to, folded, scatter_over
+from gd_lightning.affine import Affine
 from gd_lightning.data.samples import Samples
+from gd_lightning.linear_least_squares import fitted_to, folded, scatter_over
 from gd_lightning.models import LinearRegressor, Standardize
 from gd_lightning.shared_results import content_of, shared
 
 
 class SquaredError(NamedTuple):
-    """The mean squared error of affine functions on a training set, from what :func:`~gd_lightning.affine.folded` has.
+    """The mean squared error of affine functions on a training set, from what ``linear_least_squares.folded`` returns.
 
     With the triangular factor T of features and targets side by side, split into R and S, it is the sum of the squares
     of S - R W', over N, and of those of what W and b leave of the means, over K. No product of the data is formed, so

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gd_lightning.data.evaluation_batches import samples_at_once
 from gd_lightning.data.loader import BatchLoader
 from gd_lightning.data.order import ORDERS, Order
-from gd_lightning.data.placement import device_of, model_of, placed, samples_at_once
+from gd_lightning.data.placement import device_of, model_of, placed
 from gd_lightning.data.problem_data import ProblemDataModule
 from gd_lightning.data.process_shares import process_of
 from gd_lightning.data.samples import Samples

@@ -8,10 +8,6 @@ from lightning.pytorch import LightningModule, Trainer
 from gd_lightning.data.samples import Samples
 from gd_lightning.free_memory import free_memory
 
-# Activations of the widest layer that are computed at a time. On a CPU, parts that fit in its cache are several times
-# faster than large batches; a GPU needs more to be busy.
-_ON_CPU, _ON_OTHERS = 2**20, 2**26
-
 
 def model_of(trainer: Trainer | None) -> LightningModule | None:
     """Return the module of a Trainer, if there is one."""
@@ -49,19 +45,3 @@ def placed(samples: Samples, device: torch.device) -> Samples:
     if device.type == "cuda" and samples.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return samples
     return samples.to(device)
-
-
-def samples_at_once(trainer: Trainer | None, features: int, outputs: int, numbers: int | None) -> int:
-    """Return the number of samples to process at once, from the widest layer of the model.
-
-    Args:
-        trainer: The Trainer, with model and device.
-        features: D.
-        outputs: K.
-        numbers: Number of activations of that layer to compute at once; None: a default for the device.
-    """
-    model = model_of(trainer)
-    shapes = [] if model is None else [parameter.shape for parameter in model.parameters()]
-    widest = max([features, outputs, *(size for shape in shapes for size in shape)])
-    suitable = _ON_CPU if device_of(trainer).type == "cpu" else _ON_OTHERS
-    return max(1, (suitable if numbers is None else numbers) // widest)

@@ -8,21 +8,19 @@ Letters: N rows, C columns.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from gd_lightning.errors import InputError
+from gd_lightning.problems.compressed_files import COMPRESSIONS, open_binary
 from gd_lightning.problems.dialect import Dialect, dialect_of, records
 from gd_lightning.problems.named_columns import NamedColumns
 
@@ -160,27 +158,3 @@ class _WithEnd(io.RawIOBase):
         if not data:
             data, self._end = self._end, b""
         return data
-
-
-def _open_zip(path: Path) -> BinaryIO:
-    with zipfile.ZipFile(path) as archive:
-        files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
-        if len(files) != 1:
-            raise InputError(
-                f"cannot read the table {path}, because it contains {len(files)} files; use one with a single file"
-            )
-        return cast(BinaryIO, archive.open(files[0]))
-
-
-COMPRESSIONS: dict[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: cast(BinaryIO, gzip.GzipFile(path)),
-    ".bz2": lambda path: cast(BinaryIO, bz2.BZ2File(path)),
-    ".zst": lambda path: cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd"))),
-    ".zip": _open_zip,
-}
-
-
-def open_binary(path: Path) -> BinaryIO:
-    """Open a file to be read; what is compressed is decompressed as it is read."""
-    opener = COMPRESSIONS.get(path.suffix.lower())
-    return path.open("rb") if opener is None else opener(path)

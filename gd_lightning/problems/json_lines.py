@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from gd_lightning.errors import first_line
-from gd_lightning.problems.csv_file import open_binary
+from gd_lightning.problems.compressed_files import open_binary
 from gd_lightning.problems.file_errors import unreadable
 from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns
 

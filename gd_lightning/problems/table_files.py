@@ -18,7 +18,8 @@ import numpy as np
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.arrow_files import FeatherFile, OrcFile, ParquetFile, ParquetFolder
-from gd_lightning.problems.csv_file import COMPRESSIONS, CsvFile
+from gd_lightning.problems.compressed_files import COMPRESSIONS
+from gd_lightning.problems.csv_file import CsvFile
 from gd_lightning.problems.excel_file import excel_sheet
 from gd_lightning.problems.file_errors import explained
 from gd_lightning.problems.json_lines import json_lines

@@ -15,7 +15,7 @@ import gd_lightning
 from gd_lightning import History, InputError, Outcome, Run, SteepLine
 from gd_lightning.plots.interactive.animation import Animation
 from gd_lightning.plots.interactive.animation_content import MOST_FRAMES, MOST_TRACKS, Line, LineLoss, Track
-from gd_lightning.plots.interactive.animation_frames import pictures
+from gd_lightning.plots.interactive.animation_drawing import pictures
 from tests.conftest import CommandLine
 from tests.plots.page_content import content_of
 

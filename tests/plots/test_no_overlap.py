@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from gd_lightning.plots.comparison.figure import PANELS, Fits, comparison_figure
 from gd_lightning.plots.interactive.animation_content import AnimationContent, Line, LineLoss, SeveralFeatures, Track
-from gd_lightning.plots.interactive.animation_frames import FrameFigure
+from gd_lightning.plots.interactive.animation_drawing import FrameFigure
 from gd_lightning.plots.loss_plane import GRID, LossPlane, draw_plane
 from gd_lightning.plots.outcome_map import REGION_COLORS
 from gd_lightning.plots.predictions import Judged, comparable, draw_predicted, draw_residuals

@@ -7,25 +7,17 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from gd_lightning.escaping import in_one_line
+from gd_lightning.experiments.comparison.comparable_settings import (
+    CALLBACKS,
+    Settings,
+    class_name,
+    comparable,
+    specs_of,
+)
 from gd_lightning.tracking.run_reader import FinishedRun
 
-Settings = dict[str, Any]
-
-SEEDS = ("seed_everything", "data.seed", "data.problem.seed")  # names of settings without init_args
-# Settings of what a run writes and shows, which do not change its results.
-_OUTPUT = ("trainer.default_root_dir", "trainer.logger", "trainer.enable_", "trainer.log_")
-_OTHERS = ("checkpoint", "recorder", "on_divergence", "divergence_factor", "ckpt_path", "data.predict_inputs")
-_IGNORED = (*SEEDS, *_OUTPUT, *_OTHERS, "data.micro_batch_size")
-_SHOWING = (
-    "PrintUpdates",
-    "Pictures",
-    "GradientVariance",
-    "LongRunProgress",
-    "SharpnessMonitor",
-)  # callbacks that do not change the results
-_CALLBACKS = "trainer.callbacks"
 # Options that choose classes, with their values if none is chosen.
-_CHOSEN = {"optimizer": "SGD", "lr_scheduler": "no lr_scheduler", _CALLBACKS: "no callbacks"}
+_CHOSEN = {"optimizer": "SGD", "lr_scheduler": "no lr_scheduler", CALLBACKS: "no callbacks"}
 _FIRST = ("data.batch_size", "optimizer", "model.lr")
 
 
@@ -40,7 +32,7 @@ def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tu
         For each group: its label, the options that distinguish it from other groups by full name, and its runs.
     """
     names = {name.replace(".init_args.", ".") for name in apart}
-    all_settings = [_comparable(run, names) for run in runs]
+    all_settings = [comparable(run, names) for run in runs]
     differing = _differing(all_settings)
     groups: dict[str, tuple[Settings, list[FinishedRun]]] = {}
     for run, settings in zip(runs, all_settings, strict=True):
@@ -48,31 +40,6 @@ def grouped(runs: Sequence[FinishedRun], apart: Collection[str] = ()) -> list[tu
         groups.setdefault(json.dumps(own, default=str), (own, []))[1].append(run)
     labels = _labels([(own, members[0]) for own, members in groups.values()])
     return [(in_one_line(label), own, members) for label, (own, members) in zip(labels, groups.values(), strict=True)]
-
-
-def _comparable(run: FinishedRun, apart: Collection[str]) -> Settings:
-    settings = {name: value for name, value in run.settings.items() if name in apart or not name.startswith(_IGNORED)}
-    for name in ("optimizer", "lr_scheduler"):  # both are saved twice: as settings of the model and on their own
-        chosen = _pop_class(settings, f"model.{name}")
-        settings[name] = _pop_class(settings, name) or chosen
-    callbacks = _specs(_pop_class(settings, _CALLBACKS))
-    settings[_CALLBACKS] = [spec for spec in callbacks if _class_name(spec) not in _SHOWING]
-    if run.summary is not None and run.summary.get("batch_size") is not None:
-        settings["data.batch_size"] = run.summary["batch_size"]  # the number also replaces full
-    return settings
-
-
-def _pop_class(settings: Settings, name: str) -> Any:
-    """Remove and return the class chosen by an option from flat settings; None if there is none."""
-    own = {key[len(name) + 1 :]: settings.pop(key) for key in list(settings) if key.startswith(f"{name}.")}
-    whole = settings.pop(name, None)
-    return {"class_path": own.pop("class_path"), "init_args": own} if "class_path" in own else whole
-
-
-def _specs(chosen: Any) -> list[dict[str, Any]]:
-    """Return the classes that an option chooses: none, one or several."""
-    several = chosen if isinstance(chosen, list) else [chosen]
-    return [spec if isinstance(spec, dict) else {"class_path": str(spec)} for spec in several if spec is not None]
 
 
 def _differing(all_settings: Sequence[Settings]) -> list[str]:
@@ -103,7 +70,7 @@ def _phrase(name: str, value: Any, run: FinishedRun, values: Sequence[Any]) -> s
     if name == "data.batch_size":
         return _variant(run) or f"batch_size {value}"
     if name in _CHOSEN:
-        return " and ".join(_class_in_words(spec, values) for spec in _specs(value)) or _CHOSEN[name]
+        return " and ".join(_class_in_words(spec, values) for spec in specs_of(value)) or _CHOSEN[name]
     short = name.removesuffix(".class_path").rpartition(".")[2]
     if name.endswith("class_path"):
         return str(value).rpartition(".")[2]
@@ -112,15 +79,11 @@ def _phrase(name: str, value: Any, run: FinishedRun, values: Sequence[Any]) -> s
 
 def _class_in_words(spec: dict[str, Any], values: Sequence[Any]) -> str:
     """Return the name of a class, with the arguments by which it differs from other choices of the same class."""
-    name, own = _class_name(spec), spec.get("init_args") or {}
-    alike = [other for value in values for other in _specs(value) if _class_name(other) == name]
+    name, own = class_name(spec), spec.get("init_args") or {}
+    alike = [other for value in values for other in specs_of(value) if class_name(other) == name]
     all_arguments = [other.get("init_args") or {} for other in alike]
     told = [key for key in own if len({json.dumps(each.get(key), default=str) for each in all_arguments}) > 1]
     return " ".join([name, *(f"{key} {_plain(own[key])}" for key in told)])
-
-
-def _class_name(spec: dict[str, Any]) -> str:
-    return str(spec.get("class_path")).rpartition(".")[2]
 
 
 def _plain(value: Any) -> str:

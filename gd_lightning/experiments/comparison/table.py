@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gd_lightning.errors import InputError
+from gd_lightning.experiments.comparison.comparable_settings import SEEDS
 from gd_lightning.experiments.comparison.compared_runs import Comparison
-from gd_lightning.experiments.comparison.grouping import SEEDS
 from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of, seeds_to_tell
 from gd_lightning.experiments.parameter_statistics import parameter_statistics
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan

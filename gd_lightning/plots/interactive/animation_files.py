@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gd_lightning.errors import InputError, first_line
 from gd_lightning.plots.interactive.animation_content import AnimationContent
-from gd_lightning.plots.interactive.animation_frames import Picture, pictures
+from gd_lightning.plots.interactive.animation_drawing import Picture, pictures
 from gd_lightning.replaced_files import replacing
 
 FRAMES_A_SECOND = 10

@@ -16,8 +16,8 @@ from gd_lightning.module import saved_limits
 from gd_lightning.problems import Arrays, Frame
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.checkpoint_file import is_checkpoint, read_checkpoint
-from gd_lightning.tracking.checkpoint_path import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint, check_continuable, check_options_in
+from gd_lightning.tracking.run_by_name import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.run_directory import CONFIG, LAST_CHECKPOINT, SUMMARY
 from gd_lightning.tracking.run_files import check_header, read_summary
 from gd_lightning.tracking.yaml_and_json import ConfigError, read_text

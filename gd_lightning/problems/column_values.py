@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gd_lightning.float64 import EXACT
-from gd_lightning.problems.dialect import MISSING_WORDS
+from gd_lightning.problems.csv_dialect import MISSING_WORDS
 
 Kind = Literal["number", "boolean", "date", "text", "other"]
 

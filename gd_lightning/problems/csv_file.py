@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems.compressed_files import COMPRESSIONS, open_binary
-from gd_lightning.problems.dialect import Dialect, dialect_of, records
+from gd_lightning.problems.csv_dialect import Dialect, dialect_of, records
 from gd_lightning.problems.named_columns import NamedColumns
 
 _BLOCK, _BLOCK_PER_COLUMN, _LARGEST_BLOCK = 2**20, 2**14, 2**26  # bytes; a block has thousands of rows if it can

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gd_lightning.errors import InputError
-from gd_lightning.problems.dialect import names_of
+from gd_lightning.problems.csv_dialect import names_of
 from gd_lightning.problems.named_columns import ArrowColumns, NamedColumns
 
 

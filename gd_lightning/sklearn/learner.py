@@ -27,7 +27,7 @@ from gd_lightning.module.finite_predictions import predicted_in_float64, refuse_
 from gd_lightning.module.first_update import try_gradient
 from gd_lightning.module.initial_weights import in_original_units, plain_network, set_start
 from gd_lightning.module.network import check_network
-from gd_lightning.module.optimizer_trial import make_trial_step
+from gd_lightning.module.optimizer_and_scheduler_checks import make_trial_step
 from gd_lightning.module.optimizers import make_optimizers
 from gd_lightning.module.run_engine import in_units
 from gd_lightning.module.training_step import with_l1

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from gd_lightning.errors import InputError
 from gd_lightning.problems import Table
-from gd_lightning.problems.dialect import MISSING_WORDS, names_of
+from gd_lightning.problems.csv_dialect import MISSING_WORDS, names_of
 from gd_lightning.problems.named_columns import Array, NamedColumns
 from gd_lightning.problems.table_columns import TableColumns
 from gd_lightning.problems.table_files import open_table, read_table

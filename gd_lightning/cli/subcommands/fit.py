@@ -39,7 +39,7 @@ from gd_lightning.experiments.options import TRAINS_NOTHING
 from gd_lightning.lightning_internals import callbacks_of
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import refusals_of
-from gd_lightning.module.optimizer_trial import make_trial_step
+from gd_lightning.module.optimizer_and_scheduler_checks import make_trial_step
 from gd_lightning.module.trainer_checks import check_validation
 from gd_lightning.records.history import Outcome
 from gd_lightning.tracking.epoch_table import epoch_table

@@ -18,7 +18,7 @@ from gd_lightning.callbacks.trainer_info import most_epochs
 from gd_lightning.data import RegressionDataModule
 from gd_lightning.lightning_internals import seconds_between_validations
 from gd_lightning.module import RegressionModule
-from gd_lightning.module.optimizer_trial import make_trial_step
+from gd_lightning.module.optimizer_and_scheduler_checks import make_trial_step
 
 _NOTHING_KEPT = {"profiler": None, "enable_checkpointing": False, "enable_model_summary": False}
 _NOTHING_SHOWN = {"enable_progress_bar": False, "num_sanity_val_steps": 0}

@@ -31,15 +31,15 @@ from gd_lightning.experiments.single.run import Run, data_of
 from gd_lightning.float64 import precision_of_run
 from gd_lightning.module import RegressionModule
 from gd_lightning.module.library_errors import GivenClasses
-from gd_lightning.module.optimizer_trial import make_trial_step
+from gd_lightning.module.optimizer_and_scheduler_checks import make_trial_step
 from gd_lightning.module.options import OPTIONS
 from gd_lightning.module.trainer_options import make_trainer
 from gd_lightning.problems import Arrays, Frame, ProblemLike
 from gd_lightning.random_numbers import own_generator
 from gd_lightning.records.history import History, Outcome
 from gd_lightning.tracking.checkpoint_file import read_checkpoint
-from gd_lightning.tracking.checkpoint_path import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.checkpoint_schema import check_checkpoint
+from gd_lightning.tracking.run_by_name import checkpoint_of, no_checkpoint
 from gd_lightning.tracking.run_directory import LAST_CHECKPOINT, LOGS, SUMMARY, as_directory, as_path, is_taken
 from gd_lightning.tracking.run_files import read_summary
 from gd_lightning.tracking.summary import RunSummary

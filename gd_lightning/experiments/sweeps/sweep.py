@@ -44,7 +44,7 @@ from gd_lightning.models import LinearRegressor, MLPRegressor
 from gd_lightning.module import RegressionModule, is_squared_error, linear_network, predictor_of, quadratic_network
 from gd_lightning.module.first_update import try_gradient
 from gd_lightning.module.library_errors import GivenClasses
-from gd_lightning.module.optimizer_trial import make_trial_step
+from gd_lightning.module.optimizer_and_scheduler_checks import make_trial_step
 from gd_lightning.plain_numbers import as_python
 from gd_lightning.problems import ProblemLike
 from gd_lightning.random_numbers import starting_from

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from gd_lightning.engine.chunk import Chunk, Engine, HeldOut, Trace
@@ -71,9 +72,12 @@ class EngineOnFile(WrappedEngine):
         variant, rows = chunk.variant, chunk.rows
         begin, end = (variant.samples_at(update) for update in (chunk.first, chunk.stop))
         x, y = self._take(slice(begin, end) if rows is None else rows[begin:end])
+        # Compiled loops over samples in an order and over adjacent samples are different loops, whose sums are rounded
+        # differently. So gathered samples keep an order, and the updates have the bits that they have in memory.
+        order = None if rows is None else torch.arange(len(x))
         # It is treated as a small epoch; the choice of the kernel depends on the batch size alone.
         piece = Variant(variant.batch_size, end - begin)
-        return Chunk(x, y, None, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
+        return Chunk(x, y, order, piece, 0, chunk.updates, chunk.lrs, chunk.save_at, chunk.check)
 
     def _returned(self, trace: Trace) -> Trace:
         """Return a trace without a reference to the gathered samples."""

@@ -19,9 +19,9 @@ from tests.engine.reference import autograd_engine
 N, D = 203, 3
 
 
-def _samples() -> Pair:
+def _samples(features: int = D) -> Pair:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(N, D, generator=generator)
+    x = torch.randn(N, features, generator=generator)
     return x, (x.sum(dim=1, keepdim=True) + torch.randn(N, 1, generator=generator)).contiguous()
 
 
@@ -36,11 +36,13 @@ def _engine(kind: str, network: nn.Module, momentum: float) -> Engine:
     return autograd_engine(network, optimizer)
 
 
-def _trained(kind: str, hidden: bool, batch_size: int, source: Callable[[Engine, Pair], Engine], cut: int) -> list[Any]:
+def _trained(
+    kind: str, hidden: bool, batch_size: int, source: Callable[[Engine, Pair], Engine], cut: int, features: int = D
+) -> list[Any]:
     """Return what chunks of an epoch leave, cut behind so many updates each."""
     torch.manual_seed(1)
-    network = MLPRegressor(D, 1, [4]) if hidden else LinearRegressor(D, 1)
-    pair, variant = _samples(), Variant(batch_size, N)
+    network = MLPRegressor(features, 1, [4]) if hidden else LinearRegressor(features, 1)
+    pair, variant = _samples(features), Variant(batch_size, N)
     engine = source(_engine(kind, network, 0.5 * hidden), pair)
     rows = torch.randperm(N, generator=torch.Generator().manual_seed(2)) if cut % 2 else None
     left: list[Any] = []
@@ -75,6 +77,17 @@ def test_samples_that_are_gathered_give_the_same_bits(kind: str, hidden: bool, b
     sources = (_in_memory, _in_pieces, _on_file)
     given, *others = (_trained(kind, hidden, batch_size, source, cut) for source in sources)
     assert all(other == given for other in others)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("features", [1, 2, 9, 12])
+@pytest.mark.parametrize("batch_size", [2, 7, 16, 33, 64, N])
+def test_shuffled_samples_that_are_gathered_give_the_same_bits_in_every_loop(
+    features: int, batch_size: int, hidden: bool
+) -> None:
+    """Which compiled loop makes an update depends on features, on the batch size and on whether there is an order."""
+    given, gathered = (_trained("fused", hidden, batch_size, source, 1, features) for source in (_in_memory, _on_file))
+    assert gathered == given
 
 
 def test_no_more_is_gathered_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from gd_lightning.experiments.comparison.significance import Difference, difference, rounding_of
 from gd_lightning.experiments.html_report import as_html
+from gd_lightning.experiments.sweeps.as_good_as_best import as_good_as_best
 from gd_lightning.experiments.sweeps.grid import Grid
 from gd_lightning.experiments.tables import Spread, number, rows_as_csv, without_empty_columns, without_nan
 from gd_lightning.plots.style import checked_formats, png_bytes, save_figures
@@ -150,22 +150,10 @@ class SweepReport:
             self._limit(batch_size, others),
             int(diverged.sum()),
             diverged.size,
-            self._as_good(last, is_sound, best, float(self.first[here].max())) if has_best else SweepRow.as_good,
+            as_good_as_best(lrs, last, is_sound, best, float(self.first[here].max()))
+            if has_best and len(self.seeds) > 1
+            else SweepRow.as_good,
         )
-
-    def _as_good(self, last: Values, is_sound: NDArray[np.bool_], best: int, start: float) -> tuple[float, float]:
-        """Return the range of learning rates that are not significantly worse than the best; nan for one seed."""
-        if len(self.seeds) < 2:
-            return SweepRow.as_good
-
-        def is_near(i: int) -> bool:
-            rounding = rounding_of([*last[i], *last[best]], start)
-            found = difference(last[i], last[best], paired=True, rounding=rounding) if is_sound[i] else None
-            return found in (Difference.ALIKE, Difference.EXPLAINED)
-
-        below = sum(1 for _ in itertools.takewhile(is_near, range(best - 1, -1, -1)))
-        above = sum(1 for _ in itertools.takewhile(is_near, range(best + 1, len(last))))
-        return self.grid.lr[best - below], self.grid.lr[best + above]
 
     def _limit(self, batch_size: int, others: Mapping[str, float]) -> float:
         """Return the largest stable learning rate; nan if theory does not know it, as with an L1 penalty."""

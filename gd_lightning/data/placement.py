@@ -1,4 +1,4 @@
-"""Precision and device of the samples of a run, and how many are processed at once."""
+"""Precision and device of the samples of a run, and whether they are loaded into memory."""
 
 from __future__ import annotations
 

@@ -29,8 +29,7 @@ class EngineInMemory(WrappedEngine):
         engine: Carries out the updates.
         take: Returns samples.
         count: N.
-        at_once: Samples converted at a time, to bound the memory; N if nothing is converted, in which case memory is
-            shared.
+        at_once: Samples converted at a time, to bound the memory.
     """
 
     def __init__(self, engine: Engine, take: Take, count: int, at_once: int) -> None:

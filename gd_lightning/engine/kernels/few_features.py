@@ -46,25 +46,12 @@ def add_groups(
     for begin in range(start, stop, GROUP):
         size, first = min(GROUP, stop - begin), begin if has_columns else 0
         if is_shuffled:
-            rows = samples.rows[begin : begin + size]
-            for d in range(features):
-                column = group[d * STRIDE : (d + 1) * STRIDE]
-                for s in range(size):
-                    column[s] = samples.x[rows[s], d]
+            _gather(samples.x, samples.rows[begin : begin + size], group)
         elif not has_columns:
             _take(samples.x[begin : begin + size], group)
         for k in range(outputs):
             bias = theta[features * outputs + k] if has_bias else number(0)
-            # Places counted from 0 cannot be negative; of others the compiler asks, one by one, whether to count from
-            # the end.
-            if is_shuffled:
-                rows = samples.rows[begin : begin + size]
-                for s in range(size):
-                    errors[s] = bias - samples.y[rows[s], k]
-            else:
-                y = samples.y[begin : begin + size]
-                for s in range(size):
-                    errors[s] = bias - y[s, k]
+            _begin_errors(errors, bias, samples, begin, size, k)
             for d in range(features):
                 _add_product(errors, theta[k * features + d], columns[d * stride + first :], size)
             loss, slope = _slopes(errors, size, rule, share)
@@ -108,6 +95,30 @@ def _take(x: Array, group: Array) -> None:
         column = group[d * STRIDE : (d + 1) * STRIDE]
         for s in range(len(x)):
             column[s] = x[s, d]
+
+
+@inlined
+def _gather(x: Array, rows: Array, group: Array) -> None:
+    """Copy the samples of some rows in the same way."""
+    for d in range(x.shape[1]):
+        column = group[d * STRIDE : (d + 1) * STRIDE]
+        for s in range(len(rows)):
+            column[s] = x[rows[s], d]
+
+
+@inlined
+def _begin_errors(errors: Array, bias: Number, samples: Samples, begin: int, size: int, k: int) -> None:
+    """Set the errors of a group to the bias less the targets.
+
+    Places counted from 0 cannot be negative; of others the compiler asks, one by one, whether to count from the end.
+    """
+    rows, y = samples.rows[begin : begin + size], samples.y[begin : begin + size]
+    if len(samples.rows) > 0:
+        for s in range(size):
+            errors[s] = bias - samples.y[rows[s], k]
+    else:
+        for s in range(size):
+            errors[s] = bias - y[s, k]
 
 
 @inlined

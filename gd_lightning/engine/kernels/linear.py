@@ -243,7 +243,7 @@ def _sums_of_line(
     """Sum losses, and their derivatives by weight and by bias, over some samples, many of them at a time."""
     number = samples.x.dtype.type
     total, of_weight, of_bias, delta = number(0), number(0), number(0), number(rule.huber_delta)
-    # Places counted from 0 cannot be negative; of others the compiler asks, one by one, whether to count from the end.
+    # Samples are counted from 0, as in the errors of a group.
     if len(samples.rows) > 0:
         for row in samples.rows[start:stop]:
             feature = samples.x[row, 0]
